@@ -1,0 +1,15 @@
+// Package unionbridge embeds the files that the program carries with it: the schema and the
+// example configuration. It holds no code.
+package unionbridge
+
+import "embed"
+
+// SQL holds the folder sql: migrations/*.sql for goose and grants.sql.
+//
+//go:embed sql
+var SQL embed.FS
+
+// ExampleConfig is config.example.yaml.
+//
+//go:embed config.example.yaml
+var ExampleConfig []byte

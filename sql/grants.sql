@@ -1,0 +1,51 @@
+-- Roles of unionbridge, for MySQL >= 8.0 and MariaDB >= 10.6. Run this as an administrator, with the
+-- schema of unionbridge as the current one and after `unionbridge migrate up`; it can be run again:
+--
+--     mysql unionbridge < grants.sql
+--
+-- Then make users and give them a role. A role does nothing until it is the user's default one, and
+-- the two servers spell that differently:
+--
+--     CREATE USER 'shop'@'10.0.%' IDENTIFIED BY '…';
+--     GRANT unionbridge_producer TO 'shop'@'10.0.%';
+--     SET DEFAULT ROLE unionbridge_producer TO  'shop'@'10.0.%';   -- MySQL
+--     SET DEFAULT ROLE unionbridge_producer FOR 'shop'@'10.0.%';   -- MariaDB
+
+CREATE ROLE IF NOT EXISTS unionbridge_producer;
+CREATE ROLE IF NOT EXISTS unionbridge_reader;
+CREATE ROLE IF NOT EXISTS unionbridge_daemon;
+
+-- Producer: the internal apps. They insert requests, withdraw them, read what became of them, and
+-- report who uses the mini program. They cannot write an outcome, read other people's messages or
+-- see which openid belongs to which unionid. SELECT on the two keys is what
+-- `UPDATE … WHERE id = …` needs.
+GRANT INSERT (appid, unionid, mini_appid, mini_openid, openid, template, data, url, mini_path,
+              priority, due_at, expires_at, dedup_key),
+      UPDATE (cancel),
+      SELECT (id, dedup_key)
+   ON send_request TO unionbridge_producer;
+GRANT SELECT ON v_send_status TO unionbridge_producer;
+-- For INSERT … ON DUPLICATE KEY UPDATE MariaDB wants UPDATE on every inserted column and SELECT on
+-- every updated one.
+GRANT INSERT (appid, openid, unionid, seen_at),
+      UPDATE (appid, openid, unionid, seen_at),
+      SELECT (unionid, seen_at)
+   ON mini_user TO unionbridge_producer;
+
+-- Reader: DBAs, dashboards, reports. No message texts.
+GRANT SELECT ON v_identity    TO unionbridge_reader;
+GRANT SELECT ON v_coverage    TO unionbridge_reader;
+GRANT SELECT ON v_send_status TO unionbridge_reader;
+GRANT SELECT ON follower      TO unionbridge_reader;
+GRANT SELECT ON mini_user     TO unionbridge_reader;
+GRANT SELECT ON sync_run      TO unionbridge_reader;
+GRANT SELECT ON account_state TO unionbridge_reader;
+GRANT SELECT ON lease         TO unionbridge_reader;
+
+-- Daemon: unionbridge itself. `*` is every table of the current schema, which belongs to it alone.
+GRANT SELECT, INSERT, UPDATE, DELETE ON * TO unionbridge_daemon;
+
+-- `unionbridge migrate up` changes tables and views too. Let an administrator run it, or take the
+-- comment away to let the daemon's user. The views run with the rights of the user who made them:
+-- keep him.
+-- GRANT CREATE, ALTER, DROP, INDEX, CREATE VIEW, SHOW VIEW ON * TO unionbridge_daemon;
