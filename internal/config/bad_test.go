@@ -1,0 +1,205 @@
+package config
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// badFiles lists the files of testdata/bad with the error that each must give, word for word: these
+// lines are what an operator has at three in the morning. DIR is the file's folder.
+var badFiles = []struct {
+	file string
+	want string
+}{
+	{"alias", `
+f.yaml:1:12: could not find alias "[redacted]"
+>    1 | database: [redacted]
+       |            ^`},
+	{"appid_shape", `
+f.yaml:3:6: official_accounts[0].appid: "wx000000000000000" is not an appid: wx and 16 hexadecimal digits in lower case
+f.yaml:4:6: official_accounts[1].appid: "[redacted]" is not an appid: wx and 16 hexadecimal digits in lower case
+f.yaml:6:6: mini_programs[0].appid: "WX0123456789ABCDEF" is not an appid: wx and 16 hexadecimal digits in lower case`},
+	{"base_url_http", `
+f.yaml:2:10: wechat.base_url: must be https: tokens and secrets travel in it; plain http is for this machine only (127.0.0.1, ::1, localhost)`},
+	{"base_url_shape", `
+f.yaml:2:10: wechat.base_url: not a URL; the form is https://host`},
+	{"base_url_user", `
+f.yaml:2:10: wechat.base_url: must end after the host or a path: no user, query or fragment`},
+	{"comment", `
+f.yaml: the file is empty; "unionbridge config example" prints one to start from`},
+	{"cron", `
+f.yaml:3:51: official_accounts[0].sync.sweep: "61 3 * * *" is not a schedule: end of range (61) above maximum (59): 61; write it like "17 3 * * *" (minute hour day month weekday) or "@every 5m"
+f.yaml:3:70: official_accounts[0].sync.refresh: "@every 5 minutes" is not a schedule: failed to parse duration @every 5 minutes: time: unknown unit " minutes" in duration "5 minutes"; write it like "17 3 * * *" (minute hour day month weekday) or "@every 5m"
+f.yaml:4:51: official_accounts[1].sync.sweep: "0 0 31 2 *" is not a schedule: no such day ever comes; write it like "17 3 * * *" (minute hour day month weekday) or "@every 5m"
+f.yaml:4:70: official_accounts[1].sync.refresh: "@every 10ms" is not a schedule: shorter than a second; write it like "17 3 * * *" (minute hour day month weekday) or "@every 5m"
+f.yaml:5:51: official_accounts[2].sync.sweep: "TZ=Asia/Shanghai" is not a schedule: nothing follows the time zone; write it like "17 3 * * *" (minute hour day month weekday) or "@every 5m"
+f.yaml:5:76: official_accounts[2].sync.refresh: "" is not a schedule: empty spec string; write it like "17 3 * * *" (minute hour day month weekday) or "@every 5m"`},
+	{"dsn", `
+f.yaml:1:12: database.dsn: not understood; the form is user:password@tcp(host:3306)/database, options follow as ?name=value&…`},
+	{"dsn_no_database", `
+f.yaml:1:12: database.dsn: names no database; the form is user:password@tcp(host:3306)/database
+f.yaml:1:38: database.max_connections: 1 is not between 2 and 1000`},
+	{"dsn_option", `
+f.yaml:1:12: database.dsn: not understood; the form is user:password@tcp(host:3306)/database, options follow as ?name=value&…`},
+	{"duplicate_appid", `
+f.yaml:4:6: official_accounts[1].appid: wx0000000000000001 stands at official_accounts[0].appid already; an appid belongs to one account
+f.yaml:6:6: mini_programs[0].appid: wx0000000000000001 stands at official_accounts[0].appid already; an appid belongs to one account`},
+	{"duplicate_key", `
+f.yaml:3:1: mapping key "log" already defined at [2:1]
+     1 | database: {dsn: [redacted]
+     2 | log: {level: info}
+>    3 | log: {level: debug}
+       | ^`},
+	{"empty", `
+f.yaml: the file is empty; "unionbridge config example" prints one to start from`},
+	{"listen", `
+f.yaml:2:8: http.listen: "8080" is not host:port; such as "127.0.0.1:8080" or ":8080"
+f.yaml:2:22: http.callback_listen: "http://0.0.0.0:99999" is not host:port; such as "127.0.0.1:8080" or ":8080"`},
+	{"listen_twice", `
+f.yaml:2:25: http.callback_listen: is the same address as http.listen; the callback's port is open to the internet, health and metrics should not be`},
+	{"lost_key", `
+f.yaml:5:16: official_accounts[0].callback.token: missing; give token_file, token_env or token
+f.yaml:5:24: official_accounts[0].callback.[redacted]: unknown key; known here: aes_key, aes_key_env, aes_key_file, token, token_env, token_file`},
+	{"missing_all", `
+f.yaml: database.dsn: missing; give dsn_file, dsn_env or dsn
+f.yaml: official_accounts: missing; at least one official account is needed, with appid and secret_file`},
+	{"missing_required", `
+f.yaml:1:1: database.dsn: missing; give dsn_file, dsn_env or dsn
+f.yaml:4:5: official_accounts[0].secret: missing; give secret_file, secret_env or secret
+f.yaml:4:5: official_accounts[0].appid: missing; the platform's console shows it: wx and 16 hexadecimal digits
+f.yaml:5:5: official_accounts[0].callback.aes_key: missing; give aes_key_file, aes_key_env or aes_key
+f.yaml:7:5: mini_programs[0].appid: missing; the platform's console shows it: wx and 16 hexadecimal digits`},
+	{"null_account", `
+f.yaml:3:3: official_accounts[0].secret: missing; give secret_file, secret_env or secret
+f.yaml:3:3: official_accounts[0].appid: missing; the platform's console shows it: wx and 16 hexadecimal digits`},
+	{"overflow", `
+f.yaml:1:53: this number is too large or must not be negative
+>    1 | database: {dsn: [redacted]
+       |                                                     ^
+     2 | official_accounts:
+     3 | - {appid: wx0000000000000001, secret: [redacted]`},
+	{"secret_sources", `
+f.yaml:1:12: database.dsn: given more than once; keep exactly one of dsn, dsn_file and dsn_env
+f.yaml:3:33: official_accounts[0].secret_file: DIR/does-not-exist.secret does not exist; create it, readable for the daemon's user alone
+f.yaml:4:33: official_accounts[1].secret_file: DIR/empty.secret is empty
+f.yaml:5:33: official_accounts[2].secret_file: DIR/two-lines.secret holds more than one line; it must hold the secret and nothing else
+f.yaml:6:33: official_accounts[3].secret_env: environment variable TEST_UNSET is not set or empty
+f.yaml:7:33: official_accounts[4].secret_env: this takes the name of an environment variable, not the value itself
+f.yaml:8:33: official_accounts[5].secret_file: this takes the name of a file, not the value itself
+f.yaml:9:33: official_accounts[6].secret: empty
+f.yaml:10:33: official_accounts[7].secret_file: read DIR/folder: is a directory`},
+	{"syntax", `
+f.yaml:7:20: value is not allowed in this context. map key-value is pre-defined
+     5 |     secret: [redacted]
+     6 |     name: 服务号
+>    7 |     sync: {sweep: [redacted]
+       |                    ^`},
+	{"tab", `
+f.yaml:2:1: found character '	' that cannot start any token
+     1 | database:
+>    2 | 	dsn: [redacted]
+       | ^`},
+	{"templates", `
+f.yaml:4:3: templates.Order Paid: an alias is 1 to 64 of a-z, 0-9, underscore, dot and hyphen
+f.yaml:5:3: templates.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa: an alias of 43 characters reads as WeChat's own template id; choose a shorter name
+f.yaml:6:3: templates.none.official: has no template id; give id, or ids with one for each account's appid
+f.yaml:7:22: templates.short.official.id: "TM00015" is not a template id: 43 letters, digits, hyphens and underscores, as the platform's console shows it
+f.yaml:7:36: templates.short.mini.id: "" is not a template id: 43 letters, digits, hyphens and underscores, as the platform's console shows it
+f.yaml:12:9: templates.a.b.official.ids.wx0000000000000001: differs from id, which is the default account's too; keep one of them
+f.yaml:13:9: templates.a.b.official.ids.wx0000000000000002: no official account has this appid; add it or remove this line`},
+	{"top_list", `
+f.yaml:1:1: this must be a mapping (key: value)
+>    1 | - [redacted]
+       | ^`},
+	{"top_scalar", `
+f.yaml:1:1: this must be a mapping (key: value)
+>    1 | [redacted]
+       | ^`},
+	{"two_defaults", `
+f.yaml:4:44: official_accounts[1].default: official_accounts[0] is marked already; one account can be the default`},
+	{"two_documents", `
+f.yaml: the file holds 2 documents separated by ---; keep one`},
+	{"type", `
+f.yaml:3:20: this must be a whole number
+     1 | database:
+     2 |   dsn: [redacted]
+>    3 |   max_connections: many
+       |                    ^
+     4 | official_accounts:
+     5 |   - {appid: wx0000000000000001, secret: [redacted]`},
+	{"type_duration", `
+f.yaml:2:19: this must be a duration such as 30s
+     1 | database: {dsn: [redacted]
+>    2 | wechat: {timeout: [[redacted]
+       |                   ^
+     3 | official_accounts:
+     4 | - {appid: wx0000000000000001, secret: [redacted]`},
+	{"type_float", `
+f.yaml:3:52: official_accounts[0].sync.concurrency: this must be a whole number`},
+	{"type_list", `
+f.yaml:3:8: this must be a list (lines that begin with a dash)
+     1 | database: {dsn: [redacted]
+     2 | official_accounts:
+>    3 |   appid: wx0000000000000001
+       |        ^
+     4 |   secret: [redacted]`},
+	{"type_mapping", `
+f.yaml:3:51: this must be a mapping (key: value)
+     1 | database: {dsn: [redacted]
+     2 | official_accounts:
+>    3 | - {appid: wx0000000000000001, secret: [redacted]
+       |                                                   ^`},
+	{"type_secret", `
+f.yaml:5:7: this must be text
+     3 |   - appid: wx0000000000000001
+     4 |     secret:
+>    5 |       - [redacted]
+       |       ^
+     6 |       - [redacted]
+     7 |     name: 服务号`},
+	{"unknown_keys", `
+f.yaml:1:33: database.pool: unknown key; known here: dsn, dsn_env, dsn_file, max_connections
+f.yaml:6:7: official_accounts[0].sync.swep: unknown key; known here: concurrency, max_gone, refresh, sweep
+f.yaml:8:5: official_accounts[0].[redacted]: unknown key; known here: appid, callback, default, name, secret, secret_env, secret_file, send, sync, token
+f.yaml:9:1: proxy: unknown key; known here: database, http, log, mini_programs, official_accounts, shutdown_timeout, state_dir, templates, wechat`},
+	{"values", `
+f.yaml:2:10: wechat.timeout: "30" has no unit; write 30s for seconds, 30m for minutes
+f.yaml:2:23: wechat.send_timeout: 21s must be above zero and at most 20s, so that a claimed message is settled before it falls due again
+f.yaml:3:7: log.level: "loud" is none of debug, info, warn, error
+f.yaml:3:20: log.format: "xml" is neither text nor json
+f.yaml:4:1: shutdown_timeout: "soon" is not a duration; write a number and ms, s, m or h, such as "30s" or "72h"
+f.yaml:8:13: official_accounts[0].token.mode: "classic" comes in a later release; use stable, or leave it out
+f.yaml:9:26: official_accounts[0].callback.aes_key: is not an EncodingAESKey: 43 letters and digits, as the platform's console shows it (this has 8 characters)
+f.yaml:10:12: official_accounts[0].sync.max_gone: "5" has no percent sign; write it as "5%"
+f.yaml:10:25: official_accounts[0].sync.concurrency: 0 is not between 1 and 1000
+f.yaml:11:12: official_accounts[0].send.rate: 0 is not a number above zero
+f.yaml:11:21: official_accounts[0].send.concurrency: 1001 is not between 1 and 1000
+f.yaml:11:40: official_accounts[0].send.max_attempts: 0 is not between 1 and 100
+f.yaml:11:57: official_accounts[0].send.wait_for_follower: -1h0m0s is negative; "0s" does not wait
+f.yaml:14:13: official_accounts[1].token.mode: "stabel" is not known; use stable, or leave it out
+f.yaml:15:12: official_accounts[1].sync.max_gone: "101%" is not between 0% and 100%
+f.yaml:16:12: official_accounts[1].send.rate: +Inf is not a number above zero`},
+}
+
+func TestDecodeBad(t *testing.T) {
+	for _, test := range badFiles {
+		t.Run(test.file, func(t *testing.T) {
+			dir := scene(t)
+			cfg, err := Decode(readTestdata(t, "bad/"+test.file+".yaml"), dir, "f.yaml")
+			if err == nil {
+				t.Fatalf("no error, but %+v", cfg)
+			}
+			got := strings.ReplaceAll(err.Error(), dir, "DIR")
+			if diff := cmp.Diff(strings.TrimPrefix(test.want, "\n"), got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+			for _, secret := range []string{"pa55", "S3CR3T", "5e9f0a1b", "correcthorse"} {
+				if strings.Contains(got, secret) {
+					t.Errorf("the error shows the secret %s…", secret)
+				}
+			}
+		})
+	}
+}

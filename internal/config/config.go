@@ -1,0 +1,280 @@
+// Package config turns the operator's YAML file into a [Config] that the rest of the program can
+// trust: unknown keys refused, defaults filled in, secrets fetched, every value checked.
+//
+// It owns the names of the file's keys (they are an interface: units and scripts type them) and the
+// words in which a mistake is reported. It opens no connection and knows no other package of the
+// program; a feature package gets its own configuration struct from the command that wires it.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// MaxSendTimeout bounds wechat.send_timeout. A claimed request is invisible to other senders for
+// 60 s; a POST must have ended, and its outcome been written, well before the row falls due again,
+// or a second sender posts the same message. A third of the window leaves room for a slow settle.
+const MaxSendTimeout = Duration(20 * time.Second)
+
+// maxFileSize bounds what Load reads: a configuration is a few KB, and a wrong path (a database
+// dump, a device) should not be parsed.
+const maxFileSize = 1 << 20
+
+// Config is the whole file after defaults, secrets and validation.
+type Config struct {
+	Database Database `yaml:"database"`
+	WeChat   WeChat   `yaml:"wechat"`
+	HTTP     HTTP     `yaml:"http"`
+	Log      Log      `yaml:"log"`
+
+	// StateDir (state_dir) holds the sweep's spool files: up to 30 bytes per follower and account,
+	// and nothing that cannot be read again from WeChat. Default: $STATE_DIRECTORY, which systemd
+	// sets, else unionbridge below the user's cache directory. Always absolute after Decode.
+	StateDir string `yaml:"state_dir"`
+
+	// ShutdownTimeout (shutdown_timeout) is how long SIGTERM lets messages under way finish.
+	// Default 25s: longer than the longest send (MaxSendTimeout), shorter than the 30 s after which
+	// container platforms kill.
+	ShutdownTimeout Duration `yaml:"shutdown_timeout"`
+
+	OfficialAccounts []OfficialAccount `yaml:"official_accounts"`
+	MiniPrograms     []MiniProgram     `yaml:"mini_programs"`
+
+	// Templates maps an alias, which producers write in send_request.template, to WeChat's ids.
+	Templates map[string]Template `yaml:"templates"`
+
+	// Warnings are things that work and should not stay so, one sentence each, for example a secret
+	// file that everybody on the machine can read. The caller logs them.
+	Warnings []string `yaml:"-"`
+}
+
+// Database says where the map and the requests live.
+type Database struct {
+	// DSN is a data source name of go-sql-driver/mysql: user:password@tcp(host:port)/database.
+	// https://github.com/go-sql-driver/mysql#dsn-data-source-name
+	DSN     Secret `yaml:"dsn"`
+	DSNFile string `yaml:"dsn_file"`
+	DSNEnv  string `yaml:"dsn_env"`
+
+	// MaxConnections bounds the pool of one process, 2 to 1000. Default 8: more than a handful made
+	// a 2-core server slower, and DBAs count connections.
+	MaxConnections int `yaml:"max_connections"`
+}
+
+// WeChat says how to reach the platform's servers.
+type WeChat struct {
+	// BaseURL has no trailing slash after Decode. Default https://api.weixin.qq.com; plain http is
+	// accepted for this machine only (the simulator), because tokens and secrets travel in URLs.
+	BaseURL string `yaml:"base_url"`
+
+	// Timeout bounds one attempt of a read (lists, user info, templates, tokens). Default 30s: a
+	// list page holds 10,000 openids.
+	Timeout Duration `yaml:"timeout"`
+
+	// SendTimeout bounds the one POST of a message. Default 10s, at most MaxSendTimeout.
+	SendTimeout Duration `yaml:"send_timeout"`
+}
+
+// HTTP says where the daemon listens.
+type HTTP struct {
+	// Listen serves health, metrics and the status page, without authentication. Default
+	// 127.0.0.1:8080, so that nothing is public by accident.
+	Listen string `yaml:"listen"`
+
+	// CallbackListen serves what WeChat pushes, /wechat/{appid}. Empty (the default): off.
+	CallbackListen string `yaml:"callback_listen"`
+}
+
+// Log says what is logged, to standard error.
+type Log struct {
+	Level  string `yaml:"level"`  // debug, info (default), warn or error
+	Format string `yaml:"format"` // text (default) or json
+}
+
+// OfficialAccount is one official account (公众号/服务号): where followers come from and through
+// which messages go.
+type OfficialAccount struct {
+	AppID string `yaml:"appid"` // wx and 16 hexadecimal digits
+	Name  string `yaml:"name"`  // for people: logs, status page; default: the appid
+
+	// Default marks the account that serves requests without an appid. Where no account says so it
+	// is the first one; after Decode exactly one is marked.
+	Default bool `yaml:"default"`
+
+	// Secret is the AppSecret; after Decode it is set however it was given.
+	Secret     Secret `yaml:"secret"`
+	SecretFile string `yaml:"secret_file"`
+	SecretEnv  string `yaml:"secret_env"`
+
+	Token    Token     `yaml:"token"`
+	Callback *Callback `yaml:"callback"` // nil: this account's pushes are not received
+	Sync     Sync      `yaml:"sync"`
+	Send     Send      `yaml:"send"`
+}
+
+// Token says where access tokens come from.
+type Token struct {
+	// Mode is "stable" (default): WeChat's stable_token, which gives every program the same token.
+	Mode string `yaml:"mode"`
+}
+
+// Callback holds what the platform's console calls Token and EncodingAESKey of the push URL.
+type Callback struct {
+	Token     Secret `yaml:"token"`
+	TokenFile string `yaml:"token_file"`
+	TokenEnv  string `yaml:"token_env"`
+
+	AESKey     Secret `yaml:"aes_key"` // 43 characters
+	AESKeyFile string `yaml:"aes_key_file"`
+	AESKeyEnv  string `yaml:"aes_key_env"`
+}
+
+// Sync says how an account's follower list is kept in step.
+type Sync struct {
+	// Sweep is when the whole list is read, a cron line in local time (CRON_TZ=Asia/Shanghai in
+	// front of it fixes the zone). Default "17 3 * * *". A sweep costs one call per 10,000
+	// followers and one more, of the 500 user/get calls a day.
+	Sweep string `yaml:"sweep"`
+
+	// Refresh is when rows with missing or doubtful information are asked about. Default "@every 5m".
+	Refresh string `yaml:"refresh"`
+
+	// MaxGone is the share of an account's followers that one sweep may mark as gone; beyond it the
+	// sweep stops and alarms, because an odd answer is likelier than such a loss. Default 5%.
+	MaxGone Percent `yaml:"max_gone"`
+
+	// Concurrency is how many batches of 100 are asked about at once, 1 to 1000. Default 8.
+	Concurrency int `yaml:"concurrency"`
+}
+
+// Send says how fast and how stubbornly an account sends.
+type Send struct {
+	// Rate is messages a second for the account, over all instances. Default 200: no limit is
+	// documented, and bursts of several hundred at once have been answered with -1 "system error".
+	Rate float64 `yaml:"rate"`
+
+	// Concurrency is how many POSTs may be under way at once, 1 to 1000. Default 64.
+	Concurrency int `yaml:"concurrency"`
+
+	// MaxAttempts is how many times one message is tried before it fails, 1 to 100. Default 8.
+	MaxAttempts int `yaml:"max_attempts"`
+
+	// WaitForFollower is how long a request waits for a recipient who is not in the map. Default
+	// 72h; 0s: not at all.
+	WaitForFollower Duration `yaml:"wait_for_follower"`
+}
+
+// MiniProgram is one mini program (小程序) whose users are recipients.
+type MiniProgram struct {
+	AppID string `yaml:"appid"` // wx and 16 hexadecimal digits
+	Name  string `yaml:"name"`  // default: the appid
+
+	// Secret is needed to exchange login codes (jscode2session); optional where the apps fill the
+	// map themselves. See Secret.IsSet.
+	Secret     Secret `yaml:"secret"`
+	SecretFile string `yaml:"secret_file"`
+	SecretEnv  string `yaml:"secret_env"`
+}
+
+// Template is what an alias stands for.
+type Template struct {
+	Official OfficialTemplate `yaml:"official"`
+	Mini     *MiniTemplate    `yaml:"mini"` // the fallback; nil: none
+}
+
+// OfficialTemplate holds a message template's ids. The same template has another id in every account.
+type OfficialTemplate struct {
+	// ID is the id in the default account.
+	ID string `yaml:"id"`
+
+	// IDs maps appids to ids. After Decode it holds ID too, under the default account's appid, so
+	// that it alone answers "what is this template's id in that account"; an account without an
+	// entry cannot use the alias.
+	IDs map[string]string `yaml:"ids"`
+}
+
+// MiniTemplate is a mini program's subscribe-message template and the page that a tap opens.
+type MiniTemplate struct {
+	ID   string `yaml:"id"`
+	Page string `yaml:"page"`
+}
+
+// Load reads the file at path and decodes it; see [Decode]. A file that is readable for everybody
+// and holds a secret itself adds a warning.
+func Load(path string) (*Config, error) {
+	data, mode, err := readBounded(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf(`%w; "unionbridge config example" prints one to start from`, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	dir, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("finding the folder of %s: %w", path, err)
+	}
+	cfg, inline, err := decode(data, dir, path)
+	if err != nil {
+		return nil, err
+	}
+	if inline && readableByAll(mode) {
+		cfg.Warnings = append(cfg.Warnings, fmt.Sprintf(
+			"%s holds secrets and every user of this machine can read it (mode %04o): chmod 640, or keep the secrets in files of their own",
+			path, mode.Perm()))
+	}
+	return cfg, nil
+}
+
+// Decode does what [Load] does with bytes at hand. Relative file names in data are relative to
+// baseDir, name stands at the front of every error. A file that is no YAML, or holds a value of the
+// wrong kind, gives one error with line, column and an excerpt; everything else that is wrong is
+// reported at once, one line each (errors.Join). No error shows a secret.
+func Decode(data []byte, baseDir, name string) (*Config, error) {
+	cfg, _, err := decode(data, baseDir, name)
+	return cfg, err
+}
+
+// decode also says whether a secret stood in data itself.
+func decode(data []byte, baseDir, name string) (cfg *Config, inline bool, err error) {
+	ps := &problems{name: name}
+	cfg = defaults()
+	if err := decodeYAML(data, cfg, ps); err != nil {
+		return nil, false, err
+	}
+	r := newResolver(baseDir, ps)
+	r.secrets(cfg)
+	r.stateDir(cfg)
+	validate(cfg, ps)
+	if err := ps.err(); err != nil {
+		return nil, false, err
+	}
+	settle(cfg)
+	cfg.Warnings = append(r.warnings, warnings(cfg)...)
+	return cfg, r.inline, nil
+}
+
+// readBounded reads a regular file, or a pipe (<(…) of a shell), of at most maxFileSize bytes.
+func readBounded(path string) ([]byte, fs.FileMode, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(data) > maxFileSize {
+		return nil, 0, fmt.Errorf("reading %s: larger than %d bytes, surely not the file meant", path, maxFileSize)
+	}
+	return data, info.Mode(), nil
+}

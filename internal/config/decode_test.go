@@ -1,0 +1,166 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// aesKey is an EncodingAESKey whose last character holds spare bits that are not zero.
+const aesKey = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
+
+// scene prepares what the files of testdata refer to and returns the folder that they stand in.
+func scene(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	credentials := t.TempDir()
+	writeFile(t, filepath.Join(dir, "aes.key"), aesKey+"\n", 0o600)
+	writeFile(t, filepath.Join(dir, "crlf.secret"), "from windows\r\n", 0o600)
+	writeFile(t, filepath.Join(dir, "empty.secret"), "\n", 0o600)
+	writeFile(t, filepath.Join(dir, "two-lines.secret"), "pa55\npa55\n", 0o600)
+	writeFile(t, filepath.Join(dir, "credential.secret"), "beside the file", 0o600)
+	writeFile(t, filepath.Join(credentials, "credential.secret"), "from systemd", 0o444)
+	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", credentials)
+	t.Setenv("STATE_DIRECTORY", "/var/lib/unionbridge:/var/lib/other")
+	t.Setenv("TEST_DSN", "u:p@tcp(h:3306)/d")
+	t.Setenv("TEST_UNSET", "")
+	return dir
+}
+
+func writeFile(t *testing.T, path, content string, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil { // WriteFile's mode is subject to the umask
+		t.Fatal(err)
+	}
+}
+
+func readTestdata(t *testing.T, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// account is the account with nothing but an appid and a secret in the file.
+func account(appid, secret string) OfficialAccount {
+	a := defaultAccount()
+	a.AppID, a.Name, a.Secret = appid, appid, NewSecret(secret)
+	return a
+}
+
+func TestDecode(t *testing.T) {
+	smallest := defaults()
+	smallest.StateDir = "/var/lib/unionbridge"
+	smallest.Database.DSN = NewSecret("unionbridge:secret@tcp(127.0.0.1:3306)/unionbridge")
+	smallest.OfficialAccounts = []OfficialAccount{account("wx0123456789abcdef", "0123456789abcdef0123456789abcdef")}
+	smallest.OfficialAccounts[0].Default = true
+	smallest.MiniPrograms = []MiniProgram{{AppID: "wxfedcba9876543210", Name: "wxfedcba9876543210"}}
+
+	for _, test := range []struct {
+		file string
+		want *Config
+	}{
+		{"smallest.yaml", smallest},
+		{"secrets.yaml", wantSecrets()},
+		{"several.yaml", wantSeveral()},
+	} {
+		t.Run(test.file, func(t *testing.T) {
+			dir := scene(t)
+			got, err := Decode(readTestdata(t, "good/"+test.file), dir, test.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got.StateDir = strings.Replace(got.StateDir, dir, "DIR", 1)
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func wantSecrets() *Config {
+	cfg := defaults()
+	cfg.StateDir = "/var/lib/unionbridge"
+	cfg.Database.DSN, cfg.Database.DSNEnv = NewSecret("u:p@tcp(h:3306)/d"), "TEST_DSN"
+	cfg.OfficialAccounts = []OfficialAccount{
+		account("wx0000000000000001", "12345678901234567890123456789012"),
+		account("wx0000000000000002", "1234567890123456789012345678e123"),
+		account("wx0000000000000003", "from windows"),
+		account("wx0000000000000004", "from systemd"),
+		account("wx0000000000000005", "block"),
+	}
+	cfg.OfficialAccounts[0].Default = true
+	cfg.OfficialAccounts[0].Callback = &Callback{
+		Token: NewSecret("0123"), AESKey: NewSecret(aesKey), AESKeyFile: "aes.key",
+	}
+	cfg.OfficialAccounts[2].SecretFile = "crlf.secret"
+	cfg.OfficialAccounts[3].SecretFile = "credential.secret"
+	cfg.MiniPrograms = []MiniProgram{
+		{AppID: "wx0000000000000006", Name: "wx0000000000000006", Secret: NewSecret("quoted: {# }")},
+	}
+	cfg.Warnings = []string{"official_accounts[0].callback: nothing listens for it; set http.callback_listen"}
+	return cfg
+}
+
+func wantSeveral() *Config {
+	first := account("wx0000000000000001", "a")
+	first.Name = "服务号"
+	first.Sync.Sweep, first.Sync.MaxGone = "CRON_TZ=Asia/Shanghai 0 4 * * *", 0.5
+	second := account("wx0000000000000002", "b")
+	second.Default = true
+	second.Sync = first.Sync
+	second.Sync.Refresh = "@hourly"
+	second.Send.Rate, second.Send.WaitForFollower = 0.5, 0
+
+	paid, page := strings.Repeat("A", 43), strings.Repeat("B", 43)
+	return &Config{
+		Database: Database{DSN: NewSecret("u:p@unix(/run/mysqld/mysqld.sock)/ub?tls=false"), MaxConnections: 20},
+		WeChat: WeChat{
+			BaseURL: "http://127.0.0.1:9000", Timeout: Duration(90 * time.Second), SendTimeout: Duration(20 * time.Second),
+		},
+		HTTP:             HTTP{Listen: ":0"},
+		Log:              Log{Level: "debug", Format: "json"},
+		StateDir:         "DIR/spool",
+		ShutdownTimeout:  Duration(time.Minute),
+		OfficialAccounts: []OfficialAccount{first, second},
+		Templates: map[string]Template{
+			"order.paid": {
+				Official: OfficialTemplate{ID: paid, IDs: map[string]string{"wx0000000000000002": paid}},
+				Mini:     &MiniTemplate{ID: page, Page: "pages/order"},
+			},
+			"first_only": {
+				Official: OfficialTemplate{IDs: map[string]string{"wx0000000000000001": strings.Repeat("C", 43)}},
+			},
+		},
+	}
+}
+
+// TestTestdataIsUsed notices a file that no test reads.
+func TestTestdataIsUsed(t *testing.T) {
+	used := map[string]bool{"good/smallest.yaml": true, "good/secrets.yaml": true, "good/several.yaml": true}
+	for _, test := range badFiles {
+		used["bad/"+test.file+".yaml"] = true
+	}
+	files, err := filepath.Glob("testdata/*/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		name, _ := filepath.Rel("testdata", file)
+		if !used[filepath.ToSlash(name)] {
+			t.Errorf("testdata/%s: no test reads it", name)
+		}
+	}
+}

@@ -1,0 +1,79 @@
+package config
+
+import "time"
+
+// defaults is what holds before the file is read. Each value's reason stands at its field.
+func defaults() *Config {
+	return &Config{
+		Database: Database{MaxConnections: 8},
+		WeChat: WeChat{
+			BaseURL:     "https://api.weixin.qq.com",
+			Timeout:     Duration(30 * time.Second),
+			SendTimeout: Duration(10 * time.Second),
+		},
+		HTTP:            HTTP{Listen: "127.0.0.1:8080"},
+		Log:             Log{Level: "info", Format: "text"},
+		ShutdownTimeout: Duration(25 * time.Second),
+	}
+}
+
+func defaultAccount() OfficialAccount {
+	return OfficialAccount{
+		Token: Token{Mode: "stable"},
+		Sync:  Sync{Sweep: "17 3 * * *", Refresh: "@every 5m", MaxGone: 5, Concurrency: 8},
+		Send: Send{
+			Rate:            200,
+			Concurrency:     64,
+			MaxAttempts:     8,
+			WaitForFollower: Duration(72 * time.Hour),
+		},
+	}
+}
+
+// UnmarshalYAML fills in an account's defaults before its keys: a list's entries do not exist yet
+// when defaults runs.
+func (a *OfficialAccount) UnmarshalYAML(unmarshal func(any) error) error {
+	type plain OfficialAccount // without this method, or it would call itself
+	p := plain(defaultAccount())
+	if err := unmarshal(&p); err != nil {
+		return err
+	}
+	*a = OfficialAccount(p)
+	return nil
+}
+
+// settle fills in what follows from other values; it needs a validated cfg.
+func settle(cfg *Config) {
+	cfg.OfficialAccounts[defaultIndex(cfg)].Default = true
+	for i := range cfg.OfficialAccounts {
+		if a := &cfg.OfficialAccounts[i]; a.Name == "" {
+			a.Name = a.AppID
+		}
+	}
+	for i := range cfg.MiniPrograms {
+		if m := &cfg.MiniPrograms[i]; m.Name == "" {
+			m.Name = m.AppID
+		}
+	}
+	defaultAppID := cfg.OfficialAccounts[defaultIndex(cfg)].AppID
+	for alias, t := range cfg.Templates {
+		if t.Official.ID == "" {
+			continue
+		}
+		if t.Official.IDs == nil {
+			t.Official.IDs = make(map[string]string, 1)
+		}
+		t.Official.IDs[defaultAppID] = t.Official.ID
+		cfg.Templates[alias] = t
+	}
+}
+
+// defaultIndex is the account that is marked default, or the first.
+func defaultIndex(cfg *Config) int {
+	for i := range cfg.OfficialAccounts {
+		if cfg.OfficialAccounts[i].Default {
+			return i
+		}
+	}
+	return 0
+}

@@ -1,0 +1,184 @@
+package config
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// decodeYAML decodes data over cfg's defaults. What prevents decoding is returned, with an excerpt;
+// unknown keys and malformed durations go to ps and decoding goes on, so that they are reported
+// together with what validation finds.
+func decodeYAML(data []byte, cfg *Config, ps *problems) error {
+	file, err := parser.ParseBytes(data, 0)
+	if err != nil {
+		return yamlError(data, ps.name, err)
+	}
+	root, err := onlyDocument(file)
+	if err != nil {
+		return fmt.Errorf("%s: %w", ps.name, err)
+	}
+	w := walker{problems: ps}
+	ps.at = make(map[string]position)
+	w.walk(root, reflect.TypeFor[Config](), "")
+	ctx := context.WithValue(context.Background(), problemsKey{}, ps)
+	if err := yaml.NewDecoder(bytes.NewReader(nil)).DecodeFromNodeContext(ctx, root, cfg); err != nil {
+		return yamlError(data, ps.name, err)
+	}
+	for i, a := range cfg.OfficialAccounts {
+		if a == (OfficialAccount{}) { // a dash with nothing behind it is not unmarshalled
+			cfg.OfficialAccounts[i] = defaultAccount()
+		}
+	}
+	return nil
+}
+
+// onlyDocument returns the file's one document. A second one would be ignored without a word, and
+// so would an empty file be a configuration of defaults.
+func onlyDocument(file *ast.File) (ast.Node, error) {
+	var bodies []ast.Node
+	for _, doc := range file.Docs {
+		if doc.Body != nil && doc.Body.Type() != ast.NullType && doc.Body.Type() != ast.CommentType {
+			bodies = append(bodies, doc.Body)
+		}
+	}
+	switch len(bodies) {
+	case 0:
+		return nil, errors.New(`the file is empty; "unionbridge config example" prints one to start from`)
+	case 1:
+		return bodies[0], nil
+	default:
+		return nil, fmt.Errorf("the file holds %d documents separated by ---; keep one", len(bodies))
+	}
+}
+
+// walker goes over the file beside the types that it decodes into: it notes where each value stands
+// and finds every key that no field takes. The decoder's own strict mode names one of them, and with
+// two it is chance which.
+type walker struct {
+	problems *problems
+}
+
+func (w *walker) walk(node ast.Node, typ reflect.Type, path string) {
+	for typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	switch n := node.(type) {
+	case *ast.AnchorNode:
+		w.walk(n.Value, typ, path)
+	case *ast.TagNode:
+		w.walk(n.Value, typ, path)
+	case *ast.SequenceNode:
+		if typ.Kind() == reflect.Slice {
+			w.walkList(n, typ.Elem(), path)
+		}
+	case ast.MapNode: // what an alias or a merge key brings in is checked where it is written
+		w.walkMapping(n, typ, path)
+	}
+}
+
+func (w *walker) walkList(list *ast.SequenceNode, elem reflect.Type, path string) {
+	for i, value := range list.Values {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		w.note(at, value)
+		w.walk(value, elem, at)
+	}
+}
+
+func (w *walker) walkMapping(mapping ast.MapNode, typ reflect.Type, path string) {
+	for iter := mapping.MapRange(); iter.Next(); {
+		if iter.Key().IsMergeKey() {
+			continue
+		}
+		key, ok := scalarText(iter.Key())
+		if !ok {
+			continue // the decoder refuses it
+		}
+		at := strings.TrimPrefix(path+"."+key, ".")
+		elem, known := elemType(typ, key)
+		if !known {
+			w.unknown(iter, typ, path)
+			continue
+		}
+		w.note(at, iter.Key())
+		if _, ok := iter.Value().(*ast.FloatNode); ok && elem.Kind() == reflect.Int {
+			w.problems.add(at, "this must be a whole number") // the decoder would cut it down to one
+		}
+		w.walk(iter.Value(), elem, at)
+	}
+}
+
+func (w *walker) note(path string, node ast.Node) {
+	token := node.GetToken()
+	if m, ok := node.(*ast.MappingNode); ok && !m.IsFlowStyle && len(m.Values) > 0 {
+		token = m.Values[0].Key.GetToken() // a block mapping's own token is its first colon
+	}
+	w.problems.at[path] = position{token.Position.Line, token.Position.Column}
+}
+
+// keyShape is what keys look like in this file. Anything else, or one without a value, may be a
+// value that lost its own key to a slip, a secret perhaps, and is not repeated.
+var keyShape = regexp.MustCompile(`^[a-z_]{1,24}$`)
+
+func (w *walker) unknown(pair *ast.MapNodeIter, typ reflect.Type, path string) {
+	key, _ := scalarText(pair.Key())
+	if !keyShape.MatchString(key) || pair.Value().Type() == ast.NullType {
+		key = redacted
+	}
+	at := strings.TrimPrefix(path+"."+key, ".")
+	w.note(at, pair.Key())
+	w.problems.add(at, "unknown key; known here: %s", strings.Join(fieldNames(typ), ", "))
+}
+
+// elemType returns the type of what key leads to in typ. Scalars have no keys: the decoder says so,
+// and nothing below them is looked at.
+func elemType(typ reflect.Type, key string) (reflect.Type, bool) {
+	switch typ.Kind() {
+	case reflect.Map:
+		return typ.Elem(), true
+	case reflect.Struct:
+		for i := range typ.NumField() {
+			if yamlName(typ.Field(i)) == key {
+				return typ.Field(i).Type, true
+			}
+		}
+		return typ, typ == reflect.TypeFor[Secret]()
+	default:
+		return typ, true
+	}
+}
+
+// fieldNames returns the keys that typ takes, sorted.
+func fieldNames(typ reflect.Type) []string {
+	var names []string
+	for i := range typ.NumField() {
+		if name := yamlName(typ.Field(i)); name != "" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// yamlName returns the key of a field, "" if it has none.
+func yamlName(field reflect.StructField) string {
+	name := field.Tag.Get("yaml")
+	if name == "-" {
+		return ""
+	}
+	return name
+}
+
+// fieldPath turns the decoder's way of writing a path, $.templates.'a.b'.official, into ours.
+func fieldPath(path string) string {
+	return strings.ReplaceAll(strings.TrimPrefix(path, "$."), "'", "")
+}

@@ -1,0 +1,172 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml/parser"
+
+	"github.com/unionbridge/unionbridge"
+)
+
+// exampleSecrets are the files that config.example.yaml names.
+func exampleSecrets(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	for name, content := range map[string]string{
+		"database.dsn":        "u:p@tcp(h)/d",
+		"oa.secret":           "s",
+		"oa.callback-token":   "t",
+		"oa.callback-aes-key": aesKey,
+		"mini.secret":         "s",
+	} {
+		writeFile(t, filepath.Join(dir, name), content, 0o600)
+	}
+	return dir
+}
+
+func TestExampleDecodes(t *testing.T) {
+	t.Setenv("STATE_DIRECTORY", "/var/lib/unionbridge")
+	cfg, err := Decode(unionbridge.ExampleConfig, exampleSecrets(t), "config.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cfg.Warnings) != 0 {
+		t.Errorf("warnings: %q", cfg.Warnings)
+	}
+	if cfg.OfficialAccounts[0].Callback == nil || cfg.Templates["order_paid"].Mini == nil {
+		t.Error("the example leaves a block out")
+	}
+}
+
+// TestExampleComments decodes the example with what its comments offer instead of what stands there.
+func TestExampleComments(t *testing.T) {
+	t.Setenv("STATE_DIRECTORY", "")
+	text := string(unionbridge.ExampleConfig)
+	text = regexp.MustCompile(`(?m)^ *(dsn_file|secret_file|token_file|aes_key_file|id): .*\n`).ReplaceAllString(text, "")
+	text = regexp.MustCompile(`(?m)^( *)# ((?:dsn|secret|token_env|aes_key_env|state_dir|ids|  wx[0-9a-f]{16}):)`).ReplaceAllString(text, "$1$2")
+	text = strings.Replace(text, "    mini:\n", "    mini:\n      id: "+strings.Repeat("Z", 43)+"\n", 1)
+	t.Setenv("UNIONBRIDGE_OA_CALLBACK_TOKEN", "t")
+	t.Setenv("UNIONBRIDGE_OA_CALLBACK_AES_KEY", aesKey)
+	cfg, err := Decode([]byte(text), "/nonexistent", "config.example.yaml")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if cfg.StateDir != "/var/lib/unionbridge" || len(cfg.Templates["order_paid"].Official.IDs) != 1 {
+		t.Errorf("not all comments were taken in: %+v", cfg)
+	}
+}
+
+// TestExampleIsComplete finds keys that the example does not mention.
+func TestExampleIsComplete(t *testing.T) {
+	for key := range fileKeys() {
+		if !regexp.MustCompile(`(?m)^[ -]*(# )?` + key + `:`).Match(unionbridge.ExampleConfig) {
+			t.Errorf("config.example.yaml lacks %s", key)
+		}
+	}
+}
+
+// TestExampleStatesDefaults compares each "# default: x" with what the code does without the key, and
+// finds defaults of the code that the example does not state.
+func TestExampleStatesDefaults(t *testing.T) {
+	t.Setenv("STATE_DIRECTORY", "/var/lib/unionbridge")
+	cfg, err := Decode(readTestdata(t, "good/smallest.yaml"), "/", "smallest.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := make(map[string]string)
+	flatten(reflect.ValueOf(*cfg), "", code)
+	for _, path := range []string{ // required, or derived from what is
+		"database.dsn", "official_accounts[0].appid", "official_accounts[0].name", "official_accounts[0].default",
+		"official_accounts[0].secret", "mini_programs[0].appid", "mini_programs[0].name", "state_dir",
+	} {
+		if _, ok := code[path]; !ok {
+			t.Errorf("%s is not set by the smallest file", path)
+		}
+		delete(code, path)
+	}
+	stated := statedDefaults(t)
+	for path, want := range stated {
+		if got := code[path]; got != want {
+			t.Errorf("config.example.yaml states %s as the default of %s, the code has %q", want, path, got)
+		}
+	}
+	for path, value := range code {
+		if _, ok := stated[path]; !ok {
+			t.Errorf("config.example.yaml does not state the default of %s: %s", path, value)
+		}
+	}
+}
+
+// statedDefaults reads the example's "# default: x" comments by the path of the key beside them.
+func statedDefaults(t *testing.T) map[string]string {
+	t.Helper()
+	file, err := parser.ParseBytes(unionbridge.ExampleConfig, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ps := &problems{at: make(map[string]position)}
+	w := walker{problems: ps}
+	w.walk(file.Docs[0].Body, reflect.TypeFor[Config](), "")
+	comment := regexp.MustCompile(`^ *\w+: (.*) # default: (.*)$`)
+	defaults := make(map[string]string)
+	lines := strings.Split(string(unionbridge.ExampleConfig), "\n")
+	for path, pos := range ps.at {
+		match := comment.FindStringSubmatch(lines[pos.line-1])
+		if match == nil {
+			continue
+		}
+		value := strings.Trim(match[2], `"`)
+		if shown := strings.Trim(match[1], `"`); shown != value && path != "http.callback_listen" {
+			t.Errorf("%s is shown as %s and its default stated as %s", path, shown, value)
+		}
+		defaults[path] = value
+	}
+	return defaults
+}
+
+// flatten writes value's leaves that are not zero into leaves, by path, as the file writes them.
+func flatten(value reflect.Value, path string, leaves map[string]string) {
+	switch v := value.Interface().(type) {
+	case Duration:
+		leaves[path] = shortDuration(v)
+		return
+	case Secret, Percent:
+		if !value.IsZero() {
+			leaves[path] = fmt.Sprint(v)
+		}
+		return
+	}
+	switch value.Kind() {
+	case reflect.Struct:
+		for i := range value.NumField() {
+			if name := yamlName(value.Type().Field(i)); name != "" {
+				flatten(value.Field(i), strings.TrimPrefix(path+"."+name, "."), leaves)
+			}
+		}
+	case reflect.Slice:
+		for i := range value.Len() {
+			flatten(value.Index(i), fmt.Sprintf("%s[%d]", path, i), leaves)
+		}
+	default:
+		if !value.IsZero() {
+			leaves[path] = fmt.Sprint(value.Interface())
+		}
+	}
+}
+
+// shortDuration writes 72h0m0s as 72h.
+func shortDuration(d Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}

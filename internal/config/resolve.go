@@ -1,0 +1,169 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// maxSecretSize bounds a secret's file: the longest, a DSN with options, is a few hundred bytes.
+const maxSecretSize = 16 << 10
+
+// resolver fetches secrets from where the file says they are.
+type resolver struct {
+	baseDir        string // relative names start here
+	credentialsDir string // systemd's LoadCredential= and SetCredential= put files here; "": not under systemd
+	problems       *problems
+	warnings       []string
+	inline         bool // a secret stood in the configuration itself
+}
+
+func newResolver(baseDir string, ps *problems) *resolver {
+	return &resolver{baseDir: baseDir, credentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"), problems: ps}
+}
+
+// secretField is one secret and the two other ways to give it.
+type secretField struct {
+	path     string // of the inline key; _file and _env are appended
+	value    *Secret
+	file     string
+	env      string
+	optional bool
+}
+
+// secrets fetches all of cfg's secrets.
+func (r *resolver) secrets(cfg *Config) {
+	r.fetch(secretField{"database.dsn", &cfg.Database.DSN, cfg.Database.DSNFile, cfg.Database.DSNEnv, false})
+	for i := range cfg.OfficialAccounts {
+		a := &cfg.OfficialAccounts[i]
+		path := fmt.Sprintf("official_accounts[%d]", i)
+		r.fetch(secretField{path + ".secret", &a.Secret, a.SecretFile, a.SecretEnv, false})
+		if c := a.Callback; c != nil {
+			r.fetch(secretField{path + ".callback.token", &c.Token, c.TokenFile, c.TokenEnv, false})
+			r.fetch(secretField{path + ".callback.aes_key", &c.AESKey, c.AESKeyFile, c.AESKeyEnv, false})
+		}
+	}
+	for i := range cfg.MiniPrograms {
+		m := &cfg.MiniPrograms[i]
+		path := fmt.Sprintf("mini_programs[%d].secret", i)
+		r.fetch(secretField{path, &m.Secret, m.SecretFile, m.SecretEnv, true})
+	}
+}
+
+// fetch sets *f.value, or reports why it cannot.
+func (r *resolver) fetch(f secretField) {
+	key := f.path[strings.LastIndex(f.path, ".")+1:]
+	ways := 0
+	for _, given := range []bool{f.value.IsSet(), f.file != "", f.env != ""} {
+		if given {
+			ways++
+		}
+	}
+	switch {
+	case ways == 0 && !f.optional:
+		r.problems.add(f.path, "missing; give %s_file, %s_env or %s", key, key, key)
+	case ways > 1:
+		r.problems.add(f.path, "given more than once; keep exactly one of %s, %s_file and %s_env", key, key, key)
+	case f.value.IsSet():
+		r.inline = true
+		*f.value = NewSecret(trimSecret(f.value.Reveal()))
+		if f.value.Reveal() == "" {
+			r.problems.add(f.path, "empty")
+		}
+	case f.file != "":
+		r.fromFile(f)
+	case f.env != "":
+		r.fromEnv(f)
+	}
+}
+
+var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+func (r *resolver) fromEnv(f secretField) {
+	path := f.path + "_env"
+	if !envName.MatchString(f.env) || looksSecret(f.env) {
+		r.problems.add(path, "this takes the name of an environment variable, not the value itself")
+		return
+	}
+	value := trimSecret(os.Getenv(f.env))
+	if value == "" {
+		r.problems.add(path, "environment variable %s is not set or empty", f.env)
+		return
+	}
+	*f.value = NewSecret(value)
+}
+
+func (r *resolver) fromFile(f secretField) {
+	path := f.path + "_file"
+	if looksSecret(f.file) {
+		r.problems.add(path, "this takes the name of a file, not the value itself")
+		return
+	}
+	name, credential := r.locate(f.file)
+	data, mode, err := readBounded(name)
+	value := trimSecret(string(data))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		r.problems.add(path, "%s does not exist; create it, readable for the daemon's user alone", name)
+	case errors.Is(err, fs.ErrPermission):
+		r.problems.add(path, "%s may not be read by this user; give it to the daemon's user or group", name)
+	case err != nil:
+		r.problems.add(path, "%w", err)
+	case value == "":
+		r.problems.add(path, "%s is empty", name)
+	case len(value) > maxSecretSize || strings.ContainsAny(value, "\r\n\x00"):
+		r.problems.add(path, "%s holds more than one line; it must hold the secret and nothing else", name)
+	default:
+		*f.value = NewSecret(value)
+		if readableByAll(mode) && !credential {
+			r.warnings = append(r.warnings, fmt.Sprintf(
+				"%s: every user of this machine can read %s (mode %04o): chmod 640", path, name, mode.Perm()))
+		}
+	}
+}
+
+// trimSecret drops the newline with which editors, echo and YAML's block text end a value.
+func trimSecret(value string) string { return strings.TrimRight(value, "\r\n") }
+
+// locate finds a secret's file. Under systemd a relative name is looked up among the unit's
+// credentials first, so that one configuration serves with and without LoadCredential=.
+func (r *resolver) locate(name string) (path string, credential bool) {
+	if filepath.IsAbs(name) {
+		return name, false
+	}
+	if r.credentialsDir != "" && filepath.IsLocal(name) {
+		path := filepath.Join(r.credentialsDir, name)
+		if _, err := os.Stat(path); err == nil {
+			return path, true
+		}
+	}
+	return filepath.Join(r.baseDir, name), false
+}
+
+// stateDir makes cfg.StateDir absolute or finds its default.
+func (r *resolver) stateDir(cfg *Config) {
+	if cfg.StateDir != "" {
+		if !filepath.IsAbs(cfg.StateDir) {
+			cfg.StateDir = filepath.Join(r.baseDir, cfg.StateDir)
+		}
+		return
+	}
+	// A unit with several StateDirectory= entries gets them in one variable; ours stands first.
+	if dir, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); dir != "" {
+		cfg.StateDir = dir
+		return
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		r.problems.add("state_dir", "missing, and this user has no cache directory to default to; name a folder")
+		return
+	}
+	cfg.StateDir = filepath.Join(cache, "unionbridge")
+}
+
+// readableByAll looks at regular files alone: a pipe's mode says nothing.
+func readableByAll(mode fs.FileMode) bool { return mode.IsRegular() && mode.Perm()&0o004 != 0 }

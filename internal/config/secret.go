@@ -1,0 +1,87 @@
+package config
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+)
+
+// redacted stands for a secret wherever one would be printed.
+const redacted = "[redacted]"
+
+// Secret is a value that no way of printing shows: fmt with any verb, slog, JSON, YAML and whatever
+// else asks for text. Only [Secret.Reveal] gives it out. The zero Secret is not set.
+type Secret struct {
+	// A pointer, because fmt cannot call methods of a value that sits in another struct's unexported
+	// field and prints its memory instead; at that depth a pointer is printed as an address.
+	value *string
+}
+
+// NewSecret wraps value.
+func NewSecret(value string) Secret { return Secret{value: &value} }
+
+// Reveal returns the value itself, "" if the secret is not set. Whoever calls it must not print it.
+func (s Secret) Reveal() string {
+	if s.value == nil {
+		return ""
+	}
+	return *s.value
+}
+
+// IsSet tells whether there is a value, be it empty.
+func (s Secret) IsSet() bool { return s.value != nil }
+
+// Equal compares the values; == would compare addresses.
+func (s Secret) Equal(other Secret) bool {
+	return s.IsSet() == other.IsSet() && s.Reveal() == other.Reveal()
+}
+
+// Format prints "[redacted]" for every verb and flag.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// String returns "[redacted]".
+func (s Secret) String() string { return redacted }
+
+// GoString returns "[redacted]".
+func (s Secret) GoString() string { return redacted }
+
+// LogValue returns "[redacted]".
+func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText returns "[redacted]".
+func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// MarshalJSON returns "[redacted]" as a JSON string.
+func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
+
+// MarshalYAML returns "[redacted]".
+func (s Secret) MarshalYAML() (any, error) { return redacted, nil }
+
+// UnmarshalYAML takes the scalar as it is written. An AppSecret is 32 hexadecimal digits and may
+// read as a number in YAML (12345678e0123… is a float): decoding by YAML's types would change it.
+func (s *Secret) UnmarshalYAML(_ context.Context, node ast.Node) error {
+	text, ok := scalarText(node)
+	if !ok {
+		return &yaml.SyntaxError{Message: "this must be text", Token: node.GetToken()}
+	}
+	s.value = &text
+	return nil
+}
+
+// scalarText returns a scalar's text as written, without quotes; false for lists, mappings and null.
+func scalarText(node ast.Node) (string, bool) {
+	switch n := node.(type) {
+	case *ast.StringNode:
+		return n.Value, true
+	case *ast.LiteralNode:
+		return n.Value.Value, true
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
+		return n.GetToken().Value, true
+	default:
+		return "", false
+	}
+}

@@ -1,0 +1,191 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// validate reports everything in cfg that cannot work; secrets are fetched already.
+func validate(cfg *Config, ps *problems) {
+	validateDatabase(&cfg.Database, ps)
+	validateWeChat(&cfg.WeChat, ps)
+	validateHTTP(&cfg.HTTP, ps)
+	validateLog(&cfg.Log, ps)
+	if cfg.ShutdownTimeout < Duration(time.Second) {
+		ps.add("shutdown_timeout", `%s is too short to finish anything; at least "1s"`, cfg.ShutdownTimeout)
+	}
+	validateAccounts(cfg, ps)
+	validateTemplates(cfg, ps)
+}
+
+func validateDatabase(db *Database, ps *problems) {
+	if dsn := db.DSN.Reveal(); dsn != "" {
+		validateDSN(dsn, ps)
+	}
+	// One connection is not enough: a lease's renewal must not wait behind a sweep's scan.
+	inRange(ps, "database.max_connections", db.MaxConnections, [2]int{2, 1000})
+}
+
+// validateDSN passes on the driver's words only where they are constant: others quote the part of
+// the DSN that was not understood, and that may be a password.
+func validateDSN(dsn string, ps *problems) {
+	const shape = "user:password@tcp(host:3306)/database"
+	parsed, err := mysql.ParseDSN(dsn)
+	switch {
+	case err != nil && strings.HasPrefix(err.Error(), "invalid DSN: "):
+		ps.add("database.dsn", "%s; the form is %s", err, shape)
+	case err != nil:
+		ps.add("database.dsn", "not understood; the form is %s, options follow as ?name=value&…", shape)
+	case parsed.DBName == "":
+		ps.add("database.dsn", "names no database; the form is %s", shape)
+	}
+}
+
+func validateWeChat(w *WeChat, ps *problems) {
+	validateBaseURL(w, ps)
+	if w.Timeout <= 0 {
+		ps.add("wechat.timeout", `%s must be above zero; "30s" is the default`, w.Timeout)
+	}
+	if w.SendTimeout <= 0 || w.SendTimeout > MaxSendTimeout {
+		ps.add("wechat.send_timeout", "%s must be above zero and at most %s, so that a claimed message is settled before it falls due again",
+			w.SendTimeout, MaxSendTimeout)
+	}
+}
+
+// validateBaseURL does not repeat the URL: it may carry a user's password.
+func validateBaseURL(w *WeChat, ps *problems) {
+	const path = "wechat.base_url"
+	u, err := url.Parse(w.BaseURL)
+	switch {
+	case err != nil || u.Host == "" || u.Opaque != "":
+		ps.add(path, "not a URL; the form is https://host")
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		ps.add(path, "must end after the host or a path: no user, query or fragment")
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		ps.add(path, "must be https: tokens and secrets travel in it; plain http is for this machine only (127.0.0.1, ::1, localhost)")
+	case u.Scheme != "http" && u.Scheme != "https":
+		ps.add(path, "must begin with https://")
+	}
+	w.BaseURL = strings.TrimRight(w.BaseURL, "/")
+}
+
+func loopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback() || host == "localhost"
+}
+
+func validateHTTP(h *HTTP, ps *problems) {
+	validateListen("http.listen", h.Listen, ps)
+	if h.CallbackListen == "" {
+		return
+	}
+	validateListen("http.callback_listen", h.CallbackListen, ps)
+	if _, port, _ := net.SplitHostPort(h.Listen); h.CallbackListen == h.Listen && port != "0" {
+		ps.add("http.callback_listen", "is the same address as http.listen; the callback's port is open to the internet, health and metrics should not be")
+	}
+}
+
+func validateListen(path, address string, ps *problems) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		ps.add(path, `%s is not host:port; such as "127.0.0.1:8080" or ":8080"`, quote(address))
+		return
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		ps.add(path, "port %s is not a number from 0 to 65535", quote(port))
+	}
+	if strings.ContainsAny(host, "/ @") {
+		ps.add(path, "host %s is neither a name nor an address; leave out http:// and paths", quote(host))
+	}
+}
+
+func validateLog(l *Log, ps *problems) {
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, l.Level) {
+		ps.add("log.level", "%s is none of debug, info, warn, error", quote(l.Level))
+	}
+	if !slices.Contains([]string{"text", "json"}, l.Format) {
+		ps.add("log.format", "%s is neither text nor json", quote(l.Format))
+	}
+}
+
+var (
+	templateID    = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
+	templateAlias = regexp.MustCompile(`^[a-z0-9_.-]{1,64}$`) // 64: the column's width
+)
+
+func validateTemplates(cfg *Config, ps *problems) {
+	for alias, t := range cfg.Templates {
+		path := "templates." + alias
+		switch {
+		case templateID.MatchString(alias):
+			ps.add(path, "an alias of 43 characters reads as WeChat's own template id; choose a shorter name")
+		case !templateAlias.MatchString(alias):
+			ps.add(path, "an alias is 1 to 64 of a-z, 0-9, underscore, dot and hyphen")
+		}
+		validateOfficialTemplate(cfg, path+".official", t.Official, ps)
+		if t.Mini != nil {
+			validateTemplateID(path+".mini.id", t.Mini.ID, ps)
+		}
+	}
+}
+
+func validateOfficialTemplate(cfg *Config, path string, t OfficialTemplate, ps *problems) {
+	if t.ID == "" && len(t.IDs) == 0 {
+		ps.add(path, "has no template id; give id, or ids with one for each account's appid")
+	}
+	if t.ID != "" {
+		validateTemplateID(path+".id", t.ID, ps)
+	}
+	for appid, id := range t.IDs {
+		at := path + ".ids." + appid
+		validateTemplateID(at, id, ps)
+		i := slices.IndexFunc(cfg.OfficialAccounts, func(a OfficialAccount) bool { return a.AppID == appid })
+		if i < 0 {
+			ps.add(at, "no official account has this appid; add it or remove this line")
+		}
+		if i >= 0 && i == defaultIndex(cfg) && t.ID != "" && t.ID != id {
+			ps.add(at, "differs from id, which is the default account's too; keep one of them")
+		}
+	}
+}
+
+func validateTemplateID(path, id string, ps *problems) {
+	if !templateID.MatchString(id) {
+		ps.add(path, "%s is not a template id: 43 letters, digits, hyphens and underscores, as the platform's console shows it", quote(id))
+	}
+}
+
+// inRange reports a value outside bounds, both included.
+func inRange(ps *problems, path string, value int, bounds [2]int) {
+	if value < bounds[0] || value > bounds[1] {
+		ps.add(path, "%d is not between %d and %d", value, bounds[0], bounds[1])
+	}
+}
+
+func positive(ps *problems, path string, value float64) {
+	if !(value > 0) || math.IsInf(value, 1) { // this way round NaN is refused too
+		ps.add(path, "%v is not a number above zero", value)
+	}
+}
+
+// warnings lists what is legal and hardly meant.
+func warnings(cfg *Config) []string {
+	var list []string
+	for i, a := range cfg.OfficialAccounts {
+		if a.Callback != nil && cfg.HTTP.CallbackListen == "" {
+			list = append(list, fmt.Sprintf(
+				"official_accounts[%d].callback: nothing listens for it; set http.callback_listen", i))
+		}
+	}
+	return list
+}

@@ -1,0 +1,64 @@
+package config
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+)
+
+func TestParseDuration(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"30s": 30 * time.Second, "1h30m": 90 * time.Minute, "250ms": 250 * time.Millisecond, "-1h": -time.Hour, "0s": 0,
+	} {
+		if got, err := parseDuration(text); err != nil || got != want {
+			t.Errorf("parseDuration(%s) = %s, %v; want %s", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "30", "0", "1.5", "30 s", "3d", "s"} {
+		if got, err := parseDuration(text); err == nil {
+			t.Errorf("parseDuration(%q) = %s, want an error", text, got)
+		}
+	}
+}
+
+func TestParsePercent(t *testing.T) {
+	for text, want := range map[string]Percent{"5%": 5, "0%": 0, "100%": 100, "0.5%": 0.5, " 5 % ": 5} {
+		if got, err := parsePercent(text); err != nil || got != want {
+			t.Errorf("parsePercent(%q) = %s, %v; want %s", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "%", "5", "0.05", "5%%", "-1%", "100.1%", "NaN%", "Inf%", "five%"} {
+		if got, err := parsePercent(text); err == nil {
+			t.Errorf("parsePercent(%q) = %s, want an error", text, got)
+		}
+	}
+	if got := Percent(5).Fraction(); got != 0.05 {
+		t.Errorf("Fraction() = %v", got)
+	}
+}
+
+// TestValuesMarshalAsWritten: what config prints of itself can be read again.
+func TestValuesMarshalAsWritten(t *testing.T) {
+	type values struct {
+		Wait Duration
+		Gone Percent
+	}
+	in := values{Duration(90 * time.Minute), 0.5}
+	data, err := json.Marshal(in)
+	if want := `{"Wait":"1h30m0s","Gone":"0.5%"}`; err != nil || string(data) != want {
+		t.Errorf("json: %s, %v; want %s", data, err, want)
+	}
+	data, err = yaml.Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out values
+	if err := yaml.Unmarshal(data, &out); err != nil || out != in {
+		t.Errorf("yaml: %+v, %v from %s", out, err, data)
+	}
+	if err := yaml.Unmarshal([]byte("wait: 30"), &out); err == nil {
+		t.Error("a duration without a unit is accepted outside Decode")
+	}
+}
