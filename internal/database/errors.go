@@ -1,0 +1,183 @@
+package database
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"regexp"
+	"strings"
+	"syscall"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// Error numbers of the servers. MySQL: https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html,
+// MariaDB: https://mariadb.com/docs/server/reference/error-codes, TiDB:
+// https://docs.pingcap.com/tidb/stable/error-codes.
+const (
+	erDBAccessDenied     = 1044
+	erAccessDenied       = 1045
+	erUnknownDatabase    = 1049
+	erRecordChanged      = 1020 // MariaDB >= 11.6.2: innodb_snapshot_isolation
+	erTableAccessDenied  = 1142
+	erColumnAccessDenied = 1143
+	erNoSuchTable        = 1146
+	erErrorDuringCommit  = 1180 // Galera: a certification conflict seen at COMMIT
+	erLockWaitTimeout    = 1205
+	erDeadlock           = 1213 // also Galera's certification conflict
+	erViewInvalid        = 1356 // the view's definer lacks a grant or is gone
+)
+
+// retryable are the numbers after which the whole transaction may simply be run again: the server
+// has rolled it back (or, 1205, is told to by us), and nothing is wrong with the statement.
+func retryable(number uint16) bool {
+	switch number {
+	case erRecordChanged, erLockWaitTimeout, erDeadlock,
+		8002, // TiDB: SELECT FOR UPDATE write conflict
+		8022, // TiDB: commit failed, transaction may be retried
+		8028, // TiDB: schema changed during the transaction
+		9007: // TiDB: write conflict
+		return true
+	}
+	return false
+}
+
+// unavailable are the numbers by which a server says "not me, not now".
+func unavailable(number uint16) bool {
+	switch number {
+	case 1040, // too many connections
+		1047,             // Galera: WSREP has not yet prepared node for application use
+		1053,             // server shutdown in progress
+		1077, 1079, 1080, // shutting down
+		1152, 1158, 1159, 1160, 1161, // connection aborted, network errors
+		1203, 1226, // max_user_connections, other limits of the user
+		1290, 1792, 1836, // read-only: the old primary after a failover
+		1927,       // MariaDB: connection was killed
+		2006, 2013, // server has gone away, lost connection
+		3032, 3168, // offline mode, server is not available
+		3100, 3101, // Group Replication: rolled back, member not ready
+		4031,                   // closed for inactivity
+		9001, 9002, 9003, 9005: // TiDB: PD, TiKV or region not available
+		return true
+	}
+	return false
+}
+
+// IsUnavailable reports whether err means that the server cannot be reached or cannot serve now, so
+// that the same call may succeed later without anybody changing it. The end of the caller's own
+// context is not the server's fault and does not count.
+func IsUnavailable(err error) bool {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	if me, ok := errors.AsType[*mysql.MySQLError](err); ok {
+		return unavailable(me.Number)
+	}
+	for _, target := range []error{
+		driver.ErrBadConn, mysql.ErrInvalidConn, io.EOF, io.ErrUnexpectedEOF,
+		syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE, syscall.ENOENT, net.ErrClosed,
+	} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	_, ok := errors.AsType[net.Error](err)
+	return ok
+}
+
+// isRetryable reports whether running the whole transaction again may succeed at once.
+func isRetryable(err error) bool {
+	me, ok := errors.AsType[*mysql.MySQLError](err)
+	if !ok {
+		return false
+	}
+	if me.Number == erErrorDuringCommit {
+		return strings.Contains(strings.ToLower(me.Message), "deadlock")
+	}
+	return retryable(me.Number) || string(me.SQLState[:]) == "40001"
+}
+
+func isDenied(err error) bool {
+	me, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok && (me.Number == erTableAccessDenied || me.Number == erColumnAccessDenied || me.Number == erDBAccessDenied)
+}
+
+// denied matches "INSERT command denied to user 'a'@'h' for table `db`.`t`" (MariaDB), "… for table
+// 't'" (MySQL) and "SELECT command denied to user … for column 'c' in table 't'".
+var denied = regexp.MustCompile("^(.+?) command denied to user (\\S+) for (?:column '([^']*)' in )?table [`']?(?:([^`'.]+)[`']?\\.[`']?)?([^`']+)[`']?$")
+
+// Explain adds to an error about a missing grant what to grant, and to one about a missing table
+// what to run. Other errors, and nil, come back as they are. The result wraps err.
+func Explain(err error) error {
+	me, ok := errors.AsType[*mysql.MySQLError](err)
+	if !ok {
+		return err
+	}
+	switch me.Number {
+	case erTableAccessDenied, erColumnAccessDenied:
+		return fmt.Errorf("%w; %s", err, missingGrant(me.Message))
+	case erDBAccessDenied:
+		return fmt.Errorf("%w; the user has no grant on this schema, or it does not exist: see sql/grants.sql", err)
+	case erNoSuchTable:
+		return fmt.Errorf("%w; run: unionbridge migrate up", err)
+	case erViewInvalid:
+		return fmt.Errorf("%w; the user that created the view is gone or lost its grants: run unionbridge migrate up again as the present one", err)
+	}
+	return err
+}
+
+// missingGrant turns the server's words into the statement that mends it.
+func missingGrant(message string) string {
+	m := denied.FindStringSubmatch(message)
+	if m == nil {
+		return "a grant is missing: see sql/grants.sql"
+	}
+	privilege, user, column, schema, table := m[1], m[2], m[3], m[4], m[5]
+	if column != "" {
+		privilege += " (" + column + ")"
+	}
+	if schema != "" {
+		table = schema + "." + table
+	}
+	return fmt.Sprintf("missing: GRANT %s ON %s TO %s (sql/grants.sql has the roles)", privilege, table, user)
+}
+
+// parseError keeps of a DSN error only what cannot hold a piece of the DSN. The driver quotes
+// values, and behind an unescaped '/' or '?' in a password the "value" is the password's rest.
+func parseError(err error) error {
+	const constant = "invalid DSN: "
+	if strings.HasPrefix(err.Error(), constant) {
+		return fmt.Errorf("%w; the form is user:password@tcp(host:3306)/schema", err)
+	}
+	return errors.New("invalid DSN: a parameter behind the ? has a value that is not understood; " +
+		"the form is user:password@tcp(host:3306)/schema?name=value")
+}
+
+// connectError says what to do about the usual reasons why the first ping fails.
+func connectError(c *mysql.Config, err error) error {
+	return fmt.Errorf("connecting to %s as %q: %w%s", where(c), c.User, err, connectHint(c, err))
+}
+
+func connectHint(c *mysql.Config, err error) string {
+	me, ok := errors.AsType[*mysql.MySQLError](err)
+	switch {
+	case ok && me.Number == erAccessDenied:
+		return "; check user name and password in database.dsn, and from which hosts the server lets this user in"
+	case ok && me.Number == erUnknownDatabase:
+		return fmt.Sprintf("; create it first: CREATE DATABASE %s CHARACTER SET utf8mb4", c.DBName)
+	case ok && me.Number == erDBAccessDenied:
+		return fmt.Sprintf("; grant this user access to the schema %s: see sql/grants.sql", c.DBName)
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT):
+		return "; nothing listens there: is the server running, and is the address in database.dsn right?"
+	}
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return "; the host name in database.dsn cannot be resolved"
+	}
+	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
+		return "; no answer: is the address in database.dsn right, does a firewall stand between?"
+	}
+	return ""
+}

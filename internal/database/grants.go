@@ -1,0 +1,62 @@
+package database
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// probe is a table that the daemon writes, with its columns that have no default, which an INSERT
+// must name even when it inserts no row.
+type probe struct{ table, columns string }
+
+func probes() []probe {
+	return []probe{
+		{"follower", "appid, openid"},
+		{"follower_recheck", "appid, openid, reason"},
+		{"mini_user", "appid, openid"},
+		{"sync_run", "kind, appid, state, holder"},
+		{"send_request", "template, data"},
+		{"send_receipt", "appid, msgid, openid, status"},
+		{"subscription_grant", "appid, openid, template_id"},
+		{"account_state", "appid, scope, reason"},
+		{"lease", "name, holder"},
+	}
+}
+
+// statements are one for each kind of access. Their conditions are never true, so nothing is
+// written: the server checks rights before it looks for rows.
+func (p probe) statements() []string {
+	first, _, _ := strings.Cut(p.columns, ",")
+	return []string{
+		"INSERT INTO " + p.table + " (" + p.columns + ") SELECT " + p.columns + " FROM " + p.table + " WHERE 1 = 0",
+		"UPDATE " + p.table + " SET " + first + " = " + first + " WHERE 1 = 0",
+		"DELETE FROM " + p.table + " WHERE 1 = 0",
+	}
+}
+
+// CheckGrants tries each kind of statement that the daemon will need on each table, so that a
+// missing grant is found at the start and by name, not at three in the morning by the first sweep.
+// Asking the server itself does not depend on how it prints SHOW GRANTS or nests its roles. All that
+// is missing is reported at once.
+func CheckGrants(ctx context.Context, db *sqlx.DB) error {
+	var missing []error
+	for _, p := range probes() {
+		for _, stmt := range p.statements() {
+			_, err := db.ExecContext(ctx, stmt)
+			if err != nil && !isDenied(err) {
+				return fmt.Errorf("checking grants on %s: %w", p.table, Explain(err))
+			}
+			if err != nil {
+				missing = append(missing, Explain(err))
+			}
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("checking grants: %w", errors.Join(missing...))
+	}
+	return nil
+}

@@ -1,0 +1,241 @@
+package database_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge"
+	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/internal/database/dbtest"
+)
+
+// grants runs sql/grants.sql on db, with role names of the test's own: roles belong to the whole
+// server and would outlive the schema.
+type grants struct {
+	db     *sqlx.DB
+	prefix string
+}
+
+func newGrants(t *testing.T, db *sqlx.DB, migrations bool) grants {
+	t.Helper()
+	text, err := unionbridge.SQL.ReadFile("sql/grants.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := grants{db: db, prefix: "ub" + strings.ToLower(rand.Text()[:8]) + "_"}
+	for _, stmt := range statements(string(text), migrations) {
+		g.exec(t, strings.ReplaceAll(stmt, "unionbridge_", g.prefix))
+	}
+	t.Cleanup(func() {
+		for _, role := range []string{"producer", "reader", "daemon"} {
+			if _, err := db.ExecContext(context.Background(), "DROP ROLE IF EXISTS "+g.prefix+role); err != nil { // the test's own has ended
+				t.Errorf("dropping role: %v", err)
+			}
+		}
+	})
+	return g
+}
+
+// statements splits the file. With migrations the commented grant is taken in as an operator would.
+func statements(text string, migrations bool) []string {
+	if migrations {
+		text = strings.ReplaceAll(text, "-- GRANT CREATE", "GRANT CREATE")
+	}
+	var code strings.Builder
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "--") {
+			code.WriteString(line)
+		}
+	}
+	var list []string
+	for stmt := range strings.SplitSeq(code.String(), ";") {
+		if stmt = strings.TrimSpace(stmt); stmt != "" {
+			list = append(list, stmt)
+		}
+	}
+	return list
+}
+
+func (g grants) exec(t *testing.T, stmt string) {
+	t.Helper()
+	if _, err := g.db.ExecContext(t.Context(), stmt); err != nil {
+		t.Fatalf("%s: %v", stmt, err)
+	}
+}
+
+// connect makes a user with the role and returns his connection.
+func (g grants) connect(t *testing.T, role string) *sqlx.DB {
+	t.Helper()
+	role = g.prefix + role
+	user := role + "_u"
+	var version string
+	if err := g.db.GetContext(t.Context(), &version, `SELECT VERSION()`); err != nil {
+		t.Fatal(err)
+	}
+	preposition := "TO"
+	if strings.Contains(version, "MariaDB") {
+		preposition = "FOR"
+	}
+	g.exec(t, fmt.Sprintf(`CREATE USER '%s'@'%%' IDENTIFIED BY 'pw'`, user))
+	t.Cleanup(func() {
+		if _, err := g.db.ExecContext(context.Background(), fmt.Sprintf(`DROP USER '%s'@'%%'`, user)); err != nil { // the test's own has ended
+			t.Errorf("dropping user: %v", err)
+		}
+	})
+	g.exec(t, fmt.Sprintf(`GRANT %s TO '%s'@'%%'`, role, user))
+	g.exec(t, fmt.Sprintf(`SET DEFAULT ROLE %s %s '%s'@'%%'`, role, preposition, user))
+	return dbtest.Open(t, dbtest.DSNAs(t, g.db, user, "pw"))
+}
+
+// isDenied: 1142 table, 1143 column, 1044 schema.
+func isDenied(err error) bool {
+	me, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok && (me.Number == 1142 || me.Number == 1143 || me.Number == 1044)
+}
+
+func allow(t *testing.T, db *sqlx.DB, stmts ...string) {
+	t.Helper()
+	for _, stmt := range stmts {
+		if _, err := db.ExecContext(t.Context(), stmt); err != nil {
+			t.Errorf("%s\n\t%v, want it allowed", stmt, err)
+		}
+	}
+}
+
+func deny(t *testing.T, db *sqlx.DB, stmts ...string) {
+	t.Helper()
+	for _, stmt := range stmts {
+		if _, err := db.ExecContext(t.Context(), stmt); !isDenied(err) {
+			t.Errorf("%s\n\t= %v, want it denied", stmt, err)
+		}
+	}
+}
+
+func TestGrantsProducer(t *testing.T) {
+	g := newGrants(t, dbtest.New(t), false)
+	db := g.connect(t, "producer")
+	allow(t, db,
+		`INSERT INTO send_request (unionid, template, data) VALUES ('o1', 'order_paid', '{"thing1":"x"}')`,
+		`INSERT INTO send_request (appid, unionid, mini_appid, mini_openid, openid, template, data, url, mini_path,
+		                           priority, due_at, expires_at, dedup_key)
+		 VALUES ('wx1', NULL, NULL, NULL, 'o2', 't', '{}', 'https://x', 'p', 0, NOW(), NOW() + INTERVAL 1 DAY, 'k1')`,
+		`INSERT IGNORE INTO send_request (openid, template, data, dedup_key) VALUES ('o2', 't', '{}', 'k1')`,
+		`UPDATE send_request SET cancel = 1 WHERE id = 1`,
+		`UPDATE send_request SET cancel = 1 WHERE dedup_key = 'k1'`,
+		`SELECT id, dedup_key FROM send_request`,
+		`SELECT status, reason, msgid FROM v_send_status WHERE id = 1`,
+		`SELECT status FROM v_send_status WHERE dedup_key = 'k1'`,
+		`INSERT INTO mini_user (appid, openid, unionid) VALUES ('wxm', 'm1', 'o1')`,
+		`INSERT INTO mini_user (appid, openid, unionid) VALUES ('wxm', 'm1', 'o1')
+		     ON DUPLICATE KEY UPDATE unionid = VALUES(unionid), seen_at = CURRENT_TIMESTAMP(3)`,
+		`INSERT INTO mini_user (appid, openid, unionid, seen_at) VALUES ('wxm', 'm1', 'o1', NOW(3))
+		     ON DUPLICATE KEY UPDATE unionid = VALUES(unionid), seen_at = VALUES(seen_at)`,
+	)
+	var cancelled int
+	if err := g.db.GetContext(t.Context(), &cancelled, `SELECT COUNT(*) FROM v_send_status WHERE status = 'cancelled'`); err != nil || cancelled != 2 {
+		t.Errorf("%d requests are cancelled (%v), want 2", cancelled, err)
+	}
+	deny(t, db,
+		`INSERT INTO send_request (unionid, template, data, status) VALUES ('o1', 't', '{}', 'sent')`,
+		`INSERT INTO send_request (unionid, template, data, msgid) VALUES ('o1', 't', '{}', 1)`,
+		`INSERT INTO send_request (id, unionid, template, data) VALUES (9, 'o1', 't', '{}')`,
+		`UPDATE send_request SET status = 'pending' WHERE id = 1`,
+		`UPDATE send_request SET due_at = NOW() WHERE id = 1`,
+		`UPDATE send_request SET data = '{}' WHERE id = 1`,
+		`UPDATE send_request SET cancel = 1 WHERE unionid = 'o1'`,
+		`DELETE FROM send_request WHERE id = 1`,
+		`SELECT data FROM send_request`,
+		`SELECT unionid FROM send_request`,
+		`SELECT openid FROM mini_user`,
+		`UPDATE mini_user SET unionid = 'o2' WHERE openid = 'm1'`,
+		`UPDATE mini_user SET created_at = NOW()`,
+		`DELETE FROM mini_user`,
+		`SELECT openid FROM follower`,
+		`SELECT unionid FROM v_identity`,
+		`SELECT appid FROM v_coverage`,
+		`SELECT id FROM sync_run`,
+		`SELECT id FROM installation`,
+		`SELECT name FROM lease`,
+		`INSERT INTO follower (appid, openid) VALUES ('wx1', 'o1')`,
+		`INSERT INTO send_receipt (appid, msgid, openid, status) VALUES ('wx1', 1, 'o1', 'success')`,
+		`UPDATE account_state SET reason = ''`,
+		`CREATE TABLE mine (id INT)`,
+		`DROP TABLE send_request`,
+	)
+}
+
+func TestGrantsReader(t *testing.T) {
+	g := newGrants(t, dbtest.New(t), false)
+	db := g.connect(t, "reader")
+	allow(t, db,
+		`SELECT unionid FROM v_identity`,
+		`SELECT appid FROM v_coverage`,
+		`SELECT id FROM v_send_status`,
+		`SELECT openid FROM follower`,
+		`SELECT openid FROM mini_user`,
+		`SELECT id FROM sync_run`,
+		`SELECT appid FROM account_state`,
+		`SELECT name FROM lease`,
+	)
+	deny(t, db,
+		`SELECT data FROM send_request`,
+		`INSERT INTO send_request (unionid, template, data) VALUES ('o1', 't', '{}')`,
+		`UPDATE follower SET subscribed = 0`,
+		`DELETE FROM mini_user`,
+		`UPDATE lease SET holder = 'me'`,
+		`DELETE FROM sync_run`,
+	)
+}
+
+func TestGrantsDaemon(t *testing.T) {
+	owner := dbtest.New(t)
+	g := newGrants(t, owner, false)
+	db := g.connect(t, "daemon")
+	if err := database.CheckSchema(t.Context(), db); err != nil {
+		t.Errorf("CheckSchema: %v", err)
+	}
+	if err := database.CheckGrants(t.Context(), db); err != nil {
+		t.Errorf("CheckGrants: %v", err)
+	}
+	deny(t, db, `CREATE TABLE mine (id INT)`, `DROP TABLE lease`, `ALTER TABLE lease ADD x INT`)
+
+	g.exec(t, `DELETE FROM goose_db_version WHERE version_id = 2`)
+	_, err := database.Migrate(t.Context(), db, quiet)
+	if !isDenied(err) || !strings.Contains(err.Error(), "missing: GRANT CREATE VIEW") {
+		t.Errorf("Migrate without the grants = %v, want it to name CREATE VIEW", err)
+	}
+}
+
+func TestGrantsDaemonMigrates(t *testing.T) {
+	g := newGrants(t, dbtest.New(t), true)
+	db := g.connect(t, "daemon")
+	for _, stmt := range []string{`DROP VIEW v_identity`, `DROP TABLE lease`, `DELETE FROM goose_db_version WHERE version_id > 0`} {
+		g.exec(t, stmt)
+	}
+	if _, err := database.Migrate(t.Context(), db, quiet); err != nil {
+		t.Fatal(err)
+	}
+	if err := database.CheckSchema(t.Context(), db); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCheckGrantsNamesWhatIsMissing(t *testing.T) {
+	g := newGrants(t, dbtest.New(t), false)
+	err := database.CheckGrants(t.Context(), g.connect(t, "reader"))
+	if !isDenied(err) {
+		t.Fatalf("CheckGrants of a reader = %v, want it denied", err)
+	}
+	for _, want := range []string{"missing: GRANT INSERT ON ", "follower", "sql/grants.sql"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("CheckGrants = %v, want it to say %q", err, want)
+		}
+	}
+}

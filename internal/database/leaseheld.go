@@ -1,0 +1,97 @@
+package database
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	reasonTaken   = "another instance has taken it"
+	reasonExpired = "it could not be renewed in time"
+	// reasonReleased is empty: giving a lease back is no news.
+	reasonReleased = ""
+)
+
+// Lease is the right to one job, held until it is released or lost.
+type Lease struct {
+	leases *Leases
+	name   string
+	epoch  int64
+	done   chan struct{}
+
+	mu    sync.Mutex
+	until time.Time
+	timer *time.Timer
+	ended bool
+}
+
+func newLease(leases *Leases, name string, epoch int64, start time.Time) *Lease {
+	l := &Lease{leases: leases, name: name, epoch: epoch, done: make(chan struct{}), until: start.Add(leases.span())}
+	l.mu.Lock() // the timer may fire before it is assigned
+	defer l.mu.Unlock()
+	// The timer, not Run, ends a lease that ran out: Run may hang in a statement at that moment.
+	l.timer = time.AfterFunc(l.until.Sub(leases.now()), func() { l.end(reasonExpired) })
+	return l
+}
+
+// span is how long after the start of a renewal the holder may rely on it: the TTL without a
+// margin of a fifth for a statement under way and for clocks that run at different speeds.
+func (l *Leases) span() time.Duration { return l.ttl - l.ttl/5 }
+
+// Name is the name the lease was acquired by.
+func (l *Lease) Name() string { return l.name }
+
+// Epoch grows with every change of hands. A write fenced by it cannot come from an earlier holder.
+func (l *Lease) Epoch() int64 { return l.epoch }
+
+// Done is closed when the lease is lost or released: stop the job.
+func (l *Lease) Done() <-chan struct{} { return l.done }
+
+// Valid reports whether the job may go on. Cheap enough to ask before each batch.
+func (l *Lease) Valid() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.ended && l.leases.now().Before(l.until)
+}
+
+// Release gives the lease back at once. It is safe to call twice and after a loss. When it fails
+// the row runs out by itself within the TTL.
+func (l *Lease) Release(ctx context.Context) error {
+	if !l.end(reasonReleased) {
+		return nil
+	}
+	return l.leases.free(ctx, []*Lease{l})
+}
+
+// extend counts a renewal that was sent at start.
+func (l *Lease) extend(start time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return
+	}
+	l.until = start.Add(l.leases.span())
+	l.timer.Reset(l.until.Sub(l.leases.now()))
+}
+
+// end closes Done once, and says whether this call did. A reason is logged, it means a loss.
+func (l *Lease) end(reason string) bool {
+	l.mu.Lock()
+	// The timer may have fired while a renewal was being counted.
+	early := reason == reasonExpired && l.leases.now().Before(l.until)
+	if l.ended || early {
+		l.mu.Unlock()
+		return false
+	}
+	l.ended = true
+	l.timer.Stop()
+	close(l.done)
+	l.mu.Unlock()
+
+	l.leases.forget(l)
+	if reason != reasonReleased {
+		l.leases.log.Warn("lease lost", "lease", l.name, "epoch", l.epoch, "reason", reason)
+	}
+	return true
+}

@@ -1,0 +1,101 @@
+package privatedb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// flavour is a server program that was found.
+type flavour struct {
+	mariadb   bool
+	server    string // path of mariadbd or mysqld
+	installer string // path of mariadb-install-db; empty with MySQL, which installs by itself
+	version   string // first line of --version
+}
+
+// host is the machine that is searched; tests put their own folders and commands in its place.
+type host struct {
+	dirs   []string
+	output io.Writer
+	root   bool
+	run    func(ctx context.Context, output io.Writer, name string, args ...string) error
+}
+
+// machine is this machine. Servers live in sbin folders, which are not on every user's PATH, and
+// brew keeps mysqld of a not-linked formula below opt.
+func machine(output io.Writer) host {
+	dirs := filepath.SplitList(os.Getenv("PATH"))
+	dirs = append(dirs, "/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin", "/usr/libexec",
+		"/usr/local/mysql/bin", "/usr/local/mysql/scripts",
+		"/opt/homebrew/bin", "/opt/homebrew/opt/mariadb/bin", "/opt/homebrew/opt/mysql/bin",
+		"/usr/local/opt/mariadb/bin", "/usr/local/opt/mysql/bin",
+		"/home/linuxbrew/.linuxbrew/bin", "/home/linuxbrew/.linuxbrew/opt/mariadb/bin")
+	return host{dirs: dirs, output: output, root: os.Geteuid() == 0, run: run}
+}
+
+func run(ctx context.Context, output io.Writer, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	// The terminal stays connected: sudo may have to ask.
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, output, output
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	return cmd.Run()
+}
+
+// find returns a server program, after an installation if there was none.
+func find(ctx context.Context, h host) (flavour, error) {
+	found, err := search(ctx, h)
+	if err == nil || !errors.Is(err, errNotFound) {
+		return found, err
+	}
+	if err := install(ctx, h); err != nil {
+		return flavour{}, err
+	}
+	return search(ctx, h)
+}
+
+var errNotFound = errors.New("neither mariadbd nor mysqld was found")
+
+// search prefers MariaDB where both are installed; UNIONBRIDGE_TEST_DSN is there for whoever wants
+// another server.
+func search(ctx context.Context, h host) (flavour, error) {
+	for _, name := range []string{"mariadbd", "mysqld"} {
+		path := h.look(name)
+		if path == "" {
+			continue
+		}
+		var version strings.Builder
+		if err := h.run(ctx, &version, path, "--version"); err != nil {
+			return flavour{}, fmt.Errorf("asking %s for its version: %w: %s", path, err, tail([]byte(version.String())))
+		}
+		f := flavour{server: path, version: strings.TrimSpace(version.String())}
+		if !strings.Contains(f.version, "MariaDB") {
+			return f, nil
+		}
+		f.mariadb = true
+		if f.installer = h.look("mariadb-install-db", "mysql_install_db"); f.installer == "" {
+			return flavour{}, fmt.Errorf("%s is there, but mariadb-install-db is not: the installation of MariaDB is incomplete "+
+				"(Debian: package mariadb-server-core)", path)
+		}
+		return f, nil
+	}
+	return flavour{}, errNotFound
+}
+
+// look returns the first executable of one of the names, or "".
+func (h host) look(names ...string) string {
+	for _, name := range names {
+		for _, dir := range h.dirs {
+			path := filepath.Join(dir, name)
+			if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+				return path
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,127 @@
+package privatedb
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// fakeHost is a machine with the named programs. Commands are noted, not run; an installation makes
+// the programs of installs appear.
+type fakeHost struct {
+	host
+	dir      string
+	versions map[string]string
+	installs map[string][]string // package → programs
+	fails    string              // a command that contains this fails
+	ran      []string
+}
+
+func newFakeHost(t *testing.T, root bool, programs ...string) *fakeHost {
+	t.Helper()
+	f := &fakeHost{dir: t.TempDir(), versions: map[string]string{}, installs: map[string][]string{}}
+	f.host = host{dirs: []string{f.dir}, output: io.Discard, root: root, run: f.command}
+	f.add(programs...)
+	return f
+}
+
+func (f *fakeHost) add(programs ...string) {
+	for _, name := range programs {
+		if err := os.WriteFile(filepath.Join(f.dir, name), nil, 0o700); err != nil { //nolint:gosec // it plays an executable
+			panic(err)
+		}
+	}
+}
+
+func (f *fakeHost) command(_ context.Context, output io.Writer, name string, args ...string) error {
+	if len(args) == 1 && args[0] == "--version" {
+		_, err := fmt.Fprintln(output, f.versions[filepath.Base(name)])
+		return err
+	}
+	line := strings.Join(append([]string{name}, args...), " ")
+	f.ran = append(f.ran, strings.ReplaceAll(line, f.dir+"/", ""))
+	if f.fails != "" && strings.Contains(line, f.fails) {
+		return errors.New("exit status 100")
+	}
+	for _, arg := range args {
+		f.add(f.installs[arg]...)
+	}
+	return nil
+}
+
+const (
+	mariadb = "mariadbd  Ver 10.11.19-MariaDB for debian-linux-gnu on x86_64 (Debian 12)"
+	oracle  = "/usr/sbin/mysqld  Ver 8.4.3 for Linux on x86_64 (MySQL Community Server - GPL)"
+)
+
+func TestFind(t *testing.T) {
+	const update = "apt-get update -q"
+	const install = "apt-get install -q -y --no-install-recommends mariadb-server-core mariadb-client-core"
+	const install22 = "apt-get install -q -y --no-install-recommends mariadb-server-core-10.6 mariadb-client-core-10.6"
+	programs := []string{"mariadbd", "mariadb-install-db"}
+	for name, test := range map[string]struct {
+		have    []string
+		root    bool
+		pkg     string // the package that brings MariaDB here
+		fails   string
+		ran     []string
+		want    string // base name of the server found
+		wantErr []string
+	}{
+		"MariaDB":                 {have: []string{"mariadbd", "mysqld", "mariadb-install-db", "apt-get"}, want: "mariadbd"},
+		"MySQL":                   {have: []string{"mysqld", "apt-get"}, want: "mysqld"},
+		"incomplete":              {have: []string{"mariadbd", "apt-get"}, wantErr: []string{"mariadb-install-db is not", "mariadb-server-core"}},
+		"apt as root":             {have: []string{"apt-get"}, root: true, pkg: "mariadb-server-core", ran: []string{update, install}, want: "mariadbd"},
+		"apt with sudo":           {have: []string{"apt-get", "sudo"}, pkg: "mariadb-server-core", ran: []string{"sudo " + update, "sudo " + install}, want: "mariadbd"},
+		"apt, a list is down":     {have: []string{"apt-get"}, root: true, fails: "update", pkg: "mariadb-server-core", ran: []string{update, install}, want: "mariadbd"},
+		"Ubuntu 22.04":            {have: []string{"apt-get"}, root: true, fails: "mariadb-server-core ", pkg: "mariadb-server-core-10.6", ran: []string{update, install, install22}, want: "mariadbd"},
+		"dnf":                     {have: []string{"dnf"}, root: true, pkg: "mariadb-server", ran: []string{"dnf install -y mariadb-server"}, want: "mariadbd"},
+		"brew":                    {have: []string{"brew"}, pkg: "mariadb", ran: []string{"brew install mariadb"}, want: "mariadbd"},
+		"brew as root":            {have: []string{"brew"}, root: true, wantErr: []string{"brew does not work as root", byHand}},
+		"neither root nor sudo":   {have: []string{"apt-get"}, wantErr: []string{"needs root", "sudo is not there", byHand}},
+		"no package manager":      {wantErr: []string{"none of apt-get, dnf, brew", byHand}},
+		"the installation fails":  {have: []string{"dnf"}, root: true, fails: "install", ran: []string{"dnf install -y mariadb-server"}, wantErr: []string{"did not work", "exit status 100", byHand}},
+		"installed and not there": {have: []string{"dnf"}, root: true, ran: []string{"dnf install -y mariadb-server"}, wantErr: []string{"neither mariadbd nor mysqld"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeHost(t, test.root, test.have...)
+			f.versions["mariadbd"], f.versions["mysqld"] = mariadb, oracle
+			f.installs[test.pkg] = programs
+			f.fails = test.fails
+			var said bytes.Buffer
+			f.output = &said
+
+			got, err := find(t.Context(), f.host)
+			if diff := cmp.Diff(test.ran, f.ran); diff != "" {
+				t.Errorf("commands (-want +got):\n%s", diff)
+			}
+			for _, command := range test.ran {
+				if !strings.Contains(strings.ReplaceAll(said.String(), f.dir+"/", ""), command) {
+					t.Errorf("said %q, want it to announce %q", said.String(), command)
+				}
+			}
+			if (err != nil) != (test.wantErr != nil) {
+				t.Fatalf("find = %v, %v", got, err)
+			}
+			for _, want := range test.wantErr {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("find = %v, want it to say %q", err, want)
+				}
+			}
+			if err == nil && filepath.Base(got.server) != test.want {
+				t.Errorf("found %s, want %s", got.server, test.want)
+			}
+			if got.mariadb != (test.want == "mariadbd") {
+				t.Errorf("flavour of %s: MariaDB %t", got.server, got.mariadb)
+			}
+		})
+	}
+}
