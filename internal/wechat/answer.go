@@ -1,0 +1,141 @@
+package wechat
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+)
+
+// answer is where a call's body is decoded to.
+type answer interface {
+	// decode reads a body that carries no error. It refuses one in which something is missing that absence must not be
+	// mistaken for, such as a follower page without counts: a sweep would take it for the end of the list.
+	decode(body []byte) error
+}
+
+// fastAnswer is an answer that can read its usual shape much faster than encoding/json. scan reports false, having kept
+// nothing, for everything unusual, an errcode above all.
+type fastAnswer interface {
+	answer
+	scan(body []byte) bool
+}
+
+// judge turns what came back into nil or a typed error.
+func (a *attempt) judge(resp *http.Response, err error) *Error {
+	if err != nil {
+		return a.transportError(err)
+	}
+	defer resp.Body.Close()
+	body, err := readBounded(resp, a.request.endpoint.limit)
+	resp.Body = http.NoBody
+	if err != nil {
+		return a.brokenAnswer(resp.StatusCode, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return a.statusError(resp, body)
+	}
+	if fast, ok := a.request.into.(fastAnswer); ok && fast.scan(body) {
+		return nil
+	}
+	env, err := decodeEnvelope(body)
+	if err != nil {
+		return a.badAnswer(body, err)
+	}
+	if env.Code != 0 {
+		return a.errcode(resp.StatusCode, env)
+	}
+	if err := a.request.into.decode(body); err != nil {
+		return a.badAnswer(body, err)
+	}
+	return nil
+}
+
+var errTooLarge = errors.New("answer too large")
+
+// readBounded reads the whole answer, whatever its Content-Type: WeChat sends JSON as text/plain too.
+func readBounded(resp *http.Response, limit int64) ([]byte, error) {
+	if resp.ContentLength > limit {
+		return nil, errTooLarge
+	}
+	if resp.ContentLength >= 0 {
+		body := make([]byte, resp.ContentLength)
+		_, err := io.ReadFull(resp.Body, body)
+		return body, err
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err == nil && int64(len(body)) > limit {
+		err = errTooLarge
+	}
+	return body, err
+}
+
+// envelope is what any answer may carry instead of, or besides, its content.
+type envelope struct {
+	Code    looseInt `json:"errcode"`
+	Message string   `json:"errmsg"`
+	RID     string   `json:"rid"`
+}
+
+func decodeEnvelope(body []byte) (envelope, error) {
+	var env envelope
+	if len(bytes.TrimSpace(body)) == 0 {
+		return env, errors.New("empty body")
+	}
+	return env, unmarshal(body, &env)
+}
+
+// unmarshal is json.Unmarshal with a second try: users' texts bring raw control characters into WeChat's strings, which
+// encoding/json refuses.
+func unmarshal(body []byte, v any) error {
+	err := json.Unmarshal(body, v)
+	if err == nil {
+		return nil
+	}
+	stripped := stripControls(body)
+	if len(stripped) == len(body) {
+		return err
+	}
+	return json.Unmarshal(stripped, v)
+}
+
+// stripControls removes bytes below 0x20 inside strings and leaves those between tokens.
+func stripControls(body []byte) []byte {
+	out := make([]byte, 0, len(body))
+	inString, escaped := false, false
+	for _, b := range body {
+		if inString && b < 0x20 {
+			continue
+		}
+		out = append(out, b)
+		switch {
+		case escaped:
+			escaped = false
+		case b == '\\':
+			escaped = inString
+		case b == '"':
+			inString = !inString
+		}
+	}
+	return out
+}
+
+// looseInt is an integer that some answers put into quotes.
+type looseInt int64
+
+// UnmarshalJSON accepts 40001, "40001" and null (which leaves the value alone, as encoding/json does).
+func (n *looseInt) UnmarshalJSON(data []byte) error {
+	if string(data) == "null" {
+		return nil
+	}
+	text := bytes.Trim(data, `"`)
+	v, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil {
+		return fmt.Errorf("number out of shape, %d bytes", len(data))
+	}
+	*n = looseInt(v)
+	return nil
+}

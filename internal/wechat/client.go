@@ -1,0 +1,144 @@
+package wechat
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// DefaultBaseURL is WeChat's nearest-site address. Others with the same paths: api2 (disaster recovery), sh.api, sz.api
+// and hk.api under weixin.qq.com.
+const DefaultBaseURL = "https://api.weixin.qq.com"
+
+// Config is what a [Client] needs. AppID and Secret are required, everything else has a default.
+type Config struct {
+	AppID  string // of the official account or mini program, "wx" and 16 hex digits
+	Secret string // its AppSecret
+
+	BaseURL string // default DefaultBaseURL; without a trailing slash
+
+	// Timeout bounds one attempt of a read, from dialling to the last byte of the answer. Default 30 s.
+	Timeout time.Duration
+	// SendTimeout bounds the one attempt of a send. Default 10 s: a claim on a row must outlive it.
+	SendTimeout time.Duration
+
+	// MaxConnections is how many idle connections are kept; set it to the number of calls that run at once, or
+	// every burst pays for new TLS handshakes. Default 100.
+	MaxConnections int
+
+	Transport http.RoundTripper // default: an own transport, see newTransport
+	Logger    *slog.Logger      // default: discards
+	Now       func() time.Time  // default time.Now
+
+	// Observe is told of each HTTP call when it ended, token calls and retries included. It must be safe for
+	// concurrent use and quick. Default: nobody.
+	Observe func(Call)
+}
+
+// Call is one HTTP call as [Config.Observe] sees it.
+type Call struct {
+	Endpoint string        // the path, such as "/cgi-bin/user/get"
+	Duration time.Duration // until the answer was read and decoded
+	Err      error         // nil, or an *Error
+}
+
+// Client speaks to WeChat for one account. It is safe for concurrent use; make one per account, since it holds the
+// account's token.
+type Client struct {
+	cfg    Config
+	reads  *http.Client
+	sends  *http.Client
+	tokens *tokenSource
+
+	retryMin, retryMax time.Duration // waits between the attempts of a read; fields for the tests' sake
+}
+
+// New makes the client. It makes no call.
+func New(cfg Config) *Client {
+	cfg = cfg.withDefaults()
+	c := &Client{
+		cfg: cfg,
+		// The wrapper hides CloseIdleConnections: go-retryablehttp calls it whenever it gives a read up, and that
+		// would cost the sends their warm connections.
+		reads:    newHTTPClient(roundTripperFunc(cfg.Transport.RoundTrip), cfg.Timeout),
+		sends:    newHTTPClient(cfg.Transport, cfg.SendTimeout),
+		retryMin: 200 * time.Millisecond,
+		retryMax: 3 * time.Second,
+	}
+	c.tokens = &tokenSource{
+		fetch: c.stableToken,
+		now:   cfg.Now,
+		log:   cfg.Logger.With("appid", cfg.AppID),
+	}
+	return c
+}
+
+// AppID is the account that the client speaks for.
+func (c *Client) AppID() string { return c.cfg.AppID }
+
+func (cfg Config) withDefaults() Config {
+	if cfg.BaseURL == "" {
+		cfg.BaseURL = DefaultBaseURL
+	}
+	cfg.BaseURL = strings.TrimRight(cfg.BaseURL, "/")
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = 30 * time.Second
+	}
+	if cfg.SendTimeout <= 0 {
+		cfg.SendTimeout = 10 * time.Second
+	}
+	if cfg.MaxConnections <= 0 {
+		cfg.MaxConnections = 100
+	}
+	if cfg.Transport == nil {
+		cfg.Transport = newTransport(cfg.MaxConnections)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(Call) {}
+	}
+	return cfg
+}
+
+// maxTokenTries bounds how often one read is tried because its token was refused: with the token in hand, with the same
+// one again (a refusal inside the validity is often spurious), with a forced new one.
+const maxTokenTries = 3
+
+// authorised makes a read that needs the access token. A refused token is handed back and the call tried again.
+func (c *Client) authorised(ctx context.Context, r request) error {
+	var err error
+	for range maxTokenTries {
+		var token *issued
+		if token, err = c.tokens.get(ctx); err != nil {
+			return err
+		}
+		r.token = token.value
+		if err = c.read(ctx, r); !c.settleToken(token, err) {
+			return err
+		}
+	}
+	return err
+}
+
+// settleToken tells the token source what a call's outcome says about its token, and reports whether it was refused.
+// A network error says nothing.
+func (c *Client) settleToken(token *issued, err error) (refused bool) {
+	e, ok := asError(err)
+	switch {
+	case err == nil:
+		c.tokens.accept(token)
+	case ok && e.Policy == PolicyToken:
+		c.tokens.reject(token)
+		return true
+	case ok && e.Code != 0:
+		c.tokens.accept(token)
+	}
+	return false
+}

@@ -1,0 +1,62 @@
+package wechat
+
+import "net/http"
+
+// The endpoints this client calls, as they stand in errors, in [Call] and in the answers of [Client.Quota].
+const (
+	EndpointStableToken  = "/cgi-bin/stable_token"
+	EndpointFollowers    = "/cgi-bin/user/get"
+	EndpointUserInfo     = "/cgi-bin/user/info"
+	EndpointBatchInfo    = "/cgi-bin/user/info/batchget"
+	EndpointSendTemplate = "/cgi-bin/message/template/send"
+	EndpointTemplates    = "/cgi-bin/template/get_all_private_template"
+	EndpointQuota        = "/cgi-bin/openapi/quota/get"
+	EndpointSession      = "/sns/jscode2session"
+)
+
+// kind is what a failure of an endpoint can mean, beyond its errcode.
+type kind uint8
+
+const (
+	kindRead    kind = iota // harmless to repeat
+	kindSend                // reaches a person: a failure may hide a success
+	kindToken               // authenticates the account: its failures are the account's, never a message's
+	kindSession             // spends a single-use code
+)
+
+// quotable reports whether an undecipherable answer may be quoted. Those of the token and session calls hold secrets.
+func (k kind) quotable() bool { return k == kindRead || k == kindSend }
+
+// endpoint is one row of what we know about a path.
+type endpoint struct {
+	method string
+	path   string
+	kind   kind
+	limit  int64 // bytes read of an answer at most
+}
+
+// smallAnswer bounds answers that are a few hundred bytes; it leaves room for the HTML page of a proxy.
+const smallAnswer = 64 << 10
+
+func epStableToken() endpoint {
+	return endpoint{http.MethodPost, EndpointStableToken, kindToken, smallAnswer}
+}
+
+// 10,000 openids of 28 characters are 310 KB.
+func epFollowers() endpoint { return endpoint{http.MethodGet, EndpointFollowers, kindRead, 1 << 20} }
+
+func epUserInfo() endpoint { return endpoint{http.MethodGet, EndpointUserInfo, kindRead, smallAnswer} }
+
+// 100 records of 300 bytes are 30 KB; accounts with long remarks and tags stay far below the bound.
+func epBatchInfo() endpoint { return endpoint{http.MethodPost, EndpointBatchInfo, kindRead, 512 << 10} }
+
+func epSendTemplate() endpoint {
+	return endpoint{http.MethodPost, EndpointSendTemplate, kindSend, smallAnswer}
+}
+
+// 25 templates with text and example are some 30 KB, and accounts with more exist.
+func epTemplates() endpoint { return endpoint{http.MethodGet, EndpointTemplates, kindRead, 1 << 20} }
+
+func epQuota() endpoint { return endpoint{http.MethodPost, EndpointQuota, kindRead, smallAnswer} }
+
+func epSession() endpoint { return endpoint{http.MethodGet, EndpointSession, kindSession, smallAnswer} }

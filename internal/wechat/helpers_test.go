@@ -1,0 +1,142 @@
+package wechat
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Values with the shapes of the real ones, each unlike any other text, so that a leak test can look for them.
+const (
+	testAppID      = "wx0123456789abcdef"
+	testSecret     = "5ec7e75ec7e75ec7e75ec7e75ec7e7aa"
+	testJSCode     = "0c3JsCodeJsCodeJsCodeJsCodeJsC3w"
+	testSessionKey = "sKeYsKeYsKeYsKeYsKeYsA=="
+	testTokenHead  = "103_ToKeN"
+	testOpenID     = "oSYN0000000000000000000001-A"
+)
+
+// testToken is the n-th token of the fake: 140 characters that differ within the first twelve.
+func testToken(n int) string {
+	return fmt.Sprintf("%s%03d%s", testTokenHead, n, bytes.Repeat([]byte("tKn_"), 32))
+}
+
+// fakeWeChat serves tokens by itself and everything else by handler.
+type fakeWeChat struct {
+	*httptest.Server
+	mu     sync.Mutex
+	calls  map[string]int
+	token  func(w http.ResponseWriter, r *http.Request) // nil: always token 1
+	answer http.HandlerFunc
+}
+
+func newFake(t testing.TB, answer http.HandlerFunc) *fakeWeChat {
+	t.Helper()
+	f := &fakeWeChat{calls: map[string]int{}, answer: answer}
+	f.Server = httptest.NewUnstartedServer(http.HandlerFunc(f.serve))
+	f.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
+	f.Start()
+	t.Cleanup(f.Close)
+	return f
+}
+
+func (f *fakeWeChat) serve(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	f.calls[r.URL.Path]++
+	f.mu.Unlock()
+	switch {
+	case r.URL.Path == EndpointStableToken && f.token != nil:
+		f.token(w, r)
+	case r.URL.Path == EndpointStableToken:
+		fmt.Fprintf(w, `{"access_token":%q,"expires_in":7200}`, testToken(1))
+	default:
+		f.answer(w, r)
+	}
+}
+
+func (f *fakeWeChat) count(path string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.calls[path]
+}
+
+// client has the waits of a test and a transport of its own.
+func (f *fakeWeChat) client(t testing.TB, change ...func(*Config)) *Client {
+	t.Helper()
+	cfg := Config{AppID: testAppID, Secret: testSecret, BaseURL: f.URL, Timeout: 10 * time.Second}
+	for _, c := range change {
+		c(&cfg)
+	}
+	c := New(cfg)
+	c.retryMin, c.retryMax = time.Millisecond, 2*time.Millisecond
+	t.Cleanup(c.sends.CloseIdleConnections)
+	return c
+}
+
+// endpoints is one call of each kind, for tests that hold for all.
+func endpoints() map[string]func(ctx context.Context, c *Client) error {
+	return map[string]func(ctx context.Context, c *Client) error{
+		EndpointFollowers: func(ctx context.Context, c *Client) error {
+			_, err := c.Followers(ctx, testOpenID)
+			return err
+		},
+		EndpointUserInfo: func(ctx context.Context, c *Client) error {
+			_, err := c.UserInfo(ctx, testOpenID)
+			return err
+		},
+		EndpointBatchInfo: func(ctx context.Context, c *Client) error {
+			_, err := c.BatchUserInfo(ctx, []string{testOpenID})
+			return err
+		},
+		EndpointSendTemplate: func(ctx context.Context, c *Client) error {
+			_, err := c.SendTemplate(ctx, TemplateMessage{ToUser: testOpenID, TemplateID: "t", ClientMsgID: "m"})
+			return err
+		},
+		EndpointTemplates: func(ctx context.Context, c *Client) error {
+			_, err := c.PrivateTemplates(ctx)
+			return err
+		},
+		EndpointQuota: func(ctx context.Context, c *Client) error {
+			_, err := c.Quota(ctx, EndpointFollowers)
+			return err
+		},
+		EndpointSession: func(ctx context.Context, c *Client) error {
+			_, err := c.Session(ctx, testJSCode)
+			return err
+		},
+	}
+}
+
+// takeConn takes the connection over after the request was read whole: what a server does that processes and then dies.
+func takeConn(w http.ResponseWriter, r *http.Request) net.Conn {
+	_, _ = io.Copy(io.Discard, r.Body)
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	return conn
+}
+
+// resetConn ends a connection with RST instead of FIN.
+func resetConn(conn net.Conn) {
+	_ = conn.(*net.TCPConn).SetLinger(0)
+	_ = conn.Close()
+}
+
+// mustError is the *Error in err.
+func mustError(t testing.TB, err error) *Error {
+	t.Helper()
+	e, ok := asError(err)
+	if !ok {
+		t.Fatalf("error %v (%T) is no *Error", err, err)
+	}
+	return e
+}

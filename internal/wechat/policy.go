@@ -1,0 +1,70 @@
+package wechat
+
+// Reason is why a call failed: a metric label, a stored column and a word in every text for people. snake_case, stable.
+type Reason string
+
+// The reasons that callers act on. All others come from the errcode table and need no name here: they are shown and
+// stored, and their [Policy] says what to do.
+const (
+	// ReasonNotFollower: the person does not follow the account (43004). user/info decides.
+	ReasonNotFollower Reason = "not_follower"
+	// ReasonInvalidOpenID: malformed, of another account, or not known (40003). user/info decides.
+	ReasonInvalidOpenID Reason = "invalid_openid"
+	// ReasonInvalidCursor: user/get does not know the openid it should go on from (40003). Step back to an earlier one.
+	ReasonInvalidCursor Reason = "invalid_cursor"
+	// ReasonRefused: the person switched this message off (43101). His will, and final.
+	ReasonRefused Reason = "refused_by_user"
+	// ReasonInvalidTemplate: unknown, deleted, or of another account or library (40037); once spurious for 11 minutes.
+	ReasonInvalidTemplate Reason = "invalid_template"
+	// ReasonUnknownCode: an errcode that the table does not have.
+	ReasonUnknownCode Reason = "unknown_code"
+
+	// ReasonUnreachable: no connection, nothing was written.
+	ReasonUnreachable Reason = "unreachable"
+	// ReasonTimeout: no complete answer in time.
+	ReasonTimeout Reason = "timeout"
+	// ReasonConnectionLost: the connection ended before the answer did.
+	ReasonConnectionLost Reason = "connection_lost"
+	// ReasonCancelled: the caller's context ended.
+	ReasonCancelled Reason = "cancelled"
+	// ReasonServerError: HTTP 5xx.
+	ReasonServerError Reason = "server_error"
+	// ReasonBadAnswer: HTTP 200 with a body that is empty, cut, too large, or not what the endpoint answers.
+	ReasonBadAnswer Reason = "bad_answer"
+	// ReasonTokenRefused: WeChat refuses a token that it says is current, and a forced refresh is not allowed yet.
+	ReasonTokenRefused Reason = "token_refused"
+)
+
+// Policy is what to do about a failure.
+type Policy string
+
+// The policies.
+const (
+	// PolicyRetry: transient; the same call may be made again after a while.
+	PolicyRetry Policy = "retry"
+	// PolicyToken: the access token was refused and is being renewed; the call may be made again at once, a bounded
+	// number of times. It had no effect.
+	PolicyToken Policy = "token"
+	// PolicyQuotaDay: nothing of this kind goes before the quota resets.
+	PolicyQuotaDay Policy = "quota_day"
+	// PolicyQuotaMinute: nothing of this kind goes before the next minute.
+	PolicyQuotaMinute Policy = "quota_minute"
+	// PolicyRecipient: permanent for this person until something about him changes.
+	PolicyRecipient Policy = "recipient"
+	// PolicyRecipientLater: this person got too much for now; others are not concerned.
+	PolicyRecipientLater Policy = "recipient_later"
+	// PolicyRequest: permanent, the request is wrong.
+	PolicyRequest Policy = "request"
+	// PolicyConfig: the account, its permissions or its settings are wrong, and every call will fail alike until a person
+	// acts. Stop, say it once, and use up no attempts.
+	PolicyConfig Policy = "config"
+	// PolicyUncertain: a send that may have been accepted. Repeat it only under the same client_msg_id and within
+	// WeChat's 10 minutes.
+	PolicyUncertain Policy = "uncertain"
+)
+
+// verdict is what the table says about an errcode, or this package about a failure without one.
+type verdict struct {
+	reason Reason
+	policy Policy
+}

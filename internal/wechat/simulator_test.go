@@ -1,0 +1,157 @@
+package wechat_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechatsim"
+)
+
+// simulated is a simulator with two and a half pages of followers, and clients for its two accounts. It was written apart
+// from this package, with wire structs of its own: what both agree on is the reference.
+func simulated(t *testing.T) (sim *wechatsim.Server, official, mini *wechat.Client) {
+	t.Helper()
+	sim = wechatsim.NewStandard(25_000, 100, 0.3)
+	server := httptest.NewServer(sim)
+	t.Cleanup(func() { server.Close(); sim.Close() })
+	official = wechat.New(wechat.Config{AppID: wechatsim.StandardAppID, Secret: wechatsim.StandardSecret, BaseURL: server.URL + "/"})
+	mini = wechat.New(wechat.Config{AppID: wechatsim.StandardMiniAppID, Secret: wechatsim.StandardMiniSecret, BaseURL: server.URL})
+	return sim, official, mini
+}
+
+// everybody reads the whole list.
+func everybody(t *testing.T, c *wechat.Client) []string {
+	t.Helper()
+	var all []string
+	cursor := ""
+	for {
+		page, err := c.Followers(t.Context(), cursor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if page.End() {
+			return all
+		}
+		all, cursor = append(all, page.OpenIDs...), page.NextOpenID
+	}
+}
+
+func TestAgainstSimulator(t *testing.T) {
+	sim, official, mini := simulated(t)
+	all := everybody(t, official)
+	if len(all) != 25_000 {
+		t.Fatalf("%d followers, want 25,000", len(all))
+	}
+	if n := sim.Calls()[wechat.EndpointFollowers]; n != 4 {
+		t.Errorf("%d calls for three pages and the end, want 4", n)
+	}
+
+	users, err := official.BatchUserInfo(t.Context(), all[:wechat.MaxBatch])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, user := range users {
+		who, ok := sim.Identify(wechatsim.StandardAppID, user.OpenID)
+		if !ok || user.OpenID != all[i] || user.UnionID != who.UnionID || !user.Subscribed {
+			t.Fatalf("user %d: %+v, is %+v", i, user, who)
+		}
+	}
+	single, err := official.UserInfo(t.Context(), all[0])
+	if err != nil || single.UnionID != users[0].UnionID {
+		t.Errorf("user/info: %+v, %v", single, err)
+	}
+
+	templates, err := official.PrivateTemplates(t.Context())
+	if err != nil || len(templates) == 0 || len(templates[0].Keys()) != 4 {
+		t.Errorf("templates: %+v, %v", templates, err)
+	}
+	quota, err := official.Quota(t.Context(), wechat.EndpointFollowers)
+	if err != nil || quota.Used != 4 || quota.DailyLimit != 500 {
+		t.Errorf("quota: %+v, %v", quota, err)
+	}
+	session, err := mini.Session(t.Context(), "mini-7-x")
+	person := sim.MiniUser(wechatsim.StandardMiniAppID, 7)
+	if err != nil || session.UnionID != sim.UnionID(person) || session.OpenID != sim.OpenID(wechatsim.StandardMiniAppID, person) {
+		t.Errorf("session: %+v, %v", session, err)
+	}
+	_, err = mini.Session(t.Context(), "mini-7-x")
+	expect(t, "used code", err, 40163, wechat.PolicyRequest)
+}
+
+func TestSendAgainstSimulator(t *testing.T) {
+	sim, official, _ := simulated(t)
+	to := everybody(t, official)[0]
+	m := wechat.TemplateMessage{
+		ToUser: to, TemplateID: wechatsim.StandardTemplates()[1].ID, ClientMsgID: "c1",
+		Data: json.RawMessage(`{"thing1":{"value":"a & <b> 完"}}`), URL: "https://example.com/?a=1&b=2",
+	}
+	msgid, err := official.SendTemplate(t.Context(), m)
+	if err != nil || msgid <= 1<<53 {
+		t.Fatalf("msgid %d, %v", msgid, err)
+	}
+	got := sim.Messages(wechatsim.StandardAppID)
+	if len(got) != 1 || got[0].OpenID != to {
+		t.Fatalf("delivered %+v", got)
+	}
+	text := fmt.Sprintf("%+v %s", got[0], got[0].Data)
+	for _, part := range []string{"a & <b> 完", m.URL, "c1"} {
+		if !strings.Contains(text, part) {
+			t.Errorf("delivered %s, without %s", text, part)
+		}
+	}
+
+	// The token dies: the send says so and was not made, the next one goes.
+	sim.InvalidateTokens(wechatsim.StandardAppID)
+	m.ClientMsgID = "c2"
+	_, err = official.SendTemplate(t.Context(), m)
+	if e := expect(t, "dead token", err, 0, wechat.PolicyToken); e != nil && e.Uncertain {
+		t.Error("a refused token leaves the send uncertain")
+	}
+	if _, err = official.SendTemplate(t.Context(), m); err != nil {
+		t.Errorf("after the renewal: %v", err)
+	}
+	if n, repeats := sim.Delivered(wechatsim.StandardAppID); n != 2 || repeats != 0 {
+		t.Errorf("%d delivered, %d repeats", n, repeats)
+	}
+
+	wrong := m
+	wrong.TemplateID = "iPk5sOIt5X_flOVKn5GrTFpncEYTojx6ddbt8WYoV5x"
+	_, err = official.SendTemplate(t.Context(), wrong)
+	expect(t, "template", err, 40037, wechat.PolicyRetry)
+	wrong = m
+	wrong.ToUser = "o-not-an-openid"
+	_, err = official.SendTemplate(t.Context(), wrong)
+	expect(t, "openid", err, 40003, wechat.PolicyRecipient)
+	wrong = m
+	wrong.Data = json.RawMessage(`{"thing1":{"value":""}}`)
+	_, err = official.SendTemplate(t.Context(), wrong)
+	expect(t, "value", err, 47003, wechat.PolicyRequest)
+	wrong = m
+	sim.Unfollow(wechatsim.StandardAppID, mustPerson(t, sim, to))
+	_, err = official.SendTemplate(t.Context(), wrong)
+	expect(t, "follower", err, 43004, wechat.PolicyRecipient)
+}
+
+func mustPerson(t *testing.T, sim *wechatsim.Server, openid string) int {
+	t.Helper()
+	who, ok := sim.Identify(wechatsim.StandardAppID, openid)
+	if !ok {
+		t.Fatalf("nobody is %s", openid)
+	}
+	return who.Person
+}
+
+// expect checks code (0: any) and policy.
+func expect(t *testing.T, what string, err error, code int, policy wechat.Policy) *wechat.Error {
+	t.Helper()
+	e, ok := errors.AsType[*wechat.Error](err)
+	if !ok || code != 0 && e.Code != code || e.Policy != policy {
+		t.Errorf("%s: %v, want code %d, policy %s", what, err, code, policy)
+	}
+	return e
+}

@@ -1,0 +1,207 @@
+package wechat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+)
+
+// MaxBatch is how many people one BatchUserInfo can ask about. More are refused with 40032.
+const MaxBatch = 100
+
+// UserInfo is what WeChat still tells about a person; names, sex and places have been empty since 2021. The strings of an
+// answer share its memory; strings.Clone what outlives it.
+type UserInfo struct {
+	OpenID         string
+	UnionID        string // empty if the account is not bound to an Open Platform account, and for most who do not follow
+	Subscribed     bool   // not to be believed at once: false for followers has been seen, and it lags behind a follow
+	SubscribeTime  int64  // last follow, unix seconds; 0 if not subscribed
+	SubscribeScene string // ADD_SCENE_…
+	QRScene        int64
+	QRSceneStr     string
+	Remark         string
+	GroupID        int64
+	TagIDs         []int64
+	Language       string
+}
+
+// UserInfo asks about one person. ReasonInvalidOpenID: nobody of this account, or a follower of the last seconds.
+//
+// https://developers.weixin.qq.com/doc/service/api/usermanage/userinfo/api_userinfo
+func (c *Client) UserInfo(ctx context.Context, openid string) (UserInfo, error) {
+	var user userAnswer
+	err := c.authorised(ctx, request{
+		endpoint: epUserInfo(),
+		query:    "openid=" + url.QueryEscape(openid) + "&lang=zh_CN",
+		into:     &user,
+	})
+	return user.info, err
+}
+
+// BatchUserInfo asks about 1 to [MaxBatch] people. Answers have been seen that miss people or give one the next one's
+// unionid, when an openid in the list does not exist: compare what comes back with what was asked.
+//
+// https://developers.weixin.qq.com/doc/service/api/usermanage/userinfo/api_batchuserinfo
+func (c *Client) BatchUserInfo(ctx context.Context, openids []string) ([]UserInfo, error) {
+	if len(openids) == 0 || len(openids) > MaxBatch {
+		return nil, fmt.Errorf("asking about %d people in one call, possible are 1 to %d", len(openids), MaxBatch)
+	}
+	body := make([]byte, 0, len(openids)*(len(`{"openid":""},`)+32)+len(`{"user_list":[]}`))
+	body = append(body, `{"user_list":[`...)
+	for i, id := range openids {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		body = append(body, `{"openid":`...)
+		body = appendString(body, id)
+		body = append(body, '}')
+	}
+	body = append(body, `]}`...)
+	var users usersAnswer
+	err := c.authorised(ctx, request{endpoint: epBatchInfo(), body: body, into: &users})
+	return users.infos, err
+}
+
+type userWire struct {
+	Subscribe      *int64  `json:"subscribe"`
+	OpenID         string  `json:"openid"`
+	UnionID        string  `json:"unionid"`
+	SubscribeTime  int64   `json:"subscribe_time"`
+	SubscribeScene string  `json:"subscribe_scene"`
+	QRScene        int64   `json:"qr_scene"`
+	QRSceneStr     string  `json:"qr_scene_str"`
+	Remark         string  `json:"remark"`
+	GroupID        int64   `json:"groupid"`
+	TagIDs         []int64 `json:"tagid_list"`
+	Language       string  `json:"language"`
+}
+
+// info refuses a record that does not say whether the person follows: absence must not read as "left".
+func (w *userWire) info() (UserInfo, error) {
+	if w.Subscribe == nil || w.OpenID == "" {
+		return UserInfo{}, errors.New("subscribe or openid missing")
+	}
+	return UserInfo{
+		OpenID:         w.OpenID,
+		UnionID:        w.UnionID,
+		Subscribed:     *w.Subscribe == 1,
+		SubscribeTime:  w.SubscribeTime,
+		SubscribeScene: w.SubscribeScene,
+		QRScene:        w.QRScene,
+		QRSceneStr:     w.QRSceneStr,
+		Remark:         w.Remark,
+		GroupID:        w.GroupID,
+		TagIDs:         w.TagIDs,
+		Language:       w.Language,
+	}, nil
+}
+
+type userAnswer struct{ info UserInfo }
+
+func (u *userAnswer) decode(body []byte) error {
+	var wire userWire
+	if err := unmarshal(body, &wire); err != nil {
+		return err
+	}
+	var err error
+	u.info, err = wire.info()
+	return err
+}
+
+type usersAnswer struct{ infos []UserInfo }
+
+func (u *usersAnswer) decode(body []byte) error {
+	var wire struct {
+		Users *[]userWire `json:"user_info_list"`
+	}
+	if err := unmarshal(body, &wire); err != nil {
+		return err
+	}
+	if wire.Users == nil {
+		return errors.New("user_info_list missing")
+	}
+	infos := make([]UserInfo, 0, len(*wire.Users))
+	for i := range *wire.Users {
+		info, err := (*wire.Users)[i].info()
+		if err != nil {
+			return err
+		}
+		infos = append(infos, info)
+	}
+	u.infos = infos
+	return nil
+}
+
+// scan reads the usual batch in one pass over one copy of it.
+func (u *usersAnswer) scan(body []byte) bool {
+	s := scanner{text: string(body)}
+	var infos []UserInfo
+	ok := s.object(func(key string) bool {
+		if key != "user_info_list" || infos != nil {
+			return false
+		}
+		infos = make([]UserInfo, 0, MaxBatch)
+		return s.array(func() bool {
+			infos = append(infos, UserInfo{})
+			return scanUser(&s, &infos[len(infos)-1])
+		})
+	})
+	if !ok || !s.end() || infos == nil {
+		return false
+	}
+	u.infos = infos
+	return true
+}
+
+func scanUser(s *scanner, to *UserInfo) bool {
+	subscribe := int64(-1)
+	var ignored string
+	var sex int64
+	tagged := false
+	return s.object(func(key string) bool {
+		switch key {
+		case "subscribe":
+			return s.integer(&subscribe) && subscribe >= 0
+		case "openid":
+			return s.str(&to.OpenID)
+		case "unionid":
+			return s.str(&to.UnionID)
+		case "subscribe_time":
+			return s.integer(&to.SubscribeTime)
+		case "subscribe_scene":
+			return s.str(&to.SubscribeScene)
+		case "qr_scene":
+			return s.integer(&to.QRScene)
+		case "qr_scene_str":
+			return s.str(&to.QRSceneStr)
+		case "remark":
+			return s.str(&to.Remark)
+		case "groupid":
+			return s.integer(&to.GroupID)
+		case "language":
+			return s.str(&to.Language)
+		case "sex":
+			return s.integer(&sex)
+		case "nickname", "city", "province", "country", "headimgurl":
+			return s.str(&ignored)
+		case "tagid_list":
+			if tagged {
+				return false
+			}
+			tagged = true
+			to.TagIDs = []int64{}
+			return s.array(func() bool {
+				to.TagIDs = append(to.TagIDs, 0)
+				return s.integer(&to.TagIDs[len(to.TagIDs)-1])
+			})
+		}
+		return false
+	}) && finishUser(to, subscribe)
+}
+
+// finishUser is the scanner's userWire.info.
+func finishUser(to *UserInfo, subscribe int64) bool {
+	to.Subscribed = subscribe == 1
+	return subscribe >= 0 && to.OpenID != ""
+}
