@@ -1,0 +1,137 @@
+package wechatsim
+
+import "math/bits"
+
+// idLength is the length of every openid and unionid: "o", five characters of the account, 22 of the person.
+const idLength = 28
+
+const (
+	idAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	idRounds   = 4
+)
+
+// idValues inverts idAlphabet; 0xff marks a byte that no id contains.
+var idValues = func() (values [256]byte) {
+	for i := range values {
+		values[i] = 0xff
+	}
+	for i := range len(idAlphabet) {
+		values[idAlphabet[i]] = byte(i)
+	}
+	return values
+}()
+
+// idCodec turns a person's number into an id and back, with no table: a small Feistel network permutes 128 bits that hold
+// the number and a check word. Real ids are opaque and so are these, but nothing here is meant to be secret; the network
+// is used instead of AES because cipher.Block takes its slices through an interface and so allocates for every id.
+type idCodec struct {
+	keys   [idRounds]uint64
+	check  uint64
+	prefix [6]byte
+}
+
+func newIDCodec(seed uint64, scope string) *idCodec {
+	state := hashString(seed, scope)
+	c := &idCodec{check: mix(state ^ 0x6f70656e6964)}
+	for i := range c.keys {
+		state = mix(state + uint64(i) + 1)
+		c.keys[i] = state
+	}
+	c.prefix[0] = 'o'
+	for i := 1; i < len(c.prefix); i++ {
+		c.prefix[i] = idAlphabet[c.check>>(6*i)&63]
+	}
+	return c
+}
+
+// append writes the id of a person behind dst.
+func (c *idCodec) append(dst []byte, person int) []byte {
+	hi, lo := uint64(person), c.check
+	for _, key := range c.keys {
+		hi, lo = lo, hi^mix(lo^key)
+	}
+	dst = append(dst, c.prefix[:]...)
+	for shift := 58; shift >= 4; shift -= 6 {
+		dst = append(dst, idAlphabet[hi>>shift&63])
+	}
+	dst = append(dst, idAlphabet[hi&15<<2|lo>>62])
+	for shift := 56; shift >= 2; shift -= 6 {
+		dst = append(dst, idAlphabet[lo>>shift&63])
+	}
+	return append(dst, idAlphabet[lo&3<<4|spareBits(hi, lo)])
+}
+
+func (c *idCodec) id(person int) string {
+	return string(c.append(make([]byte, 0, idLength), person))
+}
+
+// person inverts append; ok is false for an id of another account, another kind, or a made-up one.
+func (c *idCodec) person(id []byte) (person int, ok bool) {
+	if len(id) != idLength || [6]byte(id[:6]) != c.prefix {
+		return 0, false
+	}
+	var hi, lo uint64
+	for _, char := range id[6:16] {
+		hi = hi<<6 | uint64(idValues[char])
+	}
+	middle := uint64(idValues[id[16]])
+	hi, lo = hi<<4|middle>>2, middle&3
+	for _, char := range id[17:27] {
+		lo = lo<<6 | uint64(idValues[char])
+	}
+	last := uint64(idValues[id[27]])
+	lo = lo<<2 | last>>4
+	if !wellFormedID(id) || last&15 != spareBits(hi, lo) {
+		return 0, false
+	}
+	for i := idRounds - 1; i >= 0; i-- {
+		hi, lo = lo^mix(hi^c.keys[i]), hi
+	}
+	return int(hi), lo == c.check && hi < 1<<40
+}
+
+// spareBits fills the four bits by which 22 characters are longer than 128 bits: the last character of real ids varies
+// over the whole alphabet, and a reader that compares without regard to case must be found out.
+func spareBits(hi, lo uint64) uint64 { return (hi ^ bits.RotateLeft64(lo, 17)) >> 20 & 15 }
+
+// wellFormedID tells a possible id (28 characters of the alphabet, first "o") from garbage.
+func wellFormedID(id []byte) bool {
+	if len(id) != idLength || id[0] != 'o' {
+		return false
+	}
+	for _, char := range id {
+		if idValues[char] == 0xff {
+			return false
+		}
+	}
+	return true
+}
+
+// mix is the finaliser of splitmix64: every derived property of a person is a mix of the seed and his number.
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+func hashString(seed uint64, text string) uint64 {
+	hash := mix(seed)
+	for i := range len(text) {
+		hash = mix(hash ^ uint64(text[i]))
+	}
+	return hash
+}
+
+func hashBytes(seed uint64, text []byte) uint64 {
+	hash := mix(seed)
+	for _, char := range text {
+		hash = (hash ^ uint64(char)) * 0x100000001b3
+	}
+	return mix(hash)
+}
+
+// chance decides a share of the cases: the same hash always decides alike.
+func chance(hash uint64, share float64) bool {
+	return share > 0 && float64(hash>>11)/(1<<53) < share
+}
