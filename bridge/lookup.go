@@ -1,0 +1,299 @@
+package bridge
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+)
+
+// Recipient names a person in one of three ways; exactly one of them is set: UnionID, MiniAppID with
+// MiniOpenID, or OpenID.
+type Recipient struct {
+	UnionID    string
+	MiniAppID  string
+	MiniOpenID string
+	OpenID     string
+}
+
+// Standing says what the map knows of a recipient at an official account.
+type Standing string
+
+// The standings. Only Reachable comes with an openid.
+const (
+	Reachable    Standing = "reachable"
+	UnknownUser  Standing = "unknown_user"  // nobody with this id is in the map
+	NoUnionID    Standing = "no_unionid"    // the mini-program user is known, his unionid is not
+	NotFollowing Standing = "not_following" // he does not follow the account (any more)
+	InDoubt      Standing = "in_doubt"      // WeChat refused the last send to him and is asked first
+	Ambiguous    Standing = "ambiguous"     // two followers carry his unionid: one of them is wrong
+)
+
+// Resolution is the answer for one Recipient.
+type Resolution struct {
+	Standing Standing
+	OpenID   string // at the official account
+}
+
+// Resolve finds the openids that recipients have at the official account appid, in one or two queries
+// whatever their number. The result has the same length and order. A recipient given by OpenID is
+// Reachable unless he is in doubt or known as a former follower.
+func (m *Map) Resolve(ctx context.Context, appid string, recipients []Recipient) ([]Resolution, error) {
+	r := resolver{db: m.db, appid: appid, byUnionID: map[string]Resolution{}, byOpenID: map[string]Resolution{},
+		unionIDs: map[[2]string]sql.NullString{}}
+	if err := r.loadMiniUsers(ctx, recipients); err != nil {
+		return nil, fmt.Errorf("resolving mini-program users: %w", database.Explain(err))
+	}
+	if err := r.loadUnionIDs(ctx, recipients); err != nil {
+		return nil, fmt.Errorf("resolving unionids: %w", database.Explain(err))
+	}
+	if err := r.loadOpenIDs(ctx, recipients); err != nil {
+		return nil, fmt.Errorf("resolving openids: %w", database.Explain(err))
+	}
+	out := make([]Resolution, len(recipients))
+	for i, rec := range recipients {
+		out[i] = r.resolve(rec)
+	}
+	return out, nil
+}
+
+type resolver struct {
+	db        *sqlx.DB
+	appid     string
+	unionIDs  map[[2]string]sql.NullString // (mini appid, mini openid) → unionid, NULL: not known
+	byUnionID map[string]Resolution
+	byOpenID  map[string]Resolution
+}
+
+func (r *resolver) resolve(rec Recipient) Resolution {
+	unionid := rec.UnionID
+	switch {
+	case rec.OpenID != "":
+		if res, ok := r.byOpenID[rec.OpenID]; ok {
+			return res
+		}
+		// Not in the map: WeChat knows best, and the answer to the send settles it.
+		return Resolution{Standing: Reachable, OpenID: rec.OpenID}
+	case rec.MiniOpenID != "":
+		u, ok := r.unionIDs[[2]string{rec.MiniAppID, rec.MiniOpenID}]
+		if !ok {
+			return Resolution{Standing: UnknownUser}
+		}
+		if !u.Valid {
+			return Resolution{Standing: NoUnionID}
+		}
+		unionid = u.String
+	}
+	if res, ok := r.byUnionID[unionid]; ok {
+		return res
+	}
+	return Resolution{Standing: NotFollowing}
+}
+
+func (r *resolver) loadMiniUsers(ctx context.Context, recipients []Recipient) error {
+	byApp := map[string][]string{}
+	for _, rec := range recipients {
+		if rec.OpenID == "" && rec.MiniOpenID != "" {
+			byApp[rec.MiniAppID] = append(byApp[rec.MiniAppID], rec.MiniOpenID)
+		}
+	}
+	for miniAppID, openids := range byApp {
+		const query = `SELECT openid, unionid FROM mini_user WHERE appid = ? AND openid IN (?)`
+		var users []struct {
+			OpenID  string         `db:"openid"`
+			UnionID sql.NullString `db:"unionid"`
+		}
+		if err := r.selectIn(ctx, &users, query, miniAppID, openids); err != nil {
+			return err
+		}
+		for _, u := range users {
+			r.unionIDs[[2]string{miniAppID, u.OpenID}] = u.UnionID
+		}
+	}
+	return nil
+}
+
+// standingRow is a follower and what is open about him.
+type standingRow struct {
+	OpenID     string         `db:"openid"`
+	UnionID    sql.NullString `db:"unionid"`
+	Subscribed bool           `db:"subscribed"`
+	InDoubt    bool           `db:"in_doubt"`
+}
+
+func (s standingRow) resolution() Resolution {
+	switch {
+	case s.InDoubt:
+		return Resolution{Standing: InDoubt}
+	case !s.Subscribed:
+		return Resolution{Standing: NotFollowing}
+	}
+	return Resolution{Standing: Reachable, OpenID: s.OpenID}
+}
+
+const standingColumns = `
+		SELECT f.openid, f.unionid, f.subscribed, d.openid IS NOT NULL AS in_doubt
+		  FROM follower f
+		  LEFT JOIN follower_recheck d ON d.appid = f.appid AND d.openid = f.openid
+		       AND d.reason IN ('send_refused', 'send_invalid')`
+
+func (r *resolver) loadUnionIDs(ctx context.Context, recipients []Recipient) error {
+	var unionids []string
+	for _, rec := range recipients {
+		if rec.OpenID == "" && rec.UnionID != "" {
+			unionids = append(unionids, rec.UnionID)
+		}
+	}
+	for _, u := range r.unionIDs {
+		if u.Valid {
+			unionids = append(unionids, u.String)
+		}
+	}
+	if len(unionids) == 0 {
+		return nil
+	}
+	const query = standingColumns + ` WHERE f.appid = ? AND f.unionid IN (?) AND f.subscribed = 1`
+	var rows []standingRow
+	if err := r.selectIn(ctx, &rows, query, r.appid, unionids); err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if _, twice := r.byUnionID[row.UnionID.String]; twice {
+			r.byUnionID[row.UnionID.String] = Resolution{Standing: Ambiguous}
+			continue
+		}
+		r.byUnionID[row.UnionID.String] = row.resolution()
+	}
+	return nil
+}
+
+func (r *resolver) loadOpenIDs(ctx context.Context, recipients []Recipient) error {
+	var openids []string
+	for _, rec := range recipients {
+		if rec.OpenID != "" {
+			openids = append(openids, rec.OpenID)
+		}
+	}
+	if len(openids) == 0 {
+		return nil
+	}
+	const query = standingColumns + ` WHERE f.appid = ? AND f.openid IN (?)`
+	var rows []standingRow
+	if err := r.selectIn(ctx, &rows, query, r.appid, openids); err != nil {
+		return err
+	}
+	for _, row := range rows {
+		r.byOpenID[row.OpenID] = row.resolution()
+	}
+	return nil
+}
+
+func (r *resolver) selectIn(ctx context.Context, dest any, query, appid string, ids []string) error {
+	query, args, err := sqlx.In(query, appid, ids)
+	if err != nil {
+		return err
+	}
+	return r.db.SelectContext(ctx, dest, query, args...)
+}
+
+// Lookup returns what is known of the person behind id, which may be a unionid or an openid at any
+// account, official or mini program: one Identity for each pair of his accounts. Nobody: an empty
+// slice and no error.
+func (m *Map) Lookup(ctx context.Context, id string) ([]Identity, error) {
+	// First every unionid that the id stands for, then v_identity by it; those without a unionid
+	// are found by their openid alone. Each branch is a dive into one index.
+	const unionids = `
+		SELECT unionid FROM follower  WHERE unionid = ?
+		UNION SELECT unionid FROM mini_user WHERE unionid = ?
+		UNION SELECT unionid FROM follower  WHERE unionid IS NOT NULL AND appid IN (?) AND openid = ?
+		UNION SELECT unionid FROM mini_user WHERE unionid IS NOT NULL AND appid IN (?) AND openid = ?`
+	oas, minis, err := m.appids(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("looking %q up: %w", id, database.Explain(err))
+	}
+	query, args, err := sqlx.In(unionids, id, id, oas, id, minis, id)
+	if err != nil {
+		return nil, fmt.Errorf("looking %q up: %w", id, database.Explain(err))
+	}
+	var found []string
+	if err := m.db.SelectContext(ctx, &found, query, args...); err != nil {
+		return nil, fmt.Errorf("looking %q up: %w", id, database.Explain(err))
+	}
+	var rows []identityRow
+	if len(found) > 0 {
+		rows, err = m.byUnionID(ctx, found)
+	} else {
+		rows, err = m.byOpenID(ctx, id, oas, minis)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("looking %q up: %w", id, database.Explain(err))
+	}
+	identities := make([]Identity, len(rows))
+	for i, r := range rows {
+		identities[i] = r.identity()
+	}
+	return identities, nil
+}
+
+// appids returns the accounts that occur in the map, so that an openid alone is found by the primary
+// keys, which begin with the appid. Both lists have at least one, possibly empty, element for IN.
+func (m *Map) appids(ctx context.Context) (oas, minis []string, err error) {
+	if err := m.db.SelectContext(ctx, &oas, `SELECT DISTINCT appid FROM follower`); err != nil {
+		return nil, nil, err
+	}
+	if err := m.db.SelectContext(ctx, &minis, `SELECT DISTINCT appid FROM mini_user`); err != nil {
+		return nil, nil, err
+	}
+	return append(oas, ""), append(minis, ""), nil
+}
+
+type identityRow struct {
+	UnionID    sql.NullString `db:"unionid"`
+	OAAppID    sql.NullString `db:"oa_appid"`
+	OAOpenID   sql.NullString `db:"oa_openid"`
+	Subscribed sql.NullBool   `db:"subscribed"`
+	MiniAppID  sql.NullString `db:"mini_appid"`
+	MiniOpenID sql.NullString `db:"mini_openid"`
+}
+
+func (r identityRow) identity() Identity {
+	return Identity{
+		UnionID: r.UnionID.String, OAAppID: r.OAAppID.String, OAOpenID: r.OAOpenID.String,
+		Subscribed: r.Subscribed.Bool, MiniAppID: r.MiniAppID.String, MiniOpenID: r.MiniOpenID.String,
+	}
+}
+
+func (m *Map) byUnionID(ctx context.Context, unionids []string) ([]identityRow, error) {
+	const base = `
+		SELECT unionid, oa_appid, oa_openid, subscribed, mini_appid, mini_openid
+		  FROM v_identity
+		 WHERE unionid IN (?)
+		 ORDER BY unionid, oa_appid, mini_appid`
+	query, args, err := sqlx.In(base, unionids)
+	if err != nil {
+		return nil, err
+	}
+	var rows []identityRow
+	err = m.db.SelectContext(ctx, &rows, query, args...)
+	return rows, err
+}
+
+func (m *Map) byOpenID(ctx context.Context, id string, oas, minis []string) ([]identityRow, error) {
+	const base = `
+		SELECT unionid, appid AS oa_appid, openid AS oa_openid, subscribed,
+		       NULL AS mini_appid, NULL AS mini_openid
+		  FROM follower WHERE appid IN (?) AND openid = ?
+		UNION ALL
+		SELECT unionid, NULL, NULL, NULL, appid, openid
+		  FROM mini_user WHERE appid IN (?) AND openid = ?`
+	query, args, err := sqlx.In(base, oas, id, minis, id)
+	if err != nil {
+		return nil, err
+	}
+	var rows []identityRow
+	err = m.db.SelectContext(ctx, &rows, query, args...)
+	return rows, err
+}
