@@ -1,0 +1,294 @@
+package sync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/internal/wechat"
+)
+
+// The endpoints as the ledger counts them.
+const (
+	endpointFollowers = "user/get"
+	endpointUserInfo  = "user/info"
+	endpointBatch     = "user/info/batchget"
+)
+
+func (s *sweep) followers(ctx context.Context, cursor string) (page wechat.FollowerPage, err error) {
+	err = s.call(ctx, endpointFollowers, func() error {
+		page, err = s.account.API.Followers(ctx, cursor)
+		return err
+	})
+	return page, err
+}
+
+func (s *sweep) userInfo(ctx context.Context, openid string) (info wechat.UserInfo, err error) {
+	err = s.call(ctx, endpointUserInfo, func() error {
+		info, err = s.account.API.UserInfo(ctx, openid)
+		return err
+	})
+	return info, err
+}
+
+func (s *sweep) batchUserInfo(ctx context.Context, openids []string) (infos []wechat.UserInfo, err error) {
+	err = s.call(ctx, endpointBatch, func() error {
+		infos, err = s.account.API.BatchUserInfo(ctx, openids)
+		return err
+	})
+	return infos, err
+}
+
+// maxMinuteWaits bounds how often one call waits for the quota of the minute.
+const maxMinuteWaits = 5
+
+// call counts one call and repeats it after a minute where the quota of the minute is used up. Other
+// transient errors have been retried by the client.
+func (s *sweep) call(ctx context.Context, endpoint string, do func() error) error {
+	for waits := 0; ; waits++ {
+		s.run.count(endpoint)
+		err := do()
+		var we *wechat.Error
+		if !errors.As(err, &we) || we.Policy != wechat.PolicyQuotaMinute || waits == maxMinuteWaits {
+			return err
+		}
+		s.logger().Warn("waiting for the next minute's quota", "endpoint", endpoint, "err", err)
+		select {
+		case <-time.After(time.Minute):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func isInvalidOpenID(err error) bool {
+	var we *wechat.Error
+	return errors.As(err, &we) && we.Code == 40003
+}
+
+// answers is what became of one batch of questions.
+type answers struct {
+	followers []wechat.UserInfo // subscribed, in the order of the questions
+	known     int64             // how many of the followers had a row already
+	doubts    map[bridge.Doubt][]string
+}
+
+// storeBatch is how many followers go into one write; storeWriters how many writes may be under way:
+// on the measured servers more do not make it faster.
+const (
+	storeBatch   = 1000
+	storeWriters = 2
+)
+
+// askAndStore asks about each batch with the account's concurrency and stores the followers in the
+// order of the batches, which is the order of the primary key: pages of the table then fill up one
+// after the other.
+func (s *sweep) askAndStore(ctx context.Context, batches <-chan questions) error {
+	group, ctx := errgroup.WithContext(ctx)
+	queue := make(chan chan answers, s.account.Concurrency)
+	group.Go(func() error {
+		defer close(queue)
+		return s.askAll(ctx, batches, queue)
+	})
+	group.Go(func() error { return s.storeAll(ctx, queue) })
+	return group.Wait()
+}
+
+// askAll puts a promise of each batch's answers on the queue, in the order of the batches. A batch that
+// failed keeps its promise with nothing, and its error ends the run.
+func (s *sweep) askAll(ctx context.Context, batches <-chan questions, queue chan<- chan answers) error {
+	workers, ctx := errgroup.WithContext(ctx)
+	workers.SetLimit(s.account.Concurrency)
+	for batch := range batches {
+		promise := make(chan answers, 1) // buffered: nobody may be waiting any more
+		workers.Go(func() error {
+			a, err := s.ask(ctx, batch)
+			promise <- a
+			return err
+		})
+		select {
+		case queue <- promise:
+		case <-ctx.Done():
+			return errors.Join(workers.Wait(), ctx.Err())
+		}
+	}
+	return workers.Wait()
+}
+
+// storeAll stores the answers as they come in, also those that are on their way when the run is
+// stopped: they would have to be asked for again. It needs no ctx in its waits, since askAll keeps every
+// promise and closes the queue soon after ctx has ended.
+func (s *sweep) storeAll(ctx context.Context, queue <-chan chan answers) error {
+	writers, ctx := errgroup.WithContext(context.WithoutCancel(ctx))
+	writers.SetLimit(storeWriters)
+	var pending answers
+	for promise := range queue {
+		pending.add(<-promise)
+		if len(pending.followers) < storeBatch {
+			continue
+		}
+		full := pending
+		pending = answers{}
+		writers.Go(func() error { return s.store(ctx, full) })
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	writers.Go(func() error { return s.store(ctx, pending) })
+	return writers.Wait()
+}
+
+func (a *answers) add(b answers) {
+	a.followers = append(a.followers, b.followers...)
+	a.known += b.known
+	for doubt, openids := range b.doubts {
+		a.doubt(doubt, openids...)
+	}
+}
+
+func (a *answers) doubt(d bridge.Doubt, openids ...string) {
+	if a.doubts == nil {
+		a.doubts = map[bridge.Doubt][]string{}
+	}
+	a.doubts[d] = append(a.doubts[d], openids...)
+}
+
+func (s *sweep) store(ctx context.Context, a answers) error {
+	if len(a.followers) > 0 {
+		stored, err := s.svc.people.Store(ctx, s.account.AppID, a.followers, a.known)
+		if err != nil {
+			return err
+		}
+		s.run.update(func(r *Run) {
+			r.Added += stored.Added
+			r.Changed += stored.Changed
+		})
+		s.run.advance(int64(len(a.followers)))
+	}
+	for doubt, openids := range a.doubts {
+		if err := s.svc.people.Ask(ctx, s.account.AppID, openids, doubt); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ask asks about one batch of listed followers. WeChat's batch answers are not believed where they look
+// odd: such a batch is asked again one by one.
+func (s *sweep) ask(ctx context.Context, q questions) (answers, error) {
+	infos, err := s.batchUserInfo(ctx, q.openids)
+	if err != nil && !isInvalidOpenID(err) {
+		return answers{}, fmt.Errorf("asking about %d followers: %w", len(q.openids), err)
+	}
+	if err != nil || odd(q.openids, infos) {
+		return s.askSingly(ctx, q)
+	}
+	var a answers
+	bound := infos[0].UnionID != "" // odd has seen that all have one, or none
+	for _, info := range infos {
+		a.take(info, q.known[info.OpenID], bound)
+	}
+	return a, nil
+}
+
+// take sorts one answer about a listed person. bound: the account gives unionids.
+func (a *answers) take(info wechat.UserInfo, known, bound bool) {
+	if !info.Subscribed {
+		// Listed, and yet no follower: he left meanwhile, or the answer lags behind. Nothing is
+		// written; the next refresh asks again.
+		a.doubt(bridge.DoubtNotSubscribed, info.OpenID)
+		return
+	}
+	if info.UnionID == "" && bound {
+		a.doubt(bridge.DoubtNoUnionID, info.OpenID)
+	}
+	a.followers = append(a.followers, info)
+	if known {
+		a.known++
+	}
+}
+
+// odd tells an answer that must not be used as it is: other people than asked for, somebody who is
+// listed but "not subscribed" (seen of real followers), unionids for some only (an unknown openid
+// shifts all unionids behind it by one place), or one unionid twice.
+func odd(asked []string, infos []wechat.UserInfo) bool {
+	if len(infos) != len(asked) {
+		return true
+	}
+	left := make(map[string]struct{}, len(asked))
+	for _, id := range asked {
+		left[id] = struct{}{}
+	}
+	unionids := make(map[string]struct{}, len(asked))
+	without := 0
+	for _, info := range infos {
+		if _, ok := left[info.OpenID]; !ok || !info.Subscribed {
+			return true
+		}
+		delete(left, info.OpenID)
+		if info.UnionID == "" {
+			without++
+			continue
+		}
+		unionids[info.UnionID] = struct{}{}
+	}
+	return without > 0 && without < len(infos) || len(unionids) != len(infos)-without
+}
+
+// askSingly asks about each person of a batch with a call of his own.
+func (s *sweep) askSingly(ctx context.Context, q questions) (answers, error) {
+	infos := make([]wechat.UserInfo, 0, len(q.openids))
+	var a answers
+	bound := false
+	for _, openid := range q.openids {
+		info, err := s.userInfo(ctx, openid)
+		switch {
+		case isInvalidOpenID(err):
+			a.doubt(bridge.DoubtUnknownOpenID, openid)
+			continue
+		case err != nil:
+			return answers{}, fmt.Errorf("asking about one follower: %w", err)
+		case info.OpenID != openid:
+			a.doubt(bridge.DoubtUnknownOpenID, openid)
+			s.logger().Warn("user/info answered with another openid", "asked", openid, "answered", info.OpenID)
+			continue
+		}
+		bound = bound || info.UnionID != ""
+		infos = append(infos, info)
+	}
+	for _, info := range infos {
+		a.take(info, q.known[info.OpenID], bound)
+	}
+	return a, nil
+}
+
+// confirmGone returns those of the openids of whom WeChat says that they do not follow.
+func (s *sweep) confirmGone(ctx context.Context, openids []string) ([]string, error) {
+	infos, err := s.batchUserInfo(ctx, openids)
+	if isInvalidOpenID(err) {
+		infos, err = nil, nil // everybody is asked singly below, by the refresh
+	}
+	if err != nil {
+		return nil, fmt.Errorf("asking about %d people who are not in the list: %w", len(openids), err)
+	}
+	asked := make(map[string]bool, len(openids))
+	for _, id := range openids {
+		asked[id] = true
+	}
+	var gone []string
+	for _, info := range infos {
+		if asked[info.OpenID] && !info.Subscribed {
+			gone = append(gone, info.OpenID)
+		}
+		delete(asked, info.OpenID)
+	}
+	unanswered := make([]string, 0, len(asked))
+	for id := range asked {
+		unanswered = append(unanswered, id)
+	}
+	return gone, s.svc.people.Ask(ctx, s.account.AppID, unanswered, bridge.DoubtUnknownOpenID)
+}

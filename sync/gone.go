@@ -1,0 +1,64 @@
+package sync
+
+import (
+	"context"
+	"fmt"
+)
+
+// settleMissing asks about everybody who is in the table but was not in the list, and marks those of
+// whom WeChat says subscribe: 0 too. Two answers agree then, the list and the question. A list that is
+// much shorter than the table is not believed at all.
+func (s *sweep) settleMissing(ctx context.Context, missing *spool, subscribed int64) error {
+	if missing.entries == 0 {
+		return nil
+	}
+	if allowed := s.account.allowedGone(subscribed); missing.entries > allowed {
+		return fmt.Errorf("%w: %d of %d followers are not in WeChat's list, and at most %d may vanish in one sweep "+
+			"(official_accounts[].sync.max_gone): if they really left, raise max_gone for one sweep",
+			ErrTooManyGone, missing.entries, subscribed, allowed)
+	}
+	s.run.enter(phaseGone, missing.entries)
+	list, err := missing.merge()
+	if err != nil {
+		return err
+	}
+	for {
+		batch, err := nextBatch(list)
+		if err != nil || len(batch) == 0 {
+			return err
+		}
+		gone, err := s.confirmGone(ctx, batch)
+		if err != nil {
+			return err
+		}
+		n, err := s.svc.people.MarkGone(ctx, s.account.AppID, gone)
+		if err != nil {
+			return err
+		}
+		s.run.update(func(r *Run) { r.Gone += n })
+		s.run.advance(int64(len(batch)))
+	}
+}
+
+// freeGone is how many people may always leave: of an account with 40 followers, 5 % would be two.
+const freeGone = 100
+
+// allowedGone is the most followers that one sweep may mark as gone.
+func (a Account) allowedGone(subscribed int64) int64 {
+	return max(int64(a.MaxGone*float64(subscribed)), freeGone)
+}
+
+func nextBatch(list *mergeReader) ([]string, error) {
+	batch := make([]string, 0, askBatch)
+	for len(batch) < askBatch {
+		id, err := list.next()
+		if err != nil {
+			return nil, err
+		}
+		if id == nil {
+			break
+		}
+		batch = append(batch, string(id))
+	}
+	return batch, nil
+}

@@ -1,0 +1,172 @@
+package sync
+
+import (
+	"context"
+	"errors"
+	"maps"
+	gosync "sync"
+	"time"
+)
+
+// The kinds of a run, as sync_run.kind and as prefix of the lease's name.
+const (
+	kindSweep   = "sweep"
+	kindRefresh = "refresh"
+)
+
+// State is the state of a run, as sync_run.state.
+type State string
+
+// The states of a run.
+const (
+	StateRunning     State = "running"
+	StateDone        State = "done"
+	StateFailed      State = "failed"
+	StateInterrupted State = "interrupted" // stopped from outside: a signal, a lost lease, a crash
+	StateBlocked     State = "blocked"     // finished but for the followers who would be marked as gone
+)
+
+// Run is one row of the ledger.
+type Run struct {
+	ID         int64
+	Kind       string // "sweep" or "refresh"
+	AppID      string
+	State      State
+	Started    time.Time
+	Ended      time.Time // zero while it runs
+	Pages      int64     // pages of user/get that had entries
+	Total      int64     // WeChat's own count of followers, from the last page
+	Listed     int64     // openids listed; in a refresh, people asked about
+	Added      int64     // rows inserted
+	Changed    int64     // rows that came back or got an answer
+	Gone       int64     // rows marked as no longer subscribed
+	Calls      map[string]int64
+	NextOpenID string
+	Error      string
+}
+
+// Progress is a look at a run while it works.
+type Progress struct {
+	Run
+	Phase   string        // "list", "compare" or "gone"
+	Done    int64         // people finished in this phase
+	Of      int64         // people to finish in this phase, as far as is known; 0: not known
+	Elapsed time.Duration // since the run started
+}
+
+// tracker is the run in the making; its methods are safe for concurrent use.
+type tracker struct {
+	mu    gosync.Mutex
+	run   Run
+	phase string
+	done  int64
+	of    int64
+	ID    int64
+}
+
+func newRun(kind, appid string, now time.Time) *tracker {
+	return &tracker{run: Run{Kind: kind, AppID: appid, State: StateRunning, Started: now, Calls: map[string]int64{}}}
+}
+
+// update changes the run under its lock.
+func (t *tracker) update(change func(*Run)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	change(&t.run)
+}
+
+func (t *tracker) enter(phase string, of int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.phase, t.done, t.of = phase, 0, of
+}
+
+func (t *tracker) setOf(of int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.of = of
+}
+
+func (t *tracker) advance(n int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.done += n
+}
+
+func (t *tracker) count(endpoint string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.run.Calls[endpoint]++
+}
+
+func (t *tracker) snapshot() Run {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.run
+	r.ID = t.ID
+	r.Calls = maps.Clone(t.run.Calls)
+	return r
+}
+
+func (t *tracker) progress(now time.Time) Progress {
+	r := t.snapshot()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return Progress{Run: r, Phase: t.phase, Done: t.done, Of: t.of, Elapsed: now.Sub(r.Started)}
+}
+
+func (t *tracker) end(err error, now time.Time) {
+	t.update(func(r *Run) {
+		r.Ended = now
+		switch {
+		case err == nil:
+			r.State = StateDone
+			return
+		case errors.Is(err, ErrTooManyGone):
+			r.State = StateBlocked
+		case errors.Is(err, context.Canceled):
+			r.State = StateInterrupted
+		default:
+			r.State = StateFailed
+		}
+		r.Error = err.Error()
+	})
+}
+
+// reportEvery is how often a run tells its progress and writes it to the ledger: often enough for a
+// progress bar; the ledger gets every fourth.
+const reportEvery = 250 * time.Millisecond
+
+// report starts the goroutine that tells the progress; the returned function ends it and waits.
+func (s *sweep) report(ctx context.Context, progress func(Progress)) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(reportEvery)
+		defer tick.Stop()
+		for n := 1; ; n++ {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if progress != nil {
+				progress(s.run.progress(s.svc.cfg.Now()))
+			}
+			if n%4 != 0 {
+				continue
+			}
+			if err := s.svc.ledger.save(ctx, s.run); err != nil && ctx.Err() == nil {
+				s.svc.cfg.Logger.Warn("saving a run's progress", "run", s.run.ID, "err", err)
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+		if progress != nil {
+			progress(s.run.progress(s.svc.cfg.Now()))
+		}
+	}
+}

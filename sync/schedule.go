@@ -1,0 +1,127 @@
+package sync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	gosync "sync"
+	"time"
+
+	"github.com/robfig/cron/v3"
+)
+
+// schedule runs the accounts' jobs by their cron lines.
+type schedule struct {
+	cron   *cron.Cron
+	cancel context.CancelFunc
+	jobs   gosync.WaitGroup // those that Start itself began
+}
+
+// Start begins to sweep and refresh by the accounts' cron lines and returns at once. An account whose
+// last sweep did not end well, or that has none, is swept right away, and again every half hour until it
+// succeeds. It fails where a cron line cannot
+// be read; nothing runs then.
+func (s *Service) Start(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	// Skip stands outside Recover: the other way round one panic would leave Skip's token taken, and the
+	// job would never run again.
+	logger := cronLogger{s.cfg.Logger}
+	sched := &schedule{
+		cron:   cron.New(cron.WithLogger(logger), cron.WithChain(cron.SkipIfStillRunning(logger), cron.Recover(logger))),
+		cancel: cancel,
+	}
+	for _, a := range s.cfg.Accounts {
+		sweep := func() { s.runJob(ctx, kindSweep, a.AppID) }
+		if _, err := sched.cron.AddFunc(a.Sweep, sweep); err != nil {
+			cancel()
+			return fmt.Errorf("reading the sweep schedule %q of %s: %w", a.Sweep, a.AppID, err)
+		}
+		refresh := func() { s.runJob(ctx, kindRefresh, a.AppID) }
+		if _, err := sched.cron.AddFunc(a.Refresh, refresh); err != nil {
+			cancel()
+			return fmt.Errorf("reading the refresh schedule %q of %s: %w", a.Refresh, a.AppID, err)
+		}
+		catchUp := func() { s.catchUp(ctx, a.AppID, retryAfter) }
+		if _, err := sched.cron.AddFunc(retryCheck, catchUp); err != nil {
+			cancel()
+			return fmt.Errorf("scheduling repetitions: %w", err)
+		}
+		sched.jobs.Go(func() { s.catchUp(ctx, a.AppID, 0) })
+	}
+	s.schedule = sched
+	sched.cron.Start()
+	return nil
+}
+
+// Stop ends the schedule and the runs under way, and waits for them until ctx ends. It may be called
+// more than once and without Start.
+func (s *Service) Stop(ctx context.Context) error {
+	if s.schedule == nil {
+		return nil
+	}
+	s.schedule.cancel()
+	done := make(chan struct{})
+	go func() {
+		<-s.schedule.cron.Stop().Done()
+		s.schedule.jobs.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for sweeps to stop: %w", ctx.Err())
+	}
+}
+
+// A sweep that failed is tried again without waiting for its next turn, which may be a day away. Half an
+// hour between tries keeps a fault that lasts from eating the quota of user/get, 500 calls a day.
+const (
+	retryAfter = 30 * time.Minute
+	retryCheck = "@every 5m"
+)
+
+// catchUp sweeps an account whose last sweep did not end well, if that was at least after ago, or that
+// has never been swept.
+func (s *Service) catchUp(ctx context.Context, appid string, after time.Duration) {
+	state, age, err := s.ledger.last(ctx, kindSweep, appid)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.cfg.Logger.Error("reading the ledger", "appid", appid, "err", err)
+		}
+		return
+	}
+	if state == StateDone || state == StateBlocked || (state != "" && age < after) {
+		return
+	}
+	s.runJob(ctx, kindSweep, appid)
+}
+
+// runJob is what cron does; the CLI calls Sweep itself. A run that ends well has logged its own line.
+func (s *Service) runJob(ctx context.Context, kind, appid string) {
+	var err error
+	if kind == kindSweep {
+		_, err = s.Sweep(ctx, appid, nil)
+	} else {
+		_, err = s.Refresh(ctx, appid)
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrBusy):
+		s.cfg.Logger.Debug("another instance has this run", "kind", kind, "appid", appid)
+	case ctx.Err() != nil:
+		s.cfg.Logger.Info("run interrupted by the shutdown, the next start goes on", "kind", kind, "appid", appid)
+	default:
+		s.cfg.Logger.Error("run failed", "kind", kind, "appid", appid, "err", err)
+	}
+}
+
+// cronLogger passes cron's errors on, and its chatter only at debug level.
+type cronLogger struct{ log *slog.Logger }
+
+func (l cronLogger) Info(msg string, kv ...any) { l.log.Debug("cron: "+msg, kv...) }
+
+func (l cronLogger) Error(err error, msg string, kv ...any) {
+	l.log.Error("cron: "+msg, append(kv, "err", err)...)
+}

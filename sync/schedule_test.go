@@ -1,0 +1,119 @@
+package sync
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/internal/database/dbtest"
+	"github.com/unionbridge/unionbridge/internal/wechatsim"
+)
+
+// TestCatchUp: what did not end well is done again, but not too soon, and what ended well is not.
+func TestCatchUp(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		last  string // state of the last sweep; "": none
+		age   int    // minutes
+		after time.Duration
+		want  bool
+	}{
+		{"never swept", "", 0, retryAfter, true},
+		{"done", "done", 600, 0, false},
+		{"blocked waits for an operator", "blocked", 600, 0, false},
+		{"failed just now", "failed", 29, retryAfter, false},
+		{"failed a while ago", "failed", 31, retryAfter, true},
+		{"failed just now, but the daemon starts", "failed", 0, 0, true},
+		{"interrupted", "interrupted", 0, 0, true},
+		{"crashed", "running", 0, 0, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t, wechatsim.Standard(5, 0, 0))
+			if c.last != "" {
+				_, err := b.db.ExecContext(t.Context(), `INSERT INTO sync_run (kind, appid, state, holder, updated_at)
+					VALUES ('sweep', ?, ?, 'x', CURRENT_TIMESTAMP(3) - INTERVAL ? MINUTE)`, appid, c.last, c.age)
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.catchUp(t.Context(), appid, c.after)
+			if swept := b.api.calls > 0; swept != c.want {
+				t.Errorf("swept: %v, want %v", swept, c.want)
+			}
+		})
+	}
+}
+
+func TestStartRefusesBadCronLines(t *testing.T) {
+	for _, change := range []func(*Account){
+		func(a *Account) { a.Sweep = "61 * * * *" },
+		func(a *Account) { a.Refresh = "every day" },
+	} {
+		b := newBed(t, wechatsim.Standard(0, 0, 0))
+		change(&b.cfg.Accounts[0])
+		if err := b.Start(t.Context()); err == nil || !strings.Contains(err.Error(), appid) {
+			t.Errorf("got %v, want an error that names the account", err)
+		}
+		if err := b.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestCronRunsBothJobs: the schedule really runs what it was told to.
+func TestCronRunsBothJobs(t *testing.T) {
+	b := newBed(t, wechatsim.Standard(5, 0, 0))
+	b.sweepOnce(t)
+	b.cfg.Accounts[0].Sweep, b.cfg.Accounts[0].Refresh = "@every 1s", "@every 1s"
+	if err := b.people.Ask(t.Context(), appid, []string{b.sim.OpenID(appid, 1)}, bridge.DoubtSendRefused); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool {
+		return b.count(t, `SELECT COUNT(DISTINCT kind) FROM sync_run WHERE state = 'done' AND id > 1`) == 2
+	})
+	for range 2 { // Stop may be called twice
+		if err := b.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestDatabaseGoesAway: the database is cut off in mid-sweep. The run fails and says so, nobody is marked,
+// and the next sweep completes the map.
+func TestDatabaseGoesAway(t *testing.T) {
+	b := newBed(t, wechatsim.Standard(30_000, 0, 0))
+	proxy := dbtest.NewProxy(t, dbtest.DSN(t, b.db))
+	direct := b.db
+	b.db = dbtest.Open(t, proxy.DSN())
+	b.Service = b.instance(t, "one")
+	b.db = direct
+	b.api.beforeFollowers = func(call int, _ string) {
+		if call == 2 {
+			proxy.Cut()
+		}
+	}
+	if _, err := b.Sweep(t.Context(), appid, nil); err == nil {
+		t.Error("the sweep succeeded without a database")
+	}
+	b.api.beforeFollowers = nil
+	proxy.Restore()
+	// The lease could not be given back: it has to run out first.
+	waitFor(t, func() bool {
+		_, err := b.Sweep(t.Context(), appid, nil)
+		if err != nil && !errors.Is(err, ErrBusy) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	b.wantTruth(t)
+	// The row could not be closed by the run itself; the next run did it.
+	if n := b.count(t, `SELECT COUNT(*) FROM sync_run WHERE state = 'interrupted' AND ended_at IS NOT NULL`); n != 1 {
+		t.Errorf("%d runs say that they did not end well, want 1", n)
+	}
+}

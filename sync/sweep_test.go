@@ -1,0 +1,342 @@
+package sync
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/unionbridge/unionbridge/internal/wechatsim"
+)
+
+func TestFirstSweepBuildsTheMap(t *testing.T) {
+	b := newBed(t, wechatsim.Standard(20_500, 0, 0))
+	run := b.sweepOnce(t)
+	wantRun(t, run, Run{State: StateDone, Pages: 3, Listed: 20_500, Added: 20_500, Calls: calls(4, 205, 0)})
+	b.wantTruth(t)
+	var row struct {
+		State string `db:"state"`
+		Added int64  `db:"added"`
+		Calls string `db:"calls"`
+	}
+	err := b.db.GetContext(t.Context(), &row, `SELECT state, added, calls FROM sync_run WHERE id = ? AND ended_at IS NOT NULL`, run.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if row.State != "done" || row.Added != 20_500 || !strings.Contains(row.Calls, `"user/get"`) {
+		t.Errorf("the ledger says %+v", row)
+	}
+	if left := must(os.ReadDir(b.cfg.SpoolDir)); len(left) > 0 {
+		t.Errorf("the sweep left %d spool files", len(left))
+	}
+}
+
+func TestFollowerKeepsWhatWeChatSays(t *testing.T) {
+	b := newBed(t, wechatsim.Standard(1, 0, 0))
+	b.sweepOnce(t)
+	var row struct {
+		SubscribeTime time.Time `db:"subscribe_time"`
+		Scene         string    `db:"subscribe_scene"`
+		Language      string    `db:"language"`
+		Asked         bool      `db:"asked"`
+	}
+	err := b.db.GetContext(t.Context(), &row,
+		`SELECT subscribe_time, subscribe_scene, language, info_at IS NOT NULL AS asked FROM follower`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info := must(b.api.UserInfo(t.Context(), b.sim.OpenID(appid, 0)))
+	if row.SubscribeTime.Unix() != info.SubscribeTime || row.Scene != info.SubscribeScene || row.Language != info.Language || !row.Asked {
+		t.Errorf("the row says %+v, WeChat %+v", row, info)
+	}
+}
+
+func TestUnchangedSweepWritesNothing(t *testing.T) {
+	b := newBed(t, wechatsim.Standard(10_000, 0, 0))
+	b.sweepOnce(t)
+	// Every write to a row of the map moves info_at or changed_at.
+	var before, after string
+	const fingerprint = `SELECT CONCAT_WS(' ', COUNT(*), MAX(info_at), MAX(changed_at)) FROM follower`
+	if err := b.db.GetContext(t.Context(), &before, fingerprint); err != nil {
+		t.Fatal(err)
+	}
+	run := b.sweepOnce(t)
+	wantRun(t, run, Run{State: StateDone, Pages: 1, Listed: 10_000, Calls: calls(2, 0, 0)})
+	if err := b.db.GetContext(t.Context(), &after, fingerprint); err != nil {
+		t.Fatal(err)
+	}
+	if before != after {
+		t.Errorf("an unchanged sweep wrote: rows and newest moments were %s, are %s", before, after)
+	}
+}
+
+func TestSweepFollowsChanges(t *testing.T) {
+	b := newBed(t, wechatsim.Standard(12_000, 0, 0))
+	b.sweepOnce(t)
+	left := b.sim.Leave(appid, 150)
+	b.sim.Join(appid, 330)
+	run := b.sweepOnce(t)
+	// 330 new people are four batches, 150 missing ones two.
+	wantRun(t, run, Run{State: StateDone, Pages: 2, Listed: 12_180, Added: 330, Gone: 150, Calls: calls(3, 6, 0)})
+	b.wantTruth(t)
+
+	b.sim.Follow(appid, left[0])
+	run = b.sweepOnce(t)
+	wantRun(t, run, Run{State: StateDone, Pages: 2, Listed: 12_181, Changed: 1, Calls: calls(3, 1, 0)})
+	b.wantTruth(t)
+}
+
+func TestEmptyAccount(t *testing.T) {
+	b := newBed(t, wechatsim.Standard(0, 0, 0))
+	wantRun(t, b.sweepOnce(t), Run{State: StateDone, Calls: calls(1, 0, 0)})
+}
+
+// TestListMovesDuringTheScan: people join and leave before and behind the cursor while the list is read.
+// Whoever the list missed is right after the next sweep, and nobody is wrong after this one.
+func TestListMovesDuringTheScan(t *testing.T) {
+	options := wechatsim.Standard(30_000, 0, 0)
+	options.Accounts[0].Quirks = wechatsim.Quirks{TotalJitter: 40}
+	b := newBed(t, options)
+	b.sweepOnce(t)
+	b.api.calls = 0
+	b.api.beforeFollowers = func(call int, _ string) {
+		if call < 2 || call > 4 {
+			return
+		}
+		b.sim.Leave(appid, 20)
+		b.sim.FollowAt(appid, 40_000+call, 0)
+		b.sim.FollowAt(appid, 50_000+call, 0.999)
+	}
+	b.sweepOnce(t)
+	b.api.beforeFollowers = nil
+	for p := range b.subscribed(t) {
+		id, ok := b.sim.Identify(appid, p.OpenID)
+		if !ok || id.UnionID != p.UnionID {
+			t.Fatalf("the map says %+v, the truth is %+v", p, id)
+		}
+	}
+	b.sweepOnce(t)
+	b.wantTruth(t)
+}
+
+// TestCursorLeaves: the user whose openid is the cursor leaves, and WeChat refuses the cursor.
+func TestCursorLeaves(t *testing.T) {
+	options := wechatsim.Standard(30_000, 0, 0)
+	options.Accounts[0].Quirks = wechatsim.Quirks{GoneCursorFails: true}
+	b := newBed(t, options)
+	b.api.beforeFollowers = func(call int, cursor string) {
+		if call == 3 {
+			id, _ := b.sim.Identify(appid, cursor)
+			b.sim.Unfollow(appid, id.Person)
+		}
+	}
+	run := b.sweepOnce(t)
+	if run.Calls[endpointFollowers] != 6 {
+		t.Errorf("%d list calls, want 6: 4, the refused one and one page again", run.Calls[endpointFollowers])
+	}
+	b.api.beforeFollowers = nil
+	b.sweepOnce(t)
+	b.wantTruth(t)
+}
+
+// TestUncleanListMarksNobody: a list that breaks off changes nobody to gone.
+func TestUncleanListMarksNobody(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		fault wechatsim.Fault
+		code  int
+	}{
+		{"html", wechatsim.Fault{Kind: wechatsim.FaultHTML}, 0},
+		{"empty body", wechatsim.Fault{Kind: wechatsim.FaultEmpty}, 0},
+		{"truncated body", wechatsim.Fault{Kind: wechatsim.FaultTruncate}, 0},
+		{"502", wechatsim.Fault{Kind: wechatsim.FaultStatus, Code: 502}, 0},
+		{"reset", wechatsim.Fault{Kind: wechatsim.FaultReset}, 0},
+		{"quota of the day", wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 45009}, 45009},
+		{"address not in the whitelist", wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 40164}, 40164},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t, wechatsim.Standard(15_000, 0, 0))
+			b.sweepOnce(t)
+			b.sim.Leave(appid, 50)
+			b.api.calls = 0
+			b.api.beforeFollowers = func(call int, _ string) {
+				if call == 2 {
+					c.fault.Path = "/cgi-bin/user/get"
+					b.sim.SetFault(c.fault)
+				}
+			}
+			run, err := b.Sweep(t.Context(), appid, nil)
+			if run.State != StateFailed || run.Gone != 0 || run.Error == "" {
+				t.Errorf("run %+v, want a failed one that changed nobody", run)
+			}
+			wantWeChat(t, err, c.code)
+			if n := b.count(t, `SELECT COUNT(*) FROM follower WHERE subscribed = 1`); n != 15_000 {
+				t.Errorf("%d subscribed rows, want all 15000", n)
+			}
+			if n := b.count(t, `SELECT COUNT(*) FROM sync_run WHERE id = ? AND state = 'failed' AND error IS NOT NULL`, run.ID); n != 1 {
+				t.Error("the ledger does not tell of the failure")
+			}
+			b.sim.ClearFaults()
+			b.sweepOnce(t)
+			b.wantTruth(t)
+		})
+	}
+}
+
+func TestTooManyGone(t *testing.T) {
+	b := newBed(t, wechatsim.Standard(5_000, 0, 0))
+	b.sweepOnce(t)
+	b.sim.Leave(appid, 251)
+	run, err := b.Sweep(t.Context(), appid, nil)
+	if !errors.Is(err, ErrTooManyGone) || run.State != StateBlocked || run.Gone != 0 {
+		t.Errorf("run %+v with the error %v, want it blocked", run, err)
+	}
+	if n := b.count(t, `SELECT COUNT(*) FROM follower WHERE subscribed = 1`); n != 5_000 {
+		t.Errorf("%d subscribed rows, want all 5000", n)
+	}
+	for _, w := range []string{"251 of 5000", "max_gone"} {
+		if err != nil && !strings.Contains(err.Error(), w) {
+			t.Errorf("the error %q lacks %q", err, w)
+		}
+	}
+}
+
+// TestOddBatchAnswers: the oddities seen of batchget end in a right map.
+func TestOddBatchAnswers(t *testing.T) {
+	for name, quirks := range map[string]wechatsim.Quirks{
+		"false subscribe 0":   {FalseZero: 0.01},
+		"listed, yet unknown": {FalseZero: 0.01, ListedUnknown: 0.01},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			options := wechatsim.Standard(3_000, 0, 0)
+			options.Accounts[0].Quirks = quirks
+			b := newBed(t, options)
+			run := b.sweepOnce(t)
+			if run.Calls[endpointUserInfo] == 0 {
+				t.Error("no batch was asked again one by one")
+			}
+			for p := range b.subscribed(t) {
+				if id, ok := b.sim.Identify(appid, p.OpenID); !ok || id.UnionID != p.UnionID {
+					t.Fatalf("the map says %+v, the truth is %+v", p, id)
+				}
+			}
+			missing := 3_000 - len(b.subscribed(t))
+			if doubts := b.count(t, `SELECT COUNT(*) FROM follower_recheck`); doubts != missing {
+				t.Errorf("%d followers are missing, %d people are to be asked again", missing, doubts)
+			}
+		})
+	}
+}
+
+func TestUnboundAccountNeedsNoUnionIDs(t *testing.T) {
+	options := wechatsim.Standard(300, 0, 0)
+	options.Accounts[0].Unbound = true
+	b := newBed(t, options)
+	wantRun(t, b.sweepOnce(t), Run{State: StateDone, Pages: 1, Listed: 300, Added: 300, Calls: calls(2, 3, 0)})
+	if n := b.count(t, `SELECT COUNT(*) FROM follower_recheck`); n != 0 {
+		t.Errorf("%d people are to be asked for a unionid that their account does not have", n)
+	}
+}
+
+// TestTwoInstances: the second one does not sweep what the first one sweeps.
+func TestTwoInstances(t *testing.T) {
+	b := newBed(t, wechatsim.Standard(10, 0, 0))
+	other := b.instance(t, "two")
+	inside, leave := make(chan struct{}), make(chan struct{})
+	b.api.beforeFollowers = func(call int, _ string) {
+		if call == 1 {
+			close(inside)
+			<-leave
+		}
+	}
+	first := make(chan error, 1)
+	go func() {
+		_, err := b.Sweep(context.Background(), appid, nil)
+		first <- err
+	}()
+	<-inside
+	if _, err := other.Sweep(t.Context(), appid, nil); !errors.Is(err, ErrBusy) {
+		t.Errorf("the second instance got %v, want ErrBusy", err)
+	}
+	close(leave)
+	if err := <-first; err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Sweep(t.Context(), appid, nil); err != nil {
+		t.Errorf("after the first one ended, the second one got %v", err)
+	}
+}
+
+func TestInterruptedSweepGoesOn(t *testing.T) {
+	b := newBed(t, wechatsim.Standard(25_000, 0, 0))
+	ctx, cancel := context.WithCancel(t.Context())
+	b.api.beforeFollowers = func(call int, _ string) {
+		if call == 2 {
+			cancel()
+		}
+	}
+	run, err := b.Sweep(ctx, appid, nil)
+	if err == nil || run.State != StateInterrupted {
+		t.Errorf("run %+v with the error %v, want it interrupted", run, err)
+	}
+	b.api.beforeFollowers = nil
+	// The schedule begins at once with what did not end well.
+	if err := b.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool {
+		return b.count(t, `SELECT COUNT(*) FROM sync_run WHERE state = 'done'`) == 1
+	})
+	if err := b.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.wantTruth(t)
+}
+
+func TestCrashedRunIsClosed(t *testing.T) {
+	b := newBed(t, wechatsim.Standard(10, 0, 0))
+	_, err := b.db.ExecContext(t.Context(),
+		`INSERT INTO sync_run (kind, appid, state, holder) VALUES ('sweep', ?, 'running', 'dead')`, appid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.sweepOnce(t)
+	if n := b.count(t, `SELECT COUNT(*) FROM sync_run WHERE holder = 'dead' AND state = 'interrupted' AND ended_at IS NOT NULL`); n != 1 {
+		t.Error("the crashed run is still open")
+	}
+}
+
+func TestUnknownAccount(t *testing.T) {
+	b := newBed(t, wechatsim.Standard(1, 0, 0))
+	_, err := b.Sweep(t.Context(), "wx00000000000000ff", nil)
+	if err == nil || !strings.Contains(err.Error(), "official_accounts") {
+		t.Errorf("got %v, want an error that names official_accounts", err)
+	}
+}
+
+func TestProgress(t *testing.T) {
+	b := newBed(t, wechatsim.Standard(2_000, 0, 0))
+	var last Progress
+	if _, err := b.Sweep(t.Context(), appid, func(p Progress) { last = p }); err != nil {
+		t.Fatal(err)
+	}
+	if last.Phase != phaseCompare || last.Done != 2_000 || last.Of != 2_000 {
+		t.Errorf("the last progress is %+v, want 2000 of 2000 in the phase compare", last)
+	}
+}
+
+// waitFor polls a condition for a bounded time.
+func waitFor(t *testing.T, condition func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !condition() {
+		if time.Now().After(deadline) {
+			t.Fatal("the condition did not come true within 20 s")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}

@@ -1,0 +1,158 @@
+// Package sync keeps the map right: it reads the follower list of each official account, compares it
+// with the table, asks WeChat about the difference, and writes that through package bridge. It owns
+// the table sync_run.
+//
+// The package is named by the project's owner. It exports no name that the standard library's sync
+// has, and is imported by cmd and web only.
+package sync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/internal/wechat"
+)
+
+// API is what a sweep asks WeChat.
+type API interface {
+	Followers(ctx context.Context, nextOpenID string) (wechat.FollowerPage, error)
+	UserInfo(ctx context.Context, openid string) (wechat.UserInfo, error)
+	BatchUserInfo(ctx context.Context, openids []string) ([]wechat.UserInfo, error)
+}
+
+// Account is one official account to keep in step.
+type Account struct {
+	AppID       string
+	API         API
+	Sweep       string  // cron line of the whole list, standard five fields or @every
+	Refresh     string  // cron line of the questions that are open
+	MaxGone     float64 // share of the subscribed rows that one sweep may mark as gone, 0 to 1
+	Concurrency int     // batchget calls in flight
+}
+
+// Config is what a Service needs. Every field is required unless it says otherwise.
+type Config struct {
+	DB         *sqlx.DB
+	Leases     *database.Leases
+	Accounts   []Account
+	SpoolDir   string // where the follower list is sorted; 29 bytes a follower while a sweep runs
+	Holder     string // this instance, as the ledger names it
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	Now        func() time.Time
+}
+
+// ErrBusy is returned where another instance, or another command, works on the same account.
+var ErrBusy = errors.New("another instance is sweeping this account")
+
+// ErrTooManyGone is returned by a sweep that would have marked more followers as gone than the
+// account's MaxGone allows. It has marked nobody.
+var ErrTooManyGone = errors.New("too many followers would be marked as gone")
+
+// Service runs sweeps and refreshes of all accounts.
+type Service struct {
+	cfg      Config
+	people   *bridge.Map
+	ledger   ledger
+	metrics  *metrics
+	accounts map[string]Account
+	schedule *schedule
+}
+
+// New returns a Service that does nothing until Start, Sweep or Refresh is called.
+func New(cfg Config) *Service {
+	s := &Service{
+		cfg:      cfg,
+		people:   bridge.New(cfg.DB),
+		ledger:   ledger{db: cfg.DB, holder: cfg.Holder},
+		metrics:  newMetrics(cfg.Registerer),
+		accounts: make(map[string]Account, len(cfg.Accounts)),
+	}
+	for _, a := range cfg.Accounts {
+		s.accounts[a.AppID] = a
+	}
+	return s
+}
+
+// Sweep brings the map of one official account in step with WeChat's follower list and returns the
+// run as the ledger has it, also beside an error. progress, if not nil, is called from one goroutine a
+// few times a second. Errors: ErrBusy, ErrTooManyGone, *wechat.Error, and the database's.
+func (s *Service) Sweep(ctx context.Context, appid string, progress func(Progress)) (Run, error) {
+	return s.perform(ctx, kindSweep, appid, progress, (*sweep).do)
+}
+
+// Refresh asks WeChat about the people of one account who are in doubt or lack a unionid and are due.
+// Where nobody is due it leaves no row in the ledger and returns an empty Run.
+func (s *Service) Refresh(ctx context.Context, appid string) (Run, error) {
+	due, err := s.people.DueRechecks(ctx, appid, 1)
+	if err != nil || len(due) == 0 {
+		return Run{}, err
+	}
+	return s.perform(ctx, kindRefresh, appid, nil, (*sweep).refresh)
+}
+
+// perform holds the account's lease and a ledger row around one job.
+func (s *Service) perform(ctx context.Context, kind, appid string, progress func(Progress),
+	job func(*sweep, context.Context) error) (Run, error) {
+	account, ok := s.accounts[appid]
+	if !ok {
+		return Run{}, fmt.Errorf("official account %s is not configured: add it to official_accounts", appid)
+	}
+	lease, err := s.cfg.Leases.TryAcquire(ctx, kind+":"+appid)
+	if err != nil {
+		return Run{}, fmt.Errorf("acquiring the %s lease of %s: %w", kind, appid, err)
+	}
+	if lease == nil {
+		return Run{}, fmt.Errorf("%s: %w", appid, ErrBusy)
+	}
+	defer func() {
+		if err := detached(ctx, lease.Release); err != nil {
+			s.cfg.Logger.Warn("releasing a lease", "lease", lease.Name(), "err", err)
+		}
+	}()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-lease.Done():
+			cancel(errors.New("the account's lease went to another instance"))
+		case <-ctx.Done():
+		}
+	}()
+
+	sw := &sweep{svc: s, account: account, run: newRun(kind, appid, s.cfg.Now())}
+	if err := s.ledger.open(ctx, sw.run); err != nil {
+		return Run{}, err
+	}
+	stopReports := sw.report(ctx, progress)
+	err = job(sw, ctx)
+	if err != nil && context.Cause(ctx) != nil {
+		err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+	}
+	stopReports()
+	sw.run.end(err, s.cfg.Now())
+	ledgerErr := detached(ctx, func(ctx context.Context) error { return s.ledger.close(ctx, sw.run) })
+	if ledgerErr != nil {
+		s.cfg.Logger.Error("closing the run in the ledger", "run", sw.run.ID, "err", ledgerErr)
+		err = errors.Join(err, ledgerErr)
+	}
+	final := sw.run.snapshot()
+	s.metrics.observe(final)
+	return final, err
+}
+
+// detached runs fn with a context that outlives ctx by a few seconds: a run is closed and its lease given
+// back also when ctx has ended, which is the usual way for a sweep to be stopped.
+func detached(ctx context.Context, fn func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return fn(ctx)
+}
