@@ -1,0 +1,245 @@
+package sender
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/internal/database/dbtest"
+	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechatsim"
+)
+
+const (
+	appid  = wechatsim.StandardAppID
+	miniID = wechatsim.StandardMiniAppID
+)
+
+// bed is a sender on a real database that talks to a simulated WeChat. Nothing runs until start.
+type bed struct {
+	sim        *wechatsim.Server
+	db         *sqlx.DB
+	people     *bridge.Map
+	server     *httptest.Server
+	templateID string
+	config     Config
+}
+
+// newBed makes an account with 100 followers, persons 0 to 99, who are in the map and in mini_user.
+func newBed(t *testing.T) *bed {
+	t.Helper()
+	sim := wechatsim.NewStandard(100, 100, 0)
+	b := &bed{sim: sim, db: dbtest.New(t), server: httptest.NewServer(sim), templateID: wechatsim.StandardTemplates()[0].ID}
+	t.Cleanup(b.server.Close)
+	b.people = bridge.New(b.db)
+	infos := make([]wechat.UserInfo, 100)
+	for i := range infos {
+		infos[i] = wechat.UserInfo{OpenID: sim.OpenID(appid, i), UnionID: b.unionid(i), Subscribed: true}
+	}
+	if _, err := b.people.Store(t.Context(), appid, infos, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range sim.MiniUsers(miniID, 0, 100) {
+		if err := b.people.SeeMiniUser(t.Context(), miniID, u.OpenID, u.UnionID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.config = Config{
+		DB: b.db, People: b.people, SendTimeout: 2 * time.Second, Now: time.Now, MiniAppIDs: []string{miniID},
+		Templates: map[string]map[string]string{"order": {appid: b.templateID}, "elsewhere": {"wx00000000000000ff": b.templateID}},
+		Logger:    slog.New(slog.DiscardHandler),
+		Accounts: []Account{{
+			AppID: appid, Rate: 5000, Concurrency: 8, MaxAttempts: 4, Wait: time.Hour, Default: true,
+			API: wechat.New(wechat.Config{
+				AppID: appid, Secret: wechatsim.StandardSecret, BaseURL: b.server.URL,
+				Timeout: 2 * time.Second, SendTimeout: 2 * time.Second, MaxConnections: 16,
+			}),
+		}},
+	}
+	return b
+}
+
+func (b *bed) unionid(person int) string {
+	id, _ := b.sim.Identify(appid, b.sim.OpenID(appid, person))
+	return id.UnionID
+}
+
+// start runs an instance; the returned function stops it and waits.
+func (b *bed) start(t *testing.T, holder string) (stop func()) {
+	t.Helper()
+	leases := database.NewLeases(b.db, database.LeaseConfig{Holder: holder, TTL: 10 * time.Second})
+	ctx, cancel := context.WithCancel(context.Background())
+	leasesDone := make(chan struct{})
+	go func() {
+		defer close(leasesDone)
+		_ = leases.Run(ctx)
+	}()
+	config := b.config
+	config.Leases = leases
+	config.Registerer = prometheus.NewRegistry()
+	s, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		if err := s.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		<-leasesDone
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// columns are what a producer writes; a missing data or template gets a good one.
+type columns map[string]any
+
+func (b *bed) insert(t *testing.T, c columns) int64 {
+	t.Helper()
+	for name, value := range (columns{"template": "order", "data": b.data("A-1024")}) {
+		if _, ok := c[name]; !ok {
+			c[name] = value
+		}
+	}
+	var names, marks []string
+	var args []any
+	for name, value := range c {
+		names, marks, args = append(names, name), append(marks, "?"), append(args, value)
+	}
+	res, err := b.db.ExecContext(t.Context(), fmt.Sprintf("INSERT INTO send_request (%s) VALUES (%s)",
+		strings.Join(names, ", "), strings.Join(marks, ", ")), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := res.LastInsertId()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// data fills the keys of the standard template.
+func (b *bed) data(order string) string {
+	fields := map[string]string{}
+	for _, key := range (wechat.Template{Content: wechatsim.StandardTemplates()[0].Content}).Keys() {
+		switch {
+		case strings.HasPrefix(key, "time"):
+			fields[key] = "2026-01-02 15:04"
+		case strings.HasPrefix(key, "amount"):
+			fields[key] = "39.80元"
+		case strings.HasPrefix(key, "character_string"):
+			fields[key] = order
+		default:
+			fields[key] = "咖啡 & 茶"
+		}
+	}
+	text, _ := json.Marshal(fields)
+	return string(text)
+}
+
+// outcome is a row as its producer may see it.
+type outcomeRow struct {
+	Status   string  `db:"status"`
+	Reason   *string `db:"reason"`
+	ErrCode  *int    `db:"errcode"`
+	ErrMsg   *string `db:"errmsg"`
+	Attempts int     `db:"attempts"`
+	MsgID    *int64  `db:"msgid"`
+	OpenID   *string `db:"sent_openid"`
+	Channel  *string `db:"channel"`
+	AppID    *string `db:"appid"`
+}
+
+func (r outcomeRow) reason() string {
+	if r.Reason == nil {
+		return ""
+	}
+	return *r.Reason
+}
+
+func (b *bed) row(t *testing.T, id int64) outcomeRow {
+	t.Helper()
+	var r outcomeRow
+	err := b.db.GetContext(t.Context(), &r, `
+		SELECT status, reason, errcode, errmsg, attempts, msgid, sent_openid, channel, appid FROM send_request WHERE id = ?`, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// await waits until the row has the status and returns it.
+func (b *bed) await(t *testing.T, id int64, want status) outcomeRow {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		r := b.row(t, id)
+		if r.Status == string(want) {
+			return r
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("request %d did not become %s in time: %s (%s)", id, want, r.Status, r.reason())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (b *bed) exec(t *testing.T, query string, args ...any) {
+	t.Helper()
+	if _, err := b.db.ExecContext(t.Context(), query, args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (b *bed) count(t *testing.T, query string, args ...any) (n int) {
+	t.Helper()
+	if err := b.db.GetContext(t.Context(), &n, query, args...); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// messagesTo returns what a person received.
+func (b *bed) messagesTo(person int) []wechatsim.Message {
+	var got []wechatsim.Message
+	for _, m := range b.sim.Messages(appid) {
+		if m.Person == person {
+			got = append(got, m)
+		}
+	}
+	return got
+}
+
+// until polls a condition for a bounded time.
+func until(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for !condition() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within 30 s", what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func listen(address string) (net.Listener, error) { return net.Listen("tcp", address) }

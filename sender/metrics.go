@@ -1,0 +1,36 @@
+package sender
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics are the sender's figures.
+type metrics struct {
+	outcomes *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	paused   *prometheus.GaugeVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "unionbridge_send_outcomes_total",
+			Help: "Settled attempts by the row's new status and its reason; a row may count more than once until it is final.",
+		}, []string{"appid", "status", "reason"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "unionbridge_send_seconds", Help: "Time of one POST to template/send.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
+		}, []string{"appid"}),
+		paused: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "unionbridge_send_paused", Help: "1 while the account's sending is paused; account_state says why.",
+		}, []string{"appid"}),
+	}
+	reg.MustRegister(m.outcomes, m.seconds, m.paused)
+	return m
+}
+
+// count counts a settled result. Rows given back without an attempt are not outcomes.
+func (m *metrics) count(appid string, r result) {
+	if r.status == statusPending && r.refund {
+		return
+	}
+	m.outcomes.WithLabelValues(appid, string(r.status), r.reason).Inc()
+}

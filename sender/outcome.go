@@ -1,0 +1,153 @@
+package sender
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/internal/wechat"
+)
+
+// reasonNoFollower ends a request whose recipient did not appear in time; the other reasons of a send
+// are wechat's.
+const reasonNoFollower = "no_follower"
+
+// policyOf returns the policy of an error of the API; "" for none.
+func policyOf(err error) wechat.Policy {
+	if err == nil {
+		return ""
+	}
+	if we, ok := errors.AsType[*wechat.Error](err); ok {
+		return we.Policy
+	}
+	// Not from the client: whether the message went out is not known.
+	return wechat.PolicyUncertain
+}
+
+// outcome turns WeChat's answer to one POST into the row's result, and pauses the account or puts the
+// recipient in doubt where the answer concerns more than this message.
+func (w *worker) outcome(j job, msgid int64, err error) result {
+	base := result{id: j.row.ID, token: j.row.token, openid: j.message.ToUser}
+	if err == nil {
+		w.pause.reportSuccess(w)
+		base.status, base.msgid = statusSent, msgid
+		return base
+	}
+	we, ok := errors.AsType[*wechat.Error](err)
+	if !ok {
+		we = &wechat.Error{Reason: "internal", Policy: wechat.PolicyUncertain, Message: err.Error(), Uncertain: true}
+	}
+	base.reason, base.errcode, base.errmsg = string(we.Reason), we.Code, we.Message
+	if base.errmsg == "" {
+		base.errmsg = we.Error()
+	}
+	if we.Uncertain || we.Policy == wechat.PolicyUncertain {
+		return w.uncertain(j, base)
+	}
+	switch we.Policy {
+	case wechat.PolicyRetry:
+		if we.Reason == wechat.ReasonInvalidTemplate {
+			return w.retry(j, base, retryTemplate)
+		}
+		if we.Code != 0 {
+			return w.retry(j, base, retryFirst)
+		}
+		// WeChat cannot be reached, and nothing has left this machine: not the message's fault.
+		return w.pauseAccount(j, base, we, pauseReach)
+	case wechat.PolicyToken, wechat.PolicyConfig:
+		return w.pauseAccount(j, base, we, pauseConfig)
+	case wechat.PolicyQuotaDay:
+		return w.pauseAccount(j, base, we, pauseDay)
+	case wechat.PolicyQuotaMinute:
+		return w.pauseAccount(j, base, we, pauseMinute)
+	case wechat.PolicyRecipientLater:
+		return w.retry(j, base, retryRecipient)
+	case wechat.PolicyRecipient:
+		return w.recipientFault(j, base, we)
+	}
+	base.status, base.openid = statusFailed, ""
+	return base
+}
+
+// How long the first repetition of a transient error waits; it doubles each time, to at most an hour.
+const (
+	retryFirst     = 5 * time.Second
+	retryTemplate  = 2 * time.Minute  // 40037 has been seen for a valid template for eleven minutes
+	retryRecipient = 30 * time.Minute // 43117: this person got too many messages for now
+	retryLongest   = time.Hour
+)
+
+// retry makes the row due again after a growing pause, until its attempts are used up.
+func (w *worker) retry(j job, r result, first time.Duration) result {
+	attempt := j.row.Attempts + 1
+	r.openid = ""
+	if attempt >= w.account.MaxAttempts {
+		r.status = statusFailed
+		return r
+	}
+	r.status, r.delay = statusPending, backoff(attempt, first, retryLongest)
+	return r
+}
+
+// uncertain repeats the message while WeChat would drop a second one, and then calls the outcome unknown.
+func (w *worker) uncertain(j job, r result) result {
+	r.uncertain, r.openid = true, ""
+	age := time.Duration(j.row.UncertainAge.Int64) * time.Microsecond
+	delay := backoff(j.row.Attempts+1, retryFirst, 2*time.Minute)
+	if age+delay >= resendWindow || j.row.Attempts+1 >= w.account.MaxAttempts {
+		r.status = statusUnknown
+		return r
+	}
+	r.status, r.delay = statusPending, delay
+	return r
+}
+
+// recipientFault handles an answer about the person. That he does not follow is first asked about: the
+// map said otherwise, or the caller did.
+func (w *worker) recipientFault(j job, r result, we *wechat.Error) result {
+	doubt := map[wechat.Reason]bridge.Doubt{
+		wechat.ReasonNotFollower:   bridge.DoubtSendRefused,
+		wechat.ReasonInvalidOpenID: bridge.DoubtSendInvalid,
+	}[we.Reason]
+	if doubt == "" || j.row.Attempts+1 >= w.account.MaxAttempts {
+		r.status, r.openid = statusFailed, ""
+		return r
+	}
+	err := detached(context.Background(), func(ctx context.Context) error {
+		return w.svc.cfg.People.Ask(ctx, w.account.AppID, []string{r.openid}, doubt)
+	})
+	if err != nil {
+		// Without the doubt the row would be released, sent and refused again: a slow retry instead.
+		w.log.Error("noting a doubtful follower", "request", j.row.ID, "err", err)
+		return w.retry(j, r, retryTemplate)
+	}
+	r.status, r.openid, r.delay = statusWaiting, "", w.account.Wait
+	return r
+}
+
+// unreachable is the result of a row whose recipient the map cannot reach now: it waits for him.
+func (w *worker) unreachable(row request, standing bridge.Standing) result {
+	r := row.end(statusWaiting, string(standing), standingText[standing])
+	r.delay = w.account.Wait
+	return r
+}
+
+// standingText explains a waiting row to its producer.
+var standingText = map[bridge.Standing]string{
+	bridge.UnknownUser:  "nobody with this mini_openid is in mini_user yet: INSERT what wx.login told you, with the unionid",
+	bridge.NoUnionID:    "this mini-program user is known without a unionid: is the mini program bound to the Open Platform account?",
+	bridge.NotFollowing: "this person does not follow the official account, as far as the map knows",
+	bridge.InDoubt:      "WeChat refused the last message to this person; he is being asked about",
+	bridge.Ambiguous:    "two followers of the account carry this unionid, so neither is certain to be this person: see v_identity",
+}
+
+// backoff is first doubled with every attempt after the first, up to most, give or take a tenth.
+func backoff(attempt int, first, most time.Duration) time.Duration {
+	d := most
+	if shift := attempt - 1; shift < 20 && first<<shift < most {
+		d = first << shift
+	}
+	return d - d/10 + rand.N(d/5+1)
+}

@@ -1,0 +1,139 @@
+// Package sender turns rows that producers INSERT into send_request into template messages, and writes
+// the outcome back. It is the only package that writes send_request and account_state.
+//
+// One instance at a time claims for an account: the holder of the account's lease. A claim is a
+// visibility timeout: it moves due_at past the time an attempt can take, so that a row whose instance
+// died falls due again without a rescuer. What a claim did not settle counts as uncertain: it is sent
+// again only while WeChat still drops a second message with the same client_msg_id.
+package sender
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/internal/wechat"
+)
+
+// API is what the sender asks WeChat: exactly one POST a call.
+type API interface {
+	SendTemplate(ctx context.Context, m wechat.TemplateMessage) (msgid int64, err error)
+}
+
+// People is what the sender asks the map.
+type People interface {
+	Resolve(ctx context.Context, appid string, recipients []bridge.Recipient) ([]bridge.Resolution, error)
+	Ask(ctx context.Context, appid string, openids []string, doubt bridge.Doubt) error
+}
+
+// Account is one official account to send from.
+type Account struct {
+	AppID       string
+	API         API
+	Rate        float64       // messages a second
+	Concurrency int           // POSTs in flight
+	MaxAttempts int           // attempts after which a transient error becomes final
+	Wait        time.Duration // how long a request waits for its recipient to follow
+	Default     bool          // rows without appid belong to this account
+}
+
+// Config is what a Service needs; every field is required but Templates and MiniAppIDs.
+type Config struct {
+	DB          *sqlx.DB
+	Leases      *database.Leases
+	People      People
+	Accounts    []Account
+	Templates   map[string]map[string]string // alias → appid → template id
+	MiniAppIDs  []string                     // the configured mini programs; a single one is the default
+	SendTimeout time.Duration                // longest time of one POST; at most MaxSendTimeout
+	Logger      *slog.Logger
+	Registerer  prometheus.Registerer
+	Now         func() time.Time
+}
+
+// MaxSendTimeout keeps a POST shorter than a claim with a margin, so that no row falls due while its
+// message is on its way.
+const MaxSendTimeout = 20 * time.Second
+
+const (
+	// visibility is how long a claim keeps a row from falling due again. It is also how long the rows of
+	// a killed instance lie still.
+	visibility = 60 * time.Second
+	// resendWindow is how long an uncertain attempt may be repeated. WeChat drops a second message with
+	// the same client_msg_id for 10 minutes; a minute is left for clocks and the way.
+	resendWindow = 9 * time.Minute
+	// claimMost rows are claimed at once. Larger batches measured no faster, and these are the rows that
+	// a kill leaves uncertain.
+	claimMost = 500
+)
+
+// Service sends for all accounts.
+type Service struct {
+	cfg          Config
+	store        store
+	installation string
+	metrics      *metrics
+	workers      []*worker
+	house        chan struct{} // an account has been taken over; holds one token
+
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+// New returns a Service that does nothing until Start.
+func New(cfg Config) (*Service, error) {
+	if cfg.SendTimeout <= 0 || cfg.SendTimeout > MaxSendTimeout {
+		return nil, fmt.Errorf("wechat.send_timeout is %s: it must be above 0 and at most %s, so that a claim outlives a POST",
+			cfg.SendTimeout, MaxSendTimeout)
+	}
+	s := &Service{cfg: cfg, store: store{db: cfg.DB}, metrics: newMetrics(cfg.Registerer),
+		house: make(chan struct{}, 1)}
+	for _, a := range cfg.Accounts {
+		s.workers = append(s.workers, newWorker(s, a))
+	}
+	return s, nil
+}
+
+// Start reads the installation's id and begins to send; it returns at once.
+func (s *Service) Start(ctx context.Context) error {
+	id, err := s.store.installation(ctx)
+	if err != nil {
+		return err
+	}
+	s.installation = id
+	ctx, s.cancel = context.WithCancel(ctx)
+	for _, w := range s.workers {
+		s.running.Go(func() { w.run(ctx) })
+	}
+	s.running.Go(func() { s.watch(ctx) })
+	s.running.Go(func() { s.keepHouse(ctx) })
+	return nil
+}
+
+// Stop ends the claiming, lets the POSTs that are on their way finish, gives back the rows that were
+// claimed and not sent yet without counting an attempt, and waits for that until ctx ends. It may be
+// called more than once and without Start.
+func (s *Service) Stop(ctx context.Context) error {
+	if s.cancel == nil {
+		return nil
+	}
+	s.cancel()
+	done := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for sends to finish: %w", ctx.Err())
+	}
+}

@@ -1,0 +1,528 @@
+package sender
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/unionbridge/unionbridge/internal/wechatsim"
+)
+
+// TestDelivers: whatever way the recipient is named, the right person gets the right message, once.
+func TestDelivers(t *testing.T) {
+	b := newBed(t)
+	rows := map[int64]int{ // id → person
+		b.insert(t, columns{"unionid": b.unionid(1)}):                                            1,
+		b.insert(t, columns{"mini_openid": b.sim.OpenID(miniID, 2)}):                             2,
+		b.insert(t, columns{"mini_openid": b.sim.OpenID(miniID, 3), "mini_appid": miniID}):       3,
+		b.insert(t, columns{"openid": b.sim.OpenID(appid, 4)}):                                   4,
+		b.insert(t, columns{"unionid": b.unionid(5), "appid": appid, "template": b.templateID}):  5,
+		b.insert(t, columns{"unionid": b.unionid(6), "url": "https://example.com/x?a=1&b=2"}):    6,
+		b.insert(t, columns{"unionid": b.unionid(7), "mini_path": "pages/order?id=7&x=<1>"}):     7,
+		b.insert(t, columns{"unionid": b.unionid(8), "priority": 0}):                             8,
+		b.insert(t, columns{"unionid": b.unionid(9), "priority": 2, "expires_at": "2037-01-01"}): 9,
+	}
+	b.start(t, "one")
+	for id, person := range rows {
+		r := b.await(t, id, statusSent)
+		got := b.messagesTo(person)
+		if len(got) != 1 {
+			t.Fatalf("person %d got %d messages", person, len(got))
+		}
+		if r.MsgID == nil || *r.MsgID != got[0].MsgID || *r.OpenID != got[0].OpenID || *r.Channel != "oa_template" ||
+			r.Attempts != 1 || *r.AppID != appid || r.Reason != nil {
+			t.Errorf("request %d: the row says %+v, the simulator %+v", id, r, got[0])
+		}
+	}
+	m := b.messagesTo(7)[0]
+	var link struct{ AppID, PagePath string }
+	if err := json.Unmarshal(m.MiniProgram, &link); err != nil || link.AppID != miniID || link.PagePath != "pages/order?id=7&x=<1>" {
+		t.Errorf("the link is %s (%v)", m.MiniProgram, err)
+	}
+	if url := b.messagesTo(6)[0].URL; url != "https://example.com/x?a=1&b=2" {
+		t.Errorf("the url is %s", url)
+	}
+	var sent map[string]struct{ Value string }
+	if err := json.Unmarshal(m.Data, &sent); err != nil || strings.Contains(string(m.Data), `\u00`) {
+		t.Errorf("the data is %s (%v)", m.Data, err)
+	}
+}
+
+// TestBadRows: a row that can never be sent fails with a reason and a cure, and costs WeChat nothing.
+func TestBadRows(t *testing.T) {
+	b := newBed(t)
+	u := b.unionid(1)
+	cases := []struct {
+		name   string
+		row    columns
+		reason string
+		text   string // in errmsg
+	}{
+		{"no recipient", columns{}, reasonNoRecipient, "set one of unionid"},
+		{"empty recipient", columns{"unionid": ""}, reasonNoRecipient, "set one of unionid"},
+		{"mini_appid alone", columns{"mini_appid": miniID}, reasonNoRecipient, "set one of unionid"},
+		{"two recipients", columns{"unionid": u, "openid": "oA"}, reasonSeveralRecipients, "unionid and openid"},
+		{"an id that is none", columns{"unionid": "u 1"}, reasonBadRecipient, `"u 1"`},
+		{"a mini program nobody knows", columns{"mini_openid": "mA", "mini_appid": "wx00000000000000ff"}, reasonBadRecipient, "mini_programs"},
+		{"data is an array", columns{"unionid": u, "data": `["x"]`}, reasonBadData, "not an array"},
+		{"data is a string", columns{"unionid": u, "data": `"{}"`}, reasonBadData, "not a string"},
+		{"data is null", columns{"unionid": u, "data": `null`}, reasonBadData, "not null"},
+		{"data is empty", columns{"unionid": u, "data": `{}`}, reasonBadData, "empty"},
+		{"a value is null", columns{"unionid": u, "data": `{"thing1": null}`}, reasonBadData, "data.thing1"},
+		{"a value is an object without value", columns{"unionid": u, "data": `{"thing1": {"color": "#000"}}`}, reasonBadData, "data.thing1"},
+		{"1 MB of data", columns{"unionid": u, "data": `{"thing1":"` + strings.Repeat("x", 1<<20) + `"}`}, reasonBadData, "at most 16384"},
+		{"an unknown template", columns{"unionid": u, "template": "nope"}, reasonUnknownTemplate, "order"},
+		{"a template of another account", columns{"unionid": u, "template": "elsewhere"}, reasonUnknownTemplate, appid},
+		{"a url without a scheme", columns{"unionid": u, "url": "example.com"}, reasonBadLink, "https://"},
+		{"an account nobody knows", columns{"unionid": u, "appid": "wx00000000000000ff"}, reasonUnknownAccount, "official_accounts"},
+		{"a priority that is none", columns{"unionid": u, "priority": 7}, reasonBadPriority, "0 (urgent)"},
+	}
+	ids := make([]int64, len(cases))
+	for i, c := range cases {
+		ids[i] = b.insert(t, c.row)
+	}
+	good := b.insert(t, columns{"unionid": u})
+	b.start(t, "one")
+	for i, c := range cases {
+		r := b.await(t, ids[i], statusFailed)
+		if r.reason() != c.reason || r.ErrMsg == nil || !strings.Contains(*r.ErrMsg, c.text) || r.Attempts != 0 {
+			t.Errorf("%s: %s after %d attempts, want %s and %q in the text; text: %v", c.name, r.reason(), r.Attempts, c.reason, c.text, deref(r.ErrMsg))
+		}
+	}
+	b.await(t, good, statusSent)
+	if n := b.sim.Calls()["/cgi-bin/message/template/send"]; n != 1 {
+		t.Errorf("%d sends, want the good row's only", n)
+	}
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return "NULL"
+	}
+	return *s
+}
+
+// TestAnswers walks answers of WeChat to what becomes of the row.
+func TestAnswers(t *testing.T) {
+	const path = "/cgi-bin/message/template/send"
+	code := func(n int) wechatsim.Fault { return wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: n, Path: path} }
+	cases := []struct {
+		name     string
+		fault    wechatsim.Fault
+		status   status
+		reason   string
+		attempts int
+		later    bool // pending, and due later
+		paused   bool
+	}{
+		{"refused", code(43101), statusFailed, "refused_by_user", 1, false, false},
+		{"blacklist", code(43019), statusFailed, "blacklisted", 1, false, false},
+		{"bad argument", code(47003), statusFailed, "invalid_keyword_value", 1, false, false},
+		{"not a follower", code(43004), statusWaiting, "not_follower", 1, false, false},
+		{"invalid openid", code(40003), statusWaiting, "invalid_openid", 1, false, false},
+		{"unknown code", code(99999), statusFailed, "unknown_code", 1, false, false},
+		{"too many to this person", code(43117), statusPending, "", 1, true, false},
+		{"invalid template", code(40037), statusPending, "invalid_template", 1, true, false},
+		{"busy, perhaps sent", code(-1), statusPending, "", 1, true, false},
+		{"502, perhaps sent", wechatsim.Fault{Kind: wechatsim.FaultStatus, Code: 502, Path: path}, statusPending, "server_error", 1, true, false},
+		{"html", wechatsim.Fault{Kind: wechatsim.FaultHTML, Path: path}, statusPending, "bad_answer", 1, true, false},
+		{"empty", wechatsim.Fault{Kind: wechatsim.FaultEmpty, Path: path}, statusPending, "bad_answer", 1, true, false},
+		{"truncated", wechatsim.Fault{Kind: wechatsim.FaultTruncate, Path: path}, statusPending, "bad_answer", 1, true, false},
+		{"reset", wechatsim.Fault{Kind: wechatsim.FaultReset, Path: path}, statusPending, "connection_lost", 1, true, false},
+		{"quota of the day", code(45009), statusPending, "quota_day", 0, false, true},
+		{"quota of the minute", code(45011), statusPending, "quota_minute", 0, false, true},
+		{"address not in the whitelist", code(40164), statusPending, "", 0, false, true},
+		{"no permission", code(48001), statusPending, "", 0, false, true},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t)
+			b.sim.SetFault(c.fault)
+			id := b.insert(t, columns{"unionid": b.unionid(1)})
+			b.start(t, "one")
+			until(t, "the attempt to be settled", func() bool {
+				return b.count(t, `SELECT COUNT(*) FROM send_request WHERE attempted_at IS NOT NULL AND lease IS NULL`) == 1
+			})
+			r := b.row(t, id)
+			if r.Status != string(c.status) || r.Attempts != c.attempts || (c.reason != "" && r.reason() != c.reason) {
+				t.Errorf("the row is %s (%s) after %d attempts, want %s (%s) after %d; %s",
+					r.Status, r.reason(), r.Attempts, c.status, c.reason, c.attempts, deref(r.ErrMsg))
+			}
+			if r.Reason == nil || r.ErrMsg == nil {
+				t.Errorf("the row does not say why: %+v", r)
+			}
+			due := b.count(t, `SELECT COUNT(*) FROM send_request WHERE due_at > CURRENT_TIMESTAMP(3) + INTERVAL 3 SECOND`)
+			if c.status == statusPending && (due == 1) != c.later {
+				t.Errorf("due later: %v, want %v", due == 1, c.later)
+			}
+			if paused := b.count(t, `SELECT COUNT(*) FROM account_state WHERE appid = ? AND scope = 'send'`, appid); (paused == 1) != c.paused {
+				t.Errorf("account paused: %v, want %v", paused == 1, c.paused)
+			}
+		})
+	}
+}
+
+// TestUncertainSendIsRepeatedOnce: the message went out, the answer did not come. The repetition carries
+// the same client_msg_id, so that the person gets it once.
+func TestUncertainSendIsRepeatedOnce(t *testing.T) {
+	b := newBed(t)
+	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultReset, After: true, Next: 1, Path: "/cgi-bin/message/template/send"})
+	id := b.insert(t, columns{"unionid": b.unionid(1)})
+	b.start(t, "one")
+	until(t, "the first attempt", func() bool {
+		return b.count(t, `SELECT COUNT(*) FROM send_request WHERE uncertain_at IS NOT NULL AND lease IS NULL`) == 1
+	})
+	b.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3)`)
+	r := b.await(t, id, statusSent)
+	got := b.messagesTo(1)
+	if len(got) != 1 || r.Attempts != 2 || *r.MsgID != got[0].MsgID {
+		t.Errorf("%d messages, row %+v", len(got), r)
+	}
+}
+
+// TestOldUncertainSendIsNotRepeated: beyond WeChat's window a repetition would be a second message.
+func TestOldUncertainSendIsNotRepeated(t *testing.T) {
+	b := newBed(t)
+	crashed := b.insert(t, columns{"unionid": b.unionid(1), "lease": "dead", "attempts": 1,
+		"attempted_at": "2020-01-01", "due_at": "2020-01-01 00:01:00"})
+	repeated := b.insert(t, columns{"unionid": b.unionid(2), "attempts": 1, "uncertain_at": "2020-01-01"})
+	b.start(t, "one")
+	for _, id := range []int64{crashed, repeated} {
+		if r := b.await(t, id, statusUnknown); r.reason() != "outcome_unknown" || r.ErrMsg == nil {
+			t.Errorf("the row says %+v", r)
+		}
+	}
+	if n := len(b.sim.Messages(appid)); n != 0 {
+		t.Errorf("%d messages went out", n)
+	}
+}
+
+// TestCrashedClaimFallsDueAgain: no rescuer is needed for the rows of an instance that died.
+func TestCrashedClaimFallsDueAgain(t *testing.T) {
+	b := newBed(t)
+	id := b.insert(t, columns{"unionid": b.unionid(1), "lease": "dead", "attempts": 1})
+	b.exec(t, `UPDATE send_request SET attempted_at = CURRENT_TIMESTAMP(3) - INTERVAL 61 SECOND, due_at = CURRENT_TIMESTAMP(3) - INTERVAL 1 SECOND`)
+	b.start(t, "one")
+	if r := b.await(t, id, statusSent); r.Attempts != 2 {
+		t.Errorf("the row says %+v", r)
+	}
+	if n := b.count(t, `SELECT COUNT(*) FROM send_request WHERE uncertain_at IS NOT NULL`); n != 1 {
+		t.Error("the crashed attempt is not remembered as uncertain")
+	}
+}
+
+func TestDueExpiredCancelled(t *testing.T) {
+	b := newBed(t)
+	u := b.unionid(1)
+	expired := b.insert(t, columns{"unionid": u, "expires_at": "2020-01-01"})
+	cancelled := b.insert(t, columns{"unionid": u, "cancel": 1})
+	tooLate := b.insert(t, columns{"unionid": u, "cancel": 1, "lease": "dead", "attempts": 1, "attempted_at": "2020-01-01", "due_at": "2020-01-01"})
+	later := b.insert(t, columns{"unionid": u, "due_at": "2037-01-01"})
+	b.start(t, "one")
+	b.await(t, expired, statusExpired)
+	b.await(t, cancelled, statusCancelled)
+	b.await(t, tooLate, statusUnknown)
+	if r := b.row(t, later); r.Status != "pending" || r.Attempts != 0 {
+		t.Errorf("the row due in 2037 says %+v", r)
+	}
+	if n := len(b.sim.Messages(appid)); n != 0 {
+		t.Errorf("%d messages went out", n)
+	}
+}
+
+// TestWaiting: a recipient who is not there yet is waited for, and not for ever.
+func TestWaiting(t *testing.T) {
+	b := newBed(t)
+	b.config.Accounts[0].Wait = time.Hour
+	const newcomer = 150
+	stranger := b.sim.OpenID(miniID, newcomer)
+	waits := map[string]int64{
+		"unknown_user":  b.insert(t, columns{"mini_openid": stranger}),
+		"not_following": b.insert(t, columns{"unionid": b.unionid(newcomer)}),
+	}
+	withdrawn := b.insert(t, columns{"unionid": b.unionid(newcomer + 1)})
+	impatient := b.insert(t, columns{"unionid": b.unionid(newcomer + 2)})
+	stop := b.start(t, "one")
+	for reason, id := range waits {
+		if r := b.await(t, id, statusWaiting); r.reason() != reason || r.ErrMsg == nil || r.Attempts != 0 {
+			t.Errorf("the row says %+v, want the reason %s", r, reason)
+		}
+	}
+	b.await(t, withdrawn, statusWaiting)
+	b.await(t, impatient, statusWaiting)
+	stop()
+
+	b.exec(t, `UPDATE send_request SET cancel = 1 WHERE id = ?`, withdrawn)
+	b.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3) WHERE id = ?`, impatient)
+	b.exec(t, `INSERT INTO mini_user (appid, openid, unionid) VALUES (?, ?, ?)`, miniID, stranger, b.unionid(newcomer))
+	b.sim.Follow(appid, newcomer)
+	b.exec(t, `INSERT INTO follower (appid, openid, unionid) VALUES (?, ?, ?)`, appid, b.sim.OpenID(appid, newcomer), b.unionid(newcomer))
+	b.start(t, "two") // a new owner begins with a round of the house
+	for _, id := range waits {
+		b.await(t, id, statusSent)
+	}
+	b.await(t, withdrawn, statusCancelled)
+	if r := b.await(t, impatient, statusFailed); r.reason() != reasonNoFollower {
+		t.Errorf("the row says %+v", r)
+	}
+	if n := len(b.messagesTo(newcomer)); n != len(waits) {
+		t.Errorf("%d messages, want %d", n, len(waits))
+	}
+}
+
+// TestAttemptsEnd: a transient error becomes final in the end.
+func TestAttemptsEnd(t *testing.T) {
+	b := newBed(t)
+	b.config.Accounts[0].MaxAttempts = 2
+	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 40037, Path: "/cgi-bin/message/template/send"})
+	id := b.insert(t, columns{"unionid": b.unionid(1), "attempts": 1})
+	b.start(t, "one")
+	if r := b.await(t, id, statusFailed); r.reason() != "invalid_template" || r.Attempts != 2 || r.ErrCode == nil || *r.ErrCode != 40037 {
+		t.Errorf("the row says %+v", r)
+	}
+}
+
+// TestDeadTokenCostsNoAttempt: a refused token is renewed, and the message goes again.
+func TestDeadTokenCostsNoAttempt(t *testing.T) {
+	b := newBed(t)
+	b.start(t, "one")
+	b.await(t, b.insert(t, columns{"unionid": b.unionid(1)}), statusSent)
+	b.sim.InvalidateTokens(appid)
+	if r := b.await(t, b.insert(t, columns{"unionid": b.unionid(2)}), statusSent); r.Attempts != 1 {
+		t.Errorf("the row says %+v", r)
+	}
+}
+
+// TestPausedAccountGoesOn: the pause is stored, and a new claimer takes it over and finds out with one message.
+func TestPausedAccountGoesOn(t *testing.T) {
+	b := newBed(t)
+	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 40164, Path: "/cgi-bin/message/template/send"})
+	for i := range 50 {
+		b.insert(t, columns{"unionid": b.unionid(i)})
+	}
+	stop := b.start(t, "one")
+	until(t, "the pause", func() bool { return b.count(t, `SELECT COUNT(*) FROM account_state`) == 1 })
+	stop()
+	if n := b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending' AND attempts = 0 AND lease IS NULL`); n != 50 {
+		t.Errorf("%d rows are as they were, want 50", n)
+	}
+	calls := b.sim.Calls()["/cgi-bin/message/template/send"]
+	stop = b.start(t, "two") // the pause is not over
+	time.Sleep(3 * watchEvery)
+	stop()
+	if n := b.sim.Calls()["/cgi-bin/message/template/send"]; n != calls {
+		t.Errorf("%d sends during the pause", n-calls)
+	}
+	b.exec(t, `UPDATE account_state SET paused_until = CURRENT_TIMESTAMP(3)`)
+	stop = b.start(t, "three")
+	until(t, "the probe", func() bool { return b.sim.Calls()["/cgi-bin/message/template/send"] == calls+1 })
+	stop()
+	b.sim.ClearFaults()
+	b.exec(t, `UPDATE account_state SET paused_until = CURRENT_TIMESTAMP(3)`)
+	b.start(t, "four")
+	until(t, "all sent", func() bool { return b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`) == 50 })
+	if n := b.count(t, `SELECT COUNT(*) FROM account_state`); n != 0 {
+		t.Error("the pause is still stored")
+	}
+}
+
+// TestUnreachableWeChat: an outage of the network uses up no attempts.
+func TestUnreachableWeChat(t *testing.T) {
+	b := newBed(t)
+	address := b.server.Listener.Addr().String()
+	b.server.Close()
+	id := b.insert(t, columns{"unionid": b.unionid(1)})
+	b.start(t, "one")
+	until(t, "the attempt", func() bool {
+		return b.count(t, `SELECT COUNT(*) FROM send_request WHERE attempted_at IS NOT NULL AND lease IS NULL`) == 1
+	})
+	if r := b.row(t, id); r.Status != "pending" || r.Attempts != 0 {
+		t.Errorf("the row says %+v", r)
+	}
+	b.server = serveAt(t, address, b.sim)
+	b.await(t, id, statusSent)
+	if n := len(b.messagesTo(1)); n != 1 {
+		t.Errorf("%d messages", n)
+	}
+}
+
+// TestManyRowsTwoInstances: everybody gets his message once, whichever instance sends it and whoever stops
+// in between.
+func TestManyRowsTwoInstances(t *testing.T) {
+	b := newBed(t)
+	const rows = 2000
+	want := map[int]int{}
+	for i := range rows {
+		b.insert(t, columns{"unionid": b.unionid(i % 100), "data": b.data(fmt.Sprint("N-", i))})
+		want[i%100]++
+	}
+	stopOne := b.start(t, "one")
+	b.start(t, "two")
+	until(t, "a tenth", func() bool { return len(b.sim.Messages(appid)) > rows/10 })
+	stopOne() // drains: what it has claimed goes back or is settled
+	if n := b.count(t, `SELECT COUNT(*) FROM send_request WHERE lease IS NOT NULL AND status <> 'pending'`); n != 0 {
+		t.Errorf("%d finished rows carry a lease", n)
+	}
+	until(t, "all sent", func() bool { return b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`) == rows })
+	got := map[int]int{}
+	ids := map[string]bool{}
+	for _, m := range b.sim.Messages(appid) {
+		got[m.Person]++
+		ids[m.ClientMsgID] = true
+	}
+	if diff := cmp.Diff(want, got); diff != "" || len(ids) != rows {
+		t.Errorf("%d different client_msg_ids; messages by person differ (-want +got):\n%s", len(ids), diff)
+	}
+	if n := b.count(t, `SELECT COUNT(*) FROM send_request WHERE attempts <> 1`); n != 0 {
+		t.Errorf("%d rows took more than one attempt", n)
+	}
+}
+
+// TestStopGivesRowsBack: a stop burns no attempt, and the POST on its way is settled.
+func TestStopGivesRowsBack(t *testing.T) {
+	b := newBed(t)
+	b.config.Accounts[0].Concurrency = 2
+	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultSlow, Delay: 300 * time.Millisecond, Path: "/cgi-bin/message/template/send"})
+	for i := range 60 {
+		b.insert(t, columns{"unionid": b.unionid(i)})
+	}
+	stop := b.start(t, "one")
+	until(t, "the first POSTs", func() bool { return b.sim.Calls()["/cgi-bin/message/template/send"] >= 2 })
+	stop()
+	sent := b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent' AND attempts = 1`)
+	back := b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending' AND attempts = 0 AND lease IS NULL
+		AND uncertain_at IS NULL AND due_at <= CURRENT_TIMESTAMP(3)`)
+	if sent == 0 || sent+back != 60 || len(b.sim.Messages(appid)) != sent {
+		t.Errorf("%d sent, %d given back, %d messages; want 60 rows in all", sent, back, len(b.sim.Messages(appid)))
+	}
+}
+
+// TestFence: a claimer that was overtaken does not overwrite what the other one wrote.
+func TestFence(t *testing.T) {
+	b := newBed(t)
+	s := store{db: b.db}
+	id := b.insert(t, columns{"unionid": b.unionid(1)})
+	account := b.config.Accounts[0]
+	claimOnce := func() request {
+		t.Helper()
+		rows, err := s.due(t.Context(), account, 10)
+		if err != nil || len(rows) != 1 {
+			t.Fatalf("due: %v, %v", rows, err)
+		}
+		claimed, err := s.claim(t.Context(), appid, rows)
+		if err != nil || len(claimed) != 1 {
+			t.Fatalf("claimed: %v, %v", claimed, err)
+		}
+		return claimed[0]
+	}
+	slow := claimOnce()
+	if rows, err := s.due(t.Context(), account, 10); err != nil || len(rows) != 0 {
+		t.Fatalf("a claimed row is due again at once: %v, %v", rows, err)
+	}
+	b.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3)`)
+	fast := claimOnce()
+	if !fast.UncertainAge.Valid {
+		t.Error("the second claim does not know that the first one's outcome is open")
+	}
+	for _, c := range []struct {
+		row     request
+		settled int64
+	}{{slow, 0}, {fast, 1}, {fast, 0}} {
+		n, err := s.settle(t.Context(), []result{{id: c.row.ID, token: c.row.token, status: statusSent, msgid: 1 << 60, openid: "oA"}})
+		if err != nil || n != c.settled {
+			t.Errorf("settled %d rows, %v; want %d", n, err, c.settled)
+		}
+	}
+	if r := b.row(t, id); r.Status != "sent" || *r.MsgID != 1<<60 {
+		t.Errorf("the row says %+v", r)
+	}
+}
+
+// TestRacingClaimers: the compare-and-set gives each row to one of many claimers.
+func TestRacingClaimers(t *testing.T) {
+	b := newBed(t)
+	s := store{db: b.db}
+	for i := range 200 {
+		b.insert(t, columns{"unionid": b.unionid(i % 100)})
+	}
+	rows, err := s.due(t.Context(), b.config.Accounts[0], 200)
+	if err != nil || len(rows) != 200 {
+		t.Fatalf("due: %d, %v", len(rows), err)
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	owners := map[int64]int{}
+	for range 6 {
+		wg.Go(func() {
+			claimed, err := s.claim(t.Context(), appid, rows)
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, r := range claimed {
+				owners[r.ID]++
+			}
+		})
+	}
+	wg.Wait()
+	for id, n := range owners {
+		if n != 1 {
+			t.Errorf("request %d was claimed %d times", id, n)
+		}
+	}
+	if len(owners) != 200 {
+		t.Errorf("%d requests were claimed, want 200", len(owners))
+	}
+}
+
+// TestUrgentFirst: priority orders what is due.
+func TestUrgentFirst(t *testing.T) {
+	b := newBed(t)
+	b.insert(t, columns{"unionid": b.unionid(1), "priority": 2, "due_at": "2020-01-01"}) // bulk
+	normal := b.insert(t, columns{"unionid": b.unionid(1), "due_at": "2021-01-01"})
+	older := b.insert(t, columns{"unionid": b.unionid(1), "due_at": "2020-01-01", "appid": appid})
+	urgent := b.insert(t, columns{"unionid": b.unionid(1), "priority": 0})
+	rows, err := store{db: b.db}.due(t.Context(), b.config.Accounts[0], 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []int64
+	for _, r := range rows {
+		got = append(got, r.ID)
+	}
+	if diff := cmp.Diff([]int64{urgent, older, normal}, got); diff != "" {
+		t.Errorf("order differs (-want +got):\n%s", diff)
+	}
+}
+
+func TestSendTimeoutMustFitTheClaim(t *testing.T) {
+	_, err := New(Config{SendTimeout: MaxSendTimeout + 1})
+	if err == nil || !strings.Contains(err.Error(), "wechat.send_timeout") {
+		t.Errorf("got %v, want an error that names wechat.send_timeout", err)
+	}
+}
+
+func serveAt(t *testing.T, address string, sim *wechatsim.Server) *httptest.Server {
+	t.Helper()
+	server := httptest.NewUnstartedServer(sim)
+	until(t, "the address", func() bool {
+		listener, err := listen(address)
+		if err != nil {
+			return false
+		}
+		_ = server.Listener.Close()
+		server.Listener = listener
+		return true
+	})
+	server.Start()
+	t.Cleanup(server.Close)
+	return server
+}

@@ -1,0 +1,278 @@
+package sender
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+)
+
+// status is send_request.status. The machine is drawn in docs/states.md.
+type status string
+
+const (
+	statusPending   status = "pending"
+	statusWaiting   status = "waiting"
+	statusSent      status = "sent"
+	statusFailed    status = "failed"
+	statusExpired   status = "expired"
+	statusCancelled status = "cancelled"
+	statusUnknown   status = "unknown"
+)
+
+// request is a row of send_request as the sender reads it.
+type request struct {
+	ID         int64          `db:"id"`
+	UnionID    sql.NullString `db:"unionid"`
+	MiniAppID  sql.NullString `db:"mini_appid"`
+	MiniOpenID sql.NullString `db:"mini_openid"`
+	OpenID     sql.NullString `db:"openid"`
+	Template   string         `db:"template"`
+	Data       sql.NullString `db:"data"` // NULL where it is longer than maxData
+	DataBytes  int64          `db:"data_bytes"`
+	URL        sql.NullString `db:"url"`
+	MiniPath   sql.NullString `db:"mini_path"`
+	Cancel     bool           `db:"cancel"`
+	Attempts   int            `db:"attempts"` // before this claim
+	Expired    bool           `db:"expired"`
+	// UncertainAge is how long ago the first attempt began whose outcome is not known, in microseconds;
+	// NULL: every outcome is known.
+	UncertainAge sql.NullInt64 `db:"uncertain_age"`
+
+	token string
+}
+
+// store holds the queries on send_request and account_state. All moments are the database's own: the
+// producers' due_at is too, and instances' clocks may differ.
+type store struct {
+	db *sqlx.DB
+}
+
+func (s store) installation(ctx context.Context) (string, error) {
+	var id string
+	err := s.db.GetContext(ctx, &id, `SELECT id FROM installation WHERE singleton = 1`)
+	if err != nil {
+		return "", fmt.Errorf("reading the installation's id: %w", database.Explain(err))
+	}
+	return id, nil
+}
+
+// branches returns one SELECT for each index range that holds due rows of an account: priority stands
+// before due_at in the index, and rows without appid belong to the default account.
+func branches(a Account, one func(where string, args ...any)) {
+	for priority := range 3 {
+		one(`status = 'pending' AND appid = ? AND priority = ? AND due_at <= CURRENT_TIMESTAMP(3)`, a.AppID, priority)
+		if a.Default {
+			one(`status = 'pending' AND appid IS NULL AND priority = ? AND due_at <= CURRENT_TIMESTAMP(3)`, priority)
+		}
+	}
+}
+
+// due returns up to limit rows that may be claimed, urgent ones first and the longest due first.
+func (s store) due(ctx context.Context, a Account, limit int) ([]request, error) {
+	// Each branch reads at most limit entries of send_request_due in index order; only the winners'
+	// rows are read. Overlong data never leaves the server.
+	var selects []string
+	args := []any{maxData}
+	branches(a, func(where string, whereArgs ...any) {
+		selects = append(selects, `(SELECT id, priority, due_at FROM send_request WHERE `+where+` ORDER BY due_at LIMIT ?)`)
+		args = append(append(args, whereArgs...), limit)
+	})
+	query := `
+		SELECT r.id, r.unionid, r.mini_appid, r.mini_openid, r.openid, r.template,
+		       CASE WHEN LENGTH(r.data) <= ? THEN r.data END AS data, LENGTH(r.data) AS data_bytes,
+		       r.url, r.mini_path, r.cancel, r.attempts,
+		       COALESCE(r.expires_at <= CURRENT_TIMESTAMP(3), 0) AS expired,
+		       TIMESTAMPDIFF(MICROSECOND,
+		           CASE WHEN r.lease IS NOT NULL THEN COALESCE(r.uncertain_at, r.attempted_at) ELSE r.uncertain_at END,
+		           CURRENT_TIMESTAMP(3)) AS uncertain_age
+		  FROM (` + strings.Join(selects, " UNION ALL ") + ` ORDER BY priority, due_at LIMIT ?) d
+		  JOIN send_request r ON r.id = d.id
+		 ORDER BY d.priority, d.due_at`
+	var rows []request
+	if err := s.db.SelectContext(ctx, &rows, query, append(args, limit)...); err != nil {
+		return nil, fmt.Errorf("reading due requests: %w", database.Explain(err))
+	}
+	return rows, nil
+}
+
+// anyDue returns those of the accounts that have a row to claim, in one query.
+func (s store) anyDue(ctx context.Context, accounts []Account) ([]string, error) {
+	var selects []string
+	var args []any
+	for i, a := range accounts {
+		branches(a, func(where string, whereArgs ...any) {
+			selects = append(selects, fmt.Sprintf(`(SELECT %d AS account FROM send_request WHERE %s LIMIT 1)`, i, where))
+			args = append(args, whereArgs...)
+		})
+	}
+	var found []int
+	err := s.db.SelectContext(ctx, &found, strings.Join(selects, " UNION ALL "), args...)
+	if err != nil {
+		return nil, fmt.Errorf("looking for due requests: %w", database.Explain(err))
+	}
+	appids := make([]string, len(found))
+	for i, n := range found {
+		appids[i] = accounts[n].AppID
+	}
+	return appids, nil
+}
+
+// claim takes rows for the account by compare-and-set and returns those it got. Withdrawn rows are ended
+// instead.
+func (s store) claim(ctx context.Context, appid string, rows []request) ([]request, error) {
+	// uncertain_at comes first: it reads the lease that the same statement overwrites. A lease that is
+	// still there belongs to an attempt that nobody settled.
+	const query = `
+		UPDATE send_request
+		   SET uncertain_at = CASE WHEN lease IS NOT NULL THEN COALESCE(uncertain_at, attempted_at) ELSE uncertain_at END,
+		       lease        = ?,
+		       appid        = ?,
+		       attempts     = attempts + 1,
+		       attempted_at = CURRENT_TIMESTAMP(3),
+		       due_at       = CURRENT_TIMESTAMP(3) + INTERVAL ? SECOND
+		 WHERE id IN (?) AND status = 'pending' AND cancel = 0 AND due_at <= CURRENT_TIMESTAMP(3)`
+	ids := make([]int64, 0, len(rows))
+	withdrawn := make([]int64, 0)
+	for _, r := range rows {
+		if r.Cancel {
+			withdrawn = append(withdrawn, r.ID)
+			continue
+		}
+		ids = append(ids, r.ID)
+	}
+	if err := s.cancel(ctx, statusPending, withdrawn); err != nil {
+		return nil, err
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	token := rand.Text()
+	n, err := s.exec(ctx, query, token, appid, int(visibility/time.Second), ids)
+	if err != nil {
+		return nil, fmt.Errorf("claiming %d requests: %w", len(ids), err)
+	}
+	mine := make(map[int64]bool, len(ids))
+	if n < int64(len(ids)) {
+		// Another claimer, or a producer's cancel, came between the two statements.
+		if ids, err = s.claimed(ctx, token, ids); err != nil {
+			return nil, err
+		}
+	}
+	for _, id := range ids {
+		mine[id] = true
+	}
+	claimed := make([]request, 0, len(ids))
+	for _, r := range rows {
+		if mine[r.ID] {
+			r.token = token
+			claimed = append(claimed, r)
+		}
+	}
+	return claimed, nil
+}
+
+func (s store) claimed(ctx context.Context, token string, ids []int64) ([]int64, error) {
+	query, args, err := sqlx.In(`SELECT id FROM send_request WHERE id IN (?) AND lease = ?`, ids, token)
+	if err != nil {
+		return nil, err
+	}
+	var mine []int64
+	if err := s.db.SelectContext(ctx, &mine, query, args...); err != nil {
+		return nil, fmt.Errorf("reading back a claim: %w", database.Explain(err))
+	}
+	return mine, nil
+}
+
+// cancel ends rows that their producer withdrew. One whose last attempt has no known outcome cannot be
+// called cancelled.
+func (s store) cancel(ctx context.Context, from status, ids []int64) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	const query = `
+		UPDATE send_request
+		   SET reason      = CASE WHEN lease IS NOT NULL OR uncertain_at IS NOT NULL THEN 'cancelled_too_late' END,
+		       status      = CASE WHEN lease IS NOT NULL OR uncertain_at IS NOT NULL THEN 'unknown' ELSE 'cancelled' END,
+		       lease       = NULL,
+		       finished_at = CURRENT_TIMESTAMP(3)
+		 WHERE id IN (?) AND status = ? AND cancel = 1 AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))`
+	if _, err := s.exec(ctx, query, ids, from); err != nil {
+		return fmt.Errorf("cancelling %d requests: %w", len(ids), err)
+	}
+	return nil
+}
+
+// exec runs a statement with IN lists and returns the rows it matched.
+func (s store) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	query, args, err := sqlx.In(query, args...)
+	if err != nil {
+		return 0, err
+	}
+	var n int64
+	err = database.Retry(ctx, func(ctx context.Context) error {
+		res, err := s.db.ExecContext(ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		n, err = res.RowsAffected()
+		return err
+	})
+	return n, err
+}
+
+// pauseRow is a row of account_state with scope send.
+type pauseRow struct {
+	Reason  string         `db:"reason"`
+	ErrCode sql.NullInt64  `db:"errcode"`
+	ErrMsg  sql.NullString `db:"errmsg"`
+	// Remaining is how long the pause still lasts, in microseconds; NULL: until the cause is gone.
+	Remaining sql.NullInt64 `db:"remaining"`
+}
+
+func (s store) loadPause(ctx context.Context, appid string) (*pauseRow, error) {
+	const query = `
+		SELECT reason, errcode, errmsg, TIMESTAMPDIFF(MICROSECOND, CURRENT_TIMESTAMP(3), paused_until) AS remaining
+		  FROM account_state
+		 WHERE appid = ? AND scope = 'send'`
+	var row pauseRow
+	err := s.db.GetContext(ctx, &row, query, appid)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the account's state: %w", database.Explain(err))
+	}
+	return &row, nil
+}
+
+func (s store) savePause(ctx context.Context, appid string, row pauseRow) error {
+	const query = `
+		INSERT INTO account_state (appid, scope, reason, errcode, errmsg, paused_until)
+		VALUES (?, 'send', ?, ?, ?, CURRENT_TIMESTAMP(3) + INTERVAL ? MICROSECOND)
+		ON DUPLICATE KEY UPDATE
+		    since        = CASE WHEN reason = VALUES(reason) THEN since ELSE VALUES(since) END,
+		    reason       = VALUES(reason),
+		    errcode      = VALUES(errcode),
+		    errmsg       = VALUES(errmsg),
+		    paused_until = VALUES(paused_until)`
+	_, err := s.exec(ctx, query, appid, row.Reason, row.ErrCode, row.ErrMsg, row.Remaining)
+	if err != nil {
+		return fmt.Errorf("saving the account's state: %w", err)
+	}
+	return nil
+}
+
+func (s store) clearPause(ctx context.Context, appid string) error {
+	if _, err := s.exec(ctx, `DELETE FROM account_state WHERE appid = ? AND scope = 'send'`, appid); err != nil {
+		return fmt.Errorf("clearing the account's state: %w", err)
+	}
+	return nil
+}
