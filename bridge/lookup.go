@@ -191,8 +191,9 @@ func (r *resolver) loadOpenIDs(ctx context.Context, recipients []Recipient) erro
 	return nil
 }
 
-func (r *resolver) selectIn(ctx context.Context, dest any, query, appid string, ids []string) error {
-	query, args, err := sqlx.In(query, appid, ids)
+// selectIn is sqlx's Select for a query with IN lists.
+func (r *resolver) selectIn(ctx context.Context, dest any, query string, args ...any) error {
+	query, args, err := sqlx.In(query, args...)
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func (m *Map) Scan(ctx context.Context, appid, after string, limit int) ([]Entry
 	if err != nil {
 		return nil, fmt.Errorf("scanning followers: %w", database.Explain(err))
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // rows.Err tells
 	entries := make([]Entry, 0, limit)
 	for rows.Next() {
 		var e Entry

@@ -4,22 +4,26 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"slices"
+	"time"
 
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
-// waiting returns the next waiting rows of an account after an id.
-func (s store) waiting(ctx context.Context, appid string, after int64, limit int) ([]request, error) {
-	// The index narrows to the account's waiting rows; they are few beside the finished ones.
+// waiting returns the next rows of a waiting lane after the row last, in the order of their index: paging by
+// id would sort all of the lane for each page.
+func (s store) waiting(ctx context.Context, l lane, last request, limit int) ([]request, error) {
 	const query = `
-		SELECT id, unionid, mini_appid, mini_openid, openid, cancel
+		SELECT id, unionid, mini_appid, mini_openid, openid, cancel, due_at
 		  FROM send_request
-		 WHERE status = 'waiting' AND appid = ? AND id > ?
-		 ORDER BY id
+		 WHERE status = 'waiting' AND appid = ? AND priority = ? AND due_at >= ? AND (due_at > ? OR id > ?)
+		 ORDER BY due_at, id
 		 LIMIT ?`
+	from := last.DueAt
+	if from.IsZero() {
+		from = time.Unix(1, 0).UTC() // the first moment of a TIMESTAMP
+	}
 	var rows []request
-	if err := s.db.SelectContext(ctx, &rows, query, appid, after, limit); err != nil {
+	if err := s.db.SelectContext(ctx, &rows, query, l.AppID, l.Priority, from, from, last.ID, limit); err != nil {
 		return nil, fmt.Errorf("reading waiting requests: %w", database.Explain(err))
 	}
 	return rows, nil
@@ -42,7 +46,7 @@ func (s store) release(ctx context.Context, ids []int64) error {
 
 // endWaits ends the rows whose recipient did not appear in time. Of a waiting row, due_at is the end of
 // the wait or expires_at, whichever comes first.
-func (s store) endWaits(ctx context.Context, appid string) error {
+func (s store) endWaits(ctx context.Context, l lane) error {
 	const query = `
 		UPDATE send_request
 		   SET reason = CASE WHEN uncertain_at IS NOT NULL THEN 'outcome_unknown'
@@ -50,10 +54,10 @@ func (s store) endWaits(ctx context.Context, appid string) error {
 		       status = CASE WHEN uncertain_at IS NOT NULL THEN 'unknown'
 		                     WHEN expires_at <= CURRENT_TIMESTAMP(3) THEN 'expired' ELSE 'failed' END,
 		       finished_at = CURRENT_TIMESTAMP(3)
-		 WHERE status = 'waiting' AND appid = ? AND priority IN (0, 1, 2) AND due_at <= CURRENT_TIMESTAMP(3)
+		 WHERE status = 'waiting' AND appid = ? AND priority = ? AND due_at <= CURRENT_TIMESTAMP(3)
 		 LIMIT ?`
 	for {
-		n, err := s.exec(ctx, query, appid, housePage)
+		n, err := s.exec(ctx, query, l.AppID, l.Priority, housePage)
 		if err != nil {
 			return fmt.Errorf("ending waits: %w", err)
 		}
@@ -63,72 +67,39 @@ func (s store) endWaits(ctx context.Context, appid string) error {
 	}
 }
 
-// lane is one pair under which open rows stand in the index.
+// lane is one place of send_request_due at which open rows stand.
 type lane struct {
+	Status   status         `db:"status"`
 	AppID    sql.NullString `db:"appid"`
 	Priority int            `db:"priority"`
 }
 
-// endStrays fails open rows that no claimer sees: those of an account that is not configured, and those
-// with a priority that does not exist.
-func (s *Service) endStrays(ctx context.Context) error {
-	var appids []string
-	defaulted := false
-	for _, w := range s.workers {
-		appids = append(appids, w.account.AppID)
-		defaulted = defaulted || w.account.Default
-	}
-	for _, open := range []status{statusPending, statusWaiting} {
-		lanes, err := s.store.lanes(ctx, open)
-		if err != nil {
-			return err
-		}
-		for _, l := range lanes {
-			known := slices.Contains(appids, l.AppID.String) || (!l.AppID.Valid && defaulted)
-			var w *wrong
-			switch {
-			case !known:
-				w = &wrong{reasonUnknownAccount, fmt.Sprintf(
-					"appid %q is not configured under official_accounts", l.AppID.String)}
-			case l.Priority < 0 || l.Priority > 2:
-				w = &wrong{reasonBadPriority, fmt.Sprintf(
-					"priority is %d: it must be 0 (urgent), 1 (normal) or 2 (bulk)", l.Priority)}
-			default:
-				continue
-			}
-			n, err := s.store.failLane(ctx, open, l, *w)
-			if err != nil {
-				return err
-			}
-			s.cfg.Logger.Warn("requests that no account can send have failed", "rows", n, "reason", w.reason,
-				"errmsg", w.text)
-		}
-	}
-	return nil
-}
-
-// lanes returns the pairs of appid and priority that occur among the rows of a status.
-func (s store) lanes(ctx context.Context, open status) ([]lane, error) {
-	// A loose scan of send_request_due: one dive a pair, whatever the number of rows.
-	const query = `SELECT appid, priority FROM send_request WHERE status = ? GROUP BY appid, priority`
+// lanes returns the lanes that have rows.
+func (s store) lanes(ctx context.Context) ([]lane, error) {
+	// A loose scan of send_request_due: one dive a lane, whatever the number of rows.
+	const query = `
+		SELECT status, appid, priority
+		  FROM send_request
+		 WHERE status IN ('pending', 'waiting')
+		 GROUP BY status, appid, priority`
 	var lanes []lane
-	if err := s.db.SelectContext(ctx, &lanes, query, open); err != nil {
-		return nil, fmt.Errorf("reading the accounts of open requests: %w", database.Explain(err))
+	if err := s.db.SelectContext(ctx, &lanes, query); err != nil {
+		return nil, fmt.Errorf("reading which accounts have open requests: %w", database.Explain(err))
 	}
 	return lanes, nil
 }
 
-// failLane fails the rows of one pair. A row with a lease is left to whoever holds it: it may be another
+// failLane fails the rows of one lane. A row with a lease is left to whoever holds it: it may be another
 // instance, with another configuration.
-func (s store) failLane(ctx context.Context, open status, l lane, w wrong) (int64, error) {
+func (s store) failLane(ctx context.Context, l lane, w wrong) (int64, error) {
 	const query = `
 		UPDATE send_request
 		   SET status = 'failed', reason = ?, errmsg = ?, finished_at = CURRENT_TIMESTAMP(3)
-		 WHERE status = ? AND (appid = ? OR (appid IS NULL AND ? IS NULL)) AND priority = ? AND lease IS NULL
+		 WHERE status = ? AND appid <=> ? AND priority = ? AND lease IS NULL
 		 LIMIT ?`
 	var total int64
 	for {
-		n, err := s.exec(ctx, query, w.reason, w.text, open, l.AppID, l.AppID, l.Priority, housePage)
+		n, err := s.exec(ctx, query, w.reason, w.text, l.Status, l.AppID, l.Priority, housePage)
 		total += n
 		if err != nil {
 			return total, fmt.Errorf("failing requests that nobody claims: %w", err)

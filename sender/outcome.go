@@ -129,18 +129,26 @@ func (w *worker) recipientFault(j job, r result, we *wechat.Error) result {
 
 // unreachable is the result of a row whose recipient the map cannot reach now: it waits for him.
 func (w *worker) unreachable(row request, standing bridge.Standing) result {
-	r := row.end(statusWaiting, string(standing), standingText[standing])
+	r := row.end(statusWaiting, string(standing), explain(standing))
 	r.delay = w.account.Wait
 	return r
 }
 
-// standingText explains a waiting row to its producer.
-var standingText = map[bridge.Standing]string{
-	bridge.UnknownUser:  "nobody with this mini_openid is in mini_user yet: INSERT what wx.login told you, with the unionid",
-	bridge.NoUnionID:    "this mini-program user is known without a unionid: is the mini program bound to the Open Platform account?",
-	bridge.NotFollowing: "this person does not follow the official account, as far as the map knows",
-	bridge.InDoubt:      "WeChat refused the last message to this person; he is being asked about",
-	bridge.Ambiguous:    "two followers of the account carry this unionid, so neither is certain to be this person: see v_identity",
+// explain says to a producer why his row waits.
+func explain(standing bridge.Standing) string {
+	switch standing {
+	case bridge.UnknownUser:
+		return "nobody with this mini_openid is in mini_user yet: INSERT what wx.login told you, with the unionid"
+	case bridge.NoUnionID:
+		return "this mini-program user is known without a unionid: is the mini program bound to the Open Platform account?"
+	case bridge.NotFollowing:
+		return "this person does not follow the official account, as far as the map knows"
+	case bridge.InDoubt:
+		return "WeChat refused the last message to this person; he is being asked about"
+	case bridge.Ambiguous:
+		return "two followers of the account carry this unionid, so neither is certain to be this person: see v_identity"
+	}
+	return ""
 }
 
 // backoff is first doubled with every attempt after the first, up to most, give or take a tenth.

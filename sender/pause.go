@@ -133,9 +133,6 @@ func (p *pauseState) reportSuccess(w *worker) {
 	}
 }
 
-// china is where the quotas of the day are taken to reset at midnight. WeChat's texts do not say when.
-var china = time.FixedZone("UTC+8", 8*60*60)
-
 func pauseEnd(kind pauseKind, now time.Time, misses int) time.Time {
 	switch kind {
 	case pauseReach:
@@ -143,6 +140,8 @@ func pauseEnd(kind pauseKind, now time.Time, misses int) time.Time {
 	case pauseMinute:
 		return now.Truncate(time.Minute).Add(time.Minute + time.Second)
 	case pauseDay:
+		// WeChat's texts do not say when the day begins; midnight in China is what its users see.
+		china := time.FixedZone("UTC+8", 8*60*60)
 		y, m, d := now.In(china).Date()
 		// A minute past midnight: clocks differ.
 		return time.Date(y, m, d+1, 0, 1, 0, 0, china)

@@ -45,6 +45,7 @@ type request struct {
 	// UncertainAge is how long ago the first attempt began whose outcome is not known, in microseconds;
 	// NULL: every outcome is known.
 	UncertainAge sql.NullInt64 `db:"uncertain_age"`
+	DueAt        time.Time     `db:"due_at"` // read of waiting rows only
 
 	token string
 }

@@ -86,7 +86,7 @@ func New(cfg Config) *Service {
 // run as the ledger has it, also beside an error. progress, if not nil, is called from one goroutine a
 // few times a second. Errors: ErrBusy, ErrTooManyGone, *wechat.Error, and the database's.
 func (s *Service) Sweep(ctx context.Context, appid string, progress func(Progress)) (Run, error) {
-	return s.perform(ctx, kindSweep, appid, progress, (*sweep).do)
+	return s.perform(ctx, job{kind: kindSweep, appid: appid, progress: progress, do: (*sweep).do})
 }
 
 // Refresh asks WeChat about the people of one account who are in doubt or lack a unionid and are due.
@@ -96,22 +96,29 @@ func (s *Service) Refresh(ctx context.Context, appid string) (Run, error) {
 	if err != nil || len(due) == 0 {
 		return Run{}, err
 	}
-	return s.perform(ctx, kindRefresh, appid, nil, (*sweep).refresh)
+	return s.perform(ctx, job{kind: kindRefresh, appid: appid, do: (*sweep).refresh})
+}
+
+// job is what one run does.
+type job struct {
+	kind     string
+	appid    string
+	progress func(Progress) // nil: nobody looks
+	do       func(*sweep, context.Context) error
 }
 
 // perform holds the account's lease and a ledger row around one job.
-func (s *Service) perform(ctx context.Context, kind, appid string, progress func(Progress),
-	job func(*sweep, context.Context) error) (Run, error) {
-	account, ok := s.accounts[appid]
+func (s *Service) perform(ctx context.Context, j job) (Run, error) {
+	account, ok := s.accounts[j.appid]
 	if !ok {
-		return Run{}, fmt.Errorf("official account %s is not configured: add it to official_accounts", appid)
+		return Run{}, fmt.Errorf("official account %s is not configured: add it to official_accounts", j.appid)
 	}
-	lease, err := s.cfg.Leases.TryAcquire(ctx, kind+":"+appid)
+	lease, err := s.cfg.Leases.TryAcquire(ctx, j.kind+":"+j.appid)
 	if err != nil {
-		return Run{}, fmt.Errorf("acquiring the %s lease of %s: %w", kind, appid, err)
+		return Run{}, fmt.Errorf("acquiring the %s lease of %s: %w", j.kind, j.appid, err)
 	}
 	if lease == nil {
-		return Run{}, fmt.Errorf("%s: %w", appid, ErrBusy)
+		return Run{}, fmt.Errorf("%s: %w", j.appid, ErrBusy)
 	}
 	defer func() {
 		if err := detached(ctx, lease.Release); err != nil {
@@ -128,12 +135,12 @@ func (s *Service) perform(ctx context.Context, kind, appid string, progress func
 		}
 	}()
 
-	sw := &sweep{svc: s, account: account, run: newRun(kind, appid, s.cfg.Now())}
+	sw := &sweep{svc: s, account: account, run: newRun(j.kind, j.appid, s.cfg.Now())}
 	if err := s.ledger.open(ctx, sw.run); err != nil {
 		return Run{}, err
 	}
-	stopReports := sw.report(ctx, progress)
-	err = job(sw, ctx)
+	stopReports := sw.report(ctx, j.progress)
+	err = j.do(sw, ctx)
 	if err != nil && context.Cause(ctx) != nil {
 		err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 	}

@@ -1,0 +1,131 @@
+package sender
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/unionbridge/unionbridge/bridge"
+)
+
+const (
+	// houseEvery is the pace of the rounds that look after waiting rows and rows nobody claims.
+	houseEvery = 20 * time.Second
+	// housePage rows are looked at in one statement.
+	housePage = 1000
+)
+
+// keepHouse looks after the rows that claiming does not see, every houseEvery and when an account has been
+// taken over.
+func (s *Service) keepHouse(ctx context.Context) {
+	for {
+		begin := s.cfg.Now()
+		if err := s.round(ctx); err != nil && ctx.Err() == nil {
+			s.cfg.Logger.Error("looking after open requests", "err", err)
+		}
+		// A round over a million waiting rows takes a while: it must not become the database's main load.
+		pause := time.NewTimer(max(houseEvery, 10*s.cfg.Now().Sub(begin)))
+		select {
+		case <-pause.C:
+		case <-s.house:
+			pause.Stop()
+		case <-ctx.Done():
+			pause.Stop()
+			return
+		}
+	}
+}
+
+// round costs one query where there is nothing to do.
+func (s *Service) round(ctx context.Context) error {
+	lanes, err := s.store.lanes(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, l := range lanes {
+		if stray := s.stray(l); stray != nil {
+			errs = append(errs, s.endStrays(ctx, l, *stray))
+			continue
+		}
+		for _, w := range s.workers {
+			if l.Status == statusWaiting && w.account.AppID == l.AppID.String && w.owner.Load() {
+				errs = append(errs, w.lookAfterWaiting(ctx, l))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// stray tells why no claimer sees a lane; nil: one does.
+func (s *Service) stray(l lane) *wrong {
+	known := false
+	for _, w := range s.workers {
+		known = known || w.account.AppID == l.AppID.String || (!l.AppID.Valid && w.account.Default)
+	}
+	switch {
+	case !known:
+		return &wrong{reasonUnknownAccount, fmt.Sprintf("appid %q is not configured under official_accounts", l.AppID.String)}
+	case l.Priority < 0 || l.Priority > 2:
+		return &wrong{reasonBadPriority, fmt.Sprintf(
+			"priority is %d: it must be 0 (urgent), 1 (normal) or 2 (bulk)", l.Priority)}
+	}
+	return nil
+}
+
+func (s *Service) endStrays(ctx context.Context, l lane, why wrong) error {
+	n, err := s.store.failLane(ctx, l, why)
+	if n > 0 {
+		s.cfg.Logger.Warn("requests that no account can send have failed", "rows", n, "reason", why.reason, "errmsg", why.text)
+	}
+	return err
+}
+
+// lookAfterWaiting ends the waits that have lasted long enough and releases the rows whose recipients
+// have appeared.
+func (w *worker) lookAfterWaiting(ctx context.Context, l lane) error {
+	if err := w.svc.store.endWaits(ctx, l); err != nil {
+		return err
+	}
+	for last := (request{}); ; {
+		rows, err := w.svc.store.waiting(ctx, l, last, housePage)
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		last = rows[len(rows)-1]
+		if err := w.release(ctx, rows); err != nil {
+			return err
+		}
+	}
+}
+
+func (w *worker) release(ctx context.Context, rows []request) error {
+	var withdrawn, released []int64
+	var candidates []request
+	var recipients []bridge.Recipient
+	for _, row := range rows {
+		recipient, wrong := w.svc.recipient(row)
+		switch {
+		case row.Cancel:
+			withdrawn = append(withdrawn, row.ID)
+		case wrong != nil:
+			released = append(released, row.ID) // the configuration has changed: the claim says what is wrong
+		default:
+			candidates, recipients = append(candidates, row), append(recipients, recipient)
+		}
+	}
+	found, err := w.resolve(ctx, recipients)
+	if err != nil {
+		return err
+	}
+	for i, row := range candidates {
+		if found[i].Standing == bridge.Reachable {
+			released = append(released, row.ID)
+		}
+	}
+	if err := w.svc.store.cancel(ctx, statusWaiting, withdrawn); err != nil {
+		return err
+	}
+	return w.svc.store.release(ctx, released)
+}
