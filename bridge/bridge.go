@@ -24,21 +24,23 @@ func New(db *sqlx.DB) *Map {
 
 // Entry is what the sweep needs to know of one row of the table follower.
 type Entry struct {
-	OpenID     string `db:"openid"`
-	Subscribed bool   `db:"subscribed"`
-	Asked      bool   `db:"asked"` // WeChat has told us about this person at least once
+	OpenID     string
+	Subscribed bool
+	Asked      bool // WeChat has told us about this person, since the moment that Scan was given
+	HasUnionID bool
 }
 
 // Doubt says why WeChat must be asked about a person again. It is stored in
 // follower_recheck.reason.
 type Doubt string
 
-// The doubts. The first three come from reading, the last two from a refused send; a person under
+// The doubts. Those of the first group come from reading, the last two from a refused send; a person under
 // one of the latter is not sent to until the question is answered.
 const (
 	DoubtNoUnionID     Doubt = "no_unionid"     // the account has unionids, this answer had none
 	DoubtNotSubscribed Doubt = "not_subscribed" // listed as a follower, user/info said subscribe: 0
 	DoubtUnknownOpenID Doubt = "unknown_openid" // listed as a follower, user/info said 40003
+	DoubtUnionIDTwice  Doubt = "unionid_twice"  // two followers of one account carry one unionid
 	DoubtSendRefused   Doubt = "send_refused"   // template/send said 43004: not a follower
 	DoubtSendInvalid   Doubt = "send_invalid"   // template/send said 40003: invalid openid
 )

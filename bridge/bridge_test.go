@@ -137,13 +137,14 @@ func TestMarkGoneCountsOnlyFollowers(t *testing.T) {
 func TestScanIsInByteOrder(t *testing.T) {
 	db := dbtest.New(t)
 	m := New(db)
-	exec(t, db, `INSERT INTO follower (appid, openid, subscribed, info_at) VALUES
-		(?, 'oa', 1, NULL), (?, 'oB', 0, CURRENT_TIMESTAMP(3)), (?, 'o-', 1, CURRENT_TIMESTAMP(3)), (?, 'o_', 1, NULL), (?, 'oX', 1, NULL)`,
+	exec(t, db, `INSERT INTO follower (appid, openid, subscribed, info_at, unionid) VALUES
+		(?, 'oa', 1, NULL, NULL), (?, 'oB', 0, CURRENT_TIMESTAMP(3), 'uB'), (?, 'o-', 1, CURRENT_TIMESTAMP(3), NULL),
+		(?, 'o_', 1, NULL, NULL), (?, 'oX', 1, NULL, NULL)`,
 		oa, oa, oa, oa, oa2)
-	want := []Entry{{"o-", true, true}, {"oB", false, true}, {"o_", true, false}, {"oa", true, false}}
+	want := []Entry{{"o-", true, true, false}, {"oB", false, true, true}, {"o_", true, false, false}, {"oa", true, false, false}}
 	var got []Entry
 	for after := ""; ; {
-		page, err := m.Scan(t.Context(), oa, after, 3)
+		page, err := m.Scan(t.Context(), oa, Page{After: after, Limit: 3})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,6 +156,56 @@ func TestScanIsInByteOrder(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("entries differ (-want +got):\n%s", diff)
+	}
+	later, err := m.Scan(t.Context(), oa, Page{Limit: 9, Since: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range later {
+		if e.Asked {
+			t.Errorf("%s counts as asked since a moment to come", e.OpenID)
+		}
+	}
+}
+
+func TestConflicts(t *testing.T) {
+	db := dbtest.New(t)
+	seed(t, db)
+	m := New(db)
+	for _, c := range []struct {
+		name             string
+		answer           wechat.UserInfo
+		openids, holders []string
+	}{
+		{"as known", follower("oAnn", "uAnn"), nil, nil},
+		{"new", follower("oNew", "uNew"), nil, nil},
+		{"without unionid", follower("oAnn", ""), nil, nil},
+		{"another unionid for a known openid", follower("oAnn", "uNew"), []string{"oAnn"}, nil},
+		{"the unionid of another follower", follower("oNew", "uAnn"), []string{"oNew"}, []string{"oAnn"}},
+		{"the unionid of a former follower", follower("oNew", "uBob"), nil, nil},
+		{"both", follower("oCat", "uAnn"), []string{"oCat", "oCat"}, []string{"oAnn"}},
+	} {
+		openids, holders, err := m.Conflicts(t.Context(), oa, []wechat.UserInfo{c.answer})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([][]string{c.openids, c.holders}, [][]string{openids, holders}, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, diff)
+		}
+	}
+	twins, err := m.Twins(t.Context(), oa, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"oDupA", "oDupB"}, twins, cmpopts.SortSlices(func(a, b string) bool { return a < b })); diff != "" {
+		t.Errorf("twins (-want +got):\n%s", diff)
+	}
+	sample, err := m.Sample(t.Context(), oa, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]string{"oAnn": "uAnn", "oCat": "uCat"}, sample); diff != "" {
+		t.Errorf("sample (-want +got):\n%s", diff)
 	}
 }
 

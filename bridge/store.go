@@ -14,27 +14,42 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechat"
 )
 
-// Scan returns up to limit entries of the account appid whose openid is greater than after, in the
+// Page is a part of the map in the order of the openids.
+type Page struct {
+	After string    // the openid before its first one; "" begins
+	Limit int       // entries at the most
+	Since time.Time // see Scan; zero: ever
+}
+
+func since(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Unix(1, 0).UTC() // the first moment that a TIMESTAMP holds
+	}
+	return t
+}
+
+// Scan returns up to page.Limit entries of the account appid whose openid is greater than after, in the
 // order of the openids' bytes, followers and former followers alike. A page shorter than limit is the
-// last one.
-func (m *Map) Scan(ctx context.Context, appid, after string, limit int) ([]Entry, error) {
+// last one. Entries count as Asked if WeChat has told us about them since the moment page.Since, by the
+// database's clock.
+func (m *Map) Scan(ctx context.Context, appid string, page Page) ([]Entry, error) {
 	// The range on the primary key reads each row once, in the order the sweep merges with. This is
 	// the hot loop of an unchanged sweep, hence rows.Scan and not sqlx's reflection.
 	const query = `
-		SELECT openid, subscribed, info_at IS NOT NULL
+		SELECT openid, subscribed, COALESCE(info_at >= ?, 0), unionid IS NOT NULL
 		  FROM follower
 		 WHERE appid = ? AND openid > ?
 		 ORDER BY openid
 		 LIMIT ?`
-	rows, err := m.db.QueryContext(ctx, query, appid, after, limit)
+	rows, err := m.db.QueryContext(ctx, query, since(page.Since), appid, page.After, page.Limit)
 	if err != nil {
 		return nil, fmt.Errorf("scanning followers: %w", database.Explain(err))
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
-	entries := make([]Entry, 0, limit)
+	entries := make([]Entry, 0, page.Limit)
 	for rows.Next() {
 		var e Entry
-		if err := rows.Scan(&e.OpenID, &e.Subscribed, &e.Asked); err != nil {
+		if err := rows.Scan(&e.OpenID, &e.Subscribed, &e.Asked, &e.HasUnionID); err != nil {
 			return nil, fmt.Errorf("scanning followers: %w", database.Explain(err))
 		}
 		entries = append(entries, e)
@@ -100,6 +115,90 @@ func (m *Map) upsert(ctx context.Context, appid string, infos []wechat.UserInfo)
 		_, err := m.db.ExecContext(ctx, query, args...)
 		return err
 	})
+}
+
+// Conflicts returns those of the infos' openids whose unionid the map contradicts: the openid has another
+// one there, or another subscribed openid has this one. holders are those other openids.
+func (m *Map) Conflicts(ctx context.Context, appid string, infos []wechat.UserInfo) (openids, holders []string, err error) {
+	byUnionID := make(map[string]string, len(infos))
+	byOpenID := make(map[string]string, len(infos))
+	var unionids, ids []string
+	for _, u := range infos {
+		if u.UnionID == "" {
+			continue
+		}
+		byUnionID[u.UnionID], byOpenID[u.OpenID] = u.OpenID, u.UnionID
+		unionids, ids = append(unionids, u.UnionID), append(ids, u.OpenID)
+	}
+	if len(ids) == 0 {
+		return nil, nil, nil
+	}
+	const base = `
+		SELECT openid, unionid FROM follower WHERE appid = ? AND openid IN (?) AND unionid IS NOT NULL
+		UNION ALL
+		SELECT openid, unionid FROM follower WHERE appid = ? AND unionid IN (?) AND subscribed = 1`
+	query, args, err := sqlx.In(base, appid, ids, appid, unionids)
+	if err != nil {
+		return nil, nil, err
+	}
+	var rows []struct {
+		OpenID  string `db:"openid"`
+		UnionID string `db:"unionid"`
+	}
+	if err := m.db.SelectContext(ctx, &rows, query, args...); err != nil {
+		return nil, nil, fmt.Errorf("reading known unionids: %w", database.Explain(err))
+	}
+	for _, r := range rows {
+		if u, ok := byOpenID[r.OpenID]; ok && u != r.UnionID {
+			openids = append(openids, r.OpenID)
+		}
+		if o, ok := byUnionID[r.UnionID]; ok && o != r.OpenID {
+			openids, holders = append(openids, o), append(holders, r.OpenID)
+		}
+	}
+	return openids, holders, nil
+}
+
+// Twins returns up to limit subscribed openids of an account that share their unionid with another one.
+func (m *Map) Twins(ctx context.Context, appid string, limit int) ([]string, error) {
+	// The inner query reads follower_unionid alone, in its order, and keeps nothing.
+	const query = `
+		SELECT f.openid
+		  FROM (SELECT unionid
+		          FROM follower
+		         WHERE appid = ? AND unionid IS NOT NULL
+		         GROUP BY unionid
+		        HAVING COUNT(*) > 1
+		         LIMIT ?) t
+		  JOIN follower f ON f.unionid = t.unionid AND f.appid = ? AND f.subscribed = 1
+		 LIMIT ?`
+	var openids []string
+	if err := m.db.SelectContext(ctx, &openids, query, appid, limit, appid, limit); err != nil {
+		return nil, fmt.Errorf("looking for unionids that occur twice: %w", database.Explain(err))
+	}
+	return openids, nil
+}
+
+// Sample returns up to n followers with their unionids.
+func (m *Map) Sample(ctx context.Context, appid string, n int) (map[string]string, error) {
+	const query = `
+		SELECT openid, unionid
+		  FROM follower
+		 WHERE appid = ? AND subscribed = 1 AND unionid IS NOT NULL
+		 ORDER BY openid
+		 LIMIT ?`
+	var rows []struct {
+		OpenID  string `db:"openid"`
+		UnionID string `db:"unionid"`
+	}
+	if err := m.db.SelectContext(ctx, &rows, query, appid, n); err != nil {
+		return nil, fmt.Errorf("reading a sample of the map: %w", database.Explain(err))
+	}
+	sample := make(map[string]string, len(rows))
+	for _, r := range rows {
+		sample[r.OpenID] = r.UnionID
+	}
+	return sample, nil
 }
 
 // MarkGone sets subscribed = 0 for those of the openids that the map still calls subscribed, and

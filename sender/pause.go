@@ -140,11 +140,7 @@ func pauseEnd(kind pauseKind, now time.Time, misses int) time.Time {
 	case pauseMinute:
 		return now.Truncate(time.Minute).Add(time.Minute + time.Second)
 	case pauseDay:
-		// WeChat's texts do not say when the day begins; midnight in China is what its users see.
-		china := time.FixedZone("UTC+8", 8*60*60)
-		y, m, d := now.In(china).Date()
-		// A minute past midnight: clocks differ.
-		return time.Date(y, m, d+1, 0, 1, 0, 0, china)
+		return wechat.QuotaReset(now)
 	}
 	return now.Add(probeEvery)
 }

@@ -50,7 +50,9 @@ const maxMinuteWaits = 5
 // transient errors have been retried by the client.
 func (s *sweep) call(ctx context.Context, endpoint string, do func() error) error {
 	for waits := 0; ; waits++ {
-		s.run.count(endpoint)
+		if err := s.run.spend(endpoint); err != nil {
+			return err
+		}
 		err := do()
 		var we *wechat.Error
 		if !errors.As(err, &we) || we.Policy != wechat.PolicyQuotaMinute || waits == maxMinuteWaits {
@@ -180,11 +182,19 @@ func (s *sweep) store(ctx context.Context, a answers) error {
 // ask asks about one batch of listed followers. WeChat's batch answers are not believed where they look
 // odd: such a batch is asked again one by one.
 func (s *sweep) ask(ctx context.Context, q questions) (answers, error) {
+	if err := s.stillBound(ctx); err != nil {
+		return answers{}, err
+	}
 	infos, err := s.batchUserInfo(ctx, q.openids)
 	if err != nil && !isInvalidOpenID(err) {
 		return answers{}, fmt.Errorf("asking about %d followers: %w", len(q.openids), err)
 	}
 	if err != nil || odd(q.openids, infos) {
+		return s.askSingly(ctx, q)
+	}
+	if contradiction, err := s.contradicts(ctx, infos); err != nil {
+		return answers{}, err
+	} else if contradiction {
 		return s.askSingly(ctx, q)
 	}
 	var a answers
@@ -212,34 +222,8 @@ func (a *answers) take(info wechat.UserInfo, known, bound bool) {
 	}
 }
 
-// odd tells an answer that must not be used as it is: other people than asked for, somebody who is
-// listed but "not subscribed" (seen of real followers), unionids for some only (an unknown openid
-// shifts all unionids behind it by one place), or one unionid twice.
-func odd(asked []string, infos []wechat.UserInfo) bool {
-	if len(infos) != len(asked) {
-		return true
-	}
-	left := make(map[string]struct{}, len(asked))
-	for _, id := range asked {
-		left[id] = struct{}{}
-	}
-	unionids := make(map[string]struct{}, len(asked))
-	without := 0
-	for _, info := range infos {
-		if _, ok := left[info.OpenID]; !ok || !info.Subscribed {
-			return true
-		}
-		delete(left, info.OpenID)
-		if info.UnionID == "" {
-			without++
-			continue
-		}
-		unionids[info.UnionID] = struct{}{}
-	}
-	return without > 0 && without < len(infos) || len(unionids) != len(infos)-without
-}
-
-// askSingly asks about each person of a batch with a call of his own.
+// askSingly asks about each person of a batch with a call of his own. What it returns is confirmed, also
+// where it contradicts the map.
 func (s *sweep) askSingly(ctx context.Context, q questions) (answers, error) {
 	infos := make([]wechat.UserInfo, 0, len(q.openids))
 	var a answers
@@ -263,7 +247,7 @@ func (s *sweep) askSingly(ctx context.Context, q questions) (answers, error) {
 	for _, info := range infos {
 		a.take(info, q.known[info.OpenID], bound)
 	}
-	return a, nil
+	return a, s.clearHolders(ctx, a.followers)
 }
 
 // confirmGone returns those of the openids of whom WeChat says that they do not follow.

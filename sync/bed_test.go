@@ -27,6 +27,7 @@ type bed struct {
 	sim *wechatsim.Server
 	db  *sqlx.DB
 	api *hooked
+	url string
 }
 
 // hooked lets a test do something at the n-th call of an endpoint.
@@ -49,7 +50,7 @@ func newBed(t testing.TB, options wechatsim.Options) *bed {
 	sim := wechatsim.New(options)
 	server := httptest.NewServer(sim)
 	t.Cleanup(server.Close)
-	b := &bed{sim: sim, db: dbtest.New(t)}
+	b := &bed{sim: sim, db: dbtest.New(t), url: server.URL}
 	b.api = &hooked{API: wechat.New(wechat.Config{
 		AppID: appid, Secret: wechatsim.StandardSecret, BaseURL: server.URL,
 		Timeout: 5 * time.Second, SendTimeout: 5 * time.Second, MaxConnections: 16,
@@ -145,8 +146,11 @@ func wantRun(t *testing.T, got, want Run) {
 	if got.Started.IsZero() || got.Ended.Before(got.Started) {
 		t.Errorf("run lasted from %v to %v", got.Started, got.Ended)
 	}
-	got.ID, got.Started, got.Ended, got.NextOpenID, got.Total = 0, time.Time{}, time.Time{}, "", 0
+	got.ID, got.Started, got.Ended, got.NextOpenID, got.Total, got.Missing = 0, time.Time{}, time.Time{}, "", 0, 0
 	want.Kind, want.AppID = kindSweep, appid
+	if want.Mode == "" {
+		want.Mode = modeNormal
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("run differs (-want +got):\n%s", diff)
 	}

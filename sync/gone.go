@@ -12,10 +12,11 @@ func (s *sweep) settleMissing(ctx context.Context, missing *spool, subscribed in
 	if missing.entries == 0 {
 		return nil
 	}
-	if allowed := s.account.allowedGone(subscribed); missing.entries > allowed {
+	s.run.update(func(r *Run) { r.Missing = missing.entries })
+	if allowed := max(s.account.allowedGone(subscribed), s.accept); missing.entries > allowed {
 		return fmt.Errorf("%w: %d of %d followers are not in WeChat's list, and at most %d may vanish in one sweep "+
-			"(official_accounts[].sync.max_gone): if they really left, raise max_gone for one sweep",
-			ErrTooManyGone, missing.entries, subscribed, allowed)
+			"(official_accounts[].sync.max_gone); if they really left, confirm it: unionbridge sync --accept-gone %d",
+			ErrTooManyGone, missing.entries, subscribed, allowed, s.run.ID)
 	}
 	s.run.enter(phaseGone, missing.entries)
 	list, err := missing.merge()

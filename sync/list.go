@@ -13,33 +13,46 @@ import (
 // sorted.
 func (s *sweep) list(ctx context.Context, listed *spool) error {
 	s.run.enter(phaseList, 0)
-	pages := make(chan []string)
+	s.run.advance(listed.entries)
+	pages := make(chan page)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(pages)
-		return s.pageThrough(ctx, pages)
+		return s.pageThrough(ctx, listed.cursors(), pages)
 	})
 	group.Go(func() error {
-		for page := range pages {
-			slices.Sort(page)
-			if err := listed.append(page); err != nil {
+		for p := range pages {
+			slices.Sort(p.openids)
+			if err := listed.append(p.openids, p.cursor); err != nil {
 				return err
 			}
-			s.run.advance(int64(len(page)))
+			s.run.advance(int64(len(p.openids)))
+			s.run.update(func(r *Run) {
+				r.Pages, r.Listed, r.NextOpenID = int64(len(listed.runs)), listed.entries, p.cursor
+			})
 		}
 		return nil
 	})
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return listed.end()
+}
+
+// page is one page of the list and where the list goes on behind it.
+type page struct {
+	openids []string
+	cursor  string
 }
 
 // maxStepBack bounds how often one list may go back because the cursor's user has left.
 const maxStepBack = 100
 
-func (s *sweep) pageThrough(ctx context.Context, pages chan<- []string) error {
-	cursors := []string{""}
+// pageThrough reads the list from the last of the cursors on.
+func (s *sweep) pageThrough(ctx context.Context, cursors []string, pages chan<- page) error {
 	for stepsBack := 0; ; {
 		cursor := cursors[len(cursors)-1]
-		page, err := s.followers(ctx, cursor)
+		answer, err := s.followers(ctx, cursor)
 		if isInvalidOpenID(err) && len(cursors) > 1 && stepsBack < maxStepBack {
 			// The user whose openid is the cursor has left. The page before it is read again from the
 			// cursor before; what comes twice falls together in the merge.
@@ -50,22 +63,17 @@ func (s *sweep) pageThrough(ctx context.Context, pages chan<- []string) error {
 		if err != nil {
 			return fmt.Errorf("listing followers: %w", err)
 		}
-		if page.End() {
-			s.run.update(func(r *Run) { r.Total = page.Total })
+		s.run.update(func(r *Run) { r.Total = answer.Total })
+		if answer.End() {
 			return nil
 		}
-		if page.NextOpenID == cursor {
+		if answer.NextOpenID == cursor {
 			return fmt.Errorf("listing followers: WeChat answered the cursor %s with itself", cursor)
 		}
-		cursors = append(cursors, page.NextOpenID)
-		s.run.update(func(r *Run) {
-			r.Pages++
-			r.Total, r.NextOpenID = page.Total, page.NextOpenID
-			r.Listed += int64(len(page.OpenIDs))
-		})
-		s.run.setOf(page.Total)
+		cursors = append(cursors, answer.NextOpenID)
+		s.run.setOf(answer.Total)
 		select {
-		case pages <- page.OpenIDs:
+		case pages <- page{answer.OpenIDs, answer.NextOpenID}:
 		case <-ctx.Done():
 			return ctx.Err()
 		}

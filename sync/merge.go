@@ -15,27 +15,31 @@ type questions struct {
 }
 
 // compare merges the list with the table. Whoever is only in the list, or returned, is asked about and
-// stored; whoever is only in the table and still called subscribed goes to missing. It returns how many
-// rows the table called subscribed.
-func (s *sweep) compare(ctx context.Context, listed, missing *spool) (subscribed int64, err error) {
+// stored; whoever is only in the table and still called subscribed goes to missing. It returns what the
+// table knew.
+func (s *sweep) compare(ctx context.Context, listed, missing *spool) (known tally, err error) {
 	s.run.enter(phaseCompare, s.run.snapshot().Listed)
 	list, err := listed.merge()
 	if err != nil {
-		return 0, err
+		return tally{}, err
 	}
+	first, err := s.svc.people.Scan(ctx, s.account.AppID, bridge.Page{Limit: 1})
+	if err != nil {
+		return tally{}, err
+	}
+	s.empty = len(first) == 0
 	group, ctx := errgroup.WithContext(ctx)
 	table := s.scanTable(ctx, group)
 	ask := make(chan questions)
 	group.Go(func() error {
 		defer close(ask)
 		m := merger{list: list, table: table, missing: missing, ask: ask, advance: s.run.advance}
-		var err error
-		subscribed, err = m.merge(ctx)
-		missing.closeRun()
+		err := m.merge(ctx)
+		known = m.known
 		return err
 	})
 	group.Go(func() error { return s.askAndStore(ctx, ask) })
-	return subscribed, group.Wait()
+	return known, group.Wait()
 }
 
 // scanPage is the number of rows of one keyset page of the table: the same as a page of the list.
@@ -44,11 +48,14 @@ const scanPage = 10_000
 // scanTable reads the account's rows in key order, one page ahead of the merge.
 func (s *sweep) scanTable(ctx context.Context, group *errgroup.Group) *tableReader {
 	pages := make(chan []bridge.Entry)
+	next := bridge.Page{Limit: scanPage}
+	if r := s.run.snapshot(); r.Mode == modeRebind {
+		next.Since = r.Started // whoever has been asked since then has told his new unionid
+	}
 	group.Go(func() error {
 		defer close(pages)
-		after := ""
 		for {
-			page, err := s.svc.people.Scan(ctx, s.account.AppID, after, scanPage)
+			page, err := s.svc.people.Scan(ctx, s.account.AppID, next)
 			if err != nil {
 				return err
 			}
@@ -60,7 +67,7 @@ func (s *sweep) scanTable(ctx context.Context, group *errgroup.Group) *tableRead
 			if len(page) < scanPage {
 				return nil
 			}
-			after = page[len(page)-1].OpenID
+			next.After = page[len(page)-1].OpenID
 		}
 	})
 	return &tableReader{ctx: ctx, pages: pages}
@@ -91,6 +98,26 @@ func (t *tableReader) peek() (*bridge.Entry, error) {
 
 func (t *tableReader) advance() { t.page = t.page[1:] }
 
+// tally counts what the table knew of an account.
+type tally struct {
+	subscribed  int64
+	notAsked    int64 // of the subscribed: WeChat has not told about them yet
+	withUnionID int64 // of the subscribed
+}
+
+func (t *tally) add(e *bridge.Entry) {
+	if !e.Subscribed {
+		return
+	}
+	t.subscribed++
+	switch {
+	case e.HasUnionID:
+		t.withUnionID++
+	case !e.Asked:
+		t.notAsked++
+	}
+}
+
 // merger walks the list and the table side by side.
 type merger struct {
 	list    *mergeReader
@@ -99,24 +126,22 @@ type merger struct {
 	ask     chan<- questions
 	advance func(int64)
 
-	batch questions
-	seen  int64
+	known  tally
+	batch  questions
+	absent []string // of missing, not written yet
+	seen   int64
 }
 
 // askBatch is the most that user/info/batchget takes.
 const askBatch = 100
 
-// merge returns the number of rows that the table calls subscribed.
-func (m *merger) merge(ctx context.Context) (subscribed int64, err error) {
+func (m *merger) merge(ctx context.Context) error {
 	openid, err := m.list.next()
 	for err == nil {
 		var entry *bridge.Entry
 		entry, err = m.table.peek()
 		if err != nil || (entry == nil && openid == nil) {
 			break
-		}
-		if entry != nil && entry.Subscribed && (openid == nil || entry.OpenID <= string(openid)) {
-			subscribed++
 		}
 		switch {
 		case entry == nil || (openid != nil && string(openid) < entry.OpenID):
@@ -125,27 +150,49 @@ func (m *merger) merge(ctx context.Context) (subscribed int64, err error) {
 				openid, err = m.list.next()
 			}
 		case openid == nil || entry.OpenID < string(openid):
-			if entry.Subscribed {
-				err = m.missing.add(entry.OpenID)
-			}
-			m.table.advance()
+			err = m.miss(entry)
 		default:
-			if !entry.Subscribed || !entry.Asked {
-				err = m.question(ctx, entry.OpenID, true)
-			} else {
-				m.step()
-			}
-			m.table.advance()
+			err = m.meet(ctx, entry)
 			if err == nil {
 				openid, err = m.list.next()
 			}
 		}
 	}
 	if err != nil {
-		return 0, err
+		return err
 	}
 	m.advance(m.seen)
-	return subscribed, m.flush(ctx)
+	if err := m.missing.append(m.absent, ""); err != nil {
+		return err
+	}
+	return m.flush(ctx)
+}
+
+// meet deals with somebody who is in both.
+func (m *merger) meet(ctx context.Context, e *bridge.Entry) error {
+	m.known.add(e)
+	m.table.advance()
+	if !e.Subscribed || !e.Asked {
+		return m.question(ctx, e.OpenID, true)
+	}
+	m.step()
+	return nil
+}
+
+// miss deals with somebody who is in the table only.
+func (m *merger) miss(e *bridge.Entry) error {
+	m.known.add(e)
+	m.table.advance()
+	if !e.Subscribed {
+		return nil
+	}
+	m.absent = append(m.absent, e.OpenID)
+	if len(m.absent) < scanPage {
+		return nil
+	}
+	err := m.missing.append(m.absent, "")
+	m.absent = m.absent[:0]
+	return err
 }
 
 // step counts a follower about whom there is nothing to do; the count goes out in the hundreds, it is

@@ -10,6 +10,7 @@ type metrics struct {
 	seconds  *prometheus.GaugeVec
 	finished *prometheus.GaugeVec
 	listed   *prometheus.GaugeVec
+	unionids *prometheus.GaugeVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -33,7 +34,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "unionbridge_followers_listed", Help: "Followers in WeChat's list at the last sweep that ended well.",
 		}, []string{"appid"}),
 	}
-	reg.MustRegister(m.runs, m.calls, m.rows, m.seconds, m.finished, m.listed)
+	m.unionids = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "unionbridge_followers_unionid",
+		Help: "Followers in the map when the last sweep began, by what is known of their unionid: known, absent or not_asked.",
+	}, []string{"appid", "unionid"})
+	reg.MustRegister(m.runs, m.calls, m.rows, m.seconds, m.finished, m.listed, m.unionids)
 	return m
 }
 
@@ -53,4 +58,10 @@ func (m *metrics) observe(r Run) {
 	if r.Kind == kindSweep {
 		m.listed.WithLabelValues(r.AppID).Set(float64(r.Listed))
 	}
+}
+
+func (m *metrics) people(appid string, known tally) {
+	m.unionids.WithLabelValues(appid, "known").Set(float64(known.withUnionID))
+	m.unionids.WithLabelValues(appid, "not_asked").Set(float64(known.notAsked))
+	m.unionids.WithLabelValues(appid, "absent").Set(float64(known.subscribed - known.withUnionID - known.notAsked))
 }

@@ -16,6 +16,9 @@ const refreshMax = 2000
 // refresh asks user/info, one by one, about everybody who is due: single answers have been seen to be
 // right where batch answers were not.
 func (s *sweep) refresh(ctx context.Context) error {
+	if err := s.plan(ctx); err != nil {
+		return err
+	}
 	for asked := 0; asked < refreshMax; {
 		due, err := s.svc.people.DueRechecks(ctx, s.account.AppID, askBatch)
 		if err != nil || len(due) == 0 {
@@ -54,10 +57,23 @@ func (s *sweep) recheckFollower(ctx context.Context, r bridge.Recheck, info wech
 	if r.Doubt == bridge.DoubtNoUnionID && info.UnionID == "" {
 		return s.svc.people.PostponeRecheck(ctx, appid, r)
 	}
-	if _, err := s.svc.people.Store(ctx, appid, []wechat.UserInfo{info}, 1); err != nil {
+	confirmed := []wechat.UserInfo{info}
+	if err := s.clearHolders(ctx, confirmed); err != nil {
+		return err
+	}
+	if _, err := s.svc.people.Store(ctx, appid, confirmed, 1); err != nil {
 		return err
 	}
 	s.run.update(func(run *Run) { run.Changed++ })
+	if r.Doubt == bridge.DoubtUnionIDTwice {
+		_, holders, err := s.svc.people.Conflicts(ctx, appid, confirmed)
+		if err != nil {
+			return err
+		}
+		if len(holders) > 0 {
+			return s.svc.people.PostponeRecheck(ctx, appid, r)
+		}
+	}
 	return s.svc.people.SettleRecheck(ctx, appid, r.OpenID)
 }
 

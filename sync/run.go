@@ -3,9 +3,12 @@ package sync
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	gosync "sync"
 	"time"
+
+	"github.com/unionbridge/unionbridge/internal/wechat"
 )
 
 // The kinds of a run, as sync_run.kind and as prefix of the lease's name.
@@ -24,6 +27,19 @@ const (
 	StateFailed      State = "failed"
 	StateInterrupted State = "interrupted" // stopped from outside: a signal, a lost lease, a crash
 	StateBlocked     State = "blocked"     // finished but for the followers who would be marked as gone
+	StateSuspended   State = "suspended"   // out of quota: it goes on at ResumeAt
+)
+
+// resumable tells whether the next sweep goes on with a run that ended so. A run that is called running
+// belongs to an instance that died: the caller holds its lease.
+func (s State) resumable() bool {
+	return s == StateRunning || s == StateFailed || s == StateInterrupted || s == StateSuspended
+}
+
+// The modes of a run.
+const (
+	modeNormal = "normal"
+	modeRebind = "rebind" // all unionids have changed: everybody is asked about
 )
 
 // Run is one row of the ledger.
@@ -31,14 +47,17 @@ type Run struct {
 	ID         int64
 	Kind       string // "sweep" or "refresh"
 	AppID      string
+	Mode       string // "normal", or "rebind": everybody is asked about, as all unionids have changed
 	State      State
 	Started    time.Time
 	Ended      time.Time // zero while it runs
+	ResumeAt   time.Time // of a suspended run
 	Pages      int64     // pages of user/get that had entries
 	Total      int64     // WeChat's own count of followers, from the last page
 	Listed     int64     // openids listed; in a refresh, people asked about
 	Added      int64     // rows inserted
 	Changed    int64     // rows that came back or got an answer
+	Missing    int64     // rows called subscribed that are not in WeChat's list
 	Gone       int64     // rows marked as no longer subscribed
 	Calls      map[string]int64
 	NextOpenID string
@@ -62,10 +81,15 @@ type tracker struct {
 	done  int64
 	of    int64
 	ID    int64
+
+	resumed bool             // an earlier process began this run
+	budget  map[string]int64 // calls that may still be made, by endpoint; no entry: any number
 }
 
 func newRun(kind, appid string, now time.Time) *tracker {
-	return &tracker{run: Run{Kind: kind, AppID: appid, State: StateRunning, Started: now, Calls: map[string]int64{}}}
+	return &tracker{run: Run{
+		Kind: kind, AppID: appid, Mode: modeNormal, State: StateRunning, Started: now, Calls: map[string]int64{},
+	}}
 }
 
 // update changes the run under its lock.
@@ -93,10 +117,23 @@ func (t *tracker) advance(n int64) {
 	t.done += n
 }
 
-func (t *tracker) count(endpoint string) {
+func (t *tracker) setBudget(budget map[string]int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.budget = budget
+}
+
+// spend counts one call, or refuses it where the endpoint's budget is used up.
+func (t *tracker) spend(endpoint string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if left, bounded := t.budget[endpoint]; bounded && left <= 0 {
+		return fmt.Errorf("%w: %s", errBudget, endpoint)
+	} else if bounded {
+		t.budget[endpoint]--
+	}
 	t.run.Calls[endpoint]++
+	return nil
 }
 
 func (t *tracker) snapshot() Run {
@@ -115,21 +152,24 @@ func (t *tracker) progress(now time.Time) Progress {
 	return Progress{Run: r, Phase: t.phase, Done: t.done, Of: t.of, Elapsed: now.Sub(r.Started)}
 }
 
+// end closes the run. A run without quota is suspended until the quota of the day resets.
 func (t *tracker) end(err error, now time.Time) {
 	t.update(func(r *Run) {
-		r.Ended = now
-		switch {
-		case err == nil:
-			r.State = StateDone
+		r.Ended, r.State = now, StateDone
+		if err == nil {
 			return
+		}
+		r.Error = err.Error()
+		switch we, _ := errors.AsType[*wechat.Error](err); {
 		case errors.Is(err, ErrTooManyGone):
 			r.State = StateBlocked
+		case errors.Is(err, errBudget), we != nil && we.Policy == wechat.PolicyQuotaDay:
+			r.State, r.ResumeAt = StateSuspended, wechat.QuotaReset(now)
 		case errors.Is(err, context.Canceled):
 			r.State = StateInterrupted
 		default:
 			r.State = StateFailed
 		}
-		r.Error = err.Error()
 	})
 }
 

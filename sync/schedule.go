@@ -32,20 +32,19 @@ func (s *Service) Start(ctx context.Context) error {
 		cancel: cancel,
 	}
 	for _, a := range s.cfg.Accounts {
-		sweep := func() { s.runJob(ctx, kindSweep, a.AppID) }
-		if _, err := sched.cron.AddFunc(a.Sweep, sweep); err != nil {
-			cancel()
-			return fmt.Errorf("reading the sweep schedule %q of %s: %w", a.Sweep, a.AppID, err)
-		}
-		refresh := func() { s.runJob(ctx, kindRefresh, a.AppID) }
-		if _, err := sched.cron.AddFunc(a.Refresh, refresh); err != nil {
-			cancel()
-			return fmt.Errorf("reading the refresh schedule %q of %s: %w", a.Refresh, a.AppID, err)
-		}
-		catchUp := func() { s.catchUp(ctx, a.AppID, retryAfter) }
-		if _, err := sched.cron.AddFunc(retryCheck, catchUp); err != nil {
-			cancel()
-			return fmt.Errorf("scheduling repetitions: %w", err)
+		for _, j := range []struct {
+			line string
+			do   func()
+		}{
+			{a.Sweep, func() { s.runJob(ctx, kindSweep, a.AppID) }},
+			{a.Refresh, func() { s.runJob(ctx, kindRefresh, a.AppID) }},
+			{retryCheck, func() { s.catchUp(ctx, a.AppID, retryAfter) }},
+			{bindingCheck, func() { s.checkBinding(ctx, a.AppID) }},
+		} {
+			if _, err := sched.cron.AddFunc(j.line, j.do); err != nil {
+				cancel()
+				return fmt.Errorf("reading the schedule %q of %s: %w", j.line, a.AppID, err)
+			}
 		}
 		sched.jobs.Go(func() { s.catchUp(ctx, a.AppID, 0) })
 	}
@@ -82,20 +81,33 @@ const (
 	retryCheck = "@every 5m"
 )
 
+// bindingCheck is how often a sample of the map is looked at; it costs at most five calls of user/info.
+const bindingCheck = "@every 1h"
+
 // catchUp sweeps an account whose last sweep did not end well, if that was at least after ago, or that
-// has never been swept.
+// has never been swept. A suspended one waits for its quota.
 func (s *Service) catchUp(ctx context.Context, appid string, after time.Duration) {
-	state, age, err := s.ledger.last(ctx, kindSweep, appid)
+	last, err := s.ledger.last(ctx, kindSweep, appid)
 	if err != nil {
 		if ctx.Err() == nil {
 			s.cfg.Logger.Error("reading the ledger", "appid", appid, "err", err)
 		}
 		return
 	}
-	if state == StateDone || state == StateBlocked || (state != "" && age < after) {
-		return
+	if last == nil || last.overdue(after) {
+		s.runJob(ctx, kindSweep, appid)
 	}
-	s.runJob(ctx, kindSweep, appid)
+}
+
+// overdue tells whether a sweep waits to be done again or gone on with.
+func (r runRow) overdue(after time.Duration) bool {
+	switch {
+	case r.State == StateSuspended:
+		return !r.Now.Before(r.ResumeAt.Time)
+	case r.State.resumable():
+		return r.Now.Sub(r.Updated) >= after
+	}
+	return false
 }
 
 // runJob is what cron does; the CLI calls Sweep itself. A run that ends well has logged its own line.
@@ -106,14 +118,19 @@ func (s *Service) runJob(ctx context.Context, kind, appid string) {
 	} else {
 		_, err = s.Refresh(ctx, appid)
 	}
+	s.report(ctx, kind, appid, err)
+}
+
+// report logs how a scheduled job failed.
+func (s *Service) report(ctx context.Context, what, appid string, err error) {
 	switch {
 	case err == nil:
 	case errors.Is(err, ErrBusy):
-		s.cfg.Logger.Debug("another instance has this run", "kind", kind, "appid", appid)
+		s.cfg.Logger.Debug("another instance has this run", "run", what, "appid", appid)
 	case ctx.Err() != nil:
-		s.cfg.Logger.Info("run interrupted by the shutdown, the next start goes on", "kind", kind, "appid", appid)
+		s.cfg.Logger.Info("run interrupted by the shutdown, the next start goes on", "run", what, "appid", appid)
 	default:
-		s.cfg.Logger.Error("run failed", "kind", kind, "appid", appid, "err", err)
+		s.cfg.Logger.Error("run did not end well", "run", what, "appid", appid, "err", err)
 	}
 }
 

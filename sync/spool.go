@@ -2,9 +2,10 @@ package sync
 
 import (
 	"bufio"
-	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -12,68 +13,161 @@ import (
 
 // spool is a file of sorted runs of openids, one run a page of the follower list. It lets a list of any
 // length be sorted with one page in memory: 29 bytes of disk a follower, a hundred million are 2.9 GB.
+// It is also what a restart goes on from: each run carries the cursor behind it and a checksum, so that
+// openSpool finds everything up to the last whole page whatever ended the process.
 //
-// An entry is one byte of length and the openid.
+// The file is a sequence of runs: a header (runHeader), the cursor, the entries. An entry is one byte of
+// length and the openid.
 type spool struct {
 	file    *os.File
-	w       *bufio.Writer
 	size    int64
 	entries int64
 	runs    []segment
+	ended   bool // the list came to its end
 }
 
-// segment is where one run stands in the file.
-type segment struct{ offset, length int64 }
+// segment is where the entries of one run stand in the file.
+type segment struct {
+	offset, length int64
+	cursor         string
+}
+
+// runHeader stands before a run, little endian.
+type runHeader struct {
+	Magic   [3]byte // "run"; "end" for the mark behind the last one
+	Cursor  uint8   // length of the cursor
+	Entries uint32
+	Length  uint32 // of the entries in bytes
+	Sum     uint32 // CRC-32 (IEEE) of the header with a Sum of 0, the cursor and the entries
+}
 
 // maxOpenID is the longest openid that the table and a spool entry hold; WeChat's have 28 bytes.
 const maxOpenID = 64
 
-func createSpool(dir, name string) (*spool, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+func spoolError(err error) error {
+	return fmt.Errorf("writing the spool in state_dir (is its disk full?): %w", err)
+}
+
+// createSpool makes an empty spool, in the place of one that was there.
+func createSpool(path string) (*spool, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("creating the spool folder (state_dir): %w", err)
 	}
-	file, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("creating a spool file (state_dir): %w", err)
 	}
-	return &spool{file: file, w: bufio.NewWriterSize(file, 64<<10)}, nil
+	return &spool{file: file}, nil
 }
 
-// append writes one run, whose openids are sorted.
-func (s *spool) append(sorted []string) error {
+// openSpool opens what a run that was stopped has left, cut back to its last whole page. Without a file
+// the error is fs.ErrNotExist.
+func openSpool(path string) (*spool, error) {
+	file, err := os.OpenFile(path, os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening a spool file (state_dir): %w", err)
+	}
+	s := &spool{file: file}
+	r := bufio.NewReaderSize(file, 64<<10)
+	for !s.ended && s.load(r) {
+	}
+	if err := file.Truncate(s.size); err != nil {
+		return nil, errors.Join(spoolError(err), file.Close())
+	}
+	return s, nil
+}
+
+// load takes the next run in, if it is there and whole.
+func (s *spool) load(r io.Reader) bool {
+	var h runHeader
+	if binary.Read(r, binary.LittleEndian, &h) != nil {
+		return false
+	}
+	sum := crc32.NewIEEE()
+	blank := h
+	blank.Sum = 0
+	if binary.Write(sum, binary.LittleEndian, blank) != nil {
+		return false
+	}
+	cursor := make([]byte, h.Cursor)
+	if _, err := io.ReadFull(io.TeeReader(r, sum), cursor); err != nil {
+		return false
+	}
+	if _, err := io.CopyN(sum, r, int64(h.Length)); err != nil || sum.Sum32() != h.Sum {
+		return false
+	}
+	switch string(h.Magic[:]) {
+	case "end":
+		s.ended = true
+	case "run":
+	default:
+		return false
+	}
+	s.enter(h, string(cursor))
+	return true
+}
+
+// enter notes a run that stands at the end of the file.
+func (s *spool) enter(h runHeader, cursor string) {
+	start := s.size + int64(binary.Size(h)) + int64(h.Cursor)
+	s.size = start + int64(h.Length)
+	s.entries += int64(h.Entries)
+	if !s.ended {
+		s.runs = append(s.runs, segment{offset: start, length: int64(h.Length), cursor: cursor})
+	}
+}
+
+// append writes one run, whose openids are sorted, in one write. cursor is where the list goes on behind it.
+func (s *spool) append(sorted []string, cursor string) error {
+	return s.write([3]byte{'r', 'u', 'n'}, sorted, cursor)
+}
+
+// end marks that the list came to its end.
+func (s *spool) end() error {
+	s.ended = true
+	return s.write([3]byte{'e', 'n', 'd'}, nil, "")
+}
+
+func (s *spool) write(magic [3]byte, sorted []string, cursor string) error {
+	const headerSize = 16
+	buf := make([]byte, headerSize, headerSize+len(cursor)+len(sorted)*29)
+	buf = append(buf, cursor...)
 	for _, id := range sorted {
-		if err := s.add(id); err != nil {
-			return err
+		if id == "" || len(id) > maxOpenID {
+			return fmt.Errorf("spooling an openid of %d bytes: 1 to %d are allowed", len(id), maxOpenID)
+		}
+		buf = append(append(buf, byte(len(id))), id...)
+	}
+	h := runHeader{
+		Magic: magic, Cursor: uint8(len(cursor)), Entries: uint32(len(sorted)),
+		Length: uint32(len(buf) - headerSize - len(cursor)),
+	}
+	for range 2 { // the second time with the sum of the first
+		if _, err := binary.Encode(buf, binary.LittleEndian, h); err != nil {
+			return spoolError(err)
+		}
+		if h.Sum == 0 {
+			h.Sum = crc32.ChecksumIEEE(buf)
 		}
 	}
-	s.closeRun()
+	if _, err := s.file.WriteAt(buf, s.size); err != nil {
+		return spoolError(err)
+	}
+	s.enter(h, cursor)
 	return nil
 }
 
-// add writes one openid to the run that is open; closeRun ends it.
-func (s *spool) add(id string) error {
-	if id == "" || len(id) > maxOpenID {
-		return fmt.Errorf("spooling an openid of %d bytes: 1 to %d are allowed", len(id), maxOpenID)
+// cursors returns where the list can be gone on from: its beginning and the end of each run.
+func (s *spool) cursors() []string {
+	cursors := make([]string, 1, len(s.runs)+1)
+	for _, run := range s.runs {
+		cursors = append(cursors, run.cursor)
 	}
-	if err := s.w.WriteByte(byte(len(id))); err != nil {
-		return fmt.Errorf("writing the spool (is the disk of state_dir full?): %w", err)
-	}
-	if _, err := s.w.WriteString(id); err != nil {
-		return fmt.Errorf("writing the spool (is the disk of state_dir full?): %w", err)
-	}
-	s.size += int64(1 + len(id))
-	s.entries++
-	return nil
+	return cursors
 }
 
-// closeRun makes one run of everything that was added since the last one.
-func (s *spool) closeRun() {
-	var start int64
-	if n := len(s.runs); n > 0 {
-		start = s.runs[n-1].offset + s.runs[n-1].length
-	}
-	s.runs = append(s.runs, segment{offset: start, length: s.size - start})
-}
+// close closes the file and leaves it, for a later openSpool.
+func (s *spool) close() error { return s.file.Close() }
 
 // remove closes and deletes the file.
 func (s *spool) remove() error {
@@ -85,9 +179,6 @@ const mergeBuffers = 4 << 20
 
 // merge returns an iterator over all runs in the order of the openids' bytes, each openid once.
 func (s *spool) merge() (*mergeReader, error) {
-	if err := s.w.Flush(); err != nil {
-		return nil, fmt.Errorf("writing the spool (is the disk of state_dir full?): %w", err)
-	}
 	m := &mergeReader{}
 	size := min(max(mergeBuffers/max(len(s.runs), 1), 512), 64<<10)
 	for _, seg := range s.runs {
@@ -104,77 +195,4 @@ func (s *spool) merge() (*mergeReader, error) {
 		m.down(i)
 	}
 	return m, nil
-}
-
-// runCursor reads one run.
-type runCursor struct {
-	r   *bufio.Reader
-	key []byte // the current openid, in buf
-	buf [maxOpenID]byte
-}
-
-func (c *runCursor) next() (bool, error) {
-	n, err := c.r.ReadByte()
-	if err == io.EOF {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("reading the spool: %w", err)
-	}
-	if n == 0 || n > maxOpenID {
-		return false, fmt.Errorf("reading the spool: an entry of %d bytes: the file is damaged", n)
-	}
-	c.key = c.buf[:n]
-	if _, err := io.ReadFull(c.r, c.key); err != nil {
-		return false, fmt.Errorf("reading the spool: %w", err)
-	}
-	return true, nil
-}
-
-// mergeReader is a binary heap of run cursors. It is written out, because container/heap costs an
-// interface call a comparison and this loop sees every follower.
-type mergeReader struct {
-	heap []*runCursor
-	last []byte
-}
-
-// next returns the next openid, valid until the following call, or nil at the end.
-func (m *mergeReader) next() ([]byte, error) {
-	for len(m.heap) > 0 {
-		top := m.heap[0]
-		fresh := !bytes.Equal(top.key, m.last)
-		if fresh {
-			m.last = append(m.last[:0], top.key...)
-		}
-		ok, err := top.next()
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			m.heap[0] = m.heap[len(m.heap)-1]
-			m.heap = m.heap[:len(m.heap)-1]
-		}
-		m.down(0)
-		if fresh {
-			return m.last, nil
-		}
-	}
-	return nil, nil
-}
-
-func (m *mergeReader) down(i int) {
-	for {
-		least := 2*i + 1
-		if least >= len(m.heap) {
-			return
-		}
-		if r := least + 1; r < len(m.heap) && bytes.Compare(m.heap[r].key, m.heap[least].key) < 0 {
-			least = r
-		}
-		if bytes.Compare(m.heap[i].key, m.heap[least].key) <= 0 {
-			return
-		}
-		m.heap[i], m.heap[least] = m.heap[least], m.heap[i]
-		i = least
-	}
 }

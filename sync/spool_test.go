@@ -1,6 +1,9 @@
 package sync
 
 import (
+	"bytes"
+	"errors"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -42,13 +45,13 @@ func TestSpoolMergesRuns(t *testing.T) {
 		"longest openid that fits": {{strings.Repeat("o", maxOpenID)}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			sp, err := createSpool(t.TempDir(), "x.spool")
+			sp, err := createSpool(filepath.Join(t.TempDir(), "x.list"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			var want []string
 			for _, run := range runs {
-				if err := sp.append(run); err != nil {
+				if err := sp.append(run, ""); err != nil {
 					t.Fatal(err)
 				}
 				want = append(want, run...)
@@ -68,7 +71,7 @@ func TestSpoolMergesRuns(t *testing.T) {
 func TestSpoolMergesManyRandomRuns(t *testing.T) {
 	const seed = 7
 	rnd := rand.New(rand.NewPCG(seed, seed))
-	sp, err := createSpool(filepath.Join(t.TempDir(), "made", "by", "it"), "x.spool")
+	sp, err := createSpool(filepath.Join(t.TempDir(), "made", "by", "it", "x.list"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +82,7 @@ func TestSpoolMergesManyRandomRuns(t *testing.T) {
 			run[i] = "o" + strings.Repeat(string(rune('a'+rnd.IntN(26))), 1+rnd.IntN(30)) + string(rune('A'+rnd.IntN(26)))
 		}
 		slices.Sort(run)
-		if err := sp.append(run); err != nil {
+		if err := sp.append(run, ""); err != nil {
 			t.Fatal(err)
 		}
 		want = append(want, run...)
@@ -91,12 +94,12 @@ func TestSpoolMergesManyRandomRuns(t *testing.T) {
 }
 
 func TestSpoolRefusesOddIDs(t *testing.T) {
-	sp, err := createSpool(t.TempDir(), "x.spool")
+	sp, err := createSpool(filepath.Join(t.TempDir(), "x.list"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"", strings.Repeat("o", maxOpenID+1)} {
-		if err := sp.add(id); err == nil {
+		if err := sp.append([]string{id}, ""); err == nil {
 			t.Errorf("an openid of %d bytes was taken", len(id))
 		}
 	}
@@ -107,24 +110,24 @@ func TestSpoolFolderThatCannotBe(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := createSpool(file, "x.spool")
+	_, err := createSpool(filepath.Join(file, "x.list"))
 	if err == nil || !strings.Contains(err.Error(), "state_dir") {
 		t.Errorf("got %v, want an error that names state_dir", err)
 	}
 }
 
 func TestDamagedSpool(t *testing.T) {
-	sp, err := createSpool(t.TempDir(), "x.spool")
+	sp, err := createSpool(filepath.Join(t.TempDir(), "x.list"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := sp.append([]string{"oAAAA", "oBBBB"}); err != nil {
+	if err := sp.append([]string{"oAAAA", "oBBBB"}, "oBBBB"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := sp.merge(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := sp.file.WriteAt([]byte{0xff}, 6); err != nil {
+	if _, err := sp.file.WriteAt([]byte{0xff}, sp.runs[0].offset+6); err != nil {
 		t.Fatal(err)
 	}
 	list, err := sp.merge()
@@ -133,5 +136,74 @@ func TestDamagedSpool(t *testing.T) {
 	}
 	if _, err := list.next(); err == nil {
 		t.Error("the damaged entry was read without an error")
+	}
+}
+
+// TestSpoolIsGoneOnWith: whatever byte the file was cut at, or damaged at, what is opened is the whole runs
+// before it.
+func TestSpoolIsGoneOnWith(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.list")
+	sp, err := createSpool(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ends []int64
+	pages := [][]string{{"oA", "oC"}, {}, {"oB", "oBB"}}
+	for i, page := range pages {
+		if err := sp.append(page, "cursor"+string(rune('0'+i))); err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, sp.size)
+	}
+	if err := errors.Join(sp.end(), sp.close()); err != nil {
+		t.Fatal(err)
+	}
+	ends = append(ends, sp.size)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cut := range len(whole) + 1 {
+		wantRuns := 0
+		for wantRuns < len(ends) && ends[wantRuns] <= int64(cut) {
+			wantRuns++
+		}
+		damaged := bytes.Clone(whole)
+		if cut < len(whole) {
+			damaged[cut] ^= 0x40
+		}
+		for name, content := range map[string][]byte{"cut": whole[:cut], "damaged": damaged} {
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			got, err := openSpool(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantCursors := []string{"", "cursor0", "cursor1", "cursor2"}[:min(wantRuns, 3)+1]
+			if diff := cmp.Diff(wantCursors, got.cursors()); diff != "" || got.ended != (wantRuns == 4) {
+				t.Fatalf("%s at byte %d: ended %v, cursors differ (-want +got):\n%s", name, cut, got.ended, diff)
+			}
+			if got.ended {
+				continue
+			}
+			// It goes on where it was cut.
+			if err := got.append([]string{"oZ"}, "cursorZ"); err != nil {
+				t.Fatal(err)
+			}
+			ids := readAll(t, got)
+			if len(ids) == 0 || ids[len(ids)-1] != "oZ" {
+				t.Fatalf("%s at byte %d: %v after going on", name, cut, ids)
+			}
+			if err := got.close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestNoSpool(t *testing.T) {
+	if _, err := openSpool(filepath.Join(t.TempDir(), "x.list")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want fs.ErrNotExist", err)
 	}
 }

@@ -17,22 +17,99 @@ import (
 type ledger struct {
 	db     *sqlx.DB
 	holder string
+	keep   int // finished runs of a kind and account that stay
 }
 
-// open inserts the run, and closes what a crashed instance left open: the caller holds the lease of
-// this kind and account, so no other run of it can be alive.
+// runRow is a row of sync_run.
+type runRow struct {
+	ID         int64          `db:"id"`
+	Kind       string         `db:"kind"`
+	AppID      string         `db:"appid"`
+	Mode       string         `db:"mode"`
+	State      State          `db:"state"`
+	Started    time.Time      `db:"started_at"`
+	Updated    time.Time      `db:"updated_at"`
+	Ended      sql.NullTime   `db:"ended_at"`
+	ResumeAt   sql.NullTime   `db:"resume_at"`
+	Pages      int64          `db:"pages"`
+	Total      int64          `db:"total"`
+	Listed     int64          `db:"listed"`
+	Added      int64          `db:"added"`
+	Changed    int64          `db:"changed"`
+	Missing    int64          `db:"missing"`
+	Gone       int64          `db:"gone"`
+	Calls      sql.NullString `db:"calls"`
+	NextOpenID sql.NullString `db:"next_openid"`
+	Error      sql.NullString `db:"error"`
+	Now        time.Time      `db:"now"` // by the database's clock, as all its moments
+}
+
+const runColumns = `
+		SELECT id, kind, appid, mode, state, started_at, updated_at, ended_at, resume_at, pages, total, listed,
+		       added, changed, missing, gone, calls, next_openid, error, CURRENT_TIMESTAMP(3) AS now
+		  FROM sync_run`
+
+func (r runRow) run() Run {
+	run := Run{
+		ID: r.ID, Kind: r.Kind, AppID: r.AppID, Mode: r.Mode, State: r.State, Started: r.Started, Ended: r.Ended.Time,
+		ResumeAt: r.ResumeAt.Time, Pages: r.Pages, Total: r.Total, Listed: r.Listed, Added: r.Added, Changed: r.Changed,
+		Missing: r.Missing, Gone: r.Gone, NextOpenID: r.NextOpenID.String, Error: r.Error.String, Calls: map[string]int64{},
+	}
+	if r.Calls.Valid {
+		// What this program wrote decodes; anything else only loses counts.
+		_ = json.Unmarshal([]byte(r.Calls.String), &run.Calls)
+	}
+	return run
+}
+
+// last returns the newest run of a kind; nil: there is none.
+func (l ledger) last(ctx context.Context, kind, appid string) (*runRow, error) {
+	return l.one(ctx, `WHERE appid = ? AND kind = ? ORDER BY id DESC LIMIT 1`, appid, kind)
+}
+
+// lastDone returns the newest run of a kind that ended well; nil: there is none.
+func (l ledger) lastDone(ctx context.Context, kind, appid string) (*runRow, error) {
+	return l.one(ctx, `WHERE appid = ? AND kind = ? AND state = ? ORDER BY id DESC LIMIT 1`, appid, kind, StateDone)
+}
+
+// byID returns one run; nil: there is none.
+func (l ledger) byID(ctx context.Context, id int64) (*runRow, error) {
+	return l.one(ctx, `WHERE id = ?`, id)
+}
+
+func (l ledger) one(ctx context.Context, where string, args ...any) (*runRow, error) {
+	var row runRow
+	err := l.db.GetContext(ctx, &row, runColumns+" "+where, args...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the ledger: %w", database.Explain(err))
+	}
+	return &row, nil
+}
+
+// resumeWithin is how old a sweep may be that is gone on with. What it has listed is by then as old; a day
+// and an hour lets one wait for the next day's quota.
+const resumeWithin = 25 * time.Hour
+
+// open goes on with the last run if it was a sweep that did not end, and inserts a new one otherwise. The
+// caller holds the lease of this kind and account, so no other run of it can be alive.
 func (l ledger) open(ctx context.Context, t *tracker) error {
-	const abandon = `
-		UPDATE sync_run
-		   SET state = ?, ended_at = updated_at, error = 'the instance that ran it ended without a word'
-		 WHERE appid = ? AND kind = ? AND state = ?`
-	const insert = `INSERT INTO sync_run (kind, appid, state, holder) VALUES (?, ?, ?, ?)`
 	r := t.snapshot()
-	err := database.InTx(ctx, l.db, func(ctx context.Context, tx *sqlx.Tx) error {
-		if _, err := tx.ExecContext(ctx, abandon, StateInterrupted, r.AppID, r.Kind, StateRunning); err != nil {
-			return err
-		}
-		res, err := tx.ExecContext(ctx, insert, r.Kind, r.AppID, r.State, l.holder)
+	last, err := l.last(ctx, r.Kind, r.AppID)
+	if err != nil {
+		return err
+	}
+	if r.Kind == kindSweep && last != nil && last.State.resumable() && last.Now.Sub(last.Started) < resumeWithin {
+		return l.resume(ctx, t, last.run())
+	}
+	if err := l.abandon(ctx, r); err != nil {
+		return err
+	}
+	const insert = `INSERT INTO sync_run (kind, appid, state, holder) VALUES (?, ?, ?, ?)`
+	err = database.Retry(ctx, func(ctx context.Context) error {
+		res, err := l.db.ExecContext(ctx, insert, r.Kind, r.AppID, r.State, l.holder)
 		if err != nil {
 			return err
 		}
@@ -41,6 +118,64 @@ func (l ledger) open(ctx context.Context, t *tracker) error {
 	})
 	if err != nil {
 		return fmt.Errorf("opening a run in the ledger: %w", err)
+	}
+	return l.prune(ctx, r)
+}
+
+func (l ledger) resume(ctx context.Context, t *tracker, r Run) error {
+	const query = `
+		UPDATE sync_run
+		   SET state = ?, holder = ?, ended_at = NULL, resume_at = NULL, error = NULL, updated_at = CURRENT_TIMESTAMP(3)
+		 WHERE id = ?`
+	err := database.Retry(ctx, func(ctx context.Context) error {
+		_, err := l.db.ExecContext(ctx, query, StateRunning, l.holder, r.ID)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("going on with run %d: %w", r.ID, err)
+	}
+	r.State, r.Error, r.Ended, r.ResumeAt = StateRunning, "", time.Time{}, time.Time{}
+	t.update(func(run *Run) { *run = r })
+	t.ID, t.resumed = r.ID, true
+	return nil
+}
+
+// abandon closes what a crashed instance left open and nobody goes on with.
+func (l ledger) abandon(ctx context.Context, r Run) error {
+	const query = `
+		UPDATE sync_run
+		   SET state = ?, ended_at = updated_at, error = 'the instance that ran it ended without a word'
+		 WHERE appid = ? AND kind = ? AND state = ?`
+	err := database.Retry(ctx, func(ctx context.Context) error {
+		_, err := l.db.ExecContext(ctx, query, StateInterrupted, r.AppID, r.Kind, StateRunning)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("closing a crashed run: %w", err)
+	}
+	return nil
+}
+
+// prune deletes the oldest runs of the kind and account but for the newest ones.
+func (l ledger) prune(ctx context.Context, r Run) error {
+	const oldest = `SELECT id FROM sync_run WHERE appid = ? AND kind = ? ORDER BY id DESC LIMIT 1 OFFSET ?`
+	const query = `DELETE FROM sync_run WHERE appid = ? AND kind = ? AND id <= ?`
+	if l.keep <= 0 {
+		return nil
+	}
+	var id int64
+	err := l.db.GetContext(ctx, &id, oldest, r.AppID, r.Kind, l.keep)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err == nil {
+		err = database.Retry(ctx, func(ctx context.Context) error {
+			_, err := l.db.ExecContext(ctx, query, r.AppID, r.Kind, id)
+			return err
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("deleting old runs: %w", err)
 	}
 	return nil
 }
@@ -52,43 +187,29 @@ func (l ledger) close(ctx context.Context, t *tracker) error { return l.write(ct
 func (l ledger) write(ctx context.Context, t *tracker, ended bool) error {
 	const query = `
 		UPDATE sync_run
-		   SET state = ?, pages = ?, total = ?, listed = ?, added = ?, changed = ?, gone = ?, calls = ?,
-		       next_openid = ?, error = ?, updated_at = CURRENT_TIMESTAMP(3),
-		       ended_at = CASE WHEN ? THEN CURRENT_TIMESTAMP(3) ELSE ended_at END
+		   SET mode = ?, state = ?, pages = ?, total = ?, listed = ?, added = ?, changed = ?, missing = ?, gone = ?,
+		       calls = ?, next_openid = ?, error = ?, updated_at = CURRENT_TIMESTAMP(3),
+		       ended_at = CASE WHEN ? THEN CURRENT_TIMESTAMP(3) ELSE ended_at END,
+		       resume_at = CURRENT_TIMESTAMP(3) + INTERVAL ? SECOND
 		 WHERE id = ?`
 	r := t.snapshot()
 	calls, err := json.Marshal(r.Calls)
 	if err != nil {
 		return fmt.Errorf("encoding a run's calls: %w", err)
 	}
-	return database.Retry(ctx, func(ctx context.Context) error {
-		_, err := l.db.ExecContext(ctx, query, r.State, r.Pages, r.Total, r.Listed, r.Added, r.Changed, r.Gone,
-			string(calls), orNull(r.NextOpenID), orNull(r.Error), ended, r.ID)
+	var pause sql.NullInt64 // NULL makes resume_at NULL
+	if !r.ResumeAt.IsZero() {
+		pause = sql.NullInt64{Int64: int64(r.ResumeAt.Sub(r.Ended) / time.Second), Valid: true}
+	}
+	err = database.Retry(ctx, func(ctx context.Context) error {
+		_, err := l.db.ExecContext(ctx, query, r.Mode, r.State, r.Pages, r.Total, r.Listed, r.Added, r.Changed, r.Missing,
+			r.Gone, string(calls), orNull(r.NextOpenID), orNull(r.Error), ended, pause, r.ID)
 		return err
 	})
-}
-
-// last returns the state of the newest run of a kind and how long ago it last changed; the empty state:
-// there was none.
-func (l ledger) last(ctx context.Context, kind, appid string) (State, time.Duration, error) {
-	const query = `
-		SELECT state, TIMESTAMPDIFF(SECOND, updated_at, CURRENT_TIMESTAMP(3)) AS age
-		  FROM sync_run
-		 WHERE appid = ? AND kind = ?
-		 ORDER BY id DESC
-		 LIMIT 1`
-	var row struct {
-		State State `db:"state"`
-		Age   int64 `db:"age"`
-	}
-	err := l.db.GetContext(ctx, &row, query, appid, kind)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", 0, nil
-	}
 	if err != nil {
-		return "", 0, fmt.Errorf("reading the last %s of %s: %w", kind, appid, database.Explain(err))
+		return fmt.Errorf("writing run %d: %w", r.ID, err)
 	}
-	return row.State, time.Duration(row.Age) * time.Second, nil
+	return nil
 }
 
 func orNull(s string) any {

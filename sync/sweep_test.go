@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
@@ -78,13 +79,13 @@ func TestSweepFollowsChanges(t *testing.T) {
 	left := b.sim.Leave(appid, 150)
 	b.sim.Join(appid, 330)
 	run := b.sweepOnce(t)
-	// 330 new people are four batches, 150 missing ones two.
-	wantRun(t, run, Run{State: StateDone, Pages: 2, Listed: 12_180, Added: 330, Gone: 150, Calls: calls(3, 6, 0)})
+	// 330 new people are four batches, 150 missing ones two; one call looks whether the binding is the old one.
+	wantRun(t, run, Run{State: StateDone, Pages: 2, Listed: 12_180, Added: 330, Gone: 150, Calls: calls(3, 6, 1)})
 	b.wantTruth(t)
 
 	b.sim.Follow(appid, left[0])
 	run = b.sweepOnce(t)
-	wantRun(t, run, Run{State: StateDone, Pages: 2, Listed: 12_181, Changed: 1, Calls: calls(3, 1, 0)})
+	wantRun(t, run, Run{State: StateDone, Pages: 2, Listed: 12_181, Changed: 1, Calls: calls(3, 1, 1)})
 	b.wantTruth(t)
 }
 
@@ -147,14 +148,15 @@ func TestUncleanListMarksNobody(t *testing.T) {
 		name  string
 		fault wechatsim.Fault
 		code  int
+		state State
 	}{
-		{"html", wechatsim.Fault{Kind: wechatsim.FaultHTML}, 0},
-		{"empty body", wechatsim.Fault{Kind: wechatsim.FaultEmpty}, 0},
-		{"truncated body", wechatsim.Fault{Kind: wechatsim.FaultTruncate}, 0},
-		{"502", wechatsim.Fault{Kind: wechatsim.FaultStatus, Code: 502}, 0},
-		{"reset", wechatsim.Fault{Kind: wechatsim.FaultReset}, 0},
-		{"quota of the day", wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 45009}, 45009},
-		{"address not in the whitelist", wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 40164}, 40164},
+		{"html", wechatsim.Fault{Kind: wechatsim.FaultHTML}, 0, StateFailed},
+		{"empty body", wechatsim.Fault{Kind: wechatsim.FaultEmpty}, 0, StateFailed},
+		{"truncated body", wechatsim.Fault{Kind: wechatsim.FaultTruncate}, 0, StateFailed},
+		{"502", wechatsim.Fault{Kind: wechatsim.FaultStatus, Code: 502}, 0, StateFailed},
+		{"reset", wechatsim.Fault{Kind: wechatsim.FaultReset}, 0, StateFailed},
+		{"quota of the day", wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 45009}, 45009, StateSuspended},
+		{"address not in the whitelist", wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 40164}, 40164, StateFailed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -169,14 +171,14 @@ func TestUncleanListMarksNobody(t *testing.T) {
 				}
 			}
 			run, err := b.Sweep(t.Context(), appid, nil)
-			if run.State != StateFailed || run.Gone != 0 || run.Error == "" {
-				t.Errorf("run %+v, want a failed one that changed nobody", run)
+			if run.State != c.state || run.Gone != 0 || run.Error == "" {
+				t.Errorf("run %+v, want a %s one that changed nobody", run, c.state)
 			}
 			wantWeChat(t, err, c.code)
 			if n := b.count(t, `SELECT COUNT(*) FROM follower WHERE subscribed = 1`); n != 15_000 {
 				t.Errorf("%d subscribed rows, want all 15000", n)
 			}
-			if n := b.count(t, `SELECT COUNT(*) FROM sync_run WHERE id = ? AND state = 'failed' AND error IS NOT NULL`, run.ID); n != 1 {
+			if n := b.count(t, `SELECT COUNT(*) FROM sync_run WHERE id = ? AND state = ? AND error IS NOT NULL`, run.ID, c.state); n != 1 {
 				t.Error("the ledger does not tell of the failure")
 			}
 			b.sim.ClearFaults()
@@ -297,16 +299,43 @@ func TestInterruptedSweepGoesOn(t *testing.T) {
 	b.wantTruth(t)
 }
 
-func TestCrashedRunIsClosed(t *testing.T) {
+// TestCrashedRunIsGoneOnWith: whatever a dead instance left open is gone on with or closed.
+func TestCrashedRunIsGoneOnWith(t *testing.T) {
 	b := newBed(t, wechatsim.Standard(10, 0, 0))
-	_, err := b.db.ExecContext(t.Context(),
-		`INSERT INTO sync_run (kind, appid, state, holder) VALUES ('sweep', ?, 'running', 'dead')`, appid)
-	if err != nil {
+	const insert = `INSERT INTO sync_run (id, kind, appid, state, holder, started_at, listed, calls)
+		VALUES (?, ?, ?, ?, 'dead', CURRENT_TIMESTAMP(3) - INTERVAL ? HOUR, 7, '{"user/get": 4}')`
+	for id, row := range map[int][]any{1: {"sweep", "running", 26}, 2: {"refresh", "running", 1}, 3: {"sweep", "failed", 1}} {
+		if _, err := b.db.ExecContext(t.Context(), insert, id, row[0], appid, row[1], row[2]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := b.sweepOnce(t)
+	// Its spool is on another machine, so the list was read again; its calls still count.
+	if run.ID != 3 || run.State != StateDone || run.Listed != 10 || run.Calls[endpointFollowers] != 6 {
+		t.Errorf("run %+v, want the third one, gone on with", run)
+	}
+	if err := b.people.Ask(t.Context(), appid, []string{b.sim.OpenID(appid, 1)}, bridge.DoubtSendRefused); err != nil {
 		t.Fatal(err)
 	}
-	b.sweepOnce(t)
-	if n := b.count(t, `SELECT COUNT(*) FROM sync_run WHERE holder = 'dead' AND state = 'interrupted' AND ended_at IS NOT NULL`); n != 1 {
-		t.Error("the crashed run is still open")
+	if run, err := b.Refresh(t.Context(), appid); err != nil || run.ID <= 3 {
+		t.Errorf("run %+v, error %v, want a new one", run, err)
+	}
+	if n := b.count(t, `SELECT COUNT(*) FROM sync_run WHERE id = 2 AND state = 'interrupted' AND ended_at IS NOT NULL`); n != 1 {
+		t.Error("the crashed refresh is still open")
+	}
+}
+
+func TestLedgerKeepsSoManyRuns(t *testing.T) {
+	b := newBed(t, wechatsim.Standard(1, 0, 0))
+	b.ledger.keep = 3
+	for range 6 {
+		b.sweepOnce(t)
+	}
+	if n := b.count(t, `SELECT COUNT(*) FROM sync_run`); n != 3 {
+		t.Errorf("%d runs in the ledger, want 3", n)
+	}
+	if n := b.count(t, `SELECT MIN(id) FROM sync_run`); n != 4 {
+		t.Errorf("the oldest run is %d, want 4", n)
 	}
 }
 

@@ -26,16 +26,18 @@ type API interface {
 	Followers(ctx context.Context, nextOpenID string) (wechat.FollowerPage, error)
 	UserInfo(ctx context.Context, openid string) (wechat.UserInfo, error)
 	BatchUserInfo(ctx context.Context, openids []string) ([]wechat.UserInfo, error)
+	Quota(ctx context.Context, cgiPath string) (wechat.Quota, error)
 }
 
 // Account is one official account to keep in step.
 type Account struct {
-	AppID       string
-	API         API
-	Sweep       string  // cron line of the whole list, standard five fields or @every
-	Refresh     string  // cron line of the questions that are open
-	MaxGone     float64 // share of the subscribed rows that one sweep may mark as gone, 0 to 1
-	Concurrency int     // batchget calls in flight
+	AppID        string
+	API          API
+	Sweep        string  // cron line of the whole list, standard five fields or @every
+	Refresh      string  // cron line of the questions that are open
+	MaxGone      float64 // share of the subscribed rows that one sweep may mark as gone, 0 to 1
+	QuotaReserve float64 // share of the day's quotas that is left for others, 0 to 1
+	Concurrency  int     // batchget calls in flight
 }
 
 // Config is what a Service needs. Every field is required unless it says otherwise.
@@ -45,6 +47,7 @@ type Config struct {
 	Accounts   []Account
 	SpoolDir   string // where the follower list is sorted; 29 bytes a follower while a sweep runs
 	Holder     string // this instance, as the ledger names it
+	KeepRuns   int    // runs of a kind and account that the ledger keeps; 0: all
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	Now        func() time.Time
@@ -72,7 +75,7 @@ func New(cfg Config) *Service {
 	s := &Service{
 		cfg:      cfg,
 		people:   bridge.New(cfg.DB),
-		ledger:   ledger{db: cfg.DB, holder: cfg.Holder},
+		ledger:   ledger{db: cfg.DB, holder: cfg.Holder, keep: cfg.KeepRuns},
 		metrics:  newMetrics(cfg.Registerer),
 		accounts: make(map[string]Account, len(cfg.Accounts)),
 	}
@@ -87,6 +90,29 @@ func New(cfg Config) *Service {
 // few times a second. Errors: ErrBusy, ErrTooManyGone, *wechat.Error, and the database's.
 func (s *Service) Sweep(ctx context.Context, appid string, progress func(Progress)) (Run, error) {
 	return s.perform(ctx, job{kind: kindSweep, appid: appid, progress: progress, do: (*sweep).do})
+}
+
+// AcceptGone sweeps the account of a run that was blocked because too many followers would have been
+// marked as gone, and allows as many as that run has missed. Every one of them is still asked about first.
+func (s *Service) AcceptGone(ctx context.Context, runID int64, progress func(Progress)) (Run, error) {
+	row, err := s.ledger.byID(ctx, runID)
+	if err != nil {
+		return Run{}, err
+	}
+	if row == nil || row.State != StateBlocked {
+		return Run{}, fmt.Errorf("run %d is not a blocked sweep: `unionbridge status` shows the runs", runID)
+	}
+	last, err := s.ledger.last(ctx, kindSweep, row.AppID)
+	if err != nil {
+		return Run{}, err
+	}
+	if last.ID != runID {
+		return Run{}, fmt.Errorf("run %d is not the last sweep of %s any more, run %d is: look at that one",
+			runID, row.AppID, last.ID)
+	}
+	// People go on leaving meanwhile.
+	accept := row.Missing + freeGone
+	return s.perform(ctx, job{kind: kindSweep, appid: row.AppID, progress: progress, accept: accept, do: (*sweep).do})
 }
 
 // Refresh asks WeChat about the people of one account who are in doubt or lack a unionid and are due.
@@ -104,6 +130,7 @@ type job struct {
 	kind     string
 	appid    string
 	progress func(Progress) // nil: nobody looks
+	accept   int64          // followers whom an operator allows to be marked as gone
 	do       func(*sweep, context.Context) error
 }
 
@@ -135,7 +162,7 @@ func (s *Service) perform(ctx context.Context, j job) (Run, error) {
 		}
 	}()
 
-	sw := &sweep{svc: s, account: account, run: newRun(j.kind, j.appid, s.cfg.Now())}
+	sw := &sweep{svc: s, account: account, accept: j.accept, run: newRun(j.kind, j.appid, s.cfg.Now())}
 	if err := s.ledger.open(ctx, sw.run); err != nil {
 		return Run{}, err
 	}

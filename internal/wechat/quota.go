@@ -3,6 +3,7 @@ package wechat
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Quota is how often an endpoint may be called and has been called today, with WeChat's own error of about 1 %.
@@ -49,4 +50,12 @@ func (a *quotaAnswer) decode(body []byte) error {
 	}
 	a.quota = Quota{wire.Quota.DailyLimit, wire.Quota.Used, wire.Quota.Remain, wire.RateLimit}
 	return nil
+}
+
+// QuotaReset returns when the quotas of the day that holds now begin anew. WeChat's texts do not say when that is;
+// midnight in China is what its users see, and a minute is added because clocks differ.
+func QuotaReset(now time.Time) time.Time {
+	china := time.FixedZone("UTC+8", 8*60*60)
+	y, m, d := now.In(china).Date()
+	return time.Date(y, m, d+1, 0, 1, 0, 0, china)
 }

@@ -69,22 +69,27 @@ CREATE TABLE IF NOT EXISTS mini_user (
     KEY mini_user_unionid (unionid)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4;
 
--- sync_run is the ledger: one row per run. next_openid is the cursor of the last page that was
--- spooled; calls maps an endpoint to the number of calls made.
+-- sync_run is the ledger: one row per run, also where a restart goes on with it. next_openid is the
+-- cursor of the last page that was spooled; calls maps an endpoint to the number of calls made; mode is
+-- rebind where all unionids have changed and everybody is asked about; missing counts the followers who
+-- are not in WeChat's list; a suspended run goes on at resume_at.
 CREATE TABLE IF NOT EXISTS sync_run (
     id          BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
     kind        VARCHAR(16)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     appid       VARCHAR(64)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    mode        VARCHAR(16)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'normal',
     state       VARCHAR(16)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     holder      VARCHAR(128) NOT NULL,
     started_at  TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
     updated_at  TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
     ended_at    TIMESTAMP(3) NULL DEFAULT NULL,
+    resume_at   TIMESTAMP(3) NULL DEFAULT NULL,
     pages       INT          NOT NULL DEFAULT 0,
     total       BIGINT       NOT NULL DEFAULT 0,
     listed      BIGINT       NOT NULL DEFAULT 0,
     added       BIGINT       NOT NULL DEFAULT 0,
     changed     BIGINT       NOT NULL DEFAULT 0,
+    missing     BIGINT       NOT NULL DEFAULT 0,
     gone        BIGINT       NOT NULL DEFAULT 0,
     calls       JSON         NULL DEFAULT NULL,
     next_openid VARCHAR(64)  CHARACTER SET ascii COLLATE ascii_bin NULL DEFAULT NULL,

@@ -1,0 +1,195 @@
+package sync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/internal/wechat"
+)
+
+// odd tells an answer that must not be used as it is: other people than asked for, somebody who is
+// listed but "not subscribed" (seen of real followers), unionids for some only (an unknown openid
+// shifts all unionids behind it by one place), or one unionid twice.
+func odd(asked []string, infos []wechat.UserInfo) bool {
+	if len(infos) != len(asked) {
+		return true
+	}
+	left := make(map[string]struct{}, len(asked))
+	for _, id := range asked {
+		left[id] = struct{}{}
+	}
+	unionids := make(map[string]struct{}, len(asked))
+	without := 0
+	for _, info := range infos {
+		if _, ok := left[info.OpenID]; !ok || !info.Subscribed {
+			return true
+		}
+		delete(left, info.OpenID)
+		if info.UnionID == "" {
+			without++
+			continue
+		}
+		unionids[info.UnionID] = struct{}{}
+	}
+	return without > 0 && without < len(infos) || len(unionids) != len(infos)-without
+}
+
+// contradicts tells whether the map knows any of the unionids, or of the people, otherwise. In a table
+// that was empty nobody can be known otherwise but by this very run, which separateTwins looks at. In a
+// rebinding everybody is known otherwise: the sample has been confirmed one by one.
+func (s *sweep) contradicts(ctx context.Context, infos []wechat.UserInfo) (bool, error) {
+	if s.empty || s.run.snapshot().Mode == modeRebind {
+		return false, nil
+	}
+	openids, _, err := s.svc.people.Conflicts(ctx, s.account.AppID, infos)
+	return len(openids) > 0, err
+}
+
+// clearHolders asks about those who hold a unionid in the map that single answers have given to somebody
+// else, so that it changes hands only if both answers agree. Whoever still claims it stays in doubt
+// together with the other one: a unionid that two followers carry reaches neither.
+func (s *sweep) clearHolders(ctx context.Context, confirmed []wechat.UserInfo) error {
+	if s.run.snapshot().Mode == modeRebind {
+		return nil
+	}
+	_, holders, err := s.svc.people.Conflicts(ctx, s.account.AppID, confirmed)
+	if err != nil {
+		return err
+	}
+	claims := make(map[string]bool, len(confirmed))
+	for _, u := range confirmed {
+		claims[u.UnionID] = true
+	}
+	for _, holder := range slices.Compact(slices.Sorted(slices.Values(holders))) {
+		info, err := s.userInfo(ctx, holder)
+		if err != nil && !isInvalidOpenID(err) {
+			return fmt.Errorf("asking about the holder of a unionid: %w", err)
+		}
+		if err != nil || info.OpenID != holder || !info.Subscribed || claims[info.UnionID] {
+			s.logger().Warn("a unionid is claimed by two openids of the account", "openid", holder)
+			if err := s.svc.people.Ask(ctx, s.account.AppID, []string{holder}, bridge.DoubtUnionIDTwice); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := s.svc.people.Store(ctx, s.account.AppID, []wechat.UserInfo{info}, 1); err != nil {
+			return err
+		}
+		s.run.update(func(r *Run) { r.Changed++ })
+	}
+	return nil
+}
+
+// twinsMost bounds the questions about unionids that occur twice; more than this is not an oddity of a few
+// answers.
+const twinsMost = 1000
+
+// separateTwins asks one by one about followers who share a unionid after the table has been filled for
+// the first time.
+func (s *sweep) separateTwins(ctx context.Context) error {
+	if !s.empty {
+		return nil
+	}
+	twins, err := s.svc.people.Twins(ctx, s.account.AppID, twinsMost)
+	if err != nil || len(twins) == 0 {
+		return err
+	}
+	s.logger().Warn("followers share unionids, each is asked about", "openids", len(twins))
+	for batch := range slices.Chunk(twins, askBatch) {
+		known := make(map[string]bool, len(batch))
+		for _, id := range batch {
+			known[id] = true
+		}
+		a, err := s.askSingly(ctx, questions{openids: batch, known: known})
+		if err != nil {
+			return err
+		}
+		if err := s.store(ctx, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const (
+	// sampleSize followers are asked about to find out whether the account has been bound anew: it has
+	// if at least sampleLeast answer with a unionid, and all of them with another one.
+	sampleSize  = 5
+	sampleLeast = 3
+)
+
+// errRebound ends a comparison that has begun under the old unionids.
+var errRebound = errors.New("all unionids have changed")
+
+// stillBound takes the sample once a sweep, when it is about to ask about anybody: a sweep that has no
+// question writes no unionid, and costs no call for this either.
+func (s *sweep) stillBound(ctx context.Context) error {
+	if s.empty || s.run.snapshot().Mode == modeRebind {
+		return nil
+	}
+	s.sampled.Do(func() {
+		rebound, err := s.svc.rebound(ctx, s.account.AppID, s.userInfo)
+		if err == nil && rebound {
+			err = errRebound
+		}
+		s.bound = err
+	})
+	return s.bound
+}
+
+// rebound recognises by a sample that an account was bound to another Open Platform account: every unionid
+// is another one then, and nothing announces it. ask is user/info: its single answers are believed.
+func (s *Service) rebound(ctx context.Context, appid string,
+	ask func(context.Context, string) (wechat.UserInfo, error)) (bool, error) {
+	sample, err := s.people.Sample(ctx, appid, sampleSize)
+	if err != nil || len(sample) < sampleLeast {
+		return false, err
+	}
+	other := 0
+	for openid, unionid := range sample {
+		info, err := ask(ctx, openid)
+		if isInvalidOpenID(err) {
+			continue
+		}
+		if err != nil {
+			return false, fmt.Errorf("asking about a sample of the map: %w", err)
+		}
+		if info.UnionID == unionid {
+			return false, nil
+		}
+		if info.UnionID != "" && info.OpenID == openid {
+			other++
+		}
+	}
+	return other >= sampleLeast, nil
+}
+
+// rebind turns the run into one that asks about everybody.
+func (s *sweep) rebind(ctx context.Context) error {
+	s.logger().Error("the official account was bound to another Open Platform account: all unionids have changed",
+		"cure", "everybody is asked about again; mini-program users need their new unionids too, if that account was bound anew")
+	// Whoever has been asked since the run began is done with, by the clock that wrote info_at.
+	row, err := s.svc.ledger.byID(ctx, s.run.ID)
+	if err != nil {
+		return err
+	}
+	s.run.update(func(r *Run) { r.Mode, r.Started = modeRebind, row.Started })
+	return s.svc.ledger.save(ctx, s.run)
+}
+
+// checkBinding looks at the sample between the sweeps, and sweeps at once if the account was bound anew.
+func (s *Service) checkBinding(ctx context.Context, appid string) {
+	rebound, err := s.rebound(ctx, appid, s.accounts[appid].API.UserInfo)
+	if err == nil && rebound {
+		_, err = s.perform(ctx, job{kind: kindSweep, appid: appid, do: func(sw *sweep, ctx context.Context) error {
+			if err := sw.rebind(ctx); err != nil {
+				return err
+			}
+			return sw.do(ctx)
+		}})
+	}
+	s.report(ctx, "checking the binding", appid, err)
+}

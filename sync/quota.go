@@ -1,0 +1,65 @@
+package sync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/unionbridge/unionbridge/internal/wechat"
+)
+
+// errBudget suspends a run: the rest of the day's quota is reserved for others.
+var errBudget = errors.New("the day's quota is used up but for the reserve (official_accounts[].sync.quota_reserve)")
+
+// plan asks WeChat for what is left of the day's quotas and sets the run's budget to that, less the
+// account's reserve. A list that does not fit is not begun: it would be read in vain. Questions about
+// people who do not fit are spread over the days, as the run is suspended and gone on with.
+func (s *sweep) plan(ctx context.Context) error {
+	budget := map[string]int64{}
+	for path, endpoint := range map[string]string{
+		wechat.EndpointFollowers: endpointFollowers,
+		wechat.EndpointUserInfo:  endpointUserInfo,
+		wechat.EndpointBatchInfo: endpointBatch,
+	} {
+		quota, err := s.account.API.Quota(ctx, path)
+		if err != nil {
+			// Not every account may ask, and WeChat does not know every path: then its own refusal
+			// is the limit.
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			s.logger().Debug("asking for a quota", "path", path, "err", err)
+			continue
+		}
+		budget[endpoint] = quota.Remain - int64(s.account.QuotaReserve*float64(quota.DailyLimit))
+	}
+	s.run.setBudget(budget)
+	if s.run.snapshot().Kind != kindSweep {
+		return nil
+	}
+	need, err := s.pagesToCome(ctx)
+	if err != nil {
+		return err
+	}
+	if left, known := budget[endpointFollowers]; known && left < need {
+		return fmt.Errorf("%w: the list needs about %d calls of user/get, and %d are left", errBudget, need, max(left, 0))
+	}
+	return nil
+}
+
+// pagesToCome estimates how many calls the rest of the list takes, by the size of the last one.
+func (s *sweep) pagesToCome(ctx context.Context) (int64, error) {
+	r := s.run.snapshot()
+	size := r.Total
+	if size == 0 {
+		done, err := s.svc.ledger.lastDone(ctx, kindSweep, r.AppID)
+		if err != nil {
+			return 0, err
+		}
+		if done != nil {
+			size = done.Listed
+		}
+	}
+	const page, emptyPage = 10_000, 1
+	return max(1, (size+page-1)/page+emptyPage-r.Pages), nil
+}
