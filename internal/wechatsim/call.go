@@ -1,6 +1,7 @@
 package wechatsim
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -13,12 +14,6 @@ import (
 
 // maxBody bounds a request's body. WeChat's own bound is not documented; a client that sends more is broken.
 const maxBody = 2 << 20
-
-// The values of two response headers, shared by all answers because they never change.
-var (
-	contentJSON = []string{"application/json; encoding=utf-8"}
-	contentText = []string{"text/plain"} // sns/* answers JSON as text/plain
-)
 
 // call is one request on its way through the simulator; it is pooled, so nothing in it may be kept.
 type call struct {
@@ -132,7 +127,7 @@ func (c *call) query(name string) string {
 }
 
 // fail answers an errcode with its usual text.
-func (c *call) fail(code int) { c.failText(code, errText(code)) }
+func (c *call) fail(code int) { c.failText(code, cmp.Or(c.s.texts[code], "error")) }
 
 // failText answers an errcode, the text followed by the request id as this family of endpoints writes it.
 func (c *call) failText(code int, text string) {
@@ -177,16 +172,9 @@ func (c *call) write(w http.ResponseWriter) {
 		c.ep.countError(strconv.Itoa(c.code))
 	}
 	header := w.Header()
-	header["Content-Type"] = c.contentType()
+	header["Content-Type"] = c.ep.contentType
 	header["Content-Length"] = []string{strconv.Itoa(len(c.out))}
 	_, _ = w.Write(c.out) // the client may be gone, which is its business
-}
-
-func (c *call) contentType() []string {
-	if c.ep.sns {
-		return contentText
-	}
-	return contentJSON
 }
 
 // newRID makes a request id: three groups of eight hex digits, the first of them the unix time.

@@ -128,13 +128,12 @@ func (s *Server) controlFault(w http.ResponseWriter, r *http.Request) {
 	if !decode(w, r, &fault) {
 		return
 	}
-	switch fault.Kind {
-	case FaultErrcode, FaultStatus, FaultHTML, FaultEmpty, FaultTruncate, FaultCut, FaultReset, FaultSlow:
-		s.SetFault(fault)
-		answer(w, struct{}{})
-	default:
-		refuse(w, http.StatusBadRequest, fmt.Sprintf("kind: %q is none", fault.Kind))
+	if err := fault.Validate(); err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
 	}
+	s.SetFault(fault)
+	answer(w, struct{}{})
 }
 
 func (s *Server) controlReset(w http.ResponseWriter, _ *http.Request) {

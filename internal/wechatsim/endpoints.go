@@ -37,10 +37,11 @@ type endpoint struct {
 	noBody    bool  // a POST that has none
 	handle    func(*call)
 
-	index  int
-	calls  atomic.Int64
-	mu     sync.Mutex
-	errors map[string]int64
+	index       int
+	contentType []string // of the answers; a header value shared by all of them
+	calls       atomic.Int64
+	mu          sync.Mutex
+	errors      map[string]int64
 }
 
 func (e *endpoint) countError(kind string) {
@@ -76,77 +77,77 @@ func newEndpoints() (all map[string]*endpoint, unknown *endpoint) {
 		{path: "/cgi-bin/getcallbackip", method: get, auth: authAny, handle: (*call).domainIP},
 		{path: "/sns/jscode2session", method: get, sns: true, handle: (*call).codeToSession},
 	}
+	contentJSON := []string{"application/json; encoding=utf-8"}
 	all = make(map[string]*endpoint, len(list))
 	for i, e := range list {
 		e.index = i
+		e.contentType = contentJSON
+		if e.sns {
+			e.contentType = []string{"text/plain"} // although it is JSON
+		}
 		all[e.path] = e
 	}
-	unknown = &endpoint{path: pathUnknown, index: len(list), handle: func(c *call) { c.fail(40066) }}
+	unknown = &endpoint{path: pathUnknown, index: len(list), contentType: contentJSON, handle: func(c *call) { c.fail(40066) }}
 	return all, unknown
 }
 
 // retired answers an API that WeChat withdrew.
 func retired(code int) func(*call) { return func(c *call) { c.fail(code) } }
 
-// errText is the errmsg of an errcode, without the request id (reference §4.2 and §16).
-func errText(code int) string {
-	if text, ok := errTexts[code]; ok {
-		return text
-	}
-	return "error"
-}
-
 const stableHint = ", could get access_token by getStableAccessToken, more details at https://mmbizurl.cn/s/JtxxFh33r"
 
-var errTexts = map[int]string{
-	-1:        "system error",
-	40001:     "invalid credential, access_token is invalid or not latest" + stableHint,
-	40002:     "invalid grant_type",
-	40003:     "invalid openid",
-	40013:     "invalid appid",
-	40014:     "invalid access_token",
-	40029:     "invalid code",
-	40032:     "invalid openid list size",
-	40036:     "invalid template_id size",
-	40037:     "invalid template_id",
-	40039:     "invalid url size",
-	40066:     "invalid url",
-	40125:     "invalid appsecret",
-	40163:     "code been used",
-	40165:     "invalid weapp pagepath",
-	40166:     "invalid weapp appid",
-	40221:     "invalid Content-Encoding",
-	40226:     "code blocked",
-	40241:     "The message is duplicate in 60 seconds",
-	40243:     "invalid appsecret",
-	40249:     "this template msg has been blocked for illegal content",
-	41001:     "access_token missing",
-	41002:     "appid missing",
-	41004:     "appsecret missing",
-	41008:     "missing code",
-	41009:     "missing openid",
-	42001:     "access_token expired",
-	43001:     "require GET method",
-	43002:     "require POST method",
-	43004:     "require subscribe",
-	43019:     "require remove blacklist",
-	43101:     "user refuse to accept the msg",
-	43116:     "This template_id is banned",
-	43117:     "Sending messages to this openid too frequently,please try later",
-	44002:     "empty post data",
-	44007:     "repeated msg id",
-	45009:     "reach max api daily quota limit",
-	45011:     "api minute-quota reach limit  mustslower  retry next minute",
-	45103:     "This API has been unsupported",
-	45109:     "This API has been unsupported. For more details, please view https://developers.weixin.qq.com/community/develop/doc/000ae8d6348af08e7030bc2546bc01?blockType=1",
-	47001:     "data format error",
-	47002:     `data format error, do NOT use json unicode encode (\uxxxx\uxxxx), please use utf8 encoded text!`,
-	48001:     "api unauthorized",
-	48006:     "forbid to clear quota because of reaching the limit",
-	76001:     "rid not found",
-	76002:     "invalid rid",
-	76003:     "rid does not belong to this account",
-	76021:     "cgi_path not found, please check",
-	76022:     "could not use this cgi_path,no permission",
-	268487002: "system busy",
+// newErrTexts lists the errmsg of each errcode, without the request id (reference §4.2 and §16).
+func newErrTexts() map[int]string {
+	return map[int]string{
+		-1:        "system error",
+		40001:     "invalid credential, access_token is invalid or not latest" + stableHint,
+		40002:     "invalid grant_type",
+		40003:     "invalid openid",
+		40013:     "invalid appid",
+		40014:     "invalid access_token",
+		40029:     "invalid code",
+		40032:     "invalid openid list size",
+		40036:     "invalid template_id size",
+		40037:     "invalid template_id",
+		40039:     "invalid url size",
+		40066:     "invalid url",
+		40125:     "invalid appsecret",
+		40163:     "code been used",
+		40165:     "invalid weapp pagepath",
+		40166:     "invalid weapp appid",
+		40221:     "invalid Content-Encoding",
+		40226:     "code blocked",
+		40241:     "The message is duplicate in 60 seconds",
+		40243:     "invalid appsecret",
+		40249:     "this template msg has been blocked for illegal content",
+		41001:     "access_token missing",
+		41002:     "appid missing",
+		41004:     "appsecret missing",
+		41008:     "missing code",
+		41009:     "missing openid",
+		42001:     "access_token expired",
+		43001:     "require GET method",
+		43002:     "require POST method",
+		43004:     "require subscribe",
+		43019:     "require remove blacklist",
+		43101:     "user refuse to accept the msg",
+		43116:     "This template_id is banned",
+		43117:     "Sending messages to this openid too frequently,please try later",
+		44002:     "empty post data",
+		44007:     "repeated msg id",
+		45009:     "reach max api daily quota limit",
+		45011:     "api minute-quota reach limit  mustslower  retry next minute",
+		45103:     "This API has been unsupported",
+		45109:     "This API has been unsupported. For more details, please view https://developers.weixin.qq.com/community/develop/doc/000ae8d6348af08e7030bc2546bc01?blockType=1",
+		47001:     "data format error",
+		47002:     `data format error, do NOT use json unicode encode (\uxxxx\uxxxx), please use utf8 encoded text!`,
+		48001:     "api unauthorized",
+		48006:     "forbid to clear quota because of reaching the limit",
+		76001:     "rid not found",
+		76002:     "invalid rid",
+		76003:     "rid does not belong to this account",
+		76021:     "cgi_path not found, please check",
+		76022:     "could not use this cgi_path,no permission",
+		268487002: "system busy",
+	}
 }

@@ -1,6 +1,7 @@
 package wechatsim
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"strconv"
@@ -36,6 +37,19 @@ type Fault struct {
 	Next        int           `json:"next,omitempty"`        // hits so many calls and is then gone; 0: stays
 	Probability float64       `json:"probability,omitempty"` // share of the matching calls; 0: all
 	Delay       time.Duration `json:"delay,omitempty"`       // before the call is processed; nanoseconds
+}
+
+// Validate refuses a kind that does not exist and a probability that is none.
+func (f Fault) Validate() error {
+	switch f.Kind {
+	case FaultErrcode, FaultStatus, FaultHTML, FaultEmpty, FaultTruncate, FaultCut, FaultReset, FaultSlow:
+	default:
+		return fmt.Errorf("fault: there is no kind %q", f.Kind)
+	}
+	if f.Probability < 0 || f.Probability > 1 {
+		return fmt.Errorf("fault: probability %v does not lie between 0 and 1", f.Probability)
+	}
+	return nil
 }
 
 type faultList struct {
@@ -156,12 +170,12 @@ func (c *call) suffer(w http.ResponseWriter, fault *Fault) {
 		header.Set("Content-Type", "text/html")
 		_, _ = w.Write([]byte(errorPage))
 	case FaultEmpty:
-		header["Content-Type"] = c.contentType()
+		header["Content-Type"] = c.ep.contentType
 	case FaultTruncate:
 		c.out = c.out[:len(c.out)/2]
 		c.write(w)
 	case FaultCut:
-		header["Content-Type"] = c.contentType()
+		header["Content-Type"] = c.ep.contentType
 		header.Set("Content-Length", strconv.Itoa(len(c.out)))
 		_, _ = w.Write(c.out[:len(c.out)/2])
 		_ = http.NewResponseController(w).Flush() // so that the half arrives before the connection breaks

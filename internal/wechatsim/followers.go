@@ -11,7 +11,7 @@ const listPage = 10000
 // userGet answers the follower list: in the order of the persons' numbers, which has to do with neither the time of
 // following nor the order of the openids. Every page with rows names a next_openid; the one behind the last has no data.
 func (c *call) userGet() {
-	from := listStart
+	from := listStart()
 	if cursor := c.query("next_openid"); cursor != "" {
 		person, ok := c.app.ids.person([]byte(cursor))
 		following := false

@@ -7,19 +7,26 @@ const idLength = 28
 
 const (
 	idAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	noIDValue  = 0xff
 	idRounds   = 4
 )
 
-// idValues inverts idAlphabet; 0xff marks a byte that no id contains.
-var idValues = func() (values [256]byte) {
-	for i := range values {
-		values[i] = 0xff
+// idValue inverts idAlphabet; noIDValue stands for a byte that no id contains.
+func idValue(char byte) uint64 {
+	switch {
+	case char >= 'A' && char <= 'Z':
+		return uint64(char - 'A')
+	case char >= 'a' && char <= 'z':
+		return uint64(char-'a') + 26
+	case char >= '0' && char <= '9':
+		return uint64(char-'0') + 52
+	case char == '-':
+		return 62
+	case char == '_':
+		return 63
 	}
-	for i := range len(idAlphabet) {
-		values[idAlphabet[i]] = byte(i)
-	}
-	return values
-}()
+	return noIDValue
+}
 
 // idCodec turns a person's number into an id and back, with no table: a small Feistel network permutes 128 bits that hold
 // the number and a check word. Real ids are opaque and so are these, but nothing here is meant to be secret; the network
@@ -72,14 +79,14 @@ func (c *idCodec) person(id []byte) (person int, ok bool) {
 	}
 	var hi, lo uint64
 	for _, char := range id[6:16] {
-		hi = hi<<6 | uint64(idValues[char])
+		hi = hi<<6 | idValue(char)
 	}
-	middle := uint64(idValues[id[16]])
+	middle := idValue(id[16])
 	hi, lo = hi<<4|middle>>2, middle&3
 	for _, char := range id[17:27] {
-		lo = lo<<6 | uint64(idValues[char])
+		lo = lo<<6 | idValue(char)
 	}
-	last := uint64(idValues[id[27]])
+	last := idValue(id[27])
 	lo = lo<<2 | last>>4
 	if !wellFormedID(id) || last&15 != spareBits(hi, lo) {
 		return 0, false
@@ -100,7 +107,7 @@ func wellFormedID(id []byte) bool {
 		return false
 	}
 	for _, char := range id {
-		if idValues[char] == 0xff {
+		if idValue(char) == noIDValue {
 			return false
 		}
 	}

@@ -7,23 +7,38 @@ import (
 	"unicode/utf8"
 )
 
-// keywordRules are the limits of reference §4.4, by the kind of a keyword. Lengths count characters, not bytes.
-var keywordRules = map[string]func(value string) bool{
-	"thing":            func(v string) bool { return atMost(v, 20) && all(v, printable) },
-	"short_thing":      func(v string) bool { return atMost(v, 20) && all(v, printable) }, // its limit is not documented
-	"const":            func(v string) bool { return atMost(v, 20) && all(v, printable) },
-	"enum":             func(v string) bool { return all(v, printable) },
-	"number":           func(v string) bool { return atMost(v, 32) && isDecimal(strings.TrimPrefix(v, "-")) },
-	"letter":           func(v string) bool { return atMost(v, 32) && all(v, isLetter) },
-	"symbol":           func(v string) bool { return atMost(v, 5) && all(v, isSymbol) },
-	"character_string": func(v string) bool { return atMost(v, 32) && all(v, isVisibleASCII) },
-	"time":             func(v string) bool { return isRange(v, isTime) },
-	"date":             func(v string) bool { return isRange(v, isDate) },
-	"amount":           isAmount,
-	"phone_number":     func(v string) bool { return atMost(v, 17) && all(v, isVisibleASCII) && !anyOf(v, isLetter) },
-	"car_number":       func(v string) bool { return atMost(v, 8) && all(v, printable) },
-	"name":             isName,
-	"phrase":           func(v string) bool { return atMost(v, 5) && all(v, isHan) },
+// keywordRule is the limit of reference §4.4 for a kind of keyword, nil for an unknown kind, as legacy templates have.
+// Lengths count characters, not bytes.
+func keywordRule(kind string) func(value string) bool {
+	switch kind {
+	case "thing", "const", "short_thing": // the limit of the last is not documented
+		return func(v string) bool { return atMost(v, 20) && all(v, printable) }
+	case "enum":
+		return func(v string) bool { return all(v, printable) }
+	case "number":
+		return func(v string) bool { return atMost(v, 32) && isDecimal(strings.TrimPrefix(v, "-")) }
+	case "letter":
+		return func(v string) bool { return atMost(v, 32) && all(v, isLetter) }
+	case "symbol":
+		return func(v string) bool { return atMost(v, 5) && all(v, isSymbol) }
+	case "character_string":
+		return func(v string) bool { return atMost(v, 32) && all(v, isVisibleASCII) }
+	case "time":
+		return func(v string) bool { return isRange(v, isTime) }
+	case "date":
+		return func(v string) bool { return isRange(v, isDate) }
+	case "amount":
+		return isAmount
+	case "phone_number":
+		return func(v string) bool { return atMost(v, 17) && all(v, isVisibleASCII) && !anyOf(v, isLetter) }
+	case "car_number":
+		return func(v string) bool { return atMost(v, 8) && all(v, printable) }
+	case "name":
+		return isName
+	case "phrase":
+		return func(v string) bool { return atMost(v, 5) && all(v, isHan) }
+	}
+	return nil
 }
 
 // accepts tells whether a value may stand for a keyword of a category template.
@@ -31,7 +46,7 @@ func (k keyword) accepts(value string) bool {
 	if k.listed != nil && !slices.Contains(k.listed, value) {
 		return false
 	}
-	return keywordRules[k.kind](value)
+	return k.rule(value)
 }
 
 // isBlank tells what the platform calls empty: nothing, white space, or only symbols that it cannot show (reference §4.2,

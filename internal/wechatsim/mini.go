@@ -193,14 +193,13 @@ func (c *call) checkSubscribeData() bool {
 	for first := true; in.more(first, '}'); first = false {
 		name := string(in.key())
 		value, wrong := dataValue(&in)
-		key := keyword{kind: strings.TrimRight(name, "0123456789")}
-		_, known := keywordRules[key.kind]
+		key := newKeyword(name, nil)
 		switch {
 		case wrong || !utf8.ValidString(name):
 			c.fail(47001)
 		case isBlank(value):
 			c.failText(47003, "argument invalid! data."+name+".value is empty")
-		case !known || !key.accepts(string(value)):
+		case key.rule == nil || !key.accepts(string(value)):
 			c.failText(47003, "argument invalid! data."+name+".value invalid")
 		default:
 			continue

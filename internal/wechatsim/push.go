@@ -44,8 +44,8 @@ func (s *Server) pushReceipt(a *app, person int, msgid int64) {
 	if chance(mix(hash), callback.Lost) {
 		return
 	}
-	s.push(a, callback, person, "TEMPLATESENDJOBFINISH",
-		fmt.Sprintf("<MsgID>%d</MsgID>\n<Status><![CDATA[%s]]></Status>\n", msgid, callback.status(hash)))
+	s.push(a, callback, pushEvent{person, "TEMPLATESENDJOBFINISH",
+		fmt.Sprintf("<MsgID>%d</MsgID>\n<Status><![CDATA[%s]]></Status>\n", msgid, callback.status(hash))})
 }
 
 // status draws the outcome, spelled as the platform spells it: one with a space behind the colon, two without.
@@ -70,23 +70,29 @@ func (s *Server) pushFollow(a *app, person int) {
 	if scene := qrScene(a.personHash(person)); scene > 0 {
 		rest = fmt.Sprintf("<EventKey><![CDATA[qrscene_%d]]></EventKey>\n<Ticket><![CDATA[gQ%016x]]></Ticket>\n", scene, s.draw())
 	}
-	s.push(a, callback, person, "subscribe", rest)
+	s.push(a, callback, pushEvent{person, "subscribe", rest})
 }
 
 func (s *Server) pushUnfollow(a *app, person int) {
 	if callback := a.callback.Load(); callback != nil {
-		s.push(a, callback, person, "unsubscribe", "<EventKey><![CDATA[]]></EventKey>\n")
+		s.push(a, callback, pushEvent{person, "unsubscribe", "<EventKey><![CDATA[]]></EventKey>\n"})
 	}
 }
 
+// pushEvent is what differs between events: who, what, and the elements beyond the common ones.
+type pushEvent struct {
+	person     int
+	name, rest string
+}
+
 // push queues an event. The line breaks between the elements are those of real pushes.
-func (s *Server) push(a *app, callback *Callback, person int, event, rest string) {
+func (s *Server) push(a *app, callback *Callback, event pushEvent) {
 	now := s.clock()
-	openid := a.ids.id(person)
+	openid := a.ids.id(event.person)
 	var body strings.Builder
 	fmt.Fprintf(&body, "<xml><ToUserName><![CDATA[%s]]></ToUserName>\n<FromUserName><![CDATA[%s]]></FromUserName>\n", a.original, openid)
 	fmt.Fprintf(&body, "<CreateTime>%d</CreateTime>\n<MsgType><![CDATA[event]]></MsgType>\n<Event><![CDATA[%s]]></Event>\n%s</xml>",
-		now.Unix(), event, rest)
+		now.Unix(), event.name, event.rest)
 	hash := s.draw()
 	delay := callback.Delay
 	if callback.Jitter > 0 {

@@ -25,7 +25,7 @@ type pushed struct {
 // receiver takes pushes; the first ones are refused.
 func receiver(t *testing.T, refuse int) (url string, pushes <-chan pushed) {
 	t.Helper()
-	arrived := make(chan pushed, 100)
+	arrived := make(chan pushed, 1000)
 	turns := make(chan struct{}, refuse)
 	for range refuse {
 		turns <- struct{}{}

@@ -165,7 +165,7 @@ func (p *pusher) post(ctx context.Context, job pushJob) error {
 	if err != nil {
 		return fmt.Errorf("pushing: %w", err)
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
 	if err != nil {
 		return fmt.Errorf("reading the answer: %w", err)

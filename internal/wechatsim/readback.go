@@ -122,6 +122,7 @@ func (s *Server) controlMessages(w http.ResponseWriter, r *http.Request, a *app)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := bufio.NewWriter(w)
 	encoder := json.NewEncoder(out)
+	encoder.SetEscapeHTML(false) // the data reads as it was sent
 	for _, e := range entries {
 		if err := encoder.Encode(a.message(e)); err != nil {
 			return // the reader is gone
@@ -187,13 +188,16 @@ func (s *Server) controlFollow(w http.ResponseWriter, r *http.Request, a *app) {
 	if !ok || !official(w, a) {
 		return
 	}
-	changed := false
-	if at, err := strconv.ParseFloat(r.URL.Query().Get("at"), 64); err == nil {
-		changed = s.FollowAt(a.id, person, at)
-	} else {
-		changed = s.Follow(a.id, person)
+	if !r.URL.Query().Has("at") {
+		answer(w, map[string]bool{"changed": s.Follow(a.id, person)})
+		return
 	}
-	answer(w, map[string]bool{"changed": changed})
+	at, err := strconv.ParseFloat(r.URL.Query().Get("at"), 64)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, "parameter at: "+err.Error())
+		return
+	}
+	answer(w, map[string]bool{"changed": s.FollowAt(a.id, person, at)})
 }
 
 func (s *Server) controlUnfollow(w http.ResponseWriter, r *http.Request, a *app) {

@@ -169,7 +169,7 @@ func (r *roster) placeOf(person int) (at place, following, ok bool) {
 }
 
 // listStart lies before everybody: -1 is where those stand who joined before the first of the first followers.
-var listStart = place{after: -1}
+func listStart() place { return place{after: -1} }
 
 // page appends up to limit followers behind a place.
 func (r *roster) page(persons []int, behind place, limit int) []int {

@@ -57,7 +57,7 @@ func (c *call) templateSend() {
 		c.fail(40241)
 		return
 	}
-	c.deliver(person, t)
+	c.deliver(person)
 }
 
 // recipient asks whether the person can be reached.
@@ -77,7 +77,7 @@ func (c *call) recipient(person int) int {
 }
 
 // deliver records the message, once per (openid, client_msg_id), and answers its msgid.
-func (c *call) deliver(person int, t *template) {
+func (c *call) deliver(person int) {
 	repeat := c.app.quirks.Load().Repeat
 	msgid := firstMsgID + c.s.messages.Add(1)*1048576
 	if len(c.send.clientID) > 0 && repeat != RepeatSends {

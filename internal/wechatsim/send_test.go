@@ -228,17 +228,17 @@ func TestKeywordRules(t *testing.T) {
 		"phrase":       {[]string{"已支付"}, []string{"已经支付完成", "paid"}},
 	} {
 		for _, value := range values.good {
-			if !(keyword{kind: kind}).accepts(value) {
+			if !newKeyword(kind+"1", nil).accepts(value) {
 				t.Errorf("%s: %q is refused", kind, value)
 			}
 		}
 		for _, value := range values.bad {
-			if (keyword{kind: kind}).accepts(value) {
+			if newKeyword(kind+"1", nil).accepts(value) {
 				t.Errorf("%s: %q is accepted", kind, value)
 			}
 		}
 	}
-	listed := keyword{kind: "const", listed: []string{"已完成"}}
+	listed := newKeyword("const1", []string{"已完成"})
 	if !listed.accepts("已完成") || listed.accepts("未完成") {
 		t.Error("listed values are not told apart")
 	}

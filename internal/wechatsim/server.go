@@ -19,7 +19,8 @@ type Server struct {
 	apps      map[string]*app
 	order     []*app // as configured: official accounts, then mini programs
 	endpoints map[string]*endpoint
-	unknown   *endpoint // counts the calls to paths that do not exist
+	texts     map[int]string // errmsg by errcode
+	unknown   *endpoint      // counts the calls to paths that do not exist
 	tokens    tokenTable
 	faults    faultList
 	rids      ridLog
@@ -59,6 +60,7 @@ func New(o Options) *Server {
 		keep:  cmp.Or(o.Keep, KeepAll),
 		clock: o.Now,
 		apps:  make(map[string]*app),
+		texts: newErrTexts(),
 	}
 	if s.clock == nil {
 		s.clock = time.Now

@@ -17,8 +17,13 @@ type template struct {
 // keyword is one placeholder of a template.
 type keyword struct {
 	name   string
-	kind   string   // the name without its number: thing, time, amount, …
-	listed []string // for enum and const
+	rule   func(value string) bool // nil: of no known kind
+	listed []string                // for enum and const
+}
+
+// newKeyword reads the kind out of the name, which is the kind and a number: thing1, time2, amount3.
+func newKeyword(name string, listed []string) keyword {
+	return keyword{name: name, rule: keywordRule(strings.TrimRight(name, "0123456789")), listed: listed}
 }
 
 var placeholder = regexp.MustCompile(`\{ ?\{\s*(\w+)\.DATA\s*\} ?\}`)
@@ -27,11 +32,9 @@ func newTemplate(t Template) *template {
 	parsed := &template{Template: t}
 	parsed.banned.Store(t.Disabled)
 	for _, match := range placeholder.FindAllStringSubmatch(t.Content, -1) {
-		kind := strings.TrimRight(match[1], "0123456789")
-		parsed.keys = append(parsed.keys, keyword{name: match[1], kind: kind, listed: t.Values[match[1]]})
-		if _, known := keywordRules[kind]; !known {
-			parsed.legacy = true
-		}
+		key := newKeyword(match[1], t.Values[match[1]])
+		parsed.keys = append(parsed.keys, key)
+		parsed.legacy = parsed.legacy || key.rule == nil
 	}
 	return parsed
 }

@@ -90,7 +90,7 @@ func (c *call) classicToken() {
 		return
 	}
 	if code := c.app.quota.charge(c.ep.index, c.now); code != 0 {
-		c.failText(code, errText(code)+stableHint)
+		c.failText(code, c.s.texts[code]+stableHint)
 		return
 	}
 	state := &c.app.tokens

@@ -14,13 +14,6 @@ const (
 	followSpan   = 10 * 365 * 86400
 )
 
-// scenes are the values of subscribe_scene (reference §3.3).
-var scenes = []string{
-	"ADD_SCENE_SEARCH", "ADD_SCENE_QR_CODE", "ADD_SCENE_PROFILE_CARD", "ADD_SCENE_WXA", "ADD_SCENE_ACCOUNT_MIGRATION",
-	"ADD_SCENE_PROFILE_LINK", "ADD_SCENE_PROFILE_ITEM", "ADD_SCENE_PAID", "ADD_SCENE_WECHAT_ADVERTISEMENT",
-	"ADD_SCENE_REPRINT", "ADD_SCENE_LIVESTREAM", "ADD_SCENE_CHANNELS", "ADD_SCENE_OTHERS",
-}
-
 // view is how an official account sees a person.
 type view int
 
@@ -185,7 +178,6 @@ func (c *call) appendFollower(openid []byte, person int, since time.Time, owner 
 	if !since.IsZero() {
 		subscribed = since.Unix()
 	}
-	scene := int(hash >> 32 % uint64(len(scenes)))
 	c.out = append(c.out, `{"subscribe":1,"openid":"`...)
 	c.out = append(c.out, openid...)
 	c.out = append(c.out, `","nickname":"","sex":0,"language":"zh_CN","city":"","province":"","country":"","headimgurl":"","subscribe_time":`...)
@@ -196,15 +188,25 @@ func (c *call) appendFollower(openid []byte, person int, since time.Time, owner 
 		c.out = strconv.AppendInt(c.out, 100+int64(hash>>48&15), 10)
 	}
 	c.out = append(c.out, `],"subscribe_scene":"`...)
-	c.out = append(c.out, scenes[scene]...)
+	c.out = append(c.out, scene(hash)...)
 	c.out = append(c.out, `","qr_scene":`...)
 	c.out = strconv.AppendInt(c.out, int64(qrScene(hash)), 10)
 	c.out = append(c.out, `,"qr_scene_str":""}`...)
 }
 
+// scene is one of the values of subscribe_scene (reference §3.3).
+func scene(hash uint64) string {
+	scenes := [...]string{
+		"ADD_SCENE_SEARCH", "ADD_SCENE_QR_CODE", "ADD_SCENE_PROFILE_CARD", "ADD_SCENE_WXA", "ADD_SCENE_ACCOUNT_MIGRATION",
+		"ADD_SCENE_PROFILE_LINK", "ADD_SCENE_PROFILE_ITEM", "ADD_SCENE_PAID", "ADD_SCENE_WECHAT_ADVERTISEMENT",
+		"ADD_SCENE_REPRINT", "ADD_SCENE_LIVESTREAM", "ADD_SCENE_CHANNELS", "ADD_SCENE_OTHERS",
+	}
+	return scenes[hash>>32%uint64(len(scenes))]
+}
+
 // qrScene is the number of the QR code by which a person came, 0 if by none.
 func qrScene(hash uint64) int {
-	if scenes[hash>>32%uint64(len(scenes))] != "ADD_SCENE_QR_CODE" {
+	if scene(hash) != "ADD_SCENE_QR_CODE" {
 		return 0
 	}
 	return 1 + int(hash>>20&1023)

@@ -51,7 +51,7 @@ func TestUserInfoShapes(t *testing.T) {
 	union := func(person int) string { return fmt.Sprintf(`"unionid":%q`, s.UnionID(person)) }
 	followerBody := func(unionKey string) string {
 		return fmt.Sprintf(`{"subscribe":1,"openid":"%s",%s,"subscribe_time":%d,%s"remark":"","groupid":0,"tagid_list":[%s],"subscribe_scene":"%s","qr_scene":%d,"qr_scene_str":""}`,
-			follower, profile, clock.Now().Unix(), unionKey, tags, scenes[hash>>32%uint64(len(scenes))], qrScene(hash))
+			follower, profile, clock.Now().Unix(), unionKey, tags, scene(hash), qrScene(hash))
 	}
 	for _, test := range []struct {
 		name   string

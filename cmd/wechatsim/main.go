@@ -1,0 +1,17 @@
+// Command wechatsim serves the WeChat simulator of internal/wechatsim: accounts, followers and faults by flags, everything
+// else at run time under /_sim/, which the documentation of that package describes.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
