@@ -36,11 +36,13 @@ const (
 type Resolution struct {
 	Standing Standing
 	OpenID   string // at the official account
+	Unlisted bool   // given by an openid that the map does not have: only WeChat knows whether it is right
 }
 
 // Resolve finds the openids that recipients have at the official account appid, in one or two queries
 // whatever their number. The result has the same length and order. A recipient given by OpenID is
-// Reachable unless he is in doubt or known as a former follower.
+// Reachable unless he is in doubt or known as a former follower; Unlisted tells that the map does not have
+// him.
 func (m *Map) Resolve(ctx context.Context, appid string, recipients []Recipient) ([]Resolution, error) {
 	r := resolver{db: m.db, appid: appid, byUnionID: map[string]Resolution{}, byOpenID: map[string]Resolution{},
 		unionIDs: map[[2]string]sql.NullString{}}
@@ -75,8 +77,8 @@ func (r *resolver) resolve(rec Recipient) Resolution {
 		if res, ok := r.byOpenID[rec.OpenID]; ok {
 			return res
 		}
-		// Not in the map: WeChat knows best, and the answer to the send settles it.
-		return Resolution{Standing: Reachable, OpenID: rec.OpenID}
+		// The map may not have him yet, and a send settles it.
+		return Resolution{Standing: Reachable, OpenID: rec.OpenID, Unlisted: true}
 	case rec.MiniOpenID != "":
 		u, ok := r.unionIDs[[2]string{rec.MiniAppID, rec.MiniOpenID}]
 		if !ok {

@@ -1,9 +1,11 @@
 package sync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -100,30 +102,34 @@ func (s *sweep) askAndStore(ctx context.Context, batches <-chan questions) error
 	return group.Wait()
 }
 
-// askAll puts a promise of each batch's answers on the queue, in the order of the batches. A batch that
-// failed keeps its promise with nothing, and its error ends the run.
+// askAll puts a promise of each batch's answers on the queue, in the order of the batches. After a failure no
+// new batch is asked about, but those under way are waited for: their calls have been paid for. A batch that
+// failed keeps its promise with nothing.
 func (s *sweep) askAll(ctx context.Context, batches <-chan questions, queue chan<- chan answers) error {
-	workers, ctx := errgroup.WithContext(ctx)
+	var workers errgroup.Group
 	workers.SetLimit(s.account.Concurrency)
+	var failed atomic.Bool
 	for batch := range batches {
-		promise := make(chan answers, 1) // buffered: nobody may be waiting any more
+		promise := make(chan answers, 1)
 		workers.Go(func() error {
 			a, err := s.ask(ctx, batch)
+			if err != nil {
+				failed.Store(true)
+			}
 			promise <- a
 			return err
 		})
-		select {
-		case queue <- promise:
-		case <-ctx.Done():
-			return errors.Join(workers.Wait(), ctx.Err())
+		queue <- promise
+		if failed.Load() || ctx.Err() != nil {
+			return cmp.Or(workers.Wait(), ctx.Err())
 		}
 	}
 	return workers.Wait()
 }
 
-// storeAll stores the answers as they come in, also those that are on their way when the run is
-// stopped: they would have to be asked for again. It needs no ctx in its waits, since askAll keeps every
-// promise and closes the queue soon after ctx has ended.
+// storeAll stores the answers as they come in, also those that are on their way when the run is stopped: they
+// would have to be asked for again. It takes everything off the queue, whatever happens, and askAll keeps
+// every promise.
 func (s *sweep) storeAll(ctx context.Context, queue <-chan chan answers) error {
 	writers, ctx := errgroup.WithContext(context.WithoutCancel(ctx))
 	writers.SetLimit(storeWriters)
@@ -136,9 +142,6 @@ func (s *sweep) storeAll(ctx context.Context, queue <-chan chan answers) error {
 		full := pending
 		pending = answers{}
 		writers.Go(func() error { return s.store(ctx, full) })
-		if ctx.Err() != nil {
-			break
-		}
 	}
 	writers.Go(func() error { return s.store(ctx, pending) })
 	return writers.Wait()

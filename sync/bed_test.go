@@ -35,6 +35,23 @@ type hooked struct {
 	API
 	beforeFollowers func(call int, cursor string)
 	calls           int
+	batch           func(ctx context.Context, api API, openids []string) ([]wechat.UserInfo, error) // instead of batchget
+	single          func(*wechat.UserInfo)                                                          // changes user/info
+}
+
+func (h *hooked) BatchUserInfo(ctx context.Context, openids []string) ([]wechat.UserInfo, error) {
+	if h.batch != nil {
+		return h.batch(ctx, h.API, openids)
+	}
+	return h.API.BatchUserInfo(ctx, openids)
+}
+
+func (h *hooked) UserInfo(ctx context.Context, openid string) (wechat.UserInfo, error) {
+	info, err := h.API.UserInfo(ctx, openid)
+	if err == nil && h.single != nil {
+		h.single(&info)
+	}
+	return info, err
 }
 
 func (h *hooked) Followers(ctx context.Context, cursor string) (wechat.FollowerPage, error) {
@@ -131,6 +148,19 @@ func (b *bed) wantTruth(t *testing.T) {
 	if want := b.sim.FollowerCount(appid); len(got) != want {
 		t.Errorf("the map has %d followers, WeChat %d", len(got), want)
 	}
+}
+
+func (b *bed) exec(t *testing.T, query string, args ...any) {
+	t.Helper()
+	if _, err := b.db.ExecContext(t.Context(), query, args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// union is a person's unionid, followed or not.
+func (b *bed) union(person int) string {
+	id, _ := b.sim.Identify(appid, b.sim.OpenID(appid, person))
+	return id.UnionID
 }
 
 func (b *bed) count(t *testing.T, query string, args ...any) (n int) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -70,10 +71,12 @@ func (s *sweep) pageThrough(ctx context.Context, cursors []string, pages chan<- 
 		if answer.NextOpenID == cursor {
 			return fmt.Errorf("listing followers: WeChat answered the cursor %s with itself", cursor)
 		}
-		cursors = append(cursors, answer.NextOpenID)
+		// A copy: the openids of a page share its memory, 300 kB that one kept openid would keep with it.
+		next := strings.Clone(answer.NextOpenID)
+		cursors = append(cursors, next)
 		s.run.setOf(answer.Total)
 		select {
-		case pages <- page{answer.OpenIDs, answer.NextOpenID}:
+		case pages <- page{answer.OpenIDs, next}:
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -17,7 +17,6 @@ import (
 type ledger struct {
 	db     *sqlx.DB
 	holder string
-	keep   int // finished runs of a kind and account that stay
 }
 
 // runRow is a row of sync_run.
@@ -95,7 +94,7 @@ const resumeWithin = 25 * time.Hour
 
 // open goes on with the last run if it was a sweep that did not end, and inserts a new one otherwise. The
 // caller holds the lease of this kind and account, so no other run of it can be alive.
-func (l ledger) open(ctx context.Context, t *tracker) error {
+func (l ledger) open(ctx context.Context, t *tracker, keep int) error {
 	r := t.snapshot()
 	last, err := l.last(ctx, r.Kind, r.AppID)
 	if err != nil {
@@ -119,7 +118,7 @@ func (l ledger) open(ctx context.Context, t *tracker) error {
 	if err != nil {
 		return fmt.Errorf("opening a run in the ledger: %w", err)
 	}
-	return l.prune(ctx, r)
+	return l.prune(ctx, r, keep)
 }
 
 func (l ledger) resume(ctx context.Context, t *tracker, r Run) error {
@@ -156,15 +155,15 @@ func (l ledger) abandon(ctx context.Context, r Run) error {
 	return nil
 }
 
-// prune deletes the oldest runs of the kind and account but for the newest ones.
-func (l ledger) prune(ctx context.Context, r Run) error {
+// prune deletes the runs of the kind and account but for the newest ones; keep 0 keeps all.
+func (l ledger) prune(ctx context.Context, r Run, keep int) error {
 	const oldest = `SELECT id FROM sync_run WHERE appid = ? AND kind = ? ORDER BY id DESC LIMIT 1 OFFSET ?`
 	const query = `DELETE FROM sync_run WHERE appid = ? AND kind = ? AND id <= ?`
-	if l.keep <= 0 {
+	if keep <= 0 {
 		return nil
 	}
 	var id int64
-	err := l.db.GetContext(ctx, &id, oldest, r.AppID, r.Kind, l.keep)
+	err := l.db.GetContext(ctx, &id, oldest, r.AppID, r.Kind, keep)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}

@@ -327,7 +327,9 @@ func TestCrashedRunIsGoneOnWith(t *testing.T) {
 
 func TestLedgerKeepsSoManyRuns(t *testing.T) {
 	b := newBed(t, wechatsim.Standard(1, 0, 0))
-	b.ledger.keep = 3
+	account := b.accounts[appid]
+	account.KeepRuns = 3
+	b.accounts[appid] = account
 	for range 6 {
 		b.sweepOnce(t)
 	}

@@ -37,6 +37,7 @@ type Account struct {
 	Refresh      string  // cron line of the questions that are open
 	MaxGone      float64 // share of the subscribed rows that one sweep may mark as gone, 0 to 1
 	QuotaReserve float64 // share of the day's quotas that is left for others, 0 to 1
+	KeepRuns     int     // runs of a kind that the ledger keeps; 0: all
 	Concurrency  int     // batchget calls in flight
 }
 
@@ -47,7 +48,6 @@ type Config struct {
 	Accounts   []Account
 	SpoolDir   string // where the follower list is sorted; 29 bytes a follower while a sweep runs
 	Holder     string // this instance, as the ledger names it
-	KeepRuns   int    // runs of a kind and account that the ledger keeps; 0: all
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	Now        func() time.Time
@@ -75,7 +75,7 @@ func New(cfg Config) *Service {
 	s := &Service{
 		cfg:      cfg,
 		people:   bridge.New(cfg.DB),
-		ledger:   ledger{db: cfg.DB, holder: cfg.Holder, keep: cfg.KeepRuns},
+		ledger:   ledger{db: cfg.DB, holder: cfg.Holder},
 		metrics:  newMetrics(cfg.Registerer),
 		accounts: make(map[string]Account, len(cfg.Accounts)),
 	}
@@ -163,7 +163,7 @@ func (s *Service) perform(ctx context.Context, j job) (Run, error) {
 	}()
 
 	sw := &sweep{svc: s, account: account, accept: j.accept, run: newRun(j.kind, j.appid, s.cfg.Now())}
-	if err := s.ledger.open(ctx, sw.run); err != nil {
+	if err := s.ledger.open(ctx, sw.run, account.KeepRuns); err != nil {
 		return Run{}, err
 	}
 	stopReports := sw.report(ctx, j.progress)
