@@ -120,7 +120,8 @@ func (w *worker) release(ctx context.Context, rows []request) error {
 		return err
 	}
 	for i, row := range candidates {
-		if found[i].Standing == bridge.Reachable {
+		// Somebody whom the map does not have has been refused: he has to appear there first.
+		if found[i].Standing == bridge.Reachable && !found[i].Unlisted {
 			released = append(released, row.ID)
 		}
 	}

@@ -44,20 +44,26 @@ func (s store) release(ctx context.Context, ids []int64) error {
 	return nil
 }
 
+// ended is how an open row ends whose message will not be sent: withdrawn rows as such, and never as failed
+// what may have been delivered. Its parameters are the reason and the text of the plain end.
+const ended = `
+		       reason      = CASE WHEN uncertain_at IS NOT NULL THEN 'outcome_unknown' WHEN cancel = 1 THEN NULL
+		                          WHEN expires_at <= CURRENT_TIMESTAMP(3) THEN 'expired' ELSE ? END,
+		       status      = CASE WHEN uncertain_at IS NOT NULL THEN 'unknown' WHEN cancel = 1 THEN 'cancelled'
+		                          WHEN expires_at <= CURRENT_TIMESTAMP(3) THEN 'expired' ELSE 'failed' END,
+		       errmsg      = COALESCE(?, errmsg),
+		       finished_at = CURRENT_TIMESTAMP(3)`
+
 // endWaits ends the rows whose recipient did not appear in time. Of a waiting row, due_at is the end of
 // the wait or expires_at, whichever comes first.
 func (s store) endWaits(ctx context.Context, l lane) error {
 	const query = `
 		UPDATE send_request
-		   SET reason = CASE WHEN uncertain_at IS NOT NULL THEN 'outcome_unknown'
-		                     WHEN expires_at <= CURRENT_TIMESTAMP(3) THEN 'expired' ELSE '` + reasonNoFollower + `' END,
-		       status = CASE WHEN uncertain_at IS NOT NULL THEN 'unknown'
-		                     WHEN expires_at <= CURRENT_TIMESTAMP(3) THEN 'expired' ELSE 'failed' END,
-		       finished_at = CURRENT_TIMESTAMP(3)
+		   SET` + ended + `
 		 WHERE status = 'waiting' AND appid = ? AND priority = ? AND due_at <= CURRENT_TIMESTAMP(3)
 		 LIMIT ?`
 	for {
-		n, err := s.exec(ctx, query, l.AppID, l.Priority, housePage)
+		n, err := s.exec(ctx, query, reasonNoFollower, nil, l.AppID, l.Priority, housePage)
 		if err != nil {
 			return fmt.Errorf("ending waits: %w", err)
 		}
@@ -94,7 +100,7 @@ func (s store) lanes(ctx context.Context) ([]lane, error) {
 func (s store) failLane(ctx context.Context, l lane, w wrong) (int64, error) {
 	const query = `
 		UPDATE send_request
-		   SET status = 'failed', reason = ?, errmsg = ?, finished_at = CURRENT_TIMESTAMP(3)
+		   SET` + ended + `
 		 WHERE status = ? AND appid <=> ? AND priority = ? AND lease IS NULL
 		 LIMIT ?`
 	var total int64

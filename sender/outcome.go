@@ -104,13 +104,16 @@ func (w *worker) uncertain(j job, r result) result {
 	return r
 }
 
-// recipientFault handles an answer about the person. That he does not follow is first asked about: the
-// map said otherwise, or the caller did.
+// recipientFault handles an answer about the person. That he does not follow is first asked about, since the
+// map said otherwise; an openid that only the producer knows and WeChat does not is simply wrong.
 func (w *worker) recipientFault(j job, r result, we *wechat.Error) result {
 	doubt := map[wechat.Reason]bridge.Doubt{
 		wechat.ReasonNotFollower:   bridge.DoubtSendRefused,
 		wechat.ReasonInvalidOpenID: bridge.DoubtSendInvalid,
 	}[we.Reason]
+	if j.unlisted && doubt == bridge.DoubtSendInvalid {
+		doubt = ""
+	}
 	if doubt == "" || j.row.Attempts+1 >= w.account.MaxAttempts {
 		r.status, r.openid = statusFailed, ""
 		return r

@@ -55,9 +55,12 @@ func (w *worker) loadPause(ctx context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.until, p.probe, p.reason, p.alarmed = time.Time{}, false, "", ""
+	paused := w.svc.metrics.paused.WithLabelValues(w.account.AppID)
 	if row == nil {
+		paused.Set(0)
 		return
 	}
+	paused.Set(1)
 	p.reason, p.alarmed, p.probe = row.Reason, row.Reason, true
 	p.until = w.svc.cfg.Now().Add(time.Duration(row.Remaining.Int64) * time.Microsecond)
 }

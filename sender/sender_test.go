@@ -277,6 +277,58 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
+// TestForeignOpenID: an openid that neither the map nor WeChat knows is the producer's mistake, and final.
+func TestForeignOpenID(t *testing.T) {
+	b := newBed(t)
+	id := b.insert(t, columns{"openid": b.sim.OpenID(miniID, 1)})
+	b.start(t, "one")
+	if r := b.await(t, id, statusFailed); r.reason() != "invalid_openid" || r.Attempts != 1 {
+		t.Errorf("the row says %+v", r)
+	}
+	if n := b.count(t, `SELECT COUNT(*) FROM follower_recheck`); n != 0 {
+		t.Errorf("%d people are to be asked about", n)
+	}
+}
+
+// TestUnlistedNonFollower: he is not sent to again before the map has him.
+func TestUnlistedNonFollower(t *testing.T) {
+	b := newBed(t)
+	const stranger = 170
+	id := b.insert(t, columns{"openid": b.sim.OpenID(appid, stranger)})
+	stop := b.start(t, "one")
+	b.await(t, id, statusWaiting)
+	b.exec(t, `DELETE FROM follower_recheck`) // the refresh has asked: he does not follow
+	stop()
+	stop = b.start(t, "two")
+	until(t, "a round of the house", func() bool {
+		return b.count(t, `SELECT COUNT(*) FROM lease WHERE holder = 'two'`) == 1
+	})
+	time.Sleep(2 * watchEvery)
+	stop()
+	if r := b.row(t, id); r.Status != "waiting" || r.Attempts != 1 {
+		t.Errorf("the row says %+v", r)
+	}
+}
+
+// TestStraysKeepTheirMeaning: a row that no account claims ends as what it is.
+func TestStraysKeepTheirMeaning(t *testing.T) {
+	b := newBed(t)
+	want := map[int64]status{}
+	for status, row := range map[status]columns{
+		statusFailed:    {},
+		statusCancelled: {"cancel": 1},
+		statusExpired:   {"expires_at": "2020-01-01"},
+		statusUnknown:   {"uncertain_at": "2020-01-01"},
+	} {
+		row["unionid"], row["appid"] = b.unionid(1), "wx00000000000000ff"
+		want[b.insert(t, row)] = status
+	}
+	b.start(t, "one")
+	for id, status := range want {
+		b.await(t, id, status)
+	}
+}
+
 // TestAttemptsEnd: a transient error becomes final in the end.
 func TestAttemptsEnd(t *testing.T) {
 	b := newBed(t)

@@ -8,7 +8,7 @@ import (
 // watchEvery is the pace of the one query that looks for due rows of all idle accounts. With the lease's
 // renewals an idle daemon stays under five queries a second, and a row waits a ninth of a second on
 // average.
-const watchEvery = 220 * time.Millisecond
+const watchEvery = 230 * time.Millisecond
 
 // watch wakes idle accounts that have due rows. Busy ones look for themselves.
 func (s *Service) watch(ctx context.Context) {

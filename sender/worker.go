@@ -63,6 +63,7 @@ type job struct {
 	row      request
 	message  wechat.TemplateMessage
 	deadline time.Time // after this no POST may begin: the row is about to fall due again
+	unlisted bool      // the row names an openid that the map does not have
 }
 
 // own claims, sends and settles until ctx ends or the lease is lost, then drains.
@@ -197,7 +198,7 @@ func (w *worker) claim(ctx context.Context, limit int, jobs chan<- job, results 
 			results <- w.unreachable(j.row, found[i].Standing)
 			continue
 		}
-		j.message.ToUser = found[i].OpenID
+		j.message.ToUser, j.unlisted = found[i].OpenID, found[i].Unlisted
 		jobs <- j
 	}
 	return len(rows), nil
