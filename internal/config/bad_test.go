@@ -40,7 +40,7 @@ f.yaml:5:76: official_accounts[2].sync.refresh: "" is not a schedule: empty spec
 f.yaml:1:12: database.dsn: not understood; the form is user:password@tcp(host:3306)/database, options follow as ?name=value&…`},
 	{"dsn_no_database", `
 f.yaml:1:12: database.dsn: names no database; the form is user:password@tcp(host:3306)/database
-f.yaml:1:38: database.max_connections: 1 is not between 2 and 1000`},
+f.yaml:1:38: database.max_connections: 1 is not between 3 and 1000`},
 	{"dsn_option", `
 f.yaml:1:12: database.dsn: not understood; the form is user:password@tcp(host:3306)/database, options follow as ?name=value&…`},
 	{"duplicate_appid", `
@@ -161,7 +161,7 @@ f.yaml:5:7: this must be text
      7 |     name: 服务号`},
 	{"unknown_keys", `
 f.yaml:1:33: database.pool: unknown key; known here: dsn, dsn_env, dsn_file, max_connections
-f.yaml:6:7: official_accounts[0].sync.swep: unknown key; known here: concurrency, max_gone, refresh, sweep
+f.yaml:6:7: official_accounts[0].sync.swep: unknown key; known here: concurrency, keep_runs, max_gone, quota_reserve, refresh, sweep
 f.yaml:8:5: official_accounts[0].[redacted]: unknown key; known here: appid, callback, default, name, secret, secret_env, secret_file, send, sync, token
 f.yaml:9:1: proxy: unknown key; known here: database, http, log, mini_programs, official_accounts, shutdown_timeout, state_dir, templates, wechat`},
 	{"values", `

@@ -61,7 +61,7 @@ type Database struct {
 	DSNFile string `yaml:"dsn_file"`
 	DSNEnv  string `yaml:"dsn_env"`
 
-	// MaxConnections bounds the pool of one process, 2 to 1000. Default 8: more than a handful made
+	// MaxConnections bounds the pool of one process, 3 to 1000. Default 8: more than a handful made
 	// a 2-core server slower, and DBAs count connections.
 	MaxConnections int `yaml:"max_connections"`
 }
@@ -147,6 +147,13 @@ type Sync struct {
 	// MaxGone is the share of an account's followers that one sweep may mark as gone; beyond it the
 	// sweep stops and alarms, because an odd answer is likelier than such a loss. Default 5%.
 	MaxGone Percent `yaml:"max_gone"`
+
+	// QuotaReserve is the share of each of the day's quotas that sweeps and refreshes leave for
+	// others. Default 10%.
+	QuotaReserve Percent `yaml:"quota_reserve"`
+
+	// KeepRuns is how many sweeps, and how many refreshes, the ledger keeps, 10 to 1000000. Default 100.
+	KeepRuns int `yaml:"keep_runs"`
 
 	// Concurrency is how many batches of 100 are asked about at once, 1 to 1000. Default 8.
 	Concurrency int `yaml:"concurrency"`

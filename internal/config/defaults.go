@@ -20,7 +20,7 @@ func defaults() *Config {
 func defaultAccount() OfficialAccount {
 	return OfficialAccount{
 		Token: Token{Mode: "stable"},
-		Sync:  Sync{Sweep: "17 3 * * *", Refresh: "@every 5m", MaxGone: 5, Concurrency: 8},
+		Sync:  Sync{Sweep: "17 3 * * *", Refresh: "@every 5m", MaxGone: 5, QuotaReserve: 10, KeepRuns: 100, Concurrency: 8},
 		Send: Send{
 			Rate:            200,
 			Concurrency:     64,

@@ -33,7 +33,7 @@ func validateDatabase(db *Database, ps *problems) {
 		validateDSN(dsn, ps)
 	}
 	// One connection is not enough: a lease's renewal must not wait behind a sweep's scan.
-	inRange(ps, "database.max_connections", db.MaxConnections, [2]int{2, 1000})
+	inRange(ps, "database.max_connections", db.MaxConnections, [2]int{3, 1000})
 }
 
 // validateDSN passes on the driver's words only where they are constant: others quote the part of

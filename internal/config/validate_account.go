@@ -66,6 +66,7 @@ func validateAccount(path string, a *OfficialAccount, ps *problems) {
 	}
 	validateCron(path+".sync.sweep", a.Sync.Sweep, ps)
 	validateCron(path+".sync.refresh", a.Sync.Refresh, ps)
+	inRange(ps, path+".sync.keep_runs", a.Sync.KeepRuns, [2]int{10, 1_000_000})
 	inRange(ps, path+".sync.concurrency", a.Sync.Concurrency, [2]int{1, 1000})
 	positive(ps, path+".send.rate", a.Send.Rate)
 	inRange(ps, path+".send.concurrency", a.Send.Concurrency, [2]int{1, 1000})

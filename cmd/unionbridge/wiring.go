@@ -1,0 +1,131 @@
+package main
+
+import (
+	"crypto/rand"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/internal/config"
+	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/sender"
+	"github.com/unionbridge/unionbridge/sync"
+)
+
+// parts turns the configuration into the packages' own settings. The daemon and the commands build the
+// same things of it, so that "unionbridge sync" does what the schedule does.
+type parts struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	reg     prometheus.Registerer
+	db      *sqlx.DB
+	leases  *database.Leases
+	clients map[string]*wechat.Client // by the official account's appid
+	holder  string
+}
+
+// newParts needs an open database. It starts nothing.
+func newParts(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer, db *sqlx.DB) *parts {
+	p := &parts{cfg: cfg, log: log, reg: reg, db: db, holder: holderName(), clients: make(map[string]*wechat.Client)}
+	p.leases = database.NewLeases(db, database.LeaseConfig{Holder: p.holder, Logger: log})
+	observe := newCallMetrics(reg).observe
+	for _, a := range cfg.OfficialAccounts {
+		p.clients[a.AppID] = wechat.New(wechat.Config{
+			AppID: a.AppID, Secret: a.Secret.Reveal(), BaseURL: cfg.WeChat.BaseURL,
+			Timeout: cfg.WeChat.Timeout.Std(), SendTimeout: cfg.WeChat.SendTimeout.Std(),
+			// Sends and batches may run at the same time; a few more for the list, tokens and rechecks.
+			MaxConnections: a.Send.Concurrency + a.Sync.Concurrency + 4,
+			Logger:         log, Observe: observe(a.AppID),
+		})
+	}
+	return p
+}
+
+func (p *parts) sync() *sync.Service {
+	accounts := make([]sync.Account, len(p.cfg.OfficialAccounts))
+	for i, a := range p.cfg.OfficialAccounts {
+		accounts[i] = sync.Account{
+			AppID: a.AppID, API: p.clients[a.AppID], Sweep: a.Sync.Sweep, Refresh: a.Sync.Refresh,
+			MaxGone: a.Sync.MaxGone.Fraction(), QuotaReserve: a.Sync.QuotaReserve.Fraction(), KeepRuns: a.Sync.KeepRuns,
+			Concurrency: a.Sync.Concurrency,
+		}
+	}
+	return sync.New(sync.Config{
+		DB: p.db, Leases: p.leases, Accounts: accounts, SpoolDir: p.cfg.StateDir, Holder: p.holder,
+		Logger: p.log, Registerer: p.reg, Now: time.Now,
+	})
+}
+
+func (p *parts) sender() (*sender.Service, error) {
+	accounts := make([]sender.Account, len(p.cfg.OfficialAccounts))
+	for i, a := range p.cfg.OfficialAccounts {
+		accounts[i] = sender.Account{
+			AppID: a.AppID, API: p.clients[a.AppID], Rate: a.Send.Rate, Concurrency: a.Send.Concurrency,
+			MaxAttempts: a.Send.MaxAttempts, Wait: a.Send.WaitForFollower.Std(), Default: a.Default,
+		}
+	}
+	templates := make(map[string]map[string]string, len(p.cfg.Templates))
+	for alias, t := range p.cfg.Templates {
+		// IDs holds the default account's id too; without an entry an account cannot use the alias.
+		templates[alias] = t.Official.IDs
+	}
+	minis := make([]string, len(p.cfg.MiniPrograms))
+	for i, m := range p.cfg.MiniPrograms {
+		minis[i] = m.AppID
+	}
+	return sender.New(sender.Config{
+		DB: p.db, Leases: p.leases, People: bridge.New(p.db), Accounts: accounts, Templates: templates,
+		MiniAppIDs: minis, SendTimeout: p.cfg.WeChat.SendTimeout.Std(), Logger: p.log, Registerer: p.reg, Now: time.Now,
+	})
+}
+
+// databaseConfig is how every command opens the database. It makes one try.
+func databaseConfig(cfg *config.Config, log *slog.Logger) database.Config {
+	return database.Config{DSN: cfg.Database.DSN.Reveal(), MaxConnections: cfg.Database.MaxConnections, Logger: log}
+}
+
+// holderName is this process's name in leases and in the ledger: unique, and it tells an operator which
+// machine and process it is. The columns take 128 ASCII characters.
+func holderName() string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "unknown-host"
+	}
+	host = strings.Map(func(r rune) rune {
+		if r <= ' ' || r > '~' {
+			return '_'
+		}
+		return r
+	}, host)
+	return fmt.Sprintf("%s-%d-%s", host[:min(64, len(host))], os.Getpid(), strings.ToLower(rand.Text()[:8]))
+}
+
+// newLogger writes to w as the configuration says. Levels were validated with it.
+func newLogger(cfg config.Log, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// commandLogger is for commands of a few seconds, whose result is on the screen anyway: it shows what
+// went wrong on the way, and more only where the configuration asks for debug.
+func commandLogger(cfg config.Log, w io.Writer) *slog.Logger {
+	if cfg.Level == "info" {
+		cfg.Level = "warn"
+	}
+	return newLogger(cfg, w)
+}
