@@ -1,0 +1,51 @@
+# The targets below are all there is to know; `make help` prints them.
+#
+# demo, test and bench need a MariaDB or MySQL server. They start a private one, in a temporary
+# folder and on loopback, and install MariaDB with the machine's package manager where neither is
+# installed. UNIONBRIDGE_TEST_DSN=user:password@tcp(host:3306)/ uses an existing server instead; its
+# user must be allowed to create schemas, users and roles.
+
+SHELL := /bin/bash
+GO    ?= go
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
+LDFLAGS := -X main.version=$(VERSION)
+
+PRIVATEDB := $(GO) run ./internal/devtools/privatedb
+# Pinned in a module of its own, so that the product's go.mod stays short.
+LINTER := $(GO) tool -modfile=tools/go.mod golangci-lint
+
+# What `make test` hands to go test: TEST='-race -run Lease ./internal/database/...' make test
+TEST ?= ./...
+# What `make demo` and `make bench` hand to their programs.
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test race lint bench clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build bin/unionbridge and bin/wechatsim
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/unionbridge ./cmd/wechatsim
+
+demo: ## Show it all at work: private database, simulated WeChat, the real daemon
+	$(GO) run ./internal/devtools/demo $(ARGS)
+
+test: ## Run all tests on a private database, each in its own schema
+	$(PRIVATEDB) -- $(GO) test -count=1 $(TEST)
+
+race: ## The same with the race detector, several times slower
+	$(PRIVATEDB) -- $(GO) test -count=1 -race $(TEST)
+
+lint: ## Check formatting, go vet and the chosen linters (.golangci.yml)
+	@unformatted=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...)); \
+	if [ -n "$$unformatted" ]; then printf 'not formatted, run gofmt -w:\n%s\n' "$$unformatted" >&2; exit 1; fi
+	$(GO) vet ./...
+	$(LINTER) run ./...
+
+bench: ## Measure; prints a table and a line "name value unit target ok|short" per figure
+	$(PRIVATEDB) -buffer-pool 512 -- $(GO) run ./internal/devtools/bench $(ARGS)
+
+clean: ## Remove what was built and the data of .dev
+	rm -rf bin .dev

@@ -1,0 +1,122 @@
+// Command bench measures unionbridge as it is installed: the real program, the WeChat simulator and the
+// database server are processes of their own on one machine, with no latency between them. The same run
+// measures the way a simple script does the job.
+//
+//	go run ./internal/devtools/bench [-scale F] [-only REGEXP] [-followers N] [-requests N] [-dsn DSN]
+//
+// It prints a table for people and then one line a figure: name value unit target ok|short. A figure
+// without a target has "-" in its place. Exit codes: 0 measured (also where a figure is short), 1 it
+// could not be measured, 2 wrong usage, 130 interrupted. Other clients of the same server spoil the
+// figures that come from its counters; the default is a private server.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+	"syscall"
+	"time"
+
+	"github.com/unionbridge/unionbridge/internal/devtools/stage"
+)
+
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+
+	// longest is the most that a run may take; at full size it takes three minutes on two cores.
+	longest = 20 * time.Minute
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+type options struct {
+	dsn       string
+	only      *regexp.Regexp
+	followers int
+	requests  int
+	binary    string
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&o.dsn, "dsn", os.Getenv("UNIONBRIDGE_TEST_DSN"),
+		"use this database `server`; default $UNIONBRIDGE_TEST_DSN, else a private one")
+	scale := flags.Float64("scale", 1, "a `fraction` of followers and requests, for a quick run; the figures are then not the real ones")
+	only := flags.String("only", "", "measure only what matches this `regexp`: sweep, send, idle, latency")
+	flags.IntVar(&o.followers, "followers", 1_000_000, "followers of the account")
+	flags.IntVar(&o.requests, "requests", 100_000, "pending requests")
+	flags.StringVar(&o.binary, "binary", "", "measure this unionbridge `program` instead of a fresh build of the checkout")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	var err error
+	if o.only, err = regexp.Compile(*only); err != nil {
+		return o, err
+	}
+	o.followers = int(float64(o.followers) * *scale)
+	o.requests = int(float64(o.requests) * *scale)
+	switch {
+	case flags.NArg() > 0:
+		err = errors.New("there are no arguments but flags")
+	case !o.wants("sweep") && !o.wants("send") && !o.wants("idle") && !o.wants("latency"):
+		err = errors.New("-only matches none of sweep, send, idle, latency")
+	case o.followers < 100 || o.requests < 100 || o.followers < o.requests:
+		err = errors.New("at least 100 requests, and a follower for each of them")
+	}
+	if err == nil && !o.wants("sweep") {
+		o.followers = o.requests // nobody measures the others
+	}
+	return o, err
+}
+
+func (o options) wants(group string) bool { return o.only.MatchString(group) }
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, err := parse(args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return exitUsage
+	}
+	if err != nil {
+		stage.NewScreen(stderr, time.Now).Line("bench: %v", err)
+		return exitUsage
+	}
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	screen := stage.NewScreen(stdout, time.Now)
+	err = perform(ctx, o, screen)
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+		screen.Line("\ninterrupted; everything has been ended and removed")
+		return exitInterrupted
+	default:
+		screen.Heading("The benchmark could not be carried out")
+		screen.Line("%v", err)
+		return exitFailed
+	}
+}
+
+// perform measures and ends everything, whatever happens.
+func perform(ctx context.Context, o options, screen *stage.Screen) (err error) {
+	s, err := stage.New("ub-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	b := &bench{options: o, stage: s, screen: screen}
+	return b.run(ctx)
+}
