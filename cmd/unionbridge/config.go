@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/spf13/cobra"
+
+	"github.com/unionbridge/unionbridge"
+	"github.com/unionbridge/unionbridge/internal/config"
+	"github.com/unionbridge/unionbridge/internal/database"
+)
+
+func (c *cli) configCommand() *cobra.Command {
+	var online bool
+	check := &cobra.Command{
+		Use:   "check",
+		Short: "Say whether the configuration is right, and what it means",
+		Long: `Read the configuration as the daemon does: unknown keys, wrong values and secrets that cannot be
+read are errors, each with its place and cure. Prints a summary without secrets. No connection
+is opened, unless --online asks for one to the database.`,
+		Args: cobra.NoArgs,
+		RunE: c.work(func(cmd *cobra.Command, _ []string) error { return c.configCheck(cmd.Context(), online) }),
+	}
+	check.Flags().BoolVar(&online, "online", false, "connect to the database too and check its schema")
+	example := &cobra.Command{
+		Use:   "example",
+		Short: "Print the complete, commented example configuration",
+		Args:  cobra.NoArgs,
+		RunE: c.work(func(*cobra.Command, []string) error {
+			_, err := c.stdout.Write(unionbridge.ExampleConfig)
+			return err
+		}),
+	}
+	return group(&cobra.Command{Use: "config", Short: "Check the configuration, or print an example"}, check, example)
+}
+
+func (c *cli) configCheck(ctx context.Context, online bool) error {
+	cfg, err := c.loadConfig()
+	if err != nil {
+		return err
+	}
+	for _, warning := range cfg.Warnings {
+		if _, err := fmt.Fprintln(c.stderr, "warning:", warning); err != nil {
+			return err
+		}
+	}
+	if _, err := fmt.Fprint(c.stdout, c.configPath, " is right.\n", describe(cfg)); err != nil {
+		return err
+	}
+	if !online {
+		return nil
+	}
+	if err := checkOnline(ctx, cfg); err != nil {
+		return databaseError(err)
+	}
+	_, err = fmt.Fprintln(c.stdout, "  the database answers and has the right schema")
+	return err
+}
+
+func checkOnline(ctx context.Context, cfg *config.Config) (err error) {
+	db, err := database.Open(ctx, databaseConfig(cfg, nil))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return database.CheckSchema(ctx, db)
+}
+
+// describe says what the configuration comes to, without secrets.
+func describe(cfg *config.Config) string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, "  "+format+"\n", args...) }
+	line("database: %s, at most %d connections", describeDSN(cfg.Database.DSN.Reveal()), cfg.Database.MaxConnections)
+	line("WeChat: %s", cfg.WeChat.BaseURL)
+	line("health and metrics: http://%s", cfg.HTTP.Listen)
+	for _, a := range cfg.OfficialAccounts {
+		mark := ""
+		if a.Default {
+			mark = ", the default"
+		}
+		line("official account %s (%s)%s: sweep %q, refresh %q, %g messages a second",
+			a.AppID, a.Name, mark, a.Sync.Sweep, a.Sync.Refresh, a.Send.Rate)
+	}
+	for _, m := range cfg.MiniPrograms {
+		line("mini program %s (%s)", m.AppID, m.Name)
+	}
+	if aliases := slices.Sorted(maps.Keys(cfg.Templates)); len(aliases) > 0 {
+		line("templates: %s", strings.Join(aliases, ", "))
+	}
+	return b.String()
+}
+
+// describeDSN names user, server and schema: what is left of a DSN when nothing secret may be in it.
+func describeDSN(dsn string) string {
+	parsed, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		return "?" // validated before
+	}
+	return fmt.Sprintf("%s@%s(%s)/%s", parsed.User, parsed.Net, parsed.Addr, parsed.DBName)
+}

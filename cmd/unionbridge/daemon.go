@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	gosync "sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/unionbridge/unionbridge/internal/config"
+	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/internal/web"
+	"github.com/unionbridge/unionbridge/sender"
+	"github.com/unionbridge/unionbridge/sync"
+)
+
+// databasePause is how often a daemon that waits for its database tries again.
+const databasePause = time.Second
+
+// webGrace is what stays for the listener after everything else: a scrape or a probe is quick.
+const webGrace = 2 * time.Second
+
+type daemonConfig struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	migrate bool
+	notify  notifier
+}
+
+// daemon is everything that "unionbridge run" runs. start builds it in an order in which a failure is
+// cheap: the listener first, so that a taken port is known at once and /readyz tells what is being
+// waited for; then the database; then the work. stop undoes as much of it as there is, work first.
+type daemon struct {
+	daemonConfig
+	registry *prometheus.Registry
+	web      *web.Server
+	db       *sqlx.DB
+	sync     *sync.Service
+	sender   *sender.Service
+
+	stopLeases context.CancelFunc
+	leasing    gosync.WaitGroup
+
+	// ready is what /readyz asks; it changes as the daemon starts and stops.
+	ready atomic.Pointer[func(context.Context) error]
+}
+
+func newDaemon(cfg daemonConfig) *daemon {
+	d := &daemon{daemonConfig: cfg, registry: newRegistry()}
+	d.setPhase("starting")
+	d.web = web.New(web.Config{
+		Listen: cfg.cfg.HTTP.Listen, Gatherer: d.registry, Version: buildInfo().version, Logger: cfg.log,
+		Ready: func(ctx context.Context) error { return (*d.ready.Load())(ctx) },
+	})
+	return d
+}
+
+// setPhase says why the daemon is not ready, to /readyz and to systemd.
+func (d *daemon) setPhase(phase string) {
+	notReady := func(context.Context) error { return errors.New(phase) }
+	d.ready.Store(&notReady)
+	d.notify.status(phase)
+}
+
+// run works until ctx ends or something breaks that cannot be mended, then drains.
+func (d *daemon) run(ctx context.Context) error {
+	err := d.start(ctx)
+	if err == nil {
+		err = d.wait(ctx)
+	}
+	if interrupted := ctx.Err() != nil; interrupted {
+		d.log.Info("stopping", "cause", context.Cause(ctx), "timeout", d.cfg.ShutdownTimeout.Std())
+		err = nil // a stop that was asked for is no failure, not even during the start
+	}
+	d.notify.stopping()
+	d.setPhase("stopping")
+	stopErr := d.stop(context.WithoutCancel(ctx))
+	if stopErr == nil && err == nil {
+		d.log.Info("stopped")
+	}
+	return errors.Join(err, stopErr)
+}
+
+func (d *daemon) start(ctx context.Context) error {
+	if err := d.web.Start(ctx); err != nil {
+		return exitError{exitFailed, err} // a network error, and not the database's
+	}
+	d.log.Info("starting", "version", buildInfo().version, "listen", d.web.Addr())
+	if err := d.openDatabase(ctx); err != nil {
+		return err
+	}
+	d.registry.MustRegister(collectors.NewDBStatsCollector(d.db.DB, "unionbridge"))
+	p := newParts(d.cfg, d.log, d.registry, d.db)
+	d.sync = p.sync()
+	var err error
+	if d.sender, err = p.sender(); err != nil {
+		return err
+	}
+	// The work must end by stop, in its order, and not all at once with ctx.
+	ctx = context.WithoutCancel(ctx)
+	d.runLeases(ctx, p.leases)
+	if err := d.sync.Start(ctx); err != nil {
+		return err
+	}
+	if err := d.sender.Start(ctx); err != nil {
+		return err
+	}
+	working := d.checkDatabase
+	d.ready.Store(&working)
+	d.notify.ready(fmt.Sprintf("%d official accounts, listening on %s", len(d.cfg.OfficialAccounts), d.web.Addr()))
+	d.log.Info("started", "accounts", len(d.cfg.OfficialAccounts), "holder", p.holder)
+	return nil
+}
+
+func (d *daemon) runLeases(ctx context.Context, leases *database.Leases) {
+	ctx, d.stopLeases = context.WithCancel(ctx)
+	d.leasing.Go(func() {
+		if err := leases.Run(ctx); err != nil {
+			d.log.Error("renewing leases", "err", err)
+		}
+	})
+}
+
+// openDatabase waits for a database that is down: daemons start in any order at boot, and a restart
+// loop would say less. What a person must mend ends the start: a wrong password, an older schema.
+func (d *daemon) openDatabase(ctx context.Context) error {
+	for waiting := false; ; {
+		err := d.tryDatabase(ctx)
+		if err == nil {
+			if waiting {
+				d.log.Info("the database is available")
+			}
+			return nil
+		}
+		if ctx.Err() != nil || !mayComeBack(err) {
+			return err
+		}
+		if !waiting {
+			d.log.Warn("waiting for the database", "err", err)
+			d.setPhase("waiting for the database: " + err.Error())
+			waiting = true
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(databasePause):
+		}
+	}
+}
+
+// mayComeBack counts a dial that ran into its own timeout, whose error says "deadline exceeded" as a
+// caller's would.
+func mayComeBack(err error) bool {
+	return database.IsUnavailable(err) || errors.Is(err, context.DeadlineExceeded)
+}
+
+func (d *daemon) tryDatabase(ctx context.Context) error {
+	db, err := database.Open(ctx, databaseConfig(d.cfg, d.log))
+	if err != nil {
+		return err
+	}
+	if d.migrate {
+		err = migrate(ctx, d.cfg, d.log)
+	}
+	if err == nil {
+		err = database.CheckSchema(ctx, db)
+	}
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	d.db = db
+	return nil
+}
+
+// checkDatabase is /readyz of a daemon that works.
+func (d *daemon) checkDatabase(ctx context.Context) error {
+	if err := d.db.PingContext(ctx); err != nil {
+		return fmt.Errorf("database: %w", err)
+	}
+	return database.CheckSchema(ctx, d.db)
+}
+
+// wait keeps systemd's watchdog content until ctx ends or the listener breaks.
+func (d *daemon) wait(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var watching gosync.WaitGroup
+	watching.Go(func() { d.notify.watchdog(ctx, d.web.Alive) })
+	defer watching.Wait()
+	defer cancel()
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-d.web.Failed():
+		return err
+	}
+}
+
+// stop ends what has been started: intake and work first, side by side because they share the time that
+// there is; then the leases, so that a successor takes over at once; the listener last, so that probes
+// and scrapes see the drain.
+func (d *daemon) stop(ctx context.Context) error {
+	drain, cancel := context.WithTimeout(ctx, d.cfg.ShutdownTimeout.Std())
+	defer cancel()
+	var sendErr, syncErr error
+	var stopping gosync.WaitGroup
+	if d.sender != nil {
+		stopping.Go(func() { sendErr = d.sender.Stop(drain) })
+	}
+	if d.sync != nil {
+		stopping.Go(func() { syncErr = d.sync.Stop(drain) })
+	}
+	stopping.Wait()
+	if d.stopLeases != nil {
+		d.stopLeases()
+		d.leasing.Wait()
+	}
+	grace, cancel := context.WithTimeout(ctx, webGrace)
+	defer cancel()
+	webErr := d.web.Stop(grace)
+	var dbErr error
+	if d.db != nil {
+		dbErr = d.db.Close()
+	}
+	return errors.Join(sendErr, syncErr, webErr, dbErr)
+}

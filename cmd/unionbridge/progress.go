@@ -1,0 +1,143 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	gosync "sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"github.com/unionbridge/unionbridge/internal/config"
+	"github.com/unionbridge/unionbridge/sync"
+)
+
+// plainEvery is the pace of progress lines where no terminal is: logs of cron and CI stay readable.
+const plainEvery = 5 * time.Second
+
+// phaseWords name the phases of a sweep for people.
+func phaseWords(phase string) string {
+	switch phase {
+	case "list":
+		return "listing"
+	case "compare":
+		return "comparing"
+	case "gone":
+		return "checking who left"
+	}
+	return phase
+}
+
+// progress shows how sweeps go: a bar on a terminal, a line now and then elsewhere. It is an io.Writer
+// for log lines, which push the bar aside. Safe for concurrent use.
+type progress struct {
+	out      io.Writer
+	terminal bool
+	now      func() time.Time
+	throttle time.Duration // of the bar's drawings
+
+	mu      gosync.Mutex
+	account config.OfficialAccount
+	bar     *progressbar.ProgressBar // of the present phase; nil between phases and without a terminal
+	phase   string
+	said    time.Time // when the last plain line was written
+}
+
+// newProgress shows a bar if out is a terminal.
+func newProgress(out io.Writer, now func() time.Time) *progress {
+	f, ok := out.(*os.File)
+	return &progress{out: out, terminal: ok && term.IsTerminal(int(f.Fd())), now: now, throttle: drawEvery}
+}
+
+func (p *progress) begin(account config.OfficialAccount) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.account, p.phase = account, ""
+}
+
+// end takes the bar away: the summary says it all.
+func (p *progress) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+	p.bar = nil
+}
+
+// Write passes a log line on to where the progress is shown.
+func (p *progress) Write(line []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+	return p.out.Write(line)
+}
+
+func (p *progress) clear() {
+	if p.bar != nil {
+		_ = p.bar.Clear() // a terminal that cannot be written to has nobody before it
+	}
+}
+
+// show is what a sweep calls a few times a second.
+func (p *progress) show(now sync.Progress) {
+	if now.Phase == "" {
+		return // nothing has begun, or it failed before it could
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	changed := now.Phase != p.phase
+	p.phase = now.Phase
+	if p.terminal {
+		p.draw(now, changed)
+		return
+	}
+	if changed || p.now().Sub(p.said) >= plainEvery {
+		p.said = p.now()
+		_, _ = fmt.Fprintln(p.out, p.plain(now)) // progress is not worth failing for
+	}
+}
+
+func (p *progress) plain(now sync.Progress) string {
+	of := ""
+	if now.Of > 0 {
+		of = fmt.Sprintf(" of %d", now.Of)
+	}
+	return fmt.Sprintf("%s: %s: %d%s, %d calls, %.0f seconds", p.account.AppID, phaseWords(now.Phase), now.Done, of,
+		totalCalls(now.Run), now.Elapsed.Seconds())
+}
+
+// drawEvery is below the pace of the sweep's own reports: each of them draws once, though several
+// changes of the bar make it up.
+const drawEvery = 100 * time.Millisecond
+
+// draw moves the bar, a new one for each phase, so that rate and remaining time are the phase's own.
+func (p *progress) draw(now sync.Progress, changed bool) {
+	words := fmt.Sprintf("%s %s, %d calls", p.account.AppID, phaseWords(now.Phase), totalCalls(now.Run))
+	if changed || p.bar == nil {
+		p.clear()
+		p.bar = progressbar.NewOptions64(barLength(now), progressbar.OptionSetDescription(words),
+			progressbar.OptionSetWriter(p.out), progressbar.OptionShowCount(),
+			progressbar.OptionShowIts(), progressbar.OptionSetItsString("people"),
+			progressbar.OptionSetPredictTime(true), progressbar.OptionSetElapsedTime(true),
+			// Or a goroutine of the bar's own, which nobody ends, draws between our lines.
+			progressbar.OptionSetSpinnerChangeInterval(0),
+			progressbar.OptionFullWidth(), progressbar.OptionUseANSICodes(true),
+			progressbar.OptionThrottle(p.throttle), progressbar.OptionSetRenderBlankState(true))
+		return // what is done by now was not done in no time: the rate begins with the next look
+	}
+	_ = p.bar.Set64(now.Done) // as in clear
+	p.bar.Describe(words)
+	if length := barLength(now); length != p.bar.GetMax64() {
+		p.bar.ChangeMax64(length)
+	}
+}
+
+// barLength is what a phase has to do; -1: not known. WeChat's total moves while the list is read, and
+// may be smaller than what has come.
+func barLength(now sync.Progress) int64 {
+	if now.Of <= 0 {
+		return -1
+	}
+	return max(now.Of, now.Done)
+}

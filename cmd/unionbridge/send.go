@@ -1,0 +1,309 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/unionbridge/unionbridge/internal/config"
+	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/internal/wechat"
+)
+
+const (
+	// followEvery is how often send looks at its row: a person waits, and one read by primary key is
+	// nothing.
+	followEvery = 200 * time.Millisecond
+	// maxDataFile bounds what is read for --data; the daemon refuses far less.
+	maxDataFile = 1 << 20
+)
+
+// sendFlags are the flags of send as they were typed.
+type sendFlags struct {
+	unionID, openID, miniOpenID, miniAppID string
+	template, data                         string
+	set                                    []string
+	url, miniPath, account, dedupKey       string
+	priority                               int
+	dueAt                                  string
+	expiresIn, wait                        time.Duration
+	json                                   bool
+}
+
+func (c *cli) sendCommand() *cobra.Command {
+	var f sendFlags
+	cmd := &cobra.Command{
+		Use:   "send",
+		Short: "Insert one request, and follow it to its end",
+		Long: `Insert one row into send_request, as an app would, and follow it until it is sent or fails.
+The daemon sends it: "unionbridge run" must be running somewhere on the same database.
+
+Exit code 0 means that WeChat accepted the message; see "unionbridge help exit-codes".`,
+		Example: `  unionbridge send --unionid oABC… --template order_paid --set thing1=Tea --set amount3=39.80元
+  unionbridge send --mini-openid oXYZ… --template order_paid --data @message.json --wait 0`,
+		Args: cobra.NoArgs,
+	}
+	cmd.RunE = c.work(func(cmd *cobra.Command, _ []string) error { return c.send(cmd.Context(), f) })
+	flags := cmd.Flags()
+	flags.StringVar(&f.unionID, "unionid", "", "recipient by `unionid`")
+	flags.StringVar(&f.openID, "openid", "", "recipient by `openid` at the official account")
+	flags.StringVar(&f.miniOpenID, "mini-openid", "", "recipient by `openid` at a mini program")
+	flags.StringVar(&f.miniAppID, "mini-appid", "", "`appid` of the mini program of --mini-openid or --mini-path; may be left out if there is one")
+	flags.StringVar(&f.template, "template", "", "`name` of the configuration's templates, or WeChat's template id")
+	flags.StringVar(&f.data, "data", "", `keywords as a JSON object, {"thing1":"x"}; @FILE reads a file, - standard input`)
+	flags.StringArrayVar(&f.set, "set", nil, "one keyword, `thing1=text`; repeatable, goes over --data")
+	flags.StringVar(&f.url, "url", "", "`address` that a tap opens")
+	flags.StringVar(&f.miniPath, "mini-path", "", "mini program's `page` that a tap opens")
+	flags.StringVar(&f.account, "account", "", "`appid` of the official account; default: the configuration's")
+	flags.IntVar(&f.priority, "priority", 1, "0 urgent, 1 normal, 2 bulk")
+	flags.StringVar(&f.dueAt, "due-at", "", "not before this `time`, such as 2026-01-02T15:04:05+08:00")
+	flags.DurationVar(&f.expiresIn, "expires-in", 0, "not later than this from now, such as 2h")
+	flags.StringVar(&f.dedupKey, "dedup-key", "", "`key` of your own: a second request with it is not inserted, the first is followed")
+	flags.DurationVar(&f.wait, "wait", 30*time.Second, "how long to follow the request; 0 prints its id and ends")
+	flags.BoolVar(&f.json, "json", false, "print each change as a line of JSON")
+	cmd.MarkFlagsOneRequired("unionid", "openid", "mini-openid")
+	cmd.MarkFlagsMutuallyExclusive("unionid", "openid", "mini-openid")
+	cmd.MarkFlagsOneRequired("data", "set")
+	if err := cmd.MarkFlagRequired("template"); err != nil {
+		panic(err) // the flag's name three lines above is misspelt
+	}
+	return cmd
+}
+
+func (c *cli) send(ctx context.Context, f sendFlags) (err error) {
+	request, err := c.newRequest(f)
+	if err != nil {
+		return exitError{exitUsage, err}
+	}
+	cfg, err := c.loadConfig()
+	if err != nil {
+		return err
+	}
+	if err := checkAccounts(cfg, f); err != nil {
+		return err
+	}
+	db, err := database.Open(ctx, databaseConfig(cfg, commandLogger(cfg.Log, c.stderr)))
+	if err != nil {
+		return databaseError(err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	store := intake{db: db}
+	id, existed, err := store.insert(ctx, request)
+	if err != nil {
+		return databaseError(err)
+	}
+	if existed {
+		_, _ = fmt.Fprintf(c.stderr, "a request with this dedup key was there before: %d; nothing was inserted\n", id)
+	}
+	if f.wait <= 0 {
+		_, err := fmt.Fprintln(c.stdout, id)
+		return err
+	}
+	return c.follow(ctx, store, followed{id: id, wait: f.wait, json: f.json})
+}
+
+// newRequest checks what can be checked without the configuration.
+func (c *cli) newRequest(f sendFlags) (newRequest, error) {
+	r := newRequest{
+		AppID: orNull(f.account), UnionID: orNull(f.unionID), MiniAppID: orNull(f.miniAppID),
+		MiniOpenID: orNull(f.miniOpenID), OpenID: orNull(f.openID), Template: f.template, URL: orNull(f.url),
+		MiniPath: orNull(f.miniPath), Priority: f.priority, DedupKey: orNull(f.dedupKey),
+	}
+	if err := checkRecipient(f); err != nil {
+		return r, err
+	}
+	if f.priority < 0 || f.priority > 2 {
+		return r, fmt.Errorf("--priority is %d: 0 urgent, 1 normal or 2 bulk", f.priority)
+	}
+	if len(f.dedupKey) > 128 || strings.ContainsFunc(f.dedupKey, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return r, fmt.Errorf("--dedup-key %q is not a key: at most 128 characters of ASCII", f.dedupKey)
+	}
+	if f.expiresIn < 0 {
+		return r, fmt.Errorf("--expires-in is %s, which has passed", f.expiresIn)
+	}
+	if f.expiresIn > 0 {
+		microseconds := f.expiresIn.Microseconds()
+		r.ExpiresIn = &microseconds
+	}
+	if f.dueAt != "" {
+		due, err := time.Parse(time.RFC3339, f.dueAt)
+		if err != nil {
+			return r, fmt.Errorf("--due-at %q is not a time with its zone, such as 2026-01-02T15:04:05+08:00", f.dueAt)
+		}
+		r.DueAt = &due
+	}
+	var err error
+	r.Data, err = c.keywords(f.data, f.set)
+	return r, err
+}
+
+// checkRecipient checks the one way to name him that was given.
+func checkRecipient(f sendFlags) error {
+	switch {
+	case f.unionID != "":
+		return checkID("--unionid", f.unionID)
+	case f.openID != "":
+		return checkID("--openid", f.openID)
+	case f.miniOpenID != "":
+		return checkID("--mini-openid", f.miniOpenID)
+	}
+	return errors.New("the recipient is empty")
+}
+
+// keywords makes one JSON object of --data and --set. Whether the template has them is the daemon's to say.
+func (c *cli) keywords(data string, set []string) (string, error) {
+	fields := map[string]any{}
+	if data != "" {
+		raw, err := c.readData(data)
+		if err != nil {
+			return "", err
+		}
+		decoder := json.NewDecoder(bytes.NewReader(raw))
+		decoder.UseNumber() // 39.80 is to stay 39.80
+		if err := decoder.Decode(&fields); err != nil || fields == nil || decoder.More() {
+			return "", errors.New(`--data is not a JSON object such as {"thing1":"text"}`)
+		}
+	}
+	for _, assignment := range set {
+		name, value, ok := strings.Cut(assignment, "=")
+		if !ok || name == "" {
+			return "", fmt.Errorf("--set %q is not of the form thing1=text", assignment)
+		}
+		fields[name] = value
+	}
+	var object strings.Builder
+	encoder := json.NewEncoder(&object)
+	encoder.SetEscapeHTML(false) // the column is read by people too
+	err := encoder.Encode(fields)
+	return strings.TrimSpace(object.String()), err
+}
+
+func (c *cli) readData(data string) ([]byte, error) {
+	if data == "-" {
+		return readAtMost(c.stdin, "standard input")
+	}
+	name, ok := strings.CutPrefix(data, "@")
+	if !ok {
+		return []byte(data), nil
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("--data: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	return readAtMost(file, name)
+}
+
+func readAtMost(r io.Reader, name string) ([]byte, error) {
+	raw, err := io.ReadAll(io.LimitReader(r, maxDataFile+1))
+	if err == nil && len(raw) > maxDataFile {
+		err = fmt.Errorf("longer than %d bytes", maxDataFile)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--data: reading %s: %w", name, err)
+	}
+	return raw, nil
+}
+
+// checkAccounts refuses what the daemon, with the same configuration, would never send.
+func checkAccounts(cfg *config.Config, f sendFlags) error {
+	if f.account != "" {
+		if _, err := officialAccounts(cfg, []string{f.account}); err != nil {
+			return err
+		}
+	}
+	if f.miniAppID == "" {
+		return nil
+	}
+	for _, m := range cfg.MiniPrograms {
+		if m.AppID == f.miniAppID {
+			return nil
+		}
+	}
+	return exitError{exitUsage, fmt.Errorf("mini program %q is not in the configuration", f.miniAppID)}
+}
+
+// followed is what follow follows.
+type followed struct {
+	id   int64
+	wait time.Duration
+	json bool
+}
+
+// follow prints the request's changes until it is final or the wait ends.
+func (c *cli) follow(ctx context.Context, store intake, f followed) error {
+	deadline := time.NewTimer(f.wait)
+	defer deadline.Stop()
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	var last outcome
+	for {
+		now, err := store.status(ctx, f.id)
+		if err != nil {
+			return databaseError(err)
+		}
+		if now.news(last) {
+			if err := c.printOutcome(now, f.json); err != nil {
+				return err
+			}
+		}
+		last = now
+		if now.final() {
+			return verdict(now)
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			return exitError{exitNotYet, stillOpen(now, f.wait)}
+		case <-ctx.Done():
+			return exitError{exitInterrupted, fmt.Errorf("%w: request %d is still %s and may go out later", errInterrupted, f.id, now.Status)}
+		}
+	}
+}
+
+func (c *cli) printOutcome(o outcome, asJSON bool) error {
+	if asJSON {
+		encoder := json.NewEncoder(c.stdout)
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(o)
+	}
+	_, err := fmt.Fprintln(c.stdout, o)
+	return err
+}
+
+// verdict is nil only for a message that WeChat accepted. The line before has said the rest.
+func verdict(o outcome) error {
+	if o.Status == "sent" {
+		return nil
+	}
+	words := fmt.Sprintf("request %d was not sent: %s", o.ID, o.Status)
+	if o.Status == "unknown" {
+		words = fmt.Sprintf("request %d: whether it was sent is not known", o.ID)
+	}
+	if o.ErrCode != nil {
+		if explanation := wechat.Explain(*o.ErrCode); explanation != "" {
+			words += "; " + explanation
+		}
+	}
+	return exitError{exitNotSent, errors.New(words)}
+}
+
+// stillOpen says why nothing has happened, as far as the row tells.
+func stillOpen(o outcome, waited time.Duration) error {
+	why := "is it paused or due later? The daemon's log and account_state say more"
+	switch {
+	case o.Status == "waiting":
+		why = "the recipient is not known as a follower yet, and it goes out when he is"
+	case o.Attempts == 0:
+		why = `nobody has taken it: is the daemon ("unionbridge run") running on this database, is it due, and is its account not paused?`
+	}
+	return fmt.Errorf("request %d is still %s after %s: %s", o.ID, o.Status, waited, why)
+}

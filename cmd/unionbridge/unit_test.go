@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/unionbridge/unionbridge/internal/config"
+	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/sync"
+)
+
+// TestExitCodes: the code of every kind of error, bare and deep inside others.
+func TestExitCodes(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		want int
+	}{
+		{nil, exitOK},
+		{errors.New("something"), exitFailed},
+		{exitError{exitConfig, errors.New("sendd")}, exitConfig},
+		{&database.SchemaError{}, exitDatabase},
+		{&mysql.MySQLError{Number: 1045}, exitDatabase},
+		{syscall.ECONNREFUSED, exitDatabase},
+		{&fs.PathError{Op: "open", Path: "spool", Err: syscall.ENOENT}, exitFailed},
+		{&wechat.Error{Code: 48001}, exitWeChat},
+		{&wechat.Error{Reason: wechat.ReasonUnreachable, Err: syscall.ECONNREFUSED}, exitWeChat},
+		{sync.ErrBusy, exitBusy},
+		{sync.ErrTooManyGone, exitBlocked},
+		{errInterrupted, exitInterrupted},
+	} {
+		for _, err := range []error{tc.err, wrap(tc.err)} {
+			c := &cli{stderr: new(strings.Builder), begun: true}
+			if got := c.report(t.Context(), c.rootCommand(), err); got != tc.want {
+				t.Errorf("%v gives exit code %d, want %d", err, got, tc.want)
+			}
+		}
+	}
+}
+
+func wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errors.Join(fmt.Errorf("sweeping: %w", err), nil)
+}
+
+// TestInterruptedIsNoFailure: what a signal cut off is not blamed on the database or WeChat.
+func TestInterruptedIsNoFailure(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var stderr strings.Builder
+	c := &cli{stderr: &stderr, begun: true}
+	err := fmt.Errorf("listing followers: %w", &wechat.Error{Reason: wechat.ReasonCancelled, Err: context.Canceled})
+	if got := c.report(ctx, c.rootCommand(), err); got != exitInterrupted {
+		t.Errorf("exit code %d, want %d", got, exitInterrupted)
+	}
+	if diff := cmp.Diff("unionbridge: interrupted\n", stderr.String()); diff != "" {
+		t.Errorf("words (-want +got):\n%s", diff)
+	}
+}
+
+// TestKeywords: --data and --set make one object, with numbers as they were typed.
+func TestKeywords(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "data.json")
+	if err := os.WriteFile(file, []byte(` {"thing1": {"value": "文"}} `), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		data string
+		set  []string
+		want string
+	}{
+		{`{"amount3": 39.80}`, nil, `{"amount3":39.80}`},
+		{`{"a": "1", "b": "2"}`, []string{"b=<3&4>", "c=x=y", "d="}, `{"a":"1","b":"<3&4>","c":"x=y","d":""}`},
+		{"", []string{"thing1=茶"}, `{"thing1":"茶"}`},
+		{"@" + file, nil, `{"thing1":{"value":"文"}}`},
+		{"-", nil, `{"from":"stdin"}`},
+	} {
+		c := &cli{stdin: strings.NewReader(`{"from":"stdin"}`)}
+		got, err := c.keywords(tc.data, tc.set)
+		if err != nil {
+			t.Errorf("%s %v: %v", tc.data, tc.set, err)
+		}
+		if diff := cmp.Diff(tc.want, got); diff != "" {
+			t.Errorf("%s %v (-want +got):\n%s", tc.data, tc.set, diff)
+		}
+	}
+	for _, bad := range []string{"{", "[]", "null", "1", `{} {}`, `{"a":}`} {
+		if got, err := (&cli{}).keywords(bad, nil); err == nil {
+			t.Errorf("--data %s gives %s, want an error", bad, got)
+		}
+	}
+}
+
+// TestOutcomeJSON: a msgid above 2^53 keeps its digits in every JSON reader.
+func TestOutcomeJSON(t *testing.T) {
+	msgid := int64(1<<62 + 1)
+	got, err := json.Marshal(outcome{ID: 7, Status: "sent", MsgID: &msgid})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"id":7,"status":"sent","reason":null,"errcode":null,"errmsg":null,"attempts":0,"channel":null,` +
+		`"sent_openid":null,"msgid":"4611686018427387905"}`
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("JSON (-want +got):\n%s", diff)
+	}
+}
+
+func TestHolderName(t *testing.T) {
+	first, second := holderName(), holderName()
+	if first == second {
+		t.Errorf("two names of one process are alike: %s", first)
+	}
+	if len(first) > 128 || !regexp.MustCompile(`^[!-~]+-\d+-[a-z0-9]{8}$`).MatchString(first) {
+		t.Errorf("%q is not host, pid and something random in ASCII", first)
+	}
+}
+
+// TestUnitFile: systemd understands the unit, and its numbers fit the program's.
+func TestUnitFile(t *testing.T) {
+	unit, err := os.ReadFile("../../deploy/unionbridge.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	setting := func(name string) string {
+		m := regexp.MustCompile(`(?m)^` + name + `=(.*)$`).FindStringSubmatch(string(unit))
+		if m == nil {
+			t.Fatalf("the unit lacks %s", name)
+		}
+		return m[1]
+	}
+	if got, want := setting("RestartPreventExitStatus"), fmt.Sprint(exitUsage, " ", exitConfig); got != want {
+		t.Errorf("RestartPreventExitStatus=%s, want %s", got, want)
+	}
+	stop, err := time.ParseDuration(setting("TimeoutStopSec") + "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Decode([]byte(`{database: {dsn: "u:p@tcp(h:1)/d"}, official_accounts: [{appid: wx0a00000000000001, secret: s}]}`), "", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if least := cfg.ShutdownTimeout.Std() + webGrace + 5*time.Second; stop < least {
+		t.Errorf("TimeoutStopSec is %s: a drain with the default shutdown_timeout may take %s", stop, least)
+	}
+
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("no systemd-analyze on this machine: the unit's syntax is not checked")
+	}
+	self, err := os.Executable() // verify wants a binary that exists
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "unionbridge.service")
+	text := strings.ReplaceAll(string(unit), "/usr/bin/unionbridge", self)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), analyze, "verify", path).CombinedOutput()
+	if err != nil || len(out) > 0 {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+}
