@@ -171,13 +171,7 @@ func (s *Service) rebound(ctx context.Context, appid string,
 func (s *sweep) rebind(ctx context.Context) error {
 	s.logger().Error("the official account was bound to another Open Platform account: all unionids have changed",
 		"cure", "everybody is asked about again; mini-program users need their new unionids too, if that account was bound anew")
-	// Whoever has been asked since the run began is done with, by the clock that wrote info_at.
-	row, err := s.svc.ledger.byID(ctx, s.run.ID)
-	if err != nil {
-		return err
-	}
-	s.run.update(func(r *Run) { r.Mode, r.Started = modeRebind, row.Started })
-	return s.svc.ledger.save(ctx, s.run)
+	return s.svc.ledger.rebind(ctx, s.run)
 }
 
 // checkBinding looks at the sample between the sweeps, and sweeps at once if the account was bound anew.

@@ -48,6 +48,7 @@ func (s *Service) Start(ctx context.Context) error {
 		}
 		sched.jobs.Go(func() { s.catchUp(ctx, a.AppID, 0) })
 	}
+	sched.jobs.Go(func() { s.adopt(ctx, &sched.jobs) })
 	s.schedule = sched
 	sched.cron.Start()
 	return nil
@@ -96,6 +97,33 @@ func (s *Service) catchUp(ctx context.Context, appid string, after time.Duration
 	}
 	if last == nil || last.overdue(after) {
 		s.runJob(ctx, kindSweep, appid)
+	}
+}
+
+// adoptEvery is how often an instance looks for sweeps whose instance died. Together with the lease's end it
+// bounds how long such a sweep stands still.
+const adoptEvery = 10 * time.Second
+
+// adopt goes on with sweeps that nobody works at any more.
+func (s *Service) adopt(ctx context.Context, jobs *gosync.WaitGroup) {
+	tick := time.NewTicker(s.adoptEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		orphans, err := s.ledger.orphans(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.cfg.Logger.Warn("looking for sweeps whose instance died", "err", err)
+		}
+		for _, appid := range orphans {
+			if _, ours := s.accounts[appid]; ours {
+				// The account's lease decides whether it really is an orphan.
+				jobs.Go(func() { s.runJob(ctx, kindSweep, appid) })
+			}
+		}
 	}
 }
 

@@ -117,3 +117,24 @@ func TestDatabaseGoesAway(t *testing.T) {
 		t.Errorf("%d runs, want the one that was gone on with", n)
 	}
 }
+
+// TestOrphanIsAdopted: an instance dies in mid-sweep, and another one that is running goes on with it.
+func TestOrphanIsAdopted(t *testing.T) {
+	b := newBed(t, wechatsim.Standard(50, 0, 0))
+	b.sweepOnce(t)
+	b.adoptEvery = 50 * time.Millisecond
+	if err := b.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.sim.Join(appid, 1)
+	b.exec(t, `UPDATE lease SET holder = 'dead', expires_at = CURRENT_TIMESTAMP(3) + INTERVAL 1 SECOND WHERE name = ?`, "sweep:"+appid)
+	b.exec(t, `INSERT INTO sync_run (id, kind, appid, state, holder, updated_at)
+		VALUES (77, 'sweep', ?, 'running', 'dead', CURRENT_TIMESTAMP(3) - INTERVAL 6 SECOND)`, appid)
+	waitFor(t, func() bool {
+		return b.count(t, `SELECT COUNT(*) FROM sync_run WHERE id = 77 AND state = 'done' AND holder = 'one'`) == 1
+	})
+	if err := b.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.wantTruth(t)
+}

@@ -71,6 +71,20 @@ func (l ledger) lastDone(ctx context.Context, kind, appid string) (*runRow, erro
 	return l.one(ctx, `WHERE appid = ? AND kind = ? AND state = ? ORDER BY id DESC LIMIT 1`, appid, kind, StateDone)
 }
 
+// orphans returns the accounts whose sweep has not been heard of for some seconds; a living one writes every
+// second.
+func (l ledger) orphans(ctx context.Context) ([]string, error) {
+	const query = `
+		SELECT DISTINCT appid
+		  FROM sync_run
+		 WHERE kind = 'sweep' AND state = 'running' AND updated_at < CURRENT_TIMESTAMP(3) - INTERVAL 5 SECOND`
+	var appids []string
+	if err := l.db.SelectContext(ctx, &appids, query); err != nil {
+		return nil, fmt.Errorf("reading the ledger: %w", database.Explain(err))
+	}
+	return appids, nil
+}
+
 // byID returns one run; nil: there is none.
 func (l ledger) byID(ctx context.Context, id int64) (*runRow, error) {
 	return l.one(ctx, `WHERE id = ?`, id)
@@ -88,9 +102,22 @@ func (l ledger) one(ctx context.Context, where string, args ...any) (*runRow, er
 	return &row, nil
 }
 
-// resumeWithin is how old a sweep may be that is gone on with. What it has listed is by then as old; a day
-// and an hour lets one wait for the next day's quota.
-const resumeWithin = 25 * time.Hour
+// resumable tells whether a sweep is gone on with. What it has listed ages: a list of six hours is read anew,
+// one that waits for the next day's quota is not. The refresh of everybody after a rebinding is gone on with
+// however long it takes, since only its own run knows who has been asked.
+func (r runRow) resumable() bool {
+	const failed, suspended = 6 * time.Hour, 25 * time.Hour
+	age := r.Now.Sub(r.Started)
+	switch {
+	case !r.State.resumable():
+		return false
+	case r.Mode == modeRebind:
+		return true
+	case r.State == StateSuspended:
+		return age < suspended
+	}
+	return age < failed
+}
 
 // open goes on with the last run if it was a sweep that did not end, and inserts a new one otherwise. The
 // caller holds the lease of this kind and account, so no other run of it can be alive.
@@ -100,7 +127,7 @@ func (l ledger) open(ctx context.Context, t *tracker, keep int) error {
 	if err != nil {
 		return err
 	}
-	if r.Kind == kindSweep && last != nil && last.State.resumable() && last.Now.Sub(last.Started) < resumeWithin {
+	if r.Kind == kindSweep && last != nil && last.resumable() {
 		return l.resume(ctx, t, last.run())
 	}
 	if err := l.abandon(ctx, r); err != nil {
@@ -136,6 +163,25 @@ func (l ledger) resume(ctx context.Context, t *tracker, r Run) error {
 	r.State, r.Error, r.Ended, r.ResumeAt = StateRunning, "", time.Time{}, time.Time{}
 	t.update(func(run *Run) { *run = r })
 	t.ID, t.resumed = r.ID, true
+	return nil
+}
+
+// rebind makes the run one that asks about everybody, and lets it begin anew: whoever was asked before is asked
+// again, by the clock that wrote info_at.
+func (l ledger) rebind(ctx context.Context, t *tracker) error {
+	const query = `UPDATE sync_run SET mode = ?, started_at = CURRENT_TIMESTAMP(3) WHERE id = ?`
+	err := database.Retry(ctx, func(ctx context.Context) error {
+		_, err := l.db.ExecContext(ctx, query, modeRebind, t.ID)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("writing run %d: %w", t.ID, err)
+	}
+	row, err := l.byID(ctx, t.ID)
+	if err != nil {
+		return err
+	}
+	t.update(func(r *Run) { r.Mode, r.Started = modeRebind, row.Started })
 	return nil
 }
 

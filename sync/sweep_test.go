@@ -304,7 +304,7 @@ func TestCrashedRunIsGoneOnWith(t *testing.T) {
 	b := newBed(t, wechatsim.Standard(10, 0, 0))
 	const insert = `INSERT INTO sync_run (id, kind, appid, state, holder, started_at, listed, calls)
 		VALUES (?, ?, ?, ?, 'dead', CURRENT_TIMESTAMP(3) - INTERVAL ? HOUR, 7, '{"user/get": 4}')`
-	for id, row := range map[int][]any{1: {"sweep", "running", 26}, 2: {"refresh", "running", 1}, 3: {"sweep", "failed", 1}} {
+	for id, row := range map[int][]any{1: {"sweep", "running", 7}, 2: {"refresh", "running", 1}, 3: {"sweep", "failed", 1}} {
 		if _, err := b.db.ExecContext(t.Context(), insert, id, row[0], appid, row[1], row[2]); err != nil {
 			t.Fatal(err)
 		}

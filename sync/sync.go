@@ -68,6 +68,8 @@ type Service struct {
 	metrics  *metrics
 	accounts map[string]Account
 	schedule *schedule
+
+	adoptEvery time.Duration
 }
 
 // New returns a Service that does nothing until Start, Sweep or Refresh is called.
@@ -78,6 +80,8 @@ func New(cfg Config) *Service {
 		ledger:   ledger{db: cfg.DB, holder: cfg.Holder},
 		metrics:  newMetrics(cfg.Registerer),
 		accounts: make(map[string]Account, len(cfg.Accounts)),
+
+		adoptEvery: adoptEvery,
 	}
 	for _, a := range cfg.Accounts {
 		s.accounts[a.AppID] = a

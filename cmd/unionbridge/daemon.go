@@ -128,7 +128,8 @@ func (d *daemon) runLeases(ctx context.Context, leases *database.Leases) {
 }
 
 // openDatabase waits for a database that is down: daemons start in any order at boot, and a restart
-// loop would say less. What a person must mend ends the start: a wrong password, an older schema.
+// loop would say less. What a person must mend ends the start: a wrong password, an older schema, a
+// missing grant.
 func (d *daemon) openDatabase(ctx context.Context) error {
 	for waiting := false; ; {
 		err := d.tryDatabase(ctx)
@@ -170,6 +171,9 @@ func (d *daemon) tryDatabase(ctx context.Context) error {
 	}
 	if err == nil {
 		err = database.CheckSchema(ctx, db)
+	}
+	if err == nil {
+		err = database.CheckGrants(ctx, db)
 	}
 	if err != nil {
 		return errors.Join(err, db.Close())
