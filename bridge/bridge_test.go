@@ -285,6 +285,7 @@ func TestLookup(t *testing.T) {
 		"mGus":    {{MiniAppID: mp, MiniOpenID: "mGus"}},
 		"uFay":    {{UnionID: "uFay", MiniAppID: mp, MiniOpenID: "mANN"}, {UnionID: "uFay", MiniAppID: mp, MiniOpenID: "mFay"}},
 		"oNobody": {},
+		"张三":      {},
 	} {
 		got, err := New(db).Lookup(t.Context(), id)
 		if err != nil {

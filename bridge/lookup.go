@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strings"
+	"unicode"
 
 	"github.com/jmoiron/sqlx"
 
@@ -206,6 +208,9 @@ func (r *resolver) selectIn(ctx context.Context, dest any, query string, args ..
 // account, official or mini program: one Identity for each pair of his accounts. Nobody: an empty
 // slice and no error.
 func (m *Map) Lookup(ctx context.Context, id string) ([]Identity, error) {
+	if strings.ContainsFunc(id, func(r rune) bool { return r > unicode.MaxASCII }) {
+		return nil, nil // ids are ASCII, and servers refuse to compare an ascii column with anything else
+	}
 	// First every unionid that the id stands for, then v_identity by it; those without a unionid
 	// are found by their openid alone. Each branch is a dive into one index.
 	const unionids = `

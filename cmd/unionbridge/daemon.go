@@ -139,7 +139,7 @@ func (d *daemon) openDatabase(ctx context.Context) error {
 			}
 			return nil
 		}
-		if ctx.Err() != nil || !mayComeBack(err) {
+		if ctx.Err() != nil || !database.IsUnavailable(err) {
 			return err
 		}
 		if !waiting {
@@ -153,12 +153,6 @@ func (d *daemon) openDatabase(ctx context.Context) error {
 		case <-time.After(databasePause):
 		}
 	}
-}
-
-// mayComeBack counts a dial that ran into its own timeout, whose error says "deadline exceeded" as a
-// caller's would.
-func mayComeBack(err error) bool {
-	return database.IsUnavailable(err) || errors.Is(err, context.DeadlineExceeded)
 }
 
 func (d *daemon) tryDatabase(ctx context.Context) error {

@@ -70,7 +70,14 @@ func unavailable(number uint16) bool {
 // that the same call may succeed later without anybody changing it. The end of the caller's own
 // context is not the server's fault and does not count.
 func IsUnavailable(err error) bool {
-	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return false
+	}
+	// A dial that ran into its own timeout says "deadline exceeded" too.
+	if _, ok := errors.AsType[*net.OpError](err); ok {
+		return true
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}
 	if me, ok := errors.AsType[*mysql.MySQLError](err); ok {

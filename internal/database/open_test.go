@@ -187,6 +187,17 @@ func TestPoolRecovers(t *testing.T) {
 	}
 }
 
+// dialTimedOut is the error of a dial that ran into its own timeout.
+func dialTimedOut(t *testing.T) error {
+	t.Helper()
+	dialer := net.Dialer{Timeout: time.Nanosecond}
+	_, err := dialer.DialContext(t.Context(), "tcp", "127.0.0.1:1")
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("the dial ended with %v", err)
+	}
+	return err
+}
+
 func TestIsUnavailable(t *testing.T) {
 	number := func(n uint16) error { return fmt.Errorf("doing: %w", &mysql.MySQLError{Number: n}) }
 	for _, test := range []struct {
@@ -208,6 +219,7 @@ func TestIsUnavailable(t *testing.T) {
 		{number(1213), false},
 		{context.Canceled, false},
 		{context.DeadlineExceeded, false},
+		{dialTimedOut(t), true},
 		{errors.New("boom"), false},
 	} {
 		if got := database.IsUnavailable(test.err); got != test.want {
