@@ -39,7 +39,7 @@ func newParts(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer, d
 	observe := newCallMetrics(reg).observe
 	for _, a := range cfg.OfficialAccounts {
 		p.clients[a.AppID] = wechat.New(wechat.Config{
-			AppID: a.AppID, Secret: a.Secret.Reveal(), BaseURL: cfg.WeChat.BaseURL,
+			AppID: a.AppID, Secret: a.Secret.Reveal(), Token: tokenConfig(a.Token), BaseURL: cfg.WeChat.BaseURL,
 			Timeout: cfg.WeChat.Timeout.Std(), SendTimeout: cfg.WeChat.SendTimeout.Std(),
 			// Sends and batches may run at the same time; a few more for the list, tokens and rechecks.
 			MaxConnections: a.Send.Concurrency + a.Sync.Concurrency + 4,
@@ -47,6 +47,14 @@ func newParts(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer, d
 		})
 	}
 	return p
+}
+
+func tokenConfig(t config.Token) wechat.TokenConfig {
+	header := make(map[string]string, len(t.Header))
+	for name, v := range t.Header {
+		header[name] = v.Value.Reveal()
+	}
+	return wechat.TokenConfig{Mode: wechat.TokenMode(t.Mode), URL: t.URL.Reveal(), Header: header, Command: t.Command}
 }
 
 func (p *parts) sync() *sync.Service {

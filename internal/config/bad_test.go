@@ -101,6 +101,30 @@ f.yaml:2:1: found character '	' that cannot start any token
      1 | database:
 >    2 | 	dsn: [redacted]
        | ^`},
+	{"token", `
+f.yaml:3:44: official_accounts[0].token.url: missing; give url_file, url_env or url
+f.yaml:4:52: official_accounts[1].token.url: must be https: tokens and secrets travel in it; plain http is for this machine only (127.0.0.1, ::1, localhost)
+f.yaml:5:52: official_accounts[2].token.url: must not hold a user; put him into header: {Authorization: {value_file: …}}
+f.yaml:6:52: official_accounts[3].token.url: holds a #, and what follows it is never sent; write %23 if it belongs to a value
+f.yaml:10:7: official_accounts[4].token.url: given more than once; keep exactly one of url, url_file and url_env
+f.yaml:12:7: official_accounts[4].token.header: a name is 1 to 40 letters, digits and hyphens, such as Authorization
+f.yaml:13:9: official_accounts[4].token.header.X-Empty.value: missing; give value_file, value_env or value
+f.yaml:14:19: official_accounts[4].token.header.X-Twice.value: given more than once; keep exactly one of value, value_file and value_env
+f.yaml:15:20: official_accounts[4].token.header.X-Absent.value_file: DIR/does-not-exist.secret does not exist; create it, readable for the daemon's user alone
+f.yaml:16:9: official_accounts[4].token.header.X-Chinese: is not what a header line may hold: printable ASCII
+f.yaml:17:9: official_accounts[4].token.header.Content-Length: is set by the daemon itself; remove this line
+f.yaml:19:9: official_accounts[4].token.header.X-Key.value: missing; give value_file, value_env or value
+f.yaml:19:17: official_accounts[4].token.header.X-Key.valeu: unknown key; known here: value, value_env, value_file
+f.yaml:20:67: official_accounts[5].token.url_file: belongs to mode: url; set that, or remove this line
+f.yaml:20:80: official_accounts[5].token.header: belongs to mode: url; set that, or remove this line
+f.yaml:20:108: official_accounts[5].token.command: belongs to mode: command; set that, or remove this line
+f.yaml:21:33: official_accounts[6].token.command: missing; give the program and its arguments as a list, such as ["/usr/local/bin/wx-token", "--quiet"]
+f.yaml:22:56: official_accounts[7].token.command: must begin with an absolute path: no shell and no PATH looks the program up
+f.yaml:23:56: official_accounts[8].token.command: the program does not exist; install it, or correct the path
+f.yaml:23:84: official_accounts[8].token.url: belongs to mode: url; set that, or remove this line
+f.yaml:24:56: official_accounts[9].token.command: is not a program; chmod +x it, or name another file
+f.yaml:25:56: official_accounts[10].token.command: is not a program; chmod +x it, or name another file
+f.yaml:26:5: official_accounts[11].secret: missing; give secret_file, secret_env or secret`},
 	{"templates", `
 f.yaml:4:3: templates.Order Paid: an alias is 1 to 64 of a-z, 0-9, underscore, dot and hyphen
 f.yaml:5:3: templates.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa: an alias of 43 characters reads as WeChat's own template id; choose a shorter name
@@ -170,7 +194,6 @@ f.yaml:2:23: wechat.send_timeout: 21s must be above zero and at most 20s, so tha
 f.yaml:3:7: log.level: "loud" is none of debug, info, warn, error
 f.yaml:3:20: log.format: "xml" is neither text nor json
 f.yaml:4:1: shutdown_timeout: "soon" is not a duration; write a number and ms, s, m or h, such as "30s" or "72h"
-f.yaml:8:13: official_accounts[0].token.mode: "classic" comes in a later release; use stable, or leave it out
 f.yaml:9:26: official_accounts[0].callback.aes_key: is not an EncodingAESKey: 43 letters and digits, as the platform's console shows it (this has 8 characters)
 f.yaml:10:12: official_accounts[0].sync.max_gone: "5" has no percent sign; write it as "5%"
 f.yaml:10:25: official_accounts[0].sync.concurrency: 0 is not between 1 and 1000
@@ -178,7 +201,7 @@ f.yaml:11:12: official_accounts[0].send.rate: 0 is not a number above zero
 f.yaml:11:21: official_accounts[0].send.concurrency: 1001 is not between 1 and 1000
 f.yaml:11:40: official_accounts[0].send.max_attempts: 0 is not between 1 and 100
 f.yaml:11:57: official_accounts[0].send.wait_for_follower: -1h0m0s is negative; "0s" does not wait
-f.yaml:14:13: official_accounts[1].token.mode: "stabel" is not known; use stable, or leave it out
+f.yaml:14:13: official_accounts[1].token.mode: "stabel" is not known; use stable (or leave it out), classic, url or command
 f.yaml:15:12: official_accounts[1].sync.max_gone: "101%" is not between 0% and 100%
 f.yaml:16:12: official_accounts[1].send.rate: +Inf is not a number above zero`},
 }

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -106,7 +107,8 @@ type OfficialAccount struct {
 	// is the first one; after Decode exactly one is marked.
 	Default bool `yaml:"default"`
 
-	// Secret is the AppSecret; after Decode it is set however it was given.
+	// Secret is the AppSecret; after Decode it is set however it was given. Not needed where the token
+	// comes from the company's own server or command.
 	Secret     Secret `yaml:"secret"`
 	SecretFile string `yaml:"secret_file"`
 	SecretEnv  string `yaml:"secret_env"`
@@ -117,10 +119,32 @@ type OfficialAccount struct {
 	Send     Send      `yaml:"send"`
 }
 
-// Token says where access tokens come from.
+// Token says where access tokens come from. What belongs to another mode than the chosen one is
+// refused.
 type Token struct {
-	// Mode is "stable" (default): WeChat's stable_token, which gives every program the same token.
+	// Mode is "stable" (default): WeChat's stable_token, which gives every program the same token;
+	// "classic": fetched by this one instance, which ends every other program's; "url" or "command":
+	// from the company's own token server, which alone renews it. In these two no AppSecret is needed.
 	Mode string `yaml:"mode"`
+
+	// URL is the token server's, asked with GET. A Secret because its query may carry a key. Plain
+	// http is accepted for this machine only.
+	URL     Secret `yaml:"url"`
+	URLFile string `yaml:"url_file"`
+	URLEnv  string `yaml:"url_env"`
+
+	// Header goes along, by name.
+	Header map[string]HeaderValue `yaml:"header"`
+
+	// Command is an absolute path and arguments; no shell reads it.
+	Command []string `yaml:"command"`
+}
+
+// HeaderValue is the value of one HTTP header line; after Decode Value is set however it was given.
+type HeaderValue struct {
+	Value     Secret `yaml:"value"`
+	ValueFile string `yaml:"value_file"`
+	ValueEnv  string `yaml:"value_env"`
 }
 
 // Callback holds what the platform's console calls Token and EncodingAESKey of the push URL.
@@ -261,7 +285,7 @@ func decode(data []byte, baseDir, name string) (cfg *Config, inline bool, err er
 		return nil, false, err
 	}
 	settle(cfg)
-	cfg.Warnings = append(r.warnings, warnings(cfg)...)
+	cfg.Warnings = slices.Concat(r.warnings, warnings(cfg))
 	return cfg, r.inline, nil
 }
 
@@ -271,7 +295,7 @@ func readBounded(path string) ([]byte, fs.FileMode, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	info, err := f.Stat()
 	if err != nil {
 		return nil, 0, err

@@ -31,6 +31,7 @@ func scene(t *testing.T) (dir string) {
 	t.Setenv("STATE_DIRECTORY", "/var/lib/unionbridge:/var/lib/other")
 	t.Setenv("TEST_DSN", "u:p@tcp(h:3306)/d")
 	t.Setenv("TEST_UNSET", "")
+	t.Setenv("TEST_LOOPBACK", "http://127.0.0.1:9000/token")
 	return dir
 }
 
@@ -75,6 +76,7 @@ func TestDecode(t *testing.T) {
 		{"smallest.yaml", smallest},
 		{"secrets.yaml", wantSecrets()},
 		{"several.yaml", wantSeveral()},
+		{"token.yaml", wantToken()},
 	} {
 		t.Run(test.file, func(t *testing.T) {
 			dir := scene(t)
@@ -147,9 +149,38 @@ func wantSeveral() *Config {
 	}
 }
 
+func wantToken() *Config {
+	cfg := defaults()
+	cfg.StateDir = "/var/lib/unionbridge"
+	cfg.Database.DSN = NewSecret("u:p@tcp(h)/d")
+	cfg.OfficialAccounts = []OfficialAccount{
+		account("wx0000000000000001", "a"),
+		account("wx0000000000000002", ""),
+		account("wx0000000000000003", ""),
+		account("wx0000000000000004", ""),
+	}
+	for i := 1; i < 4; i++ {
+		cfg.OfficialAccounts[i].Secret = Secret{}
+	}
+	cfg.OfficialAccounts[0].Default = true
+	cfg.OfficialAccounts[0].Token.Mode = "classic"
+	cfg.OfficialAccounts[1].Token = Token{
+		Mode: "url", URL: NewSecret("https://tokens.example/wx?key=1"),
+		Header: map[string]HeaderValue{
+			"Authorization": {Value: NewSecret("from systemd"), ValueFile: "credential.secret"},
+			"X-App":         {Value: NewSecret("7")},
+			"X-Dsn":         {Value: NewSecret("u:p@tcp(h:3306)/d"), ValueEnv: "TEST_DSN"},
+		},
+	}
+	cfg.OfficialAccounts[2].Token = Token{Mode: "url", URL: NewSecret("http://127.0.0.1:9000/token"), URLEnv: "TEST_LOOPBACK"}
+	cfg.OfficialAccounts[3].Token = Token{Mode: "command", Command: []string{"/bin/sh", "-c", "echo $0", "wx0000000000000004"}}
+	cfg.Warnings = []string{"official_accounts[0].token.mode: classic ends the tokens of every other program and instance; run one instance, or use stable"}
+	return cfg
+}
+
 // TestTestdataIsUsed notices a file that no test reads.
 func TestTestdataIsUsed(t *testing.T) {
-	used := map[string]bool{"good/smallest.yaml": true, "good/secrets.yaml": true, "good/several.yaml": true}
+	used := map[string]bool{"good/smallest.yaml": true, "good/secrets.yaml": true, "good/several.yaml": true, "good/token.yaml": true}
 	for _, test := range badFiles {
 		used["bad/"+test.file+".yaml"] = true
 	}

@@ -35,7 +35,7 @@ func decodeYAML(data []byte, cfg *Config, ps *problems) error {
 		return yamlError(data, ps.name, err)
 	}
 	for i, a := range cfg.OfficialAccounts {
-		if a == (OfficialAccount{}) { // a dash with nothing behind it is not unmarshalled
+		if reflect.ValueOf(a).IsZero() { // a dash with nothing behind it is not unmarshalled
 			cfg.OfficialAccounts[i] = defaultAccount()
 		}
 	}

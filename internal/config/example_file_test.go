@@ -61,10 +61,32 @@ func TestExampleComments(t *testing.T) {
 	}
 }
 
+// TestExampleTokenModes decodes what the comments offer for the other token modes.
+func TestExampleTokenModes(t *testing.T) {
+	t.Setenv("STATE_DIRECTORY", "/var/lib/unionbridge")
+	dir := exampleSecrets(t)
+	writeFile(t, filepath.Join(dir, "oa.token-key"), "Bearer k", 0o600)
+	for mode, keys := range map[string]string{"url": "url|header|  Authorization|    value_file", "command": "command"} {
+		text := regexp.MustCompile(`(?m)^(      )# ((?:`+keys+`):)`).ReplaceAllString(string(unionbridge.ExampleConfig), "$1$2")
+		text = strings.NewReplacer("mode: stable #", "mode: "+mode+" #", "secret_file: oa.secret", "", "/usr/local/bin/wx-token", "/bin/sh").Replace(text)
+		cfg, err := Decode([]byte(text), dir, "config.example.yaml")
+		if err != nil {
+			t.Fatalf("%s: %v", mode, err)
+		}
+		token := cfg.OfficialAccounts[0].Token
+		switch {
+		case mode == "url" && token.Header["Authorization"].Value.Reveal() == "Bearer k" && token.URL.IsSet():
+		case mode == "command" && len(token.Command) == 2:
+		default:
+			t.Errorf("%s: not all comments were taken in: %+v", mode, token)
+		}
+	}
+}
+
 // TestExampleIsComplete finds keys that the example does not mention.
 func TestExampleIsComplete(t *testing.T) {
 	for key := range fileKeys() {
-		if !regexp.MustCompile(`(?m)^[ -]*(# )?` + key + `:`).Match(unionbridge.ExampleConfig) {
+		if !regexp.MustCompile(`(?m)^[ -]*(#[ #]*)?` + key + `:`).Match(unionbridge.ExampleConfig) {
 			t.Errorf("config.example.yaml lacks %s", key)
 		}
 	}

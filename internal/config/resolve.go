@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -41,7 +43,9 @@ func (r *resolver) secrets(cfg *Config) {
 	for i := range cfg.OfficialAccounts {
 		a := &cfg.OfficialAccounts[i]
 		path := fmt.Sprintf("official_accounts[%d]", i)
-		r.fetch(secretField{path + ".secret", &a.Secret, a.SecretFile, a.SecretEnv, false})
+		own := a.Token.Mode == tokenURL || a.Token.Mode == tokenCommand
+		r.fetch(secretField{path + ".secret", &a.Secret, a.SecretFile, a.SecretEnv, own})
+		r.token(path+".token", &a.Token)
 		if c := a.Callback; c != nil {
 			r.fetch(secretField{path + ".callback.token", &c.Token, c.TokenFile, c.TokenEnv, false})
 			r.fetch(secretField{path + ".callback.aes_key", &c.AESKey, c.AESKeyFile, c.AESKeyEnv, false})
@@ -51,6 +55,25 @@ func (r *resolver) secrets(cfg *Config) {
 		m := &cfg.MiniPrograms[i]
 		path := fmt.Sprintf("mini_programs[%d].secret", i)
 		r.fetch(secretField{path, &m.Secret, m.SecretFile, m.SecretEnv, true})
+	}
+}
+
+// token fetches the token server's address and header; both are looked at in mode url alone, and
+// refused in others.
+func (r *resolver) token(path string, t *Token) {
+	if t.Mode != tokenURL {
+		return
+	}
+	r.fetch(secretField{path + ".url", &t.URL, t.URLFile, t.URLEnv, false})
+	for _, name := range slices.Sorted(maps.Keys(t.Header)) {
+		at := path + ".header." + name
+		if !headerName.MatchString(name) {
+			r.problems.add(path+".header", "a name is 1 to 40 letters, digits and hyphens, such as Authorization")
+			continue
+		}
+		v := t.Header[name]
+		r.fetch(secretField{at + ".value", &v.Value, v.ValueFile, v.ValueEnv, false})
+		t.Header[name] = v
 	}
 }
 

@@ -21,9 +21,12 @@ type wrapped struct{ cfg Config }
 
 func TestSecretNeverPrints(t *testing.T) {
 	cfg := Config{
-		Database:         Database{DSN: NewSecret(hush)},
-		OfficialAccounts: []OfficialAccount{{Secret: NewSecret(hush), Callback: &Callback{Token: NewSecret(hush), AESKey: NewSecret(hush)}}},
-		MiniPrograms:     []MiniProgram{{Secret: NewSecret(hush)}},
+		Database: Database{DSN: NewSecret(hush)},
+		OfficialAccounts: []OfficialAccount{{
+			Secret: NewSecret(hush), Callback: &Callback{Token: NewSecret(hush), AESKey: NewSecret(hush)},
+			Token: Token{URL: NewSecret(hush), Header: map[string]HeaderValue{"Authorization": {Value: NewSecret(hush)}}},
+		}},
+		MiniPrograms: []MiniProgram{{Secret: NewSecret(hush)}},
 	}
 	secret := cfg.Database.DSN
 	for what, value := range map[string]any{
@@ -108,6 +111,14 @@ official_accounts:
         QzBlockQzBlockQzBlock
       aes_key: >-
         ZxCvBnMaSdFgHjKlQwErTyUiOpZxCvBnMaSdFgHjKlQ
+  - appid: wx0123456789abcde2
+    token:
+      mode: url
+      url: "https://tokens.example/QzPathQzPathQzPathQzP?key=QzQueryQzQueryQzQuery&app=7"
+      header:
+        Authorization: {value: "Bearer QzHeaderQzHeaderQzHea"}
+        X-Key:
+          value: QzOtherQzOtherQzOther
 http: {listen: 127.0.0.1:8080}
 `
 
@@ -169,7 +180,7 @@ func TestFileKeys(t *testing.T) {
 	keys := fileKeys()
 	for key, want := range map[string]bool{
 		"secret": false, "token": false, "aes_key": false, "dsn": false,
-		"appid": true, "secret_file": true, "max_gone": true, "page": true,
+		"appid": true, "secret_file": true, "max_gone": true, "page": true, "url": false, "value": false, "value_file": true,
 	} {
 		if got, known := keys[key]; !known || got != want {
 			t.Errorf("%s may be shown: %t, known: %t", key, got, known)

@@ -62,21 +62,30 @@ func validateWeChat(w *WeChat, ps *problems) {
 	}
 }
 
-// validateBaseURL does not repeat the URL: it may carry a user's password.
 func validateBaseURL(w *WeChat, ps *problems) {
 	const path = "wechat.base_url"
-	u, err := url.Parse(w.BaseURL)
+	u, ok := parseURL(path, w.BaseURL, ps)
+	if ok && (u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "") {
+		ps.add(path, "must end after the host or a path: no user, query or fragment")
+	}
+	w.BaseURL = strings.TrimRight(w.BaseURL, "/")
+}
+
+// parseURL reports what is no address to send secrets to. It does not repeat the URL, which may carry
+// a password.
+func parseURL(path, text string, ps *problems) (u *url.URL, ok bool) {
+	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Host == "" || u.Opaque != "":
 		ps.add(path, "not a URL; the form is https://host")
-	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		ps.add(path, "must end after the host or a path: no user, query or fragment")
 	case u.Scheme == "http" && !loopback(u.Hostname()):
 		ps.add(path, "must be https: tokens and secrets travel in it; plain http is for this machine only (127.0.0.1, ::1, localhost)")
 	case u.Scheme != "http" && u.Scheme != "https":
 		ps.add(path, "must begin with https://")
+	default:
+		return u, true
 	}
-	w.BaseURL = strings.TrimRight(w.BaseURL, "/")
+	return nil, false
 }
 
 func loopback(host string) bool {
@@ -182,6 +191,10 @@ func positive(ps *problems, path string, value float64) {
 func warnings(cfg *Config) []string {
 	var list []string
 	for i, a := range cfg.OfficialAccounts {
+		if a.Token.Mode == tokenClassic {
+			list = append(list, fmt.Sprintf(
+				"official_accounts[%d].token.mode: classic ends the tokens of every other program and instance; run one instance, or use stable", i))
+		}
 		if a.Callback != nil && cfg.HTTP.CallbackListen == "" {
 			list = append(list, fmt.Sprintf(
 				"official_accounts[%d].callback: nothing listens for it; set http.callback_listen", i))

@@ -54,13 +54,7 @@ func validateAppID(path, id string, seen map[string]string, ps *problems) {
 }
 
 func validateAccount(path string, a *OfficialAccount, ps *problems) {
-	switch a.Token.Mode {
-	case "stable":
-	case "classic", "url", "command":
-		ps.add(path+".token.mode", "%s comes in a later release; use stable, or leave it out", quote(a.Token.Mode))
-	default:
-		ps.add(path+".token.mode", "%s is not known; use stable, or leave it out", quote(a.Token.Mode))
-	}
+	validateToken(path+".token", &a.Token, ps)
 	if a.Callback != nil {
 		validateAESKey(path+".callback.aes_key", a.Callback.AESKey, ps)
 	}

@@ -29,7 +29,7 @@ func (a *attempt) judge(resp *http.Response, err error) *Error {
 	if err != nil {
 		return a.transportError(err)
 	}
-	defer resp.Body.Close()
+	defer resp.Body.Close() //nolint:errcheck // only read
 	body, err := readBounded(resp, a.request.endpoint.limit)
 	resp.Body = http.NoBody
 	if err != nil {

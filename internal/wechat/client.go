@@ -12,10 +12,13 @@ import (
 // and hk.api under weixin.qq.com.
 const DefaultBaseURL = "https://api.weixin.qq.com"
 
-// Config is what a [Client] needs. AppID and Secret are required, everything else has a default.
+// Config is what a [Client] needs. AppID is required, Secret too unless Token names another place to get tokens from and
+// [Client.Session] is not called; everything else has a default.
 type Config struct {
 	AppID  string // of the official account or mini program, "wx" and 16 hex digits
 	Secret string // its AppSecret
+
+	Token TokenConfig // where access tokens come from; default: WeChat's stable_token
 
 	BaseURL string // default DefaultBaseURL; without a trailing slash
 
@@ -52,7 +55,10 @@ type Client struct {
 	sends  *http.Client
 	tokens *tokenSource
 
-	retryMin, retryMax time.Duration // waits between the attempts of a read; fields for the tests' sake
+	// Fields for the tests' sake.
+	retryMin, retryMax time.Duration // waits between the attempts of a read
+	commandTimeout     time.Duration
+	commandDelay       time.Duration
 }
 
 // New makes the client. It makes no call.
@@ -66,14 +72,22 @@ func New(cfg Config) *Client {
 		sends:    newHTTPClient(cfg.Transport, cfg.SendTimeout),
 		retryMin: 200 * time.Millisecond,
 		retryMax: 3 * time.Second,
+
+		commandTimeout: commandTimeout,
+		commandDelay:   commandDelay,
 	}
 	c.tokens = &tokenSource{
-		fetch: c.stableToken,
-		now:   cfg.Now,
-		log:   cfg.Logger.With("appid", cfg.AppID),
+		supply: c.newSupply(),
+		now:    cfg.Now,
+		log:    cfg.Logger.With("appid", cfg.AppID),
 	}
 	return c
 }
+
+// TokenFight reports whether another program seems to kill this account's tokens: three in a row died long before their
+// time within the last hour. Refused calls have [ReasonTokenFight] meanwhile, and one Error an hour was logged. It is safe
+// for concurrent use and cheap enough for a metric.
+func (c *Client) TokenFight() bool { return c.tokens.fighting() }
 
 // AppID is the account that the client speaks for.
 func (c *Client) AppID() string { return c.cfg.AppID }

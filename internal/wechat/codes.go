@@ -51,7 +51,7 @@ func (k kind) adapt(v verdict) verdict {
 }
 
 // sendCodes is what differs where a message may already be under way, or where one template must not stop an account.
-var sendCodes = map[int]verdict{
+var sendCodes = map[int]verdict{ //nolint:gochecknoglobals // a constant table, which Go cannot declare as such
 	-1:    {"system_error", PolicyUncertain},         // seen of messages that were sent and of such that were not
 	40241: {"duplicate_in_60s", PolicyUncertain},     // undocumented: delivered, or a duplicate of what was
 	44007: {"repeated_msg_id", PolicyUncertain},      // no observed use; perhaps the answer to a used client_msg_id
@@ -69,7 +69,7 @@ var sendCodes = map[int]verdict{
 
 // codes is what an errcode means, and what to do. Sources: WeChat's table of global return codes and, for the codes it does
 // not have, recorded answers.
-var codes = map[int]verdict{
+var codes = map[int]verdict{ //nolint:gochecknoglobals // a constant table, which Go cannot declare as such
 	// Busy: the same call may succeed later.
 	-1:        {"system_error", PolicyRetry},
 	20001:     {"system_error", PolicyRetry},

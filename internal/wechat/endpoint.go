@@ -5,6 +5,7 @@ import "net/http"
 // The endpoints this client calls, as they stand in errors, in [Call] and in the answers of [Client.Quota].
 const (
 	EndpointStableToken  = "/cgi-bin/stable_token"
+	EndpointToken        = "/cgi-bin/token"
 	EndpointFollowers    = "/cgi-bin/user/get"
 	EndpointUserInfo     = "/cgi-bin/user/info"
 	EndpointBatchInfo    = "/cgi-bin/user/info/batchget"
@@ -12,6 +13,10 @@ const (
 	EndpointTemplates    = "/cgi-bin/template/get_all_private_template"
 	EndpointQuota        = "/cgi-bin/openapi/quota/get"
 	EndpointSession      = "/sns/jscode2session"
+
+	// Where tokens come from in [TokenURL] and [TokenCommand]: names, since the server's address may hold a secret.
+	EndpointTokenServer  = "token_server"
+	EndpointTokenCommand = "token_command"
 )
 
 // kind is what a failure of an endpoint can mean, beyond its errcode.
@@ -41,6 +46,14 @@ const smallAnswer = 64 << 10
 func epStableToken() endpoint {
 	return endpoint{http.MethodPost, EndpointStableToken, kindToken, smallAnswer}
 }
+
+func epToken() endpoint { return endpoint{http.MethodGet, EndpointToken, kindToken, smallAnswer} }
+
+func epTokenServer() endpoint {
+	return endpoint{http.MethodGet, EndpointTokenServer, kindToken, smallAnswer}
+}
+
+func epTokenCommand() endpoint { return endpoint{"", EndpointTokenCommand, kindToken, smallAnswer} }
 
 // 10,000 openids of 28 characters are 310 KB.
 func epFollowers() endpoint { return endpoint{http.MethodGet, EndpointFollowers, kindRead, 1 << 20} }

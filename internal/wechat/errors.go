@@ -17,7 +17,7 @@ import (
 // Error is every error that a call to WeChat can end in. It holds no secret, in any field or format.
 // Treat it as read-only: one failed token fetch hands the same Error to all who waited for it.
 type Error struct {
-	Endpoint   string // the path that failed; EndpointStableToken if there was no token to make the call with
+	Endpoint   string // the path that failed; that of the token's fetch if there was no token to make the call with
 	Code       int    // errcode, 0 if there was none
 	Message    string // errmsg without its rid, or a short printable excerpt of an answer that is not WeChat's JSON
 	RID        string // WeChat's request id, for its rid/get and its support; 7 days valid
@@ -221,7 +221,19 @@ func (a *attempt) errcode(status int, env envelope) *Error {
 		_, rid = splitRID("rid: " + env.RID)
 	}
 	e.Message, e.RID = a.clean(message, maxMessage), rid
+	a.advise(e)
 	return e
+}
+
+// advise adds what WeChat's text does not say.
+func (a *attempt) advise(e *Error) {
+	switch {
+	case e.Endpoint == EndpointToken && e.Code == 45009:
+		e.Message += adviseStable
+	case e.Policy == PolicyToken && a.client.tokens.fighting():
+		e.Reason = ReasonTokenFight
+		e.Message += "; " + a.client.tokens.supply.words().fight
+	}
 }
 
 // ridPattern is the suffix of most errmsg: with a comma before it on /sns, without on /cgi-bin.

@@ -26,6 +26,10 @@ type request struct {
 	into     answer   // where the answer goes
 	secrets  []string // values of this call that may not occur in an error
 	single   bool     // not repeated once it was written: it spends something
+
+	// A call to somewhere else than WeChat, the company's token server.
+	address string // the whole URL; "": WeChat's address, path and query
+	header  map[string]string
 }
 
 // build turns the request into HTTP. The body is a bytes.Reader on purpose: WeChat refuses chunked bodies with an empty
@@ -42,10 +46,15 @@ func (c *Client) build(ctx context.Context, r request) (*http.Request, error) {
 	if r.body != nil {
 		body = bytes.NewReader(r.body)
 	}
-	h, err := http.NewRequestWithContext(ctx, r.endpoint.method, c.cfg.BaseURL+r.endpoint.path+"?"+query, body)
+	address := r.address
+	if address == "" {
+		address = c.cfg.BaseURL + r.endpoint.path + "?" + query
+	}
+	h, err := http.NewRequestWithContext(ctx, r.endpoint.method, address, body)
 	if err != nil {
 		return nil, err
 	}
+	setHeader(h, r.header)
 	if r.body != nil {
 		h.Header.Set("Content-Type", "application/json;charset=utf-8")
 	}
@@ -67,7 +76,7 @@ func (c *Client) once(ctx context.Context, r request) error {
 		return a.failure(verdict{"bad_address", PolicyConfig}, err)
 	}
 	a.begin()
-	a.finish(c.sends.Do(h))
+	a.finish(c.sends.Do(h)) //nolint:bodyclose // finish closes it
 	return a.result()
 }
 

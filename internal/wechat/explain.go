@@ -4,7 +4,7 @@ package wechat
 // "" for all others.
 func Explain(code int) string { return explanations[code] }
 
-var explanations = map[int]string{
+var explanations = map[int]string{ //nolint:gochecknoglobals // a constant table, which Go cannot declare as such
 	-1:    "WeChat was busy. Nothing to do unless it lasts; a lower send.rate helps if it comes in bursts.",
 	40001: "WeChat refused the access token, or the AppSecret. If it keeps happening, check the secret, and whether another program refreshes tokens of this appid.",
 	40003: "The openid is not one of this account: malformed, of another official account, or a mini program's openid.",

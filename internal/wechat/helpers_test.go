@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -22,7 +24,64 @@ const (
 	testSessionKey = "sKeYsKeYsKeYsKeYsKeYsA=="
 	testTokenHead  = "103_ToKeN"
 	testOpenID     = "oSYN0000000000000000000001-A"
+	testHeaderKey  = "hEaDeRkEyHeAdErKeY"
+	testQueryKey   = "qUeRyKeYqUeRyKeY&+"
+	testServerPath = "/company/pAtHpAtHpAtH/token"
 )
+
+// commandWord as the first argument makes the test binary a token command: it prints what the address in the second one
+// answers.
+const commandWord = "act-as-token-command"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == commandWord {
+		os.Exit(printAnswer(os.Args[2]))
+	}
+	os.Exit(m.Run())
+}
+
+func printAnswer(address string) int {
+	resp, err := http.Get(address)
+	if err == nil {
+		defer resp.Body.Close() //nolint:errcheck // only read
+		if _, err = io.Copy(os.Stdout, resp.Body); err == nil && resp.StatusCode == http.StatusOK {
+			return 0
+		}
+	}
+	fmt.Fprintln(os.Stderr, "token command:", err)
+	return 1
+}
+
+// tokenMode is a mode with the fake as the source of its tokens.
+type tokenMode struct {
+	TokenConfig
+	path     string // where the fake is asked
+	endpoint string // as errors name it
+}
+
+func tokenModes() []tokenMode {
+	server := testServerPath + "?key=" + url.QueryEscape(testQueryKey)
+	return []tokenMode{
+		{TokenConfig{}, EndpointStableToken, EndpointStableToken},
+		{TokenConfig{Mode: TokenClassic}, EndpointToken, EndpointToken},
+		{TokenConfig{Mode: TokenURL, URL: server, Header: map[string]string{"Authorization": "Bearer " + testHeaderKey}},
+			testServerPath, EndpointTokenServer},
+		{TokenConfig{Mode: TokenCommand, Command: []string{os.Args[0], commandWord, server}}, testServerPath, EndpointTokenCommand},
+	}
+}
+
+// set points the mode at the fake.
+func (m tokenMode) set(f *fakeWeChat) func(*Config) {
+	return func(cfg *Config) {
+		cfg.Token = m.TokenConfig
+		switch m.Mode {
+		case TokenURL:
+			cfg.Secret, cfg.Token.URL = "", f.URL+m.URL
+		case TokenCommand:
+			cfg.Secret, cfg.Token.Command = "", []string{m.Command[0], m.Command[1], f.URL + m.Command[2]}
+		}
+	}
+}
 
 // testToken is the n-th token of the fake: 140 characters that differ within the first twelve.
 func testToken(n int) string {
@@ -51,15 +110,25 @@ func newFake(t testing.TB, answer http.HandlerFunc) *fakeWeChat {
 func (f *fakeWeChat) serve(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	f.calls[r.URL.Path]++
+	token := f.token
 	f.mu.Unlock()
+	isToken := r.URL.Path == EndpointStableToken || r.URL.Path == EndpointToken || r.URL.Path == testServerPath
 	switch {
-	case r.URL.Path == EndpointStableToken && f.token != nil:
-		f.token(w, r)
-	case r.URL.Path == EndpointStableToken:
+	case isToken && token != nil:
+		token(w, r)
+	case isToken:
 		fmt.Fprintf(w, `{"access_token":%q,"expires_in":7200}`, testToken(1))
 	default:
 		f.answer(w, r)
 	}
+}
+
+// onToken answers the token's fetches from now on. Under the lock, since a token command asks from another process, and
+// the race detector sees no order between what happens here and there.
+func (f *fakeWeChat) onToken(answer http.HandlerFunc) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.token = answer
 }
 
 func (f *fakeWeChat) count(path string) int {

@@ -33,6 +33,10 @@ const (
 	ReasonBadAnswer Reason = "bad_answer"
 	// ReasonTokenRefused: WeChat refuses a token that it says is current, and a forced refresh is not allowed yet.
 	ReasonTokenRefused Reason = "token_refused"
+	// ReasonTokenSupply: the company's token server or command hands out a token that WeChat refuses, or does not work.
+	ReasonTokenSupply Reason = "token_supply"
+	// ReasonTokenFight: WeChat refused the token, and lately one fresh token after the other: another program kills them.
+	ReasonTokenFight Reason = "token_fight"
 )
 
 // Policy is what to do about a failure.

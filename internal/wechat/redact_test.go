@@ -19,7 +19,8 @@ import (
 func echo(r *http.Request) string {
 	body, _ := io.ReadAll(r.Body)
 	query, _ := url.QueryUnescape(r.URL.RawQuery)
-	return fmt.Sprintf("%s %s %s %s session_key=%s", r.RequestURI, query, body, r.URL.Query().Get("js_code"), testSessionKey)
+	return fmt.Sprintf("%s %s %s %s %s %s session_key=%s", r.RequestURI, query, body, r.URL.Query().Get("js_code"),
+		r.URL.Query().Get("key"), r.Header.Get("Authorization"), testSessionKey)
 }
 
 // failures are ways for a call to end badly; nil handler: the server is gone.
@@ -82,42 +83,58 @@ func failures() map[string]http.HandlerFunc {
 	return m
 }
 
-// TestNoSecretLeaves calls every endpoint in every failure mode, once with the failure on its own path and once on the
-// token's, and searches errors, logs and observations.
+// TestNoSecretLeaves calls every endpoint in every failure mode, once with the failure on its own path and once on that of
+// the token, in every token mode, and searches errors, logs and observations.
 func TestNoSecretLeaves(t *testing.T) {
 	for path, call := range endpoints() {
 		for name, failure := range failures() {
-			for _, failing := range []string{path, EndpointStableToken} {
-				if path == EndpointSession && failing != path {
-					continue // needs no token
-				}
-				t.Run(fmt.Sprintf("%s/%s/%s", path, failing, name), func(t *testing.T) {
-					t.Parallel()
-					leakCheck(t, call, failing, failure)
-				})
+			t.Run(fmt.Sprintf("%s/%s", path, name), func(t *testing.T) {
+				t.Parallel()
+				leakCheck(t, leakCase{call: call, failing: path, failure: failure, mode: tokenModes()[0]})
+			})
+		}
+	}
+	for name, failure := range failures() {
+		for _, mode := range tokenModes() {
+			if name == "session without openid" && mode.path == testServerPath {
+				continue // a token without expires_in is a good answer there
 			}
+			t.Run(fmt.Sprintf("%s/%s", mode.endpoint, name), func(t *testing.T) {
+				t.Parallel()
+				call := endpoints()[EndpointFollowers]
+				leakCheck(t, leakCase{call: call, failing: mode.endpoint, failure: failure, mode: mode})
+			})
 		}
 	}
 }
 
-func leakCheck(t *testing.T, call func(context.Context, *Client) error, failing string, failure http.HandlerFunc) {
+type leakCase struct {
+	call    func(context.Context, *Client) error
+	failing string // the endpoint
+	failure http.HandlerFunc
+	mode    tokenMode
+}
+
+func leakCheck(t *testing.T, tt leakCase) {
 	var out lockedBuffer
-	fake := newFake(t, failure)
-	if failing == EndpointStableToken {
-		fake.token = failure
+	fake := newFake(t, tt.failure)
+	failing, failure := tt.failing, tt.failure
+	if failing == tt.mode.endpoint {
+		fake.onToken(failure)
 	}
-	c := fake.client(t, func(cfg *Config) {
+	c := fake.client(t, tt.mode.set(fake), func(cfg *Config) {
 		cfg.Timeout, cfg.SendTimeout = 40*time.Millisecond, 40*time.Millisecond
 		cfg.Logger = slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		cfg.Observe = func(call Call) { printAll(&out, call, call.Err) }
 	})
+	c.commandTimeout = 2 * time.Second
 	if failure == nil {
-		if failing != EndpointStableToken {
+		if failing != tt.mode.endpoint {
 			c.tokens.current = &issued{value: testToken(1), expires: time.Now().Add(time.Hour), renewAt: time.Now().Add(time.Hour)}
 		}
 		fake.Close()
 	}
-	err := call(t.Context(), c)
+	err := tt.call(t.Context(), c)
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -133,13 +150,21 @@ func leakCheck(t *testing.T, call func(context.Context, *Client) error, failing 
 		printAll(&out, err, err)
 	}
 	text := out.String()
-	for _, secret := range []string{testSecret, testToken(1)[:12], testJSCode, testSessionKey, url.QueryEscape(testSessionKey)} {
+	for _, secret := range secrets() {
 		if i := strings.Index(text, secret); i >= 0 {
 			t.Errorf("%s leaks:\n%s", secret, text[max(0, i-200):min(len(text), i+200)])
 		}
 	}
 	if len(e.Message) > maxMessage {
 		t.Errorf("message of %d bytes", len(e.Message))
+	}
+}
+
+// secrets is what may leave in no way; of a token the first characters suffice.
+func secrets() []string {
+	return []string{
+		testSecret, testToken(1)[:12], testJSCode, testSessionKey, url.QueryEscape(testSessionKey),
+		testHeaderKey, testQueryKey, url.QueryEscape(testQueryKey), "pAtHpAtH",
 	}
 }
 

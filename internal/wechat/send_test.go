@@ -95,26 +95,35 @@ func TestSendOutcomes(t *testing.T) {
 		"reset after processing":  {func(w http.ResponseWriter, r *http.Request) { resetConn(takeConn(w, r)) }, outcome{ReasonConnectionLost, PolicyUncertain, true, 0}},
 		"timeout":                 {func(_ http.ResponseWriter, r *http.Request) { _, _ = io.ReadAll(r.Body); <-r.Context().Done() }, outcome{ReasonTimeout, PolicyUncertain, true, 0}},
 		"500":                     {status(500), outcome{ReasonServerError, PolicyUncertain, true, 0}},
-		"502 html":                {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502); fmt.Fprint(w, "<html>") }, outcome{ReasonServerError, PolicyUncertain, true, 0}},
-		"empty":                   {body(""), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
-		"204":                     {status(204), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
-		"html":                    {body("<html><title>busy</title></html>"), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
-		"cut":                     {body(`{"errcode":0,"errm`), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
+		"502 html": {func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusBadGateway)
+			fmt.Fprint(w, "<html>")
+		}, outcome{ReasonServerError, PolicyUncertain, true, 0}},
+		"empty": {body(""), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
+		"204":   {status(204), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
+		"html":  {body("<html><title>busy</title></html>"), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
+		"cut":   {body(`{"errcode":0,"errm`), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
 		"cut below its length": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "50")
 			fmt.Fprint(w, `{"errcode":0`)
 		}, outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
-		"no errcode":        {body(`{}`), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
-		"null":              {body(`null`), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
-		"too large":         {body(strings.Repeat(" ", smallAnswer+1)), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
-		"412":               {status(412), outcome{"http_refused", PolicyRequest, false, 0}},
-		"404":               {status(404), outcome{"http_refused", PolicyConfig, false, 0}},
-		"429":               {status(429), outcome{"http_busy", PolicyRetry, false, 0}},
-		"redirect":          {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", http.StatusFound) }, outcome{"redirected", PolicyConfig, false, 0}},
-		"-1":                {body(`{"errcode":-1,"errmsg":"system error"}`), outcome{"system_error", PolicyUncertain, true, -1}},
-		"40241":             {body(`{"errcode":40241,"errmsg":"The message is duplicate in 60 seconds"}`), outcome{"duplicate_in_60s", PolicyUncertain, true, 40241}},
-		"errcode in a 500":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500); fmt.Fprint(w, `{"errcode":43004}`) }, outcome{ReasonNotFollower, PolicyRecipient, false, 43004}},
-		"ok in a 500":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500); fmt.Fprint(w, `{"errcode":0}`) }, outcome{ReasonServerError, PolicyUncertain, true, 0}},
+		"no errcode": {body(`{}`), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
+		"null":       {body(`null`), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
+		"too large":  {body(strings.Repeat(" ", smallAnswer+1)), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
+		"412":        {status(412), outcome{"http_refused", PolicyRequest, false, 0}},
+		"404":        {status(404), outcome{"http_refused", PolicyConfig, false, 0}},
+		"429":        {status(429), outcome{"http_busy", PolicyRetry, false, 0}},
+		"redirect":   {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", http.StatusFound) }, outcome{"redirected", PolicyConfig, false, 0}},
+		"-1":         {body(`{"errcode":-1,"errmsg":"system error"}`), outcome{"system_error", PolicyUncertain, true, -1}},
+		"40241":      {body(`{"errcode":40241,"errmsg":"The message is duplicate in 60 seconds"}`), outcome{"duplicate_in_60s", PolicyUncertain, true, 40241}},
+		"errcode in a 500": {func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusInternalServerError)
+			fmt.Fprint(w, `{"errcode":43004}`)
+		}, outcome{ReasonNotFollower, PolicyRecipient, false, 43004}},
+		"ok in a 500": {func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusInternalServerError)
+			fmt.Fprint(w, `{"errcode":0}`)
+		}, outcome{ReasonServerError, PolicyUncertain, true, 0}},
 		"errcode as string": {body(`{"errcode":"43101","errmsg":"user refuse to accept the msg"}`), outcome{ReasonRefused, PolicyRecipient, false, 43101}},
 		"expired token":     {body(`{"errcode":42001,"errmsg":"access_token expired"}`), outcome{"token_expired", PolicyToken, false, 42001}},
 		"spurious template": {body(`{"errcode":40037}`), outcome{ReasonInvalidTemplate, PolicyRetry, false, 40037}},
@@ -209,7 +218,7 @@ func TestProcessedSendIsNotReplayed(t *testing.T) {
 // TestTokenTroubleOfASend: a send without a token was never made.
 func TestTokenTroubleOfASend(t *testing.T) {
 	fake := newFake(t, body(`{"errcode":0,"msgid":1}`))
-	fake.token = body(`{"errcode":40164,"errmsg":"invalid ip 203.0.113.7 ipv6 ::ffff:203.0.113.7, not in whitelist rid: 691d5b03-245c4618-0056bcfe"}`)
+	fake.onToken(body(`{"errcode":40164,"errmsg":"invalid ip 203.0.113.7 ipv6 ::ffff:203.0.113.7, not in whitelist rid: 691d5b03-245c4618-0056bcfe"}`))
 	_, err := fake.client(t).SendTemplate(t.Context(), message())
 	const text = "POST /cgi-bin/stable_token: 40164 invalid ip 203.0.113.7 ipv6 ::ffff:203.0.113.7, not in whitelist (ip_not_allowed), " +
 		"rid 691d5b03-245c4618-0056bcfe"

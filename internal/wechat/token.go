@@ -2,6 +2,7 @@ package wechat
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -13,17 +14,16 @@ const (
 	// its life and keeps both valid meanwhile; half a minute less allows for clocks that differ.
 	renewBefore = 4*time.Minute + 30*time.Second
 
+	// renewRetry is the pause after a renewal that failed while the old token is still good.
+	renewRetry = 30 * time.Second
+
+	// renewPatience bounds an early renewal: the call that makes it has a token, and a token server that hangs must not
+	// hold up what could go. Half of a send's default timeout, so that the send may follow.
+	renewPatience = 5 * time.Second
+
 	// tokenFailureHold is how long a failed fetch answers for all callers: with a wrong secret a hundred goroutines would
 	// otherwise make a hundred calls, each counted and each certain to fail.
 	tokenFailureHold = 3 * time.Second
-
-	// forcedPerDay and forcedInterval bound forced refreshes: WeChat allows 20 a day, for all instances together and at
-	// least 30 s apart. https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken
-	forcedPerDay   = 18
-	forcedInterval = 30 * time.Second
-
-	// freshFor is the age under which the death of a token is nobody's expiry but somebody's doing.
-	freshFor = 10 * time.Minute
 )
 
 // issued is one answer of the token endpoint. Two answers may carry the same value; a caller hands back the very issued
@@ -40,23 +40,24 @@ type issued struct {
 	accepted atomic.Bool // WeChat took it at least once since this answer
 }
 
-// fetchToken gets a token from WeChat; force invalidates the one it has.
-type fetchToken func(ctx context.Context, force bool) (value string, lifetime time.Duration, err error)
+// again is the same token, to be tried once more.
+func (t *issued) again(now time.Time) *issued {
+	return &issued{value: t.value, at: now, born: t.born, expires: t.expires, renewAt: t.renewAt, doubts: t.doubts}
+}
 
-// tokenSource holds the stable token of one account: in memory, fetched by one goroutine at a time, renewed by
-// compare-and-refresh. A refused token goes through three steps, since refusals inside the validity happen for no reason:
-// ask WeChat for the current token; if it is the same, try it once more; if it is refused again, force a new one.
+// tokenSource holds the token of one account: in memory, fetched by one goroutine at a time, renewed by
+// compare-and-refresh. Where it comes from, and what a refusal leads to, its supply knows.
 type tokenSource struct {
-	fetch fetchToken
-	now   func() time.Time
-	log   *slog.Logger
+	supply supply // called by the leader of a flight only
+	now    func() time.Time
+	log    *slog.Logger
 
 	mu      sync.Mutex
 	current *issued
 	flight  chan struct{} // closed when the fetch under way ends; nil: none
 	failure error         // the last fetch's error, served until holdTil
 	holdTil time.Time
-	forced  []time.Time // forced refreshes of the last 24 hours
+	fight   fight
 }
 
 // get returns a token that is believed to be good, waiting for a fetch at most as long as ctx allows. The fetch runs in
@@ -73,7 +74,7 @@ func (s *tokenSource) get(ctx context.Context) (*issued, error) {
 		select {
 		case <-flight:
 		case <-ctx.Done():
-			return nil, waitError(ctx.Err())
+			return nil, s.waitError(ctx.Err())
 		}
 	}
 }
@@ -109,15 +110,24 @@ func (s *tokenSource) lead(ctx context.Context) (*issued, error) {
 	var err error
 	defer s.land(ctx, &next, &err)
 	s.mu.Lock()
-	last := s.current
+	last, early := s.current, s.usable(s.now())
 	s.mu.Unlock()
-	if next, err = s.renew(ctx, last); err == nil {
+	fetching := ctx
+	if early {
+		var cancel context.CancelFunc
+		fetching, cancel = context.WithTimeout(ctx, renewPatience)
+		defer cancel()
+	}
+	if next, err = s.renew(fetching, last); err == nil {
 		return next, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.usable(s.now()) { // it was an early renewal
-		s.log.Warn("renewing the access token: trying again, the old one is still good", "error", err)
+	if now := s.now(); s.usable(now) { // it was an early renewal
+		if !errors.Is(ctx.Err(), context.Canceled) {
+			s.current.renewAt = now.Add(renewRetry)
+			s.log.Warn("renewing the access token: trying again, the old one is still good", "error", err)
+		}
 		return s.current, nil
 	}
 	return nil, err
@@ -140,51 +150,55 @@ func (s *tokenSource) land(ctx context.Context, next **issued, err *error) {
 // renew makes at most one fetch. last may be nil, expiring, or refused.
 func (s *tokenSource) renew(ctx context.Context, last *issued) (*issued, error) {
 	doubted := last != nil && last.refused
-	force := doubted && last.doubts >= 2
-	if force && !s.takeForced() {
-		// Not allowed to force: wait, and then try the same token again, for it may have been good all the time.
-		if until := last.at.Add(forcedInterval); s.now().Before(until) {
-			return nil, refusedError(until)
-		}
-		force = false
+	var todo decision
+	if doubted {
+		todo = s.supply.refused(last, s.now())
 	}
-	if force {
+	switch todo.step {
+	case stepWait:
+		return nil, s.refusedError(todo.until)
+	case stepReuse:
+		return last.again(s.now()), nil
+	case stepForce:
 		s.log.Warn("forcing a new access token: WeChat refused the current one twice", "refusals", last.doubts)
+	case stepFetch:
 	}
-	value, lifetime, err := s.fetch(ctx, force)
+	got, err := s.supply.fetch(ctx, todo.step == stepForce)
 	if err != nil {
 		return nil, err
 	}
 	now := s.now()
-	next := &issued{value: value, at: now, born: now, expires: now.Add(lifetime)}
-	next.renewAt = now.Add(max(lifetime-renewBefore, lifetime/2))
-	if lifetime > renewBefore+time.Minute {
-		next.renewAt = next.expires.Add(-renewBefore)
-	}
-	if last != nil && last.value == value {
+	next := &issued{value: got.value, at: now, born: now, expires: now.Add(got.lifetime), renewAt: now.Add(got.renew)}
+	same := last != nil && last.value == got.value
+	if same {
 		next.born = last.born
-		if doubted {
-			next.doubts = last.doubts
-		}
 	}
-	s.log.Debug("fetched an access token", "forced", force, "lifetime", lifetime, "same", next.born != now)
+	switch {
+	case doubted && same:
+		next.doubts = last.doubts
+	case doubted:
+		s.bury(last)
+	}
+	s.log.Debug("fetched an access token", "forced", todo.step == stepForce, "lifetime", got.lifetime, "same", same)
 	return next, nil
 }
 
-// takeForced spends one forced refresh if the budget allows it. Only the leader calls it.
-func (s *tokenSource) takeForced() bool {
+// bury notes the death of a token and sounds the alarm if there were too many.
+func (s *tokenSource) bury(t *issued) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	for len(s.forced) > 0 && now.Sub(s.forced[0]) >= 24*time.Hour {
-		s.forced = s.forced[1:]
+	s.fight.bury(t, now)
+	if s.fight.alarm(now) {
+		s.log.Error("access tokens die soon after they were fetched, one after the other: "+s.supply.words().fight,
+			"reason", ReasonTokenFight, "tokens", fightDeaths, "within", now.Sub(s.fight.deaths[0]).Round(time.Second))
 	}
-	n := len(s.forced)
-	if n >= forcedPerDay || n > 0 && now.Sub(s.forced[n-1]) < forcedInterval {
-		return false
-	}
-	s.forced = append(s.forced, now)
-	return true
+}
+
+func (s *tokenSource) fighting() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fight.on(s.now())
 }
 
 // accept notes that WeChat took the token, so that its next refusal is a first one.
@@ -206,30 +220,32 @@ func (s *tokenSource) reject(t *issued) {
 		t.doubts = 0
 	}
 	t.doubts++
-	if t.doubts == 2 && s.now().Sub(t.born) < freshFor {
-		s.log.Warn("a fresh access token is refused: another program may be forcing refreshes of this account's stable token, "+
-			"or the token belongs to another account", "age", s.now().Sub(t.born))
-	}
 }
 
-// refusedError is what callers get while a twice refused token cannot be forced yet.
-func refusedError(until time.Time) *Error {
-	return &Error{
-		Endpoint: EndpointStableToken,
-		Message:  "WeChat refuses the token it calls current; next try at " + until.Format(time.TimeOnly),
-		Reason:   ReasonTokenRefused,
-		Policy:   PolicyToken,
+// refusedError is what callers get while a refused token cannot be replaced yet.
+func (s *tokenSource) refusedError(until time.Time) *Error {
+	w := s.supply.words()
+	e := &Error{
+		Endpoint: w.endpoint,
+		Message:  w.refused + "; next try at " + until.Format(time.TimeOnly),
+		Reason:   w.reason,
+		Policy:   w.policy,
 	}
+	if s.fighting() {
+		e.Reason = ReasonTokenFight
+		e.Message += "; " + w.fight
+	}
+	return e
 }
 
 // waitError is what a caller gets whose context ended while another one fetched the token.
-func waitError(err error) *Error {
+func (s *tokenSource) waitError(err error) *Error {
 	reason := ReasonTimeout
-	if err == context.Canceled {
+	if errors.Is(err, context.Canceled) {
 		reason = ReasonCancelled
 	}
 	return &Error{
-		Endpoint: EndpointStableToken,
+		Endpoint: s.supply.words().endpoint,
 		Reason:   reason,
 		Policy:   PolicyRetry,
 		Err:      &cause{text: "waiting for the access token: " + err.Error(), is: err},

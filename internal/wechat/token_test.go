@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -28,18 +27,23 @@ type scripted struct {
 	err     error
 }
 
+// newScripted is in stable mode.
 func newScripted() *scripted {
+	return newScriptedAs(func(fetch func(context.Context, bool) (grant, error)) supply { return newStable(fetch) })
+}
+
+func newScriptedAs(as func(fetch func(context.Context, bool) (grant, error)) supply) *scripted {
 	s := &scripted{clock: time.Unix(1_700_000_000, 0), value: "a", life: 2 * time.Hour}
 	s.tokenSource = &tokenSource{
 		now: func() time.Time { return s.clock },
 		log: slog.New(slog.DiscardHandler),
-		fetch: func(_ context.Context, force bool) (string, time.Duration, error) {
+		supply: as(func(_ context.Context, force bool) (grant, error) {
 			s.fetches = append(s.fetches, map[bool]string{false: "normal", true: "forced"}[force])
 			if force {
 				s.value += "+"
 			}
-			return s.value, s.life, s.err
-		},
+			return newGrant(s.value, s.life), s.err
+		}),
 	}
 	return s
 }
@@ -75,7 +79,7 @@ func TestTokenLife(t *testing.T) {
 	s.mustGet(t, "a")
 	s.expect(t, "normal") // held: one try, not one for each caller
 	s.clock = s.clock.Add(renewBefore)
-	if _, err := s.get(t.Context()); err != s.err {
+	if _, err := s.get(t.Context()); !errors.Is(err, s.err) {
 		t.Errorf("dead token: %v, want the fetch's error", err)
 	}
 	s.expect(t, "normal")
@@ -179,7 +183,7 @@ func TestTokenForcedBudget(t *testing.T) {
 func TestTokenBudgetGoneAndTokenGood(t *testing.T) {
 	s := newScripted()
 	for range forcedPerDay {
-		s.takeForced()
+		s.supply.(*stableSupply).forced.take(s.clock)
 		s.clock = s.clock.Add(forcedInterval)
 	}
 	s.reject(s.mustGet(t, "a"))
@@ -195,9 +199,9 @@ func TestTokenBudgetGoneAndTokenGood(t *testing.T) {
 // TestTokenFailureHeld: a wrong secret costs one call, not one for each of a hundred goroutines.
 func TestTokenFailureHeld(t *testing.T) {
 	fake := newFake(t, nil)
-	fake.token = func(w http.ResponseWriter, _ *http.Request) {
+	fake.onToken(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, `{"errcode":40125,"errmsg":"invalid appsecret rid: 6188b812-3aeef59a-72d5fb8c"}`)
-	}
+	})
 	var now atomic.Int64
 	c := fake.client(t, func(cfg *Config) { cfg.Now = func() time.Time { return time.Unix(now.Load(), 0) } })
 	errs := together(100, func() error {
@@ -230,57 +234,6 @@ func together(n int, f func() error) []error {
 	return errs
 }
 
-// deadToken is a WeChat whose token dies: token 1 is refused from the start, a fetch yields the next.
-func deadToken(t *testing.T, arrive func()) *fakeWeChat {
-	var fetched atomic.Int32
-	fake := newFake(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Get("access_token") == testToken(1) {
-			arrive() // so that all hundred used the dead token before the first refusal
-			fmt.Fprint(w, `{"errcode":42001,"errmsg":"access_token expired rid: 6188b812-3aeef59a-72d5fb8c"}`)
-			return
-		}
-		fmt.Fprint(w, `{"total":0,"count":0,"next_openid":"","errcode":0,"errmsg":"ok","msgid":7}`)
-	})
-	fake.token = func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, `{"access_token":%q,"expires_in":7200}`, testToken(int(fetched.Add(1))))
-	}
-	return fake
-}
-
-func TestDeadTokenIsRenewedOnce(t *testing.T) {
-	const callers = 100
-	calls := map[string]func(*Client) error{
-		"reads": func(c *Client) error {
-			_, err := c.Followers(t.Context(), "")
-			return err
-		},
-		"sends": func(c *Client) error {
-			_, err := c.SendTemplate(t.Context(), TemplateMessage{ToUser: "o"})
-			if e, ok := asError(err); !ok || e.Policy != PolicyToken || e.Uncertain {
-				return fmt.Errorf("first send: %w, want a token error", err)
-			}
-			_, err = c.SendTemplate(t.Context(), TemplateMessage{ToUser: "o"})
-			return err
-		},
-	}
-	for name, call := range calls {
-		t.Run(name, func(t *testing.T) {
-			var all sync.WaitGroup
-			all.Add(callers)
-			fake := deadToken(t, func() { all.Done(); all.Wait() })
-			c := fake.client(t, func(cfg *Config) { cfg.MaxConnections = callers })
-			for _, err := range together(callers, func() error { return call(c) }) {
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-			if n := fake.count(EndpointStableToken); n != 2 {
-				t.Errorf("%d token calls, want the first and one renewal", n)
-			}
-		})
-	}
-}
-
 // TestSpuriousRefusal: 40001 inside the validity, and the same token works again: no forced refresh, and the read succeeds.
 func TestSpuriousRefusal(t *testing.T) {
 	var n atomic.Int32
@@ -306,7 +259,7 @@ func TestRefusedForGood(t *testing.T) {
 	fake := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, `{"errcode":40001,"errmsg":"invalid credential"}`)
 	})
-	fake.token = func(w http.ResponseWriter, r *http.Request) {
+	fake.onToken(func(w http.ResponseWriter, r *http.Request) {
 		var body struct {
 			Force bool `json:"force_refresh"`
 		}
@@ -316,7 +269,7 @@ func TestRefusedForGood(t *testing.T) {
 		}
 		modes = append(modes, body.Force)
 		fmt.Fprintf(w, `{"access_token":%q,"expires_in":7200}`, testToken(1))
-	}
+	})
 	_, err := fake.client(t).Followers(t.Context(), "")
 	if e := mustError(t, err); e.Code != 40001 || e.Policy != PolicyToken {
 		t.Errorf("error %v", err)
@@ -335,14 +288,14 @@ func TestWaitersHonourTheirContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fetches := 0
 		s := &tokenSource{now: time.Now, log: slog.New(slog.DiscardHandler)}
-		s.fetch = func(ctx context.Context, _ bool) (string, time.Duration, error) {
+		s.supply = newStable(func(ctx context.Context, _ bool) (grant, error) {
 			fetches++
 			if fetches == 1 {
 				<-ctx.Done()
-				return "", 0, ctx.Err()
+				return grant{}, ctx.Err()
 			}
-			return "b", time.Hour, nil
-		}
+			return newGrant("b", time.Hour), nil
+		})
 		leader, leave := context.WithCancel(t.Context())
 		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -368,19 +321,4 @@ func TestWaitersHonourTheirContext(t *testing.T) {
 			t.Errorf("%d fetches, want 2", fetches)
 		}
 	})
-}
-
-// TestFreshTokenDies says what it looks like: somebody else refreshes.
-func TestFreshTokenDies(t *testing.T) {
-	var out strings.Builder
-	s := newScripted()
-	s.log = slog.New(slog.NewTextHandler(&out, nil))
-	s.reject(s.mustGet(t, "a"))
-	if out.Len() > 0 {
-		t.Errorf("one refusal is logged: %s", &out)
-	}
-	s.reject(s.mustGet(t, "a"))
-	if !strings.Contains(out.String(), "another program") {
-		t.Errorf("log %q", &out)
-	}
 }
