@@ -13,7 +13,7 @@ import (
 // id would sort all of the lane for each page.
 func (s store) waiting(ctx context.Context, l lane, last request, limit int) ([]request, error) {
 	const query = `
-		SELECT id, unionid, mini_appid, mini_openid, openid, cancel, due_at
+		SELECT id, unionid, mini_appid, mini_openid, openid, cancel <> 0 AS cancel, due_at
 		  FROM send_request
 		 WHERE status = 'waiting' AND appid = ? AND priority = ? AND due_at >= ? AND (due_at > ? OR id > ?)
 		 ORDER BY due_at, id
@@ -47,11 +47,12 @@ func (s store) release(ctx context.Context, ids []int64) error {
 // ended is how an open row ends whose message will not be sent: withdrawn rows as such, and never as failed
 // what may have been delivered. Its parameters are the reason and the text of the plain end.
 const ended = `
-		       reason      = CASE WHEN uncertain_at IS NOT NULL THEN 'outcome_unknown' WHEN cancel = 1 THEN NULL
+		       reason      = CASE WHEN uncertain_at IS NOT NULL OR lease IS NOT NULL THEN 'outcome_unknown' WHEN cancel <> 0 THEN NULL
 		                          WHEN expires_at <= CURRENT_TIMESTAMP(3) THEN 'expired' ELSE ? END,
-		       status      = CASE WHEN uncertain_at IS NOT NULL THEN 'unknown' WHEN cancel = 1 THEN 'cancelled'
+		       status      = CASE WHEN uncertain_at IS NOT NULL OR lease IS NOT NULL THEN 'unknown' WHEN cancel <> 0 THEN 'cancelled'
 		                          WHEN expires_at <= CURRENT_TIMESTAMP(3) THEN 'expired' ELSE 'failed' END,
 		       errmsg      = COALESCE(?, errmsg),
+		       lease       = NULL,
 		       finished_at = CURRENT_TIMESTAMP(3)`
 
 // endWaits ends the rows whose recipient did not appear in time. Of a waiting row, due_at is the end of
@@ -95,17 +96,26 @@ func (s store) lanes(ctx context.Context) ([]lane, error) {
 	return lanes, nil
 }
 
-// failLane fails the rows of one lane. A row with a lease is left to whoever holds it: it may be another
-// instance, with another configuration.
+// strayGrace is how long ago the account of a stray lane must have been sent for at the latest: other instances
+// may have a newer configuration, and be just restarting.
+const strayGrace = 10 * time.Minute
+
+// failLane fails the rows of one lane, but for those that an attempt may still hold, and unless an instance that
+// knows the account has been seen of late.
 func (s store) failLane(ctx context.Context, l lane, w wrong) (int64, error) {
 	const query = `
 		UPDATE send_request
 		   SET` + ended + `
-		 WHERE status = ? AND appid <=> ? AND priority = ? AND lease IS NULL
+		 WHERE status = ? AND appid <=> ? AND priority = ? AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))
+		   AND (? OR NOT EXISTS (SELECT 1
+		                           FROM lease
+		                          WHERE name = ? AND expires_at > CURRENT_TIMESTAMP(3) - INTERVAL ? SECOND))
 		 LIMIT ?`
+	ours := w.reason != reasonUnknownAccount // a bad priority is bad everywhere
 	var total int64
 	for {
-		n, err := s.exec(ctx, query, w.reason, w.text, l.Status, l.AppID, l.Priority, housePage)
+		n, err := s.exec(ctx, query, w.reason, w.text, l.Status, l.AppID, l.Priority,
+			ours, LeaseName(l.AppID.String), int(strayGrace/time.Second), housePage)
 		total += n
 		if err != nil {
 			return total, fmt.Errorf("failing requests that nobody claims: %w", err)

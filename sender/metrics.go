@@ -32,5 +32,5 @@ func (m *metrics) count(appid string, r result) {
 	if r.status == statusPending && r.refund {
 		return
 	}
-	m.outcomes.WithLabelValues(appid, string(r.status), r.reason).Inc()
+	m.outcomes.WithLabelValues(appid, string(r.final()), r.reason).Inc()
 }

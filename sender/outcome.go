@@ -3,6 +3,7 @@ package sender
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -29,7 +30,7 @@ func policyOf(err error) wechat.Policy {
 // outcome turns WeChat's answer to one POST into the row's result, and pauses the account or puts the
 // recipient in doubt where the answer concerns more than this message.
 func (w *worker) outcome(j job, msgid int64, err error) result {
-	base := result{id: j.row.ID, token: j.row.token, openid: j.message.ToUser}
+	base := result{id: j.row.ID, token: j.row.token, openid: j.message.ToUser, doubtful: j.row.UncertainAge.Valid}
 	if err == nil {
 		w.pause.reportSuccess(w)
 		base.status, base.msgid = statusSent, msgid
@@ -39,12 +40,17 @@ func (w *worker) outcome(j job, msgid int64, err error) result {
 	if !ok {
 		we = &wechat.Error{Reason: "internal", Policy: wechat.PolicyUncertain, Message: err.Error(), Uncertain: true}
 	}
-	base.reason, base.errcode, base.errmsg = string(we.Reason), we.Code, we.Message
+	base.reason, base.errmsg = string(we.Reason), we.Message
+	base.errcode = min(max(we.Code, math.MinInt32), math.MaxInt32) // an odd answer must not make the row unwritable
 	if base.errmsg == "" {
 		base.errmsg = we.Error()
 	}
 	if we.Uncertain || we.Policy == wechat.PolicyUncertain {
 		return w.uncertain(j, base)
+	}
+	if we.Endpoint != "" && we.Endpoint != wechat.EndpointSendTemplate && we.Policy == wechat.PolicyRetry {
+		// There is no token at the moment: the message has not been tried.
+		return w.pauseAccount(j, base, we, pauseReach)
 	}
 	switch we.Policy {
 	case wechat.PolicyRetry:
@@ -56,7 +62,9 @@ func (w *worker) outcome(j job, msgid int64, err error) result {
 		}
 		// WeChat cannot be reached, and nothing has left this machine: not the message's fault.
 		return w.pauseAccount(j, base, we, pauseReach)
-	case wechat.PolicyToken, wechat.PolicyConfig:
+	case wechat.PolicyToken:
+		return w.pauseAccount(j, base, we, pauseToken)
+	case wechat.PolicyConfig:
 		return w.pauseAccount(j, base, we, pauseConfig)
 	case wechat.PolicyQuotaDay:
 		return w.pauseAccount(j, base, we, pauseDay)

@@ -14,6 +14,7 @@ type pauseKind int
 
 const (
 	pauseReach  pauseKind = iota // WeChat cannot be reached: seconds, in memory only
+	pauseToken                   // a renewed token was refused too: half a minute, it has been seen to pass
 	pauseMinute                  // 45011: until the next minute
 	pauseDay                     // 45009: until the quota of the day resets
 	pauseConfig                  // a person has to act: looked at again every few minutes, with one message
@@ -140,6 +141,8 @@ func pauseEnd(kind pauseKind, now time.Time, misses int) time.Time {
 	switch kind {
 	case pauseReach:
 		return now.Add(backoff(misses, time.Second, 30*time.Second))
+	case pauseToken:
+		return now.Add(30 * time.Second)
 	case pauseMinute:
 		return now.Truncate(time.Minute).Add(time.Minute + time.Second)
 	case pauseDay:

@@ -200,36 +200,18 @@ func normalise(row request) (json.RawMessage, *wrong) {
 	if len(fields) == 0 {
 		return nil, &wrong{reasonBadData, "data is empty: give a value for each keyword of the template"}
 	}
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false) // WeChat may refuse \u0026
+	var out []byte
 	for i, key := range slices.Sorted(maps.Keys(fields)) {
 		value, ok := fieldValue(fields[key])
 		if !ok {
 			return nil, &wrong{reasonBadData, fmt.Sprintf(
 				`data.%s must be a string, a number or {"value":"…"}, not %s`, clip(key, 60), kindOf(string(fields[key])))}
 		}
-		out.WriteByte("{,"[min(i, 1)])
-		if err := writeField(enc, &out, key, value); err != nil {
-			return nil, &wrong{reasonBadData, "data." + clip(key, 60) + ": " + err.Error()}
-		}
+		// encoding/json would write some characters as \u escapes, which WeChat may refuse.
+		out = wechat.AppendString(append(out, "{,"[min(i, 1)]), key)
+		out = append(wechat.AppendString(append(out, `:{"value":`...), value), '}')
 	}
-	out.WriteByte('}')
-	return out.Bytes(), nil
-}
-
-func writeField(enc *json.Encoder, out *bytes.Buffer, key, value string) error {
-	if err := enc.Encode(key); err != nil {
-		return err
-	}
-	out.Truncate(out.Len() - 1) // Encode ends with a line break
-	out.WriteString(`:{"value":`)
-	if err := enc.Encode(value); err != nil {
-		return err
-	}
-	out.Truncate(out.Len() - 1)
-	out.WriteByte('}')
-	return nil
+	return append(out, '}'), nil
 }
 
 // fieldValue reads "x", 12.50 or {"value": "x"}; a number keeps its digits as they were written.

@@ -2,9 +2,12 @@ package sender
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/internal/database"
 )
@@ -20,13 +23,23 @@ type result struct {
 	refund    bool          // no attempt was made: it is not counted
 	delay     time.Duration // pending: until the next attempt; waiting: until the wait ends
 	uncertain bool          // the attempt may have delivered the message
+	doubtful  bool          // an earlier attempt may have
 	msgid     int64
 	openid    string // whom it was sent to
 }
 
 // end is a result without an attempt.
 func (r request) end(s status, reason, text string) result {
-	return result{id: r.ID, token: r.token, status: s, reason: reason, errmsg: text, refund: true}
+	return result{id: r.ID, token: r.token, status: s, reason: reason, errmsg: text, refund: true, doubtful: r.UncertainAge.Valid}
+}
+
+// final is the status that is written: what may have been delivered is never called failed or expired, as its
+// producer would send it again.
+func (r result) final() status {
+	if r.doubtful && (r.status == statusFailed || r.status == statusExpired) {
+		return statusUnknown
+	}
+	return r.status
 }
 
 // release gives a row back as if it had not been claimed, due again after delay.
@@ -52,62 +65,110 @@ func detached(ctx context.Context, fn func(context.Context) error) error {
 	return fn(ctx)
 }
 
-// settleAll writes results in batches until the channel is closed.
-func (w *worker) settleAll(ctx context.Context, results <-chan result) {
-	for first := range results {
-		batch := append(make([]result, 0, settleMost), first)
-		linger := time.NewTimer(settleLinger)
-	collect:
-		for len(batch) < settleMost {
-			select {
-			case r, ok := <-results:
-				if !ok {
-					break collect
-				}
-				batch = append(batch, r)
-			case <-linger.C:
-				break collect
-			}
-		}
-		linger.Stop()
-		w.settle(ctx, batch)
-	}
+// settler writes the results of one account in batches. What it knows of a sent message is in no other place, so
+// it tries for as long as the database is away, and gives up only a while after the service was told to stop.
+type settler struct {
+	w        *worker
+	open     []result // not written yet
+	failures int
+	locked   bool      // the last batch left rows that somebody else's transaction holds
+	giveUp   time.Time // zero: not told to stop
 }
 
-// settle writes one batch, and tries again for as long as the database is away: what is known of a sent
-// message is in no other place. Only after a stop it gives up, and says which rows it leaves.
-func (w *worker) settle(ctx context.Context, batch []result) {
-	var giveUp time.Time
-	for try := 1; ; try++ {
-		var n int64
-		err := detached(ctx, func(ctx context.Context) (err error) {
-			n, err = w.svc.store.settle(ctx, batch)
-			return err
-		})
-		if err == nil {
-			if missed := int64(len(batch)) - n; missed > 0 {
-				w.log.Warn("settling found rows that another instance has claimed since", "rows", missed)
-			}
-			for _, r := range batch {
-				w.svc.metrics.count(w.account.AppID, r)
+// settleRetry is how soon what could not be written is tried again.
+const settleRetry = 200 * time.Millisecond
+
+// run settles until the channel is closed and everything is written. ctx is the service's: the end of the
+// account's lease is no reason to forget outcomes, since each is fenced by its row.
+func (s *settler) run(ctx context.Context, results <-chan result) {
+	for more := true; more || len(s.open) > 0; {
+		if more {
+			more = s.collect(results)
+		} else {
+			wait(context.WithoutCancel(ctx), settleRetry)
+		}
+		s.flush(ctx)
+		if len(s.open) > 0 && s.hopeless(ctx) {
+			s.w.log.Error("outcomes could not be written before the stop; the rows fall due again by themselves",
+				"outcomes", describe(s.open))
+			s.open = nil
+			for range results { // whatever still comes is lost alike: the senders must not hang
 			}
 			return
 		}
-		if try == 1 {
-			w.log.Error("settling requests, trying again until it works", "rows", len(batch), "err", err)
-		}
-		if now := w.svc.cfg.Now(); ctx.Err() != nil {
-			if giveUp.IsZero() {
-				giveUp = now.Add(settleGrace)
-			}
-			if now.After(giveUp) {
-				w.log.Error("outcomes could not be written before the stop; the rows fall due again by themselves",
-					"outcomes", describe(batch))
-				return
-			}
-		}
-		wait(context.WithoutCancel(ctx), backoff(try, 100*time.Millisecond, 2*time.Second))
 	}
+}
+
+// collect adds results to those that are open, until there is a batch or for a short while. It tells whether
+// the channel is still open.
+func (s *settler) collect(results <-chan result) bool {
+	linger := settleLinger
+	switch {
+	case s.failures > 0 || len(s.open) >= settleMost:
+		// The senders wait meanwhile: nothing new is sent whose outcome could not be written either.
+		wait(context.Background(), settleRetry)
+		return true
+	case len(s.open) > 0:
+		linger = settleRetry
+	default:
+		first, ok := <-results
+		if !ok {
+			return false
+		}
+		s.open = append(s.open, first)
+	}
+	timer := time.NewTimer(linger)
+	defer timer.Stop()
+	for len(s.open) < settleMost {
+		select {
+		case r, ok := <-results:
+			if !ok {
+				return false
+			}
+			s.open = append(s.open, r)
+		case <-timer.C:
+			return true
+		}
+	}
+	return true
+}
+
+// flush writes what is open and keeps what could not be written.
+func (s *settler) flush(ctx context.Context) {
+	batch := s.open[:min(len(s.open), settleMost)]
+	if len(batch) == 0 {
+		return
+	}
+	var done settled
+	err := detached(ctx, func(ctx context.Context) (err error) {
+		done, err = s.w.svc.store.settle(ctx, batch, s.locked)
+		return err
+	})
+	if err != nil {
+		if s.failures++; s.failures == 1 {
+			s.w.log.Error("settling requests, trying again until it works", "rows", len(batch), "err", err)
+		}
+		return
+	}
+	s.failures, s.locked = 0, len(done.locked) > 0
+	if done.overtaken > 0 {
+		s.w.log.Warn("settling found rows that another instance has claimed since", "rows", done.overtaken)
+	}
+	for _, r := range done.written {
+		s.w.svc.metrics.count(s.w.account.AppID, r)
+	}
+	s.open = append(done.locked, s.open[len(batch):]...)
+}
+
+func (s *settler) hopeless(ctx context.Context) bool {
+	now := s.w.svc.cfg.Now()
+	if ctx.Err() == nil {
+		return false
+	}
+	if s.giveUp.IsZero() {
+		s.giveUp = now.Add(settleGrace)
+	}
+	return now.After(s.giveUp)
 }
 
 // describe lists a batch for the log: ids and outcomes, no personal data.
@@ -122,16 +183,62 @@ func describe(batch []result) string {
 	return b.String()
 }
 
-// settle writes results, each only if the row still carries the claim's token, and returns how many did.
-func (s store) settle(ctx context.Context, batch []result) (int64, error) {
-	// A derived table instead of CASE chains: the statement grows with the rows, not with their square.
+// settled is what became of a batch.
+type settled struct {
+	written   []result
+	locked    []result // rows that somebody else's transaction holds: to be tried again
+	overtaken int64    // rows that another claimer has taken since
+}
+
+// settle writes results. careful leaves out the rows that another transaction holds, as it turns out to be needed
+// by itself where the plain statement has to wait for one.
+func (s store) settle(ctx context.Context, batch []result, careful bool) (settled, error) {
+	if !careful {
+		n, err := s.tryExec(ctx, s.db, settleStatement(len(batch)), settleArgs(batch)...)
+		if !errors.Is(err, errLocked) {
+			return settled{written: batch, overtaken: int64(len(batch)) - n}, err
+		}
+	}
+	var done settled
+	err := database.InTx(ctx, s.db, func(ctx context.Context, tx *sqlx.Tx) error {
+		done = settled{}
+		ids := make([]int64, len(batch))
+		for i, r := range batch {
+			ids[i] = r.id
+		}
+		free, err := s.unlocked(ctx, tx, ids)
+		if err != nil {
+			return err
+		}
+		for _, r := range batch {
+			if free[r.id] {
+				done.written = append(done.written, r)
+			} else {
+				done.locked = append(done.locked, r)
+			}
+		}
+		if len(done.written) == 0 {
+			return nil
+		}
+		n, err := s.tryExec(ctx, tx, settleStatement(len(done.written)), settleArgs(done.written)...)
+		done.overtaken = int64(len(done.written)) - n
+		return err
+	})
+	return done, err
+}
+
+// settleStatement writes a result only where the row still carries the claim's token; but that a message was sent
+// is true whoever has claimed its row since.
+func settleStatement(rows int) string {
+	// A derived table instead of CASE chains: the statement grows with the rows, not with their square. It leads
+	// the join, so that no row is locked, or waited for, but those of the batch.
 	const head = `
-		UPDATE send_request r
-		  JOIN (`
+		UPDATE (`
 	const row = `SELECT ? AS id, ? AS token, ? AS status, ? AS reason, ? AS errcode, ? AS errmsg, ? AS refund,
 		             ? AS delay, ? AS uncertain, ? AS msgid, ? AS openid, ? AS channel`
 	const next = ` UNION ALL SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?`
-	const tail = `) s ON s.id = r.id AND s.token = r.lease
+	const tail = `) s
+		  STRAIGHT_JOIN send_request r FORCE INDEX (PRIMARY) ON r.id = s.id
 		   SET r.uncertain_at = CASE WHEN s.uncertain = 1 THEN COALESCE(r.uncertain_at, r.attempted_at)
 		                             ELSE r.uncertain_at END,
 		       r.status       = s.status,
@@ -147,23 +254,18 @@ func (s store) settle(ctx context.Context, batch []result) (int64, error) {
 		       r.sent_openid  = s.openid,
 		       r.channel      = s.channel,
 		       r.lease        = NULL
-		 WHERE r.status = 'pending'`
+		 WHERE (r.status = 'pending' AND r.lease = s.token)
+		    OR (s.status = 'sent' AND r.status IN ('pending', 'waiting', 'unknown'))`
+	return head + row + strings.Repeat(next, rows-1) + tail
+}
+
+func settleArgs(batch []result) []any {
 	args := make([]any, 0, len(batch)*12)
 	for _, r := range batch {
-		args = append(args, r.id, r.token, r.status, orNull(r.reason), orNull(r.errcode), orNull(clip(r.errmsg, 1000)),
+		args = append(args, r.id, r.token, r.final(), orNull(r.reason), orNull(r.errcode), orNull(clip(r.errmsg, 1000)),
 			flag(r.refund), r.delay.Microseconds(), flag(r.uncertain), orNull(r.msgid), orNull(r.openid), orNull(r.channel()))
 	}
-	query := head + row + strings.Repeat(next, len(batch)-1) + tail
-	var n int64
-	err := database.Retry(ctx, func(ctx context.Context) error {
-		res, err := s.db.ExecContext(ctx, query, args...)
-		if err != nil {
-			return err
-		}
-		n, err = res.RowsAffected()
-		return err
-	})
-	return n, err
+	return args
 }
 
 // channelTemplate is send_request.channel of a message that went out as the official account's template

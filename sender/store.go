@@ -6,6 +6,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,7 +91,7 @@ func (s store) due(ctx context.Context, a Account, limit int) ([]request, error)
 	query := `
 		SELECT r.id, r.unionid, r.mini_appid, r.mini_openid, r.openid, r.template,
 		       CASE WHEN LENGTH(r.data) <= ? THEN r.data END AS data, LENGTH(r.data) AS data_bytes,
-		       r.url, r.mini_path, r.cancel, r.attempts,
+		       r.url, r.mini_path, r.cancel <> 0 AS cancel, r.attempts,
 		       COALESCE(r.expires_at <= CURRENT_TIMESTAMP(3), 0) AS expired,
 		       TIMESTAMPDIFF(MICROSECOND,
 		           CASE WHEN r.lease IS NOT NULL THEN COALESCE(r.uncertain_at, r.attempted_at) ELSE r.uncertain_at END,
@@ -130,9 +132,10 @@ func (s store) anyDue(ctx context.Context, accounts []Account) ([]string, error)
 // instead.
 func (s store) claim(ctx context.Context, appid string, rows []request) ([]request, error) {
 	// uncertain_at comes first: it reads the lease that the same statement overwrites. A lease that is
-	// still there belongs to an attempt that nobody settled.
+	// still there belongs to an attempt that nobody settled. By any other index the statement would lock, and
+	// wait for, rows that are not among the ids.
 	const query = `
-		UPDATE send_request
+		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET uncertain_at = CASE WHEN lease IS NOT NULL THEN COALESCE(uncertain_at, attempted_at) ELSE uncertain_at END,
 		       lease        = ?,
 		       appid        = ?,
@@ -156,17 +159,29 @@ func (s store) claim(ctx context.Context, appid string, rows []request) ([]reque
 		return nil, nil
 	}
 	token := rand.Text()
-	n, err := s.exec(ctx, query, token, appid, int(visibility/time.Second), ids)
+	n, err := s.tryExec(ctx, s.db, query, token, appid, int(visibility/time.Second), ids)
+	if errors.Is(err, errLocked) {
+		// One row that a producer's open transaction holds must not stop the others.
+		err = database.InTx(ctx, s.db, func(ctx context.Context, tx *sqlx.Tx) error {
+			n = 0
+			free, err := s.unlocked(ctx, tx, ids)
+			if err != nil || len(free) == 0 {
+				return err
+			}
+			n, err = s.tryExec(ctx, tx, query, token, appid, int(visibility/time.Second), slices.Collect(maps.Keys(free)))
+			return err
+		})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("claiming %d requests: %w", len(ids), err)
 	}
-	mine := make(map[int64]bool, len(ids))
 	if n < int64(len(ids)) {
-		// Another claimer, or a producer's cancel, came between the two statements.
+		// Another claimer, a producer's cancel or his lock came between the two statements.
 		if ids, err = s.claimed(ctx, token, ids); err != nil {
 			return nil, err
 		}
 	}
+	mine := make(map[int64]bool, len(ids))
 	for _, id := range ids {
 		mine[id] = true
 	}
@@ -178,6 +193,49 @@ func (s store) claim(ctx context.Context, appid string, rows []request) ([]reque
 		}
 	}
 	return claimed, nil
+}
+
+// errLocked means that a statement would have had to wait for another transaction.
+var errLocked = errors.New("another transaction holds a row")
+
+// tryExec runs a statement with IN lists and returns the rows it matched. Where it had to wait too long for a
+// row, it returns errLocked.
+func (s store) tryExec(ctx context.Context, db sqlx.ExecerContext, query string, args ...any) (int64, error) {
+	query, args, err := sqlx.In(query, args...)
+	if err != nil {
+		return 0, err
+	}
+	var n int64
+	err = database.Retry(ctx, func(ctx context.Context) error {
+		res, err := db.ExecContext(ctx, query, args...)
+		if database.IsLockTimeout(err) {
+			return errLocked // not repeated
+		}
+		if err != nil {
+			return err
+		}
+		n, err = res.RowsAffected()
+		return err
+	})
+	return n, err
+}
+
+// unlocked locks those of the rows that no other transaction holds. Nothing rests on SKIP LOCKED but that other
+// rows need not wait: TiDB, which ignores it, waits.
+func (s store) unlocked(ctx context.Context, tx *sqlx.Tx, ids []int64) (map[int64]bool, error) {
+	query, args, err := sqlx.In(`SELECT id FROM send_request FORCE INDEX (PRIMARY) WHERE id IN (?) FOR UPDATE SKIP LOCKED`, ids)
+	if err != nil {
+		return nil, err
+	}
+	var found []int64
+	if err := tx.SelectContext(ctx, &found, query, args...); err != nil {
+		return nil, fmt.Errorf("locking rows: %w", err)
+	}
+	free := make(map[int64]bool, len(found))
+	for _, id := range found {
+		free[id] = true
+	}
+	return free, nil
 }
 
 func (s store) claimed(ctx context.Context, token string, ids []int64) ([]int64, error) {
@@ -204,7 +262,7 @@ func (s store) cancel(ctx context.Context, from status, ids []int64) error {
 		       status      = CASE WHEN lease IS NOT NULL OR uncertain_at IS NOT NULL THEN 'unknown' ELSE 'cancelled' END,
 		       lease       = NULL,
 		       finished_at = CURRENT_TIMESTAMP(3)
-		 WHERE id IN (?) AND status = ? AND cancel = 1 AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))`
+		 WHERE id IN (?) AND status = ? AND cancel <> 0 AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))`
 	if _, err := s.exec(ctx, query, ids, from); err != nil {
 		return fmt.Errorf("cancelling %d requests: %w", len(ids), err)
 	}

@@ -45,7 +45,7 @@ const leasePoll = 3 * time.Second
 func (w *worker) run(ctx context.Context) {
 	complained := false
 	for ctx.Err() == nil {
-		lease, err := w.svc.cfg.Leases.TryAcquire(ctx, "send:"+w.account.AppID)
+		lease, err := w.svc.cfg.Leases.TryAcquire(ctx, LeaseName(w.account.AppID))
 		if err != nil && ctx.Err() == nil && !complained {
 			w.log.Error("acquiring the send lease", "err", err)
 		}
@@ -68,6 +68,7 @@ type job struct {
 
 // own claims, sends and settles until ctx ends or the lease is lost, then drains.
 func (w *worker) own(ctx context.Context, lease *database.Lease) {
+	service := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -82,7 +83,7 @@ func (w *worker) own(ctx context.Context, lease *database.Lease) {
 
 	jobs := make(chan job, claimMost)
 	results := make(chan result, claimMost)
-	var senders, settler sync.WaitGroup
+	var senders, settling sync.WaitGroup
 	for range w.account.Concurrency {
 		senders.Go(func() {
 			for j := range jobs {
@@ -90,7 +91,7 @@ func (w *worker) own(ctx context.Context, lease *database.Lease) {
 			}
 		})
 	}
-	settler.Go(func() { w.settleAll(ctx, results) })
+	settling.Go(func() { (&settler{w: w}).run(service, results) })
 
 	w.owner.Store(true)
 	signal(w.svc.house)
@@ -100,7 +101,7 @@ func (w *worker) own(ctx context.Context, lease *database.Lease) {
 	close(jobs)
 	senders.Wait()
 	close(results)
-	settler.Wait()
+	settling.Wait()
 	if err := detached(ctx, lease.Release); err != nil {
 		w.log.Warn("releasing the send lease", "err", err)
 	}
@@ -110,10 +111,11 @@ func (w *worker) own(ctx context.Context, lease *database.Lease) {
 func (w *worker) claimLoop(ctx context.Context, lease *database.Lease, jobs chan<- job, results chan<- result) {
 	failures := 0
 	for {
-		n, limit := 0, w.claimLimit()
+		var n, sending int
 		var err error
+		limit := w.claimLimit()
 		if !w.pause.active(w.svc.cfg.Now()) && lease.Valid() {
-			n, err = w.claim(ctx, limit, jobs, results)
+			n, sending, err = w.claim(ctx, limit, jobs, results)
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -127,7 +129,9 @@ func (w *worker) claimLoop(ctx context.Context, lease *database.Lease, jobs chan
 			continue
 		case n == limit:
 			failures = 0
-			w.awaitProbe(ctx)
+			if sending > 0 {
+				w.awaitProbe(ctx)
+			}
 			continue
 		}
 		failures = 0
@@ -142,7 +146,7 @@ func (w *worker) claimLoop(ctx context.Context, lease *database.Lease, jobs chan
 }
 
 // awaitProbe lets one message at a time go while it is being found out whether a paused account works
-// again: it waits for that message's answer, but not for ever, as the row may have needed none.
+// again: it waits for that message's answer, but not for ever.
 func (w *worker) awaitProbe(ctx context.Context) {
 	for range 20 {
 		if ctx.Err() != nil || !w.pause.probing() || w.pause.active(w.svc.cfg.Now()) {
@@ -162,16 +166,22 @@ func (w *worker) claimLimit() int {
 }
 
 // claim takes up to limit due rows, settles at once those that cannot be sent, and hands the others to
-// the senders. It returns how many rows were due.
-func (w *worker) claim(ctx context.Context, limit int, jobs chan<- job, results chan<- result) (int, error) {
+// the senders. It returns how many rows were due, and how many of them are being sent.
+func (w *worker) claim(ctx context.Context, limit int, jobs chan<- job, results chan<- result) (due, sending int, err error) {
 	begin := w.svc.cfg.Now()
 	rows, err := w.svc.store.due(ctx, w.account, limit)
 	if err != nil || len(rows) == 0 {
-		return 0, err
+		return 0, 0, err
 	}
-	claimed, err := w.svc.store.claim(ctx, w.account.AppID, rows)
+	// A claim that has begun is not interrupted: its outcome would be unknown, and the rows that it took would
+	// lie still until their visibility runs out.
+	var claimed []request
+	err = detached(ctx, func(ctx context.Context) (err error) {
+		claimed, err = w.svc.store.claim(ctx, w.account.AppID, rows)
+		return err
+	})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	// From here on every claimed row gets a result, whatever happens.
 	deadline := begin.Add(visibility - w.svc.cfg.SendTimeout - 5*time.Second)
@@ -191,7 +201,7 @@ func (w *worker) claim(ctx context.Context, limit int, jobs chan<- job, results 
 		for _, j := range ready {
 			results <- j.row.release(0)
 		}
-		return 0, err
+		return 0, 0, err
 	}
 	for i, j := range ready {
 		if found[i].Standing != bridge.Reachable {
@@ -200,8 +210,9 @@ func (w *worker) claim(ctx context.Context, limit int, jobs chan<- job, results 
 		}
 		j.message.ToUser, j.unlisted = found[i].OpenID, found[i].Unlisted
 		jobs <- j
+		sending++
 	}
-	return len(rows), nil
+	return len(rows), sending, nil
 }
 
 func (w *worker) resolve(ctx context.Context, recipients []bridge.Recipient) ([]bridge.Resolution, error) {
@@ -215,17 +226,21 @@ func (w *worker) resolve(ctx context.Context, recipients []bridge.Recipient) ([]
 // doubt or the claim is about to run out: such a row is given back and its attempt not counted. A POST
 // that has begun is not interrupted.
 func (w *worker) deliver(ctx context.Context, lease *database.Lease, j job) result {
-	now := w.svc.cfg.Now()
-	if w.pause.active(now) || !lease.Valid() || !w.limit(ctx, j.deadline.Sub(now)) ||
-		w.svc.cfg.Now().After(j.deadline) {
+	if !w.limit(ctx, j.deadline.Sub(w.svc.cfg.Now())) || !w.mayPost(lease, j) {
 		return j.row.release(0)
 	}
 	msgid, err := w.post(ctx, j.message)
 	// A token that died is renewed by the client; the message was refused for certain, so it goes again.
-	if policyOf(err) == wechat.PolicyToken {
+	if policyOf(err) == wechat.PolicyToken && w.mayPost(lease, j) {
 		msgid, err = w.post(ctx, j.message)
 	}
 	return w.outcome(j, msgid, err)
+}
+
+// mayPost tells whether a POST may begin now.
+func (w *worker) mayPost(lease *database.Lease, j job) bool {
+	now := w.svc.cfg.Now()
+	return !w.pause.active(now) && lease.Valid() && now.Before(j.deadline)
 }
 
 // limit waits for the account's rate, for at most atMost.

@@ -107,6 +107,13 @@ func isRetryable(err error) bool {
 	return retryable(me.Number) || string(me.SQLState[:]) == "40001"
 }
 
+// IsLockTimeout reports whether a statement gave up waiting for a row that another transaction holds. Retry and
+// InTx repeat such a statement; a caller that would rather do without the row may ask.
+func IsLockTimeout(err error) bool {
+	me, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok && me.Number == erLockWaitTimeout
+}
+
 func isDenied(err error) bool {
 	me, ok := errors.AsType[*mysql.MySQLError](err)
 	return ok && (me.Number == erTableAccessDenied || me.Number == erColumnAccessDenied || me.Number == erDBAccessDenied)

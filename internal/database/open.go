@@ -120,6 +120,10 @@ func driverConfig(cfg Config) (*mysql.Config, error) {
 	// store half an openid.
 	c.Params["sql_mode"] = "'STRICT_TRANS_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
 
+	// Shorter than the client's own patience: a statement that waits for a producer's open transaction must not
+	// be carried out after we have given it up and gone on.
+	c.Params["innodb_lock_wait_timeout"] = "2"
+
 	// A compare-and-set asks "how many rows did I match", not "how many values differ".
 	c.ClientFoundRows = true
 	// Saves the round trip of a server-side prepare for each statement, and its handle. Escaping on

@@ -2,9 +2,9 @@ package wechat
 
 import "unicode/utf8"
 
-// appendString appends s as a JSON string in raw UTF-8. It writes no \u escape, which some endpoints refuse (40033, 47002):
+// AppendString appends s as a JSON string in raw UTF-8. It writes no \u escape, which some endpoints refuse (40033, 47002):
 // invalid UTF-8 becomes U+FFFD, and control characters without a short escape are left out; WeChat refuses both anyway.
-func appendString(b []byte, s string) []byte {
+func AppendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	start := 0
 	for i := 0; i < len(s); {

@@ -26,7 +26,7 @@ type RateLimit struct {
 // https://developers.weixin.qq.com/doc/service/api/apimanage/api_getapiquota
 func (c *Client) Quota(ctx context.Context, cgiPath string) (Quota, error) {
 	var quota quotaAnswer
-	body := append(appendString([]byte(`{"cgi_path":`), cgiPath), '}')
+	body := append(AppendString([]byte(`{"cgi_path":`), cgiPath), '}')
 	err := c.authorised(ctx, request{endpoint: epQuota(), body: body, into: &quota})
 	return quota.quota, err
 }

@@ -48,20 +48,20 @@ func (m *TemplateMessage) json() []byte {
 		size += len(m.MiniProgram.AppID) + len(m.MiniProgram.PagePath)
 	}
 	b := make([]byte, 0, size)
-	b = appendString(append(b, `{"touser":`...), m.ToUser)
-	b = appendString(append(b, `,"template_id":`...), m.TemplateID)
+	b = AppendString(append(b, `{"touser":`...), m.ToUser)
+	b = AppendString(append(b, `,"template_id":`...), m.TemplateID)
 	if m.URL != "" {
-		b = appendString(append(b, `,"url":`...), m.URL)
+		b = AppendString(append(b, `,"url":`...), m.URL)
 	}
 	if m.MiniProgram != nil {
-		b = appendString(append(b, `,"miniprogram":{"appid":`...), m.MiniProgram.AppID)
+		b = AppendString(append(b, `,"miniprogram":{"appid":`...), m.MiniProgram.AppID)
 		if m.MiniProgram.PagePath != "" {
-			b = appendString(append(b, `,"pagepath":`...), m.MiniProgram.PagePath)
+			b = AppendString(append(b, `,"pagepath":`...), m.MiniProgram.PagePath)
 		}
 		b = append(b, '}')
 	}
 	if m.ClientMsgID != "" {
-		b = appendString(append(b, `,"client_msg_id":`...), m.ClientMsgID)
+		b = AppendString(append(b, `,"client_msg_id":`...), m.ClientMsgID)
 	}
 	b = append(b, `,"data":`...)
 	if len(m.Data) == 0 {

@@ -54,7 +54,7 @@ func (c *Client) BatchUserInfo(ctx context.Context, openids []string) ([]UserInf
 			body = append(body, ',')
 		}
 		body = append(body, `{"openid":`...)
-		body = appendString(body, id)
+		body = AppendString(body, id)
 		body = append(body, '}')
 	}
 	body = append(body, `]}`...)

@@ -56,7 +56,7 @@ SELECT r.id           AS id,
        r.appid        AS appid,
        r.template     AS template,
        r.priority     AS priority,
-       CASE WHEN r.cancel = 1 AND r.lease IS NULL AND r.uncertain_at IS NULL
+       CASE WHEN r.cancel <> 0 AND r.lease IS NULL AND r.uncertain_at IS NULL
              AND r.status IN ('pending', 'waiting') THEN 'cancelled'
             ELSE r.status END AS status,
        r.reason       AS reason,
