@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -92,6 +91,7 @@ const (
 // order of the batches, which is the order of the primary key: pages of the table then fill up one
 // after the other.
 func (s *sweep) askAndStore(ctx context.Context, batches <-chan questions) error {
+	s.broken.Store(false)
 	group, ctx := errgroup.WithContext(ctx)
 	queue := make(chan chan answers, s.account.Concurrency)
 	group.Go(func() error {
@@ -108,19 +108,18 @@ func (s *sweep) askAndStore(ctx context.Context, batches <-chan questions) error
 func (s *sweep) askAll(ctx context.Context, batches <-chan questions, queue chan<- chan answers) error {
 	var workers errgroup.Group
 	workers.SetLimit(s.account.Concurrency)
-	var failed atomic.Bool
 	for batch := range batches {
 		promise := make(chan answers, 1)
 		workers.Go(func() error {
 			a, err := s.ask(ctx, batch)
 			if err != nil {
-				failed.Store(true)
+				s.broken.Store(true)
 			}
 			promise <- a
 			return err
 		})
 		queue <- promise
-		if failed.Load() || ctx.Err() != nil {
+		if s.broken.Load() || ctx.Err() != nil {
 			return cmp.Or(workers.Wait(), ctx.Err())
 		}
 	}
@@ -141,7 +140,13 @@ func (s *sweep) storeAll(ctx context.Context, queue <-chan chan answers) error {
 		}
 		full := pending
 		pending = answers{}
-		writers.Go(func() error { return s.store(ctx, full) })
+		writers.Go(func() error {
+			err := s.store(ctx, full)
+			if err != nil {
+				s.broken.Store(true) // answers that cannot be stored are not worth a call
+			}
+			return err
+		})
 	}
 	writers.Go(func() error { return s.store(ctx, pending) })
 	return writers.Wait()

@@ -76,6 +76,9 @@ func newBed(t testing.TB, options wechatsim.Options) *bed {
 	return b
 }
 
+// API is the client without the test's hooks.
+func (b *bed) API() API { return b.api.API }
+
 // instance returns another Service on the same database and WeChat.
 func (b *bed) instance(t testing.TB, holder string) *Service {
 	t.Helper()

@@ -87,10 +87,10 @@ func (s *sweep) clearHolders(ctx context.Context, confirmed []wechat.UserInfo) e
 // answers.
 const twinsMost = 1000
 
-// separateTwins asks one by one about followers who share a unionid after the table has been filled for
-// the first time.
+// separateTwins asks one by one about followers who share a unionid, after the table has been filled for the
+// first time; a run that is gone on with may be the rest of such a one.
 func (s *sweep) separateTwins(ctx context.Context) error {
-	if !s.empty {
+	if !s.empty && !s.run.resumed {
 		return nil
 	}
 	twins, err := s.svc.people.Twins(ctx, s.account.AppID, twinsMost)

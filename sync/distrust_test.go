@@ -215,12 +215,15 @@ func TestRebindingIsGoneOnWith(t *testing.T) {
 
 func TestQuota(t *testing.T) {
 	b := newBed(t, wechatsim.Standard(25_000, 0, 0))
-	// 4 list calls are needed, and 10 % of 5 is no whole call.
+	// The list needs 4 calls, and a day holds 6 besides the reserve; but of today's only 3 are left.
 	account := b.accounts[appid]
 	account.QuotaReserve = 0.4
 	b.accounts[appid] = account
 	b.exec(t, `INSERT INTO sync_run (kind, appid, state, holder, listed) VALUES ('sweep', ?, 'done', 'x', 25000)`, appid)
-	b.sim.SetDailyLimit(appid, wechat.EndpointFollowers, 5)
+	b.sim.SetDailyLimit(appid, wechat.EndpointFollowers, 10)
+	for range 3 {
+		must(b.API().Followers(t.Context(), ""))
+	}
 	run, err := b.Sweep(t.Context(), appid, nil)
 	if !errors.Is(err, errBudget) || run.State != StateSuspended || run.Calls[endpointFollowers] != 0 {
 		t.Errorf("run %+v, error %v, want it postponed without a call", run, err)
@@ -232,7 +235,7 @@ func TestQuota(t *testing.T) {
 		t.Errorf("it goes on in %s", left)
 	}
 	b.catchUp(t.Context(), appid, 0)
-	if n := b.sim.Calls()[wechat.EndpointFollowers]; n != 0 {
+	if n := b.sim.Calls()[wechat.EndpointFollowers]; n != 3 {
 		t.Errorf("%d list calls before the quota is there again", n)
 	}
 	// The next day: the list fits, the questions do not.
@@ -253,6 +256,27 @@ func TestQuota(t *testing.T) {
 	b.wantTruth(t)
 }
 
+// TestListLargerThanTheQuota: a list that no day's quota holds is spread over the days.
+func TestListLargerThanTheQuota(t *testing.T) {
+	b := newBed(t, wechatsim.Standard(55_000, 0, 0))
+	b.exec(t, `INSERT INTO sync_run (kind, appid, state, holder, listed) VALUES ('sweep', ?, 'done', 'x', 55000)`, appid)
+	for day := int64(1); ; day++ {
+		b.sim.SetDailyLimit(appid, wechat.EndpointFollowers, 3*day)
+		run, err := b.Sweep(t.Context(), appid, nil)
+		if err == nil {
+			if day != 3 || run.Calls[endpointFollowers] != 7 {
+				t.Errorf("run %+v on day %d, want it done on the third one with 7 list calls", run, day)
+			}
+			break
+		}
+		if !errors.Is(err, errBudget) || run.State != StateSuspended || day > 3 {
+			t.Fatalf("day %d: run %+v, error %v", day, run, err)
+		}
+		b.exec(t, `UPDATE sync_run SET started_at = started_at - INTERVAL 24 HOUR WHERE id = ?`, run.ID)
+	}
+	b.wantTruth(t)
+}
+
 func TestAcceptGone(t *testing.T) {
 	b := newBed(t, wechatsim.Standard(5_000, 0, 0))
 	done := b.sweepOnce(t)
@@ -267,13 +291,14 @@ func TestAcceptGone(t *testing.T) {
 		}
 	}
 	b.sim.Leave(appid, freeGone+1) // more than the operator has seen
-	if _, err := b.AcceptGone(t.Context(), blocked.ID, nil); !errors.Is(err, ErrTooManyGone) {
+	again, err := b.AcceptGone(t.Context(), blocked.ID, nil)
+	if !errors.Is(err, ErrTooManyGone) {
 		t.Errorf("got %v, want it blocked again", err)
 	}
 	if _, err := b.AcceptGone(t.Context(), blocked.ID, nil); err == nil || !strings.Contains(err.Error(), "not the last sweep") {
 		t.Errorf("an old run was accepted: %v", err)
 	}
-	run, err := b.AcceptGone(t.Context(), blocked.ID+1, nil)
+	run, err := b.AcceptGone(t.Context(), again.ID, nil)
 	if err != nil || run.Gone != 900+freeGone+1 {
 		t.Errorf("run %+v, error %v", run, err)
 	}

@@ -12,10 +12,11 @@ import (
 var errBudget = errors.New("the day's quota is used up but for the reserve (official_accounts[].sync.quota_reserve)")
 
 // plan asks WeChat for what is left of the day's quotas and sets the run's budget to that, less the
-// account's reserve. A list that does not fit is not begun: it would be read in vain. Questions about
-// people who do not fit are spread over the days, as the run is suspended and gone on with.
+// account's reserve. A list that fits into a whole day's quota but not into what is left of today's waits for
+// tomorrow; a larger one, and questions about people, are spread over the days, as the run is suspended and
+// gone on with.
 func (s *sweep) plan(ctx context.Context) error {
-	budget := map[string]int64{}
+	budget, day := map[string]int64{}, map[string]int64{}
 	for path, endpoint := range map[string]string{
 		wechat.EndpointFollowers: endpointFollowers,
 		wechat.EndpointUserInfo:  endpointUserInfo,
@@ -31,7 +32,11 @@ func (s *sweep) plan(ctx context.Context) error {
 			s.logger().Debug("asking for a quota", "path", path, "err", err)
 			continue
 		}
-		budget[endpoint] = quota.Remain - int64(s.account.QuotaReserve*float64(quota.DailyLimit))
+		if quota.DailyLimit <= 0 {
+			continue // no limit that anybody has documented; it says nothing
+		}
+		reserve := int64(s.account.QuotaReserve * float64(quota.DailyLimit))
+		budget[endpoint], day[endpoint] = quota.Remain-reserve, quota.DailyLimit-reserve
 	}
 	s.run.setBudget(budget)
 	if s.run.snapshot().Kind != kindSweep {
@@ -41,7 +46,8 @@ func (s *sweep) plan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if left, known := budget[endpointFollowers]; known && left < need {
+	left, known := budget[endpointFollowers]
+	if known && left < need && need <= day[endpointFollowers] {
 		return fmt.Errorf("%w: the list needs about %d calls of user/get, and %d are left", errBudget, need, max(left, 0))
 	}
 	return nil

@@ -19,7 +19,7 @@ type schedule struct {
 }
 
 // Start begins to sweep and refresh by the accounts' cron lines and returns at once. An account whose
-// last sweep did not end well, or that has none, is swept right away, and again every half hour until it
+// last sweep did not end well, or that has none, is swept right away, and again every ten minutes until it
 // succeeds. It fails where a cron line cannot
 // be read; nothing runs then.
 func (s *Service) Start(ctx context.Context) error {
@@ -75,11 +75,11 @@ func (s *Service) Stop(ctx context.Context) error {
 	}
 }
 
-// A sweep that failed is tried again without waiting for its next turn, which may be a day away. Half an
-// hour between tries keeps a fault that lasts from eating the quota of user/get, 500 calls a day.
+// A sweep that failed is gone on with before its next turn, which may be a day away. Ten minutes between tries
+// keep a fault that lasts from eating the quota of user/get, 500 calls a day.
 const (
-	retryAfter = 30 * time.Minute
-	retryCheck = "@every 5m"
+	retryAfter = 10 * time.Minute
+	retryCheck = "@every 1m"
 )
 
 // bindingCheck is how often a sample of the map is looked at; it costs at most five calls of user/info.

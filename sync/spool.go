@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // spool is a file of sorted runs of openids, one run a page of the follower list. It lets a list of any
@@ -53,19 +55,38 @@ func createSpool(path string) (*spool, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("creating the spool folder (state_dir): %w", err)
 	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
+	// Not the old file emptied: a frozen process may still have that one open, and wake up.
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("creating a spool file (state_dir): %w", err)
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("creating a spool file (state_dir): %w", err)
+	}
+	if err := own(file); err != nil {
+		return nil, errors.Join(err, file.Close())
 	}
 	return &spool{file: file}, nil
 }
 
+// own takes the file's lock, which ends with the process. Without it a process that was frozen past its lease
+// and the one that went on with its run could write to one file.
+func own(file *os.File) error {
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return fmt.Errorf("locking a spool file (state_dir): %w", err)
+	}
+	return nil
+}
+
 // openSpool opens what a run that was stopped has left, cut back to its last whole page. Without a file
-// the error is fs.ErrNotExist.
+// the error is fs.ErrNotExist, and syscall.EWOULDBLOCK where a living process still has it.
 func openSpool(path string) (*spool, error) {
 	file, err := os.OpenFile(path, os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("opening a spool file (state_dir): %w", err)
+	}
+	if err := own(file); err != nil {
+		return nil, errors.Join(err, file.Close())
 	}
 	s := &spool{file: file}
 	r := bufio.NewReaderSize(file, 64<<10)

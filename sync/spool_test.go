@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -184,21 +185,41 @@ func TestSpoolIsGoneOnWith(t *testing.T) {
 			if diff := cmp.Diff(wantCursors, got.cursors()); diff != "" || got.ended != (wantRuns == 4) {
 				t.Fatalf("%s at byte %d: ended %v, cursors differ (-want +got):\n%s", name, cut, got.ended, diff)
 			}
-			if got.ended {
-				continue
-			}
-			// It goes on where it was cut.
-			if err := got.append([]string{"oZ"}, "cursorZ"); err != nil {
-				t.Fatal(err)
-			}
-			ids := readAll(t, got)
-			if len(ids) == 0 || ids[len(ids)-1] != "oZ" {
-				t.Fatalf("%s at byte %d: %v after going on", name, cut, ids)
+			if !got.ended { // it goes on where it was cut
+				if err := got.append([]string{"oZ"}, "cursorZ"); err != nil {
+					t.Fatal(err)
+				}
+				if ids := readAll(t, got); len(ids) == 0 || ids[len(ids)-1] != "oZ" {
+					t.Fatalf("%s at byte %d: %v after going on", name, cut, ids)
+				}
 			}
 			if err := got.close(); err != nil {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+// TestSpoolOfALivingProcess: nobody goes on with a file that is still written, and a new one in its place is
+// another file.
+func TestSpoolOfALivingProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.list")
+	frozen, err := createSpool(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openSpool(path); !errors.Is(err, syscall.EWOULDBLOCK) {
+		t.Fatalf("got %v, want that the file is locked", err)
+	}
+	fresh, err := createSpool(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(fresh.append([]string{"oB"}, ""), frozen.append([]string{"oA"}, "")); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"oB"}, readAll(t, fresh)); diff != "" {
+		t.Errorf("the new file differs (-want +got):\n%s", diff)
 	}
 }
 

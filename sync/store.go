@@ -103,20 +103,19 @@ func (l ledger) one(ctx context.Context, where string, args ...any) (*runRow, er
 }
 
 // resumable tells whether a sweep is gone on with. What it has listed ages: a list of six hours is read anew,
-// one that waits for the next day's quota is not. The refresh of everybody after a rebinding is gone on with
+// one that waits for the next day's quota is not, since a list may take several days'. The refresh of everybody after a rebinding is gone on with
 // however long it takes, since only its own run knows who has been asked.
 func (r runRow) resumable() bool {
 	const failed, suspended = 6 * time.Hour, 25 * time.Hour
-	age := r.Now.Sub(r.Started)
 	switch {
 	case !r.State.resumable():
 		return false
 	case r.Mode == modeRebind:
 		return true
 	case r.State == StateSuspended:
-		return age < suspended
+		return r.Now.Sub(r.Updated) < suspended
 	}
-	return age < failed
+	return r.Now.Sub(r.Started) < failed
 }
 
 // open goes on with the last run if it was a sweep that did not end, and inserts a new one otherwise. The
@@ -236,7 +235,7 @@ func (l ledger) write(ctx context.Context, t *tracker, ended bool) error {
 		       calls = ?, next_openid = ?, error = ?, updated_at = CURRENT_TIMESTAMP(3),
 		       ended_at = CASE WHEN ? THEN CURRENT_TIMESTAMP(3) ELSE ended_at END,
 		       resume_at = CURRENT_TIMESTAMP(3) + INTERVAL ? SECOND
-		 WHERE id = ?`
+		 WHERE id = ? AND holder = ?`
 	r := t.snapshot()
 	calls, err := json.Marshal(r.Calls)
 	if err != nil {
@@ -246,13 +245,21 @@ func (l ledger) write(ctx context.Context, t *tracker, ended bool) error {
 	if !r.ResumeAt.IsZero() {
 		pause = sql.NullInt64{Int64: int64(r.ResumeAt.Sub(r.Ended) / time.Second), Valid: true}
 	}
+	var n int64
 	err = database.Retry(ctx, func(ctx context.Context) error {
-		_, err := l.db.ExecContext(ctx, query, r.Mode, r.State, r.Pages, r.Total, r.Listed, r.Added, r.Changed, r.Missing,
-			r.Gone, string(calls), orNull(r.NextOpenID), orNull(r.Error), ended, pause, r.ID)
+		res, err := l.db.ExecContext(ctx, query, r.Mode, r.State, r.Pages, r.Total, r.Listed, r.Added, r.Changed, r.Missing,
+			r.Gone, string(calls), orNull(r.NextOpenID), orNull(r.Error), ended, pause, r.ID, l.holder)
+		if err != nil {
+			return err
+		}
+		n, err = res.RowsAffected()
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("writing run %d: %w", r.ID, err)
+	}
+	if n == 0 {
+		return fmt.Errorf("writing run %d: another instance has gone on with it", r.ID)
 	}
 	return nil
 }

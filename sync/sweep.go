@@ -2,6 +2,7 @@ package sync
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	gosync "sync"
+	"sync/atomic"
+	"syscall"
 )
 
 // sweep is one run of one account: a sort-merge of WeChat's follower list with the table.
@@ -19,6 +22,7 @@ type sweep struct {
 	accept  int64 // followers whom an operator allows to be marked as gone
 	empty   bool  // the table had nobody of this account when the comparison began
 
+	broken  atomic.Bool // asking or storing has failed: no new question
 	sampled gosync.Once // see stillBound
 	bound   error
 }
@@ -65,7 +69,7 @@ func (s *sweep) do(ctx context.Context) (err error) {
 
 // apply brings the table in step with the list, and returns what the table knew before.
 func (s *sweep) apply(ctx context.Context, listed *spool) (tally, error) {
-	missing, err := createSpool(s.spoolPath("missing"))
+	missing, err := createSpool(s.spoolPath("missing-" + rand.Text()))
 	if err != nil {
 		return tally{}, err
 	}
@@ -102,8 +106,8 @@ func (s *sweep) reopen(path string) (*spool, error) {
 		return createSpool(path)
 	}
 	listed, err := openSpool(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		s.logger().Info("going on with a sweep of another machine: the list is read again")
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EWOULDBLOCK) {
+		s.logger().Info("going on with a sweep of another machine or of a process that still lives: the list is read again")
 		return createSpool(path)
 	}
 	if err == nil {

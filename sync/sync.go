@@ -144,7 +144,7 @@ func (s *Service) perform(ctx context.Context, j job) (Run, error) {
 	if !ok {
 		return Run{}, fmt.Errorf("official account %s is not configured: add it to official_accounts", j.appid)
 	}
-	lease, err := s.cfg.Leases.TryAcquire(ctx, j.kind+":"+j.appid)
+	lease, err := s.cfg.Leases.TryAcquire(ctx, LeaseName(j.kind, j.appid))
 	if err != nil {
 		return Run{}, fmt.Errorf("acquiring the %s lease of %s: %w", j.kind, j.appid, err)
 	}
@@ -187,10 +187,11 @@ func (s *Service) perform(ctx context.Context, j job) (Run, error) {
 	return final, err
 }
 
-// detached runs fn with a context that outlives ctx by a few seconds: a run is closed and its lease given
+// detached runs fn with a context that outlives ctx by some seconds, more than a Galera group takes to drop a
+// dead member: a run is closed and its lease given
 // back also when ctx has ended, which is the usual way for a sweep to be stopped.
 func detached(ctx context.Context, fn func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	return fn(ctx)
 }
