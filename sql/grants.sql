@@ -32,10 +32,15 @@ GRANT INSERT (appid, openid, unionid, seen_at),
       SELECT (unionid, seen_at)
    ON mini_user TO unionbridge_producer;
 
--- Reader: DBAs, dashboards, reports. No message texts.
+-- Reader: DBAs, dashboards, reports. No message texts. The columns of send_request are what the status
+-- view shows and what its index holds: no index serves a search by the view's status.
 GRANT SELECT ON v_identity    TO unionbridge_reader;
 GRANT SELECT ON v_coverage    TO unionbridge_reader;
 GRANT SELECT ON v_send_status TO unionbridge_reader;
+GRANT SELECT (id, dedup_key, appid, template, priority, due_at, expires_at, cancel, created_at, status, reason,
+              errcode, errmsg, attempts, attempted_at, channel, sent_openid, msgid, finished_at)
+   ON send_request TO unionbridge_reader;
+GRANT SELECT ON follower_recheck TO unionbridge_reader;
 GRANT SELECT ON follower      TO unionbridge_reader;
 GRANT SELECT ON mini_user     TO unionbridge_reader;
 GRANT SELECT ON sync_run      TO unionbridge_reader;

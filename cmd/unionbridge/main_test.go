@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -254,6 +255,40 @@ func (w *world) commands(t *testing.T) map[string]func(*testscript.TestScript, b
 			_, err := dbtest.Open(t, w.dsn).Exec(args[0])
 			ts.Check(err)
 		},
+		// becomes PATTERN PROGRAM ARGS: runs it until its output matches.
+		"becomes": func(ts *testscript.TestScript, _ bool, args []string) {
+			pattern := regexp.MustCompile(args[0])
+			ts.Check(poll(func() error {
+				if err := ts.Exec(args[1], args[2:]...); err != nil {
+					return err
+				}
+				if out := ts.ReadFile("stdout"); !pattern.MatchString(out) {
+					return fmt.Errorf("%q does not match:\n%s", args[0], out)
+				}
+				return nil
+			}))
+		},
+		// shape FILE: the last output is JSON whose keys and types are those in FILE.
+		"shape": func(ts *testscript.TestScript, _ bool, args []string) {
+			var got any
+			ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &got))
+			text, err := json.Marshal(shape(got))
+			ts.Check(err)
+			if want := strings.TrimSpace(ts.ReadFile(args[0])); string(text) != want {
+				ts.Fatalf("the shape is\n%s\nand not\n%s", text, want)
+			}
+		},
+		// crlf FROM TO: copies a file the way a spreadsheet on Windows writes it.
+		"crlf": func(ts *testscript.TestScript, _ bool, args []string) {
+			text := "\ufeff" + strings.ReplaceAll(ts.ReadFile(args[0]), "\n", "\r\n")
+			ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))
+		},
+		// last-run VAR: the number of the newest run.
+		"last-run": func(ts *testscript.TestScript, _ bool, args []string) {
+			var id int64
+			ts.Check(dbtest.Open(t, w.dsn).Get(&id, `SELECT MAX(id) FROM sync_run`))
+			ts.Setenv(args[0], strconv.FormatInt(id, 10))
+		},
 		// ready [not WORDS]: waits until the daemon is ready, or is not and says WORDS.
 		"ready": func(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Check(poll(func() error {
@@ -291,6 +326,25 @@ func (w *world) commands(t *testing.T) map[string]func(*testscript.TestScript, b
 			w.sim.Leave(wechatsim.StandardAppID, n)
 		},
 	}
+}
+
+// shape replaces what a JSON document says by the types of it; of a list the first element stands for all.
+func shape(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, value := range v {
+			v[key] = shape(value)
+		}
+		return v
+	case []any:
+		if len(v) > 0 {
+			return []any{shape(v[0])}
+		}
+		return v
+	case nil:
+		return nil
+	}
+	return strings.NewReplacer("float64", "number").Replace(fmt.Sprintf("%T", v))
 }
 
 // result is what one command line did.

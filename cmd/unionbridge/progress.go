@@ -10,7 +10,6 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
-	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/sync"
 )
 
@@ -39,10 +38,10 @@ type progress struct {
 	throttle time.Duration // of the bar's drawings
 
 	mu      gosync.Mutex
-	account config.OfficialAccount
 	bar     *progressbar.ProgressBar // of the present phase; nil between phases and without a terminal
 	phase   string
-	said    time.Time // when the last plain line was written
+	entered sync.Progress // the first look at the present phase
+	said    time.Time     // when the last plain line was written
 }
 
 // newProgress shows a bar if out is a terminal.
@@ -51,10 +50,11 @@ func newProgress(out io.Writer, now func() time.Time) *progress {
 	return &progress{out: out, terminal: ok && term.IsTerminal(int(f.Fd())), now: now, throttle: drawEvery}
 }
 
-func (p *progress) begin(account config.OfficialAccount) {
+// begin readies it for the next sweep.
+func (p *progress) begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.account, p.phase = account, ""
+	p.phase = ""
 }
 
 // end takes the bar away: the summary says it all.
@@ -88,6 +88,9 @@ func (p *progress) show(now sync.Progress) {
 	defer p.mu.Unlock()
 	changed := now.Phase != p.phase
 	p.phase = now.Phase
+	if changed {
+		p.entered = now
+	}
 	if p.terminal {
 		p.draw(now, changed)
 		return
@@ -103,8 +106,23 @@ func (p *progress) plain(now sync.Progress) string {
 	if now.Of > 0 {
 		of = fmt.Sprintf(" of %d", now.Of)
 	}
-	return fmt.Sprintf("%s: %s: %d%s, %d calls, %.0f seconds", p.account.AppID, phaseWords(now.Phase), now.Done, of,
-		totalCalls(now.Run), now.Elapsed.Seconds())
+	return fmt.Sprintf("%s: %s: %d%s%s, %d calls, %.0f seconds", now.AppID, phaseWords(now.Phase), now.Done, of,
+		p.pace(now), totalCalls(now.Run), now.Elapsed.Seconds())
+}
+
+// pace is the phase's rate so far and, where its end is known, the time that is left at that rate. What a
+// resumed run had done before does not count.
+func (p *progress) pace(now sync.Progress) string {
+	done, took := now.Done-p.entered.Done, now.Elapsed-p.entered.Elapsed
+	if done <= 0 || took <= 0 {
+		return ""
+	}
+	rate := float64(done) / took.Seconds()
+	words := fmt.Sprintf(", %.0f/s", rate)
+	if left := now.Of - now.Done; left > 0 {
+		words += fmt.Sprintf(", %.0f seconds left", float64(left)/rate)
+	}
+	return words
 }
 
 // drawEvery is below the pace of the sweep's own reports: each of them draws once, though several
@@ -113,7 +131,7 @@ const drawEvery = 100 * time.Millisecond
 
 // draw moves the bar, a new one for each phase, so that rate and remaining time are the phase's own.
 func (p *progress) draw(now sync.Progress, changed bool) {
-	words := fmt.Sprintf("%s %s, %d calls", p.account.AppID, phaseWords(now.Phase), totalCalls(now.Run))
+	words := fmt.Sprintf("%s %s, %d calls", now.AppID, phaseWords(now.Phase), totalCalls(now.Run))
 	if changed || p.bar == nil {
 		p.clear()
 		p.bar = progressbar.NewOptions64(barLength(now), progressbar.OptionSetDescription(words),

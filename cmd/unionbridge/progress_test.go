@@ -8,14 +8,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/sync"
 )
 
 // at is a look at a sweep.
 func at(phase string, done, of int64, seconds int) sync.Progress {
 	return sync.Progress{
-		Run:   sync.Run{Calls: map[string]int64{"/cgi-bin/user/get": int64(seconds), "/cgi-bin/user/info/batchget": 2}},
+		Run:   sync.Run{AppID: "wx1", Calls: map[string]int64{"/cgi-bin/user/get": int64(seconds), "/cgi-bin/user/info/batchget": 2}},
 		Phase: phase, Done: done, Of: of, Elapsed: time.Duration(seconds) * time.Second,
 	}
 }
@@ -25,7 +24,7 @@ func TestPlainProgress(t *testing.T) {
 	var out bytes.Buffer
 	clock := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	p := newProgress(&out, func() time.Time { return clock })
-	p.begin(config.OfficialAccount{AppID: "wx1"})
+	p.begin()
 	p.show(at("", 0, 0, 0)) // before anything has begun
 	for second := range 13 {
 		p.show(at("list", int64(second)*1000, 20_000, second))
@@ -34,12 +33,19 @@ func TestPlainProgress(t *testing.T) {
 	p.show(at("compare", 0, 12_000, 13))
 	p.show(at("gone", 3, 0, 13))
 	p.end()
+	p.begin() // the next account's phase is another one, whatever its name
+	p.show(at("gone", 0, 900, 0))
+	clock = clock.Add(plainEvery)
+	p.show(at("gone", 900, 900, 9))
+	p.end()
 
 	want := `wx1: listing: 0 of 20000, 2 calls, 0 seconds
-wx1: listing: 5000 of 20000, 7 calls, 5 seconds
-wx1: listing: 10000 of 20000, 12 calls, 10 seconds
+wx1: listing: 5000 of 20000, 1000/s, 15 seconds left, 7 calls, 5 seconds
+wx1: listing: 10000 of 20000, 1000/s, 10 seconds left, 12 calls, 10 seconds
 wx1: comparing: 0 of 12000, 15 calls, 13 seconds
 wx1: checking who left: 3, 15 calls, 13 seconds
+wx1: checking who left: 0 of 900, 2 calls, 0 seconds
+wx1: checking who left: 900 of 900, 100/s, 11 calls, 9 seconds
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("progress (-want +got):\n%s", diff)
@@ -51,7 +57,7 @@ func TestBar(t *testing.T) {
 	var out bytes.Buffer
 	p := newProgress(&out, time.Now)
 	p.terminal, p.throttle = true, 0
-	p.begin(config.OfficialAccount{AppID: "wx1"})
+	p.begin()
 	p.show(at("list", 0, 0, 0)) // WeChat's total is not known yet
 	p.show(at("list", 5000, 20_000, 5))
 	p.show(at("list", 21_000, 20_000, 6)) // more came than WeChat announced

@@ -47,8 +47,9 @@ that apps INSERT into send_request into delivered WeChat template messages.
 		"configuration `file`; its default is $"+configVariable+", else "+defaultConfig)
 	root.PersistentFlags().Lookup("config").DefValue = "" // the sentence above says it better
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(c.runCommand(), c.syncCommand(), c.lookupCommand(), c.sendCommand(), c.migrateCommand(),
-		c.configCommand(), c.versionCommand(), exitCodesTopic())
+	root.AddCommand(c.runCommand(), c.syncCommand(), c.statusCommand(), c.lookupCommand(), c.sendCommand(),
+		c.importUsersCommand(),
+		c.exportUsersCommand(), c.migrateCommand(), c.configCommand(), c.versionCommand(), exitCodesTopic())
 	return root
 }
 

@@ -17,6 +17,7 @@ import (
 
 func (c *cli) syncCommand() *cobra.Command {
 	var appids []string
+	var acceptGone int64
 	cmd := &cobra.Command{
 		Use:   "sync",
 		Short: "Sweep the follower lists now, and show the progress",
@@ -24,15 +25,28 @@ func (c *cli) syncCommand() *cobra.Command {
 It may run beside the daemon: only one of them sweeps an account at a time.
 
 The progress goes to standard error, a summary line for each account to standard output.
-Interrupted by Ctrl-C nothing is lost: what was stored stays, and nobody is marked as gone.`,
+Interrupted by Ctrl-C nothing is lost: what was stored stays, and nobody is marked as gone.
+The next sweep goes on where this one stopped.
+
+A sweep that would mark more followers as gone than max_gone allows marks nobody and is
+blocked. If they really left, --accept-gone RUN sweeps that run's account once more and
+allows as many as RUN has missed, and 100 more, as people go on leaving. Each of them is
+asked about first, as always. RUN stands in the error message and in "unionbridge status".`,
 		Args: cobra.NoArgs,
-		RunE: c.work(func(cmd *cobra.Command, _ []string) error { return c.sync(cmd.Context(), appids) }),
 	}
+	cmd.RunE = c.work(func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed("accept-gone") {
+			return c.acceptGone(cmd.Context(), acceptGone)
+		}
+		return c.sync(cmd.Context(), appids)
+	})
+	cmd.Flags().Int64Var(&acceptGone, "accept-gone", 0, "confirm the blocked `run`: its missing followers really left")
 	cmd.Flags().StringArrayVar(&appids, "account", nil, "`appid` of an official account to sweep; repeatable; default: all")
+	cmd.MarkFlagsMutuallyExclusive("account", "accept-gone") // the run names its account
 	return cmd
 }
 
-func (c *cli) sync(ctx context.Context, appids []string) (err error) {
+func (c *cli) sync(ctx context.Context, appids []string) error {
 	cfg, err := c.loadConfig()
 	if err != nil {
 		return err
@@ -41,6 +55,35 @@ func (c *cli) sync(ctx context.Context, appids []string) (err error) {
 	if err != nil {
 		return err
 	}
+	return c.withSync(ctx, cfg, func(service *sync.Service, screen *progress) (err error) {
+		for _, account := range accounts {
+			// The other accounts have nothing to do with this one's failure.
+			err = errors.Join(err, c.sweep(ctx, cfg, screen, func() (sync.Run, error) {
+				return service.Sweep(ctx, account.AppID, screen.show)
+			}))
+			if ctx.Err() != nil {
+				return err
+			}
+		}
+		return err
+	})
+}
+
+func (c *cli) acceptGone(ctx context.Context, runID int64) error {
+	if runID <= 0 {
+		return exitError{exitUsage, fmt.Errorf("--accept-gone %d: the number of a run is above 0", runID)}
+	}
+	cfg, err := c.loadConfig()
+	if err != nil {
+		return err
+	}
+	return c.withSync(ctx, cfg, func(service *sync.Service, screen *progress) error {
+		return c.sweep(ctx, cfg, screen, func() (sync.Run, error) { return service.AcceptGone(ctx, runID, screen.show) })
+	})
+}
+
+// withSync calls do with a service like the daemon's, and takes down what it has built.
+func (c *cli) withSync(ctx context.Context, cfg *config.Config, do func(*sync.Service, *progress) error) (err error) {
 	screen := newProgress(c.stderr, time.Now)
 	log := commandLogger(cfg.Log, screen)
 	db, err := database.Open(ctx, databaseConfig(cfg, log))
@@ -53,15 +96,7 @@ func (c *cli) sync(ctx context.Context, appids []string) (err error) {
 	}
 	p := newParts(cfg, log, prometheus.NewRegistry(), db)
 	defer keepLeases(ctx, p.leases)()
-	service := p.sync()
-	for _, account := range accounts {
-		// The other accounts have nothing to do with this one's failure.
-		err = errors.Join(err, c.sweep(ctx, service, account, screen))
-		if ctx.Err() != nil {
-			return err
-		}
-	}
-	return err
+	return do(p.sync(), screen)
 }
 
 // keepLeases renews the leases of a command until the returned function is called, which releases them.
@@ -76,18 +111,16 @@ func keepLeases(ctx context.Context, leases *database.Leases) (stop func()) {
 	}
 }
 
-// sweep sweeps one account and prints its summary.
-func (c *cli) sweep(ctx context.Context, service *sync.Service, account config.OfficialAccount, screen *progress) error {
-	screen.begin(account)
-	run, err := service.Sweep(ctx, account.AppID, screen.show)
+// sweep shows one sweep and prints its summary.
+func (c *cli) sweep(ctx context.Context, cfg *config.Config, screen *progress, do func() (sync.Run, error)) error {
+	screen.begin()
+	run, err := do()
 	screen.end()
-	if errors.Is(err, sync.ErrBusy) {
-		return err // it names the account, and there is no run
+	if run.ID == 0 {
+		return err // nothing has begun: ErrBusy, or a run that cannot be accepted; the error names it
 	}
-	if run.ID != 0 {
-		if _, err := fmt.Fprintln(c.stdout, summary(account, run)); err != nil {
-			return err
-		}
+	if _, err := fmt.Fprintln(c.stdout, summary(accountName(cfg, run.AppID), run)); err != nil {
+		return err
 	}
 	switch {
 	case err == nil:
@@ -95,17 +128,27 @@ func (c *cli) sweep(ctx context.Context, service *sync.Service, account config.O
 	case ctx.Err() != nil:
 		return exitError{exitInterrupted, errInterrupted}
 	}
-	return fmt.Errorf("sweeping %s: %w", account.AppID, err)
+	return fmt.Errorf("sweeping %s: %w", run.AppID, err)
+}
+
+// accountName is the appid, and the name where the configuration gives one.
+func accountName(cfg *config.Config, appid string) string {
+	for _, a := range cfg.OfficialAccounts {
+		if a.AppID == appid && a.Name != appid {
+			return appid + " " + a.Name
+		}
+	}
+	return appid
 }
 
 // summary is one line of a finished run, for people and for awk.
-func summary(account config.OfficialAccount, run sync.Run) string {
-	name := account.AppID
-	if account.Name != account.AppID {
-		name += " " + account.Name
-	}
-	return fmt.Sprintf("%s: %s: %d listed, %d added, %d changed, %d gone, %d calls, %.1f seconds",
+func summary(name string, run sync.Run) string {
+	line := fmt.Sprintf("%s: %s: %d listed, %d added, %d changed, %d gone, %d calls, %.1f seconds",
 		name, run.State, run.Listed, run.Added, run.Changed, run.Gone, totalCalls(run), run.Ended.Sub(run.Started).Seconds())
+	if run.State == sync.StateSuspended {
+		line += "; out of quota, a running daemon goes on at " + run.ResumeAt.Local().Format(time.RFC3339)
+	}
+	return line
 }
 
 func totalCalls(run sync.Run) int64 {

@@ -25,6 +25,8 @@ VALUES (1, LOWER(SUBSTRING(SHA2(CONCAT(UUID(), RAND(), CURRENT_TIMESTAMP(6)), 25
 
 -- follower is the map: one row per person who follows or followed an official account.
 -- Written by package bridge only. A sweep never deletes; an unfollow sets subscribed = 0.
+-- follower_unionid carries subscribed so that counting the reachable mini-program users reads no row
+-- (v_coverage of a million and a million: 1.9 s instead of 13.8 s).
 CREATE TABLE IF NOT EXISTS follower (
     appid           VARCHAR(64)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     openid          VARCHAR(64)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -42,7 +44,7 @@ CREATE TABLE IF NOT EXISTS follower (
     created_at      TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
     changed_at      TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
     PRIMARY KEY (appid, openid),
-    KEY follower_unionid (unionid, appid)
+    KEY follower_unionid (unionid, appid, subscribed)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4;
 
 -- follower_recheck lists the few people about whom WeChat must be asked again: an answer without

@@ -1,0 +1,203 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+)
+
+// MiniUser is one mini-program user, as files carry him in and out.
+type MiniUser struct {
+	AppID   string    // the mini program
+	OpenID  string    // his there
+	UnionID string    // "": not known
+	SeenAt  time.Time // when he last used the mini program; zero: not known
+}
+
+// Contradiction is a user of an import whose unionid is not the one that the map knows.
+type Contradiction struct {
+	Index int    // in the slice that was imported
+	Known string // the map's unionid, or that of an earlier user in the slice with the same openid
+}
+
+// ImportMaxUsers is the most that one ImportMiniUsers takes: what a statement holds, see upsertMax.
+const ImportMaxUsers = upsertMax
+
+// ImportMiniUsers stores up to ImportMaxUsers users. An empty unionid never wipes a known one, and a moment
+// never moves SeenAt back; who is new and comes without one counts as seen now. Repeating an import
+// changes nothing more.
+//
+// A unionid that differs from the known one is written only where overwrite is set. Otherwise the known one
+// stays and the user is returned as a contradiction. Another program's write between the look and the
+// statement is respected too; it only is not reported.
+func (m *Map) ImportMiniUsers(ctx context.Context, users []MiniUser, overwrite bool) ([]Contradiction, error) {
+	if len(users) > ImportMaxUsers {
+		return nil, fmt.Errorf("importing %d mini-program users at once: at most %d", len(users), ImportMaxUsers)
+	}
+	var contradictions []Contradiction
+	if !overwrite {
+		var err error
+		if contradictions, err = m.contradictions(ctx, users); err != nil {
+			return nil, fmt.Errorf("reading known mini-program users: %w", database.Explain(err))
+		}
+	}
+	// Two statements: an INSERT without seen_at takes the column's default, and leaves a known one alone.
+	seen, unseen := make([]MiniUser, 0, len(users)), make([]MiniUser, 0)
+	for _, u := range users {
+		if u.SeenAt.IsZero() {
+			unseen = append(unseen, u)
+		} else {
+			seen = append(seen, u)
+		}
+	}
+	for _, part := range [][]MiniUser{seen, unseen} {
+		if err := m.upsertMiniUsers(ctx, part, overwrite); err != nil {
+			return nil, fmt.Errorf("storing %d mini-program users: %w", len(part), err)
+		}
+	}
+	return contradictions, nil
+}
+
+// upsertMiniUsers stores users who all have SeenAt, or all have not.
+func (m *Map) upsertMiniUsers(ctx context.Context, users []MiniUser, overwrite bool) error {
+	if len(users) == 0 {
+		return nil
+	}
+	withSeen := !users[0].SeenAt.IsZero()
+	columns, row := `appid, openid, unionid`, `(?, ?, ?)`
+	update := `unionid = COALESCE(unionid, VALUES(unionid))`
+	if overwrite {
+		update = `unionid = COALESCE(VALUES(unionid), unionid)`
+	}
+	if withSeen {
+		columns, row = columns+`, seen_at`, `(?, ?, ?, ?)`
+		update += `, seen_at = GREATEST(seen_at, VALUES(seen_at))`
+	}
+	args := make([]any, 0, 4*len(users))
+	for _, u := range users {
+		args = append(args, u.AppID, u.OpenID, orNull(u.UnionID))
+		if withSeen {
+			args = append(args, u.SeenAt.UTC())
+		}
+	}
+	query := `INSERT INTO mini_user (` + columns + `) VALUES ` + repeat(row, ",", len(users)) +
+		` ON DUPLICATE KEY UPDATE ` + update
+	return database.Retry(ctx, func(ctx context.Context) error {
+		_, err := m.db.ExecContext(ctx, query, args...)
+		return err
+	})
+}
+
+// contradictions compares users with the map and with each other.
+func (m *Map) contradictions(ctx context.Context, users []MiniUser) ([]Contradiction, error) {
+	byApp := map[string][]string{}
+	for _, u := range users {
+		if u.UnionID != "" {
+			byApp[u.AppID] = append(byApp[u.AppID], u.OpenID)
+		}
+	}
+	known := make(map[[2]string]string, len(users))
+	for appid, openids := range byApp {
+		if err := m.knownUnionIDs(ctx, appid, openids, known); err != nil {
+			return nil, err
+		}
+	}
+	var found []Contradiction
+	for i, u := range users {
+		if u.UnionID == "" {
+			continue
+		}
+		key := [2]string{u.AppID, u.OpenID}
+		if unionid, ok := known[key]; !ok {
+			known[key] = u.UnionID
+		} else if unionid != u.UnionID {
+			found = append(found, Contradiction{Index: i, Known: unionid})
+		}
+	}
+	return found, nil
+}
+
+// knownUnionIDs adds what the map has to known, which maps (appid, openid) to unionid.
+func (m *Map) knownUnionIDs(ctx context.Context, appid string, openids []string, known map[[2]string]string) error {
+	const base = `SELECT openid, unionid FROM mini_user WHERE appid = ? AND openid IN (?) AND unionid IS NOT NULL`
+	query, args, err := sqlx.In(base, appid, openids)
+	if err != nil {
+		return err
+	}
+	rows, err := m.db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	for rows.Next() {
+		var openid, unionid string
+		if err := rows.Scan(&openid, &unionid); err != nil {
+			return err
+		}
+		known[[2]string{appid, openid}] = unionid
+	}
+	return rows.Err()
+}
+
+// exportPage is how many users one statement of an export reads.
+const exportPage = 5000
+
+// ExportMiniUsers calls each with the users of one mini program, of all of them where appid is "", in the
+// order of (appid, openid). It holds one page in memory and no transaction: who appears meanwhile may be
+// missing. An error of each ends it and is returned as it is.
+func (m *Map) ExportMiniUsers(ctx context.Context, appid string, each func(MiniUser) error) error {
+	appids := []string{appid}
+	if appid == "" {
+		appids = nil
+		// A loose scan of the primary key: one dive a mini program.
+		const query = `SELECT appid FROM mini_user GROUP BY appid ORDER BY appid`
+		if err := m.db.SelectContext(ctx, &appids, query); err != nil {
+			return fmt.Errorf("reading which mini programs have users: %w", database.Explain(err))
+		}
+	}
+	for _, appid := range appids {
+		for after := ""; ; {
+			page, err := m.miniUsers(ctx, appid, after)
+			if err != nil {
+				return fmt.Errorf("reading mini-program users: %w", database.Explain(err))
+			}
+			for _, u := range page {
+				if err := each(u); err != nil {
+					return err
+				}
+			}
+			if len(page) < exportPage {
+				break
+			}
+			after = page[len(page)-1].OpenID
+		}
+	}
+	return nil
+}
+
+func (m *Map) miniUsers(ctx context.Context, appid, after string) ([]MiniUser, error) {
+	const query = `
+		SELECT openid, COALESCE(unionid, ''), seen_at
+		  FROM mini_user
+		 WHERE appid = ? AND openid > ?
+		 ORDER BY openid
+		 LIMIT ?`
+	rows, err := m.db.QueryContext(ctx, query, appid, after, exportPage)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	page := make([]MiniUser, 0, exportPage)
+	for rows.Next() {
+		u := MiniUser{AppID: appid}
+		if err := rows.Scan(&u.OpenID, &u.UnionID, &u.SeenAt); err != nil {
+			return nil, err
+		}
+		page = append(page, u)
+	}
+	return page, rows.Err()
+}

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bufio"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/unionbridge/unionbridge/bridge"
+)
+
+// The columns of a file of mini-program users, in the order they have where no header names them.
+const (
+	columnAppID   = "appid"
+	columnOpenID  = "openid"
+	columnUnionID = "unionid"
+	columnSeenAt  = "seen_at"
+)
+
+func userColumns() []string { return []string{columnAppID, columnOpenID, columnUnionID, columnSeenAt} }
+
+// maxUserLine is far above what four ids take, and keeps a file without line ends out of the memory.
+const maxUserLine = 64 << 10
+
+// userLines reads mini-program users from CSV (RFC 4180) line by line: no id has a line break inside, so a
+// lost quote spoils one line and not the rest of the file, and each problem has the number of its line.
+type userLines struct {
+	in     *bufio.Reader
+	minis  []string // the configured mini programs
+	number int      // of the line that was read last, from 1
+	fields map[string]int
+	width  int // fields that a line must have at least
+}
+
+func newUserLines(in io.Reader, minis []string) *userLines {
+	return &userLines{in: bufio.NewReaderSize(in, maxUserLine), minis: minis}
+}
+
+// badLine is a line that cannot be stored; the lines after it can be read.
+type badLine struct {
+	number int
+	reason string
+}
+
+func (b badLine) Error() string { return fmt.Sprintf("line %d: %s", b.number, b.reason) }
+
+// next returns the next user; io.EOF after the last one; a badLine for a line that is none.
+func (l *userLines) next() (bridge.MiniUser, error) {
+	for {
+		line, err := l.readLine()
+		if err != nil {
+			return bridge.MiniUser{}, err
+		}
+		if line == "" {
+			continue
+		}
+		record, err := split(line)
+		if err != nil {
+			return bridge.MiniUser{}, badLine{l.number, err.Error()}
+		}
+		if l.fields == nil {
+			header, err := l.readHeader(record)
+			if err != nil {
+				return bridge.MiniUser{}, err
+			}
+			if header {
+				continue
+			}
+		}
+		return l.user(record)
+	}
+}
+
+// readLine returns the next line without its end, or io.EOF.
+func (l *userLines) readLine() (string, error) {
+	line, err := l.in.ReadSlice('\n')
+	if len(line) > 0 || err == nil {
+		l.number++
+	}
+	if errors.Is(err, bufio.ErrBufferFull) {
+		for errors.Is(err, bufio.ErrBufferFull) {
+			_, err = l.in.ReadSlice('\n')
+		}
+		if err == nil || errors.Is(err, io.EOF) {
+			return "", badLine{l.number, fmt.Sprintf("longer than %d bytes", maxUserLine)}
+		}
+	}
+	if err != nil && (!errors.Is(err, io.EOF) || len(line) == 0) {
+		return "", err
+	}
+	text := strings.TrimRight(string(line), "\r\n")
+	if l.number == 1 {
+		text = strings.TrimPrefix(text, "\ufeff") // spreadsheets write it before UTF-8
+	}
+	return text, nil
+}
+
+// split takes a line apart. Most have no quotes, and encoding/csv allocates a reader's buffer for each.
+func split(line string) ([]string, error) {
+	if !strings.Contains(line, `"`) {
+		return strings.Split(line, ","), nil
+	}
+	record, err := csv.NewReader(strings.NewReader(line)).Read()
+	if parse, ok := errors.AsType[*csv.ParseError](err); ok {
+		err = parse.Err // it would call every line the first one
+	}
+	return record, err
+}
+
+// readHeader learns the columns' order from a first line that has the word openid, and takes the usual
+// order otherwise. Columns of other names are passed over.
+func (l *userLines) readHeader(record []string) (header bool, err error) {
+	names := make([]string, len(record))
+	for i, name := range record {
+		names[i] = strings.ToLower(strings.TrimSpace(name))
+	}
+	if !slices.Contains(names, columnOpenID) {
+		names = userColumns()
+	} else {
+		header = true
+	}
+	l.fields = map[string]int{}
+	for _, column := range userColumns() {
+		i := slices.Index(names, column)
+		switch {
+		case i < 0 && column != columnSeenAt:
+			return false, fmt.Errorf("line %d: the header has no column %s: it needs appid, openid and unionid, and may have seen_at",
+				l.number, column)
+		case i >= 0:
+			l.fields[column] = i
+		}
+		if column != columnSeenAt {
+			l.width = max(l.width, i+1)
+		}
+	}
+	return header, nil
+}
+
+func (l *userLines) user(record []string) (bridge.MiniUser, error) {
+	bad := func(format string, args ...any) (bridge.MiniUser, error) {
+		return bridge.MiniUser{}, badLine{l.number, fmt.Sprintf(format, args...)}
+	}
+	if len(record) < l.width {
+		return bad("%d fields, and at least %d are needed", len(record), l.width)
+	}
+	field := func(column string) string {
+		if i, ok := l.fields[column]; ok && i < len(record) {
+			return strings.TrimSpace(record[i])
+		}
+		return ""
+	}
+	u := bridge.MiniUser{AppID: field(columnAppID), OpenID: field(columnOpenID), UnionID: field(columnUnionID)}
+	if u.OpenID == "" {
+		return bad("openid is empty")
+	}
+	if err := checkID(columnOpenID, u.OpenID); err != nil {
+		return bad("%s", err)
+	}
+	if u.UnionID != "" {
+		if err := checkID(columnUnionID, u.UnionID); err != nil {
+			return bad("%s", err)
+		}
+	}
+	if !slices.Contains(l.minis, u.AppID) {
+		return bad("appid %q is not among the configuration's mini_programs", u.AppID)
+	}
+	if seen := field(columnSeenAt); seen != "" {
+		var err error
+		if u.SeenAt, err = parseSeenAt(seen); err != nil {
+			return bad("%s", err)
+		}
+	}
+	return u, nil
+}
+
+// parseSeenAt reads RFC 3339, or what a database client prints, as UTC. The column is a TIMESTAMP, whose
+// range ends in January 2038 on the older servers.
+func parseSeenAt(s string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		t, err = time.Parse(time.DateTime, s)
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("seen_at %q is neither like 2026-01-02T15:04:05+08:00 nor, in UTC, like 2026-01-02 15:04:05", s)
+	}
+	if t.Unix() < 1 || t.Unix() >= 1<<31-1 {
+		return time.Time{}, fmt.Errorf("seen_at %q is not between 1970 and 2038", s)
+	}
+	return t, nil
+}
