@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"runtime"
 
@@ -13,110 +12,119 @@ import (
 // bench is a run of the benchmark.
 type bench struct {
 	options
-	stage  *stage.Stage
-	screen *stage.Screen
+	screen   *stage.Screen
+	programs *stage.Stage    // holds what was built
+	host     *stage.Database // the server in which the scenes make their schemas
+	server   stage.Server
+	users    []wechatsim.Identity // of the mini program, in the scene with a daemon
 
-	database  *stage.Database
-	server    stage.Server
-	simulator *stage.Simulator
-	users     []wechatsim.Identity
-	db        *sql.DB
-	listen    string
+	*scene // the present one
 
 	figures []figure
 }
 
 func (b *bench) add(f figure) { b.figures = append(b.figures, f) }
 
+// sweepQuestions is how many batchgets are under way at once unless a figure says otherwise: the default of
+// official_accounts[].sync.concurrency.
+const sweepQuestions = 8
+
+// run measures one part after the other. What was measured is reported also where a later part failed.
 func (b *bench) run(ctx context.Context) error {
 	b.screen.Title("unionbridge bench")
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
-	if b.wants("sweep") {
-		if err := b.measureSweeps(ctx); err != nil {
+	err := b.measure(ctx)
+	if len(b.figures) > 0 {
+		report(b.screen, b.machine(), b.figures)
+	}
+	return err
+}
+
+func (b *bench) measure(ctx context.Context) error {
+	for _, part := range []struct {
+		wanted  bool
+		scene   sceneConfig
+		measure func(context.Context) error
+	}{
+		{b.wantsAny("sweep", "send", "idle", "latency"), sceneConfig{b.mainSize(), b.requests, sweepQuestions}, b.measureMain},
+		{b.wantsAny("slow", "change"), sceneConfig{b.followers, 0, slowQuestions}, b.measureSlow},
+		{b.wants("kill"), sceneConfig{b.killFollowers, 0, sweepQuestions}, b.measureKills},
+		{b.wants("large") && b.tenMillion, sceneConfig{b.largeSize(), 0, sweepQuestions}, b.measureLarge},
+	} {
+		if !part.wanted {
+			continue
+		}
+		if err := b.within(ctx, part.scene, part.measure); err != nil {
 			return err
 		}
-	} else if _, err := b.stage.Run(ctx, "sync"); err != nil {
-		return err
 	}
-	if b.wants("send") || b.wants("idle") || b.wants("latency") {
-		if err := b.measureDaemon(ctx); err != nil {
-			return err
-		}
-	}
-	report(b.screen, b.machine(), b.figures)
 	return nil
 }
 
+// mainSize: where nobody measures sweeps, there need be no more followers than requests.
+func (b *bench) mainSize() int {
+	if b.wants("sweep") {
+		return b.followers
+	}
+	return b.requests
+}
+
+func (b *bench) measureMain(ctx context.Context) (err error) {
+	if b.users, err = b.simulator.MiniUsers(ctx); err != nil {
+		return err
+	}
+	if err := stage.InsertMiniUsers(ctx, b.db, b.users); err != nil {
+		return err
+	}
+	if b.wants("sweep") {
+		err = b.measureSweeps(ctx)
+	} else {
+		_, err = b.sweep(ctx)
+	}
+	if err != nil || !b.wantsAny("send", "idle", "latency") {
+		return err
+	}
+	return b.measureDaemon(ctx)
+}
+
 func (b *bench) machine() string {
-	return fmt.Sprintf("machine: %d cores, %s/%s, %s; %s, buffer pool %d MiB, %s; simulator without latency",
+	return fmt.Sprintf("machine: %d cores, %s/%s, %s; %s, buffer pool %d MiB, %s; simulator without latency but where it is named",
 		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), b.server.Version, b.server.BufferPool>>20, b.server.Durability)
 }
 
 // privatePool is the buffer pool of a private server: the map of a million followers fits in, as it does
-// on any server that has been given memory.
+// on any server that has been given memory. That of ten million does not.
 const privatePool = 512 << 20
 
 func (b *bench) prepare(ctx context.Context) (err error) {
-	b.screen.Step("preparing: programs, database, simulator with %s followers", stage.Count(int64(b.followers)))
-	if err := b.programs(ctx); err != nil {
+	b.screen.Step("preparing: programs and database")
+	if err := b.build(ctx); err != nil {
 		return err
 	}
-	b.database, err = stage.OpenDatabase(ctx, stage.DatabaseConfig{DSN: b.dsn, BufferPool: privatePool, Output: b.screen.Lines()})
+	b.host, err = stage.OpenDatabase(ctx, stage.DatabaseConfig{DSN: b.dsn, BufferPool: privatePool, Output: b.screen.Lines()})
 	if err != nil {
 		return err
 	}
-	b.stage.OnClose(b.database.Close)
-	if b.server, err = b.database.Describe(ctx); err != nil {
-		return err
-	}
-	if b.db, err = b.database.Client(ctx); err != nil {
-		return err
-	}
-	b.stage.OnClose(b.db.Close)
-	if err := b.startSimulator(ctx); err != nil {
-		return err
-	}
-	if b.listen, err = stage.FreeAddr(ctx); err != nil {
-		return err
-	}
-	_, err = b.stage.WriteConfig(stage.Settings{
-		DSN: b.database.DSN(), WeChat: b.simulator.URL, Listen: b.listen, StateDir: b.stage.Path("state"),
-		Rate: 100_000, Concurrency: 64, // no limit but the machine's
-	})
-	if err != nil {
-		return err
-	}
-	if _, err := b.stage.Run(ctx, "migrate", "up"); err != nil {
+	b.programs.OnClose(b.host.Close)
+	if b.server, err = b.host.Describe(ctx); err != nil {
 		return err
 	}
 	b.screen.Say("%s", b.machine())
-	return stage.InsertMiniUsers(ctx, b.db, b.users)
+	if b.wants("large") && b.tenMillion {
+		return b.checkDisk(ctx)
+	}
+	return nil
 }
 
-func (b *bench) programs(ctx context.Context) error {
-	if b.binary == "" {
-		return b.stage.Build(ctx, "unionbridge", "wechatsim")
+func (b *bench) build(ctx context.Context) error {
+	if b.binary != "" {
+		b.programs.Binary = b.binary
+		return b.programs.Build(ctx, "wechatsim")
 	}
-	b.stage.Binary = b.binary
-	return b.stage.Build(ctx, "wechatsim")
-}
-
-func (b *bench) startSimulator(ctx context.Context) error {
-	log, err := b.stage.Log("wechatsim.log")
-	if err != nil {
-		return err
-	}
-	b.simulator, err = stage.StartSimulator(ctx, stage.SimulatorConfig{
-		Path: b.stage.Path("wechatsim"), Followers: b.followers, MiniUsers: b.requests, NoLimits: true, Log: log,
-	})
-	if err != nil {
-		return fmt.Errorf("%w\n%s", err, b.stage.LogTail("wechatsim.log"))
-	}
-	b.stage.OnClose(b.simulator.Stop)
-	b.users, err = b.simulator.MiniUsers(ctx)
-	return err
+	b.programs.Binary = b.programs.Path("unionbridge")
+	return b.programs.Build(ctx, "unionbridge", "wechatsim")
 }
 
 const (

@@ -122,10 +122,13 @@ func TestParse(t *testing.T) {
 	if diff := cmp.Diff([]any{10_000, 1000, true, false, true, false}, got); diff != "" {
 		t.Error(diff)
 	}
-	if o, err = parse([]string{"-only", "send"}, io.Discard); err != nil || o.followers != o.requests {
-		t.Errorf("-only send: %d followers for %d requests, %v", o.followers, o.requests, err)
+	if o, err = parse([]string{"-only", "send"}, io.Discard); err != nil {
+		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"-only", "["}, {"-only", "nothing"}, {"-requests", "5"}, {"-followers", "5000"}, {"word"}, {"-nonsense"}} {
+	if b := (&bench{options: o}); b.mainSize() != o.requests || o.wantsAny("sweep", "slow", "change", "kill", "large") {
+		t.Errorf("-only send: %d followers for %d requests, and more than send is measured", b.mainSize(), o.requests)
+	}
+	for _, args := range [][]string{{"-only", "["}, {"-only", "nothing"}, {"-requests", "5"}, {"-followers", "5000"}, {"-kills", "0"}, {"-kill-followers", "9"}, {"word"}, {"-nonsense"}} {
 		if _, err := parse(args, io.Discard); err == nil || errors.Is(err, flag.ErrHelp) {
 			t.Errorf("parse(%q) = %v", args, err)
 		}

@@ -1,8 +1,14 @@
 // Command bench measures unionbridge as it is installed: the real program, the WeChat simulator and the
-// database server are processes of their own on one machine, with no latency between them. The same run
-// measures the way a simple script does the job.
+// database server are processes of their own on one machine, with no latency between them but where a
+// figure names one. The same run measures the way a simple script does the job, and how fast this machine
+// could do a first sweep at all.
 //
-//	go run ./internal/devtools/bench [-scale F] [-only REGEXP] [-followers N] [-requests N] [-dsn DSN]
+//	go run ./internal/devtools/bench [-scale F] [-only REGEXP] [-ten-million=false] [-followers N]
+//	    [-requests N] [-kill-followers N] [-kills N] [-seed N] [-dsn DSN] [-binary PROGRAM]
+//
+// The parts: sweep (floor, first and second sweep), send, idle, latency (the daemon), slow and change (a
+// slow WeChat; 1 % new and gone), kill (-9, again and again), large (ten times the followers, 3 GB of disk
+// at full size).
 //
 // It prints a table for people and then one line a figure: name value unit target ok|short. A figure
 // without a target has "-" in its place. Exit codes: 0 measured (also where a figure is short), 1 it
@@ -18,6 +24,8 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,8 +37,8 @@ const (
 	exitUsage       = 2
 	exitInterrupted = 130
 
-	// longest is the most that a run may take; at full size it takes three minutes on two cores.
-	longest = 20 * time.Minute
+	// longest is the most that a run may take; at full size it takes a quarter of an hour on two cores.
+	longest = 45 * time.Minute
 )
 
 func main() {
@@ -46,6 +54,16 @@ type options struct {
 	followers int
 	requests  int
 	binary    string
+
+	killFollowers int
+	kills         int
+	seed          uint64
+	tenMillion    bool
+}
+
+// groups are what -only chooses from.
+func groups() []string {
+	return []string{"sweep", "send", "idle", "latency", "slow", "change", "kill", "large"}
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -55,9 +73,13 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.dsn, "dsn", os.Getenv("UNIONBRIDGE_TEST_DSN"),
 		"use this database `server`; default $UNIONBRIDGE_TEST_DSN, else a private one")
 	scale := flags.Float64("scale", 1, "a `fraction` of followers and requests, for a quick run; the figures are then not the real ones")
-	only := flags.String("only", "", "measure only what matches this `regexp`: sweep, send, idle, latency")
+	only := flags.String("only", "", "measure only what matches this `regexp`: "+strings.Join(groups(), ", "))
 	flags.IntVar(&o.followers, "followers", 1_000_000, "followers of the account")
 	flags.IntVar(&o.requests, "requests", 100_000, "pending requests")
+	flags.IntVar(&o.killFollowers, "kill-followers", 100_000, "followers of the account whose sweep is killed")
+	flags.IntVar(&o.kills, "kills", 50, "kills, one a sweep")
+	flags.Uint64Var(&o.seed, "seed", 0, "of the moments of the kills; 0: another one each time, which is printed")
+	flags.BoolVar(&o.tenMillion, "ten-million", true, "measure ten times the followers too")
 	flags.StringVar(&o.binary, "binary", "", "measure this unionbridge `program` instead of a fresh build of the checkout")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -68,21 +90,23 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	}
 	o.followers = int(float64(o.followers) * *scale)
 	o.requests = int(float64(o.requests) * *scale)
+	o.killFollowers = int(float64(o.killFollowers) * *scale)
 	switch {
 	case flags.NArg() > 0:
 		err = errors.New("there are no arguments but flags")
-	case !o.wants("sweep") && !o.wants("send") && !o.wants("idle") && !o.wants("latency"):
-		err = errors.New("-only matches none of sweep, send, idle, latency")
+	case !o.wantsAny(groups()...):
+		err = errors.New("-only matches none of " + strings.Join(groups(), ", "))
 	case o.followers < 100 || o.requests < 100 || o.followers < o.requests:
 		err = errors.New("at least 100 requests, and a follower for each of them")
-	}
-	if err == nil && !o.wants("sweep") {
-		o.followers = o.requests // nobody measures the others
+	case o.killFollowers < 100 || o.kills < 1:
+		err = errors.New("at least one kill, in a sweep of at least 100 followers")
 	}
 	return o, err
 }
 
 func (o options) wants(group string) bool { return o.only.MatchString(group) }
+
+func (o options) wantsAny(groups ...string) bool { return slices.ContainsFunc(groups, o.wants) }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o, err := parse(args, stderr)
@@ -117,6 +141,6 @@ func perform(ctx context.Context, o options, screen *stage.Screen) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	b := &bench{options: o, stage: s, screen: screen}
+	b := &bench{options: o, programs: s, screen: screen}
 	return b.run(ctx)
 }

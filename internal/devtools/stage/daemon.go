@@ -19,6 +19,7 @@ type Settings struct {
 	StateDir    string
 	Rate        int // messages a second
 	Concurrency int // messages under way at once
+	Questions   int // batchgets of a sweep under way at once; 0: the default
 }
 
 // Template is the alias under which the configuration names the template of [TemplateID].
@@ -26,6 +27,10 @@ const Template = "order_paid"
 
 // YAML is the configuration file.
 func (s Settings) YAML() string {
+	sweep := ""
+	if s.Questions > 0 {
+		sweep = fmt.Sprintf("\n    sync: {concurrency: %d}", s.Questions)
+	}
 	return fmt.Sprintf(`database:
   dsn: %q
 wechat:
@@ -38,12 +43,12 @@ official_accounts:
   - appid: %s
     name: 服务号
     secret: %s
-    send: {rate: %d, concurrency: %d}
+    send: {rate: %d, concurrency: %d}%s
 mini_programs:
   - {appid: %s, name: 小程序}
 templates:
   %s: {official: {id: %q}}
-`, s.DSN, s.WeChat, s.Listen, s.StateDir, AppID, Secret, s.Rate, s.Concurrency, MiniAppID, Template, TemplateID())
+`, s.DSN, s.WeChat, s.Listen, s.StateDir, AppID, Secret, s.Rate, s.Concurrency, sweep, MiniAppID, Template, TemplateID())
 }
 
 // WriteConfig writes the configuration file and returns its path.

@@ -79,7 +79,8 @@ func connect(settings *mysql.Config) (*sql.DB, error) {
 func (d *Database) Close() error {
 	var failures []error
 	if d.settings != nil && d.server == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		// Ten million rows take their time.
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		if _, err := d.admin.ExecContext(ctx, "DROP DATABASE IF EXISTS "+d.settings.DBName); err != nil {
 			failures = append(failures, fmt.Errorf("dropping the schema: %w", err))

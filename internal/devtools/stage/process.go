@@ -126,6 +126,13 @@ func (p *Process) Stop() error {
 	return fmt.Errorf("%s (pid %d) did not end within %s and was killed", p.cmd.Path, p.Pid(), stopGrace)
 }
 
+// Kill ends the child as kill -9 does, and waits until it has gone. It may be called twice, and for a
+// child that has ended.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill() // an error means that it has just ended
+	<-p.done
+}
+
 // Wait waits for the child to end by itself. If ctx ends first, it is stopped.
 func (p *Process) Wait(ctx context.Context) error {
 	select {

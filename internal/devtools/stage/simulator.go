@@ -139,6 +139,29 @@ func (s *Simulator) Follow(ctx context.Context, person int) error {
 	return s.post(ctx, "follow", url.Values{"appid": {AppID}, "person": {strconv.Itoa(person)}})
 }
 
+// Join lets n persons follow whom nobody knew, at random places in the list, and returns their numbers.
+func (s *Simulator) Join(ctx context.Context, n int) ([]int, error) { return s.draw(ctx, "join", n) }
+
+// Leave lets n followers go, drawn at random, and returns their numbers.
+func (s *Simulator) Leave(ctx context.Context, n int) ([]int, error) { return s.draw(ctx, "leave", n) }
+
+func (s *Simulator) draw(ctx context.Context, command string, n int) ([]int, error) {
+	request, err := s.request(ctx, http.MethodPost, command, url.Values{"appid": {AppID}, "n": {strconv.Itoa(n)}})
+	if err != nil {
+		return nil, err
+	}
+	var drawn struct {
+		Persons []int `json:"persons"`
+	}
+	err = s.do(request, func(body io.Reader) error { return json.NewDecoder(body).Decode(&drawn) })
+	return drawn.Persons, err
+}
+
+// SetLatency adds d to every answer from now on, instead of what was added before.
+func (s *Simulator) SetLatency(ctx context.Context, d time.Duration) error {
+	return s.post(ctx, "latency", url.Values{"d": {d.String()}})
+}
+
 // Reset sets the counters to zero and forgets the delivered messages.
 func (s *Simulator) Reset(ctx context.Context) error { return s.post(ctx, "reset", nil) }
 

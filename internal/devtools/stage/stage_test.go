@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"runtime"
@@ -16,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/unionbridge/unionbridge/internal/config"
+	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
 func TestStageClosesInReverseOrderAndRemovesItsFolder(t *testing.T) {
@@ -55,6 +57,18 @@ func TestProcessStop(t *testing.T) {
 	if err := p.Stop(); err != nil {
 		t.Errorf("a second Stop: %v", err)
 	}
+}
+
+func TestProcessKill(t *testing.T) {
+	p, err := Start(Command{Path: look(t, "sleep"), Args: []string{"600"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Kill()
+	if got := p.Ended(); got != "signal: killed" {
+		t.Errorf("it ended with %q", got)
+	}
+	p.Kill() // the dead stay dead
 }
 
 func TestProcessWait(t *testing.T) {
@@ -117,6 +131,48 @@ func TestPeakMemory(t *testing.T) {
 	}
 }
 
+func TestFreeDisk(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("known on Linux only")
+	}
+	if free, ok := FreeDisk(t.TempDir()); !ok || free <= 0 || free > 1<<60 {
+		t.Errorf("FreeDisk() = %d, %t", free, ok)
+	}
+	if _, ok := FreeDisk("/nowhere/at/all"); ok {
+		t.Error("there is disk nowhere")
+	}
+}
+
+// The wire of the control interface, against the real simulator.
+func TestSimulatorControl(t *testing.T) {
+	server := httptest.NewServer(wechatsim.New(wechatsim.Standard(10, 0, 0)))
+	t.Cleanup(server.Close)
+	s := &Simulator{URL: server.URL, client: server.Client()}
+	left, err := s.Leave(t.Context(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined, err := s.Join(t.Context(), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetLatency(t.Context(), time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	stats, err := s.Stats(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(left) != 2 || len(joined) != 3 || stats.Followers[AppID] != 11 {
+		t.Errorf("%v left and %v joined ten, there are %d", left, joined, stats.Followers[AppID])
+	}
+	for _, person := range left {
+		if truth, err := s.Truth(t.Context(), person); err != nil || truth.Following {
+			t.Errorf("person %d left: %+v, %v", person, truth, err)
+		}
+	}
+}
+
 func TestFirstLine(t *testing.T) {
 	var passed bytes.Buffer
 	f := &firstLine{next: &passed, line: make(chan string, 1)}
@@ -137,7 +193,7 @@ func TestFirstLine(t *testing.T) {
 func TestSettingsAreAConfiguration(t *testing.T) {
 	text := Settings{
 		DSN: `root:p"w\@tcp(127.0.0.1:3306)/ub`, WeChat: "http://127.0.0.1:8082", Listen: "127.0.0.1:8080",
-		StateDir: t.TempDir(), Rate: 2000, Concurrency: 64,
+		StateDir: t.TempDir(), Rate: 2000, Concurrency: 64, Questions: 20,
 	}.YAML()
 	cfg, err := config.Decode([]byte(text), t.TempDir(), "config.yaml")
 	if err != nil {
@@ -145,8 +201,8 @@ func TestSettingsAreAConfiguration(t *testing.T) {
 	}
 	account := cfg.OfficialAccounts[0]
 	got := []any{cfg.Database.DSN.Reveal(), account.AppID, account.Secret.Reveal(), account.Send.Rate, account.Send.Concurrency,
-		cfg.MiniPrograms[0].AppID, cfg.Templates[Template].Official.ID}
-	want := []any{`root:p"w\@tcp(127.0.0.1:3306)/ub`, AppID, Secret, 2000.0, 64, MiniAppID, TemplateID()}
+		account.Sync.Concurrency, cfg.MiniPrograms[0].AppID, cfg.Templates[Template].Official.ID}
+	want := []any{`root:p"w\@tcp(127.0.0.1:3306)/ub`, AppID, Secret, 2000.0, 64, 20, MiniAppID, TemplateID()}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

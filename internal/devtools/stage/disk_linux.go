@@ -1,0 +1,13 @@
+package stage
+
+import "syscall"
+
+// FreeDisk returns the bytes that this process may still write to the file system of a path; ok is false
+// where that is not known.
+func FreeDisk(path string) (free int64, ok bool) {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(path, &fs); err != nil {
+		return 0, false
+	}
+	return int64(fs.Bavail) * fs.Bsize, true //nolint:gosec // no file system has 2^63 blocks
+}
