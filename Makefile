@@ -8,10 +8,15 @@
 SHELL := /bin/bash
 GO    ?= go
 
+# git is asked here and not by go build, which fails in a checkout that belongs to another user.
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
-LDFLAGS := -X main.version=$(VERSION)
+COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
-PRIVATEDB := $(GO) run ./internal/devtools/privatedb
+# Built and then run, since go run turns every exit code into 1.
+TOOL = $(GO) build -o bin/ ./internal/devtools/$(1) && exec bin/$(1)
+PRIVATEDB = $(call TOOL,privatedb)
 # Pinned in a module of its own, so that the product's go.mod stays short.
 LINTER := $(GO) tool -modfile=tools/go.mod golangci-lint
 
@@ -21,7 +26,7 @@ TEST ?= ./...
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race lint bench clean
+.PHONY: help build demo test race lint bench test-galera clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,13 +35,13 @@ build: ## Build bin/unionbridge and bin/wechatsim
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/unionbridge ./cmd/wechatsim
 
 demo: ## Show it all at work: private database, simulated WeChat, the real daemon
-	$(GO) run ./internal/devtools/demo $(ARGS)
+	@$(call TOOL,demo) $(ARGS)
 
 test: ## Run all tests on a private database, each in its own schema
-	$(PRIVATEDB) -- $(GO) test -count=1 $(TEST)
+	@$(PRIVATEDB) -- $(GO) test -count=1 $(TEST)
 
 race: ## The same with the race detector, several times slower
-	$(PRIVATEDB) -- $(GO) test -count=1 -race $(TEST)
+	@$(PRIVATEDB) -- $(GO) test -count=1 -race $(TEST)
 
 lint: ## Check formatting, go vet and the chosen linters (.golangci.yml)
 	@unformatted=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...)); \
@@ -45,12 +50,12 @@ lint: ## Check formatting, go vet and the chosen linters (.golangci.yml)
 	$(LINTER) run ./...
 
 bench: ## Measure; prints a table and a line "name value unit target ok|short" per figure
-	$(PRIVATEDB) -buffer-pool 512 -- $(GO) run ./internal/devtools/bench $(ARGS)
+	@$(GO) build -o bin/ ./internal/devtools/bench
+	@$(PRIVATEDB) -buffer-pool 512 -- bin/bench $(ARGS)
 
 clean: ## Remove what was built and the data of .dev
 	rm -rf bin .dev
 
 # Installs galera-4, mariadb-backup and socat with apt-get where they are missing. Under five minutes.
-.PHONY: test-galera
 test-galera: ## Database tests and a sweep on three Galera nodes, one of which is killed
-	$(GO) run ./internal/devtools/galera $(ARGS)
+	@$(call TOOL,galera) $(ARGS)

@@ -161,20 +161,30 @@ func (m *Map) Conflicts(ctx context.Context, appid string, infos []wechat.UserIn
 
 // Twins returns up to limit subscribed openids of an account that share their unionid with another one.
 func (m *Map) Twins(ctx context.Context, appid string, limit int) ([]string, error) {
-	// The inner query reads follower_unionid alone, in its order, and keeps nothing.
-	const query = `
-		SELECT f.openid
-		  FROM (SELECT unionid
-		          FROM follower
-		         WHERE appid = ? AND unionid IS NOT NULL
-		         GROUP BY unionid
-		        HAVING COUNT(*) > 1
-		         LIMIT ?) t
-		  JOIN follower f ON f.unionid = t.unionid AND f.appid = ? AND f.subscribed = 1
+	// In one statement MariaDB looks every row up twice. By itself the first one reads follower_unionid in its
+	// order and keeps nothing; without the hint it reads the rows instead: 5 s a million, not 0.2 s.
+	const shared = `
+		SELECT unionid
+		  FROM follower FORCE INDEX (follower_unionid)
+		 WHERE appid = ? AND unionid IS NOT NULL
+		 GROUP BY unionid
+		HAVING COUNT(*) > 1
 		 LIMIT ?`
-	var openids []string
-	if err := m.db.SelectContext(ctx, &openids, query, appid, limit, appid, limit); err != nil {
+	const holders = `SELECT openid FROM follower WHERE appid = ? AND unionid IN (?) AND subscribed = 1 LIMIT ?`
+	var unionids []string
+	if err := m.db.SelectContext(ctx, &unionids, shared, appid, limit); err != nil {
 		return nil, fmt.Errorf("looking for unionids that occur twice: %w", database.Explain(err))
+	}
+	if len(unionids) == 0 {
+		return nil, nil
+	}
+	query, args, err := sqlx.In(holders, appid, unionids, limit)
+	if err != nil {
+		return nil, err
+	}
+	var openids []string
+	if err := m.db.SelectContext(ctx, &openids, query, args...); err != nil {
+		return nil, fmt.Errorf("reading who shares a unionid: %w", database.Explain(err))
 	}
 	return openids, nil
 }

@@ -179,7 +179,7 @@ func TestUncleanListMarksNobody(t *testing.T) {
 				t.Errorf("%d subscribed rows, want all 15000", n)
 			}
 			if n := b.count(t, `SELECT COUNT(*) FROM sync_run WHERE id = ? AND state = ? AND error IS NOT NULL`, run.ID, c.state); n != 1 {
-				t.Error("the ledger does not tell of the failure")
+				t.Errorf("the ledger does not tell of the failure: %v", err)
 			}
 			b.sim.ClearFaults()
 			b.sweepOnce(t)

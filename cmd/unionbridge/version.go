@@ -9,15 +9,15 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the release build: -ldflags "-X main.version=v1.2.3". A variable, because the
-// linker can set nothing else.
-var version string
+// version and commit are set by the release build: -ldflags "-X main.version=v1.2.3 -X main.commit=…".
+// Variables, because the linker can set nothing else.
+var version, commit string
 
 // build says what this binary was made of.
 type build struct{ version, commit, goVersion string }
 
 func buildInfo() build {
-	b := build{version: cmp.Or(version, "development"), commit: "unknown"}
+	b := build{version: cmp.Or(version, "development"), commit: cmp.Or(commit, "unknown")}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
@@ -30,8 +30,8 @@ func buildInfo() build {
 	for _, s := range info.Settings {
 		settings[s.Key] = s.Value
 	}
-	if commit := settings["vcs.revision"]; commit != "" {
-		b.commit = commit[:min(12, len(commit))]
+	if revision := settings["vcs.revision"]; revision != "" {
+		b.commit = revision[:min(12, len(revision))]
 	}
 	if settings["vcs.modified"] == "true" {
 		b.commit += " and changes"

@@ -83,7 +83,7 @@ func (s *Stage) LogTail(name string) string {
 
 // Build compiles commands of this module, by their name below cmd/, into the folder.
 func (s *Stage) Build(ctx context.Context, commands ...string) error {
-	args := []string{"build", "-o", s.Dir + string(filepath.Separator)}
+	args := []string{"build", "-buildvcs=false", "-o", s.Dir + string(filepath.Separator)}
 	for _, command := range commands {
 		args = append(args, module+"/cmd/"+command)
 	}
