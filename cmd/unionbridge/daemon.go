@@ -113,7 +113,11 @@ func (d *daemon) start(ctx context.Context) error {
 	}
 	working := d.checkDatabase
 	d.ready.Store(&working)
-	d.notify.ready(fmt.Sprintf("%d official accounts, listening on %s", len(d.cfg.OfficialAccounts), d.web.Addr()))
+	accounts := "1 official account"
+	if n := len(d.cfg.OfficialAccounts); n != 1 {
+		accounts = fmt.Sprintf("%d official accounts", n)
+	}
+	d.notify.ready(fmt.Sprintf("%s, listening on %s", accounts, d.web.Addr()))
 	d.log.Info("started", "accounts", len(d.cfg.OfficialAccounts), "holder", p.holder)
 	return nil
 }

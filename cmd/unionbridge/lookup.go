@@ -9,6 +9,8 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/go-sql-driver/mysql"
+	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge/bridge"
@@ -53,6 +55,19 @@ func checkID(name, id string) error {
 	return nil
 }
 
+// erTableDenied is the server's number for a table without a grant.
+const erTableDenied = 1142
+
+// checkReadableSchema is CheckSchema for what a producer's or a reader's role can do too: those may not
+// read the list of migrations, and learn what is missing from the statement itself.
+func checkReadableSchema(ctx context.Context, db *sqlx.DB) error {
+	err := database.CheckSchema(ctx, db)
+	if me, ok := errors.AsType[*mysql.MySQLError](err); ok && me.Number == erTableDenied {
+		return nil
+	}
+	return err
+}
+
 func (c *cli) lookup(ctx context.Context, id string, asJSON bool) (err error) {
 	if err := checkID("ID", id); err != nil {
 		return err
@@ -66,9 +81,12 @@ func (c *cli) lookup(ctx context.Context, id string, asJSON bool) (err error) {
 		return databaseError(err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := checkReadableSchema(ctx, db); err != nil {
+		return databaseError(err)
+	}
 	found, err := bridge.New(db).Lookup(ctx, id)
 	if err != nil {
-		return databaseError(database.Explain(err))
+		return databaseError(err)
 	}
 	show := c.printIdentities
 	if asJSON {

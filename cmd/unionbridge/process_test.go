@@ -168,7 +168,7 @@ func TestSigtermDrains(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, dbtest.Empty(t))
 	p := w.start(t, buildBinary(t), "run", "--migrate")
-	p.awaitNote(t, "READY=1\nSTATUS=1 official accounts, listening on "+w.listen)
+	p.awaitNote(t, "READY=1\nSTATUS=1 official account, listening on "+w.listen)
 	await(t, "readiness", w.ready)
 	p.awaitNote(t, "WATCHDOG=1\nWATCHDOG=1") // twice: it goes on
 	p.signal(t, syscall.SIGHUP)

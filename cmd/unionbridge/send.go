@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -69,12 +70,8 @@ Exit code 0 means that WeChat accepted the message; see "unionbridge help exit-c
 	flags.StringVar(&f.dedupKey, "dedup-key", "", "`key` of your own: a second request with it is not inserted, the first is followed")
 	flags.DurationVar(&f.wait, "wait", 30*time.Second, "how long to follow the request; 0 prints its id and ends")
 	flags.BoolVar(&f.json, "json", false, "print each change as a line of JSON")
-	cmd.MarkFlagsOneRequired("unionid", "openid", "mini-openid")
+	// What is missing is newRequest's to say: cobra would name one thing at a time.
 	cmd.MarkFlagsMutuallyExclusive("unionid", "openid", "mini-openid")
-	cmd.MarkFlagsOneRequired("data", "set")
-	if err := cmd.MarkFlagRequired("template"); err != nil {
-		panic(err) // the flag's name three lines above is misspelt
-	}
 	return cmd
 }
 
@@ -95,6 +92,9 @@ func (c *cli) send(ctx context.Context, f sendFlags) (err error) {
 		return databaseError(err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := checkReadableSchema(ctx, db); err != nil {
+		return databaseError(err)
+	}
 	store := intake{db: db}
 	id, existed, err := store.insert(ctx, request)
 	if err != nil {
@@ -116,6 +116,9 @@ func (c *cli) newRequest(f sendFlags) (newRequest, error) {
 		AppID: orNull(f.account), UnionID: orNull(f.unionID), MiniAppID: orNull(f.miniAppID),
 		MiniOpenID: orNull(f.miniOpenID), OpenID: orNull(f.openID), Template: f.template, URL: orNull(f.url),
 		MiniPath: orNull(f.miniPath), Priority: f.priority, DedupKey: orNull(f.dedupKey),
+	}
+	if err := checkComplete(f); err != nil {
+		return r, err
 	}
 	if err := checkRecipient(f); err != nil {
 		return r, err
@@ -145,6 +148,25 @@ func (c *cli) newRequest(f sendFlags) (newRequest, error) {
 	return r, err
 }
 
+// checkComplete names everything at once that a request cannot do without. An empty value is a missing
+// one: it comes from a script's empty variable.
+func checkComplete(f sendFlags) error {
+	var missing []string
+	if f.unionID == "" && f.openID == "" && f.miniOpenID == "" {
+		missing = append(missing, "a recipient (--unionid, --openid or --mini-openid)")
+	}
+	if f.template == "" {
+		missing = append(missing, "a template (--template)")
+	}
+	if f.data == "" && len(f.set) == 0 {
+		missing = append(missing, "data (--data or --set)")
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("missing or empty: %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
 // checkRecipient checks the one way to name him that was given.
 func checkRecipient(f sendFlags) error {
 	switch {
@@ -152,10 +174,8 @@ func checkRecipient(f sendFlags) error {
 		return checkID("--unionid", f.unionID)
 	case f.openID != "":
 		return checkID("--openid", f.openID)
-	case f.miniOpenID != "":
-		return checkID("--mini-openid", f.miniOpenID)
 	}
-	return errors.New("the recipient is empty")
+	return checkID("--mini-openid", f.miniOpenID)
 }
 
 // keywords makes one JSON object of --data and --set. Whether the template has them is the daemon's to say.
@@ -302,8 +322,23 @@ func stillOpen(o outcome, waited time.Duration) error {
 	switch {
 	case o.Status == "waiting":
 		why = "the recipient is not known as a follower yet, and it goes out when he is"
+	case o.Reason != nil || o.ErrCode != nil:
+		why = o.trouble()
 	case o.Attempts == 0:
 		why = `nobody has taken it: is the daemon ("unionbridge run") running on this database, is it due, and is its account not paused?`
 	}
 	return fmt.Errorf("request %d is still %s after %s: %s", o.ID, o.Status, waited, why)
+}
+
+// trouble is what came in the way of an open request: a daemon has taken it, or paused its account.
+func (o outcome) trouble() string {
+	code := 0
+	if o.ErrCode != nil {
+		code = *o.ErrCode
+	}
+	words := text(o.Reason)
+	if code != 0 {
+		words = strings.TrimPrefix(fmt.Sprintf("%s, errcode %d", words, code), ", ")
+	}
+	return words + "; " + cmp.Or(wechat.Explain(code), "the daemon's log and account_state say more")
 }

@@ -107,6 +107,33 @@ func TestKeywords(t *testing.T) {
 	}
 }
 
+// TestStillOpen: whatever the row tells is said, and the daemon is only asked for where the row tells nothing.
+func TestStillOpen(t *testing.T) {
+	row := func(status, reason string, code, attempts int) outcome {
+		o := outcome{ID: 7, Status: status, Reason: orNull(reason), Attempts: attempts}
+		if code != 0 {
+			o.ErrCode = &code
+		}
+		return o
+	}
+	for _, tc := range []struct {
+		row  outcome
+		want string
+	}{
+		{row("pending", "", 0, 0), `pending after 1s: nobody has taken it: is the daemon ("unionbridge run") running on this database, is it due, and is its account not paused?`},
+		{row("pending", "", 0, 1), "pending after 1s: is it paused or due later? The daemon's log and account_state say more"},
+		{row("pending", "ip_not_allowed", 40164, 0), "pending after 1s: ip_not_allowed, errcode 40164; " + wechat.Explain(40164)},
+		{row("pending", "invalid_template", 40037, 1), "pending after 1s: invalid_template, errcode 40037; " + wechat.Explain(40037)},
+		{row("pending", "unreachable", 0, 0), "pending after 1s: unreachable; the daemon's log and account_state say more"},
+		{row("pending", "", 12345, 1), "pending after 1s: errcode 12345; the daemon's log and account_state say more"},
+		{row("waiting", "not_following", 43004, 1), "waiting after 1s: the recipient is not known as a follower yet, and it goes out when he is"},
+	} {
+		if diff := cmp.Diff("request 7 is still "+tc.want, stillOpen(tc.row, time.Second).Error()); diff != "" {
+			t.Errorf("words (-want +got):\n%s", diff)
+		}
+	}
+}
+
 // TestOutcomeJSON: a msgid above 2^53 keeps its digits in every JSON reader.
 func TestOutcomeJSON(t *testing.T) {
 	msgid := int64(1<<62 + 1)

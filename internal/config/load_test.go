@@ -73,6 +73,21 @@ func TestLoadWarnsOfSecretsForEverybody(t *testing.T) {
 	}
 }
 
+func TestWarnsOfAStopShorterThanASend(t *testing.T) {
+	data := string(readTestdata(t, "good/smallest.yaml"))
+	const warning = "shutdown_timeout: 10s is not above wechat.send_timeout (10s), so a stop may cut a message off on its way; " +
+		"raise shutdown_timeout above it, or lower wechat.send_timeout"
+	for timeout, want := range map[string][]string{"10s": {warning}, "10001ms": nil} {
+		cfg, err := Decode([]byte(data+"\nshutdown_timeout: "+timeout+"\n"), "/", "f.yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, cfg.Warnings); diff != "" {
+			t.Errorf("shutdown_timeout %s, warnings, -want +got:\n%s", timeout, diff)
+		}
+	}
+}
+
 func TestLoadErrors(t *testing.T) {
 	dir := scene(t)
 	writeFile(t, filepath.Join(dir, "large.yaml"), strings.Repeat("# much\n", maxFileSize/7+1), 0o600)

@@ -190,6 +190,11 @@ func positive(ps *problems, path string, value float64) {
 // warnings lists what is legal and hardly meant.
 func warnings(cfg *Config) []string {
 	var list []string
+	if cfg.ShutdownTimeout <= cfg.WeChat.SendTimeout {
+		list = append(list, fmt.Sprintf(
+			"shutdown_timeout: %s is not above wechat.send_timeout (%s), so a stop may cut a message off on its way; "+
+				"raise shutdown_timeout above it, or lower wechat.send_timeout", cfg.ShutdownTimeout, cfg.WeChat.SendTimeout))
+	}
 	for i, a := range cfg.OfficialAccounts {
 		if a.Token.Mode == tokenClassic {
 			list = append(list, fmt.Sprintf(

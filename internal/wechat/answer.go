@@ -83,23 +83,23 @@ type envelope struct {
 func decodeEnvelope(body []byte) (envelope, error) {
 	var env envelope
 	if len(bytes.TrimSpace(body)) == 0 {
-		return env, errors.New("empty body")
+		return env, errors.New("an empty body")
 	}
 	return env, unmarshal(body, &env)
 }
 
 // unmarshal is json.Unmarshal with a second try: users' texts bring raw control characters into WeChat's strings, which
-// encoding/json refuses.
+// encoding/json refuses. Its errors quote nothing of the body.
 func unmarshal(body []byte, v any) error {
 	err := json.Unmarshal(body, v)
 	if err == nil {
 		return nil
 	}
 	stripped := stripControls(body)
-	if len(stripped) == len(body) {
-		return err
+	if len(stripped) < len(body) {
+		err = json.Unmarshal(stripped, v)
 	}
-	return json.Unmarshal(stripped, v)
+	return describe(body, err)
 }
 
 // stripControls removes bytes below 0x20 inside strings and leaves those between tokens.

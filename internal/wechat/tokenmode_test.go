@@ -279,7 +279,7 @@ func TestParseExternal(t *testing.T) {
 		"page":            {"<html>" + bare, grant{}, "neither"},
 		"two lines":       {bare + "\n" + bare, grant{}, "neither"},
 		"JSON string":     {`"` + bare + `"`, grant{}, "neither"},
-		"half of a token": {`{"access_token":"T`, grant{}, "unexpected end"},
+		"half of a token": {`{"access_token":"T`, grant{}, "JSON that ends early"},
 	} {
 		got, err := parseExternal([]byte(tt.body))
 		if got != tt.want || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {

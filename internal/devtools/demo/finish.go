@@ -48,7 +48,7 @@ func (p *play) someFollow(ctx context.Context) error {
 	return p.check(ctx)
 }
 
-// summarise prints the figures and the commands to look around.
+// summarise prints the figures, and the commands to look around if anything stays up.
 func (p *play) summarise() {
 	latencies := p.latencies()
 	s := p.screen
@@ -63,12 +63,23 @@ func (p *play) summarise() {
 	s.Fact("daemon's peak memory", "%d MiB", p.daemon.PeakMemory()>>20)
 	s.Fact("checked", "%s messages, all right, %.0f s after the start", count(len(p.delivered)), s.Elapsed().Seconds())
 
-	s.Heading("Look around" + map[bool]string{false: " (on a terminal the demo stays up for this)"}[s.Terminal])
-	if client := sqlClient(); client != "" && s.Terminal {
+	if s.Terminal { // else everything is gone with the last line
+		p.lookAround()
+	}
+}
+
+// lookAround prints commands that show what the demo has made, while it stays up.
+func (p *play) lookAround() {
+	s := p.screen
+	s.Heading("Look around")
+	if client := sqlClient(); client != "" {
 		s.Line("  %s --defaults-file=%s -e 'SELECT * FROM v_send_status ORDER BY id DESC LIMIT 5'", client, p.stage.Path("client.cnf"))
 		s.Line("  %s --defaults-file=%s -e 'SELECT * FROM v_identity LIMIT 5'", client, p.stage.Path("client.cnf"))
 	} else {
-		s.Line("  mysql, at %s, schema %s: SELECT * FROM v_identity, v_coverage, v_send_status", p.database.Addr(), p.database.Schema())
+		s.Line("  any client of MySQL's, at %s, schema %s:", p.database.Addr(), p.database.Schema())
+		s.Line("    SELECT * FROM v_identity LIMIT 10;")
+		s.Line("    SELECT * FROM v_coverage LIMIT 10;")
+		s.Line("    SELECT * FROM v_send_status ORDER BY id DESC LIMIT 10;")
 	}
 	ours := p.stage.Path("unionbridge") + " -c " + p.stage.Path("config.yaml")
 	s.Line("  %s lookup %s", ours, p.reachable().UnionID)

@@ -1,0 +1,151 @@
+package config
+
+import (
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// readmeKey is a row of a README's table of keys.
+type readmeKey struct {
+	Key     string // names in angle brackets left out, since each language has its own
+	Secret  bool   // marked ¹
+	Default string
+}
+
+// TestReadmeKeys compares the tables of both READMEs with the structs: each key once, secrets marked, and
+// in the order of the other language's table.
+func TestReadmeKeys(t *testing.T) {
+	english := readmeKeys(t, "../../README.md", "| key | default | meaning |")
+	chinese := readmeKeys(t, "../../README.zh-CN.md", "| 键 | 默认值 | 含义 |")
+
+	var want, got []string
+	readableKeys(reflect.TypeFor[Config](), "", &want)
+	for _, row := range english {
+		got = append(got, row.mark())
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("README.md has other keys than the configuration (-code +table):\n%s", diff)
+	}
+
+	words := strings.NewReplacer("必填，或写 ", "required, or ", "必填", "required", "无", "none", "关闭", "off",
+		"同 appid", "the appid", "第一个账号", "the first account",
+		"systemd 的 `StateDirectory=`，否则用户缓存目录", "systemd's `StateDirectory=`, else the user's cache folder")
+	for i := range chinese {
+		chinese[i].Default = words.Replace(chinese[i].Default)
+	}
+	if diff := cmp.Diff(english, chinese); diff != "" {
+		t.Errorf("the two READMEs differ (-README.md +README.zh-CN.md):\n%s", diff)
+	}
+}
+
+// TestReadmeDefaults compares the defaults of the table with what the code does without the key.
+func TestReadmeDefaults(t *testing.T) {
+	t.Setenv("STATE_DIRECTORY", "/var/lib/unionbridge")
+	cfg, err := Decode(readTestdata(t, "good/smallest.yaml"), "/", "smallest.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := make(map[string]string)
+	flatten(reflect.ValueOf(*cfg), "", code)
+	value := regexp.MustCompile("^`([^`]+)`$")
+	for _, row := range readmeKeys(t, "../../README.md", "| key | default | meaning |") {
+		path := strings.ReplaceAll(row.Key, "[]", "[0]")
+		set, stated := code[path], value.FindStringSubmatch(row.Default)
+		switch {
+		case stated != nil && stated[1] != set:
+			t.Errorf("README.md states %s as the default of %s, the code has %q", stated[1], row.Key, set)
+		case stated == nil && set != "" && (row.Default == "none" || row.Default == "off" || row.Default == ""):
+			t.Errorf("README.md states no default of %s, the code has %s", row.Key, set)
+		}
+	}
+}
+
+func (k readmeKey) mark() string {
+	if k.Secret {
+		return k.Key + " ¹"
+	}
+	return k.Key
+}
+
+// readmeKeys reads the table under header.
+func readmeKeys(t *testing.T, file, header string) []readmeKey {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, ok := strings.Cut(string(text), "\n"+header+"\n|---|---|---|\n")
+	if !ok {
+		t.Fatalf("%s has no table of keys", file)
+	}
+	table, _, _ = strings.Cut(table, "\n\n")
+	line := regexp.MustCompile("^\\| `([^`]+)`( ¹)? \\| ([^|]*?) ?\\| ")
+	name := regexp.MustCompile(`<[^>]+>`)
+	var rows []readmeKey
+	for row := range strings.SplitSeq(table, "\n") {
+		m := line.FindStringSubmatch(row)
+		if m == nil {
+			t.Errorf("%s: not one key, its default and its meaning: %s", file, row)
+			continue
+		}
+		rows = append(rows, readmeKey{Key: name.ReplaceAllString(m[1], "<>"), Secret: m[2] != "", Default: m[3]})
+	}
+	return rows
+}
+
+// readableKeys appends the paths of all keys below typ as the table writes them. The three ways of giving a
+// secret are one key there.
+func readableKeys(typ reflect.Type, path string, keys *[]string) {
+	for i := range typ.NumField() {
+		name := yamlName(typ.Field(i))
+		if name == "" || isSecretSource(typ, name) {
+			continue
+		}
+		key := strings.TrimPrefix(path+"."+name, ".")
+		field := typ.Field(i).Type
+		if field == reflect.TypeFor[Secret]() {
+			*keys = append(*keys, key+" ¹")
+			continue
+		}
+		if field.Kind() == reflect.Pointer {
+			field = field.Elem()
+		}
+		below, suffix := field, ""
+		switch field.Kind() {
+		case reflect.Slice:
+			below, suffix = field.Elem(), "[]"
+		case reflect.Map:
+			below, suffix = field.Elem(), ".<>"
+		}
+		if below.Kind() == reflect.Struct {
+			readableKeys(below, key+suffix, keys)
+			continue
+		}
+		*keys = append(*keys, key)
+	}
+}
+
+// isSecretSource tells whether name says where the secret beside it is found: dsn_file beside dsn.
+func isSecretSource(typ reflect.Type, name string) bool {
+	base, ok := strings.CutSuffix(name, "_file")
+	if !ok {
+		base, ok = strings.CutSuffix(name, "_env")
+	}
+	if !ok {
+		return false
+	}
+	for i := range typ.NumField() {
+		if yamlName(typ.Field(i)) == base {
+			return typ.Field(i).Type == reflect.TypeFor[Secret]()
+		}
+	}
+	return false
+}
