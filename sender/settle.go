@@ -178,7 +178,7 @@ func describe(batch []result) string {
 		if i > 0 {
 			b.WriteByte(' ')
 		}
-		fmt.Fprintf(&b, "%d:%s", r.id, r.status)
+		fmt.Fprintf(&b, "%d:%s", r.id, r.final())
 	}
 	return b.String()
 }

@@ -10,14 +10,17 @@
 --     GRANT unionbridge_producer TO 'shop'@'10.0.%';
 --     SET DEFAULT ROLE unionbridge_producer TO  'shop'@'10.0.%';   -- MySQL
 --     SET DEFAULT ROLE unionbridge_producer FOR 'shop'@'10.0.%';   -- MariaDB
+--
+-- It only adds: what an earlier version of this file granted stays until it is revoked.
 
 CREATE ROLE IF NOT EXISTS unionbridge_producer;
+CREATE ROLE IF NOT EXISTS unionbridge_login;
 CREATE ROLE IF NOT EXISTS unionbridge_reader;
 CREATE ROLE IF NOT EXISTS unionbridge_daemon;
 
--- Producer: the internal apps. They insert requests, withdraw them, read what became of them, and
--- report who uses the mini program. They cannot write an outcome, read other people's messages or
--- see which openid belongs to which unionid. SELECT on the two keys is what
+-- Producer: the internal apps. They have the intake and nothing else: they insert requests, withdraw
+-- them, and read what became of them (the view shows everybody's rows, and whom each was sent to). They
+-- can neither write an outcome nor read messages or the map. SELECT on the two keys is what
 -- `UPDATE … WHERE id = …` needs.
 GRANT INSERT (appid, unionid, mini_appid, mini_openid, openid, template, data, url, mini_path,
               priority, due_at, expires_at, dedup_key),
@@ -25,12 +28,15 @@ GRANT INSERT (appid, unionid, mini_appid, mini_openid, openid, template, data, u
       SELECT (id, dedup_key)
    ON send_request TO unionbridge_producer;
 GRANT SELECT ON v_send_status TO unionbridge_producer;
--- For INSERT … ON DUPLICATE KEY UPDATE MariaDB wants UPDATE on every inserted column and SELECT on
--- every updated one.
+
+-- Login: whatever exchanges the codes of wx.login, and reports who the mini program's users are. Keep it
+-- to that one program, with a user of its own: who writes mini_user decides whose each mini-program
+-- openid is, and can redirect everybody's messages. For INSERT … ON DUPLICATE KEY UPDATE MariaDB wants
+-- UPDATE on every inserted column and SELECT on every updated one.
 GRANT INSERT (appid, openid, unionid, seen_at),
       UPDATE (appid, openid, unionid, seen_at),
       SELECT (unionid, seen_at)
-   ON mini_user TO unionbridge_producer;
+   ON mini_user TO unionbridge_login;
 
 -- Reader: DBAs, dashboards, reports. No message texts. The columns of send_request are what the status
 -- view shows and what its index holds: no index serves a search by the view's status.

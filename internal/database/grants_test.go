@@ -34,7 +34,7 @@ func newGrants(t *testing.T, db *sqlx.DB, migrations bool) grants {
 		g.exec(t, strings.ReplaceAll(stmt, "unionbridge_", g.prefix))
 	}
 	t.Cleanup(func() {
-		for _, role := range []string{"producer", "reader", "daemon"} {
+		for _, role := range []string{"producer", "login", "reader", "daemon"} {
 			if _, err := db.ExecContext(context.Background(), "DROP ROLE IF EXISTS "+g.prefix+role); err != nil { // the test's own has ended
 				t.Errorf("dropping role: %v", err)
 			}
@@ -132,11 +132,6 @@ func TestGrantsProducer(t *testing.T) {
 		`SELECT id, dedup_key FROM send_request`,
 		`SELECT status, reason, msgid FROM v_send_status WHERE id = 1`,
 		`SELECT status FROM v_send_status WHERE dedup_key = 'k1'`,
-		`INSERT INTO mini_user (appid, openid, unionid) VALUES ('wxm', 'm1', 'o1')`,
-		`INSERT INTO mini_user (appid, openid, unionid) VALUES ('wxm', 'm1', 'o1')
-		     ON DUPLICATE KEY UPDATE unionid = VALUES(unionid), seen_at = CURRENT_TIMESTAMP(3)`,
-		`INSERT INTO mini_user (appid, openid, unionid, seen_at) VALUES ('wxm', 'm1', 'o1', NOW(3))
-		     ON DUPLICATE KEY UPDATE unionid = VALUES(unionid), seen_at = VALUES(seen_at)`,
 	)
 	var cancelled int
 	if err := g.db.GetContext(t.Context(), &cancelled, `SELECT COUNT(*) FROM v_send_status WHERE status = 'cancelled'`); err != nil || cancelled != 2 {
@@ -153,9 +148,14 @@ func TestGrantsProducer(t *testing.T) {
 		`DELETE FROM send_request WHERE id = 1`,
 		`SELECT data FROM send_request`,
 		`SELECT unionid FROM send_request`,
+		`INSERT INTO mini_user (appid, openid, unionid) VALUES ('wxm', 'm1', 'o1')`,
+		`INSERT INTO mini_user (appid, openid, unionid) VALUES ('wxm', 'm1', 'o1')
+		     ON DUPLICATE KEY UPDATE unionid = VALUES(unionid), seen_at = CURRENT_TIMESTAMP(3)`,
+		`REPLACE INTO mini_user (appid, openid, unionid) VALUES ('wxm', 'm1', 'o1')`,
+		`UPDATE mini_user SET unionid = 'o2'`,
+		`UPDATE mini_user SET seen_at = NOW(3)`,
 		`SELECT openid FROM mini_user`,
-		`UPDATE mini_user SET unionid = 'o2' WHERE openid = 'm1'`,
-		`UPDATE mini_user SET created_at = NOW()`,
+		`SELECT unionid FROM mini_user`,
 		`DELETE FROM mini_user`,
 		`SELECT openid FROM follower`,
 		`SELECT unionid FROM v_identity`,
@@ -168,6 +168,38 @@ func TestGrantsProducer(t *testing.T) {
 		`UPDATE account_state SET reason = ''`,
 		`CREATE TABLE mine (id INT)`,
 		`DROP TABLE send_request`,
+	)
+}
+
+func TestGrantsLogin(t *testing.T) {
+	g := newGrants(t, dbtest.New(t), false)
+	db := g.connect(t, "login")
+	allow(t, db,
+		`INSERT INTO mini_user (appid, openid, unionid) VALUES ('wxm', 'm1', 'o1')`,
+		`INSERT INTO mini_user (appid, openid, unionid) VALUES ('wxm', 'm1', 'o1')
+		     ON DUPLICATE KEY UPDATE unionid = VALUES(unionid), seen_at = CURRENT_TIMESTAMP(3)`,
+		`INSERT INTO mini_user (appid, openid, unionid, seen_at) VALUES ('wxm', 'm1', 'o3', NOW(3))
+		     ON DUPLICATE KEY UPDATE unionid = VALUES(unionid), seen_at = VALUES(seen_at)`,
+	)
+	var unionid string
+	if err := g.db.GetContext(t.Context(), &unionid, `SELECT unionid FROM mini_user WHERE appid = 'wxm' AND openid = 'm1'`); err != nil || unionid != "o3" {
+		t.Errorf("m1 belongs to %q (%v), want o3", unionid, err)
+	}
+	deny(t, db,
+		`SELECT openid FROM mini_user`,
+		`UPDATE mini_user SET unionid = 'o2' WHERE openid = 'm1'`,
+		`UPDATE mini_user SET created_at = NOW()`,
+		`REPLACE INTO mini_user (appid, openid, unionid) VALUES ('wxm', 'm1', 'o1')`,
+		`DELETE FROM mini_user`,
+		`INSERT INTO send_request (unionid, template, data) VALUES ('o1', 't', '{}')`,
+		`UPDATE send_request SET cancel = 1`,
+		`SELECT id FROM send_request`,
+		`SELECT id FROM v_send_status`,
+		`SELECT unionid FROM v_identity`,
+		`SELECT openid FROM follower`,
+		`INSERT INTO follower (appid, openid) VALUES ('wx1', 'o1')`,
+		`SELECT name FROM lease`,
+		`DROP TABLE mini_user`,
 	)
 }
 
