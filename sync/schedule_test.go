@@ -8,6 +8,7 @@ import (
 
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/database/dbtest"
+	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
@@ -137,4 +138,34 @@ func TestOrphanIsAdopted(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.wantTruth(t)
+}
+
+// TestStuckAccountDelaysNoOther: WeChat does not answer for one account; the other one is swept all the same.
+func TestStuckAccountDelaysNoOther(t *testing.T) {
+	const second = "wx0a00000000000002"
+	options := wechatsim.Standard(20, 0, 0)
+	other := options.Accounts[0]
+	other.AppID = second
+	options.Accounts = append(options.Accounts, other)
+	b := newBed(t, options)
+	stuck := make(chan struct{})
+	b.api.beforeFollowers = func(int, string) { <-stuck }
+	free := b.cfg.Accounts[0]
+	free.AppID = second
+	free.API = wechat.New(wechat.Config{AppID: second, Secret: wechatsim.StandardSecret, BaseURL: b.url, MaxConnections: 4})
+	b.cfg.Accounts = append(b.cfg.Accounts, free)
+	b.accounts[second] = free
+	if err := b.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool {
+		return b.count(t, `SELECT COUNT(*) FROM sync_run WHERE appid = ? AND state = 'done'`, second) == 1
+	})
+	if n := b.count(t, `SELECT COUNT(*) FROM sync_run WHERE appid = ? AND state = 'running'`, appid); n != 1 {
+		t.Errorf("%d runs of the stuck account, want 1 that still runs", n)
+	}
+	close(stuck)
+	if err := b.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }

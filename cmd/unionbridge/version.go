@@ -11,7 +11,10 @@ import (
 
 // version and commit are set by the release build: -ldflags "-X main.version=v1.2.3 -X main.commit=…".
 // Variables, because the linker can set nothing else.
-var version, commit string
+var (
+	version string
+	commit  string //nolint:gochecknoglobals // the linker can set nothing else
+)
 
 // build says what this binary was made of.
 type build struct{ version, commit, goVersion string }
