@@ -88,10 +88,13 @@ func (s *sweep) clearHolders(ctx context.Context, confirmed []wechat.UserInfo) e
 const twinsMost = 1000
 
 // separateTwins asks one by one about followers who share a unionid, after the table has been filled for the
-// first time; a run that is gone on with may be the rest of such a one.
+// first time; a run that is gone on with may be the rest of such a one, and so may the first that gets this far.
 func (s *sweep) separateTwins(ctx context.Context) error {
 	if !s.empty && !s.run.resumed {
-		return nil
+		done, err := s.svc.ledger.lastDone(ctx, kindSweep, s.account.AppID)
+		if err != nil || done != nil {
+			return err
+		}
 	}
 	twins, err := s.svc.people.Twins(ctx, s.account.AppID, twinsMost)
 	if err != nil || len(twins) == 0 {

@@ -137,6 +137,20 @@ func TestTwinsOfTheFirstSweep(t *testing.T) {
 	b.wantTruth(t)
 }
 
+// TestTwinsOfAnOldFirstSweep: the first sweep was stopped so long ago that a new one begins, in a table that it
+// has half filled.
+func TestTwinsOfAnOldFirstSweep(t *testing.T) {
+	b := newBed(t, wechatsim.Standard(300, 0, 0))
+	b.exec(t, `INSERT INTO sync_run (kind, appid, state, holder, started_at)
+		VALUES ('sweep', ?, 'interrupted', 'x', CURRENT_TIMESTAMP(3) - INTERVAL 7 HOUR)`, appid)
+	for person := range 2 { // person 1 was given the unionid of person 0
+		b.exec(t, `INSERT INTO follower (appid, openid, unionid, info_at) VALUES (?, ?, ?, CURRENT_TIMESTAMP(3))`,
+			appid, b.sim.OpenID(appid, person), b.union(0))
+	}
+	b.sweepOnce(t)
+	b.wantTruth(t)
+}
+
 // TestReadAfterFollow: right after a follow WeChat says "not subscribed", or does not know the openid. The
 // next refresh has it right.
 func TestReadAfterFollow(t *testing.T) {
