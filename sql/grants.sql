@@ -18,10 +18,12 @@ CREATE ROLE IF NOT EXISTS unionbridge_login;
 CREATE ROLE IF NOT EXISTS unionbridge_reader;
 CREATE ROLE IF NOT EXISTS unionbridge_daemon;
 
--- Producer: the internal apps. They have the intake and nothing else: they insert requests, withdraw
--- them, and read what became of them (the view shows everybody's rows, and whom each was sent to). They
--- can neither write an outcome nor read messages or the map. SELECT on the two keys is what
--- `UPDATE … WHERE id = …` needs.
+-- Producer: the internal apps (docs/producers.md). They have the intake and nothing else: they insert
+-- requests, withdraw them, and read what became of them (the view shows everybody's rows, and whom each
+-- was sent to). They can neither write an outcome nor read the map. SELECT on the two keys is what
+-- `UPDATE … WHERE id = …` needs. It has a price: for HANDLER, OPTIMIZE, ANALYZE, CHECK and CHECKSUM TABLE
+-- MariaDB asks for a right on any column, so a producer who wants to can read whole rows of send_request,
+-- messages included, and rebuild the table. Keep the role to programs that you trust with that.
 GRANT INSERT (appid, unionid, mini_appid, mini_openid, openid, template, data, url, mini_path,
               priority, due_at, expires_at, dedup_key),
       UPDATE (cancel),
@@ -44,8 +46,14 @@ GRANT SELECT ON v_identity    TO unionbridge_reader;
 GRANT SELECT ON v_coverage    TO unionbridge_reader;
 GRANT SELECT ON v_send_status TO unionbridge_reader;
 GRANT SELECT (id, dedup_key, appid, template, priority, due_at, expires_at, cancel, created_at, status, reason,
-              errcode, errmsg, attempts, attempted_at, channel, sent_openid, msgid, finished_at)
+              errcode, errmsg, warning, attempts, attempted_at, channel, sent_openid, msgid, finished_at)
    ON send_request TO unionbridge_reader;
+GRANT SELECT (id, dedup_key, appid, template, priority, due_at, expires_at, created_at, status, reason, errcode, errmsg,
+              warning, attempts, attempted_at, channel, sent_openid, msgid, finished_at, receipt_status, receipt_at,
+              archived_at)
+   ON send_request_archive TO unionbridge_reader;
+GRANT SELECT ON send_receipt TO unionbridge_reader;
+GRANT SELECT ON send_day     TO unionbridge_reader;
 GRANT SELECT ON follower_recheck TO unionbridge_reader;
 GRANT SELECT ON follower      TO unionbridge_reader;
 GRANT SELECT ON mini_user     TO unionbridge_reader;

@@ -61,7 +61,7 @@ f.yaml:2:22: http.callback_listen: "http://0.0.0.0:99999" is not host:port; such
 f.yaml:2:25: http.callback_listen: is the same address as http.listen; the callback's port is open to the internet, health and metrics should not be`},
 	{"lost_key", `
 f.yaml:5:16: official_accounts[0].callback.token: missing; give token_file, token_env or token
-f.yaml:5:24: official_accounts[0].callback.[redacted]: unknown key; known here: aes_key, aes_key_env, aes_key_file, token, token_env, token_file`},
+f.yaml:5:24: official_accounts[0].callback.[redacted]: unknown key; known here: aes_key, aes_key_env, aes_key_file, previous_aes_key, previous_aes_key_env, previous_aes_key_file, token, token_env, token_file`},
 	{"missing_all", `
 f.yaml: database.dsn: missing; give dsn_file, dsn_env or dsn
 f.yaml: official_accounts: missing; at least one official account is needed, with appid and secret_file`},
@@ -69,7 +69,6 @@ f.yaml: official_accounts: missing; at least one official account is needed, wit
 f.yaml:1:1: database.dsn: missing; give dsn_file, dsn_env or dsn
 f.yaml:4:5: official_accounts[0].secret: missing; give secret_file, secret_env or secret
 f.yaml:4:5: official_accounts[0].appid: missing; the platform's console shows it: wx and 16 hexadecimal digits
-f.yaml:5:5: official_accounts[0].callback.aes_key: missing; give aes_key_file, aes_key_env or aes_key
 f.yaml:7:5: mini_programs[0].appid: missing; the platform's console shows it: wx and 16 hexadecimal digits`},
 	{"null_account", `
 f.yaml:3:3: official_accounts[0].secret: missing; give secret_file, secret_env or secret
@@ -187,23 +186,29 @@ f.yaml:5:7: this must be text
 f.yaml:1:33: database.pool: unknown key; known here: dsn, dsn_env, dsn_file, max_connections
 f.yaml:6:7: official_accounts[0].sync.swep: unknown key; known here: concurrency, keep_runs, max_gone, quota_reserve, refresh, sweep
 f.yaml:8:5: official_accounts[0].[redacted]: unknown key; known here: appid, callback, default, name, secret, secret_env, secret_file, send, sync, token
-f.yaml:9:1: proxy: unknown key; known here: database, http, log, mini_programs, official_accounts, shutdown_timeout, state_dir, templates, wechat`},
+f.yaml:9:1: proxy: unknown key; known here: database, http, log, mini_programs, official_accounts, retention, shutdown_timeout, state_dir, templates, wechat`},
 	{"values", `
 f.yaml:2:10: wechat.timeout: "30" has no unit; write 30s for seconds, 30m for minutes
 f.yaml:2:23: wechat.send_timeout: 21s must be above zero and at most 20s, so that a claimed message is settled before it falls due again
+f.yaml:2:42: wechat.quota_reset_hour: 24 is not between 0 and 23
 f.yaml:3:7: log.level: "loud" is none of debug, info, warn, error
 f.yaml:3:20: log.format: "xml" is neither text nor json
 f.yaml:4:1: shutdown_timeout: "soon" is not a duration; write a number and ms, s, m or h, such as "30s" or "72h"
-f.yaml:9:26: official_accounts[0].callback.aes_key: is not an EncodingAESKey: 43 letters and digits, as the platform's console shows it (this has 8 characters)
-f.yaml:10:12: official_accounts[0].sync.max_gone: "5" has no percent sign; write it as "5%"
-f.yaml:10:25: official_accounts[0].sync.concurrency: 0 is not between 1 and 1000
-f.yaml:11:12: official_accounts[0].send.rate: 0 is not a number above zero
-f.yaml:11:21: official_accounts[0].send.concurrency: 1001 is not between 1 and 1000
-f.yaml:11:40: official_accounts[0].send.max_attempts: 0 is not between 1 and 100
-f.yaml:11:57: official_accounts[0].send.wait_for_follower: -1h0m0s is negative; "0s" does not wait
-f.yaml:14:13: official_accounts[1].token.mode: "stabel" is not known; use stable (or leave it out), classic, url or command
-f.yaml:15:12: official_accounts[1].sync.max_gone: "101%" is not between 0% and 100%
-f.yaml:16:12: official_accounts[1].send.rate: +Inf is not a number above zero`},
+f.yaml:5:13: retention.finished: 59m0s is too short: producers look their outcomes up; at least 1h0m0s, or "0s" to keep them for ever
+f.yaml:10:26: official_accounts[0].callback.aes_key: is not an EncodingAESKey: 43 letters and digits, as the platform's console shows it (this has 8 characters)
+f.yaml:11:12: official_accounts[0].sync.max_gone: "5" has no percent sign; write it as "5%"
+f.yaml:11:25: official_accounts[0].sync.concurrency: 0 is not between 1 and 1000
+f.yaml:12:12: official_accounts[0].send.rate: 0 is not a number above zero
+f.yaml:12:21: official_accounts[0].send.concurrency: 1001 is not between 1 and 1000
+f.yaml:12:40: official_accounts[0].send.max_attempts: 0 is not between 1 and 100
+f.yaml:12:57: official_accounts[0].send.wait_for_follower: -1h0m0s is negative; "0s" does not wait
+f.yaml:15:13: official_accounts[1].token.mode: "stabel" is not known; use stable (or leave it out), classic, url or command
+f.yaml:16:12: official_accounts[1].sync.max_gone: "101%" is not between 0% and 100%
+f.yaml:17:12: official_accounts[1].send.rate: +Inf is not a number above zero
+f.yaml:17:24: official_accounts[1].send.resend_window: 10m0s is not between 0s (never repeat) and 9m30s: WeChat drops a second message within 10 minutes only
+f.yaml:17:44: official_accounts[1].send.daily_budget: -1 is negative; 0 sets no limit of our own
+f.yaml:17:62: official_accounts[1].send.urgent_reserve: "101%" is not between 0% and 100%
+f.yaml:17:84: official_accounts[1].send.blocked_for: -1s is negative; "0s" forgets at once`},
 }
 
 func TestDecodeBad(t *testing.T) {

@@ -22,6 +22,10 @@ import (
 // or a second sender posts the same message. A third of the window leaves room for a slow settle.
 const MaxSendTimeout = Duration(20 * time.Second)
 
+// MaxResendWindow bounds official_accounts[].send.resend_window: WeChat drops a repetition within 10 minutes of
+// the first message only, and its clock is not ours.
+const MaxResendWindow = Duration(9*time.Minute + 30*time.Second)
+
 // maxFileSize bounds what Load reads: a configuration is a few KB, and a wrong path (a database
 // dump, a device) should not be parsed.
 const maxFileSize = 1 << 20
@@ -42,6 +46,8 @@ type Config struct {
 	// Default 25s: longer than the longest send (MaxSendTimeout), shorter than the 30 s after which
 	// container platforms kill.
 	ShutdownTimeout Duration `yaml:"shutdown_timeout"`
+
+	Retention Retention `yaml:"retention"`
 
 	OfficialAccounts []OfficialAccount `yaml:"official_accounts"`
 	MiniPrograms     []MiniProgram     `yaml:"mini_programs"`
@@ -79,6 +85,19 @@ type WeChat struct {
 
 	// SendTimeout bounds the one POST of a message. Default 10s, at most MaxSendTimeout.
 	SendTimeout Duration `yaml:"send_timeout"`
+
+	// QuotaResetHour is the hour of the day in China at which WeChat's daily quotas begin anew, 0 to 23.
+	// Default 0: WeChat does not say; midnight is what its users see.
+	QuotaResetHour int `yaml:"quota_reset_hour"`
+}
+
+// Retention says how long finished requests are kept.
+type Retention struct {
+	// Finished is how long after its end a request is deleted; 0s: never. Default 720h.
+	Finished Duration `yaml:"finished"`
+
+	// Archive copies requests to send_request_archive before they are deleted. Default false.
+	Archive bool `yaml:"archive"`
 }
 
 // HTTP says where the daemon listens.
@@ -153,9 +172,15 @@ type Callback struct {
 	TokenFile string `yaml:"token_file"`
 	TokenEnv  string `yaml:"token_env"`
 
-	AESKey     Secret `yaml:"aes_key"` // 43 characters
+	// AESKey has 43 characters. Without it pushes are understood in plaintext mode only.
+	AESKey     Secret `yaml:"aes_key"`
 	AESKeyFile string `yaml:"aes_key_file"`
 	AESKeyEnv  string `yaml:"aes_key_env"`
+
+	// PreviousAESKey is accepted too, while the platform changes from one key to the next.
+	PreviousAESKey     Secret `yaml:"previous_aes_key"`
+	PreviousAESKeyFile string `yaml:"previous_aes_key_file"`
+	PreviousAESKeyEnv  string `yaml:"previous_aes_key_env"`
 }
 
 // Sync says how an account's follower list is kept in step.
@@ -198,6 +223,25 @@ type Send struct {
 	// WaitForFollower is how long a request waits for a recipient who is not in the map. Default
 	// 72h; 0s: not at all.
 	WaitForFollower Duration `yaml:"wait_for_follower"`
+
+	// ResendWindow is how long after an attempt whose outcome is not known it may be repeated, at most
+	// MaxResendWindow; 0s: never. Default 9m: WeChat sends one message per person and client_msg_id within
+	// 10 minutes, and a minute is left for clocks and the way.
+	ResendWindow Duration `yaml:"resend_window"`
+
+	// Preflight checks each message against the account's own templates before a call is spent. Default true.
+	Preflight bool `yaml:"preflight"`
+
+	// DailyBudget is how many messages a day the account sends at most, over all instances; 0 (default): as
+	// many as WeChat allows.
+	DailyBudget int64 `yaml:"daily_budget"`
+
+	// UrgentReserve is the share of a day's messages that only urgent requests (priority 0) may use. Default 5%.
+	UrgentReserve Percent `yaml:"urgent_reserve"`
+
+	// BlockedFor is how long requests to a person fail at once after a receipt said "user block"; 0s: not at
+	// all. Default 24h.
+	BlockedFor Duration `yaml:"blocked_for"`
 }
 
 // MiniProgram is one mini program (小程序) whose users are recipients.
@@ -227,6 +271,10 @@ type OfficialTemplate struct {
 	// that it alone answers "what is this template's id in that account"; an account without an
 	// entry cannot use the alias.
 	IDs map[string]string `yaml:"ids"`
+
+	// Truncate cuts values of type thing that are longer than WeChat takes, instead of refusing the request.
+	// The row says so. Default false.
+	Truncate bool `yaml:"truncate"`
 }
 
 // MiniTemplate is a mini program's subscribe-message template and the page that a tap opens.

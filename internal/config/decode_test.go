@@ -136,6 +136,7 @@ func wantSeveral() *Config {
 		Log:              Log{Level: "debug", Format: "json"},
 		StateDir:         "DIR/spool",
 		ShutdownTimeout:  Duration(time.Minute),
+		Retention:        Retention{Finished: Duration(720 * time.Hour)},
 		OfficialAccounts: []OfficialAccount{first, second},
 		Templates: map[string]Template{
 			"order.paid": {

@@ -14,6 +14,7 @@ func defaults() *Config {
 		HTTP:            HTTP{Listen: "127.0.0.1:8080"},
 		Log:             Log{Level: "info", Format: "text"},
 		ShutdownTimeout: Duration(25 * time.Second),
+		Retention:       Retention{Finished: Duration(720 * time.Hour)},
 	}
 }
 
@@ -26,6 +27,10 @@ func defaultAccount() OfficialAccount {
 			Concurrency:     64,
 			MaxAttempts:     8,
 			WaitForFollower: Duration(72 * time.Hour),
+			ResendWindow:    Duration(9 * time.Minute),
+			Preflight:       true,
+			UrgentReserve:   5,
+			BlockedFor:      Duration(24 * time.Hour),
 		},
 	}
 }

@@ -113,7 +113,7 @@ func TestExampleStatesDefaults(t *testing.T) {
 	}
 	stated := statedDefaults(t)
 	for path, want := range stated {
-		if got := code[path]; got != want {
+		if got := code[path]; got != want && !(got == "" && zero(want)) {
 			t.Errorf("config.example.yaml states %s as the default of %s, the code has %q", want, path, got)
 		}
 	}
@@ -180,6 +180,9 @@ func flatten(value reflect.Value, path string, leaves map[string]string) {
 		}
 	}
 }
+
+// zero tells whether a stated default is what Go gives a field that nobody sets: flatten leaves those out.
+func zero(stated string) bool { return stated == "0" || stated == "false" }
 
 // shortDuration writes 72h0m0s as 72h.
 func shortDuration(d Duration) string {

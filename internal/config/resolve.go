@@ -48,7 +48,10 @@ func (r *resolver) secrets(cfg *Config) {
 		r.token(path+".token", &a.Token)
 		if c := a.Callback; c != nil {
 			r.fetch(secretField{path + ".callback.token", &c.Token, c.TokenFile, c.TokenEnv, false})
-			r.fetch(secretField{path + ".callback.aes_key", &c.AESKey, c.AESKeyFile, c.AESKeyEnv, false})
+			r.fetch(secretField{path + ".callback.aes_key", &c.AESKey, c.AESKeyFile, c.AESKeyEnv, true})
+			r.fetch(secretField{
+				path + ".callback.previous_aes_key", &c.PreviousAESKey, c.PreviousAESKeyFile, c.PreviousAESKeyEnv, true,
+			})
 		}
 	}
 	for i := range cfg.MiniPrograms {

@@ -24,9 +24,17 @@ func validate(cfg *Config, ps *problems) {
 	if cfg.ShutdownTimeout < Duration(time.Second) {
 		ps.add("shutdown_timeout", `%s is too short to finish anything; at least "1s"`, cfg.ShutdownTimeout)
 	}
+	if f := cfg.Retention.Finished; f != 0 && f < minRetention {
+		ps.add("retention.finished", `%s is too short: producers look their outcomes up; at least %s, or "0s" to keep them for ever`,
+			f, minRetention)
+	}
 	validateAccounts(cfg, ps)
 	validateTemplates(cfg, ps)
 }
+
+// minRetention is longer than everything that still happens to a finished request: receipts, an unknown outcome
+// that a receipt settles, a producer's second look.
+const minRetention = Duration(time.Hour)
 
 func validateDatabase(db *Database, ps *problems) {
 	if dsn := db.DSN.Reveal(); dsn != "" {
@@ -60,6 +68,7 @@ func validateWeChat(w *WeChat, ps *problems) {
 		ps.add("wechat.send_timeout", "%s must be above zero and at most %s, so that a claimed message is settled before it falls due again",
 			w.SendTimeout, MaxSendTimeout)
 	}
+	inRange(ps, "wechat.quota_reset_hour", w.QuotaResetHour, [2]int{0, 23})
 }
 
 func validateBaseURL(w *WeChat, ps *problems) {

@@ -57,16 +57,31 @@ func validateAccount(path string, a *OfficialAccount, ps *problems) {
 	validateToken(path+".token", &a.Token, ps)
 	if a.Callback != nil {
 		validateAESKey(path+".callback.aes_key", a.Callback.AESKey, ps)
+		validateAESKey(path+".callback.previous_aes_key", a.Callback.PreviousAESKey, ps)
 	}
 	validateCron(path+".sync.sweep", a.Sync.Sweep, ps)
 	validateCron(path+".sync.refresh", a.Sync.Refresh, ps)
 	inRange(ps, path+".sync.keep_runs", a.Sync.KeepRuns, [2]int{10, 1_000_000})
 	inRange(ps, path+".sync.concurrency", a.Sync.Concurrency, [2]int{1, 1000})
-	positive(ps, path+".send.rate", a.Send.Rate)
-	inRange(ps, path+".send.concurrency", a.Send.Concurrency, [2]int{1, 1000})
-	inRange(ps, path+".send.max_attempts", a.Send.MaxAttempts, [2]int{1, 100})
-	if a.Send.WaitForFollower < 0 {
-		ps.add(path+".send.wait_for_follower", `%s is negative; "0s" does not wait`, a.Send.WaitForFollower)
+	validateSend(path+".send", &a.Send, ps)
+}
+
+func validateSend(path string, s *Send, ps *problems) {
+	positive(ps, path+".rate", s.Rate)
+	inRange(ps, path+".concurrency", s.Concurrency, [2]int{1, 1000})
+	inRange(ps, path+".max_attempts", s.MaxAttempts, [2]int{1, 100})
+	if s.WaitForFollower < 0 {
+		ps.add(path+".wait_for_follower", `%s is negative; "0s" does not wait`, s.WaitForFollower)
+	}
+	if s.ResendWindow < 0 || s.ResendWindow > MaxResendWindow {
+		ps.add(path+".resend_window", `%s is not between 0s (never repeat) and %s: WeChat drops a second message within 10 minutes only`,
+			s.ResendWindow, MaxResendWindow)
+	}
+	if s.DailyBudget < 0 {
+		ps.add(path+".daily_budget", "%d is negative; 0 sets no limit of our own", s.DailyBudget)
+	}
+	if s.BlockedFor < 0 {
+		ps.add(path+".blocked_for", `%s is negative; "0s" forgets at once`, s.BlockedFor)
 	}
 }
 

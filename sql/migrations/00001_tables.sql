@@ -26,7 +26,8 @@ VALUES (1, LOWER(SUBSTRING(SHA2(CONCAT(UUID(), RAND(), CURRENT_TIMESTAMP(6)), 25
 -- follower is the map: one row per person who follows or followed an official account.
 -- Written by package bridge only. A sweep never deletes; an unfollow sets subscribed = 0.
 -- follower_unionid carries subscribed so that counting the reachable mini-program users reads no row
--- (v_coverage of a million and a million: 1.9 s instead of 13.8 s).
+-- (v_coverage of a million and a million: 1.9 s instead of 13.8 s). blocked_until: a receipt said that the
+-- person refuses the account's messages; until then none is tried.
 CREATE TABLE IF NOT EXISTS follower (
     appid           VARCHAR(64)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     openid          VARCHAR(64)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -41,6 +42,7 @@ CREATE TABLE IF NOT EXISTS follower (
     tagid_list      JSON         NULL DEFAULT NULL,
     language        VARCHAR(16)  NULL DEFAULT NULL,
     info_at         TIMESTAMP(3) NULL DEFAULT NULL,
+    blocked_until   TIMESTAMP(3) NULL DEFAULT NULL,
     created_at      TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
     changed_at      TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
     PRIMARY KEY (appid, openid),
@@ -101,7 +103,9 @@ CREATE TABLE IF NOT EXISTS sync_run (
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4;
 
 -- send_request is the intake. Producers INSERT the first block and may UPDATE cancel; the daemon
--- owns the second block. send_request_due serves scheduling, retry, lease and rescue alike.
+-- owns the second block. send_request_due serves scheduling, retry, lease and rescue alike; template stands
+-- before due_at so that one template's campaign does not stand in the way of the others of its priority.
+-- send_request_msgid tells which request a receipt belongs to.
 CREATE TABLE IF NOT EXISTS send_request (
     id           BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
     appid        VARCHAR(64)   CHARACTER SET ascii COLLATE ascii_bin NULL DEFAULT NULL,
@@ -124,6 +128,7 @@ CREATE TABLE IF NOT EXISTS send_request (
     reason       VARCHAR(64)   CHARACTER SET ascii COLLATE ascii_bin NULL DEFAULT NULL,
     errcode      INT           NULL DEFAULT NULL,
     errmsg       VARCHAR(1024) NULL DEFAULT NULL,
+    warning      VARCHAR(1024) NULL DEFAULT NULL,
     attempts     INT           NOT NULL DEFAULT 0,
     attempted_at TIMESTAMP(3)  NULL DEFAULT NULL,
     uncertain_at TIMESTAMP(3)  NULL DEFAULT NULL,
@@ -134,18 +139,67 @@ CREATE TABLE IF NOT EXISTS send_request (
     finished_at  TIMESTAMP(3)  NULL DEFAULT NULL,
     PRIMARY KEY (id),
     UNIQUE KEY send_request_dedup (dedup_key),
-    KEY send_request_due (status, appid, priority, due_at)
+    KEY send_request_due (status, appid, priority, template, due_at),
+    KEY send_request_msgid (msgid)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4;
 
--- send_receipt is append-only: what TEMPLATESENDJOBFINISH said. A receipt may arrive before the
--- sender's own commit, so it is never an UPDATE of send_request.
+-- send_request_archive takes finished requests before they are deleted, where the configuration asks for it.
+CREATE TABLE IF NOT EXISTS send_request_archive (
+    id           BIGINT UNSIGNED NOT NULL,
+    appid        VARCHAR(64)   CHARACTER SET ascii COLLATE ascii_bin NULL DEFAULT NULL,
+    unionid      VARCHAR(64)   CHARACTER SET ascii COLLATE ascii_bin NULL DEFAULT NULL,
+    mini_appid   VARCHAR(64)   CHARACTER SET ascii COLLATE ascii_bin NULL DEFAULT NULL,
+    mini_openid  VARCHAR(64)   CHARACTER SET ascii COLLATE ascii_bin NULL DEFAULT NULL,
+    openid       VARCHAR(64)   CHARACTER SET ascii COLLATE ascii_bin NULL DEFAULT NULL,
+    template     VARCHAR(128)  NOT NULL,
+    data         JSON          NOT NULL,
+    url          VARCHAR(2048) NULL DEFAULT NULL,
+    mini_path    VARCHAR(1024) NULL DEFAULT NULL,
+    priority     TINYINT       NOT NULL,
+    due_at       TIMESTAMP(3)  NULL DEFAULT NULL,
+    expires_at   TIMESTAMP(3)  NULL DEFAULT NULL,
+    dedup_key    VARCHAR(128)  CHARACTER SET ascii COLLATE ascii_bin NULL DEFAULT NULL,
+    created_at   TIMESTAMP(3)  NULL DEFAULT NULL,
+    status       VARCHAR(16)   CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    reason       VARCHAR(64)   CHARACTER SET ascii COLLATE ascii_bin NULL DEFAULT NULL,
+    errcode      INT           NULL DEFAULT NULL,
+    errmsg       VARCHAR(1024) NULL DEFAULT NULL,
+    warning      VARCHAR(1024) NULL DEFAULT NULL,
+    attempts     INT           NOT NULL,
+    attempted_at TIMESTAMP(3)  NULL DEFAULT NULL,
+    channel      VARCHAR(16)   CHARACTER SET ascii COLLATE ascii_bin NULL DEFAULT NULL,
+    sent_openid  VARCHAR(64)   CHARACTER SET ascii COLLATE ascii_bin NULL DEFAULT NULL,
+    msgid        BIGINT        NULL DEFAULT NULL,
+    finished_at  TIMESTAMP(3)  NULL DEFAULT NULL,
+    receipt_status VARCHAR(64) NULL DEFAULT NULL,
+    receipt_at   TIMESTAMP(3)  NULL DEFAULT NULL,
+    archived_at  TIMESTAMP(3)  NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
+    PRIMARY KEY (id),
+    KEY send_request_archive_dedup (dedup_key)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4;
+
+-- send_day counts the messages of each account and day, from one reset of WeChat's quotas to the next: an
+-- account's own budget is a limit over all instances and restarts.
+CREATE TABLE IF NOT EXISTS send_day (
+    appid VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    day   DATE        NOT NULL,
+    sent  BIGINT      NOT NULL DEFAULT 0,
+    PRIMARY KEY (appid, day)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4;
+
+-- send_receipt is append-only: what TEMPLATESENDJOBFINISH said, with the spaces of its status brought
+-- into one form. A receipt may arrive before the sender's own commit, so it is never an UPDATE of
+-- send_request. event_at is WeChat's own time of the event.
 CREATE TABLE IF NOT EXISTS send_receipt (
     appid      VARCHAR(64)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     msgid      BIGINT       NOT NULL,
     openid     VARCHAR(64)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     status     VARCHAR(64)  NOT NULL,
+    event_at   TIMESTAMP    NULL DEFAULT NULL,
     arrived_at TIMESTAMP(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
-    PRIMARY KEY (appid, msgid)
+    PRIMARY KEY (appid, msgid),
+    KEY send_receipt_openid (appid, openid),
+    KEY send_receipt_arrived (arrived_at)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4;
 
 -- subscription_grant counts the subscribe messages a mini-program user has accepted and we have
@@ -159,11 +213,11 @@ CREATE TABLE IF NOT EXISTS subscription_grant (
     PRIMARY KEY (appid, openid, template_id)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4;
 
--- account_state says why an account's work (scope: send, sweep) is paused and until when. All
--- instances read it. paused_until NULL: until somebody mends the cause.
+-- account_state says why an account's work is paused and until when. scope is send, or template:<id> where
+-- one template alone stands still. All instances read it. paused_until NULL: until somebody mends the cause.
 CREATE TABLE IF NOT EXISTS account_state (
     appid        VARCHAR(64)   CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-    scope        VARCHAR(16)   CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    scope        VARCHAR(64)   CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     reason       VARCHAR(64)   CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     errcode      INT           NULL DEFAULT NULL,
     errmsg       VARCHAR(1024) NULL DEFAULT NULL,
@@ -186,6 +240,8 @@ DROP TABLE IF EXISTS lease;
 DROP TABLE IF EXISTS account_state;
 DROP TABLE IF EXISTS subscription_grant;
 DROP TABLE IF EXISTS send_receipt;
+DROP TABLE IF EXISTS send_day;
+DROP TABLE IF EXISTS send_request_archive;
 DROP TABLE IF EXISTS send_request;
 DROP TABLE IF EXISTS sync_run;
 DROP TABLE IF EXISTS mini_user;
