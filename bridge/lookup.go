@@ -24,7 +24,7 @@ type Recipient struct {
 // Standing says what the map knows of a recipient at an official account.
 type Standing string
 
-// The standings. Only Reachable comes with an openid.
+// The standings. Only Reachable and Blocked come with an openid.
 const (
 	Reachable    Standing = "reachable"
 	UnknownUser  Standing = "unknown_user"  // nobody with this id is in the map
@@ -32,6 +32,7 @@ const (
 	NotFollowing Standing = "not_following" // he does not follow the account (any more)
 	InDoubt      Standing = "in_doubt"      // WeChat refused the last send to him and is asked first
 	Ambiguous    Standing = "ambiguous"     // two followers carry his unionid: one of them is wrong
+	Blocked      Standing = "blocked"       // a receipt said that he refuses the account's messages: Block
 )
 
 // Resolution is the answer for one Recipient.
@@ -126,6 +127,7 @@ type standingRow struct {
 	UnionID    sql.NullString `db:"unionid"`
 	Subscribed bool           `db:"subscribed"`
 	InDoubt    bool           `db:"in_doubt"`
+	Blocked    bool           `db:"blocked"`
 }
 
 func (s standingRow) resolution() Resolution {
@@ -134,12 +136,15 @@ func (s standingRow) resolution() Resolution {
 		return Resolution{Standing: InDoubt}
 	case !s.Subscribed:
 		return Resolution{Standing: NotFollowing}
+	case s.Blocked:
+		return Resolution{Standing: Blocked, OpenID: s.OpenID}
 	}
 	return Resolution{Standing: Reachable, OpenID: s.OpenID}
 }
 
 const standingColumns = `
-		SELECT f.openid, f.unionid, f.subscribed, d.openid IS NOT NULL AS in_doubt
+		SELECT f.openid, f.unionid, f.subscribed, d.openid IS NOT NULL AS in_doubt,
+		       COALESCE(f.blocked_until > CURRENT_TIMESTAMP(3), 0) AS blocked
 		  FROM follower f
 		  LEFT JOIN follower_recheck d ON d.appid = f.appid AND d.openid = f.openid
 		       AND d.reason IN ('send_refused', 'send_invalid')`

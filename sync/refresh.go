@@ -78,9 +78,9 @@ func (s *sweep) recheckFollower(ctx context.Context, r bridge.Recheck, info wech
 }
 
 // recheckNotSubscribed handles "does not follow". It is the second such answer, except for somebody who
-// only lacked a unionid: he gets another question.
+// only lacked a unionid or has just followed: he gets another question.
 func (s *sweep) recheckNotSubscribed(ctx context.Context, r bridge.Recheck) error {
-	if r.Doubt == bridge.DoubtNoUnionID {
+	if r.Doubt == bridge.DoubtNoUnionID || r.Doubt == bridge.DoubtFollowed {
 		err := s.svc.people.Ask(ctx, s.account.AppID, []string{r.OpenID}, bridge.DoubtNotSubscribed)
 		if err != nil {
 			return err

@@ -33,6 +33,8 @@ func TestRefreshSettlesDoubts(t *testing.T) {
 		{name: "not subscribed, left", doubt: bridge.DoubtNotSubscribed, leaves: true, settled: true},
 		{name: "no unionid, has one", doubt: bridge.DoubtNoUnionID, subscribed: true, settled: true},
 		{name: "no unionid, left: asked once more", doubt: bridge.DoubtNoUnionID, leaves: true, subscribed: true, next: bridge.DoubtNotSubscribed},
+		{name: "followed, follows", doubt: bridge.DoubtFollowed, subscribed: true, settled: true},
+		{name: "followed, left: asked once more", doubt: bridge.DoubtFollowed, leaves: true, subscribed: true, next: bridge.DoubtNotSubscribed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -152,8 +152,8 @@ func (t *tracker) progress(now time.Time) Progress {
 	return Progress{Run: r, Phase: t.phase, Done: t.done, Of: t.of, Elapsed: now.Sub(r.Started)}
 }
 
-// end closes the run. A run without quota is suspended until the quota of the day resets.
-func (t *tracker) end(err error, now time.Time) {
+// end closes the run. A run without quota is suspended until the quota of the day resets, at resetHour in China.
+func (t *tracker) end(err error, now time.Time, resetHour int) {
 	t.update(func(r *Run) {
 		r.Ended, r.State = now, StateDone
 		if err == nil {
@@ -164,7 +164,7 @@ func (t *tracker) end(err error, now time.Time) {
 		case errors.Is(err, ErrTooManyGone):
 			r.State = StateBlocked
 		case errors.Is(err, errBudget), we != nil && we.Policy == wechat.PolicyQuotaDay:
-			r.State, r.ResumeAt = StateSuspended, wechat.QuotaReset(now)
+			r.State, r.ResumeAt = StateSuspended, wechat.QuotaReset(now, resetHour)
 		case errors.Is(err, context.Canceled):
 			r.State = StateInterrupted
 		default:

@@ -51,6 +51,8 @@ type Config struct {
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	Now        func() time.Time
+
+	QuotaResetHour int // hour in China at which WeChat's quotas of the day begin anew, 0 to 23
 }
 
 // ErrBusy is returned where another instance, or another command, works on the same account.
@@ -176,7 +178,7 @@ func (s *Service) perform(ctx context.Context, j job) (Run, error) {
 		err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 	}
 	stopReports()
-	sw.run.end(err, s.cfg.Now())
+	sw.run.end(err, s.cfg.Now(), s.cfg.QuotaResetHour)
 	ledgerErr := detached(ctx, func(ctx context.Context) error { return s.ledger.close(ctx, sw.run) })
 	if ledgerErr != nil {
 		s.cfg.Logger.Error("closing the run in the ledger", "run", sw.run.ID, "err", ledgerErr)

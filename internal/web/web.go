@@ -1,8 +1,10 @@
-// Package web is the daemon's HTTP listener for operators: health, readiness, metrics, and a page that
-// links them. It has no authentication and belongs on the machine itself or in the company's own
-// network.
+// Package web is the daemon's two HTTP listeners. [Server] is for operators: health, readiness, metrics,
+// and a page that links them. It has no authentication and belongs on the machine itself or in the
+// company's own network. [Callbacks] takes what WeChat pushes, and is open to the world; it believes only
+// what is signed.
 //
-// It asks the database nothing by itself: whatever a page needs is read when the page is asked for.
+// It asks the database nothing by itself: whatever a page needs is read when the page is asked for, and
+// what WeChat pushes is stored by those who own the tables.
 package web
 
 import (

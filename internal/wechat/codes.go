@@ -52,34 +52,36 @@ func (k kind) adapt(v verdict) verdict {
 
 // sendCodes is what differs where a message may already be under way, or where one template must not stop an account.
 var sendCodes = map[int]verdict{ //nolint:gochecknoglobals // a constant table, which Go cannot declare as such
-	-1:    {"system_error", PolicyUncertain},         // seen of messages that were sent and of such that were not
+	-1:    {ReasonSystemError, PolicyUncertain},      // seen of messages that were sent and of such that were not
 	40241: {"duplicate_in_60s", PolicyUncertain},     // undocumented: delivered, or a duplicate of what was
 	44007: {"repeated_msg_id", PolicyUncertain},      // no observed use; perhaps the answer to a used client_msg_id
 	45065: {"client_msg_id_exists", PolicyUncertain}, // says that the message went before
 
 	// Once spurious for a valid id, 23 times in 11 minutes. Bad ids are caught before the call by the account's own list.
 	40037: {ReasonInvalidTemplate, PolicyRetry},
-	// Facts about one template, or one link: the account's other messages go on.
-	43102: {"template_not_subscription", PolicyRequest},
-	45026: {"template_count_exceeded", PolicyRequest},
-	45027: {"template_industry_conflict", PolicyRequest},
+	// Facts about one template: its messages stand still, the account's others go on.
+	43102: {"template_not_subscription", PolicyTemplate},
+	43116: {"template_banned", PolicyTemplate},
+	45026: {"template_count_exceeded", PolicyTemplate},
+	45027: {"template_industry_conflict", PolicyTemplate},
+	48011: {"template_disabled", PolicyTemplate},
+	// A fact about one link.
 	45082: {"icp_license_missing", PolicyRequest},
-	48011: {"template_disabled", PolicyRequest},
 }
 
 // codes is what an errcode means, and what to do. Sources: WeChat's table of global return codes and, for the codes it does
 // not have, recorded answers.
 var codes = map[int]verdict{ //nolint:gochecknoglobals // a constant table, which Go cannot declare as such
 	// Busy: the same call may succeed later.
-	-1:        {"system_error", PolicyRetry},
-	20001:     {"system_error", PolicyRetry},
+	-1:        {ReasonSystemError, PolicyRetry},
+	20001:     {ReasonSystemError, PolicyRetry},
 	43108:     {"concurrent_send", PolicyRetry}, // two sends to one person at once
 	45061:     {"too_frequent", PolicyRetry},
 	45066:     {"client_msg_id_too_fast", PolicyRetry}, // again after a minute
 	45102:     {"api_blocked_temporarily", PolicyRetry},
 	45169:     {"concurrent_tagging", PolicyRetry},
 	45171:     {"partly_failed", PolicyRetry},
-	61450:     {"system_error", PolicyRetry},
+	61450:     {ReasonSystemError, PolicyRetry},
 	268487001: {"system_busy", PolicyRetry},
 	268487002: {"system_busy", PolicyRetry},
 
@@ -269,7 +271,7 @@ var codes = map[int]verdict{ //nolint:gochecknoglobals // a constant table, whic
 	46009:   {"not_existing", PolicyRequest},
 	47001:   {"data_format", PolicyRequest},
 	47002:   {"invalid_charset", PolicyRequest},
-	47003:   {"invalid_keyword_value", PolicyRequest},
+	47003:   {ReasonInvalidKeyword, PolicyRequest},
 	63179:   {"invalid_openid_list", PolicyRequest},
 	63182:   {"invalid_openid_list", PolicyRequest},
 	76001:   {"invalid_rid", PolicyRequest},

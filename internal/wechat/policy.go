@@ -16,6 +16,10 @@ const (
 	ReasonRefused Reason = "refused_by_user"
 	// ReasonInvalidTemplate: unknown, deleted, or of another account or library (40037); once spurious for 11 minutes.
 	ReasonInvalidTemplate Reason = "invalid_template"
+	// ReasonInvalidKeyword: a value breaks the rule of its keyword's type, or is empty (47003).
+	ReasonInvalidKeyword Reason = "invalid_keyword_value"
+	// ReasonSystemError: WeChat was busy (-1); in bursts, it is overrun.
+	ReasonSystemError Reason = "system_error"
 	// ReasonUnknownCode: an errcode that the table does not have.
 	ReasonUnknownCode Reason = "unknown_code"
 
@@ -62,6 +66,9 @@ const (
 	// PolicyConfig: the account, its permissions or its settings are wrong, and every call will fail alike until a person
 	// acts. Stop, say it once, and use up no attempts.
 	PolicyConfig Policy = "config"
+	// PolicyTemplate: one template of the account is banned, disabled or of the wrong kind, and all its messages will
+	// fail alike until a person acts; the account's others go on.
+	PolicyTemplate Policy = "template"
 	// PolicyUncertain: a send that may have been accepted. Repeat it only under the same client_msg_id and within
 	// WeChat's 10 minutes.
 	PolicyUncertain Policy = "uncertain"

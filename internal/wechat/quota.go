@@ -52,10 +52,15 @@ func (a *quotaAnswer) decode(body []byte) error {
 	return nil
 }
 
-// QuotaReset returns when the quotas of the day that holds now begin anew. WeChat's texts do not say when that is;
-// midnight in China is what its users see, and a minute is added because clocks differ.
-func QuotaReset(now time.Time) time.Time {
+// QuotaDay returns the beginning of the day, as quotas count it, that holds now. hour, 0 to 23, is the hour in
+// China at which it begins: WeChat's texts do not say which; midnight is what its users see.
+func QuotaDay(now time.Time, hour int) time.Time {
 	china := time.FixedZone("UTC+8", 8*60*60)
-	y, m, d := now.In(china).Date()
-	return time.Date(y, m, d+1, 0, 1, 0, 0, china)
+	y, m, d := now.In(china).Add(-time.Duration(hour) * time.Hour).Date()
+	return time.Date(y, m, d, hour, 0, 0, 0, china)
+}
+
+// QuotaReset returns when the quotas of the day that holds now begin anew; a minute is added because clocks differ.
+func QuotaReset(now time.Time, hour int) time.Time {
+	return QuotaDay(now, hour).Add(24*time.Hour + time.Minute)
 }

@@ -1,0 +1,177 @@
+package wechat
+
+import (
+	"crypto/sha1" //nolint:gosec // WeChat signs with SHA-1
+	"crypto/subtle"
+	"encoding/hex"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// ErrPushRefused marks a request to the callback that does not prove that it comes from WeChat. Nothing of it may be
+// believed, and the answer is no success.
+var ErrPushRefused = errors.New("not proved to be WeChat's")
+
+// ErrPushUnreadable marks a push that is WeChat's, and that this program cannot read. Repeating it changes nothing, so it
+// is to be answered like any other.
+var ErrPushUnreadable = errors.New("push that cannot be read")
+
+// plainAge is how far the timestamp of a plaintext push may be from our clock.
+//
+// The signature of a push covers the token, the timestamp and the nonce, and not the body. Whoever reads one URL in a
+// proxy's log could put any body behind it, for ever; with this bound for ten minutes. WeChat's own repetitions come within
+// seconds. An encrypted push has a signature over its content: repeated, however late, it says the same as before, which
+// changes nothing (receipts have a primary key, events are compared by their time), and one that a proxy has held back for
+// an hour is still true. So those have no bound, and no clock can break them.
+const plainAge = 10 * time.Minute
+
+// maxEcho bounds the echostr, which has 20 digits.
+const maxEcho = 256
+
+// CallbackConfig configures a Callback with the values of the console's 服务器配置.
+type CallbackConfig struct {
+	AppID          string
+	Token          string           // required: an empty one would let everybody sign
+	AESKey         string           // EncodingAESKey, 43 characters; "": plaintext pushes only
+	PreviousAESKey string           // accepted too, while a key is being changed; may be ""
+	Now            func() time.Time // nil: time.Now
+}
+
+// Callback verifies and reads what WeChat pushes to one official account's URL. It is safe for concurrent use.
+//
+// https://developers.weixin.qq.com/doc/offiaccount/Basic_Information/Access_Overview.html
+type Callback struct {
+	appid string
+	token string
+	keys  [][]byte // current, previous
+	now   func() time.Time
+
+	// sealed tells that a push has come encrypted. From then on plaintext alone is refused: its signature does not
+	// cover the body, so to accept it would take from an account in secure mode the protection that it has chosen.
+	sealed atomic.Bool
+}
+
+// NewCallback fails on a missing token and on keys that are none. The error does not quote them.
+func NewCallback(cfg CallbackConfig) (*Callback, error) {
+	if cfg.Token == "" {
+		return nil, errors.New("the callback needs a token")
+	}
+	c := &Callback{appid: cfg.AppID, token: cfg.Token, now: cfg.Now}
+	if c.now == nil {
+		c.now = time.Now
+	}
+	for _, text := range []string{cfg.AESKey, cfg.PreviousAESKey} {
+		if text == "" {
+			continue
+		}
+		key, err := decodeAESKey(text)
+		if err != nil {
+			return nil, err
+		}
+		c.keys = append(c.keys, key)
+	}
+	return c, nil
+}
+
+// Echo verifies the request by which the console tests the URL, and returns what is to be answered: the echostr, in
+// all modes as it came. The error is ErrPushRefused.
+func (c *Callback) Echo(query url.Values) (string, error) {
+	if err := c.verify(query, "signature"); err != nil {
+		return "", err
+	}
+	echo := query.Get("echostr")
+	if echo == "" || len(echo) > maxEcho {
+		return "", fmt.Errorf("%w: no echostr, or a long one", ErrPushRefused)
+	}
+	return echo, nil
+}
+
+// Decode verifies a push and reads it. Errors are ErrPushRefused and ErrPushUnreadable; neither holds a secret nor
+// anything of the push. In compatible mode, where the body holds both forms, the encrypted one counts.
+func (c *Callback) Decode(query url.Values, body []byte) (Push, error) {
+	if err := c.verify(query, "signature"); err != nil {
+		return Push{}, err
+	}
+	var envelope struct {
+		Encrypt string
+		Event   string
+		MsgType string
+	}
+	body = cleanXML(body)
+	if err := xml.Unmarshal(body, &envelope); err != nil {
+		// Unsigned in every mode, so that nobody is believed to be WeChat for garbage.
+		return Push{}, fmt.Errorf("%w: the body is not XML", ErrPushRefused)
+	}
+	switch encrypt := strings.TrimSpace(envelope.Encrypt); {
+	case encrypt != "" && len(c.keys) > 0:
+		message, err := c.open(query, encrypt)
+		if err != nil {
+			return Push{}, err
+		}
+		body = cleanXML(message)
+	case encrypt != "" && envelope.MsgType == "":
+		return Push{}, fmt.Errorf("%w: encrypted, and callback.aes_key is not set", ErrPushRefused)
+	case query.Get("encrypt_type") == "aes" && len(c.keys) > 0:
+		return Push{}, fmt.Errorf("%w: called encrypted, and has no Encrypt", ErrPushRefused)
+	default:
+		if err := c.allowPlain(query); err != nil {
+			return Push{}, err
+		}
+	}
+	return readPush(body)
+}
+
+// open verifies and decrypts the content of <Encrypt>.
+func (c *Callback) open(query url.Values, encrypt string) ([]byte, error) {
+	if err := c.verify(query, "msg_signature", encrypt); err != nil {
+		return nil, err
+	}
+	for _, key := range c.keys {
+		if message, ok := unseal(key, c.appid, encrypt); ok {
+			c.sealed.Store(true)
+			return message, nil
+		}
+	}
+	// The signature was right, so the token is. Which of padding, length and appid was wrong stays inside.
+	return nil, fmt.Errorf("%w: signed, but not encrypted with callback.aes_key for this appid", ErrPushRefused)
+}
+
+// allowPlain guards the mode that does not sign its content.
+func (c *Callback) allowPlain(query url.Values) error {
+	if c.sealed.Load() {
+		return fmt.Errorf("%w: plaintext, although earlier pushes were encrypted; "+
+			"restart if the console was set back to plaintext mode", ErrPushRefused)
+	}
+	seconds, err := strconv.ParseInt(query.Get("timestamp"), 10, 64)
+	if err != nil {
+		return fmt.Errorf("%w: the timestamp is no number", ErrPushRefused)
+	}
+	// Compared in seconds: a Duration overflows on a timestamp from nowhere.
+	if now, limit := c.now().Unix(), int64(plainAge/time.Second); seconds < now-limit || seconds > now+limit {
+		return fmt.Errorf("%w: plaintext with a timestamp more than %s from this machine's clock", ErrPushRefused, plainAge)
+	}
+	return nil
+}
+
+// verify compares one of the URL's signatures with that of the token, the timestamp, the nonce and more.
+func (c *Callback) verify(query url.Values, name string, more ...string) error {
+	want := signature(append(more, c.token, query.Get("timestamp"), query.Get("nonce")))
+	if subtle.ConstantTimeCompare([]byte(want), []byte(query.Get(name))) != 1 {
+		return fmt.Errorf("%w: wrong %s; is callback.token the console's?", ErrPushRefused, name)
+	}
+	return nil
+}
+
+// signature is the lower-case hex SHA-1 of the parts in the order of strings.
+func signature(parts []string) string {
+	slices.Sort(parts)
+	sum := sha1.Sum([]byte(strings.Join(parts, "")))
+	return hex.EncodeToString(sum[:])
+}

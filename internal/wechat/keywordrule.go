@@ -1,0 +1,179 @@
+package wechat
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// keywordRule is what is documented of one kind of keyword. No kind takes line breaks or control characters.
+type keywordRule struct {
+	most int                     // characters; 0: the length is no limit by itself
+	fits func(value string) bool // of a value that is neither blank nor too long; nil: anything
+	says string                  // what fits asks for
+}
+
+// ruleOf returns the rule of a kind, nil for one that is not documented (short_thing exists, its limit is not known). Where
+// the documentation leaves a detail open, whether the point of a number counts or a name may be mixed, the wider reading
+// stands here.
+func ruleOf(kind string) *keywordRule {
+	switch kind {
+	case "thing", "const":
+		return &keywordRule{most: mostThing}
+	case "enum":
+		return &keywordRule{}
+	case "number":
+		return &keywordRule{fits: func(v string) bool { return isNumber(v, 32) }, says: "at most 32 digits, with or without decimals"}
+	case "letter":
+		return &keywordRule{most: 32, fits: func(v string) bool { return none(v, notLetter) }, says: "letters only"}
+	case "symbol":
+		return &keywordRule{most: 5, fits: func(v string) bool { return none(v, isWord) }, says: "symbols only"}
+	case "character_string":
+		return &keywordRule{most: 32, fits: func(v string) bool { return none(v, isHan) },
+			says: "digits, letters and symbols, no Chinese characters"}
+	case "time":
+		return &keywordRule{fits: isMoments, says: "a 24-hour time such as 15:01 or 2026-01-02 15:01, a range with a half-width ~"}
+	case "date":
+		return &keywordRule{fits: isMoments, says: "a date such as 2026-01-02, with or without a time, a range with a half-width ~"}
+	case "amount":
+		return &keywordRule{fits: isAmount, says: "one currency symbol or none, at most 12 digits, and perhaps 元"}
+	case "phone_number":
+		return &keywordRule{most: 17}
+	case "car_number":
+		return &keywordRule{most: 8}
+	case "name":
+		return &keywordRule{most: 20, fits: func(v string) bool { return count(v, isHan) <= 10 },
+			says: "at most 10 Chinese characters or 20 letters and symbols"}
+	case "phrase":
+		return &keywordRule{most: 5, fits: func(v string) bool { return none(v, isLatin) }, says: "Chinese characters only"}
+	}
+	return nil
+}
+
+// mostThing is how many characters a thing may have.
+const mostThing = 20
+
+// isBlank tells what WeChat calls empty: white space, emoji, which it removes, and the enclosed numbers ① … ⓿, of which it
+// is known that it cannot show them.
+func isBlank(value string) bool {
+	for _, r := range value {
+		enclosed := r >= 0x2460 && r <= 0x24ff
+		emoji := r >= 0x1f000 && r <= 0x1faff
+		if !enclosed && !emoji && !unicode.IsSpace(r) {
+			return false
+		}
+	}
+	return true
+}
+
+// longer reports whether a value has more than so many characters. WeChat counts characters, not bytes; that it takes a code
+// point for one, also outside the basic plane, is the reading that its examples do not contradict.
+func longer(value string, characters int) bool {
+	return len(value) > characters && utf8.RuneCountInString(value) > characters
+}
+
+func hasControl(value string) bool { return !none(value, isControl) }
+
+// isControl includes the separators of lines and paragraphs, which Unicode does not count among the control characters.
+func isControl(r rune) bool {
+	return r < 0x20 || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029
+}
+
+func none(value string, is func(rune) bool) bool {
+	for _, r := range value {
+		if is(r) {
+			return false
+		}
+	}
+	return true
+}
+
+func count(value string, is func(rune) bool) (n int) {
+	for _, r := range value {
+		if is(r) {
+			n++
+		}
+	}
+	return n
+}
+
+func isASCIILetter(r rune) bool { return r|0x20 >= 'a' && r|0x20 <= 'z' }
+func isDigit(r rune) bool       { return r >= '0' && r <= '9' }
+func notDigit(r rune) bool      { return !isDigit(r) }
+func isLatin(r rune) bool       { return isASCIILetter(r) || isDigit(r) }
+
+// The tables of package unicode are slow to ask; no ASCII character needs them.
+func isHan(r rune) bool { return r >= 0x2e80 && unicode.Is(unicode.Han, r) }
+func isWord(r rune) bool {
+	return isLatin(r) || r >= 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r))
+}
+func notLetter(r rune) bool {
+	return !isASCIILetter(r) && (r < 0x80 || !unicode.IsLetter(r) || isHan(r))
+}
+
+// isNumber: digits, maybe a sign, maybe one point. The sign and the point are not counted.
+func isNumber(value string, most int) bool {
+	if value != "" && (value[0] == '-' || value[0] == '+') {
+		value = value[1:]
+	}
+	digits, points := 0, 0
+	for _, r := range value {
+		switch {
+		case isDigit(r):
+			digits++
+		case r == '.':
+			points++
+		default:
+			return false
+		}
+	}
+	return digits > 0 && digits <= most && points <= 1
+}
+
+// isAmount: one currency symbol, or none, before a number. Of the two limits that are documented, 10 and 12 digits, the one for
+// official accounts' templates counts; whether decimals are among them is not said, so they are not counted.
+func isAmount(value string) bool {
+	value = strings.TrimSpace(value)
+	if r, size := utf8.DecodeRuneInString(value); r >= utf8.RuneSelf && unicode.Is(unicode.Sc, r) || r == '$' {
+		value = value[size:]
+	}
+	value = strings.TrimSpace(strings.TrimSuffix(value, "元"))
+	whole, _, _ := strings.Cut(value, ".")
+	return isNumber(value, len(value)) && len(strings.TrimLeft(whole, "+-")) <= 12
+}
+
+// flatten makes one blank of each run of line breaks and control characters, and none at the ends.
+func flatten(value string) string {
+	var b strings.Builder
+	gap := false
+	for _, r := range value {
+		if isControl(r) {
+			gap = true
+			continue
+		}
+		if gap && b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		gap = false
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// abbreviate keeps the beginning and ends it with an ellipsis, at most so many characters in all. It does not tear a sign from
+// the mark that belongs to it, nor a compound emoji apart.
+func abbreviate(value string, most int) string {
+	runes := []rune(value)
+	end := most - 1
+	for end > 0 && (isJoined(runes[end]) || runes[end-1] == zeroWidthJoiner) {
+		end--
+	}
+	return strings.TrimRight(string(runes[:end]), " ") + "…"
+}
+
+const zeroWidthJoiner = 0x200d
+
+// isJoined reports whether a character belongs to the one before it: combining marks, variation selectors, joiners, skin tones.
+func isJoined(r rune) bool {
+	return r >= 0x300 && (unicode.Is(unicode.M, r) || r == zeroWidthJoiner || r >= 0x1f3fb && r <= 0x1f3ff)
+}
