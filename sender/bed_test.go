@@ -28,19 +28,27 @@ const (
 
 // bed is a sender on a real database that talks to a simulated WeChat. Nothing runs until start.
 type bed struct {
-	sim        *wechatsim.Server
-	db         *sqlx.DB
-	people     *bridge.Map
-	server     *httptest.Server
-	templateID string
-	config     Config
+	sim           *wechatsim.Server
+	db            *sqlx.DB
+	people        *bridge.Map
+	server        *httptest.Server
+	templateID    string
+	otherTemplate string // has the one keyword thing1
+	config        Config
 }
 
 // newBed makes an account with 100 followers, persons 0 to 99, who are in the map and in mini_user.
 func newBed(t *testing.T) *bed {
 	t.Helper()
-	sim := wechatsim.NewStandard(100, 100, 0)
-	b := &bed{sim: sim, db: dbtest.New(t), server: httptest.NewServer(sim), templateID: wechatsim.StandardTemplates()[0].ID}
+	return newBedOf(t, wechatsim.Standard(100, 100, 0))
+}
+
+// newBedOf is newBed with other options, of the same people.
+func newBedOf(t *testing.T, options wechatsim.Options) *bed {
+	t.Helper()
+	sim := wechatsim.New(options)
+	b := &bed{sim: sim, db: dbtest.New(t), server: httptest.NewServer(sim), templateID: wechatsim.StandardTemplates()[0].ID,
+		otherTemplate: wechatsim.StandardTemplates()[1].ID}
 	t.Cleanup(b.server.Close)
 	b.people = bridge.New(b.db)
 	infos := make([]wechat.UserInfo, 100)
@@ -61,13 +69,19 @@ func newBed(t *testing.T) *bed {
 		Logger:    slog.New(slog.DiscardHandler),
 		Accounts: []Account{{
 			AppID: appid, Rate: 5000, Concurrency: 8, MaxAttempts: 4, Wait: time.Hour, Default: true,
-			API: wechat.New(wechat.Config{
-				AppID: appid, Secret: wechatsim.StandardSecret, BaseURL: b.server.URL,
-				Timeout: 2 * time.Second, SendTimeout: 2 * time.Second, MaxConnections: 16,
-			}),
+			ResendWindow: 9 * time.Minute, BlockedFor: time.Hour,
+			API: b.client(),
 		}},
 	}
 	return b
+}
+
+// client is a new client of the simulated account, with a token of its own to fetch.
+func (b *bed) client() *wechat.Client {
+	return wechat.New(wechat.Config{
+		AppID: appid, Secret: wechatsim.StandardSecret, BaseURL: b.server.URL,
+		Timeout: 2 * time.Second, SendTimeout: 2 * time.Second, MaxConnections: 16,
+	})
 }
 
 func (b *bed) unionid(person int) string {
@@ -109,6 +123,23 @@ func (b *bed) start(t *testing.T, holder string) (stop func()) {
 	}
 	t.Cleanup(stop)
 	return stop
+}
+
+// shares are what a claim of limit rows would read now.
+func (b *bed) shares(t *testing.T, limit int) []share {
+	t.Helper()
+	config := b.config
+	config.Registerer = prometheus.NewRegistry()
+	s, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lanes, err := s.store.lanes(t.Context(), statusPending)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shares, _ := s.workers[0].shares(lanes, limit)
+	return shares
 }
 
 // columns are what a producer writes; a missing data or template gets a good one.

@@ -25,7 +25,7 @@ func (s *Service) keepHouse(ctx context.Context) {
 			s.cfg.Logger.Error("looking after open requests", "err", err)
 		}
 		// A round over a million waiting rows takes a while: it must not become the database's main load.
-		pause := time.NewTimer(max(houseEvery, 10*s.cfg.Now().Sub(begin)))
+		pause := time.NewTimer(max(houseEvery, 3*s.cfg.Now().Sub(begin)))
 		select {
 		case <-pause.C:
 		case <-s.house:
@@ -39,23 +39,39 @@ func (s *Service) keepHouse(ctx context.Context) {
 
 // round costs one query where there is nothing to do.
 func (s *Service) round(ctx context.Context) error {
-	lanes, err := s.store.lanes(ctx)
+	lanes, err := s.store.lanes(ctx, statusPending, statusWaiting, statusUnknown)
 	if err != nil {
 		return err
 	}
 	var errs []error
+	for _, w := range s.workers {
+		if w.owner.Load() {
+			errs = append(errs, w.heedState(ctx))
+		}
+	}
 	for _, l := range lanes {
-		if stray := s.stray(l); stray != nil {
+		if stray := s.stray(l); stray != nil && l.Status != statusUnknown {
 			errs = append(errs, s.endStrays(ctx, l, *stray))
 			continue
 		}
 		for _, w := range s.workers {
-			if l.Status == statusWaiting && w.account.AppID == l.AppID.String && w.owner.Load() {
-				errs = append(errs, w.lookAfterWaiting(ctx, l))
+			if w.account.AppID == l.AppID.String && w.owner.Load() {
+				errs = append(errs, w.lookAfter(ctx, l))
 			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// lookAfter does what time and other people's news bring to the rows of a lane.
+func (w *worker) lookAfter(ctx context.Context, l lane) error {
+	switch l.Status {
+	case statusWaiting:
+		return w.lookAfterWaiting(ctx, l)
+	case statusUnknown:
+		return w.settleByReceipts(ctx, l)
+	}
+	return nil
 }
 
 // stray tells why no claimer sees a lane; nil: one does.

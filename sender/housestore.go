@@ -2,9 +2,10 @@ package sender
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
+
+	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/internal/database"
 )
@@ -12,18 +13,24 @@ import (
 // waiting returns the next rows of a waiting lane after the row last, in the order of their index: paging by
 // id would sort all of the lane for each page.
 func (s store) waiting(ctx context.Context, l lane, last request, limit int) ([]request, error) {
-	const query = `
-		SELECT id, unionid, mini_appid, mini_openid, openid, cancel <> 0 AS cancel, due_at
-		  FROM send_request
-		 WHERE status = 'waiting' AND appid = ? AND priority = ? AND due_at >= ? AND (due_at > ? OR id > ?)
-		 ORDER BY due_at, id
-		 LIMIT ?`
+	// Two branches, as a campaign's rows may all have one due_at: its expires_at. A single condition with OR would
+	// begin at the first of them for each page.
+	const columns = `(
+		    SELECT id, unionid, mini_appid, mini_openid, openid, cancel <> 0 AS cancel, due_at
+		      FROM send_request
+		     WHERE status = 'waiting' AND appid = ? AND priority = ? AND template = ?`
+	const query = columns + ` AND due_at = ? AND id > ? ORDER BY id LIMIT ?)
+		UNION ALL ` + columns + ` AND due_at > ? ORDER BY due_at, id LIMIT ?)
+		ORDER BY due_at, id
+		LIMIT ?`
 	from := last.DueAt
 	if from.IsZero() {
 		from = time.Unix(1, 0).UTC() // the first moment of a TIMESTAMP
 	}
 	var rows []request
-	if err := s.db.SelectContext(ctx, &rows, query, l.AppID, l.Priority, from, from, last.ID, limit); err != nil {
+	err := s.db.SelectContext(ctx, &rows, query, l.AppID, l.Priority, l.Template, from, last.ID, limit,
+		l.AppID, l.Priority, l.Template, from, limit, limit)
+	if err != nil {
 		return nil, fmt.Errorf("reading waiting requests: %w", database.Explain(err))
 	}
 	return rows, nil
@@ -61,10 +68,10 @@ func (s store) endWaits(ctx context.Context, l lane) error {
 	const query = `
 		UPDATE send_request
 		   SET` + ended + `
-		 WHERE status = 'waiting' AND appid = ? AND priority = ? AND due_at <= CURRENT_TIMESTAMP(3)
+		 WHERE status = 'waiting' AND appid = ? AND priority = ? AND template = ? AND due_at <= CURRENT_TIMESTAMP(3)
 		 LIMIT ?`
 	for {
-		n, err := s.exec(ctx, query, reasonNoFollower, nil, l.AppID, l.Priority, housePage)
+		n, err := s.exec(ctx, query, reasonNoFollower, nil, l.AppID, l.Priority, l.Template, housePage)
 		if err != nil {
 			return fmt.Errorf("ending waits: %w", err)
 		}
@@ -74,24 +81,21 @@ func (s store) endWaits(ctx context.Context, l lane) error {
 	}
 }
 
-// lane is one place of send_request_due at which open rows stand.
-type lane struct {
-	Status   status         `db:"status"`
-	AppID    sql.NullString `db:"appid"`
-	Priority int            `db:"priority"`
-}
-
-// lanes returns the lanes that have rows.
-func (s store) lanes(ctx context.Context) ([]lane, error) {
-	// A loose scan of send_request_due: one dive a lane, whatever the number of rows.
+// lanes returns the lanes that have rows in one of the states.
+func (s store) lanes(ctx context.Context, states ...status) ([]lane, error) {
+	// A loose scan of send_request_due: two dives a lane, whatever the number of rows.
 	const query = `
-		SELECT status, appid, priority
+		SELECT status, appid, priority, template, MIN(due_at) <= CURRENT_TIMESTAMP(3) AS due
 		  FROM send_request
-		 WHERE status IN ('pending', 'waiting')
-		 GROUP BY status, appid, priority`
+		 WHERE status IN (?)
+		 GROUP BY status, appid, priority, template`
+	in, args, err := sqlx.In(query, states)
+	if err != nil {
+		return nil, err
+	}
 	var lanes []lane
-	if err := s.db.SelectContext(ctx, &lanes, query); err != nil {
-		return nil, fmt.Errorf("reading which accounts have open requests: %w", database.Explain(err))
+	if err := s.db.SelectContext(ctx, &lanes, in, args...); err != nil {
+		return nil, fmt.Errorf("looking for open requests: %w", database.Explain(err))
 	}
 	return lanes, nil
 }
@@ -106,7 +110,7 @@ func (s store) failLane(ctx context.Context, l lane, w wrong) (int64, error) {
 	const query = `
 		UPDATE send_request
 		   SET` + ended + `
-		 WHERE status = ? AND appid <=> ? AND priority = ? AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))
+		 WHERE status = ? AND appid <=> ? AND priority = ? AND template = ? AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))
 		   AND (? OR NOT EXISTS (SELECT 1
 		                           FROM lease
 		                          WHERE name = ? AND expires_at > CURRENT_TIMESTAMP(3) - INTERVAL ? SECOND))
@@ -114,7 +118,7 @@ func (s store) failLane(ctx context.Context, l lane, w wrong) (int64, error) {
 	ours := w.reason != reasonUnknownAccount // a bad priority is bad everywhere
 	var total int64
 	for {
-		n, err := s.exec(ctx, query, w.reason, w.text, l.Status, l.AppID, l.Priority,
+		n, err := s.exec(ctx, query, w.reason, w.text, l.Status, l.AppID, l.Priority, l.Template,
 			ours, LeaseName(l.AppID.String), int(strayGrace/time.Second), housePage)
 		total += n
 		if err != nil {

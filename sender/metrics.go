@@ -7,6 +7,10 @@ type metrics struct {
 	outcomes *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	paused   *prometheus.GaugeVec
+
+	templates *prometheus.GaugeVec
+	rate      *prometheus.GaugeVec
+	receipts  *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -22,8 +26,17 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		paused: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "unionbridge_send_paused", Help: "1 while the account's sending is paused; account_state says why.",
 		}, []string{"appid"}),
+		templates: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "unionbridge_send_templates_held", Help: "Templates whose messages are held back; account_state says why.",
+		}, []string{"appid"}),
+		rate: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "unionbridge_send_rate", Help: "Messages a second at most; below the configured rate while WeChat is busy.",
+		}, []string{"appid"}),
+		receipts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "unionbridge_receipts_total", Help: "Receipts stored, by what they say.",
+		}, []string{"appid", "status"}),
 	}
-	reg.MustRegister(m.outcomes, m.seconds, m.paused)
+	reg.MustRegister(m.outcomes, m.seconds, m.paused, m.templates, m.rate, m.receipts)
 	return m
 }
 

@@ -11,9 +11,13 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechat"
 )
 
-// reasonNoFollower ends a request whose recipient did not appear in time; the other reasons of a send
-// are wechat's.
-const reasonNoFollower = "no_follower"
+// Reasons of the sender's own; the other reasons of a send are wechat's. reasonNoFollower ends a request whose
+// recipient did not appear in time.
+const (
+	reasonNoFollower = "no_follower"
+	// reasonBlocked ends a request to somebody of whom a receipt said that he blocks the account's messages.
+	reasonBlocked = "blocked_by_user"
+)
 
 // policyOf returns the policy of an error of the API; "" for none.
 func policyOf(err error) wechat.Policy {
@@ -30,10 +34,13 @@ func policyOf(err error) wechat.Policy {
 // outcome turns WeChat's answer to one POST into the row's result, and pauses the account or puts the
 // recipient in doubt where the answer concerns more than this message.
 func (w *worker) outcome(j job, msgid int64, err error) result {
-	base := result{id: j.row.ID, token: j.row.token, openid: j.message.ToUser, doubtful: j.row.UncertainAge.Valid}
+	base := result{id: j.row.ID, token: j.row.token, openid: j.message.ToUser, doubtful: j.row.UncertainAge.Valid,
+		warning: j.warning}
 	if err == nil {
+		w.governor.answered(w.svc.cfg.Now(), false)
 		w.pause.reportSuccess(w)
-		base.status, base.msgid = statusSent, msgid
+		w.openTemplate(j.message.TemplateID)
+		base.status, base.msgid, base.posted = statusSent, msgid, true
 		return base
 	}
 	we, ok := errors.AsType[*wechat.Error](err)
@@ -41,13 +48,16 @@ func (w *worker) outcome(j job, msgid int64, err error) result {
 		we = &wechat.Error{Reason: "internal", Policy: wechat.PolicyUncertain, Message: err.Error(), Uncertain: true}
 	}
 	base.reason, base.errmsg = string(we.Reason), we.Message
-	base.errcode = min(max(we.Code, math.MinInt32), math.MaxInt32) // an odd answer must not make the row unwritable
+	base.errcode = boundCode(we.Code)
 	if base.errmsg == "" {
 		base.errmsg = we.Error()
 	}
+	w.governor.answered(w.svc.cfg.Now(), we.Reason == reasonBusy)
 	if we.Uncertain || we.Policy == wechat.PolicyUncertain {
+		base.posted = true
 		return w.uncertain(j, base)
 	}
+	w.budget.spend(-1) // refused: it does not count
 	if we.Endpoint != "" && we.Endpoint != wechat.EndpointSendTemplate && we.Policy == wechat.PolicyRetry {
 		// There is no token at the moment: the message has not been tried.
 		return w.pauseAccount(j, base, we, pauseReach)
@@ -55,6 +65,7 @@ func (w *worker) outcome(j job, msgid int64, err error) result {
 	switch we.Policy {
 	case wechat.PolicyRetry:
 		if we.Reason == wechat.ReasonInvalidTemplate {
+			w.library.distrust(j.message.TemplateID)
 			return w.retry(j, base, retryTemplate)
 		}
 		if we.Code != 0 {
@@ -69,15 +80,27 @@ func (w *worker) outcome(j job, msgid int64, err error) result {
 	case wechat.PolicyQuotaDay:
 		return w.pauseAccount(j, base, we, pauseDay)
 	case wechat.PolicyQuotaMinute:
+		w.governor.halve(w.svc.cfg.Now())
 		return w.pauseAccount(j, base, we, pauseMinute)
+	case wechat.PolicyTemplate:
+		return w.shutTemplate(j, base, we)
 	case wechat.PolicyRecipientLater:
 		return w.retry(j, base, retryRecipient)
 	case wechat.PolicyRecipient:
 		return w.recipientFault(j, base, we)
 	}
+	if we.Reason == wechat.ReasonInvalidKeyword {
+		w.library.distrust(j.message.TemplateID)
+	}
 	base.status, base.openid = statusFailed, ""
 	return base
 }
+
+// reasonBusy is wechat's reason of -1 and its like.
+const reasonBusy = wechat.ReasonSystemError
+
+// boundCode keeps an odd answer from making a row unwritable.
+func boundCode(code int) int { return min(max(code, math.MinInt32), math.MaxInt32) }
 
 // How long the first repetition of a transient error waits; it doubles each time, to at most an hour.
 const (
@@ -101,10 +124,10 @@ func (w *worker) retry(j job, r result, first time.Duration) result {
 
 // uncertain repeats the message while WeChat would drop a second one, and then calls the outcome unknown.
 func (w *worker) uncertain(j job, r result) result {
-	r.uncertain, r.openid = true, ""
+	r.uncertain = true // openid stays: a receipt for it may tell what became of the message
 	age := time.Duration(j.row.UncertainAge.Int64) * time.Microsecond
 	delay := backoff(j.row.Attempts+1, retryFirst, 2*time.Minute)
-	if age+delay >= resendWindow || j.row.Attempts+1 >= w.account.MaxAttempts {
+	if age+delay >= w.account.ResendWindow || j.row.Attempts+1 >= w.account.MaxAttempts {
 		r.status = statusUnknown
 		return r
 	}
@@ -140,6 +163,9 @@ func (w *worker) recipientFault(j job, r result, we *wechat.Error) result {
 
 // unreachable is the result of a row whose recipient the map cannot reach now: it waits for him.
 func (w *worker) unreachable(row request, standing bridge.Standing) result {
+	if standing == bridge.Blocked {
+		return row.end(statusFailed, reasonBlocked, explain(standing))
+	}
 	r := row.end(statusWaiting, string(standing), explain(standing))
 	r.delay = w.account.Wait
 	return r
@@ -156,6 +182,8 @@ func explain(standing bridge.Standing) string {
 		return "this person does not follow the official account, as far as the map knows"
 	case bridge.InDoubt:
 		return "WeChat refused the last message to this person; he is being asked about"
+	case bridge.Blocked:
+		return "a receipt said that this person blocks the account's messages; requests to him fail at once for a while (send.blocked_for)"
 	case bridge.Ambiguous:
 		return "two followers of the account carry this unionid, so neither is certain to be this person: see v_identity"
 	}

@@ -45,25 +45,31 @@ func (p *pauseState) probing() bool {
 	return p.probe
 }
 
-// loadPause takes over the pause that the account's last claimer stored.
-func (w *worker) loadPause(ctx context.Context) {
-	row, err := w.svc.store.loadPause(ctx, w.account.AppID)
+// loadState takes over the pause and the gates that the account's last claimer stored.
+func (w *worker) loadState(ctx context.Context) {
+	rows, err := w.svc.store.loadPauses(ctx, w.account.AppID)
 	if err != nil {
-		w.log.Error("reading the account's pause", "err", err)
+		w.log.Error("reading the account's state", "err", err)
 		return
 	}
-	p := &w.pause
+	w.pause.load(w, rows)
+	w.gates.load(w, rows)
+}
+
+func (p *pauseState) load(w *worker, rows []pauseRow) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.until, p.probe, p.reason, p.alarmed = time.Time{}, false, "", ""
 	paused := w.svc.metrics.paused.WithLabelValues(w.account.AppID)
-	if row == nil {
-		paused.Set(0)
-		return
+	paused.Set(0)
+	for _, row := range rows {
+		if row.Scope != scopeSend {
+			continue
+		}
+		paused.Set(1)
+		p.reason, p.alarmed, p.probe = row.Reason, row.Reason, true
+		p.until = w.svc.cfg.Now().Add(row.remaining())
 	}
-	paused.Set(1)
-	p.reason, p.alarmed, p.probe = row.Reason, row.Reason, true
-	p.until = w.svc.cfg.Now().Add(time.Duration(row.Remaining.Int64) * time.Microsecond)
 }
 
 // pauseAccount stops the account and gives the row back without counting the attempt: whatever is wrong
@@ -85,7 +91,8 @@ func (p *pauseState) begin(w *worker, kind pauseKind, we *wechat.Error) {
 	if kind == pauseReach {
 		p.misses++
 	}
-	p.until = pauseEnd(kind, now, p.misses)
+	// As a duration from now: a clock that is set back must not make the pause longer.
+	p.until = now.Add(w.pauseEnd(kind, now, p.misses).Sub(now))
 	p.probe = true
 	reason := string(we.Reason)
 	if p.alarmed != reason {
@@ -98,17 +105,53 @@ func (p *pauseState) begin(w *worker, kind pauseKind, we *wechat.Error) {
 		return
 	}
 	p.reason = reason
-	row := pauseRow{
-		Reason:    reason,
-		ErrCode:   sql.NullInt64{Int64: int64(we.Code), Valid: we.Code != 0},
-		ErrMsg:    sql.NullString{String: clip(we.Message, 1000), Valid: we.Message != ""},
-		Remaining: sql.NullInt64{Int64: p.until.Sub(now).Microseconds(), Valid: true},
-	}
-	err := detached(context.Background(), func(ctx context.Context) error {
-		return w.svc.store.savePause(ctx, w.account.AppID, row)
+	row := newPauseRow(we, p.until.Sub(now))
+	w.store("saving the account's pause", func(ctx context.Context) error {
+		return w.svc.store.savePause(ctx, w.account.AppID, scopeSend, row)
 	})
+}
+
+func newPauseRow(we *wechat.Error, d time.Duration) pauseRow {
+	return pauseRow{
+		Reason:    string(we.Reason),
+		ErrCode:   sql.NullInt64{Int64: int64(boundCode(we.Code)), Valid: we.Code != 0},
+		ErrMsg:    sql.NullString{String: clip(we.Message, 1000), Valid: we.Message != ""},
+		Remaining: sql.NullInt64{Int64: d.Microseconds(), Valid: true},
+	}
+}
+
+// heedState ends the pause, and opens the gates, whose row somebody has deleted from account_state: an operator
+// who has mended the cause, or had the quota cleared, need not wait for the next probe.
+func (w *worker) heedState(ctx context.Context) error {
+	if !w.pause.stored() && !w.gates.any() {
+		return nil
+	}
+	rows, err := w.svc.store.loadPauses(ctx, w.account.AppID)
 	if err != nil {
-		w.log.Error("saving the account's pause", "err", err)
+		return err
+	}
+	kept := make(map[string]bool, len(rows))
+	for _, row := range rows {
+		kept[row.Scope] = true
+	}
+	if now := w.svc.cfg.Now(); !kept[scopeSend] {
+		w.pause.endIfStored(now)
+	}
+	w.gates.keep(kept)
+	return nil
+}
+
+func (p *pauseState) stored() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.reason != ""
+}
+
+func (p *pauseState) endIfStored(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reason != "" && now.Before(p.until) {
+		p.until = now
 	}
 }
 
@@ -129,15 +172,12 @@ func (p *pauseState) reportSuccess(w *worker) {
 	if !stored {
 		return
 	}
-	err := detached(context.Background(), func(ctx context.Context) error {
-		return w.svc.store.clearPause(ctx, w.account.AppID)
+	w.store("clearing the account's pause", func(ctx context.Context) error {
+		return w.svc.store.clearPause(ctx, w.account.AppID, scopeSend)
 	})
-	if err != nil {
-		w.log.Error("clearing the account's pause", "err", err)
-	}
 }
 
-func pauseEnd(kind pauseKind, now time.Time, misses int) time.Time {
+func (w *worker) pauseEnd(kind pauseKind, now time.Time, misses int) time.Time {
 	switch kind {
 	case pauseReach:
 		return now.Add(backoff(misses, time.Second, 30*time.Second))
@@ -146,7 +186,7 @@ func pauseEnd(kind pauseKind, now time.Time, misses int) time.Time {
 	case pauseMinute:
 		return now.Truncate(time.Minute).Add(time.Minute + time.Second)
 	case pauseDay:
-		return wechat.QuotaReset(now)
+		return wechat.QuotaReset(now, w.svc.cfg.QuotaResetHour)
 	}
 	return now.Add(probeEvery)
 }

@@ -1,8 +1,7 @@
 package sender
 
 import (
-	"bytes"
-	"encoding/json"
+	"context"
 	"fmt"
 	"maps"
 	"net/url"
@@ -10,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/wechat"
@@ -26,11 +26,8 @@ const (
 	reasonBadLink           = "bad_link"
 	reasonBadPriority       = "bad_priority"
 	reasonUnknownAccount    = "unknown_account"
+	reasonBadKeyword        = "bad_keyword"
 )
-
-// maxData is the longest data in bytes. A template has at most a few dozen keywords of at most 32
-// characters; longer data is a mistake, and 500 of them at a time would not fit into memory.
-const maxData = 16 << 10
 
 var (
 	idPattern         = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
@@ -40,41 +37,48 @@ var (
 // wrong is a request that can never be sent.
 type wrong struct{ reason, text string }
 
-// examine turns a row into a message that lacks only its receiver's openid. A row that cannot be sent,
-// or must not be any more, gets a verdict instead.
-func (s *Service) examine(row request, a Account) (bridge.Recipient, wechat.TemplateMessage, *result) {
-	fail := func(w *wrong) (bridge.Recipient, wechat.TemplateMessage, *result) {
-		r := row.end(statusFailed, w.reason, w.text)
-		return bridge.Recipient{}, wechat.TemplateMessage{}, &r
+// examine turns a row into a job that lacks only its receiver's openid and its deadline. A row that cannot be
+// sent, or must not be any more, gets a verdict instead.
+func (w *worker) examine(ctx context.Context, row request) (bridge.Recipient, job, *result) {
+	fail := func(why *wrong) (bridge.Recipient, job, *result) {
+		r := row.end(statusFailed, why.reason, why.text)
+		return bridge.Recipient{}, job{}, &r
 	}
-	if verdict := row.overdue(); verdict != nil {
-		return bridge.Recipient{}, wechat.TemplateMessage{}, verdict
+	if verdict := row.overdue(w.account.ResendWindow); verdict != nil {
+		return bridge.Recipient{}, job{}, verdict
 	}
-	recipient, w := s.recipient(row)
-	if w != nil {
-		return fail(w)
+	recipient, why := w.svc.recipient(row)
+	if why != nil {
+		return fail(why)
 	}
-	templateID, w := s.templateID(row.Template, a.AppID)
-	if w != nil {
-		return fail(w)
+	templateID, why := w.svc.templateID(row.Template, w.account.AppID)
+	if why != nil {
+		return fail(why)
 	}
-	data, w := normalise(row)
-	if w != nil {
-		return fail(w)
+	values, why := readData(row)
+	if why != nil {
+		return fail(why)
 	}
-	link, w := s.link(row)
-	if w != nil {
-		return fail(w)
+	link, why := w.svc.link(row)
+	if why != nil {
+		return fail(why)
 	}
-	return recipient, wechat.TemplateMessage{
-		TemplateID: templateID, URL: row.URL.String, MiniProgram: link, Data: data,
-		ClientMsgID: s.clientMsgID(row.ID),
-	}, nil
+	d := draft{templateID: templateID, values: values}
+	if w.svc.cfg.Truncate[row.Template] {
+		d.warn(wechat.Fit(d.values)...)
+	}
+	if verdict := w.library.inspect(ctx, row, &d); verdict != nil {
+		return bridge.Recipient{}, job{}, verdict
+	}
+	return recipient, job{row: row, warning: d.warning(), message: wechat.TemplateMessage{
+		TemplateID: templateID, URL: row.URL.String, MiniProgram: link, Data: writeData(d.values),
+		ClientMsgID: w.svc.clientMsgID(row.ID),
+	}}, nil
 }
 
 // overdue ends rows whose time has passed: expired ones, and those whose outcome has been uncertain for
 // so long that WeChat would deliver the repetition as a second message.
-func (r request) overdue() *result {
+func (r request) overdue(resendWindow time.Duration) *result {
 	uncertain := r.UncertainAge.Valid
 	switch {
 	case uncertain && r.UncertainAge.Int64 > resendWindow.Microseconds():
@@ -185,71 +189,6 @@ func (s *Service) link(row request) (*wechat.MiniProgramLink, *wrong) {
 		return nil, &wrong{reasonBadLink, w.text}
 	}
 	return &wechat.MiniProgramLink{AppID: appid, PagePath: row.MiniPath.String}, nil
-}
-
-// normalise brings data into the form that WeChat takes, {"thing1":{"value":"x"}}. Producers may write
-// {"thing1":"x"}, and numbers for strings.
-func normalise(row request) (json.RawMessage, *wrong) {
-	if !row.Data.Valid {
-		return nil, &wrong{reasonBadData, fmt.Sprintf("data has %d bytes, at most %d are allowed", row.DataBytes, maxData)}
-	}
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal([]byte(row.Data.String), &fields); err != nil || fields == nil {
-		return nil, &wrong{reasonBadData, `data must be a JSON object such as {"thing1":"text"}, not ` + kindOf(row.Data.String)}
-	}
-	if len(fields) == 0 {
-		return nil, &wrong{reasonBadData, "data is empty: give a value for each keyword of the template"}
-	}
-	var out []byte
-	for i, key := range slices.Sorted(maps.Keys(fields)) {
-		value, ok := fieldValue(fields[key])
-		if !ok {
-			return nil, &wrong{reasonBadData, fmt.Sprintf(
-				`data.%s must be a string, a number or {"value":"…"}, not %s`, clip(key, 60), kindOf(string(fields[key])))}
-		}
-		// encoding/json would write some characters as \u escapes, which WeChat may refuse.
-		out = wechat.AppendString(append(out, "{,"[min(i, 1)]), key)
-		out = append(wechat.AppendString(append(out, `:{"value":`...), value), '}')
-	}
-	return append(out, '}'), nil
-}
-
-// fieldValue reads "x", 12.50 or {"value": "x"}; a number keeps its digits as they were written.
-func fieldValue(raw json.RawMessage) (string, bool) {
-	var object struct {
-		Value *json.RawMessage `json:"value"`
-	}
-	if raw[0] == '{' {
-		if json.Unmarshal(raw, &object) != nil || object.Value == nil {
-			return "", false
-		}
-		raw = bytes.TrimSpace(*object.Value)
-	}
-	var text string
-	if json.Unmarshal(raw, &text) == nil && raw[0] == '"' {
-		return text, true
-	}
-	var number json.Number
-	if json.Unmarshal(raw, &number) == nil && number != "" {
-		return number.String(), true
-	}
-	return "", false
-}
-
-func kindOf(text string) string {
-	switch text = strings.TrimSpace(text); {
-	case text == "null":
-		return "null"
-	case text == "true", text == "false":
-		return "a boolean"
-	case strings.HasPrefix(text, "["):
-		return "an array"
-	case strings.HasPrefix(text, `"`):
-		return "a string"
-	case strings.HasPrefix(text, "{"):
-		return "an object"
-	}
-	return "a number"
 }
 
 // clip shortens a text for a message to people.

@@ -22,29 +22,45 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechat"
 )
 
-// API is what the sender asks WeChat: exactly one POST a call.
+// API is what the sender asks WeChat. SendTemplate makes exactly one POST a call.
 type API interface {
 	SendTemplate(ctx context.Context, m wechat.TemplateMessage) (msgid int64, err error)
+	PrivateTemplates(ctx context.Context) ([]wechat.Template, error)
+	Quota(ctx context.Context, cgiPath string) (wechat.Quota, error)
 }
 
 // People is what the sender asks the map.
 type People interface {
 	Resolve(ctx context.Context, appid string, recipients []bridge.Recipient) ([]bridge.Resolution, error)
 	Ask(ctx context.Context, appid string, openids []string, doubt bridge.Doubt) error
+	Block(ctx context.Context, appid, openid string, d time.Duration) error
 }
 
 // Account is one official account to send from.
 type Account struct {
 	AppID       string
 	API         API
-	Rate        float64       // messages a second
+	Rate        float64       // messages a second, at most
 	Concurrency int           // POSTs in flight
 	MaxAttempts int           // attempts after which a transient error becomes final
 	Wait        time.Duration // how long a request waits for its recipient to follow
 	Default     bool          // rows without appid belong to this account
+
+	ResendWindow  time.Duration // how long an attempt whose outcome is not known may be repeated
+	Preflight     bool          // check messages against the account's templates first
+	DailyBudget   int64         // messages a day at most; 0: as many as WeChat allows
+	UrgentReserve float64       // share of the day's messages for urgent requests only, 0 to 1
+	BlockedFor    time.Duration // how long a person counts as blocking the account after a receipt said so
 }
 
-// Config is what a Service needs; every field is required but Templates and MiniAppIDs.
+// Retention says how long finished requests are kept.
+type Retention struct {
+	Finished time.Duration // since the end of a request; 0: for ever
+	Archive  bool          // copy them into send_request_archive first
+}
+
+// Config is what a Service needs; every field is required but Templates, MiniAppIDs, Truncate, Retention and
+// QuotaResetHour.
 type Config struct {
 	DB          *sqlx.DB
 	Leases      *database.Leases
@@ -52,10 +68,14 @@ type Config struct {
 	Accounts    []Account
 	Templates   map[string]map[string]string // alias → appid → template id
 	MiniAppIDs  []string                     // the configured mini programs; a single one is the default
+	Truncate    map[string]bool              // aliases whose values of type thing are cut to WeChat's limit
 	SendTimeout time.Duration                // longest time of one POST; at most MaxSendTimeout
+	Retention   Retention                    // how long finished requests are kept
 	Logger      *slog.Logger
 	Registerer  prometheus.Registerer
 	Now         func() time.Time
+
+	QuotaResetHour int // hour in China at which WeChat's quotas of the day begin anew, 0 to 23
 }
 
 // MaxSendTimeout keeps a POST shorter than a claim with a margin, so that no row falls due while its
@@ -66,9 +86,6 @@ const (
 	// visibility is how long a claim keeps a row from falling due again. It is also how long the rows of
 	// a killed instance lie still.
 	visibility = 60 * time.Second
-	// resendWindow is how long an uncertain attempt may be repeated. WeChat drops a second message with
-	// the same client_msg_id for 10 minutes; a minute is left for clocks and the way.
-	resendWindow = 9 * time.Minute
 	// claimMost rows are claimed at once. Larger batches measured no faster, and these are the rows that
 	// a kill leaves uncertain.
 	claimMost = 500
@@ -81,7 +98,8 @@ type Service struct {
 	installation string
 	metrics      *metrics
 	workers      []*worker
-	house        chan struct{} // an account has been taken over; holds one token
+	lanes        laneList
+	house        chan struct{} // an account has been taken over, or somebody has appeared; holds one token
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -114,6 +132,12 @@ func (s *Service) Start(ctx context.Context) error {
 	}
 	s.running.Go(func() { s.watch(ctx) })
 	s.running.Go(func() { s.keepHouse(ctx) })
+	s.running.Go(func() {
+		retention{
+			store: s.store, keep: s.cfg.Retention.Finished, archive: s.cfg.Retention.Archive,
+			log: s.cfg.Logger, now: s.cfg.Now,
+		}.loop(ctx, s.cfg.Leases)
+	})
 	return nil
 }
 

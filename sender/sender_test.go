@@ -461,10 +461,9 @@ func TestFence(t *testing.T) {
 	b := newBed(t)
 	s := store{db: b.db}
 	id := b.insert(t, columns{"unionid": b.unionid(1)})
-	account := b.config.Accounts[0]
 	claimOnce := func() request {
 		t.Helper()
-		rows, err := s.due(t.Context(), account, 10)
+		rows, err := s.due(t.Context(), b.shares(t, 10), 10)
 		if err != nil || len(rows) != 1 {
 			t.Fatalf("due: %v, %v", rows, err)
 		}
@@ -475,8 +474,8 @@ func TestFence(t *testing.T) {
 		return claimed[0]
 	}
 	slow := claimOnce()
-	if rows, err := s.due(t.Context(), account, 10); err != nil || len(rows) != 0 {
-		t.Fatalf("a claimed row is due again at once: %v, %v", rows, err)
+	if due := b.shares(t, 10); len(due) != 0 {
+		t.Fatalf("a claimed row is due again at once: %v", due)
 	}
 	b.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3)`)
 	fast := claimOnce()
@@ -516,7 +515,7 @@ func TestRacingClaimers(t *testing.T) {
 	for i := range 200 {
 		b.insert(t, columns{"unionid": b.unionid(i % 100)})
 	}
-	rows, err := s.due(t.Context(), b.config.Accounts[0], 200)
+	rows, err := s.due(t.Context(), b.shares(t, 200), 200)
 	if err != nil || len(rows) != 200 {
 		t.Fatalf("due: %d, %v", len(rows), err)
 	}
@@ -554,7 +553,7 @@ func TestUrgentFirst(t *testing.T) {
 	normal := b.insert(t, columns{"unionid": b.unionid(1), "due_at": "2021-01-01"})
 	older := b.insert(t, columns{"unionid": b.unionid(1), "due_at": "2020-01-01", "appid": appid})
 	urgent := b.insert(t, columns{"unionid": b.unionid(1), "priority": 0})
-	rows, err := store{db: b.db}.due(t.Context(), b.config.Accounts[0], 3)
+	rows, err := store{db: b.db}.due(t.Context(), b.shares(t, 3), 3)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,8 +24,10 @@ type result struct {
 	delay     time.Duration // pending: until the next attempt; waiting: until the wait ends
 	uncertain bool          // the attempt may have delivered the message
 	doubtful  bool          // an earlier attempt may have
+	posted    bool          // a POST was made that counts for the day's budget, or may
 	msgid     int64
-	openid    string // whom it was sent to
+	openid    string // whom it was sent to, or may have been
+	warning   string // what was changed of the message, or is doubtful about it
 }
 
 // end is a result without an attempt.
@@ -154,9 +156,12 @@ func (s *settler) flush(ctx context.Context) {
 	if done.overtaken > 0 {
 		s.w.log.Warn("settling found rows that another instance has claimed since", "rows", done.overtaken)
 	}
+	posted := 0
 	for _, r := range done.written {
 		s.w.svc.metrics.count(s.w.account.AppID, r)
+		posted += flag(r.posted)
 	}
+	s.w.countDay(posted)
 	s.open = append(done.locked, s.open[len(batch):]...)
 }
 
@@ -235,8 +240,8 @@ func settleStatement(rows int) string {
 	const head = `
 		UPDATE (`
 	const row = `SELECT ? AS id, ? AS token, ? AS status, ? AS reason, ? AS errcode, ? AS errmsg, ? AS refund,
-		             ? AS delay, ? AS uncertain, ? AS msgid, ? AS openid, ? AS channel`
-	const next = ` UNION ALL SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?`
+		             ? AS delay, ? AS uncertain, ? AS msgid, ? AS openid, ? AS channel, ? AS warning`
+	const next = ` UNION ALL SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?`
 	const tail = `) s
 		  STRAIGHT_JOIN send_request r FORCE INDEX (PRIMARY) ON r.id = s.id
 		   SET r.uncertain_at = CASE WHEN s.uncertain = 1 THEN COALESCE(r.uncertain_at, r.attempted_at)
@@ -245,13 +250,14 @@ func settleStatement(rows int) string {
 		       r.reason       = s.reason,
 		       r.errcode      = s.errcode,
 		       r.errmsg       = s.errmsg,
+		       r.warning      = COALESCE(s.warning, r.warning),
 		       r.attempts     = r.attempts - s.refund,
 		       r.due_at       = CASE WHEN s.status NOT IN ('pending', 'waiting') THEN r.due_at
 		                             WHEN r.expires_at < CURRENT_TIMESTAMP(3) + INTERVAL s.delay MICROSECOND THEN r.expires_at
 		                             ELSE CURRENT_TIMESTAMP(3) + INTERVAL s.delay MICROSECOND END,
 		       r.finished_at  = CASE WHEN s.status IN ('pending', 'waiting') THEN NULL ELSE CURRENT_TIMESTAMP(3) END,
 		       r.msgid        = s.msgid,
-		       r.sent_openid  = s.openid,
+		       r.sent_openid  = COALESCE(s.openid, r.sent_openid),
 		       r.channel      = s.channel,
 		       r.lease        = NULL
 		 WHERE (r.status = 'pending' AND r.lease = s.token)
@@ -260,10 +266,11 @@ func settleStatement(rows int) string {
 }
 
 func settleArgs(batch []result) []any {
-	args := make([]any, 0, len(batch)*12)
+	args := make([]any, 0, len(batch)*13)
 	for _, r := range batch {
 		args = append(args, r.id, r.token, r.final(), orNull(r.reason), orNull(r.errcode), orNull(clip(r.errmsg, 1000)),
-			flag(r.refund), r.delay.Microseconds(), flag(r.uncertain), orNull(r.msgid), orNull(r.openid), orNull(r.channel()))
+			flag(r.refund), r.delay.Microseconds(), flag(r.uncertain), orNull(r.msgid), orNull(r.openid), orNull(r.channel()),
+			orNull(clip(r.warning, 1000)))
 	}
 	return args
 }

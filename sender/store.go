@@ -42,7 +42,10 @@ type request struct {
 	URL        sql.NullString `db:"url"`
 	MiniPath   sql.NullString `db:"mini_path"`
 	Cancel     bool           `db:"cancel"`
+	Priority   int            `db:"priority"`
 	Attempts   int            `db:"attempts"` // before this claim
+	Reason     sql.NullString `db:"reason"`   // why it is not final yet
+	Lane       int            `db:"lane"`     // index of the share that it was claimed from
 	Expired    bool           `db:"expired"`
 	// UncertainAge is how long ago the first attempt began whose outcome is not known, in microseconds;
 	// NULL: every outcome is known.
@@ -67,36 +70,30 @@ func (s store) installation(ctx context.Context) (string, error) {
 	return id, nil
 }
 
-// branches returns one SELECT for each index range that holds due rows of an account: priority stands
-// before due_at in the index, and rows without appid belong to the default account.
-func branches(a Account, one func(where string, args ...any)) {
-	for priority := range 3 {
-		one(`status = 'pending' AND appid = ? AND priority = ? AND due_at <= CURRENT_TIMESTAMP(3)`, a.AppID, priority)
-		if a.Default {
-			one(`status = 'pending' AND appid IS NULL AND priority = ? AND due_at <= CURRENT_TIMESTAMP(3)`, priority)
-		}
-	}
-}
-
-// due returns up to limit rows that may be claimed, urgent ones first and the longest due first.
-func (s store) due(ctx context.Context, a Account, limit int) ([]request, error) {
-	// Each branch reads at most limit entries of send_request_due in index order; only the winners'
-	// rows are read. Overlong data never leaves the server.
-	var selects []string
+// due returns rows that may be claimed, of each lane at most its share, urgent ones first and the longest due
+// first, limit in all.
+func (s store) due(ctx context.Context, shares []share, limit int) ([]request, error) {
+	// Each branch reads its share of a lane in the order of send_request_due; only the winners' rows are read.
+	// Overlong data never leaves the server.
+	const branch = `(
+		    SELECT id, priority, due_at, ? AS lane
+		      FROM send_request
+		     WHERE status = 'pending' AND appid <=> ? AND priority = ? AND template = ? AND due_at <= CURRENT_TIMESTAMP(3)
+		     ORDER BY due_at
+		     LIMIT ?)`
 	args := []any{maxData}
-	branches(a, func(where string, whereArgs ...any) {
-		selects = append(selects, `(SELECT id, priority, due_at FROM send_request WHERE `+where+` ORDER BY due_at LIMIT ?)`)
-		args = append(append(args, whereArgs...), limit)
-	})
+	for i, l := range shares {
+		args = append(args, i, l.AppID, l.Priority, l.Template, l.most)
+	}
 	query := `
-		SELECT r.id, r.unionid, r.mini_appid, r.mini_openid, r.openid, r.template,
+		SELECT r.id, r.unionid, r.mini_appid, r.mini_openid, r.openid, r.template, r.priority,
 		       CASE WHEN LENGTH(r.data) <= ? THEN r.data END AS data, LENGTH(r.data) AS data_bytes,
-		       r.url, r.mini_path, r.cancel <> 0 AS cancel, r.attempts,
+		       r.url, r.mini_path, r.cancel <> 0 AS cancel, r.attempts, r.reason, d.lane,
 		       COALESCE(r.expires_at <= CURRENT_TIMESTAMP(3), 0) AS expired,
 		       TIMESTAMPDIFF(MICROSECOND,
 		           CASE WHEN r.lease IS NOT NULL THEN COALESCE(r.uncertain_at, r.attempted_at) ELSE r.uncertain_at END,
 		           CURRENT_TIMESTAMP(3)) AS uncertain_age
-		  FROM (` + strings.Join(selects, " UNION ALL ") + ` ORDER BY priority, due_at LIMIT ?) d
+		  FROM (` + strings.Repeat(branch+" UNION ALL ", len(shares)-1) + branch + ` ORDER BY priority, due_at LIMIT ?) d
 		  JOIN send_request r ON r.id = d.id
 		 ORDER BY d.priority, d.due_at`
 	var rows []request
@@ -104,28 +101,6 @@ func (s store) due(ctx context.Context, a Account, limit int) ([]request, error)
 		return nil, fmt.Errorf("reading due requests: %w", database.Explain(err))
 	}
 	return rows, nil
-}
-
-// anyDue returns those of the accounts that have a row to claim, in one query.
-func (s store) anyDue(ctx context.Context, accounts []Account) ([]string, error) {
-	var selects []string
-	var args []any
-	for i, a := range accounts {
-		branches(a, func(where string, whereArgs ...any) {
-			selects = append(selects, fmt.Sprintf(`(SELECT %d AS account FROM send_request WHERE %s LIMIT 1)`, i, where))
-			args = append(args, whereArgs...)
-		})
-	}
-	var found []int
-	err := s.db.SelectContext(ctx, &found, strings.Join(selects, " UNION ALL "), args...)
-	if err != nil {
-		return nil, fmt.Errorf("looking for due requests: %w", database.Explain(err))
-	}
-	appids := make([]string, len(found))
-	for i, n := range found {
-		appids[i] = accounts[n].AppID
-	}
-	return appids, nil
 }
 
 // claim takes rows for the account by compare-and-set and returns those it got. Withdrawn rows are ended
@@ -285,53 +260,4 @@ func (s store) exec(ctx context.Context, query string, args ...any) (int64, erro
 		return err
 	})
 	return n, err
-}
-
-// pauseRow is a row of account_state with scope send.
-type pauseRow struct {
-	Reason  string         `db:"reason"`
-	ErrCode sql.NullInt64  `db:"errcode"`
-	ErrMsg  sql.NullString `db:"errmsg"`
-	// Remaining is how long the pause still lasts, in microseconds; NULL: until the cause is gone.
-	Remaining sql.NullInt64 `db:"remaining"`
-}
-
-func (s store) loadPause(ctx context.Context, appid string) (*pauseRow, error) {
-	const query = `
-		SELECT reason, errcode, errmsg, TIMESTAMPDIFF(MICROSECOND, CURRENT_TIMESTAMP(3), paused_until) AS remaining
-		  FROM account_state
-		 WHERE appid = ? AND scope = 'send'`
-	var row pauseRow
-	err := s.db.GetContext(ctx, &row, query, appid)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the account's state: %w", database.Explain(err))
-	}
-	return &row, nil
-}
-
-func (s store) savePause(ctx context.Context, appid string, row pauseRow) error {
-	const query = `
-		INSERT INTO account_state (appid, scope, reason, errcode, errmsg, paused_until)
-		VALUES (?, 'send', ?, ?, ?, CURRENT_TIMESTAMP(3) + INTERVAL ? MICROSECOND)
-		ON DUPLICATE KEY UPDATE
-		    since        = CASE WHEN reason = VALUES(reason) THEN since ELSE VALUES(since) END,
-		    reason       = VALUES(reason),
-		    errcode      = VALUES(errcode),
-		    errmsg       = VALUES(errmsg),
-		    paused_until = VALUES(paused_until)`
-	_, err := s.exec(ctx, query, appid, row.Reason, row.ErrCode, row.ErrMsg, row.Remaining)
-	if err != nil {
-		return fmt.Errorf("saving the account's state: %w", err)
-	}
-	return nil
-}
-
-func (s store) clearPause(ctx context.Context, appid string) error {
-	if _, err := s.exec(ctx, `DELETE FROM account_state WHERE appid = ? AND scope = 'send'`, appid); err != nil {
-		return fmt.Errorf("clearing the account's state: %w", err)
-	}
-	return nil
 }

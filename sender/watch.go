@@ -2,20 +2,17 @@ package sender
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
 // watchEvery is the pace of the one query that looks for due rows of all idle accounts. With the lease's
 // renewals an idle daemon stays under five queries a second, and a row waits a ninth of a second on
 // average.
-const watchEvery = 230 * time.Millisecond
+const watchEvery = 217 * time.Millisecond
 
-// watch wakes idle accounts that have due rows. Busy ones look for themselves.
+// watch wakes idle accounts that have rows to claim. Busy ones look for themselves.
 func (s *Service) watch(ctx context.Context) {
-	byAppID := make(map[string]*worker, len(s.workers))
-	for _, w := range s.workers {
-		byAppID[w.account.AppID] = w
-	}
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for failures := 0; ; {
@@ -24,16 +21,12 @@ func (s *Service) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		var idle []Account
-		for _, w := range s.workers {
-			if w.idle.Load() && !w.pause.active(s.cfg.Now()) {
-				idle = append(idle, w.account)
-			}
-		}
+		idle := s.idle()
 		if len(idle) == 0 {
 			continue
 		}
-		due, err := s.store.anyDue(ctx, idle)
+		begin := s.cfg.Now()
+		lanes, err := s.pendingLanes(ctx, watchEvery/2)
 		if err != nil && ctx.Err() == nil {
 			if failures++; failures == 1 {
 				s.cfg.Logger.Error("looking for due requests", "err", err)
@@ -42,8 +35,22 @@ func (s *Service) watch(ctx context.Context) {
 			continue
 		}
 		failures = 0
-		for _, appid := range due {
-			signal(byAppID[appid].wake)
+		for _, w := range idle {
+			if slices.ContainsFunc(lanes, func(l lane) bool { return w.claimable(l, 1) > 0 }) {
+				signal(w.wake)
+			}
+		}
+		// Where no index answers at once, looking must not become the server's main load.
+		wait(ctx, min(4*s.cfg.Now().Sub(begin)-watchEvery, 5*time.Second))
+	}
+}
+
+func (s *Service) idle() []*worker {
+	var idle []*worker
+	for _, w := range s.workers {
+		if w.idle.Load() && !w.pause.active(s.cfg.Now()) {
+			idle = append(idle, w)
 		}
 	}
+	return idle
 }

@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/wechat"
@@ -16,25 +14,46 @@ import (
 
 // worker sends for one account while it holds the account's lease.
 type worker struct {
-	svc     *Service
-	account Account
-	limiter *rate.Limiter
-	log     *slog.Logger
-	pause   pauseState
+	svc      *Service
+	account  Account
+	log      *slog.Logger
+	pause    pauseState
+	gates    gates
+	budget   budget
+	governor *governor
+	library  library
 
 	wake chan struct{} // the watcher saw due rows; holds one token
 	idle atomic.Bool   // owns the lease and has claimed all that was due
 
 	owner atomic.Bool // owns the lease
+
+	// Of the claim loop alone:
+	turn int // counts the claims, so that each begins with another lane
+	size int // rows of a claim, by what WeChat takes
 }
 
 func newWorker(s *Service, a Account) *worker {
-	// The burst lets a batch's POSTs start together and stays below a tenth of a second's worth.
-	burst := max(1, int(a.Rate/10))
-	return &worker{
-		svc: s, account: a, limiter: rate.NewLimiter(rate.Limit(a.Rate), burst),
-		log: s.cfg.Logger.With("appid", a.AppID), wake: make(chan struct{}, 1),
+	w := &worker{
+		svc: s, account: a, log: s.cfg.Logger.With("appid", a.AppID), wake: make(chan struct{}, 1),
+		gates: gates{shut: make(map[string]*gate)}, budget: budget{own: noLimit, quota: noLimit},
 	}
+	if a.Preflight {
+		w.library.open(a.API, w.log, s.cfg.Now)
+	}
+	w.governor = newGovernor(a.Rate)
+	w.governor.gauge, w.governor.note = s.metrics.rate.WithLabelValues(a.AppID).Set, w.rateChanged
+	w.governor.gauge(a.Rate)
+	return w
+}
+
+// rateChanged tells people when an account begins to be slowed down, and when it is back at its own rate.
+func (w *worker) rateChanged(messages float64, slower bool) {
+	if slower {
+		w.log.Warn("WeChat is busy: sending more slowly", "rate", messages, "configured", w.account.Rate)
+		return
+	}
+	w.log.Info("sending at the configured rate again", "rate", messages)
 }
 
 // leasePoll is how often an instance tries for a lease that another one holds. With the lease's own
@@ -62,6 +81,7 @@ func (w *worker) run(ctx context.Context) {
 type job struct {
 	row      request
 	message  wechat.TemplateMessage
+	warning  string    // what was changed of it, or is doubtful
 	deadline time.Time // after this no POST may begin: the row is about to fall due again
 	unlisted bool      // the row names an openid that the map does not have
 }
@@ -79,27 +99,30 @@ func (w *worker) own(ctx context.Context, lease *database.Lease) {
 		}
 	}()
 	w.log.Info("sending for this account", "lease", lease.Name(), "epoch", lease.Epoch())
-	w.loadPause(ctx)
+	w.loadState(ctx)
+	w.size = claimFirst
 
-	jobs := make(chan job, claimMost)
+	d := newDispatch()
 	results := make(chan result, claimMost)
-	var senders, settling sync.WaitGroup
+	var sending, settling sync.WaitGroup
 	for range w.account.Concurrency {
-		senders.Go(func() {
-			for j := range jobs {
+		sending.Go(func() {
+			for j := range d.senders {
 				results <- w.deliver(ctx, lease, j)
 			}
 		})
 	}
+	sending.Go(func() { d.run(ctx, w, lease, results) })
 	settling.Go(func() { (&settler{w: w}).run(service, results) })
 
 	w.owner.Store(true)
 	signal(w.svc.house)
-	w.claimLoop(ctx, lease, jobs, results)
+	w.claimLoop(ctx, lease, d, results)
+	w.library.wait()
 	w.owner.Store(false)
 	w.idle.Store(false)
-	close(jobs)
-	senders.Wait()
+	d.close()
+	sending.Wait()
 	close(results)
 	settling.Wait()
 	if err := detached(ctx, lease.Release); err != nil {
@@ -108,14 +131,15 @@ func (w *worker) own(ctx context.Context, lease *database.Lease) {
 }
 
 // claimLoop claims whenever the watcher has seen due rows, until ctx ends.
-func (w *worker) claimLoop(ctx context.Context, lease *database.Lease, jobs chan<- job, results chan<- result) {
+func (w *worker) claimLoop(ctx context.Context, lease *database.Lease, d *dispatch, results chan<- result) {
 	failures := 0
 	for {
-		var n, sending int
+		var c claimed
 		var err error
-		limit := w.claimLimit()
 		if !w.pause.active(w.svc.cfg.Now()) && lease.Valid() {
-			n, sending, err = w.claim(ctx, limit, jobs, results)
+			w.refreshBudget(ctx)
+			w.stopAtBudget()
+			c, err = w.claim(ctx, d, results)
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -127,14 +151,12 @@ func (w *worker) claimLoop(ctx context.Context, lease *database.Lease, jobs chan
 			}
 			wait(ctx, backoff(failures, time.Second, 10*time.Second))
 			continue
-		case n == limit:
-			failures = 0
-			if sending > 0 {
-				w.awaitProbe(ctx)
-			}
-			continue
 		}
 		failures = 0
+		if c.more {
+			w.pace(ctx, d, c)
+			continue
+		}
 		w.idle.Store(true)
 		select {
 		case <-w.wake:
@@ -144,6 +166,37 @@ func (w *worker) claimLoop(ctx context.Context, lease *database.Lease, jobs chan
 		w.idle.Store(false)
 	}
 }
+
+const (
+	// claimFirst is the first claim's size. From there it doubles and halves with what WeChat takes.
+	claimFirst = 64
+	// A claim lasts between these: long enough for batches to be worth it, and short enough for an urgent row
+	// that comes just after it.
+	claimShort = 60 * time.Millisecond
+	claimLong  = 250 * time.Millisecond
+)
+
+// pace waits until about half of a claim has left the queue, and finds the size of the next one: what WeChat
+// takes in a fraction of a second, which is thousands on a fast line and a handful where it answers slowly. So
+// the rows that an urgent one cannot overtake, and that a kill leaves uncertain, are few.
+func (w *worker) pace(ctx context.Context, d *dispatch, c claimed) {
+	if c.sending > 0 && w.pause.probing() {
+		w.awaitProbe(ctx)
+		return
+	}
+	begin := w.svc.cfg.Now()
+	d.awaitRoom(ctx, c.limit/2)
+	switch took := w.svc.cfg.Now().Sub(begin); {
+	case c.sending < c.limit/2: // it says nothing about WeChat
+	case took < claimShort && c.limit == w.size:
+		w.size = min(2*w.size, claimMost)
+	case took > claimLong:
+		w.size = max(w.size/2, claimLeast)
+	}
+}
+
+// claimLeast keeps a batch worth its statements where WeChat answers slowly.
+const claimLeast = 8
 
 // awaitProbe lets one message at a time go while it is being found out whether a paused account works
 // again: it waits for that message's answer, but not for ever.
@@ -156,52 +209,68 @@ func (w *worker) awaitProbe(ctx context.Context) {
 	}
 }
 
-// claimLimit keeps a claim at about what a second sends, and at one message while it is being found out
-// whether a paused account works again.
+// claimLimit keeps a claim at about what a fraction of a second sends, and at one message while it is being
+// found out whether a paused account works again.
 func (w *worker) claimLimit() int {
 	if w.pause.probing() {
 		return 1
 	}
-	return min(claimMost, max(1, int(w.account.Rate)))
+	return w.budget.room(min(w.size, max(1, int(w.account.Rate/4))))
 }
 
-// claim takes up to limit due rows, settles at once those that cannot be sent, and hands the others to
-// the senders. It returns how many rows were due, and how many of them are being sent.
-func (w *worker) claim(ctx context.Context, limit int, jobs chan<- job, results chan<- result) (due, sending int, err error) {
+// claimed is what became of one claim.
+type claimed struct {
+	limit   int  // rows that were asked for
+	sending int  // rows on their way to WeChat
+	more    bool // more is due than was claimed
+}
+
+// claim takes due rows, settles at once those that cannot be sent, and hands the others to the senders.
+func (w *worker) claim(ctx context.Context, d *dispatch, results chan<- result) (c claimed, err error) {
 	begin := w.svc.cfg.Now()
-	rows, err := w.svc.store.due(ctx, w.account, limit)
-	if err != nil || len(rows) == 0 {
-		return 0, 0, err
+	lanes, err := w.svc.pendingLanes(ctx, laneAge)
+	if err != nil {
+		return claimed{}, err
 	}
+	limit := w.claimLimit()
+	shares, left := w.shares(lanes, limit)
+	if len(shares) == 0 {
+		return claimed{}, nil
+	}
+	rows, err := w.svc.store.due(ctx, shares, limit)
+	if err != nil || len(rows) == 0 {
+		return claimed{more: left && err == nil}, err
+	}
+	c.limit, c.more = limit, left || len(rows) >= limit || exhausts(rows, shares)
 	// A claim that has begun is not interrupted: its outcome would be unknown, and the rows that it took would
 	// lie still until their visibility runs out.
-	var claimed []request
+	var mine []request
 	err = detached(ctx, func(ctx context.Context) (err error) {
-		claimed, err = w.svc.store.claim(ctx, w.account.AppID, rows)
+		mine, err = w.svc.store.claim(ctx, w.account.AppID, rows)
 		return err
 	})
 	if err != nil {
-		return 0, 0, err
+		return claimed{}, err
 	}
 	// From here on every claimed row gets a result, whatever happens.
 	deadline := begin.Add(visibility - w.svc.cfg.SendTimeout - 5*time.Second)
-	ready := make([]job, 0, len(claimed))
-	recipients := make([]bridge.Recipient, 0, len(claimed))
-	for _, row := range claimed {
-		recipient, message, verdict := w.svc.examine(row, w.account)
+	ready := make([]job, 0, len(mine))
+	recipients := make([]bridge.Recipient, 0, len(mine))
+	for _, row := range mine {
+		recipient, j, verdict := w.examine(ctx, row)
 		if verdict != nil {
 			results <- *verdict
 			continue
 		}
-		ready = append(ready, job{row: row, message: message, deadline: deadline})
-		recipients = append(recipients, recipient)
+		j.deadline = deadline
+		ready, recipients = append(ready, j), append(recipients, recipient)
 	}
 	found, err := w.resolve(ctx, recipients)
 	if err != nil {
 		for _, j := range ready {
 			results <- j.row.release(0)
 		}
-		return 0, 0, err
+		return claimed{}, err
 	}
 	for i, j := range ready {
 		if found[i].Standing != bridge.Reachable {
@@ -209,10 +278,22 @@ func (w *worker) claim(ctx context.Context, limit int, jobs chan<- job, results 
 			continue
 		}
 		j.message.ToUser, j.unlisted = found[i].OpenID, found[i].Unlisted
-		jobs <- j
-		sending++
+		w.budget.spend(1)
+		d.put(j)
+		c.sending++
 	}
-	return len(rows), sending, nil
+	return c, nil
+}
+
+// exhausts tells whether a lane gave all of its share, and may have more.
+func exhausts(rows []request, shares []share) bool {
+	taken := make([]int, len(shares))
+	for _, r := range rows {
+		if taken[r.Lane]++; taken[r.Lane] >= shares[r.Lane].most {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *worker) resolve(ctx context.Context, recipients []bridge.Recipient) ([]bridge.Resolution, error) {
@@ -226,28 +307,35 @@ func (w *worker) resolve(ctx context.Context, recipients []bridge.Recipient) ([]
 // doubt or the claim is about to run out: such a row is given back and its attempt not counted. A POST
 // that has begun is not interrupted.
 func (w *worker) deliver(ctx context.Context, lease *database.Lease, j job) result {
-	if !w.limit(ctx, j.deadline.Sub(w.svc.cfg.Now())) || !w.mayPost(lease, j) {
-		return j.row.release(0)
+	if !w.mayPost(ctx, lease, j) {
+		return w.giveBack(j)
 	}
 	msgid, err := w.post(ctx, j.message)
 	// A token that died is renewed by the client; the message was refused for certain, so it goes again.
-	if policyOf(err) == wechat.PolicyToken && w.mayPost(lease, j) {
+	if policyOf(err) == wechat.PolicyToken && w.mayPost(ctx, lease, j) {
 		msgid, err = w.post(ctx, j.message)
 	}
 	return w.outcome(j, msgid, err)
 }
 
 // mayPost tells whether a POST may begin now.
-func (w *worker) mayPost(lease *database.Lease, j job) bool {
+func (w *worker) mayPost(ctx context.Context, lease *database.Lease, j job) bool {
 	now := w.svc.cfg.Now()
-	return !w.pause.active(now) && lease.Valid() && now.Before(j.deadline)
+	return ctx.Err() == nil && !w.pause.active(now) && lease.Valid() && now.Before(j.deadline) &&
+		w.gates.passes(j.message.TemplateID, now)
+}
+
+// giveBack is the result of a job that was claimed to be sent and was not.
+func (w *worker) giveBack(j job) result {
+	w.budget.spend(-1)
+	return j.row.release(0)
 }
 
 // limit waits for the account's rate, for at most atMost.
 func (w *worker) limit(ctx context.Context, atMost time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, max(atMost, 0))
 	defer cancel()
-	return w.limiter.Wait(ctx) == nil
+	return w.governor.limiter.Wait(ctx) == nil
 }
 
 func (w *worker) post(ctx context.Context, m wechat.TemplateMessage) (int64, error) {

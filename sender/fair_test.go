@@ -1,0 +1,133 @@
+package sender
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechatsim"
+)
+
+// bulk inserts n rows of one template and priority, all due.
+func (b *bed) bulk(t *testing.T, n int, template string, priority int) {
+	t.Helper()
+	b.exec(t, `INSERT INTO send_request (unionid, template, data, priority)
+		WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+		SELECT ?, ?, ?, ? FROM n`, n, b.unionid(1), template, b.data("A-1"), priority)
+}
+
+// TestTemplatesShare: a campaign of one template does not stand in the way of another of the same priority.
+func TestTemplatesShare(t *testing.T) {
+	b := newBed(t)
+	b.config.Accounts[0].Rate = 200
+	b.bulk(t, 900, "order", 2)
+	late := b.insert(t, columns{"unionid": b.unionid(2), "template": b.otherTemplate, "data": `{"thing1":"x"}`, "priority": 2})
+	b.start(t, "one")
+	b.await(t, late, statusSent)
+	if waiting := b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending' AND attempts = 0`); waiting < 500 {
+		t.Errorf("%d rows of the campaign are still waiting: the other template's row came last", waiting)
+	}
+}
+
+// TestUrgentOvertakes: an urgent row overtakes a campaign that is being sent, the part of it too that has been
+// claimed, and does so at a rate of few messages a second.
+func TestUrgentOvertakes(t *testing.T) {
+	b := newBed(t)
+	b.config.Accounts[0].Rate, b.config.Accounts[0].Concurrency = 50, 64
+	b.bulk(t, 1000, "order", 2)
+	b.start(t, "one")
+	until(t, "the campaign", func() bool { return len(b.sim.Messages(appid)) >= 20 })
+	for i := range 5 {
+		begin := time.Now()
+		urgent := b.insert(t, columns{"unionid": b.unionid(50 + i), "priority": 0})
+		until(t, "the urgent message", func() bool { return len(b.messagesTo(50+i)) == 1 })
+		// Generous for a loaded machine; in the order of claims it would take twenty seconds.
+		if took := time.Since(begin); took > 3*time.Second {
+			t.Errorf("urgent request %d took %s", urgent, took)
+		}
+	}
+}
+
+// TestLanesTakeTurns: more templates than a claim looks at all get their turn.
+func TestLanesTakeTurns(t *testing.T) {
+	b := newBed(t)
+	s := newStepper(t, b)
+	const templates = 3*mostShares + 7
+	for i := range templates {
+		b.insert(t, columns{"unionid": b.unionid(1), "template": "nonsense-" + string(rune('a'+i%26)) + string(rune('a'+i/26))})
+	}
+	for range 5 {
+		s.attempt(t)
+	}
+	if n := b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'failed' AND reason = ?`, reasonUnknownTemplate); n != templates {
+		t.Errorf("%d of %d rows were looked at in five claims", n, templates)
+	}
+}
+
+// TestBannedTemplateHeals: the messages of a banned template wait without burning attempts while others go on, one
+// message finds out that the ban is over, and then all go.
+func TestBannedTemplateHeals(t *testing.T) {
+	b := newBed(t)
+	s := newStepper(t, b)
+	clock := &movedClock{}
+	s.w.svc.cfg.Now = clock.now
+	banned := make([]int64, 5)
+	for i := range banned {
+		banned[i] = b.insert(t, columns{"unionid": b.unionid(i)})
+	}
+	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 43116, Path: wechat.EndpointSendTemplate})
+	s.attempt(t)
+	b.sim.ClearFaults()
+	other := b.insert(t, columns{"unionid": b.unionid(9), "template": b.otherTemplate, "data": `{"thing1":"x"}`})
+	s.attempt(t)
+	if r := b.row(t, other); r.Status != "sent" {
+		t.Errorf("the other template's row is %s", r.Status)
+	}
+	for _, id := range banned {
+		if r := b.row(t, id); r.Status != "pending" || r.Attempts != 0 {
+			t.Errorf("row %d of the banned template is %s after %d attempts", id, r.Status, r.Attempts)
+		}
+	}
+	clock.move(probeEvery + time.Second)
+	before := len(b.sim.Messages(appid))
+	s.attempt(t)
+	if n := len(b.sim.Messages(appid)) - before; n != 1 {
+		t.Errorf("%d messages found out whether the ban is over, want 1", n)
+	}
+	s.attempt(t)
+	for _, id := range banned {
+		if r := b.row(t, id); r.Status != "sent" || r.Attempts != 1 {
+			t.Errorf("row %d is %s after %d attempts, the ban is over", id, r.Status, r.Attempts)
+		}
+	}
+	if n := b.count(t, `SELECT COUNT(*) FROM account_state`); n != 0 {
+		t.Errorf("account_state still has %d rows", n)
+	}
+}
+
+// TestOperatorResumes: deleting the row of account_state ends a pause that would last until tomorrow.
+func TestOperatorResumes(t *testing.T) {
+	b := newBed(t)
+	s := newStepper(t, b)
+	id := b.insert(t, columns{"unionid": b.unionid(1)})
+	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 45009, Path: wechat.EndpointSendTemplate, Next: 1})
+	s.attempt(t)
+	if err := s.w.heedState(t.Context()); err != nil || s.claimableNow(t) != 0 {
+		t.Fatalf("a paused account claims (%v)", err)
+	}
+	b.exec(t, `DELETE FROM account_state`)
+	if err := s.w.heedState(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.attempt(t)
+	if r := b.row(t, id); r.Status != "sent" {
+		t.Errorf("the row is %s (%s)", r.Status, r.reason())
+	}
+}
+
+// movedClock runs with the real one, some time ahead or behind.
+type movedClock struct{ by atomic.Int64 }
+
+func (c *movedClock) now() time.Time       { return time.Now().Add(time.Duration(c.by.Load())) }
+func (c *movedClock) move(d time.Duration) { c.by.Add(int64(d)) }

@@ -1,0 +1,122 @@
+package sender
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+	"sync"
+	"time"
+)
+
+// lane is one place of the index send_request_due: the requests of one status, account, priority and template.
+// What is claimed, waited for and counted goes by lanes, so that neither the rows of other lanes nor those that
+// are due later cost anything.
+type lane struct {
+	Status   status         `db:"status"`
+	AppID    sql.NullString `db:"appid"`
+	Priority int            `db:"priority"`
+	Template string         `db:"template"`
+	Due      bool           `db:"due"` // its first row is due
+}
+
+// laneAge is how old the list of lanes may be that a claim goes by: what an urgent row waits for at most before a
+// busy account notices it.
+const laneAge = 150 * time.Millisecond
+
+// laneList is the list of pending lanes that all accounts of this instance share.
+type laneList struct {
+	mu    sync.Mutex
+	read  time.Time
+	lanes []lane
+}
+
+// pendingLanes returns the lanes of pending rows, at most maxAge old.
+func (s *Service) pendingLanes(ctx context.Context, maxAge time.Duration) ([]lane, error) {
+	l := &s.lanes
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	// By the clock of this process alone; one that jumped back must not freeze the list.
+	if age := s.cfg.Now().Sub(l.read); age >= 0 && age <= maxAge {
+		return l.lanes, nil
+	}
+	lanes, err := s.store.lanes(ctx, statusPending)
+	if err != nil {
+		return nil, err
+	}
+	l.lanes, l.read = lanes, s.cfg.Now()
+	return lanes, nil
+}
+
+// share is what one claim may take of a lane.
+type share struct {
+	lane
+	most int
+}
+
+// mostShares bounds the lanes of one claim: the query has a branch for each. An account has 25 templates; what
+// producers invent beside them takes its turns.
+const mostShares = 40
+
+// shares divides a claim of limit rows among the lanes that may be claimed now: all priorities, the most urgent
+// first, and those of one priority alike, whatever the length of their queues. left tells that not all lanes
+// got a share. It is for the claim loop only, which it gives another beginning each time.
+func (w *worker) shares(lanes []lane, limit int) (shares []share, left bool) {
+	var mine []share
+	for _, l := range lanes {
+		if most := w.claimable(l, limit); most > 0 {
+			mine = append(mine, share{l, most})
+		}
+	}
+	slices.SortStableFunc(mine, func(a, b share) int { return a.Priority - b.Priority })
+	for begin := 0; begin < len(mine); {
+		end := begin + 1
+		for end < len(mine) && mine[end].Priority == mine[begin].Priority {
+			end++
+		}
+		group := mine[begin:end]
+		rotate(group, w.turn)
+		for i := range group {
+			group[i].most = min(group[i].most, (limit+len(group)-1)/len(group))
+		}
+		begin = end
+	}
+	w.turn++
+	if len(mine) > mostShares {
+		return mine[:mostShares], true
+	}
+	return mine, false
+}
+
+// priorityUrgent is send_request.priority of what goes before everything else.
+const priorityUrgent = 0
+
+// knownTemplate returns the id of the template that a row names, or "".
+func (s *Service) knownTemplate(name, appid string) string {
+	id, _ := s.templateID(name, appid)
+	return id
+}
+
+// rotate lets the n-th claim begin with the n-th of the shares.
+func rotate(group []share, n int) {
+	n %= len(group)
+	slices.Reverse(group[:n])
+	slices.Reverse(group[n:])
+	slices.Reverse(group)
+}
+
+// claimable tells how many rows of a pending lane this account may claim now.
+func (w *worker) claimable(l lane, limit int) int {
+	if !l.Due || l.Status != statusPending || !w.mine(l) || l.Priority < 0 || l.Priority > 2 {
+		return 0
+	}
+	now := w.svc.cfg.Now()
+	if w.pause.active(now) || !w.budget.allows(l.Priority) {
+		return 0
+	}
+	return w.gates.most(w.svc.knownTemplate(l.Template, w.account.AppID), now, limit)
+}
+
+// mine tells whether a lane's rows are this account's.
+func (w *worker) mine(l lane) bool {
+	return l.AppID.String == w.account.AppID || (!l.AppID.Valid && w.account.Default)
+}

@@ -1,0 +1,347 @@
+package sender
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// place inserts a row in some state.
+func (b *bed) place(t *testing.T, state string, more columns) int64 {
+	t.Helper()
+	c := columns{"unionid": b.unionid(1), "appid": appid, "status": state}
+	if state != "pending" && state != "waiting" {
+		c["finished_at"] = time.Now().UTC().Add(-time.Hour)
+	}
+	for name, value := range more {
+		c[name] = value
+	}
+	return b.insert(t, c)
+}
+
+func (b *bed) requests() Requests { return Requests{DB: b.db, DefaultAppID: appid} }
+
+// TestRetryDecides: what is retried and what is refused, for every state a row can be in.
+func TestRetryDecides(t *testing.T) {
+	b := newBed(t)
+	past, future := time.Now().UTC().Add(-20*time.Minute), time.Now().UTC().Add(time.Hour)
+	var (
+		force  = RetryOptions{Force: true}
+		ignore = RetryOptions{IgnoreExpiry: true}
+		now    = RetryOptions{Now: true}
+	)
+	for _, tc := range []struct {
+		name    string
+		state   string
+		more    columns
+		options RetryOptions
+		refused string
+		becomes string
+	}{
+		{"failed", "failed", columns{"reason": "timeout", "errcode": 40001, "errmsg": "x", "attempts": 8}, RetryOptions{}, "", "pending"},
+		{"failed, also forced", "failed", nil, force, "", "pending"},
+		{"cancelled", "cancelled", columns{"cancel": 1}, RetryOptions{}, "", "pending"},
+		{"expired", "expired", columns{"expires_at": past}, RetryOptions{}, refusedExpiry, "expired"},
+		{"expired, forced", "expired", columns{"expires_at": past}, force, refusedExpiry, "expired"},
+		{"expired, ignored", "expired", columns{"expires_at": past}, ignore, "", "pending"},
+		{"failed, and expired since", "failed", columns{"expires_at": past}, RetryOptions{}, refusedExpiry, "failed"},
+		{"failed, expires later", "failed", columns{"expires_at": future}, RetryOptions{}, "", "pending"},
+		{"failed after an open outcome", "failed", columns{"uncertain_at": past}, RetryOptions{}, refusedUnknown, "failed"},
+		{"failed with a lease", "failed", columns{"lease": "x"}, RetryOptions{}, refusedUnknown, "failed"},
+		{"sent", "sent", columns{"msgid": 1}, RetryOptions{}, refusedSent, "sent"},
+		{"sent, forced", "sent", columns{"msgid": 2, "sent_openid": "o", "channel": "oa_template"}, force, "", "pending"},
+		{"unknown", "unknown", columns{"uncertain_at": past}, RetryOptions{}, refusedUnknown, "unknown"},
+		{"unknown, forced", "unknown", columns{"uncertain_at": past}, force, "", "pending"},
+		{"unknown and expired, forced", "unknown", columns{"uncertain_at": past, "expires_at": past}, force, refusedExpiry, "unknown"},
+		{"pending", "pending", columns{"due_at": future}, RetryOptions{}, refusedOpen, "pending"},
+		{"pending, now", "pending", columns{"due_at": future}, now, "", "pending"},
+		{"pending and due, now", "pending", nil, now, refusedDue, "pending"},
+		{"withdrawn, now", "pending", columns{"due_at": future, "cancel": 1}, now, refusedWithdrawn, "pending"},
+		{"under way, forced now", "pending", columns{"due_at": future, "lease": "x"}, RetryOptions{Force: true, Now: true}, refusedUnderWay, "pending"},
+		{"left behind, now", "pending", columns{"due_at": past, "lease": "x"}, now, refusedLeft, "pending"},
+		{"waiting", "waiting", columns{"due_at": future}, force, refusedOpen, "waiting"},
+		{"waiting, now", "waiting", columns{"due_at": future, "reason": "not_following", "errmsg": "x"}, now, "", "pending"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			id := b.place(t, tc.state, tc.more)
+			changes, err := b.requests().Retry(t.Context(), []int64{id}, tc.options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := []Change{{ID: id, Status: tc.becomes, Refused: tc.refused}}
+			if diff := cmp.Diff(want, changes); diff != "" {
+				t.Error(diff)
+			}
+			if got := b.row(t, id); got.Status != tc.becomes {
+				t.Errorf("the row is %s, want %s", got.Status, tc.becomes)
+			}
+			if tc.refused != "" {
+				return
+			}
+			clean := b.count(t, `
+				SELECT COUNT(*) FROM send_request
+				 WHERE id = ? AND due_at <= CURRENT_TIMESTAMP(3) AND lease IS NULL AND uncertain_at IS NULL AND cancel = 0
+				   AND finished_at IS NULL AND reason IS NULL AND errcode IS NULL AND errmsg IS NULL AND attempts = 0
+				   AND msgid IS NULL AND sent_openid IS NULL AND channel IS NULL
+				   AND COALESCE(expires_at > CURRENT_TIMESTAMP(3), 1)`, id)
+			if clean != 1 {
+				t.Errorf("the row keeps something of its past: %+v", b.row(t, id))
+			}
+		})
+	}
+}
+
+// TestRetryRemembersTheFirst: what was sent before says so, for whoever asks why the person got two.
+func TestRetryRemembersTheFirst(t *testing.T) {
+	b := newBed(t)
+	id := b.place(t, "sent", columns{"msgid": 77, "reason": "resolved_by_operator"})
+	if _, err := b.requests().Retry(t.Context(), []int64{id}, RetryOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	d, err := b.requests().Show(t.Context(), id)
+	want := "sent again on an operator's word; before, it was sent (resolved_by_operator), msgid 77"
+	if err != nil || d.Warning != want {
+		t.Errorf("warning %q, want %q (%v)", d.Warning, want, err)
+	}
+}
+
+// TestRetriedIsSent: a running sender takes what was given back, whatever it ended as.
+func TestRetriedIsSent(t *testing.T) {
+	b := newBed(t)
+	past := time.Now().UTC().Add(-time.Hour)
+	ids := []int64{
+		b.place(t, "failed", columns{"attempts": 4}),
+		b.place(t, "unknown", columns{"uncertain_at": past, "attempts": 4}),
+		b.place(t, "expired", columns{"expires_at": past}),
+		b.place(t, "cancelled", columns{"cancel": 1}),
+	}
+	b.start(t, "one")
+	changes, err := b.requests().Retry(t.Context(), ids, RetryOptions{Force: true, IgnoreExpiry: true})
+	if err != nil || len(changes) != len(ids) {
+		t.Fatal(changes, err)
+	}
+	for _, id := range ids {
+		b.await(t, id, statusSent)
+	}
+	if n := len(b.messagesTo(1)); n != len(ids) {
+		t.Errorf("%d messages, want %d", n, len(ids))
+	}
+}
+
+func TestChangeMissingAndArchived(t *testing.T) {
+	b := newBed(t)
+	b.exec(t, `INSERT INTO send_request_archive (id, template, data, priority, status, attempts, created_at, due_at, finished_at,
+		receipt_status) VALUES (900, 'order', '{}', 1, 'failed', 1, NOW(3), NOW(3), NOW(3), 'success')`)
+	changes, err := b.requests().Retry(t.Context(), []int64{900, 901}, RetryOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Change{{ID: 900, Status: "failed", Refused: refusedArchived}, {ID: 901, Refused: refusedMissing}}
+	if diff := cmp.Diff(want, changes); diff != "" {
+		t.Error(diff)
+	}
+	d, err := b.requests().Show(t.Context(), 900)
+	if err != nil || !d.Archived || d.ReceiptStatus != "success" {
+		t.Errorf("%+v, %v; want the archived row", d, err)
+	}
+	if _, err := b.requests().Show(t.Context(), 901); !errors.Is(err, ErrNoRequest) {
+		t.Errorf("%v, want ErrNoRequest", err)
+	}
+}
+
+// TestChangeWaitsForNobody: a producer's open transaction on one row holds up that row alone.
+func TestChangeWaitsForNobody(t *testing.T) {
+	b := newBed(t)
+	ids := []int64{b.place(t, "failed", nil), b.place(t, "failed", nil)}
+	tx, err := b.db.BeginTxx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	if _, err := tx.ExecContext(t.Context(), `UPDATE send_request SET cancel = 1 WHERE id = ?`, ids[0]); err != nil {
+		t.Fatal(err)
+	}
+	changes, err := b.requests().Retry(t.Context(), ids, RetryOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Change{{ID: ids[0], Status: "failed", Refused: refusedLocked}, {ID: ids[1], Status: "pending"}}
+	if diff := cmp.Diff(want, changes); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCancelDecides(t *testing.T) {
+	b := newBed(t)
+	past, future := time.Now().UTC().Add(-time.Minute), time.Now().UTC().Add(time.Hour)
+	for _, tc := range []struct {
+		name, state string
+		more        columns
+		want        Change
+	}{
+		{"due later", "pending", columns{"due_at": future}, Change{Status: "cancelled"}},
+		{"waiting", "waiting", columns{"due_at": future}, Change{Status: "cancelled"}},
+		{"withdrawn by its producer", "pending", columns{"due_at": future, "cancel": 1}, Change{Status: "cancelled"}},
+		{"twice", "cancelled", columns{"cancel": 1}, Change{Status: "cancelled"}},
+		{"sent", "sent", nil, Change{Status: "sent", Refused: refusedFinal}},
+		{"under way", "pending", columns{"due_at": future, "lease": "x"}, Change{Status: "pending", Refused: refusedMarked}},
+		{"left behind", "pending", columns{"due_at": past, "lease": "x"}, Change{Status: "unknown", Refused: refusedLate}},
+		{"outcome open", "pending", columns{"due_at": future, "uncertain_at": past}, Change{Status: "unknown", Refused: refusedLate}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tc.want.ID = b.place(t, tc.state, tc.more)
+			got, err := b.requests().Cancel(t.Context(), []int64{tc.want.ID})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]Change{tc.want}, got); diff != "" {
+				t.Error(diff)
+			}
+			if row := b.row(t, tc.want.ID); row.Status != tc.want.Status {
+				t.Errorf("the row is %s, want %s", row.Status, tc.want.Status)
+			}
+			if marked := b.count(t, `SELECT cancel FROM send_request WHERE id = ?`, tc.want.ID); marked != 1 && tc.state != "sent" {
+				t.Error("the row is not marked")
+			}
+		})
+	}
+}
+
+// TestCancelWhileSending: rows are withdrawn while a sender works through them. What is reported as cancelled was
+// not received, and everything else was.
+func TestCancelWhileSending(t *testing.T) {
+	b := newBed(t)
+	const rows = 1500
+	ids := make([]int64, rows)
+	for i := range ids {
+		ids[i] = b.insert(t, columns{"unionid": b.unionid(i % 100), "dedup_key": i})
+	}
+	stop := b.start(t, "one")
+	until(t, "a part", func() bool { return len(b.sim.Messages(appid)) > 50 })
+	cancelled := map[int64]bool{}
+	// From the end, where the sender is not yet, towards where it is.
+	for at := rows; at > 0; at -= 50 {
+		changes, err := b.requests().Cancel(t.Context(), ids[at-50:at])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range changes {
+			if c.Refused == "" {
+				cancelled[c.ID] = true
+			}
+		}
+	}
+	until(t, "the end", func() bool {
+		return b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending'`) == 0
+	})
+	stop()
+	received := map[string]int{}
+	for _, m := range b.sim.Messages(appid) {
+		received[m.ClientMsgID]++
+	}
+	if len(cancelled) == 0 || len(received) == 0 {
+		t.Fatalf("%d cancelled, %d received: the test shows nothing", len(cancelled), len(received))
+	}
+	s := &Service{}
+	if err := b.db.GetContext(t.Context(), &s.installation, `SELECT id FROM installation`); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids {
+		row, got := b.row(t, id), received[s.clientMsgID(id)]
+		if want := map[string]int{"sent": 1, "cancelled": 0}; want[row.Status] != got || (cancelled[id] && row.Status != "cancelled") {
+			t.Errorf("request %d is %s, reported cancelled: %t, received %d times", id, row.Status, cancelled[id], got)
+		}
+	}
+}
+
+// TestRetryRaces: many operators retry the same failed rows while senders work: each row goes out once for each time
+// somebody was told that it was retried.
+func TestRetryRaces(t *testing.T) {
+	b := newBed(t)
+	const rows = 200
+	ids := make([]int64, rows)
+	for i := range ids {
+		ids[i] = b.place(t, "failed", columns{"unionid": b.unionid(i % 100)})
+	}
+	stopOne, stopTwo := b.start(t, "one"), b.start(t, "two")
+	var mu sync.Mutex
+	retried := 0
+	var operators sync.WaitGroup
+	for range 4 {
+		operators.Go(func() {
+			changes, err := b.requests().Retry(context.Background(), ids, RetryOptions{})
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, c := range changes {
+				if c.Refused == "" {
+					retried++
+				}
+			}
+		})
+	}
+	operators.Wait()
+	until(t, "the end", func() bool { return b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`) == rows })
+	stopOne()
+	stopTwo()
+	if n := len(b.sim.Messages(appid)); n != rows || retried != rows {
+		t.Errorf("%d messages, %d retries reported; want %d of each", n, retried, rows)
+	}
+}
+
+func TestResolve(t *testing.T) {
+	b := newBed(t)
+	q := b.requests()
+	past := time.Now().UTC().Add(-time.Hour)
+	id := b.place(t, "unknown", columns{"uncertain_at": past, "reason": "timeout", "errcode": -1})
+	other := b.place(t, "sent", columns{"msgid": 4711})
+	if c, err := q.ResolveSent(t.Context(), id, 4711); err != nil || c.Refused != refusedMsgID {
+		t.Errorf("another row's msgid: %+v, %v", c, err)
+	}
+	if c, err := q.ResolveSent(t.Context(), other, 0); err != nil || c.Refused != refusedKnown {
+		t.Errorf("a sent row: %+v, %v", c, err)
+	}
+	if c, err := q.ResolveResend(t.Context(), other, false); err != nil || c.Refused != refusedKnown {
+		t.Errorf("a sent row again: %+v, %v", c, err)
+	}
+	if c, err := q.ResolveResend(t.Context(), 1_000_000, false); err != nil || c.Refused != refusedMissing {
+		t.Errorf("a missing row: %+v, %v", c, err)
+	}
+	if c, err := q.ResolveSent(t.Context(), id, 4712); err != nil || c != (Change{ID: id, Status: "sent"}) {
+		t.Errorf("resolved: %+v, %v", c, err)
+	}
+	d, err := q.Show(t.Context(), id)
+	if err != nil || d.Reason != reasonResolved || d.MsgID != 4712 || d.ErrCode != 0 || d.FinishedAt == nil ||
+		!strings.Contains(d.ErrMsg, "(timeout)") {
+		t.Errorf("the row: %+v, %v", d, err)
+	}
+	again := b.place(t, "unknown", columns{"uncertain_at": past})
+	if c, err := q.ResolveResend(t.Context(), again, false); err != nil || c != (Change{ID: again, Status: "pending"}) {
+		t.Errorf("resent: %+v, %v", c, err)
+	}
+	b.start(t, "one")
+	b.await(t, again, statusSent)
+}
+
+// TestShowJoins: the receipt, the account's pause and who sends for it stand beside the row.
+func TestShowJoins(t *testing.T) {
+	b := newBed(t)
+	b.exec(t, `INSERT INTO account_state (appid, scope, reason) VALUES (?, 'send', 'ip_not_allowed')`, appid)
+	b.exec(t, `INSERT INTO lease (name, holder, expires_at) VALUES (?, 'host-1', NOW(3) + INTERVAL 1 HOUR)`, LeaseName(appid))
+	b.exec(t, `INSERT INTO send_receipt (appid, msgid, openid, status) VALUES (?, 5, 'o', 'failed:user block')`, appid)
+	d, err := b.requests().Show(t.Context(), b.place(t, "sent", columns{"msgid": 5}))
+	if err != nil || d.ReceiptStatus != "failed:user block" || d.SentBy != "host-1" || len(d.Pauses) != 1 {
+		t.Errorf("%+v, %v", d, err)
+	}
+	unclaimed := b.insert(t, columns{"unionid": b.unionid(1)})
+	if d, err = b.requests().Show(t.Context(), unclaimed); err != nil || len(d.Pauses) != 1 || d.AppID != "" {
+		t.Errorf("of the default account: %+v, %v", d, err)
+	}
+}

@@ -1,0 +1,242 @@
+package sender
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+)
+
+// firstMoment is before all that a TIMESTAMP can hold.
+func firstMoment() time.Time { return time.Unix(1, 0).UTC() }
+
+// ago is the database's present moment less d.
+func (s store) ago(ctx context.Context, d time.Duration) (time.Time, error) {
+	var t time.Time
+	err := s.db.GetContext(ctx, &t, `SELECT CURRENT_TIMESTAMP(3) - INTERVAL ? MICROSECOND`, d.Microseconds())
+	if err != nil {
+		return t, fmt.Errorf("asking for the time: %w", database.Explain(err))
+	}
+	return t, nil
+}
+
+// finalLane is one place of send_request_due at which rows of a final status stand.
+type finalLane struct {
+	Status   status         `db:"status"`
+	AppID    sql.NullString `db:"appid"`
+	Priority int            `db:"priority"`
+	Template string         `db:"template"`
+}
+
+// nextFinalLane returns the lane after l in the order of the index; of nil, the first of the status. It returns
+// nil after the last.
+func (s store) nextFinalLane(ctx context.Context, of status, l *finalLane) (*finalLane, error) {
+	// One dive into the index a lane. GROUP BY says the same, and reads every entry on servers that cannot skip in
+	// an index (TiDB). The three conditions are ranges in the index's own order; rows without appid come first.
+	query := `
+		SELECT status, appid, priority, template
+		  FROM send_request FORCE INDEX (send_request_due)
+		 WHERE status = ?`
+	args := []any{of}
+	if l != nil {
+		query += ` AND (appid <=> ? AND priority = ? AND template > ? OR appid <=> ? AND priority > ? OR `
+		args = append(args, l.AppID, l.Priority, l.Template, l.AppID, l.Priority)
+		if l.AppID.Valid {
+			query, args = query+`appid > ?)`, append(args, l.AppID)
+		} else {
+			query += `appid IS NOT NULL)`
+		}
+	}
+	query += `
+		 ORDER BY status, appid, priority, template
+		 LIMIT 1`
+	var next finalLane
+	err := s.db.GetContext(ctx, &next, query, args...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading which templates have finished requests: %w", database.Explain(err))
+	}
+	return &next, nil
+}
+
+// oldRow is an entry of send_request_due.
+type oldRow struct {
+	ID    int64     `db:"id"`
+	DueAt time.Time `db:"due_at"`
+}
+
+// oldRows returns the next entries of a lane after the row at whose due_at is before a moment. It reads the index
+// alone. A final row's due_at is when it was due, or how far its claim had moved that: no later than its end, give
+// or take a minute. Rows that ended before they were due, withdrawn ones, are found when that moment has aged.
+func (s store) oldRows(ctx context.Context, l finalLane, at oldRow, before time.Time) ([]oldRow, error) {
+	// Two branches, as many rows may have one due_at: with OR each page would begin at the first of them.
+	const lane = `(
+		    SELECT id, due_at
+		      FROM send_request FORCE INDEX (send_request_due)
+		     WHERE status = ? AND appid <=> ? AND priority = ? AND template = ?`
+	const query = lane + ` AND due_at = ? AND due_at < ? AND id > ? ORDER BY id LIMIT ?)
+		UNION ALL ` + lane + ` AND due_at > ? AND due_at < ? ORDER BY due_at, id LIMIT ?)
+		ORDER BY due_at, id
+		LIMIT ?`
+	if at.DueAt.IsZero() {
+		at.DueAt = firstMoment()
+	}
+	var rows []oldRow
+	err := s.db.SelectContext(ctx, &rows, query,
+		l.Status, l.AppID, l.Priority, l.Template, at.DueAt, before, at.ID, retireMost,
+		l.Status, l.AppID, l.Priority, l.Template, at.DueAt, before, retireMost, retireMost)
+	if err != nil {
+		return nil, fmt.Errorf("reading finished requests: %w", database.Explain(err))
+	}
+	return rows, nil
+}
+
+// retirement is what retire is asked to delete: those of the rows that have this status and ended before a moment.
+type retirement struct {
+	status  status
+	rows    []oldRow
+	before  time.Time
+	archive bool
+}
+
+// retire deletes rows with their receipts, or moves them into the archive, and returns how many. A row that has
+// changed since it was read stays, and so does one that another transaction holds, until the next run.
+func (s store) retire(ctx context.Context, what retirement) (n int64, err error) {
+	if len(what.rows) == 0 {
+		return 0, nil
+	}
+	ids := make([]int64, len(what.rows))
+	for i, r := range what.rows {
+		ids[i] = r.ID
+	}
+	err = database.InTx(ctx, s.db, func(ctx context.Context, tx *sqlx.Tx) error {
+		n = 0
+		old, err := s.lockOld(ctx, tx, ids, what)
+		if err != nil || len(old) == 0 {
+			return err
+		}
+		if what.archive {
+			if err := execIn(ctx, tx, archiveStatement, old); err != nil {
+				return fmt.Errorf("copying into the archive: %w", err)
+			}
+		}
+		// A receipt is found by its request's msgid, so it goes first.
+		const receipts = `
+			DELETE s
+			  FROM send_request r
+			  STRAIGHT_JOIN send_receipt s ON s.appid = r.appid AND s.msgid = r.msgid
+			 WHERE r.id IN (?)`
+		if err := execIn(ctx, tx, receipts, old); err != nil {
+			return fmt.Errorf("deleting receipts: %w", err)
+		}
+		if err := execIn(ctx, tx, `DELETE FROM send_request WHERE id IN (?)`, old); err != nil {
+			return err
+		}
+		n = int64(len(old))
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("deleting %d finished requests: %w", len(ids), err)
+	}
+	return n, nil
+}
+
+// lockOld locks those of the rows that are as old as was believed. Nothing rests on SKIP LOCKED but that a
+// producer's open transaction holds up one row and not five hundred.
+func (s store) lockOld(ctx context.Context, tx *sqlx.Tx, ids []int64, what retirement) ([]int64, error) {
+	query, args, err := sqlx.In(`
+		SELECT id
+		  FROM send_request FORCE INDEX (PRIMARY)
+		 WHERE id IN (?) AND status = ? AND COALESCE(finished_at, due_at) < ?
+		   FOR UPDATE SKIP LOCKED`, ids, what.status, what.before)
+	if err != nil {
+		return nil, err
+	}
+	var old []int64
+	if err := tx.SelectContext(ctx, &old, query, args...); err != nil {
+		return nil, fmt.Errorf("locking rows: %w", err)
+	}
+	return old, nil
+}
+
+// archiveStatement copies rows that its transaction has locked, each with the receipt that it has by now.
+const archiveStatement = `
+	INSERT INTO send_request_archive
+	       (id, appid, unionid, mini_appid, mini_openid, openid, template, data, url, mini_path, priority, due_at,
+	        expires_at, dedup_key, created_at, status, reason, errcode, errmsg, warning, attempts, attempted_at, channel,
+	        sent_openid, msgid, finished_at, receipt_status, receipt_at)
+	SELECT r.id, r.appid, r.unionid, r.mini_appid, r.mini_openid, r.openid, r.template, r.data, r.url, r.mini_path,
+	       r.priority, r.due_at, r.expires_at, r.dedup_key, r.created_at, r.status, r.reason, r.errcode, r.errmsg,
+	       r.warning, r.attempts, r.attempted_at, r.channel, r.sent_openid, r.msgid, r.finished_at, s.status, s.arrived_at
+	  FROM send_request r
+	  LEFT JOIN send_receipt s ON s.appid = r.appid AND s.msgid = r.msgid
+	 WHERE r.id IN (?)`
+
+// execIn runs a statement that has one IN list.
+func execIn(ctx context.Context, tx *sqlx.Tx, query string, ids []int64) error {
+	query, args, err := sqlx.In(query, ids)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, query, args...)
+	return err
+}
+
+// receiptPage is one step of the walk over old receipts.
+type receiptPage struct {
+	read    int
+	deleted int64
+	last    time.Time // arrival of the last one that was read
+}
+
+// retireReceipts deletes those of the next old receipts that belong to no request.
+func (s store) retireReceipts(ctx context.Context, from, before time.Time) (receiptPage, error) {
+	const next = `
+		SELECT arrived_at
+		  FROM send_receipt FORCE INDEX (send_receipt_arrived)
+		 WHERE arrived_at > ? AND arrived_at < ?
+		 ORDER BY arrived_at
+		 LIMIT ?`
+	// The walk goes by moments, and any number of receipts may share one: hence the LIMIT and the repetition.
+	const drop = `
+		DELETE FROM send_receipt
+		 WHERE arrived_at > ? AND arrived_at <= ?
+		   AND NOT EXISTS (SELECT 1
+		                     FROM send_request r
+		                    WHERE r.msgid = send_receipt.msgid AND r.appid = send_receipt.appid)
+		 LIMIT ?`
+	var arrivals []time.Time
+	if err := s.db.SelectContext(ctx, &arrivals, next, from, before, retireMost); err != nil {
+		return receiptPage{}, fmt.Errorf("reading old receipts: %w", database.Explain(err))
+	}
+	page := receiptPage{read: len(arrivals)}
+	if page.read == 0 {
+		return page, nil
+	}
+	page.last = arrivals[len(arrivals)-1]
+	for {
+		n, err := s.exec(ctx, drop, from, page.last, retireMost)
+		page.deleted += n
+		if err != nil {
+			return page, fmt.Errorf("deleting old receipts: %w", err)
+		}
+		if n < retireMost {
+			return page, nil
+		}
+	}
+}
+
+// forgetDays deletes the counts of days long past.
+func (s store) forgetDays(ctx context.Context) error {
+	if _, err := s.exec(ctx, `DELETE FROM send_day WHERE day < CURRENT_DATE - INTERVAL ? DAY`, daysKept); err != nil {
+		return fmt.Errorf("deleting old days' counts: %w", err)
+	}
+	return nil
+}
