@@ -44,6 +44,8 @@ type daemon struct {
 	sync     *sync.Service
 	sender   *sender.Service
 
+	callbacks *callbacks // nil: nothing listens for WeChat's pushes
+
 	stopLeases context.CancelFunc
 	leasing    gosync.WaitGroup
 
@@ -110,6 +112,15 @@ func (d *daemon) start(ctx context.Context) error {
 	}
 	if err := d.sender.Start(ctx); err != nil {
 		return err
+	}
+	d.callbacks, err = newCallbacks(callbacksConfig{
+		cfg: d.cfg, log: d.log, registerer: d.registry, sync: d.sync, receipts: d.sender,
+	})
+	if err != nil {
+		return err
+	}
+	if err := d.callbacks.start(ctx); err != nil {
+		return exitError{exitFailed, err}
 	}
 	working := d.checkDatabase
 	d.ready.Store(&working)
@@ -201,6 +212,8 @@ func (d *daemon) wait(ctx context.Context) error {
 		return nil
 	case err := <-d.web.Failed():
 		return err
+	case err := <-d.callbacks.failed():
+		return err
 	}
 }
 
@@ -210,6 +223,7 @@ func (d *daemon) wait(ctx context.Context) error {
 func (d *daemon) stop(ctx context.Context) error {
 	drain, cancel := context.WithTimeout(ctx, d.cfg.ShutdownTimeout.Std())
 	defer cancel()
+	callbackErr := d.callbacks.stop(drain)
 	var sendErr, syncErr error
 	var stopping gosync.WaitGroup
 	if d.sender != nil {
@@ -230,5 +244,5 @@ func (d *daemon) stop(ctx context.Context) error {
 	if d.db != nil {
 		dbErr = d.db.Close()
 	}
-	return errors.Join(sendErr, syncErr, webErr, dbErr)
+	return errors.Join(callbackErr, sendErr, syncErr, webErr, dbErr)
 }

@@ -40,7 +40,7 @@ func exitCodeWords() []struct {
 		words string
 	}{
 		{exitOK, "it worked; run: stopped by a signal, with everything under way finished"},
-		{exitFailed, "it failed; lookup: nobody has this id; run: not everything finished in time;\n" +
+		{exitFailed, "it failed; lookup: nobody has this id; requests: one was refused or does not exist; run: not everything finished in time;\n" +
 			"       status --check: there is an alarm; import-users: not every line was stored"},
 		{exitUsage, "the command line is wrong"},
 		{exitConfig, "the configuration is wrong or cannot be read"},

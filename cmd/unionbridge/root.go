@@ -48,7 +48,7 @@ that apps INSERT into send_request into delivered WeChat template messages.
 	root.PersistentFlags().Lookup("config").DefValue = "" // the sentence above says it better
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(c.runCommand(), c.syncCommand(), c.statusCommand(), c.lookupCommand(), c.sendCommand(),
-		c.importUsersCommand(),
+		c.requestsCommand(), c.importUsersCommand(),
 		c.exportUsersCommand(), c.migrateCommand(), c.configCommand(), c.versionCommand(), exitCodesTopic())
 	return root
 }
@@ -83,10 +83,6 @@ func (c *cli) loadConfig() (*config.Config, error) {
 	cfg, err := config.Load(c.configPath)
 	if err != nil {
 		return nil, exitError{exitConfig, err}
-	}
-	if cfg.HTTP.CallbackListen != "" {
-		cfg.Warnings = append(cfg.Warnings,
-			"http.callback_listen: this release does not receive WeChat's pushes yet, nothing listens there; sweeps find what changed")
 	}
 	return cfg, nil
 }

@@ -68,7 +68,7 @@ func (p *parts) sync() *sync.Service {
 	}
 	return sync.New(sync.Config{
 		DB: p.db, Leases: p.leases, Accounts: accounts, SpoolDir: p.cfg.StateDir, Holder: p.holder,
-		Logger: p.log, Registerer: p.reg, Now: time.Now,
+		Logger: p.log, Registerer: p.reg, Now: time.Now, QuotaResetHour: p.cfg.WeChat.QuotaResetHour,
 	})
 }
 
@@ -78,10 +78,14 @@ func (p *parts) sender() (*sender.Service, error) {
 		accounts[i] = sender.Account{
 			AppID: a.AppID, API: p.clients[a.AppID], Rate: a.Send.Rate, Concurrency: a.Send.Concurrency,
 			MaxAttempts: a.Send.MaxAttempts, Wait: a.Send.WaitForFollower.Std(), Default: a.Default,
+			ResendWindow: a.Send.ResendWindow.Std(), Preflight: a.Send.Preflight, DailyBudget: a.Send.DailyBudget,
+			UrgentReserve: a.Send.UrgentReserve.Fraction(), BlockedFor: a.Send.BlockedFor.Std(),
 		}
 	}
 	templates := make(map[string]map[string]string, len(p.cfg.Templates))
+	truncate := make(map[string]bool)
 	for alias, t := range p.cfg.Templates {
+		truncate[alias] = t.Official.Truncate
 		// IDs holds the default account's id too; without an entry an account cannot use the alias.
 		templates[alias] = t.Official.IDs
 	}
@@ -91,7 +95,10 @@ func (p *parts) sender() (*sender.Service, error) {
 	}
 	return sender.New(sender.Config{
 		DB: p.db, Leases: p.leases, People: bridge.New(p.db), Accounts: accounts, Templates: templates,
-		MiniAppIDs: minis, SendTimeout: p.cfg.WeChat.SendTimeout.Std(), Logger: p.log, Registerer: p.reg, Now: time.Now,
+		Truncate: truncate, MiniAppIDs: minis, SendTimeout: p.cfg.WeChat.SendTimeout.Std(),
+		QuotaResetHour: p.cfg.WeChat.QuotaResetHour,
+		Retention:      sender.Retention{Finished: p.cfg.Retention.Finished.Std(), Archive: p.cfg.Retention.Archive},
+		Logger:         p.log, Registerer: p.reg, Now: time.Now,
 	})
 }
 

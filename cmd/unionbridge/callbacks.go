@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/unionbridge/unionbridge/internal/config"
+	"github.com/unionbridge/unionbridge/internal/web"
+	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/sync"
+)
+
+// receiptStore is the sender, as far as pushes concern it.
+type receiptStore interface {
+	Receipt(ctx context.Context, appid string, r wechat.Receipt) error
+}
+
+// callbacks is everything that takes WeChat's pushes: the listener, and the events that lead to questions. A nil
+// one is switched off and can be used all the same.
+type callbacks struct {
+	listener *web.Callbacks
+	events   *sync.Events
+}
+
+// callbacksConfig is what newCallbacks needs.
+type callbacksConfig struct {
+	cfg        *config.Config
+	log        *slog.Logger
+	registerer prometheus.Registerer
+	sync       *sync.Service
+	receipts   receiptStore
+}
+
+// newCallbacks returns nil where the configuration has no http.callback_listen, or no account with a callback.
+func newCallbacks(c callbacksConfig) (*callbacks, error) {
+	if c.cfg.HTTP.CallbackListen == "" {
+		return nil, nil
+	}
+	accounts := make(map[string]*wechat.Callback)
+	for i, a := range c.cfg.OfficialAccounts {
+		if a.Callback == nil {
+			continue
+		}
+		account, err := wechat.NewCallback(wechat.CallbackConfig{
+			AppID: a.AppID, Token: a.Callback.Token.Reveal(),
+			AESKey: a.Callback.AESKey.Reveal(), PreviousAESKey: a.Callback.PreviousAESKey.Reveal(), Now: time.Now,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("official_accounts[%d].callback: %w", i, err)
+		}
+		accounts[a.AppID] = account
+	}
+	if len(accounts) == 0 {
+		c.log.Warn("http.callback_listen is set, but no account has a callback: nothing listens there")
+		return nil, nil
+	}
+	events := sync.NewEvents(c.sync)
+	return &callbacks{
+		events: events,
+		listener: web.NewCallbacks(web.CallbacksConfig{
+			Listen: c.cfg.HTTP.CallbackListen, Accounts: accounts, Pushes: pushes{c.receipts, events},
+			Logger: c.log, Registerer: c.registerer, Now: time.Now,
+		}),
+	}, nil
+}
+
+// pushes hands receipts to the sender and follows to the map.
+type pushes struct {
+	receiptStore
+	events *sync.Events
+}
+
+func (p pushes) Follow(ctx context.Context, appid string, e wechat.FollowEvent) error {
+	return p.events.Follow(ctx, appid, e)
+}
+
+// start begins to take pushes. The listener fails here where its address is taken.
+func (c *callbacks) start(ctx context.Context) error {
+	if c == nil {
+		return nil
+	}
+	if err := c.listener.Start(ctx); err != nil {
+		return err
+	}
+	c.events.Start(ctx)
+	return nil
+}
+
+// stop closes the intake and then ends the questions.
+func (c *callbacks) stop(ctx context.Context) error {
+	if c == nil {
+		return nil
+	}
+	return errors.Join(c.listener.Stop(ctx), c.events.Stop(ctx))
+}
+
+// failed receives one error if the listener ends by itself; a nil one never does.
+func (c *callbacks) failed() <-chan error {
+	if c == nil {
+		return nil
+	}
+	return c.listener.Failed()
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/unionbridge/unionbridge/internal/config"
+	"github.com/unionbridge/unionbridge/internal/database/dbtest"
+	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechatsim"
+)
+
+// receiptList is a receiptStore.
+type receiptList chan wechat.Receipt
+
+func (l receiptList) Receipt(_ context.Context, _ string, r wechat.Receipt) error {
+	l <- r
+	return nil
+}
+
+// callbackBed is the whole way of a push, from the configuration to the map.
+func callbackBed(t *testing.T, change func(*config.Config)) (*callbacks, *sqlx.DB, receiptList) {
+	t.Helper()
+	db := dbtest.New(t)
+	cfg := &config.Config{
+		HTTP: config.HTTP{CallbackListen: "127.0.0.1:0"},
+		OfficialAccounts: []config.OfficialAccount{{
+			AppID: wechatsim.StandardAppID, Secret: config.NewSecret(wechatsim.StandardSecret),
+			Callback: &config.Callback{Token: config.NewSecret("tok"), AESKey: config.NewSecret("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG")},
+		}},
+	}
+	change(cfg)
+	registry, receipts := prometheus.NewRegistry(), make(receiptList, 10)
+	c, err := newCallbacks(callbacksConfig{
+		cfg: cfg, log: slog.New(slog.DiscardHandler), registerer: registry, receipts: receipts,
+		sync: newParts(cfg, slog.New(slog.DiscardHandler), registry, db).sync(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := c.stop(ctx); err != nil {
+			t.Errorf("stopping: %v", err)
+		}
+	})
+	return c, db, receipts
+}
+
+// TestCallbacksOff: without a listener or an account nothing is built, and what calls it need not know.
+func TestCallbacksOff(t *testing.T) {
+	for name, change := range map[string]func(*config.Config){
+		"no callback_listen": func(c *config.Config) { c.HTTP.CallbackListen = "" },
+		"no callback":        func(c *config.Config) { c.OfficialAccounts[0].Callback = nil },
+	} {
+		c, _, _ := callbackBed(t, change)
+		if c != nil || c.failed() != nil {
+			t.Errorf("%s: %+v", name, c)
+		}
+	}
+}
+
+// TestPushesReachTheirOwners: a receipt the sender, an unfollow the map, a previous key still opens.
+func TestPushesReachTheirOwners(t *testing.T) {
+	const previous = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
+	sim := wechatsim.NewStandard(10, 0, 0)
+	defer sim.Close()
+	c, db, receipts := callbackBed(t, func(c *config.Config) {
+		c.OfficialAccounts[0].Callback.PreviousAESKey = config.NewSecret(previous)
+	})
+	openid := sim.OpenID(wechatsim.StandardAppID, 3)
+	if _, err := db.ExecContext(t.Context(), `INSERT INTO follower (appid, openid) VALUES (?, ?)`, wechatsim.StandardAppID, openid); err != nil {
+		t.Fatal(err)
+	}
+	url := "http://" + c.listener.Addr() + "/wechat/" + wechatsim.StandardAppID
+	sim.SetCallback(wechatsim.StandardAppID, &wechatsim.Callback{URL: url, Token: "tok", AESKey: previous, Secure: true})
+	sim.Unfollow(wechatsim.StandardAppID, 3)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		var gone bool
+		if err := db.GetContext(t.Context(), &gone, `SELECT subscribed = 0 FROM follower WHERE openid = ?`, openid); err != nil {
+			t.Fatal(err)
+		}
+		if gone {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the unfollow is not in the map")
+		}
+	}
+	resp, err := http.Post(url, "text/xml", strings.NewReader("<xml/>"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusForbidden {
+		t.Errorf("an unsigned push: %s", resp.Status)
+	}
+	if err := (pushes{receipts, c.events}).Receipt(t.Context(), wechatsim.StandardAppID, wechat.Receipt{MsgID: 7}); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-receipts; r.MsgID != 7 {
+		t.Errorf("receipt %+v", r)
+	}
+}

@@ -1,0 +1,295 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/spf13/cobra"
+
+	"github.com/unionbridge/unionbridge/internal/config"
+	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/sender"
+)
+
+func (c *cli) requestsCommand() *cobra.Command {
+	return group(&cobra.Command{
+		Use:   "requests",
+		Short: "List, show, retry, cancel and resolve requests",
+		Long: `Look at the rows of send_request, and put right what the daemon cannot. The daemon may run meanwhile.
+
+docs/requests.md has examples, docs/states.md explains every status and reason.`,
+	}, c.listRequestsCommand(), c.showRequestCommand(), c.retryRequestsCommand(), c.cancelRequestsCommand(), c.resolveRequestCommand())
+}
+
+// withRequests opens the database for fn.
+func (c *cli) withRequests(ctx context.Context, fn func(cfg *config.Config, q sender.Requests) error) (err error) {
+	cfg, err := c.loadConfig()
+	if err != nil {
+		return err
+	}
+	db, err := database.Open(ctx, databaseConfig(cfg, commandLogger(cfg.Log, c.stderr)))
+	if err != nil {
+		return databaseError(err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := checkReadableSchema(ctx, db); err != nil {
+		return databaseError(err)
+	}
+	q := sender.Requests{DB: db}
+	for _, a := range cfg.OfficialAccounts {
+		if a.Default {
+			q.DefaultAppID = a.AppID
+		}
+	}
+	return fn(cfg, q)
+}
+
+// erColumnDenied is the server's number for a column without a grant.
+const erColumnDenied = 1143
+
+// requestsError is databaseError for what a producer's or a reader's user tries here.
+func requestsError(err error) error {
+	if me, ok := errors.AsType[*mysql.MySQLError](err); ok && (me.Number == erTableDenied || me.Number == erColumnDenied) {
+		err = fmt.Errorf("%w; the role unionbridge_reader may list without --recipient, all else here needs unionbridge_daemon", err)
+	}
+	return databaseError(err)
+}
+
+// filterFlags are the filters of list and retry as they were typed.
+type filterFlags struct {
+	statuses                  []string
+	reason, account, template string
+	since, until              string
+	recipient, dedupKey       string
+	msgid, depth              int64
+}
+
+func (f *filterFlags) register(cmd *cobra.Command, depth int64) {
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.statuses, "status", nil, "only this `status`; repeatable: "+strings.Join(requestStatuses(), ", "))
+	flags.StringVar(&f.reason, "reason", "", "only this `reason`, as in docs/states.md")
+	flags.StringVar(&f.account, "account", "", "only this official account's, by its `appid`")
+	flags.StringVar(&f.template, "template", "", "only this template's, by the `name` in the row")
+	flags.StringVar(&f.since, "since", "", "inserted since this `time`: 2h ago, or 2026-01-02T15:04:05+08:00")
+	flags.StringVar(&f.until, "until", "", "inserted until this `time`")
+	flags.StringVar(&f.recipient, "recipient", "", "to this person: `ID` is a unionid, mini_openid, openid or sent_openid")
+	flags.StringVar(&f.dedupKey, "dedup-key", "", "with this `key`; archived requests too")
+	flags.Int64Var(&f.msgid, "msgid", 0, "with this `number` of WeChat's; archived requests too")
+	flags.Int64Var(&f.depth, "depth", depth, "read at most this many `rows` where no index helps; 0: all")
+}
+
+func requestStatuses() []string {
+	return []string{"pending", "waiting", "sent", "failed", "expired", "cancelled", "unknown"}
+}
+
+// filter checks what was typed.
+func (f *filterFlags) filter(now time.Time) (sender.Filter, error) {
+	for _, s := range f.statuses {
+		if !slices.Contains(requestStatuses(), s) {
+			return sender.Filter{}, fmt.Errorf("--status %q: there are %s", s, strings.Join(requestStatuses(), ", "))
+		}
+	}
+	if f.recipient != "" {
+		if err := checkID("--recipient", f.recipient); err != nil {
+			return sender.Filter{}, err
+		}
+	}
+	for flag, text := range map[string]string{"--reason": f.reason, "--account": f.account, "--dedup-key": f.dedupKey} {
+		// The columns are ASCII: anything else would be an error about collations.
+		if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
+			return sender.Filter{}, fmt.Errorf("%s %q: only ASCII stands there", flag, text)
+		}
+	}
+	if f.depth < 0 {
+		return sender.Filter{}, fmt.Errorf("--depth is %d: a number of rows, or 0 for all", f.depth)
+	}
+	since, err := moment("--since", f.since, now)
+	if err != nil {
+		return sender.Filter{}, err
+	}
+	until, err := moment("--until", f.until, now)
+	return sender.Filter{Statuses: f.statuses, Reason: f.reason, AppID: f.account, Template: f.template, Recipient: f.recipient,
+		DedupKey: f.dedupKey, MsgID: f.msgid, Since: since, Until: until, Depth: f.depth}, err
+}
+
+// moment reads a duration that lies back, or a time.
+func moment(flag, text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return t, fmt.Errorf("%s %q is neither a duration such as 2h, nor a time with its zone such as 2026-01-02T15:04:05+08:00", flag, text)
+	}
+	return t, nil
+}
+
+func (c *cli) listRequestsCommand() *cobra.Command {
+	var f filterFlags
+	var limit int
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List requests, the newest first",
+		Long: `List requests, the newest first, without recipient and message.
+
+What it costs: --dedup-key and --msgid have an index. So has --status, as long as there are at most
+100,000 requests of those statuses. Everything else is read from the newest request downwards, about
+a million rows a second, for at most --depth rows; --since and --until bound that at no cost.`,
+		Example: `  unionbridge requests list --status failed --since 24h
+  unionbridge requests list --recipient oABC… --since 168h --json`,
+		Args: cobra.NoArgs,
+	}
+	f.register(cmd, 1_000_000)
+	cmd.Flags().IntVar(&limit, "limit", 50, "show at most this `many`")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print each request as a line of JSON")
+	cmd.RunE = c.work(func(cmd *cobra.Command, _ []string) error {
+		filter, err := f.filter(time.Now())
+		if err == nil && limit < 1 {
+			err = fmt.Errorf("--limit is %d: at least 1", limit)
+		}
+		if err != nil {
+			return exitError{exitUsage, err}
+		}
+		return c.withRequests(cmd.Context(), func(_ *config.Config, q sender.Requests) error {
+			found, err := q.List(cmd.Context(), filter, limit)
+			if err != nil {
+				return requestsError(err)
+			}
+			if asJSON {
+				err = c.printRequestsJSON(found.Records)
+			} else {
+				err = c.printRequests(found.Records)
+			}
+			c.noteListing(found, f.depth)
+			return err
+		})
+	})
+	return cmd
+}
+
+// noteListing says on standard error what the list does not show.
+func (c *cli) noteListing(l sender.Listing, depth int64) {
+	switch {
+	case l.More:
+		_, _ = fmt.Fprintf(c.stderr, "there are more: --limit shows more than the newest %d\n", len(l.Records))
+	case l.Cut:
+		_, _ = fmt.Fprintf(c.stderr, "the search ended after %d rows, at request %d; older ones were not looked at: raise --depth, or name --since and --until\n",
+			depth, l.Last)
+	case len(l.Records) == 0:
+		_, _ = fmt.Fprintln(c.stderr, "no request matches")
+	}
+}
+
+func (c *cli) printRequests(list []sender.Record) error {
+	if len(list) == 0 {
+		return nil
+	}
+	table := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(table, "ID\tINSERTED\tSTATUS\tREASON\tACCOUNT\tTEMPLATE\tATTEMPTS\tNEXT OR END") // Flush reports
+	for _, r := range list {
+		_, _ = fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", r.ID, localMoment(&r.CreatedAt), statusWords(r), cmp.Or(r.Reason, "-"),
+			cmp.Or(r.AppID, "(default)"), oneLine(r.Template), r.Attempts, nextOrEnd(r))
+	}
+	return table.Flush()
+}
+
+func statusWords(r sender.Record) string {
+	switch {
+	case r.Archived:
+		return r.Status + ", archived"
+	case r.Cancel && !r.Final():
+		return r.Status + ", withdrawn"
+	}
+	return r.Status
+}
+
+func nextOrEnd(r sender.Record) string {
+	if r.Final() {
+		return "ended " + localMoment(r.FinishedAt)
+	}
+	if r.Status == "waiting" {
+		return "waits until " + localMoment(&r.DueAt)
+	}
+	return "due " + localMoment(&r.DueAt)
+}
+
+// localMoment is a moment in this machine's time, "-" for none.
+func localMoment(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return t.Local().Format(time.DateTime)
+}
+
+// requestLine is one line of --json: the columns of send_request, null where nothing is known.
+type requestLine struct {
+	ID          int64   `json:"id"`
+	AppID       *string `json:"appid"`
+	Template    string  `json:"template"`
+	Priority    int     `json:"priority"`
+	Status      string  `json:"status"`
+	Reason      *string `json:"reason"`
+	ErrCode     *int    `json:"errcode"`
+	ErrMsg      *string `json:"errmsg"`
+	Warning     *string `json:"warning"`
+	Attempts    int     `json:"attempts"`
+	Cancel      bool    `json:"cancel"`
+	DedupKey    *string `json:"dedup_key"`
+	CreatedAt   string  `json:"created_at"`
+	DueAt       string  `json:"due_at"`
+	ExpiresAt   *string `json:"expires_at"`
+	AttemptedAt *string `json:"attempted_at"`
+	FinishedAt  *string `json:"finished_at"`
+	Channel     *string `json:"channel"`
+	SentOpenID  *string `json:"sent_openid"`
+	// MsgID is above 2^53 at times: a string, or JavaScript and jq would round it.
+	MsgID    *int64 `json:"msgid,string"`
+	Archived bool   `json:"archived"`
+}
+
+func newRequestLine(r sender.Record) requestLine {
+	line := requestLine{
+		ID: r.ID, AppID: orNull(r.AppID), Template: r.Template, Priority: r.Priority, Status: r.Status, Reason: orNull(r.Reason),
+		ErrMsg: orNull(r.ErrMsg), Warning: orNull(r.Warning), Attempts: r.Attempts, Cancel: r.Cancel, DedupKey: orNull(r.DedupKey),
+		CreatedAt: jsonTime(r.CreatedAt), DueAt: jsonTime(r.DueAt), ExpiresAt: jsonMoment(r.ExpiresAt),
+		AttemptedAt: jsonMoment(r.AttemptedAt), FinishedAt: jsonMoment(r.FinishedAt), Channel: orNull(r.Channel),
+		SentOpenID: orNull(r.SentOpenID), Archived: r.Archived,
+	}
+	if r.ErrCode != 0 {
+		line.ErrCode = &r.ErrCode
+	}
+	if r.MsgID != 0 {
+		line.MsgID = &r.MsgID
+	}
+	return line
+}
+
+func jsonMoment(t *time.Time) *string {
+	if t == nil {
+		return nil
+	}
+	return optionalTime(*t)
+}
+
+func (c *cli) printRequestsJSON(list []sender.Record) error {
+	encoder := json.NewEncoder(c.stdout)
+	encoder.SetEscapeHTML(false)
+	for _, r := range list {
+		if err := encoder.Encode(newRequestLine(r)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

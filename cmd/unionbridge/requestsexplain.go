@@ -1,0 +1,175 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+
+	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/sender"
+)
+
+// explainRequest says in a few sentences what a request's state means, and what happens next.
+func explainRequest(d sender.Detail) string {
+	var words string
+	switch d.Status {
+	case "pending":
+		words = explainPending(d)
+	case "waiting":
+		words = explainWaiting(d)
+	case "sent":
+		words = explainSent(d)
+	case "failed":
+		words = "It was not sent, and is not tried again." + meaning(d) + failedCure(d)
+	case "expired":
+		words = "expires_at passed before it could be sent. To send it all the same: unionbridge requests retry --ignore-expiry " + number(d)
+	case "cancelled":
+		words = "It was withdrawn before it was sent. To send it all the same: unionbridge requests retry " + number(d)
+	case "unknown":
+		words = explainUnknown(d)
+	}
+	if d.Archived {
+		words += " It is in the archive; to send it again, INSERT a new one."
+	}
+	return words
+}
+
+func number(d sender.Detail) string { return fmt.Sprint(d.ID) }
+
+func explainPending(d sender.Detail) string {
+	switch {
+	case d.UnderWay():
+		return fmt.Sprintf("An attempt is under way since %s. If its instance died, the request falls due again at %s.",
+			localMoment(d.AttemptedAt), localMoment(&d.DueAt))
+	case d.Leased:
+		return fmt.Sprintf("The attempt of %s did not report back: its instance died, or could not reach the database. %s",
+			localMoment(d.AttemptedAt), repetition(d)) + obstacles(d)
+	case d.Cancel && d.UncertainAt != nil:
+		return "It was withdrawn, but an attempt was made before, whose outcome is not known: it ends as unknown when it falls due."
+	case d.Cancel:
+		return "It was withdrawn: it is not sent, and ends as cancelled when it falls due."
+	case d.Overdue:
+		return "Its expires_at has passed: it ends as expired, or unknown if an attempt's outcome is open, when the daemon looks at it." + obstacles(d)
+	case d.UncertainAt != nil:
+		return "The outcome of an attempt is not known." + meaning(d) + " " + repetition(d) + obstacles(d)
+	case !d.Due && d.Attempts > 0:
+		return fmt.Sprintf("The last attempt failed; the next one is due at %s.", localMoment(&d.DueAt)) + meaning(d) + obstacles(d)
+	case !d.Due:
+		return fmt.Sprintf("It is not due before %s.", localMoment(&d.DueAt))
+	}
+	return "It is due." + meaning(d) + obstacles(d)
+}
+
+func repetition(d sender.Detail) string {
+	return fmt.Sprintf("It is repeated from %s on under the same client_msg_id, for as long as WeChat drops a second message by that; "+
+		"after that it ends as unknown.", localMoment(&d.DueAt))
+}
+
+// obstacles are why a request that is due is not sent.
+func obstacles(d sender.Detail) string {
+	var words []string
+	for _, p := range d.Pauses {
+		what := "Its account stands still"
+		if p.Scope != "send" {
+			what = "Of its account, " + p.Scope + " stands still"
+		}
+		until := "until somebody mends the cause"
+		if !p.Until.IsZero() {
+			until = "until " + localMoment(&p.Until)
+		}
+		words = append(words, fmt.Sprintf(" %s, %s: %s.", what, until, p.Reason))
+		if explanation := wechat.Explain(p.ErrCode); explanation != "" {
+			words = append(words, " "+explanation)
+		}
+	}
+	if d.SentBy == "" {
+		words = append(words, ` Nobody sends for its account at the moment: is the daemon ("unionbridge run") running?`)
+	}
+	if len(words) == 0 && d.Due && !d.Leased {
+		words = append(words, " It goes out when its turn comes: more urgent requests go first, and send.rate bounds them all.")
+	}
+	return strings.Join(words, "")
+}
+
+func explainWaiting(d sender.Detail) string {
+	if d.Cancel {
+		return "It was withdrawn: it is not sent, and ends as cancelled when the daemon looks at it."
+	}
+	end := "failed (no_follower)"
+	if d.ExpiresAt != nil && !d.ExpiresAt.After(d.DueAt) {
+		end = "expired"
+	}
+	if d.UncertainAt != nil {
+		end = "unknown"
+	}
+	return fmt.Sprintf("It waits for its recipient, and goes out within a minute of his appearance.%s At %s it ends as %s.",
+		meaning(d), localMoment(&d.DueAt), end)
+}
+
+func explainSent(d sender.Detail) string {
+	if d.Reason == "resolved_by_operator" {
+		return "Its outcome was unknown, and an operator said that it was sent."
+	}
+	accepted := "WeChat accepted it."
+	switch {
+	case d.ReceiptStatus == "":
+		return accepted + " No receipt says yet whether he got it."
+	case d.ReceiptStatus == "success":
+		return accepted + " The receipt says that he got it."
+	case strings.Contains(d.ReceiptStatus, "block"):
+		return accepted + " The receipt says that he did not get it: he refuses the account's messages."
+	}
+	return accepted + " The receipt says that he did not get it: WeChat failed to deliver it."
+}
+
+func explainUnknown(d sender.Detail) string {
+	return "It was sent once or not at all: an attempt's outcome is not known, and repeating it later would reach the person twice." +
+		meaning(d) + " Ask him, or look into his chat, and then: unionbridge requests resolve " + number(d) + " --sent, or --resend."
+}
+
+// failedCure is what an operator can do. A row that is wrong in itself fails the same way again.
+func failedCure(d sender.Detail) string {
+	switch d.Reason {
+	case "no_recipient", "several_recipients", "bad_recipient", "bad_data", "bad_link", "bad_priority":
+		return " The row itself is wrong and cannot be mended: its producer has to INSERT a new one."
+	case "refused_by_user", "blacklisted", "blocked_by_user":
+		return ""
+	}
+	return " Once the cause is gone: unionbridge requests retry " + number(d)
+}
+
+// meaning is what a reason says, in words: those of the daemon or of WeChat's code, else the row's own.
+func meaning(d sender.Detail) string {
+	if explanation := wechat.Explain(d.ErrCode); d.ErrCode != 0 && explanation != "" {
+		return " " + explanation
+	}
+	words := map[string]string{
+		"no_follower":        "The recipient did not become a follower in time.",
+		"unknown_account":    "Its official account is not in the configuration of any instance.",
+		"timeout":            "WeChat did not answer within wechat.send_timeout.",
+		"connection_lost":    "The connection ended before the answer.",
+		"server_error":       "WeChat, or something on the way, answered with an HTTP error 5xx.",
+		"bad_answer":         "The answer was empty, cut or not WeChat's.",
+		"cancelled_too_late": "It was withdrawn when that attempt had been made already.",
+		"outcome_unknown":    "The time in which it could be repeated safely is over.",
+		"unreachable":        "WeChat could not be reached.",
+	}[d.Reason]
+	switch {
+	case words != "":
+		return " " + words
+	case d.ErrMsg != "" && d.ErrCode == 0:
+		return " " + sentence(d.ErrMsg)
+	case d.Reason != "":
+		return " docs/states.md says what " + d.Reason + " means."
+	}
+	return ""
+}
+
+// sentence makes one of an errmsg.
+func sentence(text string) string {
+	runes := []rune(strings.TrimSuffix(oneLine(text), "."))
+	if len(runes) > 0 {
+		runes[0] = unicode.ToUpper(runes[0])
+	}
+	return string(runes) + "."
+}

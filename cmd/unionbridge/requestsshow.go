@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/unionbridge/unionbridge/internal/config"
+	"github.com/unionbridge/unionbridge/sender"
+)
+
+func (c *cli) showRequestCommand() *cobra.Command {
+	var asJSON, withData bool
+	cmd := &cobra.Command{
+		Use:   "show ID",
+		Short: "Show all of one request, and say what happens to it next",
+		Long: `Show all of one request, with WeChat's receipt where one arrived, and say what its state means and
+what happens next. Archived requests are found too. The message itself is personal data: --data.
+
+Exit code 1: there is no such request.`,
+		Args: cobra.ExactArgs(1),
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
+	cmd.Flags().BoolVar(&withData, "data", false, "show the message's values too")
+	cmd.RunE = c.work(func(cmd *cobra.Command, args []string) error {
+		ids, err := requestIDs(args)
+		if err != nil {
+			return err
+		}
+		return c.withRequests(cmd.Context(), func(cfg *config.Config, q sender.Requests) error {
+			d, err := q.Show(cmd.Context(), ids[0])
+			if errors.Is(err, sender.ErrNoRequest) {
+				return fmt.Errorf("request %d is not in send_request, nor in its archive: is the number right, and was it deleted (retention)?", ids[0])
+			}
+			if err != nil {
+				return requestsError(err)
+			}
+			if !withData {
+				d.Data = ""
+			}
+			d.Pauses = concerning(cfg, d)
+			if asJSON {
+				return c.printRequestJSON(d)
+			}
+			return c.printRequest(d)
+		})
+	})
+	return cmd
+}
+
+// concerning leaves of an account's pauses those that the request meets: of the account, and of its own template.
+func concerning(cfg *config.Config, d sender.Detail) []sender.Pause {
+	return slices.DeleteFunc(d.Pauses, func(p sender.Pause) bool {
+		id, ok := strings.CutPrefix(p.Scope, "template:")
+		return ok && id != d.Template && id != cfg.Templates[d.Template].Official.IDs[p.AppID]
+	})
+}
+
+// requestIDs reads the ids of a command line; each counts once.
+func requestIDs(args []string) ([]int64, error) {
+	var ids []int64
+	seen := map[int64]bool{}
+	for _, arg := range args {
+		id, err := strconv.ParseInt(arg, 10, 64)
+		if err != nil || id < 1 {
+			return nil, exitError{exitUsage, fmt.Errorf("%q is not a request's id: a number, the column id of send_request", arg)}
+		}
+		if !seen[id] {
+			seen[id], ids = true, append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+func (c *cli) printRequest(d sender.Detail) error {
+	var out bytes.Buffer
+	table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+	line := func(name, value string) {
+		if value != "" && value != "-" {
+			_, _ = fmt.Fprintf(table, "%s\t%s\n", name, oneLine(value)) // a buffer takes all
+		}
+	}
+	line("request", strconv.FormatInt(d.ID, 10))
+	line("status", statusWords(d.Record))
+	line("reason", d.Reason)
+	if d.ErrCode != 0 {
+		line("errcode", strconv.Itoa(d.ErrCode))
+	}
+	line("errmsg", d.ErrMsg)
+	line("warning", d.Warning)
+	line("account", cmp.Or(d.AppID, "the default account, not claimed yet"))
+	line("template", d.Template)
+	line("recipient", recipientWords(d))
+	line("url", d.URL)
+	line("mini path", d.MiniPath)
+	line("priority", fmt.Sprintf("%d (%s)", d.Priority, map[int]string{0: "urgent", 1: "normal", 2: "bulk"}[d.Priority]))
+	line("dedup key", d.DedupKey)
+	line("inserted", localMoment(&d.CreatedAt))
+	line("due", localMoment(&d.DueAt))
+	line("expires", localMoment(d.ExpiresAt))
+	line("attempts", strconv.Itoa(d.Attempts))
+	line("last attempt", localMoment(d.AttemptedAt))
+	line("uncertain since", localMoment(d.UncertainAt))
+	line("ended", localMoment(d.FinishedAt))
+	line("sent to", d.SentOpenID)
+	if d.MsgID != 0 {
+		line("msgid", strconv.FormatInt(d.MsgID, 10))
+	}
+	line("channel", d.Channel)
+	if d.ReceiptStatus != "" {
+		line("receipt", d.ReceiptStatus+", "+localMoment(d.ReceiptAt))
+	}
+	line("data", d.Data)
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(c.stdout, "%s\n%s\n", out.String(), explainRequest(d))
+	return err
+}
+
+func recipientWords(d sender.Detail) string {
+	var words []string
+	for _, r := range []struct{ column, id string }{
+		{"unionid", d.UnionID}, {"mini_appid", d.MiniAppID}, {"mini_openid", d.MiniOpenID}, {"openid", d.OpenID},
+	} {
+		if r.id != "" {
+			words = append(words, r.column+" "+r.id)
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+// requestDetail is what show --json prints.
+type requestDetail struct {
+	requestLine
+	UnionID       *string         `json:"unionid"`
+	MiniAppID     *string         `json:"mini_appid"`
+	MiniOpenID    *string         `json:"mini_openid"`
+	OpenID        *string         `json:"openid"`
+	URL           *string         `json:"url"`
+	MiniPath      *string         `json:"mini_path"`
+	UncertainAt   *string         `json:"uncertain_at"`
+	UnderWay      bool            `json:"under_way"`
+	ReceiptStatus *string         `json:"receipt_status"`
+	ReceiptAt     *string         `json:"receipt_at"`
+	Data          json.RawMessage `json:"data,omitempty"`
+	Explanation   string          `json:"explanation"`
+}
+
+func (c *cli) printRequestJSON(d sender.Detail) error {
+	encoder := json.NewEncoder(c.stdout)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(requestDetail{
+		requestLine: newRequestLine(d.Record), UnionID: orNull(d.UnionID), MiniAppID: orNull(d.MiniAppID),
+		MiniOpenID: orNull(d.MiniOpenID), OpenID: orNull(d.OpenID), URL: orNull(d.URL), MiniPath: orNull(d.MiniPath),
+		UncertainAt: jsonMoment(d.UncertainAt), UnderWay: d.UnderWay(), ReceiptStatus: orNull(d.ReceiptStatus),
+		ReceiptAt: jsonMoment(d.ReceiptAt), Data: json.RawMessage(d.Data), Explanation: explainRequest(d),
+	})
+}
