@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"github.com/unionbridge/unionbridge/internal/devtools/stage"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
@@ -48,7 +49,7 @@ func (b *bench) measure(ctx context.Context) error {
 		scene   sceneConfig
 		measure func(context.Context) error
 	}{
-		{b.wantsAny("sweep", "send", "idle", "latency"), sceneConfig{b.mainSize(), b.requests, sweepQuestions}, b.measureMain},
+		{b.wants("sweep") || b.wantsAnySender(), sceneConfig{b.mainSize(), b.requests, sweepQuestions}, b.measureMain},
 		{b.wantsAny("slow", "change"), sceneConfig{b.followers, 0, slowQuestions}, b.measureSlow},
 		{b.wants("kill"), sceneConfig{b.killFollowers, 0, sweepQuestions}, b.measureKills},
 		{b.wants("large") && b.tenMillion, sceneConfig{b.largeSize(), 0, sweepQuestions}, b.measureLarge},
@@ -83,11 +84,13 @@ func (b *bench) measureMain(ctx context.Context) (err error) {
 	} else {
 		_, err = b.sweep(ctx)
 	}
-	if err != nil || !b.wantsAny("send", "idle", "latency") {
+	if err != nil {
 		return err
 	}
-	return b.measureDaemon(ctx)
+	return b.measureSender(ctx)
 }
+
+func (b *bench) wantsAnySender() bool { return slices.ContainsFunc(senderParts(), b.wantsSender) }
 
 func (b *bench) machine() string {
 	return fmt.Sprintf("machine: %d cores, %s/%s, %s; %s, buffer pool %d MiB, %s; simulator without latency but where it is named",
@@ -112,10 +115,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	b.screen.Say("%s", b.machine())
-	if b.wants("large") && b.tenMillion {
-		return b.checkDisk(ctx)
-	}
-	return nil
+	return b.checkDisk(ctx)
 }
 
 func (b *bench) build(ctx context.Context) error {

@@ -25,6 +25,7 @@ func TestReport(t *testing.T) {
 		{"idle_queries", 4.966, "queries/s", atMost(5), "idle"},
 		{"send_ratio", 12.34, "x", target{}, "ratio"},
 		{"second_sweep_rows_written", 1, "rows", exactly(0), "rows"},
+		{"finished_ratio", 0.89, "x", atLeast(0.9), "share"},
 	})
 	_, lines, found := strings.Cut(out.String(), "first_sweep 4")
 	want := `1235 followers/s >=35000 ok
@@ -32,6 +33,7 @@ first_sweep_memory 64.0 MiB <=64 short
 idle_queries 4.97 queries/s <=5 ok
 send_ratio 12.3 x - ok
 second_sweep_rows_written 1 rows =0 short
+finished_ratio 0.89 x >=0.90 short
 `
 	if diff := cmp.Diff(want, lines); !found || diff != "" {
 		t.Error(diff)
@@ -41,8 +43,19 @@ second_sweep_rows_written 1 rows =0 short
 			t.Errorf("%q has %d fields, want name value unit target verdict", line, len(fields))
 		}
 	}
+	if !strings.Contains(out.String(), ">= 0.90  short") || !strings.Contains(out.String(), ">= 35,000  ok") {
+		t.Errorf("the table lacks a target:\n%s", out.String())
+	}
 	if !strings.Contains(out.String(), "a machine") || !strings.Contains(out.String(), "41,234") {
 		t.Errorf("the table lacks the machine or the figure:\n%s", out.String())
+	}
+}
+
+func TestMedian(t *testing.T) {
+	for want, values := range map[float64][]float64{7: {7}, 2: {3, 1, 2}, 5: {5, 9, 5}} {
+		if got := median(values); got != want {
+			t.Errorf("median(%v) = %v, want %v", values, got, want)
+		}
 	}
 }
 
@@ -119,7 +132,7 @@ func TestParse(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := []any{o.followers, o.requests, o.wants("sweep"), o.wants("send"), o.wants("idle"), o.wants("latency")}
-	if diff := cmp.Diff([]any{10_000, 1000, true, false, true, false}, got); diff != "" {
+	if diff := cmp.Diff([]any{10_000, 2000, true, false, true, false}, got); diff != "" {
 		t.Error(diff)
 	}
 	if o, err = parse([]string{"-only", "send"}, io.Discard); err != nil {
@@ -127,6 +140,12 @@ func TestParse(t *testing.T) {
 	}
 	if b := (&bench{options: o}); b.mainSize() != o.requests || o.wantsAny("sweep", "slow", "change", "kill", "large") {
 		t.Errorf("-only send: %d followers for %d requests, and more than send is measured", b.mainSize(), o.requests)
+	}
+	if o, err = parse([]string{"-full-tables=false"}, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	if o.wantsSender("future") || o.wantsSender("finished") || !o.wantsSender("fair") {
+		t.Error("-full-tables=false leaves out the wrong parts")
 	}
 	for _, args := range [][]string{{"-only", "["}, {"-only", "nothing"}, {"-requests", "5"}, {"-followers", "5000"}, {"-kills", "0"}, {"-kill-followers", "9"}, {"word"}, {"-nonsense"}} {
 		if _, err := parse(args, io.Discard); err == nil || errors.Is(err, flag.ErrHelp) {

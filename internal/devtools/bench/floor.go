@@ -34,7 +34,7 @@ type floor struct {
 // measureFloor returns followers a second.
 func (b *bench) measureFloor(ctx context.Context) (rate float64, err error) {
 	b.screen.Step("floor: the same answers downloaded, then the same rows inserted, and nothing else")
-	s, err := b.newScript(ctx)
+	s, err := b.newScript(ctx, sweepQuestions)
 	if err != nil {
 		return 0, err
 	}

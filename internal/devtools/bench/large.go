@@ -12,20 +12,34 @@ const largeTimes = 10
 
 func (b *bench) largeSize() int { return largeTimes * b.followers }
 
-// bytesPerFollower is the disk that the large account takes: 300 bytes a row with its index in order of
-// the key, up to half as much again where the index's pages split, and 30 in the spool.
-const bytesPerFollower = 500
+const (
+	// bytesPerFollower is the disk that the large account takes: 300 bytes a row with its index in order of
+	// the key, up to half as much again where the index's pages split, and 30 in the spool.
+	bytesPerFollower = 500
+	// bytesPerRequest is what a finished request takes with its indexes.
+	bytesPerRequest = 500
+)
 
-// checkDisk refuses the large account before anything is measured, rather than fill somebody's disk.
+// checkDisk refuses the large tables before anything is measured, rather than fill somebody's disk.
 func (b *bench) checkDisk(ctx context.Context) error {
+	var need int64
+	if b.wants("large") && b.tenMillion {
+		need = int64(b.largeSize()) * bytesPerFollower
+	}
+	if b.wantsSender("finished") {
+		need = max(need, int64(finishedTimes*b.requests)*bytesPerRequest)
+	}
+	if need == 0 {
+		return nil
+	}
 	var dir string
 	if err := b.host.Admin().QueryRowContext(ctx, "SELECT @@datadir").Scan(&dir); err != nil {
 		return fmt.Errorf("asking the server where its data are: %w", err)
 	}
 	free, ok := stage.FreeDisk(dir) // a server elsewhere has its own
-	if need := int64(b.largeSize()) * bytesPerFollower; ok && free < need {
-		return fmt.Errorf("%s followers need about %.1f GB, and %s has %.1f GB left; -ten-million=false leaves them out",
-			stage.Count(int64(b.largeSize())), float64(need)/1e9, dir, float64(free)/1e9)
+	if ok && free < need {
+		return fmt.Errorf("the large tables need about %.1f GB, and %s has %.1f GB left; -ten-million=false and -full-tables=false leave them out",
+			float64(need)/1e9, dir, float64(free)/1e9)
 	}
 	return nil
 }

@@ -46,9 +46,10 @@ type followerInfo struct {
 	Language  string          `json:"language"`
 }
 
-func (b *bench) newScript(ctx context.Context) (*script, error) {
+// newScript logs in; it keeps so many connections open.
+func (b *bench) newScript(ctx context.Context, connections int) (*script, error) {
 	s := &script{base: b.simulator.URL, client: &http.Client{Transport: &http.Transport{
-		MaxIdleConnsPerHost: sweepQuestions, DisableCompression: true, // as the sweep's client
+		MaxIdleConnsPerHost: connections, DisableCompression: true, // as unionbridge's client
 	}}}
 	var answer struct {
 		AccessToken string `json:"access_token"`
@@ -79,11 +80,15 @@ func (s *script) post(ctx context.Context, path string, body, answer any) error 
 }
 
 func (s *script) postText(ctx context.Context, path, body string, answer any) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.base+path+"?access_token="+url.QueryEscape(s.token), strings.NewReader(body))
+	request, err := s.postRequest(ctx, path, body)
 	if err != nil {
 		return err
 	}
 	return s.do(request, answer)
+}
+
+func (s *script) postRequest(ctx context.Context, path, body string) (*http.Request, error) {
+	return http.NewRequestWithContext(ctx, http.MethodPost, s.base+path+"?access_token="+url.QueryEscape(s.token), strings.NewReader(body))
 }
 
 // do makes a call; where answer is nil, what comes is thrown away.
@@ -130,7 +135,7 @@ func (b *bench) naiveSweep(ctx context.Context) (first, again float64, err error
 	if _, err := b.db.ExecContext(ctx, "CREATE TABLE naive_follower LIKE follower"); err != nil {
 		return 0, 0, fmt.Errorf("making the script's table: %w", err)
 	}
-	s, err := b.newScript(ctx)
+	s, err := b.newScript(ctx, sweepQuestions)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -189,7 +194,7 @@ func (b *bench) naiveSend(ctx context.Context) (rate float64, err error) {
 	if err := b.insertRequests(ctx, "naive_request", n); err != nil {
 		return 0, err
 	}
-	s, err := b.newScript(ctx)
+	s, err := b.newScript(ctx, sweepQuestions)
 	if err != nil {
 		return 0, err
 	}

@@ -12,6 +12,12 @@ import (
 // verdict counts what is not as it should be.
 type verdict struct{ wrong, duplicates, missing int }
 
+func (v *verdict) add(other verdict) {
+	v.wrong += other.wrong
+	v.duplicates += other.duplicates
+	v.missing += other.missing
+}
+
 // sentRow is a row of the backlog, as its order number finds it.
 type sentRow struct {
 	status string
@@ -19,17 +25,17 @@ type sentRow struct {
 	msgid  int64
 }
 
-// readBack compares what the simulator delivered and what the rows say with what was asked for.
-func (b *bench) readBack(ctx context.Context) (verdict, error) {
+// readBack compares what the simulator delivered and what the table's rows say with the n requests that were made.
+func (b *bench) readBack(ctx context.Context, table string, n int) (verdict, error) {
 	messages, err := b.simulator.Messages(ctx)
 	if err != nil {
 		return verdict{}, err
 	}
-	rows, err := b.sentRows(ctx)
+	rows, err := b.sentRows(ctx, table)
 	if err != nil {
 		return verdict{}, err
 	}
-	return judge(b.users[:b.requests], messages, rows), nil
+	return judge(b.users[:n], messages, rows), nil
 }
 
 // judge matches the messages to the requests by the order number in their text, which the daemon does
@@ -61,15 +67,15 @@ func judge(users []wechatsim.Identity, messages []wechatsim.Message, rows map[st
 	return v
 }
 
-func (b *bench) sentRows(ctx context.Context) (map[string]sentRow, error) {
+func (b *bench) sentRows(ctx context.Context, table string) (map[string]sentRow, error) {
 	rows, err := b.db.QueryContext(ctx, `
 		SELECT JSON_UNQUOTE(JSON_EXTRACT(data, '$.character_string4')), status, COALESCE(sent_openid, ''), COALESCE(msgid, 0)
-		  FROM send_request`)
+		  FROM `+table)
 	if err != nil {
 		return nil, fmt.Errorf("reading the rows back: %w", err)
 	}
 	defer func() { _ = rows.Close() }()
-	sent := make(map[string]sentRow, b.requests)
+	sent := make(map[string]sentRow)
 	for rows.Next() {
 		var number string
 		var row sentRow

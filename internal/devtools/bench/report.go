@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/unionbridge/unionbridge/internal/devtools/stage"
@@ -46,6 +47,13 @@ type figure struct {
 	what   string // for people
 }
 
+// addKnown adds a figure that is 0 where it cannot be known on this system, and is left out then.
+func (b *bench) addKnown(f figure) {
+	if f.value > 0 {
+		b.add(f)
+	}
+}
+
 func (f figure) verdict() string {
 	if f.target.met(f.value) {
 		return "ok"
@@ -70,20 +78,27 @@ func number(v float64) string {
 	return strconv.FormatFloat(v, 'f', digits, 64)
 }
 
+// forPeople is number with its thousands apart.
+func forPeople(v float64) string {
+	if math.Abs(v) >= 1000 {
+		return stage.Count(int64(v))
+	}
+	return number(v)
+}
+
+// median of an odd number of values.
+func median(values []float64) float64 { return slices.Sorted(slices.Values(values))[len(values)/2] }
+
 // report prints the table and the lines.
 func report(screen *stage.Screen, machine string, figures []figure) {
 	screen.Heading("Figures")
 	screen.Line("  %s\n", machine)
 	for _, f := range figures {
-		value := number(f.value)
-		if math.Abs(f.value) >= 1000 {
-			value = stage.Count(int64(f.value))
-		}
 		goal := ""
 		if f.target.relation != "" {
-			goal = fmt.Sprintf("%s %s  %s", f.target.relation, stage.Count(int64(f.target.value)), f.verdict())
+			goal = fmt.Sprintf("%s %s  %s", f.target.relation, forPeople(f.target.value), f.verdict())
 		}
-		screen.Line("  %-66s %12s %-12s %s", f.what, value, f.unit, goal)
+		screen.Line("  %-66s %12s %-12s %s", f.what, forPeople(f.value), f.unit, goal)
 	}
 	screen.Line("")
 	for _, f := range figures {

@@ -19,7 +19,10 @@ type scene struct {
 	simulator *stage.Simulator
 	db        *sql.DB
 	listen    string
-	size      int // followers at the start
+	size      int     // followers at the start
+	questions int     // batchgets under way at once
+	highest   int64   // id of a request that was deleted
+	light     *weight // of the sender on a table with nothing else in it, once it is known
 }
 
 // sceneConfig says what a scene is like.
@@ -36,7 +39,7 @@ func (b *bench) within(ctx context.Context, cfg sceneConfig, measure func(contex
 		return err
 	}
 	defer func() { err = errors.Join(err, folder.Close()) }()
-	b.scene = &scene{stage: folder, size: cfg.followers}
+	b.scene = &scene{stage: folder, size: cfg.followers, questions: cfg.questions}
 	if err := b.set(ctx, cfg); err != nil {
 		return err
 	}
@@ -60,15 +63,19 @@ func (b *bench) set(ctx context.Context, cfg sceneConfig) (err error) {
 	if s.listen, err = stage.FreeAddr(ctx); err != nil {
 		return err
 	}
-	_, err = s.stage.WriteConfig(stage.Settings{
-		DSN: s.database.DSN(), WeChat: s.simulator.URL, Listen: s.listen, StateDir: s.stage.Path("state"),
-		Rate: 100_000, Concurrency: 64, // no limit but the machine's
-		Questions: cfg.questions,
-	})
-	if err != nil {
+	if err := b.configure(s.stage, s.listen, unlimited()); err != nil {
 		return err
 	}
 	_, err = s.stage.Run(ctx, "migrate", "up")
+	return err
+}
+
+// configure writes the configuration of an instance that lives in a folder of its own and listens at listen.
+func (b *bench) configure(folder *stage.Stage, listen string, p pace) error {
+	_, err := folder.WriteConfig(stage.Settings{
+		DSN: b.database.DSN(), WeChat: b.simulator.URL, Listen: listen, StateDir: folder.Path("state"),
+		Rate: p.rate, Concurrency: p.concurrency, Questions: b.questions,
+	})
 	return err
 }
 
@@ -136,7 +143,5 @@ func (b *bench) say(l life) {
 
 // addMemory adds a process's peak memory, where it is known.
 func (b *bench) addMemory(name string, peak int64, goal target, what string) {
-	if peak > 0 {
-		b.add(figure{name, mebibytes(peak), "MiB", goal, what})
-	}
+	b.addKnown(figure{name, mebibytes(peak), "MiB", goal, what})
 }
