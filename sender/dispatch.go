@@ -2,23 +2,23 @@ package sender
 
 import (
 	"context"
+	"sync"
 
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
-// dispatch hands claimed jobs to the senders at the account's rate, urgent ones first. What can no longer be sent
-// is given back. It ends when both queues are closed and empty.
+// dispatch hands claimed jobs to the senders at the account's rate, urgent ones first.
 type dispatch struct {
 	urgent, others chan job
 	room           chan struct{} // a job has left the queues; holds one token
-	senders        chan job
+
+	turn sync.Mutex // of the sender that takes the next job, and waits for the rate
 }
 
 func newDispatch() *dispatch {
-	// The queues take whole claims. senders has no buffer: what waits there could not be overtaken.
+	// The queues take whole claims.
 	return &dispatch{
-		urgent: make(chan job, 2*claimMost), others: make(chan job, 2*claimMost),
-		room: make(chan struct{}, 1), senders: make(chan job),
+		urgent: make(chan job, 2*claimMost), others: make(chan job, 2*claimMost), room: make(chan struct{}, 1),
 	}
 }
 
@@ -50,46 +50,50 @@ func (d *dispatch) awaitRoom(ctx context.Context, n int) {
 func (d *dispatch) next() (job, bool) {
 	urgent, others := d.urgent, d.others
 	for urgent != nil || others != nil {
-		select {
-		case j, ok := <-urgent:
-			if ok {
-				signal(d.room)
-				return j, true
-			}
-			urgent = nil
-			continue
-		default:
+		j, from, ok := pick(urgent, others)
+		if ok {
+			signal(d.room)
+			return j, true
 		}
-		select {
-		case j, ok := <-urgent:
-			if ok {
-				signal(d.room)
-				return j, true
-			}
+		if from == urgent {
 			urgent = nil
-		case j, ok := <-others:
-			if ok {
-				signal(d.room)
-				return j, true
-			}
+		} else {
 			others = nil
 		}
 	}
 	return job{}, false
 }
 
-// run dispatches until the queues end. ctx ends with the account's lease or the service.
-func (d *dispatch) run(ctx context.Context, w *worker, lease *database.Lease, results chan<- result) {
-	defer close(d.senders)
+// pick takes from urgent where something stands there, else from whichever has something first. It returns where
+// it looked, and whether that has not ended.
+func pick(urgent, others <-chan job) (j job, from <-chan job, ok bool) {
+	select {
+	case j, ok = <-urgent:
+		return j, urgent, ok
+	default:
+	}
+	select {
+	case j, ok = <-urgent:
+		return j, urgent, ok
+	case j, ok = <-others:
+		return j, others, ok
+	}
+}
+
+// take waits for the next job and for the rate. The senders stand in line for it, so that an urgent job is behind
+// one other at most. What can no longer be sent is given back. false: there will be no more. ctx ends with the
+// account's lease or the service.
+func (d *dispatch) take(ctx context.Context, w *worker, lease *database.Lease, results chan<- result) (job, bool) {
+	d.turn.Lock()
+	defer d.turn.Unlock()
 	for {
 		j, ok := d.next()
 		if !ok {
-			return
+			return job{}, false
 		}
-		if !w.mayPost(ctx, lease, j) || !w.limit(ctx, j.deadline.Sub(w.svc.cfg.Now())) {
-			results <- w.giveBack(j)
-			continue
+		if w.mayPost(ctx, lease, j) && w.limit(ctx, j.deadline.Sub(w.svc.cfg.Now())) {
+			return j, true
 		}
-		d.senders <- j
+		results <- w.giveBack(j)
 	}
 }

@@ -46,7 +46,7 @@ func (s *Service) round(ctx context.Context) error {
 	var errs []error
 	for _, w := range s.workers {
 		if w.owner.Load() {
-			errs = append(errs, w.heedState(ctx))
+			errs = append(errs, w.heedState(ctx), w.settleByReceipts(ctx, lanes))
 		}
 	}
 	for _, l := range lanes {
@@ -55,23 +55,12 @@ func (s *Service) round(ctx context.Context) error {
 			continue
 		}
 		for _, w := range s.workers {
-			if w.account.AppID == l.AppID.String && w.owner.Load() {
-				errs = append(errs, w.lookAfter(ctx, l))
+			if l.Status == statusWaiting && w.account.AppID == l.AppID.String && w.owner.Load() {
+				errs = append(errs, w.lookAfterWaiting(ctx, l))
 			}
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// lookAfter does what time and other people's news bring to the rows of a lane.
-func (w *worker) lookAfter(ctx context.Context, l lane) error {
-	switch l.Status {
-	case statusWaiting:
-		return w.lookAfterWaiting(ctx, l)
-	case statusUnknown:
-		return w.settleByReceipts(ctx, l)
-	}
-	return nil
 }
 
 // stray tells why no claimer sees a lane; nil: one does.

@@ -147,6 +147,16 @@ func (p *pauseState) stored() bool {
 	return p.reason != ""
 }
 
+// since tells how long the account has been sending without a pause, at most since begin.
+func (p *pauseState) since(now, begin time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.until.After(begin) {
+		begin = p.until
+	}
+	return now.Sub(begin)
+}
+
 func (p *pauseState) endIfStored(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -5,8 +5,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/bridge"
@@ -18,20 +21,23 @@ import (
 // come before the message's own outcome is written, and of messages that other programs sent. That the person
 // blocks the account's messages is noted in the map, so that later requests to him fail at once.
 func (s *Service) Receipt(ctx context.Context, appid string, r wechat.Receipt) error {
-	stored, err := s.store.addReceipt(ctx, appid, r)
+	if r.At.IsZero() {
+		r.At = s.cfg.Now()
+	}
+	fresh, err := s.store.addReceipt(ctx, appid, r)
 	if err != nil {
 		return err
 	}
-	if !stored {
-		return nil
+	if fresh {
+		s.metrics.receipts.WithLabelValues(appid, receiptLabel(r.Status)).Inc()
 	}
-	s.metrics.receipts.WithLabelValues(appid, receiptLabel(r.Status)).Inc()
 	if r.Status != wechat.ReceiptUserBlock {
 		return nil
 	}
 	for _, w := range s.workers {
 		if w.account.AppID == appid && w.account.BlockedFor > 0 {
-			return s.cfg.People.Block(ctx, appid, r.OpenID, w.account.BlockedFor)
+			// For a repeated one too: the process may have died between the two statements.
+			return s.cfg.People.Block(ctx, appid, r.OpenID, r.At, w.account.BlockedFor)
 		}
 	}
 	return nil
@@ -50,45 +56,71 @@ func receiptLabel(status string) string {
 const reasonByReceipt = "resolved_by_receipt"
 
 const (
-	// receiptRipe is how old a receipt must be before it may belong to an attempt whose outcome is unknown: by
-	// then the messages that were under way beside it have their own msgid written, and claim theirs.
-	receiptRipe = visibility + 2*settleGrace
 	// receiptEarly and receiptLate bound the time between an attempt, by the database's clock, and its receipt,
 	// by WeChat's. Receipts of a large campaign are minutes late.
 	receiptEarly = time.Minute
 	receiptLate  = 30 * time.Minute
+	// receiptsEvery is the pace of the search; unknownMost bounds the rows of one.
+	receiptsEvery = time.Minute
+	unknownMost   = 20_000
 )
+
+// ripe is how old a receipt must be before it may belong to an attempt whose outcome is unknown. By then every
+// other attempt of its time has been repeated to its end: it has its own msgid, which claims its receipt, or has
+// become unknown, and comes into question as well.
+func (w *worker) ripe() time.Duration {
+	return w.account.ResendWindow + visibility + 2*settleGrace
+}
 
 // settleByReceipts looks for the receipts of attempts whose outcome is unknown. A receipt carries no
 // client_msg_id: it belongs to such a request if it went to the same person at that time, no request has its
 // msgid, and no other request or receipt comes into question. What is ambiguous stays unknown.
-func (w *worker) settleByReceipts(ctx context.Context, l lane) error {
-	rows, err := w.svc.store.unknown(ctx, l)
-	if err != nil || len(rows) == 0 {
-		return err
+func (w *worker) settleByReceipts(ctx context.Context, lanes []lane) error {
+	now := w.svc.cfg.Now()
+	// After a pause or a change of hands attempts are still repeated that are older than that.
+	if begin := w.since.Load(); begin != nil && w.pause.since(now, *begin) < w.ripe() || now.Sub(w.settled) < receiptsEvery {
+		return nil
+	}
+	w.settled = now
+	var rows []unknownRow
+	for _, l := range lanes {
+		if l.Status != statusUnknown || l.AppID.String != w.account.AppID {
+			continue
+		}
+		more, err := w.svc.store.unknown(ctx, l, unknownMost-len(rows))
+		if err != nil {
+			return err
+		}
+		rows = append(rows, more...)
+	}
+	if len(rows) == unknownMost {
+		w.log.Warn("too many requests with an unknown outcome to find their receipts", "rows", len(rows))
+		return nil
 	}
 	if err := w.addressees(ctx, rows); err != nil {
 		return err
 	}
 	people := make(map[string][]*unknownRow)
-	openids := make([]string, 0, len(rows))
 	for i := range rows {
 		if id := rows[i].SentOpenID.String; id != "" {
-			if people[id] == nil {
-				openids = append(openids, id)
-			}
 			people[id] = append(people[id], &rows[i])
 		}
 	}
-	if len(openids) == 0 {
-		return nil
+	var receipts []receiptRow
+	for openids := range slices.Chunk(slices.Collect(maps.Keys(people)), housePage) {
+		more, err := w.svc.store.unclaimedReceipts(ctx, w.account.AppID, openids, w.ripe())
+		if err != nil {
+			return err
+		}
+		receipts = append(receipts, more...)
 	}
-	receipts, err := w.svc.store.unclaimedReceipts(ctx, w.account.AppID, openids)
-	if err != nil {
-		return err
-	}
+	return w.assign(ctx, match(people, receipts))
+}
+
+// assign makes requests sent by their receipts.
+func (w *worker) assign(ctx context.Context, pairs map[*unknownRow]receiptRow) error {
 	var errs []error
-	for row, receipt := range match(people, receipts) {
+	for row, receipt := range pairs {
 		found, err := w.svc.store.resolveByReceipt(ctx, *row, receipt)
 		if found {
 			w.log.Info("a receipt told an unknown outcome", "request", row.ID, "msgid", receipt.MsgID, "status", receipt.Status)
@@ -131,12 +163,16 @@ func (w *worker) addressees(ctx context.Context, rows []unknownRow) error {
 			lost, recipients = append(lost, &rows[i]), append(recipients, recipient)
 		}
 	}
-	found, err := w.resolve(ctx, recipients)
-	if err != nil {
-		return err
-	}
-	for i, row := range lost {
-		row.SentOpenID = sql.NullString{String: found[i].OpenID, Valid: found[i].OpenID != ""}
+	for len(lost) > 0 {
+		n := min(len(lost), housePage)
+		found, err := w.resolve(ctx, recipients[:n])
+		if err != nil {
+			return err
+		}
+		for i, row := range lost[:n] {
+			row.SentOpenID = sql.NullString{String: found[i].OpenID, Valid: found[i].OpenID != ""}
+		}
+		lost, recipients = lost[n:], recipients[n:]
 	}
 	return nil
 }
@@ -161,32 +197,28 @@ func (r receiptRow) fits(row *unknownRow) bool {
 	return !r.At.Before(row.First.Add(-receiptEarly)) && !r.At.After(row.Last.Add(receiptLate))
 }
 
-func (s store) addReceipt(ctx context.Context, appid string, r wechat.Receipt) (stored bool, err error) {
-	const query = `
-		INSERT INTO send_receipt (appid, msgid, openid, status, event_at)
-		VALUES (?, ?, ?, ?, ?)
-		ON DUPLICATE KEY UPDATE appid = VALUES(appid)`
-	at := sql.NullTime{Time: r.At.UTC(), Valid: !r.At.IsZero()}
+// addReceipt tells whether the receipt was new.
+func (s store) addReceipt(ctx context.Context, appid string, r wechat.Receipt) (fresh bool, err error) {
+	const query = `INSERT INTO send_receipt (appid, msgid, openid, status, event_at) VALUES (?, ?, ?, ?, ?)`
 	err = database.Retry(ctx, func(ctx context.Context) error {
-		res, err := s.db.ExecContext(ctx, query, appid, r.MsgID, r.OpenID, r.Status, at)
-		if err != nil {
-			return err
-		}
-		// With ClientFoundRows a new row and one that is there already both count 1: the former has an id of its
-		// own in neither case, so the metric asks nothing more.
-		n, err := res.RowsAffected()
-		stored = n > 0
+		_, err := s.db.ExecContext(ctx, query, appid, r.MsgID, r.OpenID, r.Status, r.At.UTC())
 		return err
 	})
+	if me, ok := errors.AsType[*mysql.MySQLError](err); ok && me.Number == erDuplicateKey {
+		return false, nil
+	}
 	if err != nil {
 		return false, fmt.Errorf("storing a receipt: %w", database.Explain(err))
 	}
-	return stored, nil
+	return true, nil
 }
+
+// erDuplicateKey is the server's number for a second row with a unique key.
+const erDuplicateKey = 1062
 
 // unknown returns the requests of a lane whose outcome has been unknown since yesterday at the longest; those
 // older find no receipt any more.
-func (s store) unknown(ctx context.Context, l lane) ([]unknownRow, error) {
+func (s store) unknown(ctx context.Context, l lane, limit int) ([]unknownRow, error) {
 	// Of such a row due_at is a claim's visibility after its last attempt.
 	const query = `
 		SELECT id, unionid, mini_appid, mini_openid, openid, sent_openid,
@@ -195,17 +227,16 @@ func (s store) unknown(ctx context.Context, l lane) ([]unknownRow, error) {
 		  FROM send_request
 		 WHERE status = 'unknown' AND appid = ? AND priority = ? AND template = ?
 		   AND due_at > CURRENT_TIMESTAMP(3) - INTERVAL 1 DAY
-		 ORDER BY due_at
 		 LIMIT ?`
 	var rows []unknownRow
-	if err := s.db.SelectContext(ctx, &rows, query, l.AppID, l.Priority, l.Template, housePage); err != nil {
+	if err := s.db.SelectContext(ctx, &rows, query, l.AppID, l.Priority, l.Template, limit); err != nil {
 		return nil, fmt.Errorf("reading unknown outcomes: %w", database.Explain(err))
 	}
 	return rows, nil
 }
 
 // unclaimedReceipts returns the receipts of the last day to these people that belong to no request.
-func (s store) unclaimedReceipts(ctx context.Context, appid string, openids []string) ([]receiptRow, error) {
+func (s store) unclaimedReceipts(ctx context.Context, appid string, openids []string, ripe time.Duration) ([]receiptRow, error) {
 	const query = `
 		SELECT s.msgid, s.openid, s.status, COALESCE(s.event_at, s.arrived_at) AS event_time
 		  FROM send_receipt s
@@ -213,7 +244,7 @@ func (s store) unclaimedReceipts(ctx context.Context, appid string, openids []st
 		 WHERE s.appid = ? AND s.openid IN (?) AND r.id IS NULL
 		   AND s.arrived_at > CURRENT_TIMESTAMP(3) - INTERVAL 1 DAY
 		   AND s.arrived_at < CURRENT_TIMESTAMP(3) - INTERVAL ? SECOND`
-	in, args, err := sqlx.In(query, appid, openids, int(receiptRipe/time.Second))
+	in, args, err := sqlx.In(query, appid, openids, int(ripe/time.Second))
 	if err != nil {
 		return nil, err
 	}

@@ -115,6 +115,7 @@ func TestUnknownByReceipt(t *testing.T) {
 	}
 	round := func() {
 		t.Helper()
+		s.w.settled = time.Time{}
 		s.w.owner.Store(true)
 		if err := s.w.svc.round(t.Context()); err != nil {
 			t.Fatal(err)
@@ -155,12 +156,66 @@ func TestCrashedThenReceipt(t *testing.T) {
 	if err := s.w.svc.Receipt(t.Context(), appid, receipt); err != nil {
 		t.Fatal(err)
 	}
-	b.exec(t, `UPDATE send_receipt SET arrived_at = arrived_at - INTERVAL 5 MINUTE`)
+	b.exec(t, `UPDATE send_receipt SET arrived_at = arrived_at - INTERVAL 15 MINUTE`)
 	s.w.owner.Store(true)
 	if err := s.w.svc.round(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if status, said := b.status(t, id); status != "sent" || said != wechat.ReceiptUserBlock {
 		t.Errorf("the view says %s, %q", status, said)
+	}
+}
+
+// TestReceiptOfAnotherTemplate: that two messages to one person differ in template or priority makes their receipts no
+// less ambiguous.
+func TestReceiptOfAnotherTemplate(t *testing.T) {
+	b := newBed(t)
+	b.config.Accounts[0].ResendWindow = 0
+	s := newStepper(t, b)
+	fault := wechatsim.Fault{Kind: wechatsim.FaultReset, Path: wechat.EndpointSendTemplate}
+	b.sim.SetFault(fault) // before it is processed: never delivered
+	lost := b.insert(t, columns{"unionid": b.unionid(1)})
+	s.attempt(t)
+	b.sim.ClearFaults()
+	fault.After = true
+	b.sim.SetFault(fault)
+	delivered := b.insert(t, columns{"unionid": b.unionid(1), "template": b.otherTemplate, "data": `{"thing1":"x"}`, "priority": 2})
+	s.attempt(t)
+	b.sim.ClearFaults()
+	m := b.messagesTo(1)[0]
+	err := s.w.svc.Receipt(t.Context(), appid, wechat.Receipt{OpenID: m.OpenID, MsgID: m.MsgID, Status: wechat.ReceiptSuccess, At: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.exec(t, `UPDATE send_receipt SET arrived_at = arrived_at - INTERVAL 15 MINUTE`)
+	s.w.owner.Store(true)
+	if err := s.w.svc.round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []int64{lost, delivered} {
+		if r := b.row(t, id); r.Status != "unknown" {
+			t.Errorf("row %d is %s (%s)", id, r.Status, r.reason())
+		}
+	}
+}
+
+// TestOldBlockIsOver: a receipt of before the person's last follow does not block him, however late it comes.
+func TestOldBlockIsOver(t *testing.T) {
+	b := newBed(t)
+	s := newStepper(t, b)
+	b.exec(t, `UPDATE follower SET subscribe_time = CURRENT_TIMESTAMP(3) - INTERVAL 1 MINUTE`)
+	receipt := wechat.Receipt{OpenID: b.sim.OpenID(appid, 1), MsgID: 9, Status: wechat.ReceiptUserBlock, At: time.Now().Add(-10 * time.Minute)}
+	for range 2 {
+		if err := s.w.svc.Receipt(t.Context(), appid, receipt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id := b.insert(t, columns{"unionid": b.unionid(1)})
+	s.attempt(t)
+	if r := b.row(t, id); r.Status != "sent" {
+		t.Errorf("the row is %s (%s)", r.Status, r.reason())
+	}
+	if n := s.metric(t, "unionbridge_receipts_total", wechat.ReceiptUserBlock); n != 1 {
+		t.Errorf("the metric counts %v receipts, one of them came twice", n)
 	}
 }

@@ -160,6 +160,9 @@ func (s *settler) flush(ctx context.Context) {
 	for _, r := range done.written {
 		s.w.svc.metrics.count(s.w.account.AppID, r)
 		posted += flag(r.posted)
+		if r.uncertain && r.status == statusPending {
+			s.w.again.add(r.id, s.w.svc.cfg.Now().Add(r.delay))
+		}
 	}
 	s.w.countDay(posted)
 	s.open = append(done.locked, s.open[len(batch):]...)

@@ -70,11 +70,20 @@ func (s store) installation(ctx context.Context) (string, error) {
 	return id, nil
 }
 
+// requestColumns are what a claim reads of a row. Overlong data never leaves the server.
+const requestColumns = `
+		SELECT r.id, r.unionid, r.mini_appid, r.mini_openid, r.openid, r.template, r.priority,
+		       CASE WHEN LENGTH(r.data) <= ? THEN r.data END AS data, LENGTH(r.data) AS data_bytes,
+		       r.url, r.mini_path, r.cancel <> 0 AS cancel, r.attempts, r.reason,
+		       COALESCE(r.expires_at <= CURRENT_TIMESTAMP(3), 0) AS expired,
+		       TIMESTAMPDIFF(MICROSECOND,
+		           CASE WHEN r.lease IS NOT NULL THEN COALESCE(r.uncertain_at, r.attempted_at) ELSE r.uncertain_at END,
+		           CURRENT_TIMESTAMP(3)) AS uncertain_age`
+
 // due returns rows that may be claimed, of each lane at most its share, urgent ones first and the longest due
 // first, limit in all.
 func (s store) due(ctx context.Context, shares []share, limit int) ([]request, error) {
 	// Each branch reads its share of a lane in the order of send_request_due; only the winners' rows are read.
-	// Overlong data never leaves the server.
 	const branch = `(
 		    SELECT id, priority, due_at, ? AS lane
 		      FROM send_request
@@ -85,14 +94,7 @@ func (s store) due(ctx context.Context, shares []share, limit int) ([]request, e
 	for i, l := range shares {
 		args = append(args, i, l.AppID, l.Priority, l.Template, l.most)
 	}
-	query := `
-		SELECT r.id, r.unionid, r.mini_appid, r.mini_openid, r.openid, r.template, r.priority,
-		       CASE WHEN LENGTH(r.data) <= ? THEN r.data END AS data, LENGTH(r.data) AS data_bytes,
-		       r.url, r.mini_path, r.cancel <> 0 AS cancel, r.attempts, r.reason, d.lane,
-		       COALESCE(r.expires_at <= CURRENT_TIMESTAMP(3), 0) AS expired,
-		       TIMESTAMPDIFF(MICROSECOND,
-		           CASE WHEN r.lease IS NOT NULL THEN COALESCE(r.uncertain_at, r.attempted_at) ELSE r.uncertain_at END,
-		           CURRENT_TIMESTAMP(3)) AS uncertain_age
+	query := requestColumns + `, d.lane
 		  FROM (` + strings.Repeat(branch+" UNION ALL ", len(shares)-1) + branch + ` ORDER BY priority, due_at LIMIT ?) d
 		  JOIN send_request r ON r.id = d.id
 		 ORDER BY d.priority, d.due_at`

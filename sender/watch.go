@@ -36,7 +36,8 @@ func (s *Service) watch(ctx context.Context) {
 		}
 		failures = 0
 		for _, w := range idle {
-			if slices.ContainsFunc(lanes, func(l lane) bool { return w.claimable(l, 1) > 0 }) {
+			due := func(l lane) bool { return w.claimable(l, 1) > 0 }
+			if w.again.due(s.cfg.Now()) || slices.ContainsFunc(lanes, due) {
 				signal(w.wake)
 			}
 		}

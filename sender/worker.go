@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/wechat"
@@ -20,13 +22,19 @@ type worker struct {
 	pause    pauseState
 	gates    gates
 	budget   budget
+	again    again
 	governor *governor
 	library  library
+	seconds  prometheus.Observer // of its POSTs
 
 	wake chan struct{} // the watcher saw due rows; holds one token
 	idle atomic.Bool   // owns the lease and has claimed all that was due
 
 	owner atomic.Bool // owns the lease
+
+	// Of housekeeping alone:
+	since   atomic.Pointer[time.Time] // when the account was taken over
+	settled time.Time                 // when receipts of unknown outcomes were looked for last
 
 	// Of the claim loop alone:
 	turn int // counts the claims, so that each begins with another lane
@@ -36,7 +44,8 @@ type worker struct {
 func newWorker(s *Service, a Account) *worker {
 	w := &worker{
 		svc: s, account: a, log: s.cfg.Logger.With("appid", a.AppID), wake: make(chan struct{}, 1),
-		gates: gates{shut: make(map[string]*gate)}, budget: budget{own: noLimit, quota: noLimit},
+		seconds: s.metrics.seconds.WithLabelValues(a.AppID),
+		gates:   gates{shut: make(map[string]*gate)}, budget: budget{own: noLimit, quota: noLimit},
 	}
 	if a.Preflight {
 		w.library.open(a.API, w.log, s.cfg.Now)
@@ -100,6 +109,7 @@ func (w *worker) own(ctx context.Context, lease *database.Lease) {
 	}()
 	w.log.Info("sending for this account", "lease", lease.Name(), "epoch", lease.Epoch())
 	w.loadState(ctx)
+	w.loadAgain(ctx)
 	w.size = claimFirst
 
 	d := newDispatch()
@@ -107,14 +117,19 @@ func (w *worker) own(ctx context.Context, lease *database.Lease) {
 	var sending, settling sync.WaitGroup
 	for range w.account.Concurrency {
 		sending.Go(func() {
-			for j := range d.senders {
+			for {
+				j, ok := d.take(ctx, w, lease, results)
+				if !ok {
+					return
+				}
 				results <- w.deliver(ctx, lease, j)
 			}
 		})
 	}
-	sending.Go(func() { d.run(ctx, w, lease, results) })
 	settling.Go(func() { (&settler{w: w}).run(service, results) })
 
+	begin := w.svc.cfg.Now()
+	w.since.Store(&begin)
 	w.owner.Store(true)
 	signal(w.svc.house)
 	w.claimLoop(ctx, lease, d, results)
@@ -228,20 +243,12 @@ type claimed struct {
 // claim takes due rows, settles at once those that cannot be sent, and hands the others to the senders.
 func (w *worker) claim(ctx context.Context, d *dispatch, results chan<- result) (c claimed, err error) {
 	begin := w.svc.cfg.Now()
-	lanes, err := w.svc.pendingLanes(ctx, laneAge)
-	if err != nil {
-		return claimed{}, err
-	}
 	limit := w.claimLimit()
-	shares, left := w.shares(lanes, limit)
-	if len(shares) == 0 {
-		return claimed{}, nil
-	}
-	rows, err := w.svc.store.due(ctx, shares, limit)
+	rows, more, err := w.dueRows(ctx, limit)
 	if err != nil || len(rows) == 0 {
-		return claimed{more: left && err == nil}, err
+		return claimed{limit: limit, more: more && err == nil}, err
 	}
-	c.limit, c.more = limit, left || len(rows) >= limit || exhausts(rows, shares)
+	c.limit, c.more = limit, more
 	// A claim that has begun is not interrupted: its outcome would be unknown, and the rows that it took would
 	// lie still until their visibility runs out.
 	var mine []request
@@ -283,6 +290,25 @@ func (w *worker) claim(ctx context.Context, d *dispatch, results chan<- result) 
 		c.sending++
 	}
 	return c, nil
+}
+
+// dueRows returns up to limit rows that may be claimed, and whether there are more: first those whose last attempt
+// has an open outcome, then those of the lanes.
+func (w *worker) dueRows(ctx context.Context, limit int) (rows []request, more bool, err error) {
+	if ids := w.again.take(w.svc.cfg.Now(), limit); len(ids) > 0 {
+		rows, err = w.svc.store.dueByID(ctx, w.account.AppID, ids)
+		return rows, true, err
+	}
+	lanes, err := w.svc.pendingLanes(ctx, laneAge)
+	if err != nil {
+		return nil, false, err
+	}
+	shares, left := w.shares(lanes, limit)
+	if len(shares) == 0 {
+		return nil, false, nil
+	}
+	rows, err = w.svc.store.due(ctx, shares, limit)
+	return rows, left || len(rows) >= limit || exhausts(rows, shares), err
 }
 
 // exhausts tells whether a lane gave all of its share, and may have more.
@@ -333,6 +359,9 @@ func (w *worker) giveBack(j job) result {
 
 // limit waits for the account's rate, for at most atMost.
 func (w *worker) limit(ctx context.Context, atMost time.Duration) bool {
+	if w.governor.limiter.Allow() {
+		return true
+	}
 	ctx, cancel := context.WithTimeout(ctx, max(atMost, 0))
 	defer cancel()
 	return w.governor.limiter.Wait(ctx) == nil
@@ -343,7 +372,7 @@ func (w *worker) post(ctx context.Context, m wechat.TemplateMessage) (int64, err
 	defer cancel()
 	begin := w.svc.cfg.Now()
 	msgid, err := w.account.API.SendTemplate(ctx, m)
-	w.svc.metrics.seconds.WithLabelValues(w.account.AppID).Observe(w.svc.cfg.Now().Sub(begin).Seconds())
+	w.seconds.Observe(w.svc.cfg.Now().Sub(begin).Seconds())
 	return msgid, err
 }
 

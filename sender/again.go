@@ -1,0 +1,129 @@
+package sender
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+)
+
+// again lists the account's requests whose last attempt has an open outcome, and when each is due. They are
+// repeated ahead of the queue: behind a campaign of an hour their time would run out, and a message whose answer
+// was lost would end as unknown although it could have been repeated without harm. The list is a short cut and no
+// more. A row that is not in it is claimed when its turn in the queue comes.
+type again struct {
+	mu   sync.Mutex
+	rows []againRow
+}
+
+type againRow struct {
+	id int64
+	at time.Time
+}
+
+// againMost bounds the list; a storm in which all answers are lost needs no order.
+const againMost = 20_000
+
+// againMargin is how much later than planned a row is taken: its due_at is the database's clock, read a little
+// later.
+const againMargin = 250 * time.Millisecond
+
+func (a *again) add(id int64, at time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.rows) < againMost {
+		a.rows = append(a.rows, againRow{id, at.Add(againMargin)})
+	}
+}
+
+// take removes and returns up to most rows that are due, the longest due first.
+func (a *again) take(now time.Time, most int) []int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	slices.SortFunc(a.rows, func(x, y againRow) int { return cmp.Or(x.at.Compare(y.at), cmp.Compare(x.id, y.id)) })
+	var ids []int64
+	for len(ids) < min(most, len(a.rows)) && !a.rows[len(ids)].at.After(now) {
+		ids = append(ids, a.rows[len(ids)].id)
+	}
+	a.rows = slices.Delete(a.rows, 0, len(ids))
+	return ids
+}
+
+func (a *again) due(now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.ContainsFunc(a.rows, func(r againRow) bool { return !r.at.After(now) })
+}
+
+// loadAgain lists what the account's last claimer left behind: rows that it claimed and did not settle, and those
+// that it was to repeat soon.
+func (w *worker) loadAgain(ctx context.Context) {
+	rows, err := w.svc.store.openOutcomes(ctx, w.account.AppID)
+	if err != nil {
+		if ctx.Err() == nil {
+			w.log.Error("looking for attempts with an open outcome", "err", err)
+		}
+		return
+	}
+	now := w.svc.cfg.Now()
+	for _, r := range rows {
+		w.again.add(r.ID, now.Add(time.Duration(r.DueIn)*time.Microsecond))
+	}
+}
+
+// openOutcome is a row whose last attempt has an open outcome.
+type openOutcome struct {
+	ID    int64 `db:"id"`
+	DueIn int64 `db:"due_in"` // microseconds
+}
+
+// openOutcomes returns those that are due within the next minutes: a claim's visibility, or the pause before a
+// repetition, lies ahead of them. Those whose time came before are in the queue.
+func (s store) openOutcomes(ctx context.Context, appid string) ([]openOutcome, error) {
+	lanes, err := s.lanes(ctx, statusPending)
+	if err != nil {
+		return nil, err
+	}
+	const query = `
+		SELECT id, TIMESTAMPDIFF(MICROSECOND, CURRENT_TIMESTAMP(3), due_at) AS due_in
+		  FROM send_request
+		 WHERE status = 'pending' AND appid = ? AND priority = ? AND template = ?
+		   AND due_at > CURRENT_TIMESTAMP(3) AND due_at < CURRENT_TIMESTAMP(3) + INTERVAL 3 MINUTE
+		   AND (lease IS NOT NULL OR uncertain_at IS NOT NULL)
+		 LIMIT ?`
+	var found []openOutcome
+	for _, l := range lanes {
+		if l.AppID.String != appid {
+			continue
+		}
+		var rows []openOutcome
+		if err := s.db.SelectContext(ctx, &rows, query, appid, l.Priority, l.Template, againMost); err != nil {
+			return nil, fmt.Errorf("reading attempts with an open outcome: %w", database.Explain(err))
+		}
+		found = append(found, rows...)
+	}
+	return found, nil
+}
+
+// dueByID returns those of the rows that may be claimed.
+func (s store) dueByID(ctx context.Context, appid string, ids []int64) ([]request, error) {
+	const query = requestColumns + `
+		  FROM send_request r FORCE INDEX (PRIMARY)
+		 WHERE r.id IN (?) AND r.status = 'pending' AND r.appid = ? AND r.due_at <= CURRENT_TIMESTAMP(3)
+		 ORDER BY r.due_at`
+	in, args, err := sqlx.In(query, maxData, ids, appid)
+	if err != nil {
+		return nil, err
+	}
+	var rows []request
+	if err := s.db.SelectContext(ctx, &rows, in, args...); err != nil {
+		return nil, fmt.Errorf("reading requests to repeat: %w", database.Explain(err))
+	}
+	return rows, nil
+}
