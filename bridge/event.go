@@ -160,3 +160,20 @@ func (m *Map) HandOverFollow(ctx context.Context, appid string, f Follow, doubt 
 		 WHERE appid = ? AND openid = ? AND reason = 'followed' AND due_at = ?`
 	return m.event(ctx, query, doubt, appid, f.OpenID, f.DueAt)
 }
+
+// PutOffRecheck lets a doubt wait after a question that had no answer. Other than PostponeRecheck it counts nothing, and
+// it changes nothing where an event or a new doubt has come in since.
+func (m *Map) PutOffRecheck(ctx context.Context, appid string, r Recheck, wait time.Duration) error {
+	const query = `
+		UPDATE follower_recheck
+		   SET due_at = CURRENT_TIMESTAMP(3) + INTERVAL ? SECOND
+		 WHERE appid = ? AND openid = ? AND reason = ? AND due_at <= CURRENT_TIMESTAMP(3)`
+	err := database.Retry(ctx, func(ctx context.Context) error {
+		_, err := m.db.ExecContext(ctx, query, int64(wait/time.Second), appid, r.OpenID, r.Doubt)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("putting off a recheck: %w", err)
+	}
+	return nil
+}

@@ -199,3 +199,46 @@ func TestFollowKeepsSendsGoing(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// TestPutOffIsFenced: a doubt waits uncounted, unless another event or doubt has come in since it was read.
+func TestPutOffIsFenced(t *testing.T) {
+	db := dbtest.New(t)
+	m := New(db)
+	const openid = "oA"
+	read := func() Recheck {
+		t.Helper()
+		due, err := m.DueRechecks(t.Context(), oa, 10)
+		if err != nil || len(due) != 1 {
+			t.Fatalf("due %+v, %v", due, err)
+		}
+		return due[0]
+	}
+	putOff := func(r Recheck, wait time.Duration) eventState {
+		t.Helper()
+		if err := m.PutOffRecheck(t.Context(), oa, r, wait); err != nil {
+			t.Fatal(err)
+		}
+		return readEventState(t, db, openid)
+	}
+	exec(t, db, `INSERT INTO follower_recheck (appid, openid, reason, attempts) VALUES (?, ?, 'no_unionid', 3)`, oa, openid)
+	old := read()
+	if err := m.Ask(t.Context(), oa, []string{openid}, DoubtSendRefused); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(eventState{Note: DoubtSendRefused}, putOff(old, time.Minute)); diff != "" {
+		t.Errorf("a new doubt is put off by an older question (-want +got):\n%s", diff)
+	}
+	exec(t, db, `UPDATE follower_recheck SET reason = 'followed', attempts = 3`)
+	old = read()
+	if err := m.NoteFollow(t.Context(), oa, openid, time.Unix(1_700_000_000, 0)); err != nil {
+		t.Fatal(err)
+	}
+	putOff(old, time.Hour)
+	if due, err := m.DueFollows(t.Context(), oa, 1); err != nil || len(due) != 1 || due[0].WaitMS > FollowDelay.Milliseconds() {
+		t.Errorf("a new follow is put off by an older question: %+v, %v", due, err)
+	}
+	exec(t, db, `UPDATE follower_recheck SET due_at = CURRENT_TIMESTAMP(3), attempts = 3`)
+	if diff := cmp.Diff(eventState{Note: DoubtFollowed, Attempts: 3, Later: true}, putOff(read(), time.Hour)); diff != "" {
+		t.Errorf("put off (-want +got):\n%s", diff)
+	}
+}

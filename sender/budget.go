@@ -15,12 +15,14 @@ import (
 // says of its own quota.
 type budget struct {
 	mu      sync.Mutex
-	day     time.Time // the day that the figures are of; zero: not asked yet
+	day     time.Time // the day that the figures are of; zero: not read yet
 	asked   time.Time // when they were read
 	own     int64     // messages left of the account's own budget; noLimit: it has none
 	quota   int64     // messages left of WeChat's quota; noLimit: not known
 	reserve int64     // of these, for urgent requests only
-	spent   int64     // messages since they were read
+	spent   int64     // messages that have gone since then, or are about to
+	open    int64     // of these, those on their way: they may still come back
+	holding bool      // only urgent requests go
 }
 
 const noLimit = math.MaxInt64
@@ -30,6 +32,8 @@ const (
 	budgetEvery = 5 * time.Minute
 	// budgetTimeout keeps a slow answer from holding up the claims.
 	budgetTimeout = 5 * time.Second
+	// dayMargin is how much later a day begins here than by the rule: clocks differ.
+	dayMargin = time.Minute
 )
 
 // left returns how many messages may be sent without, and with, the reserve.
@@ -46,13 +50,10 @@ func (b *budget) left() (normal, urgent int64) {
 func (b *budget) allows(priority int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.day.IsZero() {
-		return true
-	}
-	normal, urgent := b.left()
+	normal, _ := b.left()
 	if priority == priorityUrgent {
 		// WeChat's own figure may be off by one in a hundred: its refusal is the limit, not its figure.
-		return urgent > 0 || b.own > b.spent
+		return b.own > b.spent
 	}
 	return normal > 0
 }
@@ -68,52 +69,97 @@ func (b *budget) room(limit int) int {
 	return int(max(1, min(int64(limit), normal)))
 }
 
-// spend counts messages that went out, or may have.
-func (b *budget) spend(n int64) {
+// launch counts a message that is about to go; landed what became of it: it was sent, or may have been, or not.
+func (b *budget) launch() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.spent += n
+	b.spent++
+	b.open++
 }
 
-// exhausted tells whether the account's own number is used up.
-func (b *budget) exhausted() bool {
+func (b *budget) landed(sent bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return !b.day.IsZero() && b.own != noLimit && b.own-b.spent <= 0
+	b.open--
+	if !sent {
+		b.spent--
+	}
 }
 
-// stale tells whether the figures are to be read again: another day, or long ago and much sent since.
+// exhausted tells whether the account's own number of the day is used up, and nothing is on its way that might come back.
+func (b *budget) exhausted(day time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return day.Equal(b.day) && b.open == 0 && b.own <= b.spent
+}
+
+// stale tells whether the figures are to be read again: on another day, after a clock that went back, or some time
+// after they were read if messages have gone since or are held back by them.
 func (b *budget) stale(now, day time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return !day.Equal(b.day) || now.Sub(b.asked) < 0 || (now.Sub(b.asked) >= budgetEvery && b.spent > 0)
+	normal, _ := b.left()
+	age := now.Sub(b.asked)
+	return !day.Equal(b.day) || age < 0 || age >= budgetEvery && (b.spent > 0 || normal <= 0)
 }
 
-// refreshBudget reads the figures of the day where they are stale. What cannot be read limits nothing: then
-// WeChat's refusal (45009) is the limit.
-func (w *worker) refreshBudget(ctx context.Context) {
-	now := w.svc.cfg.Now()
-	day := wechat.QuotaDay(now, w.svc.cfg.QuotaResetHour)
-	if w.account.DailyBudget == 0 && w.account.UrgentReserve == 0 || !w.budget.stale(now, day) {
-		return
+// forget makes the figures be read anew: another instance may have sent meanwhile.
+func (b *budget) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.day, b.own, b.quota, b.reserve, b.spent = time.Time{}, noLimit, noLimit, 0, 0
+}
+
+func (b *budget) replace(fresh *budget) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	// What is on its way is in no table yet, and WeChat has not counted it.
+	b.day, b.asked, b.own, b.quota, b.reserve, b.spent = fresh.day, fresh.asked, fresh.own, fresh.quota, fresh.reserve, b.open
+}
+
+// ownLeft returns what is left of the account's own number but for what is on its way, if it has one and the
+// figures are of that day.
+func (b *budget) ownLeft(day time.Time) (int64, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.own - (b.spent - b.open), b.own != noLimit && day.Equal(b.day)
+}
+
+func (w *worker) quotaDay() time.Time {
+	return wechat.QuotaDay(w.svc.cfg.Now().Add(-dayMargin), w.svc.cfg.QuotaResetHour)
+}
+
+// budgetStale tells whether the account has a budget whose figures are to be read again.
+func (w *worker) budgetStale() bool {
+	return (w.account.DailyBudget > 0 || w.account.UrgentReserve > 0) && w.budget.stale(w.svc.cfg.Now(), w.quotaDay())
+}
+
+// budgetDecides tells whether the claim loop has something to do about the budget: figures to read, or a pause to
+// begin.
+func (w *worker) budgetDecides() bool { return w.budgetStale() || w.budget.exhausted(w.quotaDay()) }
+
+// refreshBudget reads the figures of the day where they are stale. Without WeChat's own its refusal (45009) is the
+// limit; without the account's own count nothing is claimed.
+func (w *worker) refreshBudget(ctx context.Context) error {
+	if !w.budgetStale() {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, budgetTimeout)
 	defer cancel()
-	fresh := budget{day: day, asked: now, own: noLimit, quota: noLimit}
+	fresh := budget{day: w.quotaDay(), asked: w.svc.cfg.Now(), own: noLimit, quota: noLimit}
 	total := int64(noLimit)
 	if w.account.DailyBudget > 0 {
 		total = w.account.DailyBudget
-	}
-	// Of the same day the own count goes on: what was sent and is not settled yet is in no table.
-	if own, counted := w.budget.ownLeft(day); counted {
-		fresh.own = own
-	} else if w.account.DailyBudget > 0 {
-		sent, err := w.svc.store.sentToday(ctx, w.account.AppID, day)
-		if err != nil {
-			w.log.Error("reading how many messages were sent today", "err", err)
-			return // the old figures go on counting
+		// Of the same day the own count goes on: what was sent and is not settled yet is in no table.
+		own, counted := w.budget.ownLeft(fresh.day)
+		if !counted {
+			sent, err := w.svc.store.sentToday(ctx, w.account.AppID, fresh.day)
+			if err != nil {
+				return err
+			}
+			own = w.account.DailyBudget - sent
 		}
-		fresh.own = w.account.DailyBudget - sent
+		fresh.own = own
 	}
 	if quota, err := w.account.API.Quota(ctx, wechat.EndpointSendTemplate); err != nil {
 		w.log.Debug("asking for the quota of messages", "err", err)
@@ -124,30 +170,36 @@ func (w *worker) refreshBudget(ctx context.Context) {
 		fresh.reserve = int64(w.account.UrgentReserve * float64(total))
 	}
 	w.budget.replace(&fresh)
+	return nil
 }
 
-// ownLeft returns what is left of the account's own number, if it has one and the figures are of that day.
-func (b *budget) ownLeft(day time.Time) (int64, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.own - b.spent, b.own != noLimit && day.Equal(b.day)
-}
-
-func (b *budget) replace(fresh *budget) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.day, b.asked, b.own, b.quota, b.reserve, b.spent = fresh.day, fresh.asked, fresh.own, fresh.quota, fresh.reserve, 0
-}
-
-// stopAtBudget pauses an account that has used up its own number of messages until the next day.
+// stopAtBudget pauses an account that has used up its own number of messages until the next day, and says when
+// the rest of the day belongs to urgent requests.
 func (w *worker) stopAtBudget() {
-	if !w.budget.exhausted() {
+	if w.budget.exhausted(w.quotaDay()) {
+		w.beginPause(pauseDay, &wechat.Error{
+			Reason: reasonDailyBudget, Policy: wechat.PolicyQuotaDay,
+			Message: fmt.Sprintf("the account's own %d messages of the day are used up (send.daily_budget)", w.account.DailyBudget),
+		})
+	}
+	holding, news := w.budget.hold()
+	if !news {
 		return
 	}
-	w.pause.begin(w, pauseDay, &wechat.Error{
-		Reason: reasonDailyBudget, Policy: wechat.PolicyQuotaDay,
-		Message: fmt.Sprintf("the account's own %d messages of the day are used up (send.daily_budget)", w.account.DailyBudget),
-	})
+	w.metric(w.svc.metrics.reserved, float64(flag(holding)))
+	if holding {
+		w.log.Warn("the rest of the day's messages is kept for urgent requests (send.urgent_reserve)")
+	}
+}
+
+// hold tells whether only urgent requests go, and whether that is news.
+func (b *budget) hold() (holding, news bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	normal, _ := b.left()
+	was := b.holding
+	b.holding = normal <= 0
+	return b.holding, b.holding != was
 }
 
 // reasonDailyBudget is why an account rests that has sent as much as its operator allows a day.
@@ -158,8 +210,11 @@ func (w *worker) countDay(n int) {
 	if n == 0 || w.account.DailyBudget == 0 {
 		return
 	}
-	day := wechat.QuotaDay(w.svc.cfg.Now(), w.svc.cfg.QuotaResetHour)
-	w.store("counting the day's messages", func(ctx context.Context) error {
+	day := w.quotaDay()
+	err := detached(context.Background(), func(ctx context.Context) error {
 		return w.svc.store.countSent(ctx, w.account.AppID, day, n)
 	})
+	if err != nil {
+		w.log.Error("counting the day's messages", "messages", n, "err", err)
+	}
 }

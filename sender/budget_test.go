@@ -18,9 +18,7 @@ func TestDailyBudget(t *testing.T) {
 	s := newStepper(t, b)
 	work := func(s *stepper) {
 		for range 6 {
-			s.w.refreshBudget(t.Context())
-			s.w.stopAtBudget()
-			s.attempt(t)
+			s.prepared(t)
 		}
 	}
 	for i := range 40 {
@@ -56,6 +54,15 @@ func TestDailyBudget(t *testing.T) {
 	}
 }
 
+// prepared is a turn of the claim loop.
+func (s *stepper) prepared(t *testing.T) {
+	t.Helper()
+	if err := s.w.prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.attempt(t)
+}
+
 // TestReserveOfWeChatsQuota: without a number of its own the account goes by WeChat's.
 func TestReserveOfWeChatsQuota(t *testing.T) {
 	options := wechatsim.Standard(100, 100, 0)
@@ -67,8 +74,7 @@ func TestReserveOfWeChatsQuota(t *testing.T) {
 		b.insert(t, columns{"unionid": b.unionid(i)})
 	}
 	for range 4 {
-		s.w.refreshBudget(t.Context())
-		s.attempt(t)
+		s.prepared(t)
 	}
 	if n := len(b.sim.Messages(appid)); n != 20 {
 		t.Errorf("%d messages went out, want 20: half of WeChat's 40 is for urgent rows", n)

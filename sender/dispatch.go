@@ -3,6 +3,7 @@ package sender
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/unionbridge/unionbridge/internal/database"
 )
@@ -35,15 +36,20 @@ func (d *dispatch) close() {
 	close(d.others)
 }
 
-// awaitRoom waits until at most n jobs stand in the queues.
-func (d *dispatch) awaitRoom(ctx context.Context, n int) {
+// awaitRoom waits until at most n jobs stand in the queues, and tells whether that was within a time.
+func (d *dispatch) awaitRoom(ctx context.Context, n int, within time.Duration) bool {
+	timer := time.NewTimer(within)
+	defer timer.Stop()
 	for len(d.urgent)+len(d.others) > n {
 		select {
 		case <-d.room:
+		case <-timer.C:
+			return false
 		case <-ctx.Done():
-			return
+			return true
 		}
 	}
+	return true
 }
 
 // next returns the job whose turn it is; false: there will be no more.

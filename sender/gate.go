@@ -1,7 +1,6 @@
 package sender
 
 import (
-	"context"
 	"strings"
 	"sync"
 	"time"
@@ -13,13 +12,16 @@ import (
 // not claimed: they stay as they are and burn no attempt. Every probeEvery one message finds out whether the cause
 // is gone. account_state shows each gate under scopeTemplate and the template's id.
 type gates struct {
-	mu   sync.Mutex
-	shut map[string]*gate // by template id
+	mu     sync.Mutex
+	shut   map[string]*gate     // by template id
+	opened map[string]time.Time // whose row is still to be removed from account_state
 }
 
 type gate struct {
-	until  time.Time
-	reason string
+	until   time.Time
+	row     *pauseRow
+	out     bool // the one message that finds out is on its way
+	unsaved bool // account_state does not have it yet
 }
 
 // scopeTemplate is followed by the template's id in account_state.scope.
@@ -32,61 +34,127 @@ func (g *gates) most(templateID string, now time.Time, limit int) int {
 	switch shut := g.shut[templateID]; {
 	case shut == nil:
 		return limit
-	case now.Before(shut.until):
+	case shut.out || now.Before(shut.until):
 		return 0
 	}
 	return 1 // the probe
 }
 
-// passes tells whether a message of the template may go now: while a gate is being probed, others that were
-// claimed before it was shut may not.
-func (g *gates) passes(templateID string, now time.Time) bool {
+// launch notes that a message goes out, and tells whether it is the one that finds out about its template.
+func (g *gates) launch(templateID string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	shut := g.shut[templateID]
-	return shut == nil || !now.Before(shut.until)
+	if shut == nil || shut.out {
+		return false
+	}
+	shut.out = true
+	return true
+}
+
+// landed notes that the message that was to find out has come to something.
+func (g *gates) landed(templateID string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if shut := g.shut[templateID]; shut != nil {
+		shut.out = false
+	}
+}
+
+// passes tells whether a message of the template may go now: those that were claimed before the gate was shut may
+// not.
+func (g *gates) passes(templateID string, probe bool, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	shut := g.shut[templateID]
+	return shut == nil || probe && !now.Before(shut.until)
 }
 
 // shutTemplate closes the gate of a message's template, and gives the row back without counting the attempt.
 func (w *worker) shutTemplate(j job, r result, we *wechat.Error) result {
+	id := j.message.TemplateID
+	if news := w.gates.close(w, j, we); news {
+		w.writeGate(id)
+	}
 	back := j.row.release(0)
 	back.reason, back.errcode, back.errmsg = r.reason, r.errcode, r.errmsg
-	g := &w.gates
+	return back
+}
+
+// close tells whether the gate was not shut already by a message that was on its way beside this one.
+func (g *gates) close(w *worker, j job, we *wechat.Error) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	id, now := j.message.TemplateID, w.svc.cfg.Now()
 	old := g.shut[id]
 	if old != nil && now.Before(old.until) {
-		return back // others were on their way
+		return false
 	}
-	g.shut[id] = &gate{until: now.Add(probeEvery), reason: r.reason}
-	if old == nil || old.reason != r.reason {
+	g.shut[id] = &gate{until: now.Add(probeEvery), row: newPauseRow(we), unsaved: true}
+	if old == nil || old.row.Reason != string(we.Reason) {
 		w.log.Error("the messages of a template are held back", "template", j.row.Template, "template_id", id,
-			"reason", r.reason, "err", we, "cure", wechat.Explain(we.Code))
+			"reason", we.Reason, "err", we, "cure", wechat.Explain(we.Code))
 	}
-	w.svc.metrics.templates.WithLabelValues(w.account.AppID).Set(float64(len(g.shut)))
-	row := newPauseRow(we, probeEvery)
-	w.store("saving a template's state", func(ctx context.Context) error {
-		return w.svc.store.savePause(ctx, w.account.AppID, scopeTemplate+id, row)
-	})
-	return back
+	w.metric(w.svc.metrics.templates, float64(len(g.shut)))
+	return true
 }
 
 // openTemplate ends a gate: a message of the template went through.
 func (w *worker) openTemplate(templateID string) {
 	g := &w.gates
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	shut := g.shut[templateID]
 	if shut == nil || w.svc.cfg.Now().Before(shut.until) {
+		g.mu.Unlock()
 		return // nothing to open, or an answer to a POST that began before it was shut
 	}
 	delete(g.shut, templateID)
-	w.svc.metrics.templates.WithLabelValues(w.account.AppID).Set(float64(len(g.shut)))
+	g.opened[templateID] = w.svc.cfg.Now()
+	w.metric(w.svc.metrics.templates, float64(len(g.shut)))
+	g.mu.Unlock()
 	w.log.Info("the messages of a template go on", "template_id", templateID)
-	w.store("clearing a template's state", func(ctx context.Context) error {
-		return w.svc.store.clearPause(ctx, w.account.AppID, scopeTemplate+templateID)
-	})
+	w.writeGate(templateID)
+}
+
+// writeGate brings account_state to what is known now of a template; see writePause.
+func (w *worker) writeGate(templateID string) {
+	w.writing.Lock()
+	defer w.writing.Unlock()
+	g := &w.gates
+	g.mu.Lock()
+	shut := g.shut[templateID]
+	var row *pauseRow
+	var until time.Time
+	if shut != nil {
+		row, until = shut.row, shut.until
+	}
+	g.mu.Unlock()
+	err := w.writeState(scopeTemplate+templateID, row, until)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case err != nil:
+	case shut != nil:
+		shut.unsaved = false
+	default:
+		delete(g.opened, templateID)
+	}
+}
+
+// unsaved returns the templates of which account_state does not say what is known.
+func (g *gates) unsaved() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var ids []string
+	for id, shut := range g.shut {
+		if shut.unsaved {
+			ids = append(ids, id)
+		}
+	}
+	for id := range g.opened {
+		ids = append(ids, id)
+	}
+	return ids
 }
 
 func (g *gates) any() bool {
@@ -95,12 +163,12 @@ func (g *gates) any() bool {
 	return len(g.shut) > 0
 }
 
-// keep makes those gates probe at once whose scope is not in account_state any more.
-func (g *gates) keep(scopes map[string]bool) {
+// removed makes those gates probe at once whose scope is not in account_state any more.
+func (g *gates) removed(kept map[string]bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for id, shut := range g.shut {
-		if !scopes[scopeTemplate+id] {
+		if !kept[scopeTemplate+id] && !shut.unsaved {
 			shut.until = time.Time{}
 		}
 	}
@@ -111,19 +179,11 @@ func (g *gates) load(w *worker, rows []pauseRow) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := w.svc.cfg.Now()
-	g.shut = make(map[string]*gate)
+	g.shut, g.opened = make(map[string]*gate), make(map[string]time.Time)
 	for _, row := range rows {
 		if id, ok := strings.CutPrefix(row.Scope, scopeTemplate); ok {
-			g.shut[id] = &gate{until: now.Add(row.remaining()), reason: row.Reason}
+			g.shut[id] = &gate{until: now.Add(row.remaining()), row: &row}
 		}
 	}
-	w.svc.metrics.templates.WithLabelValues(w.account.AppID).Set(float64(len(g.shut)))
-}
-
-// store writes the account's state, also while the service stops; the log says what could not be written, and the
-// state in memory holds all the same.
-func (w *worker) store(what string, fn func(context.Context) error) {
-	if err := detached(context.Background(), fn); err != nil {
-		w.log.Error(what, "err", err)
-	}
+	w.metric(w.svc.metrics.templates, float64(len(g.shut)))
 }

@@ -56,9 +56,19 @@ func (g *governor) answered(now time.Time, busy bool) {
 	}
 }
 
+// look judges the last second where no answer comes to do so.
+func (g *governor) look(now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if elapsed := now.Sub(g.window); elapsed < 0 || elapsed >= time.Second {
+		g.second(now)
+	}
+}
+
 // second judges the one that has ended: after a burst the rate is cut, after a quiet one some of it comes back.
 func (g *governor) second(now time.Time) {
 	burst := g.busy >= burstCount && float64(g.busy) >= burstShare*float64(g.all)
+	quiet := max(1, int(now.Sub(g.window)/time.Second)) // an idle account has quiet seconds as well
 	g.window, g.busy, g.all = now, 0, 0
 	if burst {
 		g.cut(now)
@@ -67,7 +77,7 @@ func (g *governor) second(now time.Time) {
 	if g.current >= g.most || now.Sub(g.cutAt) < cutEvery {
 		return
 	}
-	g.set(min(g.most, g.current+g.most*regain))
+	g.set(min(g.most, g.current+g.most*regain*float64(quiet)))
 	if g.current >= g.most {
 		g.note(g.current, false)
 	}

@@ -40,7 +40,7 @@ func TestGovernor(t *testing.T) {
 		second(50, 50)
 		now = now.Add(cutEvery)
 	}
-	if g.current < 100*slowest || g.current > 100*(slowest+regain) {
+	if g.current < 100*slowest || g.current > 100*(slowest+4*regain) { // a few quiet seconds lie between the bursts
 		t.Errorf("the rate is %v in a long storm, want about the slowest %v", g.current, 100*slowest)
 	}
 	for range 40 {

@@ -46,6 +46,7 @@ func (s *Service) round(ctx context.Context) error {
 	var errs []error
 	for _, w := range s.workers {
 		if w.owner.Load() {
+			w.governor.look(s.cfg.Now())
 			errs = append(errs, w.heedState(ctx), w.settleByReceipts(ctx, lanes))
 		}
 	}
@@ -130,7 +131,7 @@ func (w *worker) release(ctx context.Context, rows []request) error {
 			released = append(released, row.ID)
 		}
 	}
-	if err := w.svc.store.cancel(ctx, statusWaiting, withdrawn); err != nil {
+	if _, err := w.svc.store.cancel(ctx, statusWaiting, withdrawn); err != nil {
 		return err
 	}
 	return w.svc.store.release(ctx, released)

@@ -3,6 +3,7 @@ package sender
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -39,13 +40,18 @@ func (s store) waiting(ctx context.Context, l lane, last request, limit int) ([]
 // release makes waiting rows due now.
 func (s store) release(ctx context.Context, ids []int64) error {
 	const query = `
-		UPDATE send_request
+		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET status = 'pending', reason = NULL, errmsg = NULL, errcode = NULL, due_at = CURRENT_TIMESTAMP(3)
 		 WHERE id IN (?) AND status = 'waiting' AND cancel = 0`
 	if len(ids) == 0 {
 		return nil
 	}
-	if _, err := s.exec(ctx, query, ids); err != nil {
+	// What another transaction holds is released in a later round.
+	_, err := s.onFree(ctx, ids, false, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
+		_, err := s.tryExec(ctx, db, query, ids)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("releasing %d waiting requests: %w", len(ids), err)
 	}
 	return nil
@@ -65,18 +71,51 @@ const ended = `
 // endWaits ends the rows whose recipient did not appear in time. Of a waiting row, due_at is the end of
 // the wait or expires_at, whichever comes first.
 func (s store) endWaits(ctx context.Context, l lane) error {
-	const query = `
-		UPDATE send_request
-		   SET` + ended + `
+	const over = `
+		SELECT id
+		  FROM send_request
 		 WHERE status = 'waiting' AND appid = ? AND priority = ? AND template = ? AND due_at <= CURRENT_TIMESTAMP(3)
+		 ORDER BY due_at
 		 LIMIT ?`
+	const query = `
+		UPDATE send_request FORCE INDEX (PRIMARY)
+		   SET` + ended + `
+		 WHERE id IN (?) AND status = 'waiting' AND due_at <= CURRENT_TIMESTAMP(3)`
+	_, err := s.endPages(ctx, endOrder{
+		find: over, findArgs: []any{l.AppID, l.Priority, l.Template, housePage},
+		end: query, endArgs: []any{reasonNoFollower, nil},
+	})
+	if err != nil {
+		return fmt.Errorf("ending waits: %w", err)
+	}
+	return nil
+}
+
+// endOrder is a query for ids, whose last parameter is the size of a page, and what ends the rows of a page: a
+// statement whose parameters are endArgs, the ids, and rest.
+type endOrder struct {
+	find          string
+	findArgs      []any
+	end           string
+	endArgs, rest []any
+}
+
+// endPages ends rows page by page and returns how many. It stops where another transaction holds some: a later
+// round goes on.
+func (s store) endPages(ctx context.Context, o endOrder) (total int64, err error) {
 	for {
-		n, err := s.exec(ctx, query, reasonNoFollower, nil, l.AppID, l.Priority, l.Template, housePage)
-		if err != nil {
-			return fmt.Errorf("ending waits: %w", err)
+		var ids []int64
+		if err := s.db.SelectContext(ctx, &ids, o.find, o.findArgs...); err != nil || len(ids) == 0 {
+			return total, err
 		}
-		if n < housePage {
-			return nil
+		var n int64
+		locked, err := s.onFree(ctx, ids, false, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) (err error) {
+			n, err = s.tryExec(ctx, db, o.end, slices.Concat(o.endArgs, []any{ids}, o.rest)...)
+			return err
+		})
+		total += n
+		if err != nil || n == 0 || len(ids) < housePage || len(locked) > 0 {
+			return total, err
 		}
 	}
 }
@@ -107,25 +146,27 @@ const strayGrace = 10 * time.Minute
 // failLane fails the rows of one lane, but for those that an attempt may still hold, and unless an instance that
 // knows the account has been seen of late.
 func (s store) failLane(ctx context.Context, l lane, w wrong) (int64, error) {
-	const query = `
-		UPDATE send_request
-		   SET` + ended + `
-		 WHERE status = ? AND appid <=> ? AND priority = ? AND template = ? AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))
+	const free = `(lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))
 		   AND (? OR NOT EXISTS (SELECT 1
 		                           FROM lease
-		                          WHERE name = ? AND expires_at > CURRENT_TIMESTAMP(3) - INTERVAL ? SECOND))
+		                          WHERE name = ? AND expires_at > CURRENT_TIMESTAMP(3) - INTERVAL ? SECOND))`
+	const find = `
+		SELECT id
+		  FROM send_request
+		 WHERE status = ? AND appid <=> ? AND priority = ? AND template = ? AND ` + free + `
 		 LIMIT ?`
+	const query = `
+		UPDATE send_request FORCE INDEX (PRIMARY)
+		   SET` + ended + `
+		 WHERE id IN (?) AND status = ? AND ` + free
 	ours := w.reason != reasonUnknownAccount // a bad priority is bad everywhere
-	var total int64
-	for {
-		n, err := s.exec(ctx, query, w.reason, w.text, l.Status, l.AppID, l.Priority, l.Template,
-			ours, LeaseName(l.AppID.String), int(strayGrace/time.Second), housePage)
-		total += n
-		if err != nil {
-			return total, fmt.Errorf("failing requests that nobody claims: %w", err)
-		}
-		if n < housePage {
-			return total, nil
-		}
+	known := []any{ours, LeaseName(l.AppID.String), int(strayGrace / time.Second)}
+	total, err := s.endPages(ctx, endOrder{
+		find: find, findArgs: slices.Concat([]any{l.Status, l.AppID, l.Priority, l.Template}, known, []any{housePage}),
+		end: query, endArgs: []any{w.reason, w.text}, rest: slices.Concat([]any{l.Status}, known),
+	})
+	if err != nil {
+		return total, fmt.Errorf("failing requests that nobody claims: %w", err)
 	}
+	return total, nil
 }

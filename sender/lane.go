@@ -110,7 +110,7 @@ func (w *worker) claimable(l lane, limit int) int {
 		return 0
 	}
 	now := w.svc.cfg.Now()
-	if w.pause.active(now) || !w.budget.allows(l.Priority) {
+	if w.pause.active(now) || !w.budget.allows(l.Priority) || l.Priority != priorityUrgent && w.hurry.Load() {
 		return 0
 	}
 	return w.gates.most(w.svc.knownTemplate(l.Template, w.account.AppID), now, limit)

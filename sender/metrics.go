@@ -11,6 +11,7 @@ type metrics struct {
 	templates *prometheus.GaugeVec
 	rate      *prometheus.GaugeVec
 	receipts  *prometheus.CounterVec
+	reserved  *prometheus.GaugeVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -32,12 +33,21 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		rate: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "unionbridge_send_rate", Help: "Messages a second at most; below the configured rate while WeChat is busy.",
 		}, []string{"appid"}),
+		reserved: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "unionbridge_send_reserved",
+			Help: "1 while the rest of the day's messages is kept for urgent requests (send.urgent_reserve).",
+		}, []string{"appid"}),
 		receipts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "unionbridge_receipts_total", Help: "Receipts stored, by what they say.",
 		}, []string{"appid", "status"}),
 	}
-	reg.MustRegister(m.outcomes, m.seconds, m.paused, m.templates, m.rate, m.receipts)
+	reg.MustRegister(m.outcomes, m.seconds, m.paused, m.templates, m.rate, m.receipts, m.reserved)
 	return m
+}
+
+// metric sets a gauge of the account.
+func (w *worker) metric(gauge *prometheus.GaugeVec, value float64) {
+	gauge.WithLabelValues(w.account.AppID).Set(value)
 }
 
 // count counts a settled result. Rows given back without an attempt are not outcomes.

@@ -38,8 +38,9 @@ func (w *worker) outcome(j job, msgid int64, err error) result {
 		warning: j.warning}
 	if err == nil {
 		w.governor.answered(w.svc.cfg.Now(), false)
-		w.pause.reportSuccess(w)
+		w.reportSuccess()
 		w.openTemplate(j.message.TemplateID)
+		w.library.known(j.message.TemplateID)
 		base.status, base.msgid, base.posted = statusSent, msgid, true
 		return base
 	}
@@ -57,11 +58,11 @@ func (w *worker) outcome(j job, msgid int64, err error) result {
 		base.posted = true
 		return w.uncertain(j, base)
 	}
-	w.budget.spend(-1) // refused: it does not count
 	if we.Endpoint != "" && we.Endpoint != wechat.EndpointSendTemplate && we.Policy == wechat.PolicyRetry {
 		// There is no token at the moment: the message has not been tried.
 		return w.pauseAccount(j, base, we, pauseReach)
 	}
+	w.heardFrom(j, we)
 	switch we.Policy {
 	case wechat.PolicyRetry:
 		if we.Reason == wechat.ReasonInvalidTemplate {
@@ -91,9 +92,25 @@ func (w *worker) outcome(j job, msgid int64, err error) result {
 	}
 	if we.Reason == wechat.ReasonInvalidKeyword {
 		w.library.distrust(j.message.TemplateID)
+		w.library.known(j.message.TemplateID)
 	}
 	base.status, base.openid = statusFailed, ""
 	return base
+}
+
+// heardFrom ends the pause where WeChat refused a message for a reason of its own: the account works. One that
+// concerns the person alone tells that its template does, too.
+func (w *worker) heardFrom(j job, we *wechat.Error) {
+	if we.Endpoint != wechat.EndpointSendTemplate || we.Code == 0 {
+		return
+	}
+	switch we.Policy {
+	case wechat.PolicyRecipient, wechat.PolicyRecipientLater:
+		w.reportSuccess()
+		w.openTemplate(j.message.TemplateID)
+	case wechat.PolicyRequest:
+		w.reportSuccess()
+	}
 }
 
 // reasonBusy is wechat's reason of -1 and its like.

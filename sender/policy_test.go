@@ -161,7 +161,7 @@ func TestPolicyTable(t *testing.T) {
 }
 
 func (s *stepper) walk(t *testing.T, c policyCase, code int) {
-	s.w.pause, s.w.gates = pauseState{}, gates{shut: map[string]*gate{}}
+	s.w.pause, s.w.gates = pauseState{}, gates{shut: map[string]*gate{}, opened: map[string]time.Time{}}
 	s.w.governor = newGovernor(5000)
 	s.w.account.API = s.client() // each case renews its own token
 	for _, table := range []string{"send_request", "account_state", "follower_recheck"} {

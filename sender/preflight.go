@@ -21,8 +21,7 @@ const (
 	// libraryAge is how old the list of templates may become. WeChat does not say how often it may be asked for; a template's text
 	// never changes under its id, so that only deleted ones are noticed late.
 	libraryAge = time.Hour
-	// libraryRest is the shortest time between two readings, also after a failed one. A list that is younger is fresh: what it does
-	// not have does not exist.
+	// libraryRest is the shortest time between two readings, also after a failed one. A list that is younger is fresh.
 	libraryRest = time.Minute
 	// libraryTimeout bounds one reading, libraryPatience how long the first rows wait for the first one.
 	libraryTimeout  = 10 * time.Second
@@ -45,7 +44,8 @@ type library struct {
 	readAt    time.Time                   // when that list was asked for
 	triedAt   time.Time                   // when the last reading began; zero: never
 	busy      chan struct{}               // closed at the end of the reading that runs; nil: none
-	doubted   bool                        // WeChat contradicted the list
+	doubted   time.Time                   // when WeChat last contradicted a list; zero: never
+	absences  map[string]*absence         // of templates that the list lacks, by id
 	failing   bool                        // the last reading failed, and it has been logged
 }
 
@@ -94,14 +94,21 @@ func (l *library) inspect(ctx context.Context, row request, d *draft) *result {
 	keywords, found := l.look(ctx, d.templateID)
 	// What may be under way already is repeated as it is, or given up by the rules of its outcome.
 	repeated := row.UncertainAge.Valid
+	if found == absent && !repeated {
+		found = l.judge(d.templateID)
+	}
 	switch {
-	case found == beingRead && !repeated:
+	case found == unchecked || repeated && found != listed:
+		return nil
+	case found == beingRead:
 		r := row.release(askAgain)
 		r.reason, r.errmsg = row.Reason.String, "the account's templates are being read again, to look for this one"
 		return &r
-	case found == absent && !repeated:
+	case found == absent:
 		return row.templateAbsent(d.templateID)
-	case found != listed || keywords.Empty():
+	case found == gone:
+		return row.templateGone(d.templateID)
+	case keywords.Empty():
 		return nil
 	}
 	d.leaveOut(keywords)
@@ -130,25 +137,15 @@ func (d *draft) leaveOut(keywords *wechat.Keywords) {
 	})
 }
 
-// templateAbsent is the verdict about a row whose template the account does not have. It is looked at once more after a while:
-// the template may have been added a moment ago, and the list has no order of its own to be trusted in.
-func (r request) templateAbsent(id string) *result {
-	v := r.end(statusFailed, reasonUnknownTemplate, fmt.Sprintf(
-		"the official account has no template %s (console, 模板消息, 我的模板)", id))
-	if r.Reason.String != reasonUnknownTemplate {
-		v.status, v.delay = statusPending, retryTemplate
-	}
-	return &v
-}
-
 // finding is what the library says about a template.
 type finding int
 
 const (
-	unchecked finding = iota // nothing: there is no list, or none that is new enough
+	unchecked finding = iota // nothing that keeps its messages: there is no list, or none that is new enough, or WeChat is asked
 	listed
 	beingRead // not in the list, but a newer one is on its way
 	absent    // not in a fresh list
+	gone      // not in a fresh list, and WeChat has denied it too
 )
 
 // look finds a template. It waits for the first list, for a short time; later ones are read in the background.
@@ -164,9 +161,12 @@ func (l *library) look(ctx context.Context, id string) (*wechat.Keywords, findin
 	case l.templates == nil:
 		l.read(ctx)
 		return nil, unchecked
-	case keywords != nil:
-		if l.doubted || now.Sub(l.readAt) >= libraryAge {
+	case keywords != nil || l.isKnown(id):
+		if l.doubtful() || now.Sub(l.readAt) >= libraryAge {
 			l.read(ctx)
+		}
+		if keywords == nil {
+			return nil, unchecked
 		}
 		return keywords, listed
 	case now.Sub(l.readAt) < libraryRest:
@@ -176,6 +176,9 @@ func (l *library) look(ctx context.Context, id string) (*wechat.Keywords, findin
 	}
 	return nil, unchecked // the list is old, and the attempt to read a newer one has just failed
 }
+
+// doubtful reports whether WeChat has contradicted the list since it was asked for. The lock is held.
+func (l *library) doubtful() bool { return !l.doubted.IsZero() && !l.doubted.Before(l.readAt) }
 
 // await waits for the reading that runs, with the lock released.
 func (l *library) await(ctx context.Context) {
@@ -199,7 +202,7 @@ func (l *library) read(ctx context.Context) bool {
 	if !l.triedAt.IsZero() && now.Sub(l.triedAt) < libraryRest {
 		return false
 	}
-	l.triedAt, l.doubted = now, false
+	l.triedAt = now
 	done := make(chan struct{})
 	l.busy = done
 	l.reading.Go(func() {
@@ -233,16 +236,7 @@ func (l *library) store(ctx context.Context, begin time.Time) {
 		l.log.Warn("reading the account's templates: messages are sent without a check, or by an older list", "err", err)
 	case err == nil:
 		l.templates, l.readAt, l.failing = templates, begin, false
-	}
-}
-
-// distrust tells that WeChat refused what it let pass, the template (40037) or a value (47003): the list is
-// read again at the next occasion, though not more often than once a minute.
-func (l *library) distrust(templateID string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.templates[templateID] != nil {
-		l.doubted = true
+		l.forget(begin)
 	}
 }
 

@@ -138,53 +138,6 @@ func TestManyProblems(t *testing.T) {
 	}
 }
 
-func TestUnknownTemplate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		library := standardLibrary()
-		w := withLibrary(t, library)
-		added := wechat.Template{ID: strings.Repeat("n", 43), Content: "{{thing1.DATA}}"}
-		row := orderRow()
-		row.Template, row.Data = added.ID, text(`{"thing1":"x"}`)
-		gone := "the official account has no template " + added.ID + " (console, 模板消息, 我的模板)"
-		step := func(what string, want verdictOf, calls int) {
-			t.Helper()
-			got := w.verdictOf(row)
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("%s, -want +got:\n%s", what, diff)
-			}
-			row.Reason = sql.NullString{String: got.Reason, Valid: got.Reason != ""}
-			synctest.Wait()
-			if n := library.count(); n != calls {
-				t.Errorf("%s: %d readings of the list, want %d", what, n, calls)
-			}
-		}
-		again := verdictOf{Status: statusPending, Reason: "unknown_template", Text: gone, Delay: retryTemplate, Refund: true}
-		reading := verdictOf{Status: statusPending, Reason: "unknown_template", Delay: askAgain, Refund: true,
-			Text: "the account's templates are being read again, to look for this one"}
-
-		step("not in a fresh list", again, 1)
-		time.Sleep(retryTemplate)
-		step("not in an old list", reading, 2)
-		step("still not in a fresh one", verdictOf{Status: statusFailed, Reason: "unknown_template", Text: gone, Refund: true}, 2)
-
-		library.set(func(l *lister) { l.list = append(l.list, added) })
-		row.Reason = sql.NullString{}
-		step("added, but the list is a moment old", again, 2)
-		time.Sleep(retryTemplate)
-		step("the list is read", reading, 3)
-		time.Sleep(askAgain)
-		step("added", verdictOf{Data: `{"thing1":{"value":"x"}}`}, 3)
-
-		row.Template = strings.Repeat("o", 43)
-		library.set(func(l *lister) { l.err = errors.New("busy") })
-		time.Sleep(libraryRest)
-		row.Reason = sql.NullString{}
-		reading.Reason = ""
-		step("another one, and the list cannot be read", reading, 4)
-		step("so WeChat decides", verdictOf{Data: `{"thing1":{"value":"x"}}`}, 4)
-	})
-}
-
 // TestLibraryAge: the list is read hourly, and when WeChat contradicts it, in both cases while messages go on.
 func TestLibraryAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -224,6 +177,16 @@ func TestLibraryAge(t *testing.T) {
 		expect("contradicted again at once", 3)
 		time.Sleep(libraryRest)
 		expect("a minute later", 4)
+
+		time.Sleep(libraryRest)
+		library.set(func(l *lister) { l.err = errors.New("busy") })
+		w.library.distrust(wechatsim.StandardTemplates()[0].ID)
+		expect("contradicted, and the list cannot be read", 5)
+		library.set(func(l *lister) { l.err = nil })
+		time.Sleep(libraryRest)
+		expect("so it is read a minute later", 6)
+		time.Sleep(libraryRest)
+		expect("and the doubt is gone", 6)
 	})
 }
 

@@ -64,7 +64,7 @@ func (w *worker) examine(ctx context.Context, row request) (bridge.Recipient, jo
 		return fail(why)
 	}
 	d := draft{templateID: templateID, values: values}
-	if w.svc.cfg.Truncate[row.Template] {
+	if w.svc.truncates(row.Template, templateID, w.account.AppID) {
 		d.warn(wechat.Fit(d.values)...)
 	}
 	if verdict := w.library.inspect(ctx, row, &d); verdict != nil {
@@ -76,12 +76,16 @@ func (w *worker) examine(ctx context.Context, row request) (bridge.Recipient, jo
 	}}, nil
 }
 
+// clockSlack is how far back the database's clock may go without a doubt about ages.
+const clockSlack = 5 * time.Second
+
 // overdue ends rows whose time has passed: expired ones, and those whose outcome has been uncertain for
 // so long that WeChat would deliver the repetition as a second message.
 func (r request) overdue(resendWindow time.Duration) *result {
 	uncertain := r.UncertainAge.Valid
 	switch {
-	case uncertain && r.UncertainAge.Int64 > resendWindow.Microseconds():
+	case uncertain && (r.UncertainAge.Int64 > resendWindow.Microseconds() || r.UncertainAge.Int64 < -clockSlack.Microseconds()):
+		// In the future it lies where the database's clock was set back: nobody knows how old it is.
 		res := r.end(statusUnknown, "outcome_unknown",
 			"an attempt was made whose outcome is not known, and it is too old to be repeated without the risk of a second message")
 		return &res
@@ -172,6 +176,20 @@ func (s *Service) templateID(name, appid string) (string, *wrong) {
 			"template %q has no template id for the official account %s in the configuration", name, appid)}
 	}
 	return ids[appid], nil
+}
+
+// truncates tells whether the free texts of a row are cut: as the alias says that it names, or, if it names the template by its
+// id, as any alias of that template says.
+func (s *Service) truncates(name, templateID, appid string) bool {
+	if _, isAlias := s.cfg.Templates[name]; isAlias {
+		return s.cfg.Truncate[name]
+	}
+	for alias, cut := range s.cfg.Truncate { // a few dozen at most
+		if cut && s.cfg.Templates[alias][appid] == templateID {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Service) link(row request) (*wechat.MiniProgramLink, *wrong) {

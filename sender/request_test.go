@@ -105,6 +105,41 @@ func TestExamineTruncates(t *testing.T) {
 	}
 }
 
+// TestTruncateByID: a row that names the template by its id is cut as its alias says.
+func TestTruncateByID(t *testing.T) {
+	const other = "wx00000000000000ff"
+	template := wechatsim.StandardTemplates()[0].ID
+	for _, c := range []struct {
+		name, row string
+		templates map[string]map[string]string
+		truncate  map[string]bool
+		want      bool
+	}{
+		{"by the alias", "order", map[string]map[string]string{"order": {appid: template}}, map[string]bool{"order": true}, true},
+		{"by the id", template, map[string]map[string]string{"order": {appid: template}}, map[string]bool{"order": true}, true},
+		{"not wanted", template, map[string]map[string]string{"order": {appid: template}}, map[string]bool{"order": false}, false},
+		{"another template's alias", template, map[string]map[string]string{"order": {appid: strings.Repeat("x", 43)}},
+			map[string]bool{"order": true}, false},
+		{"another account's id", template, map[string]map[string]string{"order": {other: template}}, map[string]bool{"order": true}, false},
+		{"any alias of it", template, map[string]map[string]string{"order": {appid: template}, "cut": {appid: template}},
+			map[string]bool{"order": false, "cut": true}, true},
+		{"the alias's own word", "order", map[string]map[string]string{"order": {appid: template}, "cut": {appid: template}},
+			map[string]bool{"order": false, "cut": true}, false},
+	} {
+		w := examiner()
+		w.svc.cfg.Templates, w.svc.cfg.Truncate = c.templates, c.truncate
+		row := orderRow()
+		row.Template, row.Data = c.row, text(`{"thing1":"`+strings.Repeat("啡", 30)+`"}`)
+		_, j, verdict := w.examine(t.Context(), row)
+		if verdict != nil {
+			t.Fatalf("%s: %+v", c.name, *verdict)
+		}
+		if got := strings.HasSuffix(string(j.message.Data), `啡…"}}`); got != c.want {
+			t.Errorf("%s: cut %t, want %t: %s", c.name, got, c.want, j.message.Data)
+		}
+	}
+}
+
 // BenchmarkExamine measures what stands between a claim and its POSTs, with and without the pre-flight.
 func BenchmarkExamine(b *testing.B) {
 	row := orderRow()

@@ -3,12 +3,15 @@ package sender
 import (
 	"context"
 	"errors"
-	"strings"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
 // place inserts a row in some state.
@@ -34,6 +37,7 @@ func TestRetryDecides(t *testing.T) {
 		force  = RetryOptions{Force: true}
 		ignore = RetryOptions{IgnoreExpiry: true}
 		now    = RetryOptions{Now: true}
+		anyway = RetryOptions{Withdrawn: true}
 	)
 	for _, tc := range []struct {
 		name    string
@@ -45,7 +49,16 @@ func TestRetryDecides(t *testing.T) {
 	}{
 		{"failed", "failed", columns{"reason": "timeout", "errcode": 40001, "errmsg": "x", "attempts": 8}, RetryOptions{}, "", "pending"},
 		{"failed, also forced", "failed", nil, force, "", "pending"},
-		{"cancelled", "cancelled", columns{"cancel": 1}, RetryOptions{}, "", "pending"},
+		{"cancelled", "cancelled", columns{"cancel": 1}, RetryOptions{}, refusedCancelled, "cancelled"},
+		{"cancelled, forced", "cancelled", columns{"cancel": 1}, force, refusedCancelled, "cancelled"},
+		{"cancelled, all the same", "cancelled", columns{"cancel": 1}, anyway, "", "pending"},
+		{"cancelled, and cancel set back", "cancelled", nil, RetryOptions{}, refusedCancelled, "cancelled"},
+		{"failed, and withdrawn", "failed", columns{"cancel": 1}, RetryOptions{}, refusedCancelled, "failed"},
+		{"failed, and withdrawn, all the same", "failed", columns{"cancel": 1}, anyway, "", "pending"},
+		{"sent, and withdrawn too late, forced", "sent", columns{"cancel": 1}, force, refusedCancelled, "sent"},
+		{"sent, and withdrawn too late, all the same", "sent", columns{"cancel": 1}, anyway, refusedSent, "sent"},
+		{"withdrawn and open, all the same", "pending", columns{"due_at": future, "cancel": 1}, RetryOptions{Now: true, Withdrawn: true},
+			refusedWithdrawn, "pending"},
 		{"expired", "expired", columns{"expires_at": past}, RetryOptions{}, refusedExpiry, "expired"},
 		{"expired, forced", "expired", columns{"expires_at": past}, force, refusedExpiry, "expired"},
 		{"expired, ignored", "expired", columns{"expires_at": past}, ignore, "", "pending"},
@@ -96,17 +109,67 @@ func TestRetryDecides(t *testing.T) {
 	}
 }
 
-// TestRetryRemembersTheFirst: what was sent before says so, for whoever asks why the person got two.
+// TestRetryRemembersTheFirst: what was sent before, or withdrawn, says so, for whoever asks why the person got two
+// messages, or one that a failed row denies.
 func TestRetryRemembersTheFirst(t *testing.T) {
 	b := newBed(t)
-	id := b.place(t, "sent", columns{"msgid": 77, "reason": "resolved_by_operator"})
+	past := time.Now().UTC().Add(-time.Hour)
+	const word = "sent again on an operator's word; before, it was "
+	for _, tc := range []struct {
+		name, state string
+		more        columns
+		want        string
+		again       bool
+	}{
+		{"sent", "sent", columns{"msgid": 77, "reason": "resolved_by_operator"}, word + "sent (resolved_by_operator), msgid 77", true},
+		{"unknown", "unknown", columns{"uncertain_at": past, "reason": "timeout"}, word + "unknown (timeout)", true},
+		{"an open outcome", "failed", columns{"uncertain_at": past, "reason": "x"}, word + "failed (x)", true},
+		{"sent again, then failed", "failed", columns{"warning": word + "sent"}, word + "sent", true},
+		{"sent again, then withdrawn", "cancelled", columns{"warning": word + "sent", "cancel": 1}, word + "sent", true},
+		{"sent again, then sent", "sent", columns{"warning": word + "sent, msgid 1", "msgid": 2}, word + "sent, msgid 2", true},
+		{"cancelled", "cancelled", columns{"cancel": 1}, "sent on an operator's word; before, it was cancelled", false},
+		{"cancelled, then failed", "failed", columns{"warning": "sent on an operator's word; before, it was cancelled"},
+			"sent on an operator's word; before, it was cancelled", false},
+		{"another warning", "failed", columns{"warning": "thing1 was cut"}, "", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			id := b.place(t, tc.state, tc.more)
+			changes, err := b.requests().Retry(t.Context(), []int64{id}, RetryOptions{Force: true, Withdrawn: true})
+			if err != nil || changes[0].Refused != "" {
+				t.Fatal(changes, err)
+			}
+			d, err := b.requests().Show(t.Context(), id)
+			if err != nil || d.Warning != tc.want || d.SentAgain() != tc.again {
+				t.Errorf("warning %q (%t), want %q (%t), %v", d.Warning, d.SentAgain(), tc.want, tc.again, err)
+			}
+		})
+	}
+}
+
+// TestForcedThenFailed: a row that was sent, and whose repetition is refused, ends as failed. Its warning tells the
+// producer, for whom failed means "did not get it" otherwise.
+func TestForcedThenFailed(t *testing.T) {
+	b := newBed(t)
+	s := newStepper(t, b)
+	id := b.insert(t, columns{"unionid": b.unionid(1)})
+	s.attempt(t)
+	msgid := *b.row(t, id).MsgID
 	if _, err := b.requests().Retry(t.Context(), []int64{id}, RetryOptions{Force: true}); err != nil {
 		t.Fatal(err)
 	}
-	d, err := b.requests().Show(t.Context(), id)
-	want := "sent again on an operator's word; before, it was sent (resolved_by_operator), msgid 77"
-	if err != nil || d.Warning != want {
-		t.Errorf("warning %q, want %q (%v)", d.Warning, want, err)
+	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 43101, Path: wechat.EndpointSendTemplate})
+	s.attempt(t)
+	// Then it is an ordinary failed row, which anybody retries.
+	for range 2 {
+		row := b.maps(t, fmt.Sprintf(`SELECT status, warning FROM v_send_status WHERE id = %d`, id))
+		want := []map[string]any{{"status": "failed", "warning": fmt.Sprintf("sent again on an operator's word; before, it was sent, msgid %d", msgid)}}
+		if diff := cmp.Diff(want, row); diff != "" {
+			t.Fatal(diff)
+		}
+		if _, err := b.requests().Retry(t.Context(), []int64{id}, RetryOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		s.attempt(t)
 	}
 }
 
@@ -121,7 +184,7 @@ func TestRetriedIsSent(t *testing.T) {
 		b.place(t, "cancelled", columns{"cancel": 1}),
 	}
 	b.start(t, "one")
-	changes, err := b.requests().Retry(t.Context(), ids, RetryOptions{Force: true, IgnoreExpiry: true})
+	changes, err := b.requests().Retry(t.Context(), ids, RetryOptions{Force: true, IgnoreExpiry: true, Withdrawn: true})
 	if err != nil || len(changes) != len(ids) {
 		t.Fatal(changes, err)
 	}
@@ -294,40 +357,6 @@ func TestRetryRaces(t *testing.T) {
 	if n := len(b.sim.Messages(appid)); n != rows || retried != rows {
 		t.Errorf("%d messages, %d retries reported; want %d of each", n, retried, rows)
 	}
-}
-
-func TestResolve(t *testing.T) {
-	b := newBed(t)
-	q := b.requests()
-	past := time.Now().UTC().Add(-time.Hour)
-	id := b.place(t, "unknown", columns{"uncertain_at": past, "reason": "timeout", "errcode": -1})
-	other := b.place(t, "sent", columns{"msgid": 4711})
-	if c, err := q.ResolveSent(t.Context(), id, 4711); err != nil || c.Refused != refusedMsgID {
-		t.Errorf("another row's msgid: %+v, %v", c, err)
-	}
-	if c, err := q.ResolveSent(t.Context(), other, 0); err != nil || c.Refused != refusedKnown {
-		t.Errorf("a sent row: %+v, %v", c, err)
-	}
-	if c, err := q.ResolveResend(t.Context(), other, false); err != nil || c.Refused != refusedKnown {
-		t.Errorf("a sent row again: %+v, %v", c, err)
-	}
-	if c, err := q.ResolveResend(t.Context(), 1_000_000, false); err != nil || c.Refused != refusedMissing {
-		t.Errorf("a missing row: %+v, %v", c, err)
-	}
-	if c, err := q.ResolveSent(t.Context(), id, 4712); err != nil || c != (Change{ID: id, Status: "sent"}) {
-		t.Errorf("resolved: %+v, %v", c, err)
-	}
-	d, err := q.Show(t.Context(), id)
-	if err != nil || d.Reason != reasonResolved || d.MsgID != 4712 || d.ErrCode != 0 || d.FinishedAt == nil ||
-		!strings.Contains(d.ErrMsg, "(timeout)") {
-		t.Errorf("the row: %+v, %v", d, err)
-	}
-	again := b.place(t, "unknown", columns{"uncertain_at": past})
-	if c, err := q.ResolveResend(t.Context(), again, false); err != nil || c != (Change{ID: again, Status: "pending"}) {
-		t.Errorf("resent: %+v, %v", c, err)
-	}
-	b.start(t, "one")
-	b.await(t, again, statusSent)
 }
 
 // TestShowJoins: the receipt, the account's pause and who sends for it stand beside the row.

@@ -32,11 +32,13 @@ const (
 	refusedUnderWay  = "an attempt is under way: look at it again in a minute"
 	refusedLeft      = "an instance died during an attempt: it falls due again by itself within a minute"
 	refusedWithdrawn = "its producer has withdrawn it"
+	refusedCancelled = "it was withdrawn, and its producer may count on it that it is never sent: --withdrawn sends it all the same"
 	refusedFinal     = "it is too late, the request is finished"
 	refusedLate      = "it was withdrawn too late: an attempt has been made, and its outcome is not known"
 	refusedMarked    = "it is marked, but an attempt is under way, and if that succeeds it is sent: look at it again in a minute"
 	refusedKnown     = "its outcome is known: only unknown ones can be resolved"
 	refusedMsgID     = "another request has this msgid"
+	refusedReceipt   = "the receipt with this msgid is of a message to another person"
 )
 
 // changeMost rows are changed in one transaction.
@@ -64,6 +66,9 @@ type step struct {
 	args    []any  // those before
 	becomes status // where there is a query
 	refused string
+	// check has the last word, in the transaction that holds the row; "": nothing speaks against the step. nil: no
+	// check.
+	check func(ctx context.Context, tx *sqlx.Tx) (refused string, err error)
 }
 
 // change does to each of the rows what plan says, in the order of ids. The rows are locked while that is decided, so
@@ -133,7 +138,10 @@ func changeLocked(ctx context.Context, tx *sqlx.Tx, plan func(lockedRow) step, w
 	steps, groups := map[kind]step{}, map[kind][]int64{}
 	done := make(map[int64]Change, len(rows))
 	for _, row := range rows {
-		s := plan(row)
+		s, err := checked(ctx, tx, plan(row))
+		if err != nil {
+			return nil, err
+		}
 		done[row.ID] = Change{ID: row.ID, Status: string(row.Status), Refused: s.refused}
 		if s.query != "" {
 			k := kind{s.query, row.Status}
@@ -151,6 +159,18 @@ func changeLocked(ctx context.Context, tx *sqlx.Tx, plan func(lockedRow) step, w
 		}
 	}
 	return done, nil
+}
+
+// checked is the step, or the refusal of its check.
+func checked(ctx context.Context, tx *sqlx.Tx, s step) (step, error) {
+	if s.check == nil {
+		return s, nil
+	}
+	refused, err := s.check(ctx, tx)
+	if refused != "" {
+		s = step{refused: refused}
+	}
+	return s, err
 }
 
 func execStep(ctx context.Context, tx *sqlx.Tx, query string, args []any) (int64, error) {

@@ -1,12 +1,29 @@
 package sender
 
-import "context"
+import (
+	"context"
+	"strings"
+)
+
+// What the warning of a row begins with that an operator has had sent although it was sent or may have been, or
+// although it was withdrawn.
+const (
+	sentAgain        = "sent again on an operator's word"
+	sqlSentAgain     = `sent again on an operator''s word`
+	sqlSentWithdrawn = `sent on an operator''s word`
+)
+
+// SentAgain tells whether an operator had the request repeated although it was sent or may have been: its status
+// speaks of the repetition, and the person may have got the message before.
+func (r Record) SentAgain() bool { return strings.HasPrefix(r.Warning, sentAgain) }
 
 // RetryOptions are what Retry does only if it is told to.
 type RetryOptions struct {
 	// Force repeats also what was sent or may have been. WeChat drops the second message within 10 minutes of the
 	// first one; after that the person gets both.
 	Force bool
+	// Withdrawn sends also what its producer has withdrawn, who may have read already that it never will be.
+	Withdrawn bool
 	// IgnoreExpiry takes expires_at away where it has passed.
 	IgnoreExpiry bool
 	// Now makes open requests due at once. A waiting one goes on waiting if its recipient still cannot be reached.
@@ -14,7 +31,7 @@ type RetryOptions struct {
 }
 
 // Retry gives finished requests back to the daemon: pending, due now, with all their attempts. It refuses what was
-// sent or may have been, unless it is forced to, and what is under way always. The answers are in the order of ids.
+// sent or may have been, and what was withdrawn, unless it is told to, and what is under way always. The answers are in the order of ids.
 func (q Requests) Retry(ctx context.Context, ids []int64, o RetryOptions) ([]Change, error) {
 	return q.change(ctx, ids, o.plan)
 }
@@ -59,14 +76,18 @@ func (o RetryOptions) plan(r lockedRow) step {
 }
 
 // restart makes a final row pending. The uncertainty of earlier attempts goes with it: the claim would end the row as
-// unknown before it is tried, and whoever forces it has decided about that.
+// unknown before it is tried, and whoever forces it has decided about that. So the row may end as failed although
+// the person got the message, and its warning says so, also after further retries, to which it is an ordinary row.
 func (o RetryOptions) restart(r lockedRow) step {
 	// warning comes first: it reads what the same statement overwrites.
+	const before = `; before, it was ', status, COALESCE(CONCAT(' (', reason, ')'), ''), COALESCE(CONCAT(', msgid ', msgid), '')`
 	query := `
 		UPDATE send_request FORCE INDEX (PRIMARY)
-		   SET warning      = CASE WHEN status IN ('sent', 'unknown') THEN
-		                               CONCAT('sent again on an operator''s word; before, it was ', status,
-		                                      COALESCE(CONCAT(' (', reason, ')'), ''), COALESCE(CONCAT(', msgid ', msgid), '')) END,
+		   SET warning      = CASE WHEN status IN ('sent', 'unknown') OR lease IS NOT NULL OR uncertain_at IS NOT NULL
+		                           THEN CONCAT('` + sqlSentAgain + before + `)
+		                           WHEN warning LIKE '` + sqlSentAgain + `%' THEN warning
+		                           WHEN cancel <> 0 OR status = 'cancelled' THEN CONCAT('` + sqlSentWithdrawn + before + `)
+		                           WHEN warning LIKE '` + sqlSentWithdrawn + `%' THEN warning END,
 		       expires_at   = CASE WHEN expires_at <= CURRENT_TIMESTAMP(3) THEN NULL ELSE expires_at END,
 		       status       = 'pending',
 		       reason       = NULL,
@@ -85,11 +106,16 @@ func (o RetryOptions) restart(r lockedRow) step {
 	if !o.Force {
 		query += ` AND lease IS NULL AND uncertain_at IS NULL`
 	}
+	if !o.Withdrawn {
+		query += ` AND cancel = 0`
+	}
 	switch {
 	case r.Status == statusSent && !o.Force:
 		return step{refused: refusedSent}
 	case (r.Status == statusUnknown || r.Uncertain || r.Leased) && !o.Force:
 		return step{refused: refusedUnknown}
+	case (r.Cancel || r.Status == statusCancelled) && !o.Withdrawn:
+		return step{refused: refusedCancelled}
 	case r.Overdue && !o.IgnoreExpiry:
 		return step{refused: refusedExpiry}
 	}

@@ -1,6 +1,7 @@
 package sender
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -27,6 +28,8 @@ const (
 	unknownAtLeast = 7 * 24 * time.Hour
 	// daysKept is how long send_day's counts stay.
 	daysKept = 40
+	// stuckNamed rows that cannot be deleted are named in the log, each once; more would tell nothing new.
+	stuckNamed = 100
 )
 
 // retention deletes requests that finished long ago, with their receipts, after copying them into the archive
@@ -38,10 +41,13 @@ type retention struct {
 	archive bool
 	log     *slog.Logger
 	now     func() time.Time
+	// stuck are the ids that were named as not deletable.
+	stuck map[int64]bool
 }
 
 // loop runs every hour, under a lease, until ctx ends.
 func (r retention) loop(ctx context.Context, leases *database.Leases) {
+	r.stuck = map[int64]bool{}
 	complained := false
 	for pause := retentionFirst; ; pause = retentionEvery {
 		wait(ctx, pause)
@@ -85,6 +91,7 @@ func (r retention) turn(ctx context.Context, leases *database.Leases) error {
 // retired counts what one run deleted.
 type retired struct {
 	requests, unknown, receipts int64
+	stuck                       int64 // requests that could not be deleted for what stands in them
 }
 
 // run deletes all that is old enough. Interrupted, it has done a part, and the next run does the rest.
@@ -92,9 +99,9 @@ func (r retention) run(ctx context.Context) error {
 	begin := r.now()
 	var done retired
 	err := r.retire(ctx, &done)
-	if done != (retired{}) {
+	if done.requests+done.receipts > 0 {
 		r.log.Info("deleted old requests", "requests", done.requests, "unknown_outcome", done.unknown,
-			"receipts_alone", done.receipts, "archived", r.archive, "seconds", r.now().Sub(begin).Seconds())
+			"receipts_alone", done.receipts, "stuck", done.stuck, "archived", r.archive, "seconds", r.now().Sub(begin).Seconds())
 	}
 	return err
 }
@@ -106,62 +113,94 @@ func (r retention) retire(ctx context.Context, done *retired) error {
 	if r.keep <= 0 {
 		return nil
 	}
+	// What stops one lane or status is not to stop the others: the first error is told at the end.
+	var first error
 	for _, final := range []status{statusSent, statusFailed, statusExpired, statusCancelled, statusUnknown} {
-		n, err := r.retireStatus(ctx, final)
-		done.requests += n
-		if final == statusUnknown {
-			done.unknown = n
+		before := done.requests
+		if err := r.retireStatus(ctx, final, done); err != nil && first == nil {
+			first = fmt.Errorf("%s requests: %w", final, err)
 		}
-		if err != nil {
-			return fmt.Errorf("%s requests: %w", final, err)
+		if final == statusUnknown {
+			done.unknown = done.requests - before
+		}
+		if ctx.Err() != nil {
+			return first
 		}
 	}
 	// After the requests, whose receipts went with them: these are of requests that somebody else deleted, and of
 	// messages that were not ours.
-	var err error
-	done.receipts, err = r.retireReceipts(ctx)
-	return err
+	n, err := r.retireReceipts(ctx)
+	done.receipts = n
+	return cmp.Or(first, err)
 }
 
-// retireStatus deletes the old rows of one final status, in one lane after the other.
-func (r retention) retireStatus(ctx context.Context, final status) (total int64, err error) {
+// retireStatus deletes the old rows of one final status, in one lane after the other. It returns the first error.
+func (r retention) retireStatus(ctx context.Context, final status, done *retired) error {
 	keep := r.keep
 	if final == statusUnknown {
 		keep = max(keep, unknownAtLeast)
 	}
 	before, err := r.store.ago(ctx, keep)
 	if err != nil {
-		return 0, err
+		return err
 	}
+	var first error
 	for at := (*finalLane)(nil); ; {
 		if at, err = r.store.nextFinalLane(ctx, final, at); err != nil || at == nil {
-			return total, err
+			return cmp.Or(first, err)
 		}
-		n, err := r.retireLane(ctx, *at, before)
-		total += n
-		if err != nil {
-			return total, err
+		first = cmp.Or(first, r.retireLane(ctx, *at, before, done))
+		if ctx.Err() != nil {
+			return first
 		}
 	}
 }
 
-func (r retention) retireLane(ctx context.Context, l finalLane, before time.Time) (total int64, err error) {
+func (r retention) retireLane(ctx context.Context, l finalLane, before time.Time, done *retired) error {
 	for at := (oldRow{}); ; {
 		var page []oldRow
-		var gone int64
 		err := r.paced(ctx, func() (err error) {
 			if page, err = r.store.oldRows(ctx, l, at, before); err != nil {
 				return err
 			}
-			gone, err = r.store.retire(ctx, retirement{status: l.Status, rows: page, before: before, archive: r.archive})
-			return err
+			return r.retireRows(ctx, retirement{status: l.Status, rows: page, before: before, archive: r.archive}, done)
 		})
-		total += gone
 		if err != nil || len(page) < retireMost {
-			return total, err
+			return err
 		}
 		at = page[len(page)-1]
 	}
+}
+
+// retireRows deletes a page. Where it fails for what stands in a row, such as a value that the archive does not take,
+// the page is halved down to that row, which stays: it would otherwise stop all behind it in each run anew.
+func (r retention) retireRows(ctx context.Context, what retirement, done *retired) error {
+	n, err := r.store.retire(ctx, what)
+	done.requests += n
+	if err == nil || !isRowError(err) {
+		return err
+	}
+	if len(what.rows) == 1 {
+		done.stuck++
+		r.name(what.rows[0].ID, err)
+		return nil
+	}
+	rows, half := what.rows, len(what.rows)/2
+	what.rows = rows[:half]
+	if err := r.retireRows(ctx, what, done); err != nil {
+		return err
+	}
+	what.rows = rows[half:]
+	return r.retireRows(ctx, what, done)
+}
+
+// name tells once of a row that cannot be deleted.
+func (r retention) name(id int64, err error) {
+	if r.stuck[id] || len(r.stuck) >= stuckNamed {
+		return
+	}
+	r.stuck[id] = true
+	r.log.Error("an old request cannot be deleted, and stays", "request", id, "err", err)
 }
 
 func (r retention) retireReceipts(ctx context.Context) (total int64, err error) {

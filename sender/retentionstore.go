@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/internal/database"
@@ -36,25 +37,27 @@ type finalLane struct {
 // nextFinalLane returns the lane after l in the order of the index; of nil, the first of the status. It returns
 // nil after the last.
 func (s store) nextFinalLane(ctx context.Context, of status, l *finalLane) (*finalLane, error) {
-	// One dive into the index a lane. GROUP BY says the same, and reads every entry on servers that cannot skip in
-	// an index (TiDB). The three conditions are ranges in the index's own order; rows without appid come first.
-	query := `
-		SELECT status, appid, priority, template
-		  FROM send_request FORCE INDEX (send_request_due)
-		 WHERE status = ?`
-	args := []any{of}
+	// Up to three dives into the index a lane. GROUP BY says the same, and reads every entry on servers that cannot
+	// skip in an index (TiDB). OR says the same too, and MariaDB 10.11 then reads all entries of an account, or of the
+	// whole status, at some lanes. Rows without appid come first.
+	const entry = `
+		    SELECT status, appid, priority, template
+		      FROM send_request FORCE INDEX (send_request_due)
+		     WHERE status = ?`
+	// ORDER BY names no column that the branch fixes: NULL is no constant to MariaDB there, and it would sort.
+	query, args := entry+` ORDER BY appid, priority, template LIMIT 1`, []any{of}
 	if l != nil {
-		query += ` AND (appid <=> ? AND priority = ? AND template > ? OR appid <=> ? AND priority > ? OR `
-		args = append(args, l.AppID, l.Priority, l.Template, l.AppID, l.Priority)
-		if l.AppID.Valid {
-			query, args = query+`appid > ?)`, append(args, l.AppID)
-		} else {
-			query += `appid IS NOT NULL)`
+		later, last := ` AND appid > ?`, []any{of, l.AppID}
+		if !l.AppID.Valid {
+			later, last = ` AND appid IS NOT NULL`, last[:1]
 		}
+		query = `(` + entry + ` AND appid <=> ? AND priority = ? AND template > ? ORDER BY template LIMIT 1)
+		UNION ALL (` + entry + ` AND appid <=> ? AND priority > ? ORDER BY priority, template LIMIT 1)
+		UNION ALL (` + entry + later + ` ORDER BY appid, priority, template LIMIT 1)
+		ORDER BY appid, priority, template
+		LIMIT 1`
+		args = append([]any{of, l.AppID, l.Priority, l.Template, of, l.AppID, l.Priority}, last...)
 	}
-	query += `
-		 ORDER BY status, appid, priority, template
-		 LIMIT 1`
 	var next finalLane
 	err := s.db.GetContext(ctx, &next, query, args...)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -66,14 +69,14 @@ func (s store) nextFinalLane(ctx context.Context, of status, l *finalLane) (*fin
 	return &next, nil
 }
 
-// oldRow is an entry of send_request_due.
+// oldRow is an entry of send_request_due. The driver reads the zero date as the zero time.
 type oldRow struct {
 	ID    int64     `db:"id"`
 	DueAt time.Time `db:"due_at"`
 }
 
-// oldRows returns the next entries of a lane after the row at whose due_at is before a moment. It reads the index
-// alone. A final row's due_at is when it was due, or how far its claim had moved that: no later than its end, give
+// oldRows returns the next entries of a lane after the row at whose due_at is before a moment; after oldRow{}, the
+// first. It reads the index alone. A final row's due_at is when it was due, or how far its claim had moved that: no later than its end, give
 // or take a minute. Rows that ended before they were due, withdrawn ones, are found when that moment has aged.
 func (s store) oldRows(ctx context.Context, l finalLane, at oldRow, before time.Time) ([]oldRow, error) {
 	// Two branches, as many rows may have one due_at: with OR each page would begin at the first of them.
@@ -81,13 +84,16 @@ func (s store) oldRows(ctx context.Context, l finalLane, at oldRow, before time.
 		    SELECT id, due_at
 		      FROM send_request FORCE INDEX (send_request_due)
 		     WHERE status = ? AND appid <=> ? AND priority = ? AND template = ?`
-	const query = lane + ` AND due_at = ? AND due_at < ? AND id > ? ORDER BY id LIMIT ?)
-		UNION ALL ` + lane + ` AND due_at > ? AND due_at < ? ORDER BY due_at, id LIMIT ?)
+	same, later := `due_at = ?`, `due_at > ?`
+	if at.DueAt.IsZero() {
+		// Below the first moment there is the zero date only, which an INSERT IGNORE makes of what is none. It must
+		// not be named: some servers refuse it in a comparison.
+		same, later, at.DueAt = `due_at < ?`, `due_at >= ?`, firstMoment()
+	}
+	query := lane + ` AND ` + same + ` AND due_at < ? AND id > ? ORDER BY id LIMIT ?)
+		UNION ALL ` + lane + ` AND ` + later + ` AND due_at < ? ORDER BY due_at, id LIMIT ?)
 		ORDER BY due_at, id
 		LIMIT ?`
-	if at.DueAt.IsZero() {
-		at.DueAt = firstMoment()
-	}
 	var rows []oldRow
 	err := s.db.SelectContext(ctx, &rows, query,
 		l.Status, l.AppID, l.Priority, l.Template, at.DueAt, before, at.ID, retireMost,
@@ -166,18 +172,34 @@ func (s store) lockOld(ctx context.Context, tx *sqlx.Tx, ids []int64, what retir
 	return old, nil
 }
 
-// archiveStatement copies rows that its transaction has locked, each with the receipt that it has by now.
+// isRowError tells whether a statement failed for what stands in a row (SQLSTATE 22, data, and 23, constraints; and
+// those for which MySQL has no state), so that it would do without that row.
+func isRowError(err error) bool {
+	me, ok := errors.AsType[*mysql.MySQLError](err)
+	if !ok {
+		return false
+	}
+	const badValue, badCheck = 1366, 3819
+	class := string(me.SQLState[:2])
+	return class == "22" || class == "23" || me.Number == badValue || me.Number == badCheck
+}
+
+// archiveStatement copies rows that its transaction has locked, each with the receipt that it has by now. Zero dates,
+// which strict mode does not store again, become NULL. Of an id that the archive has already, as after somebody put
+// a row back by hand, the first copy stays.
 const archiveStatement = `
 	INSERT INTO send_request_archive
 	       (id, appid, unionid, mini_appid, mini_openid, openid, template, data, url, mini_path, priority, due_at,
 	        expires_at, dedup_key, created_at, status, reason, errcode, errmsg, warning, attempts, attempted_at, channel,
 	        sent_openid, msgid, finished_at, receipt_status, receipt_at)
 	SELECT r.id, r.appid, r.unionid, r.mini_appid, r.mini_openid, r.openid, r.template, r.data, r.url, r.mini_path,
-	       r.priority, r.due_at, r.expires_at, r.dedup_key, r.created_at, r.status, r.reason, r.errcode, r.errmsg,
+	       r.priority, CASE WHEN r.due_at >= '1970-01-01 00:00:01' THEN r.due_at END,
+	       CASE WHEN r.expires_at >= '1970-01-01 00:00:01' THEN r.expires_at END, r.dedup_key, r.created_at, r.status, r.reason, r.errcode, r.errmsg,
 	       r.warning, r.attempts, r.attempted_at, r.channel, r.sent_openid, r.msgid, r.finished_at, s.status, s.arrived_at
 	  FROM send_request r
 	  LEFT JOIN send_receipt s ON s.appid = r.appid AND s.msgid = r.msgid
-	 WHERE r.id IN (?)`
+	 WHERE r.id IN (?)
+	    ON DUPLICATE KEY UPDATE id = VALUES(id)`
 
 // execIn runs a statement that has one IN list.
 func execIn(ctx context.Context, tx *sqlx.Tx, query string, ids []int64) error {

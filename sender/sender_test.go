@@ -463,11 +463,11 @@ func TestFence(t *testing.T) {
 	id := b.insert(t, columns{"unionid": b.unionid(1)})
 	claimOnce := func() request {
 		t.Helper()
-		rows, err := s.due(t.Context(), b.shares(t, 10), 10)
+		rows, err := s.due(t.Context(), b.shares(t, 10), 10, nil)
 		if err != nil || len(rows) != 1 {
 			t.Fatalf("due: %v, %v", rows, err)
 		}
-		claimed, err := s.claim(t.Context(), appid, rows)
+		claimed, _, err := s.claim(t.Context(), claimOrder{appid: appid, rows: rows})
 		if err != nil || len(claimed) != 1 {
 			t.Fatalf("claimed: %v, %v", claimed, err)
 		}
@@ -515,7 +515,7 @@ func TestRacingClaimers(t *testing.T) {
 	for i := range 200 {
 		b.insert(t, columns{"unionid": b.unionid(i % 100)})
 	}
-	rows, err := s.due(t.Context(), b.shares(t, 200), 200)
+	rows, err := s.due(t.Context(), b.shares(t, 200), 200, nil)
 	if err != nil || len(rows) != 200 {
 		t.Fatalf("due: %d, %v", len(rows), err)
 	}
@@ -524,7 +524,7 @@ func TestRacingClaimers(t *testing.T) {
 	owners := map[int64]int{}
 	for range 6 {
 		wg.Go(func() {
-			claimed, err := s.claim(t.Context(), appid, rows)
+			claimed, _, err := s.claim(t.Context(), claimOrder{appid: appid, rows: rows})
 			if err != nil {
 				t.Error(err)
 			}
@@ -553,7 +553,7 @@ func TestUrgentFirst(t *testing.T) {
 	normal := b.insert(t, columns{"unionid": b.unionid(1), "due_at": "2021-01-01"})
 	older := b.insert(t, columns{"unionid": b.unionid(1), "due_at": "2020-01-01", "appid": appid})
 	urgent := b.insert(t, columns{"unionid": b.unionid(1), "priority": 0})
-	rows, err := store{db: b.db}.due(t.Context(), b.shares(t, 3), 3)
+	rows, err := store{db: b.db}.due(t.Context(), b.shares(t, 3), 3, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -253,7 +253,8 @@ func settleStatement(rows int) string {
 		       r.reason       = s.reason,
 		       r.errcode      = s.errcode,
 		       r.errmsg       = s.errmsg,
-		       r.warning      = COALESCE(s.warning, r.warning),
+		       r.warning      = CASE WHEN r.warning LIKE '` + sqlSentAgain + `%' OR r.warning LIKE '` + sqlSentWithdrawn + `%' THEN r.warning
+		                             ELSE COALESCE(s.warning, r.warning) END,
 		       r.attempts     = r.attempts - s.refund,
 		       r.due_at       = CASE WHEN s.status NOT IN ('pending', 'waiting') THEN r.due_at
 		                             WHEN r.expires_at < CURRENT_TIMESTAMP(3) + INTERVAL s.delay MICROSECOND THEN r.expires_at

@@ -4,10 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
-	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -47,6 +44,7 @@ type request struct {
 	Reason     sql.NullString `db:"reason"`   // why it is not final yet
 	Lane       int            `db:"lane"`     // index of the share that it was claimed from
 	Expired    bool           `db:"expired"`
+	ExpiresIn  sql.NullInt64  `db:"expires_in"` // microseconds; NULL: never
 	// UncertainAge is how long ago the first attempt began whose outcome is not known, in microseconds;
 	// NULL: every outcome is known.
 	UncertainAge sql.NullInt64 `db:"uncertain_age"`
@@ -76,38 +74,54 @@ const requestColumns = `
 		       CASE WHEN LENGTH(r.data) <= ? THEN r.data END AS data, LENGTH(r.data) AS data_bytes,
 		       r.url, r.mini_path, r.cancel <> 0 AS cancel, r.attempts, r.reason,
 		       COALESCE(r.expires_at <= CURRENT_TIMESTAMP(3), 0) AS expired,
+		       TIMESTAMPDIFF(MICROSECOND, CURRENT_TIMESTAMP(3), r.expires_at) AS expires_in,
 		       TIMESTAMPDIFF(MICROSECOND,
 		           CASE WHEN r.lease IS NOT NULL THEN COALESCE(r.uncertain_at, r.attempted_at) ELSE r.uncertain_at END,
 		           CURRENT_TIMESTAMP(3)) AS uncertain_age`
 
 // due returns rows that may be claimed, of each lane at most its share, urgent ones first and the longest due
-// first, limit in all.
-func (s store) due(ctx context.Context, shares []share, limit int) ([]request, error) {
+// first, limit in all, and none of except.
+func (s store) due(ctx context.Context, shares []share, limit int, except []int64) ([]request, error) {
 	// Each branch reads its share of a lane in the order of send_request_due; only the winners' rows are read.
 	const branch = `(
 		    SELECT id, priority, due_at, ? AS lane
 		      FROM send_request
 		     WHERE status = 'pending' AND appid <=> ? AND priority = ? AND template = ? AND due_at <= CURRENT_TIMESTAMP(3)
+		       AND id NOT IN (?)
 		     ORDER BY due_at
 		     LIMIT ?)`
+	if len(except) == 0 {
+		except = []int64{0} // no id
+	}
 	args := []any{maxData}
 	for i, l := range shares {
-		args = append(args, i, l.AppID, l.Priority, l.Template, l.most)
+		args = append(args, i, l.AppID, l.Priority, l.Template, except, l.most)
 	}
 	query := requestColumns + `, d.lane
 		  FROM (` + strings.Repeat(branch+" UNION ALL ", len(shares)-1) + branch + ` ORDER BY priority, due_at LIMIT ?) d
 		  JOIN send_request r ON r.id = d.id
 		 ORDER BY d.priority, d.due_at`
+	query, args, err := sqlx.In(query, append(args, limit)...)
+	if err != nil {
+		return nil, err
+	}
 	var rows []request
-	if err := s.db.SelectContext(ctx, &rows, query, append(args, limit)...); err != nil {
+	if err := s.db.SelectContext(ctx, &rows, query, args...); err != nil {
 		return nil, fmt.Errorf("reading due requests: %w", database.Explain(err))
 	}
 	return rows, nil
 }
 
-// claim takes rows for the account by compare-and-set and returns those it got. Withdrawn rows are ended
-// instead.
-func (s store) claim(ctx context.Context, appid string, rows []request) ([]request, error) {
+// claimOrder is what one claim is to take.
+type claimOrder struct {
+	appid   string
+	rows    []request
+	careful bool // some rows are known to be held by other transactions
+}
+
+// claim takes rows for the account by compare-and-set and returns those it got, and the ids of those that another
+// transaction holds. Withdrawn rows are ended instead.
+func (s store) claim(ctx context.Context, o claimOrder) (mine []request, locked []int64, err error) {
 	// uncertain_at comes first: it reads the lease that the same statement overwrites. A lease that is
 	// still there belongs to an attempt that nobody settled. By any other index the statement would lock, and
 	// wait for, rows that are not among the ids.
@@ -120,99 +134,44 @@ func (s store) claim(ctx context.Context, appid string, rows []request) ([]reque
 		       attempted_at = CURRENT_TIMESTAMP(3),
 		       due_at       = CURRENT_TIMESTAMP(3) + INTERVAL ? SECOND
 		 WHERE id IN (?) AND status = 'pending' AND cancel = 0 AND due_at <= CURRENT_TIMESTAMP(3)`
-	ids := make([]int64, 0, len(rows))
-	withdrawn := make([]int64, 0)
-	for _, r := range rows {
+	var ids, withdrawn []int64
+	for _, r := range o.rows {
 		if r.Cancel {
 			withdrawn = append(withdrawn, r.ID)
-			continue
+		} else {
+			ids = append(ids, r.ID)
 		}
-		ids = append(ids, r.ID)
 	}
-	if err := s.cancel(ctx, statusPending, withdrawn); err != nil {
-		return nil, err
-	}
-	if len(ids) == 0 {
-		return nil, nil
+	if locked, err = s.cancel(ctx, statusPending, withdrawn); err != nil || len(ids) == 0 {
+		return nil, locked, err
 	}
 	token := rand.Text()
-	n, err := s.tryExec(ctx, s.db, query, token, appid, int(visibility/time.Second), ids)
-	if errors.Is(err, errLocked) {
-		// One row that a producer's open transaction holds must not stop the others.
-		err = database.InTx(ctx, s.db, func(ctx context.Context, tx *sqlx.Tx) error {
-			n = 0
-			free, err := s.unlocked(ctx, tx, ids)
-			if err != nil || len(free) == 0 {
-				return err
-			}
-			n, err = s.tryExec(ctx, tx, query, token, appid, int(visibility/time.Second), slices.Collect(maps.Keys(free)))
-			return err
-		})
-	}
+	var n int64
+	held, err := s.onFree(ctx, ids, o.careful || len(locked) > 0, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) (err error) {
+		n, err = s.tryExec(ctx, db, query, token, o.appid, int(visibility/time.Second), ids)
+		return err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("claiming %d requests: %w", len(ids), err)
+		return nil, nil, fmt.Errorf("claiming %d requests: %w", len(ids), err)
 	}
 	if n < int64(len(ids)) {
 		// Another claimer, a producer's cancel or his lock came between the two statements.
 		if ids, err = s.claimed(ctx, token, ids); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	mine := make(map[int64]bool, len(ids))
+	got := make(map[int64]bool, len(ids))
 	for _, id := range ids {
-		mine[id] = true
+		got[id] = true
 	}
-	claimed := make([]request, 0, len(ids))
-	for _, r := range rows {
-		if mine[r.ID] {
+	mine = make([]request, 0, len(ids))
+	for _, r := range o.rows {
+		if got[r.ID] {
 			r.token = token
-			claimed = append(claimed, r)
+			mine = append(mine, r)
 		}
 	}
-	return claimed, nil
-}
-
-// errLocked means that a statement would have had to wait for another transaction.
-var errLocked = errors.New("another transaction holds a row")
-
-// tryExec runs a statement with IN lists and returns the rows it matched. Where it had to wait too long for a
-// row, it returns errLocked.
-func (s store) tryExec(ctx context.Context, db sqlx.ExecerContext, query string, args ...any) (int64, error) {
-	query, args, err := sqlx.In(query, args...)
-	if err != nil {
-		return 0, err
-	}
-	var n int64
-	err = database.Retry(ctx, func(ctx context.Context) error {
-		res, err := db.ExecContext(ctx, query, args...)
-		if database.IsLockTimeout(err) {
-			return errLocked // not repeated
-		}
-		if err != nil {
-			return err
-		}
-		n, err = res.RowsAffected()
-		return err
-	})
-	return n, err
-}
-
-// unlocked locks those of the rows that no other transaction holds. Nothing rests on SKIP LOCKED but that other
-// rows need not wait: TiDB, which ignores it, waits.
-func (s store) unlocked(ctx context.Context, tx *sqlx.Tx, ids []int64) (map[int64]bool, error) {
-	query, args, err := sqlx.In(`SELECT id FROM send_request FORCE INDEX (PRIMARY) WHERE id IN (?) FOR UPDATE SKIP LOCKED`, ids)
-	if err != nil {
-		return nil, err
-	}
-	var found []int64
-	if err := tx.SelectContext(ctx, &found, query, args...); err != nil {
-		return nil, fmt.Errorf("locking rows: %w", err)
-	}
-	free := make(map[int64]bool, len(found))
-	for _, id := range found {
-		free[id] = true
-	}
-	return free, nil
+	return mine, append(locked, held...), nil
 }
 
 func (s store) claimed(ctx context.Context, token string, ids []int64) ([]int64, error) {
@@ -227,23 +186,27 @@ func (s store) claimed(ctx context.Context, token string, ids []int64) ([]int64,
 	return mine, nil
 }
 
-// cancel ends rows that their producer withdrew. One whose last attempt has no known outcome cannot be
-// called cancelled.
-func (s store) cancel(ctx context.Context, from status, ids []int64) error {
+// cancel ends rows that their producer withdrew, but for those that another transaction holds. One whose last
+// attempt has no known outcome cannot be called cancelled.
+func (s store) cancel(ctx context.Context, from status, ids []int64) (locked []int64, err error) {
 	if len(ids) == 0 {
-		return nil
+		return nil, nil
 	}
 	const query = `
-		UPDATE send_request
+		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET reason      = CASE WHEN lease IS NOT NULL OR uncertain_at IS NOT NULL THEN 'cancelled_too_late' END,
 		       status      = CASE WHEN lease IS NOT NULL OR uncertain_at IS NOT NULL THEN 'unknown' ELSE 'cancelled' END,
 		       lease       = NULL,
 		       finished_at = CURRENT_TIMESTAMP(3)
 		 WHERE id IN (?) AND status = ? AND cancel <> 0 AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))`
-	if _, err := s.exec(ctx, query, ids, from); err != nil {
-		return fmt.Errorf("cancelling %d requests: %w", len(ids), err)
+	locked, err = s.onFree(ctx, ids, false, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
+		_, err := s.tryExec(ctx, db, query, ids, from)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cancelling %d requests: %w", len(ids), err)
 	}
-	return nil
+	return locked, nil
 }
 
 // exec runs a statement with IN lists and returns the rows it matched.

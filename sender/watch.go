@@ -9,7 +9,7 @@ import (
 // watchEvery is the pace of the one query that looks for due rows of all idle accounts. With the lease's
 // renewals an idle daemon stays under five queries a second, and a row waits a ninth of a second on
 // average.
-const watchEvery = 217 * time.Millisecond
+const watchEvery = 221 * time.Millisecond
 
 // watch wakes idle accounts that have rows to claim. Busy ones look for themselves.
 func (s *Service) watch(ctx context.Context) {
@@ -36,7 +36,7 @@ func (s *Service) watch(ctx context.Context) {
 		}
 		failures = 0
 		for _, w := range idle {
-			due := func(l lane) bool { return w.claimable(l, 1) > 0 }
+			due := func(l lane) bool { return w.claimable(l, 1) > 0 || l.Due && w.mine(l) && w.budgetDecides() }
 			if w.again.due(s.cfg.Now()) || slices.ContainsFunc(lanes, due) {
 				signal(w.wake)
 			}

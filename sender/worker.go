@@ -3,6 +3,8 @@ package sender
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +23,7 @@ type worker struct {
 	log      *slog.Logger
 	pause    pauseState
 	gates    gates
+	writing  sync.Mutex // of the account's state
 	budget   budget
 	again    again
 	governor *governor
@@ -37,15 +40,19 @@ type worker struct {
 	settled time.Time                 // when receipts of unknown outcomes were looked for last
 
 	// Of the claim loop alone:
-	turn int // counts the claims, so that each begins with another lane
-	size int // rows of a claim, by what WeChat takes
+	turn   int                 // counts the claims, so that each begins with another lane
+	size   int                 // rows of a claim, by what WeChat takes
+	loaded bool                // the account's state has been read
+	hurry  atomic.Bool         // the queue is long, and an urgent row is due
+	locked map[int64]time.Time // rows that other transactions hold, and when to try them again
 }
 
 func newWorker(s *Service, a Account) *worker {
 	w := &worker{
 		svc: s, account: a, log: s.cfg.Logger.With("appid", a.AppID), wake: make(chan struct{}, 1),
 		seconds: s.metrics.seconds.WithLabelValues(a.AppID),
-		gates:   gates{shut: make(map[string]*gate)}, budget: budget{own: noLimit, quota: noLimit},
+		gates:   gates{shut: make(map[string]*gate), opened: make(map[string]time.Time)}, locked: make(map[int64]time.Time),
+		budget: budget{own: noLimit, quota: noLimit},
 	}
 	if a.Preflight {
 		w.library.open(a.API, w.log, s.cfg.Now)
@@ -91,6 +98,9 @@ type job struct {
 	row      request
 	message  wechat.TemplateMessage
 	warning  string    // what was changed of it, or is doubtful
+	expires  time.Time // zero: never
+	probe    bool      // it finds out whether a paused account works again
+	gated    bool      // it finds out whether its template's messages go again
 	deadline time.Time // after this no POST may begin: the row is about to fall due again
 	unlisted bool      // the row names an openid that the map does not have
 }
@@ -108,9 +118,7 @@ func (w *worker) own(ctx context.Context, lease *database.Lease) {
 		}
 	}()
 	w.log.Info("sending for this account", "lease", lease.Name(), "epoch", lease.Epoch())
-	w.loadState(ctx)
-	w.loadAgain(ctx)
-	w.size = claimFirst
+	w.size, w.loaded = claimFirst, false
 
 	d := newDispatch()
 	results := make(chan result, claimMost)
@@ -151,9 +159,13 @@ func (w *worker) claimLoop(ctx context.Context, lease *database.Lease, d *dispat
 	for {
 		var c claimed
 		var err error
-		if !w.pause.active(w.svc.cfg.Now()) && lease.Valid() {
-			w.refreshBudget(ctx)
-			w.stopAtBudget()
+		if w.pause.probeOut() {
+			wait(ctx, probeLook)
+			if ctx.Err() == nil {
+				continue
+			}
+		}
+		if err = w.prepare(ctx); err == nil && !w.pause.active(w.svc.cfg.Now()) && lease.Valid() {
 			c, err = w.claim(ctx, d, results)
 		}
 		switch {
@@ -172,6 +184,7 @@ func (w *worker) claimLoop(ctx context.Context, lease *database.Lease, d *dispat
 			w.pace(ctx, d, c)
 			continue
 		}
+		w.hurry.Store(false)
 		w.idle.Store(true)
 		select {
 		case <-w.wake:
@@ -191,16 +204,42 @@ const (
 	claimLong  = 250 * time.Millisecond
 )
 
+// probeLook is how often the claim loop looks whether the message has landed that finds out about a pause.
+const probeLook = 20 * time.Millisecond
+
+// prepare reads what a claim goes by.
+func (w *worker) prepare(ctx context.Context) error {
+	if !w.loaded {
+		if err := w.loadState(ctx); err != nil {
+			return err
+		}
+		w.loadAgain(ctx)
+		w.loaded = true
+	}
+	if err := w.refreshBudget(ctx); err != nil {
+		return err
+	}
+	w.stopAtBudget()
+	return nil
+}
+
 // pace waits until about half of a claim has left the queue, and finds the size of the next one: what WeChat
 // takes in a fraction of a second, which is thousands on a fast line and a handful where it answers slowly. So
-// the rows that an urgent one cannot overtake, and that a kill leaves uncertain, are few.
+// the rows that an urgent one cannot overtake, and that a kill leaves uncertain, are few. It does not wait for
+// room where an urgent row has come.
 func (w *worker) pace(ctx context.Context, d *dispatch, c claimed) {
-	if c.sending > 0 && w.pause.probing() {
-		w.awaitProbe(ctx)
+	w.hurry.Store(false)
+	if c.taken == 0 {
+		wait(ctx, laneAge) // others hold what is due
 		return
 	}
 	begin := w.svc.cfg.Now()
-	d.awaitRoom(ctx, c.limit/2)
+	for !d.awaitRoom(ctx, c.limit/2, laneAge) {
+		if w.urgentDue(ctx) {
+			w.hurry.Store(true)
+			break
+		}
+	}
 	switch took := w.svc.cfg.Now().Sub(begin); {
 	case c.sending < c.limit/2: // it says nothing about WeChat
 	case took < claimShort && c.limit == w.size:
@@ -210,19 +249,16 @@ func (w *worker) pace(ctx context.Context, d *dispatch, c claimed) {
 	}
 }
 
+// urgentDue tells whether there is an urgent row to claim. An error says so too: the claim will meet it.
+func (w *worker) urgentDue(ctx context.Context) bool {
+	lanes, err := w.svc.pendingLanes(ctx, laneAge)
+	return err != nil || ctx.Err() != nil || slices.ContainsFunc(lanes, func(l lane) bool {
+		return l.Priority == priorityUrgent && w.claimable(l, 1) > 0
+	})
+}
+
 // claimLeast keeps a batch worth its statements where WeChat answers slowly.
 const claimLeast = 8
-
-// awaitProbe lets one message at a time go while it is being found out whether a paused account works
-// again: it waits for that message's answer, but not for ever.
-func (w *worker) awaitProbe(ctx context.Context) {
-	for range 20 {
-		if ctx.Err() != nil || !w.pause.probing() || w.pause.active(w.svc.cfg.Now()) {
-			return
-		}
-		wait(ctx, 50*time.Millisecond)
-	}
-}
 
 // claimLimit keeps a claim at about what a fraction of a second sends, and at one message while it is being
 // found out whether a paused account works again.
@@ -236,6 +272,7 @@ func (w *worker) claimLimit() int {
 // claimed is what became of one claim.
 type claimed struct {
 	limit   int  // rows that were asked for
+	taken   int  // rows that were got
 	sending int  // rows on their way to WeChat
 	more    bool // more is due than was claimed
 }
@@ -252,15 +289,17 @@ func (w *worker) claim(ctx context.Context, d *dispatch, results chan<- result) 
 	// A claim that has begun is not interrupted: its outcome would be unknown, and the rows that it took would
 	// lie still until their visibility runs out.
 	var mine []request
+	var locked []int64
 	err = detached(ctx, func(ctx context.Context) (err error) {
-		mine, err = w.svc.store.claim(ctx, w.account.AppID, rows)
+		mine, locked, err = w.svc.store.claim(ctx, claimOrder{w.account.AppID, rows, len(w.locked) > 0})
 		return err
 	})
 	if err != nil {
 		return claimed{}, err
 	}
+	w.avoid(locked)
+	c.taken = len(rows) - len(locked)
 	// From here on every claimed row gets a result, whatever happens.
-	deadline := begin.Add(visibility - w.svc.cfg.SendTimeout - 5*time.Second)
 	ready := make([]job, 0, len(mine))
 	recipients := make([]bridge.Recipient, 0, len(mine))
 	for _, row := range mine {
@@ -269,7 +308,7 @@ func (w *worker) claim(ctx context.Context, d *dispatch, results chan<- result) 
 			results <- *verdict
 			continue
 		}
-		j.deadline = deadline
+		j.setTimes(begin, w.svc.cfg.SendTimeout)
 		ready, recipients = append(ready, j), append(recipients, recipient)
 	}
 	found, err := w.resolve(ctx, recipients)
@@ -285,11 +324,59 @@ func (w *worker) claim(ctx context.Context, d *dispatch, results chan<- result) 
 			continue
 		}
 		j.message.ToUser, j.unlisted = found[i].OpenID, found[i].Unlisted
-		w.budget.spend(1)
+		w.launch(&j)
 		d.put(j)
 		c.sending++
 	}
 	return c, nil
+}
+
+// setTimes notes until when a job that was claimed at a moment may begin.
+func (j *job) setTimes(begin time.Time, sendTimeout time.Duration) {
+	j.deadline = begin.Add(visibility - sendTimeout - 5*time.Second)
+	if j.row.ExpiresIn.Valid {
+		j.expires = begin.Add(time.Duration(j.row.ExpiresIn.Int64) * time.Microsecond)
+	}
+}
+
+// launch counts a job that is about to go; land what has become of it.
+func (w *worker) launch(j *job) {
+	w.budget.launch()
+	j.probe, j.gated = w.pause.launch(), w.gates.launch(j.message.TemplateID)
+}
+
+func (w *worker) land(j job, sent bool) {
+	w.budget.landed(sent)
+	if j.probe {
+		w.pause.landed()
+	}
+	if j.gated {
+		w.gates.landed(j.message.TemplateID)
+	}
+}
+
+const (
+	// lockedFor is how long a row that another transaction holds is left out of the claims; lockedMost how many
+	// are known at once.
+	lockedFor  = 5 * time.Second
+	lockedMost = 2000
+)
+
+// avoid notes rows that other transactions hold.
+func (w *worker) avoid(locked []int64) {
+	until := w.svc.cfg.Now().Add(lockedFor)
+	for _, id := range locked {
+		if len(w.locked) < lockedMost {
+			w.locked[id] = until
+		}
+	}
+}
+
+// avoided returns the rows that are left out of the claims for now.
+func (w *worker) avoided() []int64 {
+	now := w.svc.cfg.Now()
+	maps.DeleteFunc(w.locked, func(_ int64, until time.Time) bool { return now.After(until) || until.Sub(now) > lockedFor })
+	return slices.Collect(maps.Keys(w.locked))
 }
 
 // dueRows returns up to limit rows that may be claimed, and whether there are more: first those whose last attempt
@@ -305,9 +392,9 @@ func (w *worker) dueRows(ctx context.Context, limit int) (rows []request, more b
 	}
 	shares, left := w.shares(lanes, limit)
 	if len(shares) == 0 {
-		return nil, false, nil
+		return nil, w.hurry.Load(), nil
 	}
-	rows, err = w.svc.store.due(ctx, shares, limit)
+	rows, err = w.svc.store.due(ctx, shares, limit, w.avoided())
 	return rows, left || len(rows) >= limit || exhausts(rows, shares), err
 }
 
@@ -341,19 +428,28 @@ func (w *worker) deliver(ctx context.Context, lease *database.Lease, j job) resu
 	if policyOf(err) == wechat.PolicyToken && w.mayPost(ctx, lease, j) {
 		msgid, err = w.post(ctx, j.message)
 	}
-	return w.outcome(j, msgid, err)
+	r := w.outcome(j, msgid, err)
+	w.land(j, r.posted)
+	return r
 }
 
 // mayPost tells whether a POST may begin now.
 func (w *worker) mayPost(ctx context.Context, lease *database.Lease, j job) bool {
 	now := w.svc.cfg.Now()
-	return ctx.Err() == nil && !w.pause.active(now) && lease.Valid() && now.Before(j.deadline) &&
-		w.gates.passes(j.message.TemplateID, now)
+	return ctx.Err() == nil && !w.pause.active(now) && lease.Valid() && now.Before(j.deadline) && !j.late(now) &&
+		w.gates.passes(j.message.TemplateID, j.gated, now)
 }
+
+// late tells whether the row's expires_at has passed since it was claimed.
+func (j *job) late(now time.Time) bool { return !j.expires.IsZero() && !now.Before(j.expires) }
 
 // giveBack is the result of a job that was claimed to be sent and was not.
 func (w *worker) giveBack(j job) result {
-	w.budget.spend(-1)
+	w.land(j, false)
+	if j.late(w.svc.cfg.Now()) {
+		j.row.Expired = true
+		return *j.row.overdue(w.account.ResendWindow)
+	}
 	return j.row.release(0)
 }
 

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	gosync "sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -68,9 +70,63 @@ func (s *sweep) call(ctx context.Context, endpoint string, do func() error) erro
 	}
 }
 
+// isInvalidOpenID tells that WeChat does not know the openid of the call: that of the person asked about, or the one that a
+// list should go on from. 40003 is not the only code for it.
 func isInvalidOpenID(err error) bool {
-	var we *wechat.Error
-	return errors.As(err, &we) && we.Code == 40003
+	we, ok := errors.AsType[*wechat.Error](err)
+	return ok && (we.Reason == wechat.ReasonInvalidOpenID || we.Reason == wechat.ReasonInvalidCursor)
+}
+
+// aboutOnePerson tells that user/info was answered, and with nothing that can be used about this person: an errcode, or a
+// body that is none of its answers. What may hold for every call is not about him: the token and its endpoint, the quotas,
+// the account's settings, the network.
+func aboutOnePerson(err error) bool {
+	we, ok := errors.AsType[*wechat.Error](err)
+	if !ok || we.Endpoint != wechat.EndpointUserInfo {
+		return false
+	}
+	switch we.Policy {
+	case wechat.PolicyRecipient, wechat.PolicyRecipientLater, wechat.PolicyRequest:
+		return true
+	case wechat.PolicyRetry: // also that of errcodes which nobody has seen yet
+		return we.Code != 0 || we.Reason == wechat.ReasonBadAnswer
+	}
+	return false
+}
+
+// unansweredLeast is from how many people on, of whom not one could be asked about, the reason is hardly with them.
+const unansweredLeast = 10
+
+// unanswered collects the errors about single people among several who are asked about. It is safe for concurrent use.
+type unanswered struct {
+	mu     gosync.Mutex
+	people int
+	openid string // the first one's
+	err    error
+}
+
+func (u *unanswered) add(openid string, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.people++; u.people == 1 {
+		u.openid, u.err = openid, err
+	}
+}
+
+// verdict is to be asked for when all of the given number of people have been asked about. It logs the errors in one
+// line, and is an error where they cannot be about single people.
+func (u *unanswered) verdict(logger *slog.Logger, asked int) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case u.people == 0:
+		return nil
+	case u.people == asked && asked >= unansweredLeast:
+		return fmt.Errorf("asking about %d people, none of whom was answered about: %w", asked, u.err)
+	}
+	logger.Warn("WeChat does not answer about some people, they are asked about again later",
+		"people", u.people, "of", asked, "one_of_them", u.openid, "err", u.err)
+	return nil
 }
 
 // answers is what became of one batch of questions.
@@ -235,11 +291,16 @@ func (a *answers) take(info wechat.UserInfo, known, bound bool) {
 func (s *sweep) askSingly(ctx context.Context, q questions) (answers, error) {
 	infos := make([]wechat.UserInfo, 0, len(q.openids))
 	var a answers
+	var failed unanswered
 	bound := false
 	for _, openid := range q.openids {
 		info, err := s.userInfo(ctx, openid)
 		switch {
 		case isInvalidOpenID(err):
+			a.doubt(bridge.DoubtUnknownOpenID, openid)
+			continue
+		case aboutOnePerson(err): // the refresh goes on asking
+			failed.add(openid, err)
 			a.doubt(bridge.DoubtUnknownOpenID, openid)
 			continue
 		case err != nil:
@@ -251,6 +312,9 @@ func (s *sweep) askSingly(ctx context.Context, q questions) (answers, error) {
 		}
 		bound = bound || info.UnionID != ""
 		infos = append(infos, info)
+	}
+	if err := failed.verdict(s.logger(), len(q.openids)); err != nil {
+		return answers{}, err
 	}
 	for _, info := range infos {
 		a.take(info, q.known[info.OpenID], bound)

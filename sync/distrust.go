@@ -65,7 +65,7 @@ func (s *sweep) clearHolders(ctx context.Context, confirmed []wechat.UserInfo) e
 	}
 	for _, holder := range slices.Compact(slices.Sorted(slices.Values(holders))) {
 		info, err := s.userInfo(ctx, holder)
-		if err != nil && !isInvalidOpenID(err) {
+		if err != nil && !isInvalidOpenID(err) && !aboutOnePerson(err) {
 			return fmt.Errorf("asking about the holder of a unionid: %w", err)
 		}
 		if err != nil || info.OpenID != holder || !info.Subscribed || claims[info.UnionID] {
@@ -154,7 +154,7 @@ func (s *Service) rebound(ctx context.Context, appid string,
 	other := 0
 	for openid, unionid := range sample {
 		info, err := ask(ctx, openid)
-		if isInvalidOpenID(err) {
+		if isInvalidOpenID(err) || aboutOnePerson(err) {
 			continue
 		}
 		if err != nil {

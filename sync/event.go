@@ -6,8 +6,6 @@ import (
 	gosync "sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 )
@@ -204,14 +202,31 @@ func (e *Events) askDue(ctx context.Context, appid string, open []bridge.Follow)
 }
 
 func (s *sweep) welcomeAll(ctx context.Context, open []bridge.Follow) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(s.account.Concurrency)
+	questions := make([]question, 0, len(open))
 	for _, f := range open {
-		if f.WaitMS <= 0 {
-			group.Go(func() error { return s.welcome(ctx, f) })
+		if f.WaitMS > 0 {
+			continue
 		}
+		questions = append(questions, question{
+			openid: f.OpenID,
+			ask:    func(ctx context.Context) error { return s.welcome(ctx, f) },
+			putOff: func(ctx context.Context) error {
+				return s.svc.people.PostponeFollow(ctx, s.account.AppID, f, unansweredFollowWait(f.Attempts))
+			},
+		})
 	}
-	return group.Wait()
+	return s.askEach(ctx, questions)
+}
+
+// unansweredFollowWait is how long somebody waits about whom WeChat gave no answer, for the given number of questions
+// before: as after an answer that lags behind, and then three minutes. That is further than the events look ahead, so the
+// refresh asks. The note stays that of a follow: no answer has put him in doubt.
+func unansweredFollowWait(attempts int) time.Duration {
+	const last = 3 * time.Minute
+	if attempts >= welcomeTries {
+		return last
+	}
+	return welcomeWait << attempts
 }
 
 // welcome asks about one person who has followed and stores the answer. For some seconds after a follow WeChat has been
@@ -253,12 +268,17 @@ func (s *sweep) welcome(ctx context.Context, f bridge.Follow) error {
 	return people.SettleFollow(ctx, appid, f)
 }
 
+// welcomeWait is the wait after the first of welcomeTries questions that did not settle a follow. It doubles each time.
+const (
+	welcomeWait  = 3 * time.Second
+	welcomeTries = 5
+)
+
 // welcomeLater asks again after 3, 6, 12, 24 and 48 seconds, and then leaves the question to the refresh. Nobody is
 // marked as gone here: that is the refresh's to decide, by an answer of its own.
 func (s *sweep) welcomeLater(ctx context.Context, f bridge.Follow, doubt bridge.Doubt) error {
-	const first, tries = 3 * time.Second, 5
-	if f.Attempts >= tries {
+	if f.Attempts >= welcomeTries {
 		return s.svc.people.HandOverFollow(ctx, s.account.AppID, f, doubt)
 	}
-	return s.svc.people.PostponeFollow(ctx, s.account.AppID, f, first<<f.Attempts)
+	return s.svc.people.PostponeFollow(ctx, s.account.AppID, f, welcomeWait<<f.Attempts)
 }

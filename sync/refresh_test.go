@@ -34,6 +34,9 @@ func TestRefreshSettlesDoubts(t *testing.T) {
 		{name: "no unionid, has one", doubt: bridge.DoubtNoUnionID, subscribed: true, settled: true},
 		{name: "no unionid, left: asked once more", doubt: bridge.DoubtNoUnionID, leaves: true, subscribed: true, next: bridge.DoubtNotSubscribed},
 		{name: "followed, follows", doubt: bridge.DoubtFollowed, subscribed: true, settled: true},
+		{name: "followed, unknown after other answers: the first of three", doubt: bridge.DoubtFollowed, attempts: 4, unknown: true, subscribed: true, next: bridge.DoubtUnknownOpenID},
+		{name: "no unionid, unknown after other answers", doubt: bridge.DoubtNoUnionID, attempts: 4, unknown: true, subscribed: true, next: bridge.DoubtUnknownOpenID},
+		{name: "unionid twice, unknown after other answers", doubt: bridge.DoubtUnionIDTwice, attempts: 4, unknown: true, subscribed: true, next: bridge.DoubtUnknownOpenID},
 		{name: "followed, left: asked once more", doubt: bridge.DoubtFollowed, leaves: true, subscribed: true, next: bridge.DoubtNotSubscribed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -68,8 +71,12 @@ func TestRefreshSettlesDoubts(t *testing.T) {
 			if c.settled {
 				return
 			}
+			asked := 1
+			if c.next == c.doubt {
+				asked += c.attempts // a new doubt begins anew
+			}
 			later := b.count(t, `SELECT COUNT(*) FROM follower_recheck WHERE reason = ? AND attempts = ? AND due_at > CURRENT_TIMESTAMP(3)`,
-				c.next, c.attempts+1)
+				c.next, asked)
 			if later != 1 {
 				t.Error("the open question is not put off with the right reason")
 			}

@@ -14,6 +14,8 @@ import (
 	"github.com/unionbridge/unionbridge/sender"
 )
 
+const withdrawnUsage = "send also what its producer has withdrawn"
+
 // retryFlags are what retry does only if it is told to.
 type retryFlags struct {
 	filterFlags
@@ -25,13 +27,14 @@ func (c *cli) retryRequestsCommand() *cobra.Command {
 	var f retryFlags
 	cmd := &cobra.Command{
 		Use:   "retry {ID… | --status STATUS [filters] --yes}",
-		Short: "Give requests that failed, expired or were cancelled back to the daemon",
-		Long: `Give requests that failed, expired or were cancelled back to the daemon: pending, due now, with all
-their attempts. Their history (reason, errcode, errmsg, attempts) is cleared.
+		Short: "Give requests that failed or expired back to the daemon",
+		Long: `Give requests that failed or expired back to the daemon: pending, due now, with all their attempts.
+Their history (reason, errcode, errmsg, attempts) is cleared.
 
 What was sent, or may have been, is refused: WeChat drops a second message only within 10 minutes of
-the first attempt, after that the person gets it twice. --force does it all the same, and the row's
-warning says so from then on.
+the first attempt, after that the person gets it twice. --force does it all the same. So is what was
+withdrawn, for its producer may have read that it is never sent: --withdrawn. The row's warning says
+either from then on.
 
 By filter, the matching requests are counted first; with --yes they are retried. --depth bounds the
 search as with list.
@@ -43,6 +46,7 @@ Exit code 1: not all of them were retried.`,
 	f.register(cmd, 0)
 	flags := cmd.Flags()
 	flags.BoolVar(&f.options.Force, "force", false, "repeat also what was sent or may have been")
+	flags.BoolVar(&f.options.Withdrawn, "withdrawn", false, withdrawnUsage)
 	flags.BoolVar(&f.options.IgnoreExpiry, "ignore-expiry", false, "take expires_at away where it has passed")
 	flags.BoolVar(&f.options.Now, "now", false, "make pending and waiting requests due now; those whose recipient cannot be reached wait again")
 	flags.BoolVar(&f.yes, "yes", false, "retry all that match the filters, not only count them")
@@ -144,8 +148,9 @@ Exit code 1: not all of them are cancelled.`,
 }
 
 type resolveFlags struct {
-	sent, resend, ignoreExpiry bool
-	msgid                      int64
+	sent, resend bool
+	msgid        int64
+	options      sender.RetryOptions // of --resend
 }
 
 func (c *cli) resolveRequestCommand() *cobra.Command {
@@ -155,28 +160,35 @@ func (c *cli) resolveRequestCommand() *cobra.Command {
 		Short: "Say what became of a request whose outcome is unknown",
 		Long: `Say what became of a request whose outcome is unknown. --sent: the person got it; the row becomes sent,
 reason resolved_by_operator. --resend: he did not; the row is pending again, due now. If he did get it
-all the same, and more than 10 minutes ago, he gets it twice.
+all the same, and more than 10 minutes ago, he gets it twice. One that was withdrawn meanwhile takes
+--withdrawn too.
 
-Exit code 1: the request's outcome is known, or there is no such request.`,
+Exit code 1: the request's outcome is known, it was withdrawn, the msgid is another message's, or there
+is no such request.`,
 		Args: cobra.ExactArgs(1),
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&f.sent, "sent", false, "it was sent")
 	flags.BoolVar(&f.resend, "resend", false, "it was not: send it again")
 	flags.Int64Var(&f.msgid, "msgid", 0, "WeChat's `number` of the message, with --sent, if it is known: a receipt is found by it")
-	flags.BoolVar(&f.ignoreExpiry, "ignore-expiry", false, "with --resend: take expires_at away where it has passed")
+	flags.BoolVar(&f.options.Withdrawn, "withdrawn", false, "with --resend: "+withdrawnUsage)
+	flags.BoolVar(&f.options.IgnoreExpiry, "ignore-expiry", false, "with --resend: take expires_at away where it has passed")
 	cmd.MarkFlagsMutuallyExclusive("sent", "resend")
 	cmd.MarkFlagsOneRequired("sent", "resend")
 	cmd.MarkFlagsMutuallyExclusive("resend", "msgid")
 	cmd.MarkFlagsMutuallyExclusive("sent", "ignore-expiry")
+	cmd.MarkFlagsMutuallyExclusive("sent", "withdrawn")
 	cmd.RunE = c.work(func(cmd *cobra.Command, args []string) error {
 		ids, err := requestIDs(args)
 		if err != nil {
 			return err
 		}
+		if cmd.Flags().Changed("msgid") && f.msgid < 1 {
+			return exitError{exitUsage, fmt.Errorf("--msgid %d is not one of WeChat's, which are above zero; leave it out if it is not known", f.msgid)}
+		}
 		return c.withRequests(cmd.Context(), func(_ *config.Config, q sender.Requests) error {
 			if f.resend {
-				change, err := q.ResolveResend(cmd.Context(), ids[0], f.ignoreExpiry)
+				change, err := q.ResolveResend(cmd.Context(), ids[0], f.options)
 				return c.resolved(change, err, "given back to the daemon")
 			}
 			change, err := q.ResolveSent(cmd.Context(), ids[0], f.msgid)

@@ -20,13 +20,18 @@ func explainRequest(d sender.Detail) string {
 	case "sent":
 		words = explainSent(d)
 	case "failed":
-		words = "It was not sent, and is not tried again." + meaning(d) + failedCure(d)
+		words = "It was not sent" + again(d) + ", and is not tried again." + meaning(d) + failedCure(d)
 	case "expired":
-		words = "expires_at passed before it could be sent. To send it all the same: unionbridge requests retry --ignore-expiry " + number(d)
+		words = "expires_at passed before it could be sent" + again(d) + ". To send it all the same: unionbridge requests retry --ignore-expiry " +
+			withdrawnFlag(d) + number(d)
 	case "cancelled":
-		words = "It was withdrawn before it was sent. To send it all the same: unionbridge requests retry " + number(d)
+		words = "It was withdrawn before it was sent" + again(d) + ". Its producer counts on it that it is not; to send it all the same: " +
+			"unionbridge requests retry --withdrawn " + number(d)
 	case "unknown":
 		words = explainUnknown(d)
+	}
+	if d.SentAgain() && d.Final() && d.Status != "sent" {
+		words += " An operator had it sent again; before that it was sent, or may have been: see the warning."
 	}
 	if d.Archived {
 		words += " It is in the archive; to send it again, INSERT a new one."
@@ -35,6 +40,22 @@ func explainRequest(d sender.Detail) string {
 }
 
 func number(d sender.Detail) string { return fmt.Sprint(d.ID) }
+
+// again is put to what a row says that an operator had sent again: it speaks of that time only.
+func again(d sender.Detail) string {
+	if d.SentAgain() {
+		return " again"
+	}
+	return ""
+}
+
+// withdrawnFlag is what retry and resolve need for a request that was withdrawn, with the space after it.
+func withdrawnFlag(d sender.Detail) string {
+	if d.Cancel {
+		return "--withdrawn "
+	}
+	return ""
+}
 
 func explainPending(d sender.Detail) string {
 	switch {
@@ -124,7 +145,7 @@ func explainSent(d sender.Detail) string {
 
 func explainUnknown(d sender.Detail) string {
 	return "It was sent once or not at all: an attempt's outcome is not known, and repeating it later would reach the person twice." +
-		meaning(d) + " Ask him, or look into his chat, and then: unionbridge requests resolve " + number(d) + " --sent, or --resend."
+		meaning(d) + " Ask him, or look into his chat, and then: unionbridge requests resolve " + number(d) + " --sent, or --resend" + strings.TrimSuffix(" "+withdrawnFlag(d), " ") + "."
 }
 
 // failedCure is what an operator can do. A row that is wrong in itself fails the same way again.
@@ -135,7 +156,7 @@ func failedCure(d sender.Detail) string {
 	case "refused_by_user", "blacklisted", "blocked_by_user":
 		return ""
 	}
-	return " Once the cause is gone: unionbridge requests retry " + number(d)
+	return " Once the cause is gone: unionbridge requests retry " + withdrawnFlag(d) + number(d)
 }
 
 // meaning is what a reason says, in words: those of the daemon or of WeChat's code, else the row's own.

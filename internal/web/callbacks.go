@@ -34,7 +34,7 @@ const (
 	// five minutes have been reported; a write takes a millisecond or two. The database's other users need connections
 	// too.
 	maxStoring = 4
-	// maxPushes is how many requests may be under way. More are told at once to come again; without a bound each
+	// maxPushes is how many signed requests may be under way. More are told at once to come again; without a bound each
 	// would hold its body in memory while it waits for its turn.
 	maxPushes = 512
 )
@@ -72,6 +72,7 @@ type Callbacks struct {
 	pushes  chan struct{}
 	seen    *recent
 	quiet   *quiet
+	guard   *guard
 	total   *prometheus.CounterVec
 	seconds prometheus.Histogram
 
@@ -82,7 +83,7 @@ type Callbacks struct {
 func NewCallbacks(cfg CallbacksConfig) *Callbacks {
 	c := &Callbacks{
 		cfg: cfg, failed: make(chan error, 1), slots: make(chan struct{}, maxStoring), pushes: make(chan struct{}, maxPushes),
-		seen: newRecent(), quiet: newQuiet(cfg.Now), timeout: pushTimeout,
+		seen: newRecent(), quiet: newQuiet(cfg.Now), guard: newGuard(cfg.Now), timeout: pushTimeout,
 	}
 	c.total = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "unionbridge_callbacks_total", Help: "Requests to the callback by event and by what became of them.",
@@ -96,7 +97,9 @@ func NewCallbacks(cfg CallbacksConfig) *Callbacks {
 	mux.HandleFunc("GET /wechat/{appid}", c.echo)
 	mux.HandleFunc("POST /wechat/{appid}", c.push)
 	c.http = &http.Server{
-		Handler:           plainHeaders(mux),
+		Handler:           plainHeaders(c.guard.doubt(mux)),
+		ConnContext:       c.guard.connContext,
+		ConnState:         c.guard.connState,
 		ReadHeaderTimeout: pushReadTimeout,
 		ReadTimeout:       pushReadTimeout,
 		WriteTimeout:      pushWriteTimeout,
@@ -131,9 +134,10 @@ func (c *Callbacks) Addr() string { return c.addr.String() }
 // Failed receives one error if the listener ends by itself.
 func (c *Callbacks) Failed() <-chan error { return c.failed }
 
-// Stop closes the listener, lets pushes under way be stored and answered until ctx ends, and then cuts them off; WeChat
-// repeats those. It may be called more than once and without Start.
+// Stop closes the listener and all connections but those of signed pushes, lets these be stored and answered until ctx
+// ends, and then cuts them off; WeChat repeats those. It may be called more than once and without Start.
 func (c *Callbacks) Stop(ctx context.Context) error {
+	c.guard.close()
 	err := c.http.Shutdown(ctx)
 	if err != nil {
 		err = errors.Join(fmt.Errorf("waiting for pushes to be answered: %w", err), c.http.Close())
@@ -179,6 +183,11 @@ func (c *Callbacks) push(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+	if err := signed(account, r); err != nil {
+		c.refuse(w, r, err)
+		return
+	}
+	c.guard.trust(w, r)
 	select {
 	case c.pushes <- struct{}{}:
 		defer func() { <-c.pushes }()

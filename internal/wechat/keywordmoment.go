@@ -10,40 +10,35 @@ import (
 // by those who write templates, so each kind takes either, and WeChat decides.
 func isMoments(value string) bool {
 	from, to, ranged := strings.Cut(value, "~")
-	return !strings.Contains(value, "～") && isMoment(from) && (!ranged || isMoment(to))
+	return !strings.Contains(to, "~") && !strings.Contains(value, "～") && isMoment(from) && (!ranged || isMoment(to))
 }
 
-// isMoment: a date, a 24-hour time, or a date before a time. The documentation shows 2019年10月1日 15:01; which other
-// notations WeChat knows is not said, so those of everyday are taken. What is refused is what has neither a date nor a time in it
-// (tomorrow, 1767337440), or numbers that no clock and no calendar shows. Eight digits may be a date.
+// isMoment: dates and 24-hour times, with any words before, between and after them, such as a day of the week. The documentation
+// shows 2019年10月1日 15:01; which other notations WeChat knows is not said, so those of everyday are taken. What is refused is
+// what has neither a date nor a time in it (tomorrow, 1767337440), or numbers that no clock and no calendar shows. Eight digits
+// may be a date.
 func isMoment(value string) bool {
 	m := momentReader{rest: strings.TrimSpace(value)}
 	if len(m.rest) == len("20260102") && none(m.rest, notDigit) {
 		return true
 	}
-	if m.clock() {
-		return m.rest == ""
+	found := false
+	for m.words(); m.rest != ""; m.words() {
+		if !m.clock() && !m.date() {
+			return false
+		}
+		found = true
 	}
-	if !m.date() {
-		return false
-	}
-	if m.rest == "" {
-		return true
-	}
-	// Between date and time: a blank, nothing, a T, a day of the week.
-	m.rest = m.rest[untilDigit(m.rest):]
-	return m.clock() && m.rest == ""
-}
-
-func untilDigit(s string) int {
-	if i := strings.IndexAny(s, "0123456789"); i >= 0 {
-		return i
-	}
-	return len(s)
+	return found
 }
 
 // momentReader reads a moment from the front of rest; what does not match leaves rest as it was.
 type momentReader struct{ rest string }
+
+// words skips what holds no digit.
+func (m *momentReader) words() {
+	m.rest = strings.TrimLeftFunc(m.rest, notDigit)
+}
 
 // number reads digits, at most four of them.
 func (m *momentReader) number() (n, digits int) {

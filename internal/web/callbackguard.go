@@ -1,0 +1,94 @@
+package web
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/unionbridge/unionbridge/internal/wechat"
+)
+
+// strangerTimeout is how long the listener waits for the body of a request that is not signed, only to throw it away: a
+// connection that is closed with bytes unread may lose the answer, which says what is wrong to whoever sets things up.
+const strangerTimeout = 250 * time.Millisecond
+
+// signed tells whether the URL of a request is signed with the account's token, in words of [wechat.ErrPushRefused]. The
+// signature of a URL does not cover the body, and so it can be checked before a byte of that is read. It proves less than
+// Decode asks for, and no stranger has it.
+//
+// It is the very check of an echo, which demands an echostr besides.
+func signed(account *wechat.Callback, r *http.Request) error {
+	query := r.URL.Query()
+	query.Set("echostr", "-")
+	_, err := account.Echo(query)
+	return err
+}
+
+// guard keeps those who cannot sign from costing anything that others need: their requests get no time to bring a body,
+// and their connections do not delay a stop. Its methods are safe for concurrent use.
+type guard struct {
+	now func() time.Time
+
+	mu      sync.Mutex
+	closing bool
+	unknown map[net.Conn]struct{} // nothing on it is being answered that was signed
+}
+
+func newGuard(now func() time.Time) *guard {
+	return &guard{now: now, unknown: make(map[net.Conn]struct{})}
+}
+
+// connKey is the key of a connection in its requests' contexts.
+type connKey struct{}
+
+func (g *guard) connContext(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, conn)
+}
+
+// connState follows a connection: new or between two requests nothing is known of it.
+func (g *guard) connState(conn net.Conn, state http.ConnState) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch state {
+	case http.StateNew, http.StateIdle:
+		if g.closing {
+			_ = conn.Close() // the server notices
+			return
+		}
+		g.unknown[conn] = struct{}{}
+	case http.StateClosed, http.StateHijacked:
+		delete(g.unknown, conn)
+	}
+}
+
+// doubt gives a request strangerTimeout for its body, until trust extends it.
+func (g *guard) doubt(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// On error the server's own timeout holds.
+		_ = http.NewResponseController(w).SetReadDeadline(g.now().Add(strangerTimeout))
+		next.ServeHTTP(w, r)
+	})
+}
+
+// trust lets a signed request bring its body and be answered, also during a stop.
+func (g *guard) trust(w http.ResponseWriter, r *http.Request) {
+	_ = http.NewResponseController(w).SetReadDeadline(g.now().Add(pushReadTimeout))
+	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		delete(g.unknown, conn)
+	}
+}
+
+// close ends all connections on which nothing signed is being answered, and those to come. A push of WeChat's whose
+// headers are being read at this moment is repeated by it.
+func (g *guard) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closing = true
+	for conn := range g.unknown {
+		_ = conn.Close()
+	}
+}

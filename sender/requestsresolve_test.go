@@ -1,0 +1,116 @@
+package sender
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestResolveMsgID: a msgid that cannot be the row's is refused, and a row of a known outcome for that alone.
+func TestResolveMsgID(t *testing.T) {
+	b := newBed(t)
+	q := b.requests()
+	b.exec(t, `INSERT INTO send_receipt (appid, msgid, openid, status) VALUES (?, 99, 'o-other', 'success'), (?, 98, 'o-his', 'success'),
+		('another-account', 97, 'o-other', 'success')`, appid, appid)
+	taken := b.place(t, "sent", columns{"msgid": 4711})
+	b.place(t, "sent", columns{"msgid": 4712, "appid": "another-account"})
+	for _, tc := range []struct {
+		name, state string
+		more        columns
+		msgid       int64
+		want        Change
+	}{
+		{"another row's", "unknown", nil, 4711, Change{Status: "unknown", Refused: refusedMsgID}},
+		{"another account's row's", "unknown", nil, 4712, Change{Status: "sent"}},
+		{"another person's receipt", "unknown", columns{"sent_openid": "o-his"}, 99, Change{Status: "unknown", Refused: refusedReceipt}},
+		{"another person's, by the row's own openid", "unknown", columns{"openid": "o-his"}, 99, Change{Status: "unknown", Refused: refusedReceipt}},
+		{"another account's receipt", "unknown", columns{"sent_openid": "o-his"}, 97, Change{Status: "sent"}},
+		{"his receipt", "unknown", columns{"sent_openid": "o-his"}, 98, Change{Status: "sent"}},
+		{"nobody's yet", "unknown", columns{"sent_openid": "o-his"}, 96, Change{Status: "sent"}},
+		{"known, and another row's", "sent", columns{"msgid": 5}, 4711, Change{Status: "sent", Refused: refusedKnown}},
+		{"known, and another person's", "failed", columns{"sent_openid": "o-his"}, 99, Change{Status: "failed", Refused: refusedKnown}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tc.want.ID = b.place(t, tc.state, tc.more)
+			got, err := q.ResolveSent(t.Context(), tc.want.ID, tc.msgid)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Error(diff)
+			}
+			if row := b.row(t, tc.want.ID); row.Status != tc.want.Status {
+				t.Errorf("the row is %s, want %s", row.Status, tc.want.Status)
+			}
+		})
+	}
+	unknown := b.place(t, "unknown", nil)
+	if c, err := q.ResolveSent(t.Context(), unknown, -5); err == nil || b.row(t, unknown).Status != "unknown" {
+		t.Errorf("a negative msgid: %+v", c)
+	}
+	if c, err := q.ResolveSent(t.Context(), 1_000_000, 4711); err != nil || c.Refused != refusedMissing {
+		t.Errorf("a missing row: %+v, %v", c, err)
+	}
+	if row := b.row(t, taken); *row.MsgID != 4711 {
+		t.Errorf("the other row: %+v", row)
+	}
+}
+
+// TestResolveWithdrawn: a request that was withdrawn too late is not sent by somebody who does not know of that.
+func TestResolveWithdrawn(t *testing.T) {
+	b := newBed(t)
+	s := newStepper(t, b)
+	id := b.place(t, "unknown", columns{"cancel": 1, "reason": "cancelled_too_late", "uncertain_at": time.Now().UTC().Add(-time.Hour)})
+	c, err := b.requests().ResolveResend(t.Context(), id, RetryOptions{})
+	if diff := cmp.Diff(Change{ID: id, Status: "unknown", Refused: refusedCancelled}, c); diff != "" || err != nil {
+		t.Fatal(diff, err)
+	}
+	s.attempt(t)
+	if n := len(b.messagesTo(1)); n != 0 {
+		t.Fatalf("%d messages to somebody whose message was withdrawn", n)
+	}
+	c, err = b.requests().ResolveResend(t.Context(), id, RetryOptions{Withdrawn: true})
+	if diff := cmp.Diff(Change{ID: id, Status: "pending"}, c); diff != "" || err != nil {
+		t.Fatal(diff, err)
+	}
+	s.attempt(t)
+	if row := b.row(t, id); row.Status != "sent" || len(b.messagesTo(1)) != 1 {
+		t.Errorf("the row is %s, %d messages; want one", row.Status, len(b.messagesTo(1)))
+	}
+}
+
+func TestResolve(t *testing.T) {
+	b := newBed(t)
+	q := b.requests()
+	past := time.Now().UTC().Add(-time.Hour)
+	id := b.place(t, "unknown", columns{"uncertain_at": past, "reason": "timeout", "errcode": -1})
+	other := b.place(t, "sent", columns{"msgid": 4711})
+	if c, err := q.ResolveSent(t.Context(), id, 4711); err != nil || c.Refused != refusedMsgID {
+		t.Errorf("another row's msgid: %+v, %v", c, err)
+	}
+	if c, err := q.ResolveSent(t.Context(), other, 0); err != nil || c.Refused != refusedKnown {
+		t.Errorf("a sent row: %+v, %v", c, err)
+	}
+	if c, err := q.ResolveResend(t.Context(), other, RetryOptions{}); err != nil || c.Refused != refusedKnown {
+		t.Errorf("a sent row again: %+v, %v", c, err)
+	}
+	if c, err := q.ResolveResend(t.Context(), 1_000_000, RetryOptions{}); err != nil || c.Refused != refusedMissing {
+		t.Errorf("a missing row: %+v, %v", c, err)
+	}
+	if c, err := q.ResolveSent(t.Context(), id, 4712); err != nil || c != (Change{ID: id, Status: "sent"}) {
+		t.Errorf("resolved: %+v, %v", c, err)
+	}
+	d, err := q.Show(t.Context(), id)
+	if err != nil || d.Reason != reasonResolved || d.MsgID != 4712 || d.ErrCode != 0 || d.FinishedAt == nil ||
+		!strings.Contains(d.ErrMsg, "(timeout)") {
+		t.Errorf("the row: %+v, %v", d, err)
+	}
+	again := b.place(t, "unknown", columns{"uncertain_at": past})
+	if c, err := q.ResolveResend(t.Context(), again, RetryOptions{}); err != nil || c != (Change{ID: again, Status: "pending"}) {
+		t.Errorf("resent: %+v, %v", c, err)
+	}
+	b.start(t, "one")
+	b.await(t, again, statusSent)
+}

@@ -1,0 +1,145 @@
+package sender
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// loosely runs a statement in a session that does not refuse zero dates, as some producers' do not.
+func (b *bed) loosely(t *testing.T, query string, args ...any) {
+	t.Helper()
+	conn, err := b.db.Connx(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	var mode string
+	if err := conn.GetContext(t.Context(), &mode, `SELECT @@SESSION.sql_mode`); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		query string
+		args  []any
+	}{{`SET SESSION sql_mode = ''`, nil}, {query, args}, {`SET SESSION sql_mode = ?`, []any{mode}}} {
+		if _, err := conn.ExecContext(t.Context(), step.query, step.args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestRetentionOfZeroDates: what INSERT IGNORE makes of a date that is none is archived, and deleted, as any other row.
+func TestRetentionOfZeroDates(t *testing.T) {
+	b := newBed(t)
+	old := time.Now().UTC().AddDate(0, -3, 0)
+	b.loosely(t, `INSERT INTO send_request (appid, unionid, template, data, status, due_at, expires_at, created_at, finished_at)
+		SELECT ?, 'u', 'order', '{}', 'failed', CASE WHEN n < 700 THEN '0000-00-00' ELSE ? END,
+		       CASE WHEN n % 2 = 0 THEN '0000-00-00' ELSE ? END, ?, ?
+		  FROM (SELECT a.n + 10 * b.n + 100 * c.n AS n FROM `+digits("a")+`, `+digits("b")+`, `+digits("c")+`) seq`,
+		appid, old, old, old, old)
+	young := b.insert(t, columns{"unionid": "u", "appid": appid, "status": "failed", "finished_at": time.Now().UTC()})
+	b.loosely(t, `UPDATE send_request SET due_at = '0000-00-00' WHERE id = ?`, young)
+	if err := b.retention(true).run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	left := b.maps(t, `SELECT id FROM send_request`)
+	if diff := cmp.Diff([]map[string]any{{"id": uint64(young)}}, left); diff != "" {
+		t.Error(diff)
+	}
+	for query, want := range map[string]int{
+		`SELECT COUNT(*) FROM send_request_archive`:                                                  1000,
+		`SELECT COUNT(*) FROM send_request_archive WHERE due_at IS NULL`:                             700,
+		`SELECT COUNT(*) FROM send_request_archive WHERE expires_at IS NULL`:                         500,
+		`SELECT COUNT(*) FROM send_request_archive WHERE due_at IS NOT NULL AND due_at = expires_at`: 150,
+	} {
+		if got := b.count(t, query); got != want {
+			t.Errorf("%s: %d, want %d", query, got, want)
+		}
+	}
+}
+
+// TestRetentionOfArchived: a row that the archive has already, as after somebody put it back by hand, stops nothing.
+func TestRetentionOfArchived(t *testing.T) {
+	b := newBed(t)
+	old := time.Now().UTC().AddDate(0, -3, 0)
+	var ids []int64
+	for range 3 {
+		ids = append(ids, b.place(t, "sent", columns{"due_at": old, "finished_at": old}))
+	}
+	b.exec(t, `INSERT INTO send_request_archive (id, template, data, priority, status, attempts) VALUES (?, 'the first', '{}', 1, 'sent', 1)`, ids[1])
+	if err := b.retention(true).run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.count(t, `SELECT COUNT(*) FROM send_request`); n != 0 {
+		t.Errorf("%d rows are left", n)
+	}
+	var archived []string
+	if err := b.db.SelectContext(t.Context(), &archived, `SELECT template FROM send_request_archive ORDER BY id`); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"order", "the first", "order"}, archived); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestRetentionOfBadRows: a row that the archive does not take stays, is named once, and stops no other.
+func TestRetentionOfBadRows(t *testing.T) {
+	b := newBed(t)
+	rows := b.fill(t)
+	b.exec(t, `ALTER TABLE send_request_archive ADD CONSTRAINT no_key CHECK (dedup_key IS NULL)`)
+	var bad []int64
+	if err := b.db.SelectContext(t.Context(), &bad, `SELECT id FROM send_request ORDER BY id LIMIT 3`); err != nil {
+		t.Fatal(err)
+	}
+	b.exec(t, `UPDATE send_request SET dedup_key = id WHERE id <= ?`, bad[2])
+	var log bytes.Buffer
+	r := b.retention(true)
+	r.log = slog.New(slog.NewTextHandler(&log, nil))
+	for range 2 {
+		if err := r.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var left []int64
+		if err := b.db.SelectContext(t.Context(), &left, `SELECT id FROM send_request ORDER BY id`); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(bad, left); diff != "" {
+			t.Fatalf("the rows that are left: %s", diff)
+		}
+	}
+	if n := b.count(t, `SELECT COUNT(*) FROM send_receipt`); n != 3 {
+		t.Errorf("%d receipts are left, want those of the three rows", n)
+	}
+	for _, id := range bad {
+		if n := strings.Count(log.String(), fmt.Sprintf(" request=%d ", id)); n != 1 {
+			t.Errorf("request %d is named %d times, want once", id, n)
+		}
+	}
+	if want := fmt.Sprintf("requests=%d unknown_outcome=0 receipts_alone=0 stuck=3", rows-3); !strings.Contains(log.String(), want) {
+		t.Errorf("the log has no %q:\n%s", want, &log)
+	}
+}
+
+// TestRetentionLaneFails: what stops one status' rows stops no other's, and is told.
+func TestRetentionLaneFails(t *testing.T) {
+	b := newBed(t)
+	old := time.Now().UTC().AddDate(0, -3, 0)
+	for _, state := range []string{"sent", "failed", "unknown"} {
+		b.place(t, state, columns{"due_at": old, "finished_at": old})
+	}
+	b.exec(t, `CREATE TRIGGER no_failed BEFORE DELETE ON send_request FOR EACH ROW
+		BEGIN IF OLD.status = 'failed' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not this one'; END IF; END`)
+	err := b.retention(false).run(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "failed requests: ") || !strings.Contains(err.Error(), "not this one") {
+		t.Errorf("the error: %v", err)
+	}
+	left := b.maps(t, `SELECT status FROM send_request`)
+	if diff := cmp.Diff([]map[string]any{{"status": "failed"}}, left); diff != "" {
+		t.Error(diff)
+	}
+}
