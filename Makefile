@@ -22,11 +22,13 @@ LINTER := $(GO) tool -modfile=tools/go.mod golangci-lint
 
 # What `make test` hands to go test: TEST='-race -run Lease ./internal/database/...' make test
 TEST ?= ./...
-# What `make demo` and `make bench` hand to their programs.
+# What `make demo`, `make bench` and `make chaos` hand to their programs.
 ARGS ?=
+# How many rounds `make chaos` plays; empty: each kind once. ROUNDS=55 takes about an hour.
+ROUNDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race lint bench test-galera clean
+.PHONY: help build demo test race lint bench chaos test-galera clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +54,11 @@ lint: ## Check formatting, go vet and the chosen linters (.golangci.yml)
 bench: ## Measure; prints a table and a line "name value unit target ok|short" per figure
 	@$(GO) build -o bin/ ./internal/devtools/bench
 	@$(PRIVATEDB) -buffer-pool 512 -- bin/bench $(ARGS)
+
+# Five rounds of each kind kill the daemon 500 times; docs/reliability.md has the figures of a long run.
+chaos: ## Break everything around the real daemon, heal it, and hold rows against messages; ROUNDS=n
+	@$(GO) build -o bin/ ./internal/devtools/chaos
+	@$(PRIVATEDB) -buffer-pool 256 -- bin/chaos $(if $(ROUNDS),-rounds $(ROUNDS)) $(ARGS)
 
 clean: ## Remove what was built and the data of .dev
 	rm -rf bin .dev

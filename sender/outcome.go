@@ -122,6 +122,7 @@ func boundCode(code int) int { return min(max(code, math.MinInt32), math.MaxInt3
 // How long the first repetition of a transient error waits; it doubles each time, to at most an hour.
 const (
 	retryFirst     = 5 * time.Second
+	retryDoubt     = 20 * time.Second // the database could not note a doubt
 	retryTemplate  = 2 * time.Minute  // 40037 has been seen for a valid template for eleven minutes
 	retryRecipient = 30 * time.Minute // 43117: this person got too many messages for now
 	retryLongest   = time.Hour
@@ -172,7 +173,7 @@ func (w *worker) recipientFault(j job, r result, we *wechat.Error) result {
 	if err != nil {
 		// Without the doubt the row would be released, sent and refused again: a slow retry instead.
 		w.log.Error("noting a doubtful follower", "request", j.row.ID, "err", err)
-		return w.retry(j, r, retryTemplate)
+		return w.retry(j, r, retryDoubt)
 	}
 	r.status, r.openid, r.delay = statusWaiting, "", w.account.Wait
 	return r

@@ -37,7 +37,7 @@ func (s *Service) Receipt(ctx context.Context, appid string, r wechat.Receipt) e
 	for _, w := range s.workers {
 		if w.account.AppID == appid && w.account.BlockedFor > 0 {
 			// For a repeated one too: the process may have died between the two statements.
-			return s.cfg.People.Block(ctx, appid, r.OpenID, r.At, w.account.BlockedFor)
+			return s.cfg.People.Block(ctx, bridge.Refusal{AppID: appid, OpenID: r.OpenID, At: r.At}, w.account.BlockedFor)
 		}
 	}
 	return nil

@@ -33,7 +33,7 @@ type API interface {
 type People interface {
 	Resolve(ctx context.Context, appid string, recipients []bridge.Recipient) ([]bridge.Resolution, error)
 	Ask(ctx context.Context, appid string, openids []string, doubt bridge.Doubt) error
-	Block(ctx context.Context, appid, openid string, at time.Time, d time.Duration) error
+	Block(ctx context.Context, r bridge.Refusal, d time.Duration) error
 }
 
 // Account is one official account to send from.

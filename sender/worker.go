@@ -73,8 +73,9 @@ func (w *worker) rateChanged(messages float64, slower bool) {
 }
 
 // leasePoll is how often an instance tries for a lease that another one holds. With the lease's own
-// expiry it bounds the time a dead holder's account stands still.
-const leasePoll = 3 * time.Second
+// expiry it bounds the time a dead holder's account stands still: 15 s also where its last renewal reached the
+// database and its answer did not.
+const leasePoll = time.Second
 
 // run competes for the account's lease and works whenever it has it.
 func (w *worker) run(ctx context.Context) {

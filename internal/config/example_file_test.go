@@ -113,7 +113,7 @@ func TestExampleStatesDefaults(t *testing.T) {
 	}
 	stated := statedDefaults(t)
 	for path, want := range stated {
-		if got := code[path]; got != want && !(got == "" && zero(want)) {
+		if got := code[path]; got != want && (got != "" || !zero(want)) {
 			t.Errorf("config.example.yaml states %s as the default of %s, the code has %q", want, path, got)
 		}
 	}

@@ -60,7 +60,7 @@ func TestReadmeDefaults(t *testing.T) {
 		path := strings.ReplaceAll(row.Key, "[]", "[0]")
 		set, stated := code[path], value.FindStringSubmatch(row.Default)
 		switch {
-		case stated != nil && stated[1] != set && !(set == "" && zero(stated[1])):
+		case stated != nil && stated[1] != set && (set != "" || !zero(stated[1])):
 			t.Errorf("README.md states %s as the default of %s, the code has %q", stated[1], row.Key, set)
 		case stated == nil && set != "" && (row.Default == "none" || row.Default == "off" || row.Default == ""):
 			t.Errorf("README.md states no default of %s, the code has %s", row.Key, set)

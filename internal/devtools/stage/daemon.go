@@ -20,40 +20,96 @@ type Settings struct {
 	Rate        int // messages a second
 	Concurrency int // messages under way at once
 	Questions   int // batchgets of a sweep under way at once; 0: the default
+
+	// What makes trouble pass quickly; 0: the program's default.
+	SendTimeout     time.Duration
+	ResendWindow    time.Duration
+	WaitForFollower time.Duration
+	SyncEvery       time.Duration // between sweeps, and between refreshes; 0: the program's own schedules
+
+	// Callback is where pushes are received; empty: nowhere. They are signed with CallbackToken and
+	// encrypted with CallbackKey.
+	Callback string
 }
+
+// What signs and encrypts the pushes of a configuration with a Callback.
+const (
+	CallbackToken = "stageToken"
+	CallbackKey   = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
+)
 
 // Template is the alias under which the configuration names the template of [TemplateID].
 const Template = "order_paid"
 
 // YAML is the configuration file.
 func (s Settings) YAML() string {
-	sweep := ""
-	if s.Questions > 0 {
-		sweep = fmt.Sprintf("\n    sync: {concurrency: %d}", s.Questions)
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("database:")
+	line("  dsn: %q", s.DSN)
+	line("wechat:")
+	line("  base_url: %s", s.WeChat)
+	if s.SendTimeout > 0 {
+		line("  send_timeout: %s", s.SendTimeout)
 	}
-	return fmt.Sprintf(`database:
-  dsn: %q
-wechat:
-  base_url: %s
-http:
-  listen: %s
-state_dir: %q
-shutdown_timeout: 11s # above wechat.send_timeout
-official_accounts:
-  - appid: %s
-    name: 服务号
-    secret: %s
-    send: {rate: %d, concurrency: %d}%s
-mini_programs:
-  - {appid: %s, name: 小程序}
-templates:
-  %s: {official: {id: %q}}
-`, s.DSN, s.WeChat, s.Listen, s.StateDir, AppID, Secret, s.Rate, s.Concurrency, sweep, MiniAppID, Template, TemplateID())
+	line("http:")
+	line("  listen: %s", s.Listen)
+	if s.Callback != "" {
+		line("  callback_listen: %s", s.Callback)
+	}
+	line("state_dir: %q", s.StateDir)
+	line("shutdown_timeout: 11s # above wechat.send_timeout")
+	line("official_accounts:")
+	line("  - appid: %s", AppID)
+	line("    name: 服务号")
+	line("    secret: %s", Secret)
+	if s.Callback != "" {
+		line("    callback: {token: %s, aes_key: %s}", CallbackToken, CallbackKey)
+	}
+	line("    send: {%s}", strings.Join(s.send(), ", "))
+	if sync := s.sync(); len(sync) > 0 {
+		line("    sync: {%s}", strings.Join(sync, ", "))
+	}
+	line("mini_programs:")
+	line("  - {appid: %s, name: 小程序}", MiniAppID)
+	line("templates:")
+	line("  %s: {official: {id: %q}}", Template, TemplateID())
+	return b.String()
 }
+
+func (s Settings) send() []string {
+	keys := []string{fmt.Sprintf("rate: %d", s.Rate), fmt.Sprintf("concurrency: %d", s.Concurrency)}
+	if s.ResendWindow > 0 {
+		keys = append(keys, fmt.Sprintf("resend_window: %s", s.ResendWindow))
+	}
+	if s.WaitForFollower > 0 {
+		keys = append(keys, fmt.Sprintf("wait_for_follower: %s", s.WaitForFollower))
+	}
+	return keys
+}
+
+func (s Settings) sync() []string {
+	var keys []string
+	if s.Questions > 0 {
+		keys = append(keys, fmt.Sprintf("concurrency: %d", s.Questions))
+	}
+	if s.SyncEvery > 0 {
+		keys = append(keys, fmt.Sprintf(`sweep: "@every %s", refresh: "@every %s"`, s.SyncEvery, s.SyncEvery))
+	}
+	return keys
+}
+
+// ConfigFile is the configuration of a stage with one daemon.
+const ConfigFile = "config.yaml"
 
 // WriteConfig writes the configuration file and returns its path.
 func (s *Stage) WriteConfig(settings Settings) (string, error) {
-	path := s.Path("config.yaml")
+	return s.WriteConfigFile(ConfigFile, settings)
+}
+
+// WriteConfigFile writes the configuration of one daemon of several.
+func (s *Stage) WriteConfigFile(name string, settings Settings) (string, error) {
+	path := s.Path(name)
 	// It holds the database's password.
 	if err := os.WriteFile(path, []byte(settings.YAML()), 0o600); err != nil {
 		return "", fmt.Errorf("writing the configuration: %w", err)
@@ -62,12 +118,15 @@ func (s *Stage) WriteConfig(settings Settings) (string, error) {
 }
 
 // Unionbridge is the command line of the real program with its configuration.
-func (s *Stage) Unionbridge(args ...string) Command {
+func (s *Stage) Unionbridge(args ...string) Command { return s.UnionbridgeWith(ConfigFile, args...) }
+
+// UnionbridgeWith is the same with one of several configurations.
+func (s *Stage) UnionbridgeWith(config string, args ...string) Command {
 	path := s.Binary
 	if path == "" {
 		path = s.Path("unionbridge")
 	}
-	return Command{Path: path, Args: append([]string{"-c", s.Path("config.yaml")}, args...)}
+	return Command{Path: path, Args: append([]string{"-c", s.Path(config)}, args...)}
 }
 
 // Run runs a command of the real program to its end and returns its output; the error of a failed one
@@ -109,13 +168,14 @@ func (s *Stage) StartDaemon(ctx context.Context, listen string) (*Process, error
 		return nil, err
 	}
 	s.OnClose(process.Stop)
-	if err := s.awaitReady(ctx, process, listen); err != nil {
+	if err := process.AwaitReady(ctx, listen); err != nil {
 		return nil, fmt.Errorf("starting the daemon: %w\n%s", err, s.LogTail(DaemonLog))
 	}
 	return process, nil
 }
 
-func (s *Stage) awaitReady(ctx context.Context, process *Process, listen string) error {
+// AwaitReady waits, for 20 s at most, until a daemon says that it is ready at listen.
+func (p *Process) AwaitReady(ctx context.Context, listen string) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -125,8 +185,8 @@ func (s *Stage) awaitReady(ctx context.Context, process *Process, listen string)
 			return nil
 		}
 		select {
-		case <-process.Done():
-			return fmt.Errorf("it ended at once: %s", process.Ended())
+		case <-p.Done():
+			return fmt.Errorf("it ended at once: %s", p.Ended())
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for http://%s/readyz: %w", listen, ctx.Err())
 		case <-tick.C:

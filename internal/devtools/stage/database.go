@@ -67,12 +67,19 @@ func OpenDatabase(ctx context.Context, cfg DatabaseConfig) (_ *Database, err err
 }
 
 func connect(settings *mysql.Config) (*sql.DB, error) {
+	settings = settings.Clone()
+	settings.Logger = quiet{}
 	connector, err := mysql.NewConnector(settings)
 	if err != nil {
 		return nil, fmt.Errorf("preparing the database client: %w", err)
 	}
 	return sql.OpenDB(connector), nil
 }
+
+// quiet keeps the driver from writing past the screen about connections that ended with their server.
+type quiet struct{}
+
+func (quiet) Print(...any) {}
 
 // Close drops the schema, and ends the server if it is a private one. It needs no context: it has to
 // work after an interrupt.

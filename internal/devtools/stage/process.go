@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"runtime"
 	"sync/atomic"
@@ -18,6 +19,8 @@ type Command struct {
 	Args   []string
 	Stdout io.Writer
 	Stderr io.Writer
+	// Env is added to this process's environment.
+	Env []string
 	// Peak has the process's memory watched, see [Process.PeakMemory].
 	Peak bool
 }
@@ -35,6 +38,9 @@ func Start(c Command) (*Process, error) {
 	p := &Process{cmd: exec.Command(c.Path, c.Args...), done: make(chan struct{})} //nolint:noctx // Stop ends it, with a signal first
 	p.cmd.Stdout, p.cmd.Stderr = c.Stdout, c.Stderr
 	p.cmd.SysProcAttr = attributes()
+	if len(c.Env) > 0 {
+		p.cmd.Env = append(os.Environ(), c.Env...)
+	}
 	// A descendant that keeps the pipe open must not keep Wait waiting.
 	p.cmd.WaitDelay = time.Second
 	started := make(chan error, 1)
@@ -132,6 +138,9 @@ func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill() // an error means that it has just ended
 	<-p.done
 }
+
+// Signal sends a signal to the child; one that has ended is left in peace.
+func (p *Process) Signal(signal os.Signal) { _ = p.cmd.Process.Signal(signal) }
 
 // Wait waits for the child to end by itself. If ctx ends first, it is stopped.
 func (p *Process) Wait(ctx context.Context) error {

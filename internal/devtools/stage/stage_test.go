@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -205,6 +206,49 @@ func TestSettingsAreAConfiguration(t *testing.T) {
 	want := []any{`root:p"w\@tcp(127.0.0.1:3306)/ub`, AppID, Secret, 2000.0, 64, 20, MiniAppID, TemplateID()}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// What several daemons and short patience need is written only where it is asked for.
+func TestSettingsOfTrouble(t *testing.T) {
+	text := Settings{
+		DSN: "root@tcp(127.0.0.1:3306)/ub", WeChat: "http://127.0.0.1:8082", Listen: "127.0.0.1:8080",
+		StateDir: t.TempDir(), Rate: 400, Concurrency: 32, SendTimeout: 2 * time.Second, ResendWindow: 20 * time.Second,
+		WaitForFollower: 30 * time.Second, SyncEvery: 4 * time.Second, Callback: "127.0.0.1:8081",
+	}.YAML()
+	cfg, err := config.Decode([]byte(text), t.TempDir(), "config.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	account := cfg.OfficialAccounts[0]
+	got := []any{cfg.WeChat.SendTimeout.Std(), account.Send.ResendWindow.Std(), account.Send.WaitForFollower.Std(),
+		account.Sync.Sweep, account.Sync.Refresh, cfg.HTTP.CallbackListen, account.Callback.Token.Reveal(), account.Callback.AESKey.Reveal()}
+	want := []any{2 * time.Second, 20 * time.Second, 30 * time.Second, "@every 4s", "@every 4s", "127.0.0.1:8081", CallbackToken, CallbackKey}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestProcessEnvironmentAndSignal(t *testing.T) {
+	var out bytes.Buffer
+	p, err := Start(Command{Path: look(t, "sh"), Args: []string{"-c", "echo $STAGE_TEST $HOME; kill -STOP $$; echo woken"},
+		Env: []string{"STAGE_TEST=added"}, Stdout: &out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- p.Wait(t.Context()) }()
+	for tick := time.Tick(10 * time.Millisecond); ; {
+		select {
+		case err := <-ended:
+			if want := "added " + os.Getenv("HOME") + "\nwoken\n"; err != nil || out.String() != want {
+				t.Errorf("Wait() = %v with output %q, want %q", err, out.String(), want)
+			}
+			p.Signal(syscall.SIGCONT) // the dead do not mind
+			return
+		case <-tick:
+			p.Signal(syscall.SIGCONT)
+		}
 	}
 }
 
