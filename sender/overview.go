@@ -17,7 +17,7 @@ type Overview struct {
 	Recent []Outcome // the newest Sampled requests by status and reason, the most frequent first
 	// Sampled is how many requests Recent counts: all of them, or overviewSample if there are more.
 	Sampled int64
-	Pauses  []Pause // accounts that stand still
+	Pauses  []Pause // accounts, and templates of accounts, that stand still
 }
 
 // Open counts the requests of one account in one open status.
@@ -36,10 +36,10 @@ type Outcome struct {
 	Requests int64  `db:"requests"`
 }
 
-// Pause is why the work of an account stands still: a row of account_state.
+// Pause is why the work of an account, or one template of it, stands still: a row of account_state.
 type Pause struct {
 	AppID   string
-	Scope   string // what stands still: "send"
+	Scope   string // what stands still: "send", or "template:" and the template's id
 	Reason  string // one of docs/states.md
 	ErrCode int    // WeChat's; 0: none
 	ErrMsg  string

@@ -64,7 +64,7 @@ func alarming(p sender.Pause) bool {
 	switch p.Reason {
 	case "quota_minute":
 		return false
-	case "quota_day":
+	case "quota_day", "daily_budget":
 		return !p.Over
 	}
 	return true

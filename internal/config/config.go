@@ -102,7 +102,7 @@ type Retention struct {
 
 // HTTP says where the daemon listens.
 type HTTP struct {
-	// Listen serves health, metrics and the status page, without authentication. Default
+	// Listen serves health and metrics, without authentication. Default
 	// 127.0.0.1:8080, so that nothing is public by accident.
 	Listen string `yaml:"listen"`
 
@@ -120,7 +120,7 @@ type Log struct {
 // which messages go.
 type OfficialAccount struct {
 	AppID string `yaml:"appid"` // wx and 16 hexadecimal digits
-	Name  string `yaml:"name"`  // for people: logs, status page; default: the appid
+	Name  string `yaml:"name"`  // for people: logs, status; default: the appid
 
 	// Default marks the account that serves requests without an appid. Where no account says so it
 	// is the first one; after Decode exactly one is marked.
