@@ -133,3 +133,33 @@ type movedClock struct{ by atomic.Int64 }
 
 func (c *movedClock) now() time.Time       { return time.Now().Add(time.Duration(c.by.Load())) }
 func (c *movedClock) move(d time.Duration) { c.by.Add(int64(d)) }
+
+// TestPausedAccountDelaysNoOther: while one account stands still, with many rows due, another one sends at once.
+func TestPausedAccountDelaysNoOther(t *testing.T) {
+	const otherAppID = "wx0a00000000000002"
+	options := wechatsim.Standard(100, 100, 0)
+	options.Accounts = append(options.Accounts, wechatsim.Account{AppID: otherAppID, Secret: wechatsim.StandardSecret, Followers: 100})
+	b := newBedOf(t, options)
+	other := b.config.Accounts[0]
+	other.AppID, other.Default = otherAppID, false
+	other.API = wechat.New(wechat.Config{
+		AppID: otherAppID, Secret: wechatsim.StandardSecret, BaseURL: b.server.URL,
+		Timeout: 2 * time.Second, SendTimeout: 2 * time.Second, MaxConnections: 16,
+	})
+	b.config.Accounts = append(b.config.Accounts, other)
+	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 48001, AppID: appid, Path: wechat.EndpointSendTemplate})
+	b.bulk(t, 500, "order", 0)
+	b.start(t, "one")
+	until(t, "the pause", func() bool { return b.count(t, `SELECT COUNT(*) FROM account_state WHERE appid = ?`, appid) == 1 })
+	for i := range 5 {
+		begin := time.Now()
+		id := b.insert(t, columns{"appid": otherAppID, "openid": b.sim.OpenID(otherAppID, i), "template": b.templateID, "priority": 2})
+		b.await(t, id, statusSent)
+		if took := time.Since(begin); took > 3*time.Second {
+			t.Errorf("the other account's row took %s", took)
+		}
+	}
+	if n := b.count(t, `SELECT COUNT(*) FROM send_request WHERE appid = ? AND status = 'sent'`, appid); n != 0 {
+		t.Errorf("%d rows of the paused account were sent", n)
+	}
+}
