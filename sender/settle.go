@@ -2,14 +2,12 @@ package sender
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
-
-	"github.com/unionbridge/unionbridge/internal/database"
 )
 
 // result is what one claim of a row came to.
@@ -146,13 +144,21 @@ func (s *settler) flush(ctx context.Context) {
 		done, err = s.w.svc.store.settle(ctx, batch, s.locked)
 		return err
 	})
+	s.written(done)
 	if err != nil {
 		if s.failures++; s.failures == 1 {
 			s.w.log.Error("settling requests, trying again until it works", "rows", len(batch), "err", err)
 		}
+		// A part of the batch may have been written.
+		s.open = slices.DeleteFunc(s.open, func(r result) bool { return slices.Contains(done.written, r) })
 		return
 	}
 	s.failures, s.locked = 0, len(done.locked) > 0
+	s.open = append(done.locked, s.open[len(batch):]...)
+}
+
+// written counts results that have been written.
+func (s *settler) written(done settled) {
 	if done.overtaken > 0 {
 		s.w.log.Warn("settling found rows that another instance has claimed since", "rows", done.overtaken)
 	}
@@ -165,7 +171,6 @@ func (s *settler) flush(ctx context.Context) {
 		}
 	}
 	s.w.countDay(posted)
-	s.open = append(done.locked, s.open[len(batch):]...)
 }
 
 func (s *settler) hopeless(ctx context.Context) bool {
@@ -199,40 +204,92 @@ type settled struct {
 }
 
 // settle writes results. careful leaves out the rows that another transaction holds, as it turns out to be needed
-// by itself where the plain statement has to wait for one.
+// by itself where the plain statement has to wait for one. What is returned with an error has been written all the
+// same.
 func (s store) settle(ctx context.Context, batch []result, careful bool) (settled, error) {
-	if !careful {
-		n, err := s.tryExec(ctx, s.db, settleStatement(len(batch)), settleArgs(batch)...)
-		if !errors.Is(err, errLocked) {
-			return settled{written: batch, overtaken: int64(len(batch)) - n}, err
+	var plain, others []result
+	for _, r := range batch {
+		if r.plainlySent() {
+			plain = append(plain, r)
+		} else {
+			others = append(others, r)
 		}
 	}
-	var done settled
-	err := database.InTx(ctx, s.db, func(ctx context.Context, tx *sqlx.Tx) error {
-		done = settled{}
-		ids := make([]int64, len(batch))
-		for i, r := range batch {
-			ids[i] = r.id
+	done, err := s.settlePart(ctx, plain, careful)
+	if err != nil {
+		return done, err
+	}
+	rest, err := s.settlePart(ctx, others, careful)
+	return settled{
+		written: append(done.written, rest.written...), locked: append(done.locked, rest.locked...),
+		overtaken: done.overtaken + rest.overtaken,
+	}, err
+}
+
+// settlePart writes results that are all plainly sent, or none of which is.
+func (s store) settlePart(ctx context.Context, part []result, careful bool) (done settled, err error) {
+	if len(part) == 0 {
+		return settled{}, nil
+	}
+	byID := make(map[int64]result, len(part))
+	ids := make([]int64, len(part))
+	for i, r := range part {
+		ids[i], byID[r.id] = r.id, r
+	}
+	locked, err := s.onFree(ctx, ids, careful, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
+		rows := make([]result, len(ids))
+		for i, id := range ids {
+			rows[i] = byID[id]
 		}
-		free, err := s.unlocked(ctx, tx, ids)
-		if err != nil {
-			return err
+		query, args := settleStatement(len(rows)), settleArgs(rows)
+		if rows[0].plainlySent() {
+			query, args = sentStatement(len(rows)), sentArgs(rows)
 		}
-		for _, r := range batch {
-			if free[r.id] {
-				done.written = append(done.written, r)
-			} else {
-				done.locked = append(done.locked, r)
-			}
+		n, err := s.tryExec(ctx, db, query, args...)
+		if err == nil {
+			done = settled{written: rows, overtaken: int64(len(rows)) - n}
 		}
-		if len(done.written) == 0 {
-			return nil
-		}
-		n, err := s.tryExec(ctx, tx, settleStatement(len(done.written)), settleArgs(done.written)...)
-		done.overtaken = int64(len(done.written)) - n
 		return err
 	})
-	return done, err
+	if err != nil {
+		return settled{}, err
+	}
+	for _, id := range locked {
+		done.locked = append(done.locked, byID[id])
+	}
+	return done, nil
+}
+
+// plainlySent tells whether a result is the usual one, for which a shorter statement does.
+func (r result) plainlySent() bool {
+	return r.status == statusSent && r.warning == "" && r.reason == "" && r.msgid != 0 && r.openid != ""
+}
+
+// sentStatement is settleStatement for messages that were sent, without anything to be said about them. The server
+// reads a third of the text, which is a tenth of a message's cost there.
+func sentStatement(rows int) string {
+	const first, next = `SELECT ? AS id, ? AS msgid, ? AS openid`, ` UNION ALL SELECT ?, ?, ?`
+	return `
+		UPDATE (` + first + strings.Repeat(next, rows-1) + `) s
+		  STRAIGHT_JOIN send_request r FORCE INDEX (PRIMARY) ON r.id = s.id
+		   SET r.status       = 'sent',
+		       r.reason       = NULL,
+		       r.errcode      = NULL,
+		       r.errmsg       = NULL,
+		       r.finished_at  = CURRENT_TIMESTAMP(3),
+		       r.msgid        = s.msgid,
+		       r.sent_openid  = s.openid,
+		       r.channel      = '` + channelTemplate + `',
+		       r.lease        = NULL
+		 WHERE r.status IN ('pending', 'waiting', 'unknown')`
+}
+
+func sentArgs(batch []result) []any {
+	args := make([]any, 0, len(batch)*3)
+	for _, r := range batch {
+		args = append(args, r.id, r.msgid, r.openid)
+	}
+	return args
 }
 
 // settleStatement writes a result only where the row still carries the claim's token; but that a message was sent
