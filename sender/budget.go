@@ -20,7 +20,8 @@ type budget struct {
 	own     int64     // messages left of the account's own budget; noLimit: it has none
 	quota   int64     // messages left of WeChat's quota; noLimit: not known
 	reserve int64     // of these, for urgent requests only
-	spent   int64     // messages that have gone since then, or are about to
+	used    int64     // messages of the own budget that have gone since it was read, or are about to
+	spent   int64     // the same of the quota
 	open    int64     // of these, those on their way: they may still come back
 	holding bool      // only urgent requests go
 }
@@ -38,11 +39,10 @@ const (
 
 // left returns how many messages may be sent without, and with, the reserve.
 func (b *budget) left() (normal, urgent int64) {
-	least := min(b.own, b.quota)
-	if least == noLimit {
+	if b.own == noLimit && b.quota == noLimit {
 		return noLimit, noLimit
 	}
-	urgent = least - b.spent
+	urgent = min(b.own-b.used, b.quota-b.spent)
 	return urgent - b.reserve, urgent
 }
 
@@ -53,7 +53,7 @@ func (b *budget) allows(priority int) bool {
 	normal, _ := b.left()
 	if priority == priorityUrgent {
 		// WeChat's own figure may be off by one in a hundred: its refusal is the limit, not its figure.
-		return b.own > b.spent
+		return b.own > b.used
 	}
 	return normal > 0
 }
@@ -73,6 +73,7 @@ func (b *budget) room(limit int) int {
 func (b *budget) launch() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.used++
 	b.spent++
 	b.open++
 }
@@ -82,6 +83,7 @@ func (b *budget) landed(sent bool) {
 	defer b.mu.Unlock()
 	b.open--
 	if !sent {
+		b.used--
 		b.spent--
 	}
 }
@@ -90,7 +92,7 @@ func (b *budget) landed(sent bool) {
 func (b *budget) exhausted(day time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return day.Equal(b.day) && b.open == 0 && b.own <= b.spent
+	return day.Equal(b.day) && b.open == 0 && b.own <= b.used
 }
 
 // stale tells whether the figures are to be read again: on another day, after a clock that went back, or some time
@@ -107,22 +109,25 @@ func (b *budget) stale(now, day time.Time) bool {
 func (b *budget) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.day, b.own, b.quota, b.reserve, b.spent = time.Time{}, noLimit, noLimit, 0, 0
+	b.day, b.own, b.quota, b.reserve, b.used, b.spent = time.Time{}, noLimit, noLimit, 0, b.open, b.open
 }
 
 func (b *budget) replace(fresh *budget) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	// What is on its way is in no table yet, and WeChat has not counted it.
-	b.day, b.asked, b.own, b.quota, b.reserve, b.spent = fresh.day, fresh.asked, fresh.own, fresh.quota, fresh.reserve, b.open
+	// Of the same day the own count goes on: what was sent and is not settled yet is in no table. What is on its
+	// way WeChat has not counted either.
+	if !fresh.day.Equal(b.day) {
+		b.own, b.used = fresh.own, b.open
+	}
+	b.day, b.asked, b.quota, b.reserve, b.spent = fresh.day, fresh.asked, fresh.quota, fresh.reserve, b.open
 }
 
-// ownLeft returns what is left of the account's own number but for what is on its way, if it has one and the
-// figures are of that day.
-func (b *budget) ownLeft(day time.Time) (int64, bool) {
+// of tells whether the figures are of a day.
+func (b *budget) of(day time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.own - (b.spent - b.open), b.own != noLimit && day.Equal(b.day)
+	return day.Equal(b.day)
 }
 
 func (w *worker) quotaDay() time.Time {
@@ -150,16 +155,13 @@ func (w *worker) refreshBudget(ctx context.Context) error {
 	total := int64(noLimit)
 	if w.account.DailyBudget > 0 {
 		total = w.account.DailyBudget
-		// Of the same day the own count goes on: what was sent and is not settled yet is in no table.
-		own, counted := w.budget.ownLeft(fresh.day)
-		if !counted {
-			sent, err := w.svc.store.sentToday(ctx, w.account.AppID, fresh.day)
-			if err != nil {
-				return err
-			}
-			own = w.account.DailyBudget - sent
+	}
+	if w.account.DailyBudget > 0 && !w.budget.of(fresh.day) {
+		sent, err := w.svc.store.sentToday(ctx, w.account.AppID, fresh.day)
+		if err != nil {
+			return err
 		}
-		fresh.own = own
+		fresh.own = w.account.DailyBudget - sent
 	}
 	if quota, err := w.account.API.Quota(ctx, wechat.EndpointSendTemplate); err != nil {
 		w.log.Debug("asking for the quota of messages", "err", err)

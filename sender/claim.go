@@ -13,17 +13,12 @@ import (
 // claimLoop claims whenever the watcher has seen due rows, until ctx ends.
 func (w *worker) claimLoop(ctx context.Context, lease *database.Lease, d *dispatch, results chan<- result) {
 	failures := 0
-	for {
-		var c claimed
-		var err error
-		if w.pause.probeOut() {
-			wait(ctx, probeLook)
-			if ctx.Err() == nil {
-				continue
-			}
-		}
-		if err = w.prepare(ctx); err == nil && !w.pause.active(w.svc.cfg.Now()) && lease.Valid() {
-			c, err = w.claim(ctx, d, results)
+	w.last = claimed{}
+	for w.awaitTurn(ctx, d); ctx.Err() == nil; w.awaitTurn(ctx, d) {
+		err := w.prepare(ctx)
+		w.last = claimed{}
+		if err == nil && !w.pause.active(w.svc.cfg.Now()) && lease.Valid() {
+			w.last, err = w.claim(ctx, d, results)
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -37,11 +32,9 @@ func (w *worker) claimLoop(ctx context.Context, lease *database.Lease, d *dispat
 			continue
 		}
 		failures = 0
-		if c.more {
-			w.pace(ctx, d, c)
+		if w.last.more || w.hurry.Load() {
 			continue
 		}
-		w.hurry.Store(false)
 		w.idle.Store(true)
 		select {
 		case <-w.wake:
@@ -80,23 +73,25 @@ func (w *worker) prepare(ctx context.Context) error {
 	return nil
 }
 
-// pace waits until about half of a claim has left the queue, and finds the size of the next one: what WeChat
-// takes in a fraction of a second, which is thousands on a fast line and a handful where it answers slowly. So
-// the rows that an urgent one cannot overtake, and that a kill leaves uncertain, are few. It does not wait for
-// room where an urgent row has come.
-func (w *worker) pace(ctx context.Context, d *dispatch, c claimed) {
-	w.hurry.Store(false)
-	if c.taken == 0 {
+// awaitTurn waits until about half of the last claim has left the queue, and finds the size of the next one: what
+// WeChat takes in a fraction of a second, which is thousands on a fast line and a handful where it answers slowly.
+// So the rows that an urgent one cannot overtake, and that a kill leaves uncertain, are few. Where an urgent row
+// has come it does not wait for room: then urgent ones alone are claimed. It also waits for the one message that
+// finds out about a pause.
+func (w *worker) awaitTurn(ctx context.Context, d *dispatch) {
+	for w.pause.probeOut() && ctx.Err() == nil {
+		wait(ctx, probeLook)
+	}
+	c := w.last
+	if c.more && c.taken == 0 {
 		wait(ctx, laneAge) // others hold what is due
-		return
 	}
 	begin := w.svc.cfg.Now()
-	for !d.awaitRoom(ctx, c.limit/2, laneAge) {
-		if w.urgentDue(ctx) {
-			w.hurry.Store(true)
-			break
-		}
+	roomy := d.awaitRoom(ctx, c.limit/2, laneAge)
+	for !roomy && !w.urgentFits(ctx, d, c.limit) {
+		roomy = d.awaitRoom(ctx, c.limit/2, laneAge)
 	}
+	w.hurry.Store(!roomy)
 	switch took := w.svc.cfg.Now().Sub(begin); {
 	case c.sending < c.limit/2: // it says nothing about WeChat
 	case took < claimShort && c.limit == w.size:
@@ -104,6 +99,11 @@ func (w *worker) pace(ctx context.Context, d *dispatch, c claimed) {
 	case took > claimLong:
 		w.size = max(w.size/2, claimLeast)
 	}
+}
+
+// urgentFits tells whether an urgent row is to be claimed although the queue is long.
+func (w *worker) urgentFits(ctx context.Context, d *dispatch, limit int) bool {
+	return len(d.urgent) <= limit/2 && w.urgentDue(ctx)
 }
 
 // urgentDue tells whether there is an urgent row to claim. An error says so too: the claim will meet it.
@@ -148,13 +148,14 @@ func (w *worker) claim(ctx context.Context, d *dispatch, results chan<- result) 
 	var mine []request
 	var locked []int64
 	err = detached(ctx, func(ctx context.Context) (err error) {
-		mine, locked, err = w.svc.store.claim(ctx, claimOrder{w.account.AppID, rows, len(w.locked) > 0})
+		mine, locked, err = w.svc.store.claim(ctx, claimOrder{w.account.AppID, rows, begin.Before(w.wary)})
 		return err
 	})
 	if err != nil {
+		w.keepAgain(rows)
 		return claimed{}, err
 	}
-	w.avoid(locked)
+	w.avoid(rows, locked)
 	c.taken = len(rows) - len(locked)
 	// From here on every claimed row gets a result, whatever happens.
 	ready := make([]job, 0, len(mine))
@@ -217,14 +218,25 @@ const (
 	// are known at once.
 	lockedFor  = 5 * time.Second
 	lockedMost = 2000
+	// waryFor is how long claims look for held rows first. Else they find one by waiting for it.
+	waryFor = time.Minute
 )
 
 // avoid notes rows that other transactions hold.
-func (w *worker) avoid(locked []int64) {
-	until := w.svc.cfg.Now().Add(lockedFor)
+func (w *worker) avoid(rows []request, locked []int64) {
+	if len(locked) == 0 {
+		return
+	}
+	now := w.svc.cfg.Now()
+	w.wary = now.Add(waryFor)
 	for _, id := range locked {
 		if len(w.locked) < lockedMost {
-			w.locked[id] = until
+			w.locked[id] = now.Add(lockedFor)
+		}
+	}
+	for _, r := range rows {
+		if r.UncertainAge.Valid && slices.Contains(locked, r.ID) {
+			w.again.add(r.ID, now.Add(lockedFor))
 		}
 	}
 }
@@ -236,23 +248,78 @@ func (w *worker) avoided() []int64 {
 	return slices.Collect(maps.Keys(w.locked))
 }
 
-// dueRows returns up to limit rows that may be claimed, and whether there are more: first those whose last attempt
-// has an open outcome, then those of the lanes.
+// dueRows returns up to limit rows that may be claimed, and whether there are more: half of them, where there are
+// such, rows whose last attempt has an open outcome, and the others by their lanes. Where the queue is long, urgent
+// ones alone.
 func (w *worker) dueRows(ctx context.Context, limit int) (rows []request, more bool, err error) {
-	if ids := w.again.take(w.svc.cfg.Now(), limit); len(ids) > 0 {
-		rows, err = w.svc.store.dueByID(ctx, w.account.AppID, ids)
-		return rows, true, err
+	if !w.hurry.Load() {
+		if rows, err = w.dueAgain(ctx, (limit+1)/2); err != nil || len(rows) == limit {
+			return rows, true, err
+		}
 	}
 	lanes, err := w.svc.pendingLanes(ctx, laneAge)
 	if err != nil {
+		w.keepAgain(rows)
 		return nil, false, err
 	}
+	limit -= len(rows)
 	shares, left := w.shares(lanes, limit)
 	if len(shares) == 0 {
-		return nil, w.hurry.Load(), nil
+		return rows, len(rows) > 0, nil
 	}
-	rows, err = w.svc.store.due(ctx, shares, limit, w.avoided())
-	return rows, left || len(rows) >= limit || exhausts(rows, shares), err
+	fresh, err := w.svc.store.due(ctx, shares, limit, append(w.avoided(), idsOf(rows)...))
+	if err != nil {
+		w.keepAgain(rows)
+		return nil, false, err
+	}
+	return append(rows, fresh...), left || len(rows) > 0 || len(fresh) >= limit || exhausts(fresh, shares), nil
+}
+
+// dueAgain returns rows to be repeated. They may use the reserve of urgent ones, but not more than the account's own
+// number of messages, and those of a template that is held back stay listed.
+func (w *worker) dueAgain(ctx context.Context, most int) ([]request, error) {
+	now := w.svc.cfg.Now()
+	if !w.budget.allows(priorityUrgent) {
+		return nil, nil
+	}
+	listed := w.again.take(now, most)
+	if len(listed) == 0 {
+		return nil, nil
+	}
+	found, err := w.svc.store.dueByID(ctx, w.account.AppID, listed)
+	if err != nil {
+		for _, id := range listed {
+			w.again.add(id, now)
+		}
+		return nil, err
+	}
+	return slices.DeleteFunc(found, func(r request) bool {
+		held := w.gates.most(w.svc.knownTemplate(r.Template, w.account.AppID), now, 1) == 0
+		if held {
+			w.again.add(r.ID, now.Add(againHeld))
+		}
+		return held
+	}), nil
+}
+
+// againHeld is how long a row stays listed whose template is held back.
+const againHeld = 10 * time.Second
+
+// keepAgain lists rows again that were not claimed after all.
+func (w *worker) keepAgain(rows []request) {
+	for _, r := range rows {
+		if r.UncertainAge.Valid {
+			w.again.add(r.ID, w.svc.cfg.Now())
+		}
+	}
+}
+
+func idsOf(rows []request) []int64 {
+	list := make([]int64, len(rows))
+	for i, r := range rows {
+		list[i] = r.ID
+	}
+	return list
 }
 
 // exhausts tells whether a lane gave all of its share, and may have more.

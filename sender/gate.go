@@ -90,6 +90,7 @@ func (g *gates) close(w *worker, j job, we *wechat.Error) bool {
 	if old != nil && now.Before(old.until) {
 		return false
 	}
+	delete(g.opened, id)
 	g.shut[id] = &gate{until: now.Add(probeEvery), row: newPauseRow(we), unsaved: true}
 	if old == nil || old.row.Reason != string(we.Reason) {
 		w.log.Error("the messages of a template are held back", "template", j.row.Template, "template_id", id,

@@ -131,7 +131,7 @@ func (w *worker) release(ctx context.Context, rows []request) error {
 			released = append(released, row.ID)
 		}
 	}
-	if _, err := w.svc.store.cancel(ctx, statusWaiting, withdrawn); err != nil {
+	if _, err := w.svc.store.cancel(ctx, cancelOrder{from: statusWaiting, ids: withdrawn}); err != nil {
 		return err
 	}
 	return w.svc.store.release(ctx, released)

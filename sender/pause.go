@@ -20,6 +20,9 @@ const (
 	pauseConfig                  // a person has to act: looked at again every few minutes, with one message
 )
 
+// quotaAgain is how soon an account is tried again that has no quota in the first hour of a day.
+const quotaAgain = 10 * time.Minute
+
 // probeEvery is how often a stopped account is tried again.
 const probeEvery = 5 * time.Minute
 
@@ -163,6 +166,7 @@ func (p *pauseState) end(w *worker) bool {
 		return false // nothing to end, or an answer to a POST that began before the pause
 	}
 	stored := p.row != nil
+	stored = stored || p.unsaved
 	p.probe, p.misses, p.row, p.alarmed, p.unsaved = false, 0, nil, "", stored
 	w.log.Info("sending goes on")
 	w.metric(w.svc.metrics.paused, 0)
@@ -267,7 +271,12 @@ func (w *worker) pauseEnd(kind pauseKind, now time.Time, misses int) time.Time {
 	case pauseMinute:
 		return now.Truncate(time.Minute).Add(time.Minute + time.Second)
 	case pauseDay:
-		return wechat.QuotaReset(now, w.svc.cfg.QuotaResetHour)
+		// Just after the reset the answer may be of the day before, and nobody knows when WeChat's own day begins.
+		reset := wechat.QuotaReset(now.Add(-dayMargin), w.svc.cfg.QuotaResetHour)
+		if late := reset.Add(-23 * time.Hour); now.Before(late) {
+			return now.Add(quotaAgain)
+		}
+		return reset
 	}
 	return now.Add(probeEvery)
 }

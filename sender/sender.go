@@ -99,7 +99,7 @@ type Service struct {
 	metrics      *metrics
 	workers      []*worker
 	lanes        laneList
-	house        chan struct{} // an account has been taken over, or somebody has appeared; holds one token
+	house        chan struct{} // an account has been taken over; holds one token
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -131,6 +131,7 @@ func (s *Service) Start(ctx context.Context) error {
 		s.running.Go(func() { w.run(ctx) })
 	}
 	s.running.Go(func() { s.watch(ctx) })
+	s.running.Go(func() { s.watchLeases(ctx) })
 	s.running.Go(func() { s.keepHouse(ctx) })
 	s.running.Go(func() {
 		retention{

@@ -44,7 +44,7 @@ func (r result) final() status {
 
 // release gives a row back as if it had not been claimed, due again after delay.
 func (r request) release(delay time.Duration) result {
-	return result{id: r.ID, token: r.token, status: statusPending, refund: true, delay: delay}
+	return result{id: r.ID, token: r.token, status: statusPending, refund: true, delay: delay, doubtful: r.UncertainAge.Valid}
 }
 
 const (
@@ -70,8 +70,10 @@ func detached(ctx context.Context, fn func(context.Context) error) error {
 type settler struct {
 	w        *worker
 	open     []result // not written yet
+	held     []result // the same, of rows that somebody else's transaction holds
+	heldAt   time.Time
 	failures int
-	locked   bool      // the last batch left rows that somebody else's transaction holds
+	locked   bool      // the last batch had to leave such rows
 	giveUp   time.Time // zero: not told to stop
 }
 
@@ -81,17 +83,17 @@ const settleRetry = 200 * time.Millisecond
 // run settles until the channel is closed and everything is written. ctx is the service's: the end of the
 // account's lease is no reason to forget outcomes, since each is fenced by its row.
 func (s *settler) run(ctx context.Context, results <-chan result) {
-	for more := true; more || len(s.open) > 0; {
+	for more := true; more || len(s.open)+len(s.held) > 0; {
 		if more {
 			more = s.collect(results)
 		} else {
 			wait(context.WithoutCancel(ctx), settleRetry)
 		}
 		s.flush(ctx)
-		if len(s.open) > 0 && s.hopeless(ctx) {
+		if len(s.open)+len(s.held) > 0 && s.hopeless(ctx) {
 			s.w.log.Error("outcomes could not be written before the stop; the rows fall due again by themselves",
-				"outcomes", describe(s.open))
-			s.open = nil
+				"outcomes", describe(append(s.open, s.held...)))
+			s.open, s.held = nil, nil
 			for range results { // whatever still comes is lost alike: the senders must not hang
 			}
 			return
@@ -108,7 +110,7 @@ func (s *settler) collect(results <-chan result) bool {
 		// The senders wait meanwhile: nothing new is sent whose outcome could not be written either.
 		wait(context.Background(), settleRetry)
 		return true
-	case len(s.open) > 0:
+	case len(s.open)+len(s.held) > 0:
 		linger = settleRetry
 	default:
 		first, ok := <-results
@@ -135,6 +137,7 @@ func (s *settler) collect(results <-chan result) bool {
 
 // flush writes what is open and keeps what could not be written.
 func (s *settler) flush(ctx context.Context) {
+	s.flushHeld(ctx)
 	batch := s.open[:min(len(s.open), settleMost)]
 	if len(batch) == 0 {
 		return
@@ -154,7 +157,31 @@ func (s *settler) flush(ctx context.Context) {
 		return
 	}
 	s.failures, s.locked = 0, len(done.locked) > 0
-	s.open = append(done.locked, s.open[len(batch):]...)
+	s.open, s.held = s.open[len(batch):], append(s.held, done.locked...)
+}
+
+// heldEvery is how often the results of rows are tried that somebody else's transaction holds.
+const heldEvery = time.Second
+
+// flushHeld tries some of those: they must not keep the others waiting.
+func (s *settler) flushHeld(ctx context.Context) {
+	now := s.w.svc.cfg.Now()
+	if since := now.Sub(s.heldAt); len(s.held) == 0 || since >= 0 && since < heldEvery {
+		return
+	}
+	s.heldAt = now
+	batch := s.held[:min(len(s.held), settleMost)]
+	var done settled
+	err := detached(ctx, func(ctx context.Context) (err error) {
+		done, err = s.w.svc.store.settle(ctx, batch, true)
+		return err
+	})
+	s.written(done)
+	left := slices.DeleteFunc(slices.Clone(batch), func(r result) bool { return slices.Contains(done.written, r) })
+	s.held = append(s.held[len(batch):], left...)
+	if err != nil && s.failures == 0 {
+		s.w.log.Warn("settling requests that another transaction held", "rows", len(left), "err", err)
+	}
 }
 
 // written counts results that have been written.
@@ -166,7 +193,7 @@ func (s *settler) written(done settled) {
 	for _, r := range done.written {
 		s.w.svc.metrics.count(s.w.account.AppID, r)
 		posted += flag(r.posted)
-		if r.uncertain && r.status == statusPending {
+		if r.status == statusPending && (r.uncertain || r.doubtful) {
 			s.w.again.add(r.id, s.w.svc.cfg.Now().Add(r.delay))
 		}
 	}

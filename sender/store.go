@@ -142,7 +142,7 @@ func (s store) claim(ctx context.Context, o claimOrder) (mine []request, locked 
 			ids = append(ids, r.ID)
 		}
 	}
-	if locked, err = s.cancel(ctx, statusPending, withdrawn); err != nil || len(ids) == 0 {
+	if locked, err = s.cancel(ctx, cancelOrder{statusPending, withdrawn, o.careful}); err != nil || len(ids) == 0 {
 		return nil, locked, err
 	}
 	token := rand.Text()
@@ -186,10 +186,17 @@ func (s store) claimed(ctx context.Context, token string, ids []int64) ([]int64,
 	return mine, nil
 }
 
+// cancelOrder is which withdrawn rows are to be ended.
+type cancelOrder struct {
+	from    status
+	ids     []int64
+	careful bool // some rows are known to be held by other transactions
+}
+
 // cancel ends rows that their producer withdrew, but for those that another transaction holds. One whose last
 // attempt has no known outcome cannot be called cancelled.
-func (s store) cancel(ctx context.Context, from status, ids []int64) (locked []int64, err error) {
-	if len(ids) == 0 {
+func (s store) cancel(ctx context.Context, o cancelOrder) (locked []int64, err error) {
+	if len(o.ids) == 0 {
 		return nil, nil
 	}
 	const query = `
@@ -199,12 +206,12 @@ func (s store) cancel(ctx context.Context, from status, ids []int64) (locked []i
 		       lease       = NULL,
 		       finished_at = CURRENT_TIMESTAMP(3)
 		 WHERE id IN (?) AND status = ? AND cancel <> 0 AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))`
-	locked, err = s.onFree(ctx, ids, false, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
-		_, err := s.tryExec(ctx, db, query, ids, from)
+	locked, err = s.onFree(ctx, o.ids, o.careful, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
+		_, err := s.tryExec(ctx, db, query, ids, o.from)
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("cancelling %d requests: %w", len(ids), err)
+		return nil, fmt.Errorf("cancelling %d requests: %w", len(o.ids), err)
 	}
 	return locked, nil
 }

@@ -3,6 +3,7 @@ package sender
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,7 @@ type worker struct {
 	library  library
 	seconds  prometheus.Observer // of its POSTs
 
+	free chan struct{} // nobody holds the account's lease; holds one token
 	wake chan struct{} // the watcher saw due rows; holds one token
 	idle atomic.Bool   // owns the lease and has claimed all that was due
 
@@ -42,11 +44,13 @@ type worker struct {
 	loaded bool                // the account's state has been read
 	hurry  atomic.Bool         // the queue is long, and an urgent row is due
 	locked map[int64]time.Time // rows that other transactions hold, and when to try them again
+	wary   time.Time           // until when claims reckon with such rows
+	last   claimed             // the last claim
 }
 
 func newWorker(s *Service, a Account) *worker {
 	w := &worker{
-		svc: s, account: a, log: s.cfg.Logger.With("appid", a.AppID), wake: make(chan struct{}, 1),
+		svc: s, account: a, log: s.cfg.Logger.With("appid", a.AppID), wake: make(chan struct{}, 1), free: make(chan struct{}, 1),
 		seconds: s.metrics.seconds.WithLabelValues(a.AppID),
 		gates:   gates{shut: make(map[string]*gate), opened: make(map[string]time.Time)}, locked: make(map[int64]time.Time),
 		budget: budget{own: noLimit, quota: noLimit},
@@ -69,10 +73,43 @@ func (w *worker) rateChanged(messages float64, slower bool) {
 	w.log.Info("sending at the configured rate again", "rate", messages)
 }
 
-// leasePoll is how often an instance tries for a lease that another one holds. With the lease's own
-// expiry it bounds the time a dead holder's account stands still: 15 s also where its last renewal reached the
-// database and its answer did not.
-const leasePoll = time.Second
+const (
+	// leasePoll is how often an instance looks, with one query for all accounts, whether a lease has run out that
+	// another one held. With the lease's own expiry it bounds the time a dead holder's account stands still: 15 s
+	// also where its last renewal reached the database and its answer did not.
+	leasePoll = time.Second
+	// leaseTry is how often it tries for the lease all the same.
+	leaseTry = 10 * time.Second
+)
+
+// watchLeases wakes the workers whose accounts nobody sends for.
+func (s *Service) watchLeases(ctx context.Context) {
+	tick := time.NewTicker(leasePoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if !slices.ContainsFunc(s.workers, func(w *worker) bool { return !w.owner.Load() }) {
+			continue
+		}
+		leases, err := database.HeldLeases(ctx, s.cfg.DB)
+		if err != nil {
+			continue // the workers' own tries say so
+		}
+		held := make(map[string]bool, len(leases))
+		for _, l := range leases {
+			held[l.Name] = true
+		}
+		for _, w := range s.workers {
+			if !w.owner.Load() && !held[LeaseName(w.account.AppID)] {
+				signal(w.free)
+			}
+		}
+	}
+}
 
 // run competes for the account's lease and works whenever it has it.
 func (w *worker) run(ctx context.Context) {
@@ -87,7 +124,11 @@ func (w *worker) run(ctx context.Context) {
 			w.own(ctx, lease)
 			continue
 		}
-		wait(ctx, leasePoll)
+		select {
+		case <-w.free:
+		case <-time.After(leaseTry):
+		case <-ctx.Done():
+		}
 	}
 }
 
