@@ -73,11 +73,11 @@ func (w *worker) prepare(ctx context.Context) error {
 	return nil
 }
 
-// awaitTurn waits until about half of the last claim has left the queue, and finds the size of the next one: what
-// WeChat takes in a fraction of a second, which is thousands on a fast line and a handful where it answers slowly.
-// So the rows that an urgent one cannot overtake, and that a kill leaves uncertain, are few. Where an urgent row
-// has come it does not wait for room: then urgent ones alone are claimed. It also waits for the one message that
-// finds out about a pause.
+// awaitTurn waits until no more than one claim stands in the queue, so that the senders have something to do while
+// the next one is made, and finds its size: what WeChat takes in a fraction of a second, which is hundreds on a
+// fast line and a handful where it answers slowly. So the rows that an urgent one cannot overtake, and that a kill
+// leaves uncertain, are few. Where an urgent row has come it does not wait for room: then urgent ones alone are
+// claimed. It also waits for the one message that finds out about a pause.
 func (w *worker) awaitTurn(ctx context.Context, d *dispatch) {
 	for w.pause.probeOut() && ctx.Err() == nil {
 		wait(ctx, probeLook)
@@ -87,9 +87,9 @@ func (w *worker) awaitTurn(ctx context.Context, d *dispatch) {
 		wait(ctx, laneAge) // others hold what is due
 	}
 	begin := w.svc.cfg.Now()
-	roomy := d.awaitRoom(ctx, c.limit/2, laneAge)
+	roomy := d.awaitRoom(ctx, c.limit, laneAge)
 	for !roomy && !w.urgentFits(ctx, d, c.limit) {
-		roomy = d.awaitRoom(ctx, c.limit/2, laneAge)
+		roomy = d.awaitRoom(ctx, c.limit, laneAge)
 	}
 	w.hurry.Store(!roomy)
 	switch took := w.svc.cfg.Now().Sub(begin); {
