@@ -49,7 +49,7 @@ func (r request) release(delay time.Duration) result {
 
 const (
 	// settleMost results go into one statement.
-	settleMost = 500
+	settleMost = 800
 	// settleLinger is how long the first result of a batch waits for others. Nobody waits for it: the
 	// message has been sent.
 	settleLinger = 20 * time.Millisecond
