@@ -1,0 +1,140 @@
+// Package channel is the contract between the sending engine and one kind of message, such as the official
+// account's template message, and holds what all kinds share: the reading of send_request.data and the
+// choice of a mini program.
+//
+// A channel knows WeChat's answers and the map. It must not know the queue, the rate, or when it is called:
+// the engine (package sender) decides that by an Outcome's verdict, and never looks at an errcode.
+package channel
+
+import (
+	"context"
+	"time"
+
+	"github.com/unionbridge/unionbridge/bridge"
+)
+
+// Name is what send_request.channel says of a message that went out this way.
+type Name string
+
+// Channel is one way to reach a person, through one account. It is safe for concurrent use.
+type Channel interface {
+	Name() Name
+	// AppID is the sending account: it has one queue, one lease, one rate, one pause and one quota.
+	AppID() string
+	Traits() Traits
+	// Prepare validates a message and builds what does not depend on the person. Its only call is the
+	// catalog's.
+	Prepare(ctx context.Context, c Content) (Draft, *Rejection)
+	// Resolve finds each target's address, in one or two queries a batch; same length and order.
+	Resolve(ctx context.Context, targets []Target) ([]Address, error)
+	// Deliver makes exactly one POST and interprets its answer. It never retries, sleeps or stores.
+	Deliver(ctx context.Context, d Draft, to Address) Outcome
+	// Learn takes a batch of outcomes before they are settled: doubtful followers, templates that WeChat knows
+	// or denies. After an error the engine retries the unreachable ones instead of letting them wait.
+	Learn(ctx context.Context, done []Delivery) error
+	// Close waits for what the channel does in the background. The context of the last Prepare must have ended.
+	Close()
+}
+
+// Traits are what the engine must know of a kind of message.
+type Traits struct {
+	// Idempotency is how long WeChat drops a repeated client_msg_id. An attempt in doubt is repeated within it
+	// only; with 0, never.
+	Idempotency time.Duration
+	QuotaPath   string // what openapi/quota/get is asked for; "": no known quota
+	Waits       bool   // an unreachable person may become reachable, so the row waits
+	Receipts    bool   // accepted messages get a receipt by msgid
+}
+
+// Content is what a row says.
+type Content struct {
+	Template    string // as the row names it: an alias, or TemplateID itself
+	TemplateID  string
+	Data        string // JSON, as the producer wrote it
+	URL         string
+	MiniAppID   string // "": not given
+	MiniPath    string
+	ClientMsgID string // the same for every attempt of a request
+	Redelivery  bool   // an earlier attempt may have delivered it: it goes again as it is, or not at all
+}
+
+// Draft is a channel's own message, complete but for the address.
+type Draft interface {
+	TemplateID() string
+	Warning() string // what was changed of the message, or is doubtful about it; "": nothing
+}
+
+// Target is a person to be reached with a template.
+type Target struct {
+	bridge.Recipient
+	TemplateID string
+}
+
+// Address is where a person is reached. OpenID is set where Standing is bridge.Reachable.
+type Address = bridge.Resolution
+
+// Rejection says why a row cannot be sent as it is. After > 0: not yet, look again after that time; Reason ""
+// then leaves the row's reason as it is. After 0: never.
+type Rejection struct {
+	Reason  string // send_request.reason
+	Message string // send_request.errmsg
+	After   time.Duration
+}
+
+// Delivery is a message, where it went, and what became of it.
+type Delivery struct {
+	Draft   Draft
+	Address Address
+	Outcome Outcome
+}
+
+// Verdict is what the engine does about an answer.
+type Verdict int
+
+// The verdicts.
+const (
+	Sent          Verdict = iota + 1
+	Retry                 // transient, concerns this message or person alone: again after a growing pause
+	Rejected              // final for this message
+	Unreachable           // this person cannot be reached for now; the map has been asked to find out
+	InDoubt               // the message may have been accepted
+	PauseAccount          // concerns every message of the account
+	PauseTemplate         // concerns every message of the template
+)
+
+// Pause is why, and so how long, an account is paused.
+type Pause int
+
+// The pauses.
+const (
+	PauseNetwork Pause = iota + 1 // WeChat cannot be reached: seconds, never stored
+	PauseToken                    // a renewed token was refused as well: half a minute
+	PauseMinute                   // until the next minute
+	PauseDay                      // until the quota of the day resets
+	PauseConfig                   // a person has to act: probed every few minutes
+)
+
+// Scope is how much an answer proves to work.
+type Scope int
+
+// The scopes, the narrower including the wider.
+const (
+	ScopeNone     Scope = iota
+	ScopeAccount        // the account may send
+	ScopeTemplate       // it may send this template, too
+)
+
+// Outcome is what WeChat's answer to one POST means. It carries no secret in any field.
+type Outcome struct {
+	Verdict    Verdict
+	Reason     string // send_request.reason; "" when sent
+	Message    string // send_request.errmsg
+	Cure       string // what the log tells the operator to do; "": nothing known
+	Err        error  // the answer in full, for the log; nil when sent
+	Code       int    // send_request.errcode; 0: none
+	MsgID      int64
+	After      time.Duration // Retry: the first backoff
+	Pause      Pause         // PauseAccount: its kind
+	Confirms   Scope         // what the answer proves to work: it ends the pause of that
+	Overloaded bool          // WeChat is overrun: slow the account down
+}
