@@ -63,17 +63,17 @@ func (a *again) due(now time.Time) bool {
 
 // loadAgain lists what the account's last claimer left behind: rows that it claimed and did not settle, and those
 // that it was to repeat soon.
-func (w *worker) loadAgain(ctx context.Context) {
-	rows, err := w.svc.store.openOutcomes(ctx, w.account.AppID)
+func (a *account) loadAgain(ctx context.Context) {
+	rows, err := a.svc.store.openOutcomes(ctx, a.cfg.AppID)
 	if err != nil {
 		if ctx.Err() == nil {
-			w.log.Error("looking for attempts with an open outcome", "err", err)
+			a.log.Error("looking for attempts with an open outcome", "err", err)
 		}
 		return
 	}
-	now := w.svc.cfg.Now()
+	now := a.svc.cfg.Now()
 	for _, r := range rows {
-		w.again.add(r.ID, now.Add(time.Duration(r.DueIn)*time.Microsecond))
+		a.again.add(r.ID, now.Add(time.Duration(r.DueIn)*time.Microsecond))
 	}
 }
 

@@ -138,7 +138,7 @@ func (b *bed) shares(t *testing.T, limit int) []share {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shares, _ := s.workers[0].shares(lanes, limit)
+	shares, _ := s.accounts[0].shares(lanes, limit)
 	return shares
 }
 

@@ -130,67 +130,67 @@ func (b *budget) of(day time.Time) bool {
 	return day.Equal(b.day)
 }
 
-func (w *worker) quotaDay() time.Time {
-	return wechat.QuotaDay(w.svc.cfg.Now().Add(-dayMargin), w.svc.cfg.QuotaResetHour)
+func (a *account) quotaDay() time.Time {
+	return wechat.QuotaDay(a.svc.cfg.Now().Add(-dayMargin), a.svc.cfg.QuotaResetHour)
 }
 
 // budgetStale tells whether the account has a budget whose figures are to be read again.
-func (w *worker) budgetStale() bool {
-	return (w.account.DailyBudget > 0 || w.account.UrgentReserve > 0) && w.budget.stale(w.svc.cfg.Now(), w.quotaDay())
+func (a *account) budgetStale() bool {
+	return (a.cfg.DailyBudget > 0 || a.cfg.UrgentReserve > 0) && a.budget.stale(a.svc.cfg.Now(), a.quotaDay())
 }
 
 // budgetDecides tells whether the claim loop has something to do about the budget: figures to read, or a pause to
 // begin.
-func (w *worker) budgetDecides() bool { return w.budgetStale() || w.budget.exhausted(w.quotaDay()) }
+func (a *account) budgetDecides() bool { return a.budgetStale() || a.budget.exhausted(a.quotaDay()) }
 
 // refreshBudget reads the figures of the day where they are stale. Without WeChat's own its refusal (45009) is the
 // limit; without the account's own count nothing is claimed.
-func (w *worker) refreshBudget(ctx context.Context) error {
-	if !w.budgetStale() {
+func (a *account) refreshBudget(ctx context.Context) error {
+	if !a.budgetStale() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, budgetTimeout)
 	defer cancel()
-	fresh := budget{day: w.quotaDay(), asked: w.svc.cfg.Now(), own: noLimit, quota: noLimit}
+	fresh := budget{day: a.quotaDay(), asked: a.svc.cfg.Now(), own: noLimit, quota: noLimit}
 	total := int64(noLimit)
-	if w.account.DailyBudget > 0 {
-		total = w.account.DailyBudget
+	if a.cfg.DailyBudget > 0 {
+		total = a.cfg.DailyBudget
 	}
-	if w.account.DailyBudget > 0 && !w.budget.of(fresh.day) {
-		sent, err := w.svc.store.sentToday(ctx, w.account.AppID, fresh.day)
+	if a.cfg.DailyBudget > 0 && !a.budget.of(fresh.day) {
+		sent, err := a.svc.store.sentToday(ctx, a.cfg.AppID, fresh.day)
 		if err != nil {
 			return err
 		}
-		fresh.own = w.account.DailyBudget - sent
+		fresh.own = a.cfg.DailyBudget - sent
 	}
-	if quota, err := w.account.API.Quota(ctx, wechat.EndpointSendTemplate); err != nil {
-		w.log.Debug("asking for the quota of messages", "err", err)
+	if quota, err := a.cfg.API.Quota(ctx, wechat.EndpointSendTemplate); err != nil {
+		a.log.Debug("asking for the quota of messages", "err", err)
 	} else if quota.DailyLimit > 0 {
 		fresh.quota, total = quota.Remain, min(total, quota.DailyLimit)
 	}
 	if total != noLimit {
-		fresh.reserve = int64(w.account.UrgentReserve * float64(total))
+		fresh.reserve = int64(a.cfg.UrgentReserve * float64(total))
 	}
-	w.budget.replace(&fresh)
+	a.budget.replace(&fresh)
 	return nil
 }
 
 // stopAtBudget pauses an account that has used up its own number of messages until the next day, and says when
 // the rest of the day belongs to urgent requests.
-func (w *worker) stopAtBudget() {
-	if w.budget.exhausted(w.quotaDay()) {
-		w.beginPause(pauseDay, &wechat.Error{
+func (a *account) stopAtBudget() {
+	if a.budget.exhausted(a.quotaDay()) {
+		a.beginPause(pauseDay, &wechat.Error{
 			Reason: reasonDailyBudget, Policy: wechat.PolicyQuotaDay,
-			Message: fmt.Sprintf("the account's own %d messages of the day are used up (send.daily_budget)", w.account.DailyBudget),
+			Message: fmt.Sprintf("the account's own %d messages of the day are used up (send.daily_budget)", a.cfg.DailyBudget),
 		})
 	}
-	holding, news := w.budget.hold()
+	holding, news := a.budget.hold()
 	if !news {
 		return
 	}
-	w.metric(w.svc.metrics.reserved, float64(flag(holding)))
+	a.metric(a.svc.metrics.reserved, float64(flag(holding)))
 	if holding {
-		w.log.Warn("the rest of the day's messages is kept for urgent requests (send.urgent_reserve)")
+		a.log.Warn("the rest of the day's messages is kept for urgent requests (send.urgent_reserve)")
 	}
 }
 
@@ -208,15 +208,15 @@ func (b *budget) hold() (holding, news bool) {
 const reasonDailyBudget = "daily_budget"
 
 // countDay adds messages to the day's count, which outlives this process and is shared with others.
-func (w *worker) countDay(n int) {
-	if n == 0 || w.account.DailyBudget == 0 {
+func (a *account) countDay(n int) {
+	if n == 0 || a.cfg.DailyBudget == 0 {
 		return
 	}
-	day := w.quotaDay()
+	day := a.quotaDay()
 	err := detached(context.Background(), func(ctx context.Context) error {
-		return w.svc.store.countSent(ctx, w.account.AppID, day, n)
+		return a.svc.store.countSent(ctx, a.cfg.AppID, day, n)
 	})
 	if err != nil {
-		w.log.Error("counting the day's messages", "messages", n, "err", err)
+		a.log.Error("counting the day's messages", "messages", n, "err", err)
 	}
 }

@@ -34,8 +34,8 @@ func TestDailyBudget(t *testing.T) {
 	for i := range 10 {
 		b.insert(t, columns{"unionid": b.unionid(50 + i), "priority": 0})
 	}
-	successor := newWorker(s.w.svc, s.w.account) // knows only what the database does
-	s.w = successor
+	successor := newAccount(s.account.svc, s.account.cfg) // knows only what the database does
+	s.account = successor
 	work(s)
 	if n := len(b.sim.Messages(appid)); n != 20 {
 		t.Errorf("%d messages went out, the budget is 20", n)
@@ -57,7 +57,7 @@ func TestDailyBudget(t *testing.T) {
 // prepared is a turn of the claim loop.
 func (s *stepper) prepared(t *testing.T) {
 	t.Helper()
-	if err := s.w.prepare(t.Context()); err != nil {
+	if err := s.account.prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.attempt(t)

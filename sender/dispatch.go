@@ -89,7 +89,7 @@ func pick(urgent, others <-chan job) (j job, from <-chan job, ok bool) {
 // take waits for the next job and for the rate. The senders stand in line for it, so that an urgent job is behind
 // one other at most. What can no longer be sent is given back. false: there will be no more. ctx ends with the
 // account's lease or the service.
-func (d *dispatch) take(ctx context.Context, w *worker, lease *database.Lease, results chan<- result) (job, bool) {
+func (d *dispatch) take(ctx context.Context, a *account, lease *database.Lease, results chan<- result) (job, bool) {
 	d.turn.Lock()
 	defer d.turn.Unlock()
 	for {
@@ -97,9 +97,9 @@ func (d *dispatch) take(ctx context.Context, w *worker, lease *database.Lease, r
 		if !ok {
 			return job{}, false
 		}
-		if w.mayPost(ctx, lease, j) && w.limit(ctx, j.deadline.Sub(w.svc.cfg.Now())) {
+		if a.mayPost(ctx, lease, j) && a.limit(ctx, j.deadline.Sub(a.svc.cfg.Now())) {
 			return j, true
 		}
-		results <- w.giveBack(j)
+		results <- a.giveBack(j)
 	}
 }

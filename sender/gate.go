@@ -71,10 +71,10 @@ func (g *gates) passes(templateID string, probe bool, now time.Time) bool {
 }
 
 // shutTemplate closes the gate of a message's template, and gives the row back without counting the attempt.
-func (w *worker) shutTemplate(j job, r result, we *wechat.Error) result {
+func (a *account) shutTemplate(j job, r result, we *wechat.Error) result {
 	id := j.message.TemplateID
-	if news := w.gates.close(w, j, we); news {
-		w.writeGate(id)
+	if news := a.gates.close(a, j, we); news {
+		a.writeGate(id)
 	}
 	back := j.row.release(0)
 	back.reason, back.errcode, back.errmsg = r.reason, r.errcode, r.errmsg
@@ -82,10 +82,10 @@ func (w *worker) shutTemplate(j job, r result, we *wechat.Error) result {
 }
 
 // close tells whether the gate was not shut already by a message that was on its way beside this one.
-func (g *gates) close(w *worker, j job, we *wechat.Error) bool {
+func (g *gates) close(a *account, j job, we *wechat.Error) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	id, now := j.message.TemplateID, w.svc.cfg.Now()
+	id, now := j.message.TemplateID, a.svc.cfg.Now()
 	old := g.shut[id]
 	if old != nil && now.Before(old.until) {
 		return false
@@ -93,35 +93,35 @@ func (g *gates) close(w *worker, j job, we *wechat.Error) bool {
 	delete(g.opened, id)
 	g.shut[id] = &gate{until: now.Add(probeEvery), row: newPauseRow(we), unsaved: true}
 	if old == nil || old.row.Reason != string(we.Reason) {
-		w.log.Error("the messages of a template are held back", "template", j.row.Template, "template_id", id,
+		a.log.Error("the messages of a template are held back", "template", j.row.Template, "template_id", id,
 			"reason", we.Reason, "err", we, "cure", wechat.Explain(we.Code))
 	}
-	w.metric(w.svc.metrics.templates, float64(len(g.shut)))
+	a.metric(a.svc.metrics.templates, float64(len(g.shut)))
 	return true
 }
 
 // openTemplate ends a gate: a message of the template went through.
-func (w *worker) openTemplate(templateID string) {
-	g := &w.gates
+func (a *account) openTemplate(templateID string) {
+	g := &a.gates
 	g.mu.Lock()
 	shut := g.shut[templateID]
-	if shut == nil || w.svc.cfg.Now().Before(shut.until) {
+	if shut == nil || a.svc.cfg.Now().Before(shut.until) {
 		g.mu.Unlock()
 		return // nothing to open, or an answer to a POST that began before it was shut
 	}
 	delete(g.shut, templateID)
-	g.opened[templateID] = w.svc.cfg.Now()
-	w.metric(w.svc.metrics.templates, float64(len(g.shut)))
+	g.opened[templateID] = a.svc.cfg.Now()
+	a.metric(a.svc.metrics.templates, float64(len(g.shut)))
 	g.mu.Unlock()
-	w.log.Info("the messages of a template go on", "template_id", templateID)
-	w.writeGate(templateID)
+	a.log.Info("the messages of a template go on", "template_id", templateID)
+	a.writeGate(templateID)
 }
 
 // writeGate brings account_state to what is known now of a template; see writePause.
-func (w *worker) writeGate(templateID string) {
-	w.writing.Lock()
-	defer w.writing.Unlock()
-	g := &w.gates
+func (a *account) writeGate(templateID string) {
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	g := &a.gates
 	g.mu.Lock()
 	shut := g.shut[templateID]
 	var row *pauseRow
@@ -130,7 +130,7 @@ func (w *worker) writeGate(templateID string) {
 		row, until = shut.row, shut.until
 	}
 	g.mu.Unlock()
-	err := w.writeState(scopeTemplate+templateID, row, until)
+	err := a.writeState(scopeTemplate+templateID, row, until)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
@@ -176,15 +176,15 @@ func (g *gates) removed(kept map[string]bool) {
 }
 
 // load takes over the gates that the account's last claimer stored.
-func (g *gates) load(w *worker, rows []pauseRow) {
+func (g *gates) load(a *account, rows []pauseRow) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := w.svc.cfg.Now()
+	now := a.svc.cfg.Now()
 	g.shut, g.opened = make(map[string]*gate), make(map[string]time.Time)
 	for _, row := range rows {
 		if id, ok := strings.CutPrefix(row.Scope, scopeTemplate); ok {
 			g.shut[id] = &gate{until: now.Add(row.remaining()), row: &row}
 		}
 	}
-	w.metric(w.svc.metrics.templates, float64(len(g.shut)))
+	a.metric(a.svc.metrics.templates, float64(len(g.shut)))
 }

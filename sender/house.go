@@ -44,10 +44,10 @@ func (s *Service) round(ctx context.Context) error {
 		return err
 	}
 	var errs []error
-	for _, w := range s.workers {
-		if w.owner.Load() {
-			w.governor.look(s.cfg.Now())
-			errs = append(errs, w.heedState(ctx), w.settleByReceipts(ctx, lanes))
+	for _, a := range s.accounts {
+		if a.owner.Load() {
+			a.governor.look(s.cfg.Now())
+			errs = append(errs, a.heedState(ctx), a.settleByReceipts(ctx, lanes))
 		}
 	}
 	for _, l := range lanes {
@@ -55,9 +55,9 @@ func (s *Service) round(ctx context.Context) error {
 			errs = append(errs, s.endStrays(ctx, l, *stray))
 			continue
 		}
-		for _, w := range s.workers {
-			if l.Status == statusWaiting && w.account.AppID == l.AppID.String && w.owner.Load() {
-				errs = append(errs, w.lookAfterWaiting(ctx, l))
+		for _, a := range s.accounts {
+			if l.Status == statusWaiting && a.cfg.AppID == l.AppID.String && a.owner.Load() {
+				errs = append(errs, a.lookAfterWaiting(ctx, l))
 			}
 		}
 	}
@@ -67,8 +67,8 @@ func (s *Service) round(ctx context.Context) error {
 // stray tells why no claimer sees a lane; nil: one does.
 func (s *Service) stray(l lane) *wrong {
 	known := false
-	for _, w := range s.workers {
-		known = known || w.account.AppID == l.AppID.String || (!l.AppID.Valid && w.account.Default)
+	for _, a := range s.accounts {
+		known = known || a.cfg.AppID == l.AppID.String || (!l.AppID.Valid && a.cfg.Default)
 	}
 	switch {
 	case !known:
@@ -90,28 +90,28 @@ func (s *Service) endStrays(ctx context.Context, l lane, why wrong) error {
 
 // lookAfterWaiting ends the waits that have lasted long enough and releases the rows whose recipients
 // have appeared.
-func (w *worker) lookAfterWaiting(ctx context.Context, l lane) error {
-	if err := w.svc.store.endWaits(ctx, l); err != nil {
+func (a *account) lookAfterWaiting(ctx context.Context, l lane) error {
+	if err := a.svc.store.endWaits(ctx, l); err != nil {
 		return err
 	}
 	for last := (request{}); ; {
-		rows, err := w.svc.store.waiting(ctx, l, last, housePage)
+		rows, err := a.svc.store.waiting(ctx, l, last, housePage)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
 		last = rows[len(rows)-1]
-		if err := w.release(ctx, rows); err != nil {
+		if err := a.release(ctx, rows); err != nil {
 			return err
 		}
 	}
 }
 
-func (w *worker) release(ctx context.Context, rows []request) error {
+func (a *account) release(ctx context.Context, rows []request) error {
 	var withdrawn, released []int64
 	var candidates []request
 	var recipients []bridge.Recipient
 	for _, row := range rows {
-		recipient, wrong := w.svc.recipient(row)
+		recipient, wrong := a.svc.recipient(row)
 		switch {
 		case row.Cancel:
 			withdrawn = append(withdrawn, row.ID)
@@ -121,7 +121,7 @@ func (w *worker) release(ctx context.Context, rows []request) error {
 			candidates, recipients = append(candidates, row), append(recipients, recipient)
 		}
 	}
-	found, err := w.resolve(ctx, recipients)
+	found, err := a.resolve(ctx, recipients)
 	if err != nil {
 		return err
 	}
@@ -131,8 +131,8 @@ func (w *worker) release(ctx context.Context, rows []request) error {
 			released = append(released, row.ID)
 		}
 	}
-	if _, err := w.svc.store.cancel(ctx, cancelOrder{from: statusWaiting, ids: withdrawn}); err != nil {
+	if _, err := a.svc.store.cancel(ctx, cancelOrder{from: statusWaiting, ids: withdrawn}); err != nil {
 		return err
 	}
-	return w.svc.store.release(ctx, released)
+	return a.svc.store.release(ctx, released)
 }

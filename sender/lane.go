@@ -60,10 +60,10 @@ const mostShares = 40
 // shares divides a claim of limit rows among the lanes that may be claimed now: all priorities, the most urgent
 // first, and those of one priority alike, whatever the length of their queues. left tells that not all lanes
 // got a share. It is for the claim loop only, which it gives another beginning each time.
-func (w *worker) shares(lanes []lane, limit int) (shares []share, left bool) {
+func (a *account) shares(lanes []lane, limit int) (shares []share, left bool) {
 	var mine []share
 	for _, l := range lanes {
-		if most := w.claimable(l, limit); most > 0 {
+		if most := a.claimable(l, limit); most > 0 {
 			mine = append(mine, share{l, most})
 		}
 	}
@@ -74,13 +74,13 @@ func (w *worker) shares(lanes []lane, limit int) (shares []share, left bool) {
 			end++
 		}
 		group := mine[begin:end]
-		rotate(group, w.turn)
+		rotate(group, a.turn)
 		for i := range group {
 			group[i].most = min(group[i].most, (limit+len(group)-1)/len(group))
 		}
 		begin = end
 	}
-	w.turn++
+	a.turn++
 	if len(mine) > mostShares {
 		return mine[:mostShares], true
 	}
@@ -105,18 +105,18 @@ func rotate(group []share, n int) {
 }
 
 // claimable tells how many rows of a pending lane this account may claim now.
-func (w *worker) claimable(l lane, limit int) int {
-	if !l.Due || l.Status != statusPending || !w.mine(l) || l.Priority < 0 || l.Priority > 2 {
+func (a *account) claimable(l lane, limit int) int {
+	if !l.Due || l.Status != statusPending || !a.mine(l) || l.Priority < 0 || l.Priority > 2 {
 		return 0
 	}
-	now := w.svc.cfg.Now()
-	if w.pause.active(now) || !w.budget.allows(l.Priority) || l.Priority != priorityUrgent && w.hurry.Load() {
+	now := a.svc.cfg.Now()
+	if a.pause.active(now) || !a.budget.allows(l.Priority) || l.Priority != priorityUrgent && a.hurry.Load() {
 		return 0
 	}
-	return w.gates.most(w.svc.knownTemplate(l.Template, w.account.AppID), now, limit)
+	return a.gates.most(a.svc.knownTemplate(l.Template, a.cfg.AppID), now, limit)
 }
 
 // mine tells whether a lane's rows are this account's.
-func (w *worker) mine(l lane) bool {
-	return l.AppID.String == w.account.AppID || (!l.AppID.Valid && w.account.Default)
+func (a *account) mine(l lane) bool {
+	return l.AppID.String == a.cfg.AppID || (!l.AppID.Valid && a.cfg.Default)
 }

@@ -74,52 +74,52 @@ func (p *pauseState) landed() {
 
 // loadState takes over the pause and the gates that the account's last claimer stored, and forgets what this
 // instance knew of the day's budget when it had the account last.
-func (w *worker) loadState(ctx context.Context) error {
-	rows, err := w.svc.store.loadPauses(ctx, w.account.AppID)
+func (a *account) loadState(ctx context.Context) error {
+	rows, err := a.svc.store.loadPauses(ctx, a.cfg.AppID)
 	if err != nil {
 		return err
 	}
-	w.pause.load(w, rows)
-	w.gates.load(w, rows)
-	w.budget.forget()
+	a.pause.load(a, rows)
+	a.gates.load(a, rows)
+	a.budget.forget()
 	return nil
 }
 
-func (p *pauseState) load(w *worker, rows []pauseRow) {
+func (p *pauseState) load(a *account, rows []pauseRow) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.until, p.probe, p.out, p.alarmed, p.row, p.unsaved = time.Time{}, false, false, "", nil, false
-	w.metric(w.svc.metrics.paused, 0)
+	a.metric(a.svc.metrics.paused, 0)
 	for _, row := range rows {
 		if row.Scope != scopeSend {
 			continue
 		}
-		w.metric(w.svc.metrics.paused, 1)
+		a.metric(a.svc.metrics.paused, 1)
 		p.row, p.alarmed, p.probe = &row, row.Reason, true
-		p.until = w.svc.cfg.Now().Add(row.remaining())
+		p.until = a.svc.cfg.Now().Add(row.remaining())
 	}
 }
 
 // pauseAccount stops the account and gives the row back without counting the attempt: whatever is wrong
 // would have met any other message too.
-func (w *worker) pauseAccount(j job, r result, we *wechat.Error, kind pauseKind) result {
-	w.beginPause(kind, we)
+func (a *account) pauseAccount(j job, r result, we *wechat.Error, kind pauseKind) result {
+	a.beginPause(kind, we)
 	back := j.row.release(0)
 	back.reason, back.errcode, back.errmsg = r.reason, r.errcode, r.errmsg
 	return back
 }
 
-func (w *worker) beginPause(kind pauseKind, we *wechat.Error) {
-	if stored := w.pause.begin(w, kind, we); stored {
-		w.writePause()
+func (a *account) beginPause(kind pauseKind, we *wechat.Error) {
+	if stored := a.pause.begin(a, kind, we); stored {
+		a.writePause()
 	}
 }
 
 // begin tells whether account_state is to have the pause.
-func (p *pauseState) begin(w *worker, kind pauseKind, we *wechat.Error) bool {
+func (p *pauseState) begin(a *account, kind pauseKind, we *wechat.Error) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := w.svc.cfg.Now()
+	now := a.svc.cfg.Now()
 	if now.Before(p.until) {
 		return false // many POSTs were in flight, and each of them meets the same answer
 	}
@@ -127,15 +127,15 @@ func (p *pauseState) begin(w *worker, kind pauseKind, we *wechat.Error) bool {
 		p.misses++
 	}
 	// As a duration from now: a clock that is set back must not make the pause longer.
-	p.until = now.Add(w.pauseEnd(kind, now, p.misses).Sub(now))
+	p.until = now.Add(a.pauseEnd(kind, now, p.misses).Sub(now))
 	p.probe = true
 	reason := string(we.Reason)
 	if p.alarmed != reason {
-		w.log.Error("sending is paused", "reason", reason, "until", p.until.Format(time.RFC3339), "err", we,
+		a.log.Error("sending is paused", "reason", reason, "until", p.until.Format(time.RFC3339), "err", we,
 			"cure", wechat.Explain(we.Code))
 		p.alarmed = reason
 	}
-	w.metric(w.svc.metrics.paused, 1)
+	a.metric(a.svc.metrics.paused, 1)
 	if kind == pauseReach {
 		return false
 	}
@@ -152,37 +152,37 @@ func newPauseRow(we *wechat.Error) *pauseRow {
 }
 
 // reportSuccess ends a pause: WeChat took a message, or refused one for a reason of its own.
-func (w *worker) reportSuccess() {
-	if stored := w.pause.end(w); stored {
-		w.writePause()
+func (a *account) reportSuccess() {
+	if stored := a.pause.end(a); stored {
+		a.writePause()
 	}
 }
 
 // end tells whether account_state had the pause.
-func (p *pauseState) end(w *worker) bool {
+func (p *pauseState) end(a *account) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.probe || w.svc.cfg.Now().Before(p.until) {
+	if !p.probe || a.svc.cfg.Now().Before(p.until) {
 		return false // nothing to end, or an answer to a POST that began before the pause
 	}
 	stored := p.row != nil
 	stored = stored || p.unsaved
 	p.probe, p.misses, p.row, p.alarmed, p.unsaved = false, 0, nil, "", stored
-	w.log.Info("sending goes on")
-	w.metric(w.svc.metrics.paused, 0)
+	a.log.Info("sending goes on")
+	a.metric(a.svc.metrics.paused, 0)
 	return stored
 }
 
 // writePause brings account_state to what is known now. The state itself is not locked meanwhile: a row that an
 // operator's transaction holds must not stop whoever looks whether the account is paused.
-func (w *worker) writePause() {
-	w.writing.Lock()
-	defer w.writing.Unlock()
-	p := &w.pause
+func (a *account) writePause() {
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	p := &a.pause
 	p.mu.Lock()
 	row, until := p.row, p.until
 	p.mu.Unlock()
-	err := w.writeState(scopeSend, row, until)
+	err := a.writeState(scopeSend, row, until)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.row == row {
@@ -192,17 +192,17 @@ func (w *worker) writePause() {
 
 // writeState stores the row, or removes it. What cannot be written holds in memory all the same, and is tried again
 // by heedState.
-func (w *worker) writeState(scope string, row *pauseRow, until time.Time) error {
+func (a *account) writeState(scope string, row *pauseRow, until time.Time) error {
 	err := detached(context.Background(), func(ctx context.Context) error {
 		if row == nil {
-			return w.svc.store.clearPause(ctx, w.account.AppID, scope)
+			return a.svc.store.clearPause(ctx, a.cfg.AppID, scope)
 		}
 		stored := *row
-		stored.Remaining = sql.NullInt64{Int64: until.Sub(w.svc.cfg.Now()).Microseconds(), Valid: true}
-		return w.svc.store.savePause(ctx, w.account.AppID, scope, stored)
+		stored.Remaining = sql.NullInt64{Int64: until.Sub(a.svc.cfg.Now()).Microseconds(), Valid: true}
+		return a.svc.store.savePause(ctx, a.cfg.AppID, scope, stored)
 	})
 	if err != nil {
-		w.log.Error("writing the account's state", "scope", scope, "err", err)
+		a.log.Error("writing the account's state", "scope", scope, "err", err)
 	}
 	return err
 }
@@ -210,18 +210,18 @@ func (w *worker) writeState(scope string, row *pauseRow, until time.Time) error 
 // heedState ends the pause, and opens the gates, whose row somebody has deleted from account_state: an operator
 // who has mended the cause, or had the quota cleared, need not wait for the next probe. What could not be written
 // before is written now.
-func (w *worker) heedState(ctx context.Context) error {
-	stored, unsaved := w.pause.storing()
+func (a *account) heedState(ctx context.Context) error {
+	stored, unsaved := a.pause.storing()
 	if unsaved {
-		w.writePause()
+		a.writePause()
 	}
-	for _, id := range w.gates.unsaved() {
-		w.writeGate(id)
+	for _, id := range a.gates.unsaved() {
+		a.writeGate(id)
 	}
-	if !stored && !w.gates.any() {
+	if !stored && !a.gates.any() {
 		return nil
 	}
-	rows, err := w.svc.store.loadPauses(ctx, w.account.AppID)
+	rows, err := a.svc.store.loadPauses(ctx, a.cfg.AppID)
 	if err != nil {
 		return err
 	}
@@ -230,9 +230,9 @@ func (w *worker) heedState(ctx context.Context) error {
 		kept[row.Scope] = true
 	}
 	if !kept[scopeSend] {
-		w.pause.removed(w.svc.cfg.Now())
+		a.pause.removed(a.svc.cfg.Now())
 	}
-	w.gates.removed(kept)
+	a.gates.removed(kept)
 	return nil
 }
 
@@ -262,7 +262,7 @@ func (p *pauseState) since(now, begin time.Time) time.Duration {
 	return now.Sub(begin)
 }
 
-func (w *worker) pauseEnd(kind pauseKind, now time.Time, misses int) time.Time {
+func (a *account) pauseEnd(kind pauseKind, now time.Time, misses int) time.Time {
 	switch kind {
 	case pauseReach:
 		return now.Add(backoff(misses, time.Second, 30*time.Second))
@@ -272,7 +272,7 @@ func (w *worker) pauseEnd(kind pauseKind, now time.Time, misses int) time.Time {
 		return now.Truncate(time.Minute).Add(time.Minute + time.Second)
 	case pauseDay:
 		// Just after the reset the answer may be of the day before, and nobody knows when WeChat's own day begins.
-		reset := wechat.QuotaReset(now.Add(-dayMargin), w.svc.cfg.QuotaResetHour)
+		reset := wechat.QuotaReset(now.Add(-dayMargin), a.svc.cfg.QuotaResetHour)
 		if late := reset.Add(-23 * time.Hour); now.Before(late) {
 			return now.Add(quotaAgain)
 		}

@@ -14,10 +14,10 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// stepper is a worker that does not run: its tests make one attempt after the other and look at what each leaves.
+// stepper is a account that does not run: its tests make one attempt after the other and look at what each leaves.
 type stepper struct {
 	*bed
-	w        *worker
+	account  *account
 	lease    *database.Lease
 	registry *prometheus.Registry
 }
@@ -46,7 +46,7 @@ func newStepper(t *testing.T, b *bed) *stepper {
 	if err != nil || lease == nil {
 		t.Fatalf("the lease: %v, %v", lease, err)
 	}
-	return &stepper{b, s.workers[0], lease, registry}
+	return &stepper{b, s.accounts[0], lease, registry}
 }
 
 // metric returns the value of the metric that carries these label values, in any order.
@@ -74,10 +74,10 @@ func (s *stepper) metric(t *testing.T, name string, labels ...string) float64 {
 // attempt claims what is due and makes one attempt at each row.
 func (s *stepper) attempt(t *testing.T) {
 	t.Helper()
-	s.w.svc.lanes = laneList{}
+	s.account.svc.lanes = laneList{}
 	d, results := newDispatch(), make(chan result, 100)
-	s.w.size = claimFirst
-	if _, err := s.w.claim(t.Context(), d, results); err != nil {
+	s.account.size = claimFirst
+	if _, err := s.account.claim(t.Context(), d, results); err != nil {
 		t.Fatal(err)
 	}
 	d.close()
@@ -86,21 +86,21 @@ func (s *stepper) attempt(t *testing.T) {
 		if !ok {
 			break
 		}
-		results <- s.w.deliver(t.Context(), s.lease, j)
+		results <- s.account.deliver(t.Context(), s.lease, j)
 	}
 	close(results)
-	settle := &settler{w: s.w}
+	settle := &settler{account: s.account}
 	settle.run(t.Context(), results)
 }
 
 // claimableNow is how many rows a claim would read.
 func (s *stepper) claimableNow(t *testing.T) (n int) {
 	t.Helper()
-	lanes, err := s.w.svc.store.lanes(t.Context(), statusPending)
+	lanes, err := s.account.svc.store.lanes(t.Context(), statusPending)
 	if err != nil {
 		t.Fatal(err)
 	}
-	shares, _ := s.w.shares(lanes, 10)
+	shares, _ := s.account.shares(lanes, 10)
 	for _, l := range shares {
 		n += l.most
 	}
@@ -161,13 +161,13 @@ func TestPolicyTable(t *testing.T) {
 }
 
 func (s *stepper) walk(t *testing.T, c policyCase, code int) {
-	s.w.pause, s.w.gates = pauseState{}, gates{shut: map[string]*gate{}, opened: map[string]time.Time{}}
-	s.w.governor = newGovernor(5000)
-	s.w.account.API = s.client() // each case renews its own token
+	s.account.pause, s.account.gates = pauseState{}, gates{shut: map[string]*gate{}, opened: map[string]time.Time{}}
+	s.account.governor = newGovernor(5000)
+	s.account.cfg.API = s.client() // each case renews its own token
 	for _, table := range []string{"send_request", "account_state", "follower_recheck"} {
 		s.exec(t, `DELETE FROM `+table)
 	}
-	if _, err := s.w.account.API.(*wechat.Client).Quota(t.Context(), wechat.EndpointSendTemplate); err != nil {
+	if _, err := s.account.cfg.API.(*wechat.Client).Quota(t.Context(), wechat.EndpointSendTemplate); err != nil {
 		t.Fatal(err) // there is a token now, so that the fault meets the send
 	}
 	id := s.insert(t, columns{"unionid": s.unionid(1), "template": s.templateID})

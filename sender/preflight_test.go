@@ -62,11 +62,11 @@ func standardLibrary() *lister {
 }
 
 // withLibrary is an examiner with a pre-flight.
-func withLibrary(t testing.TB, l *lister) *worker {
-	w := examiner()
-	w.library.open(l, slog.New(slog.DiscardHandler), time.Now)
-	t.Cleanup(w.library.wait)
-	return w
+func withLibrary(t testing.TB, l *lister) *account {
+	a := examiner()
+	a.library.open(l, slog.New(slog.DiscardHandler), time.Now)
+	t.Cleanup(a.library.wait)
+	return a
 }
 
 // verdictOf is what a test wants to know of one row.
@@ -80,8 +80,8 @@ type verdictOf struct {
 	Warning string
 }
 
-func (w *worker) verdictOf(row request) verdictOf {
-	_, j, v := w.examine(context.Background(), row)
+func (a *account) verdictOf(row request) verdictOf {
+	_, j, v := a.examine(context.Background(), row)
 	if v != nil {
 		return verdictOf{Status: v.final(), Reason: v.reason, Text: v.errmsg, Delay: v.delay, Refund: v.refund}
 	}
@@ -89,7 +89,7 @@ func (w *worker) verdictOf(row request) verdictOf {
 }
 
 func TestPreflight(t *testing.T) {
-	w := withLibrary(t, standardLibrary())
+	a := withLibrary(t, standardLibrary())
 	legacy := wechatsim.StandardTemplates()[2].ID
 	long := strings.Repeat("啡", 25)
 	for _, c := range []struct {
@@ -118,7 +118,7 @@ func TestPreflight(t *testing.T) {
 		row := orderRow()
 		row.Template, row.Data = c.template, text(c.data)
 		row.UncertainAge = sql.NullInt64{Int64: 1000, Valid: c.uncertain}
-		if diff := cmp.Diff(c.want, w.verdictOf(row)); diff != "" {
+		if diff := cmp.Diff(c.want, a.verdictOf(row)); diff != "" {
 			t.Errorf("%s, -want +got:\n%s", c.name, diff)
 		}
 	}
@@ -142,11 +142,11 @@ func TestManyProblems(t *testing.T) {
 func TestLibraryAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		library := standardLibrary()
-		w := withLibrary(t, library)
+		a := withLibrary(t, library)
 		expect := func(what string, calls int) {
 			t.Helper()
 			for range 100 { // never per row
-				if got := w.verdictOf(orderRow()); got.Status != "" {
+				if got := a.verdictOf(orderRow()); got.Status != "" {
 					t.Fatalf("%s: %+v", what, got)
 				}
 			}
@@ -167,20 +167,20 @@ func TestLibraryAge(t *testing.T) {
 		}
 		time.Sleep(libraryRest)
 		expect("read", 2)
-		w.library.distrust("of no template")
+		a.library.distrust("of no template")
 		expect("WeChat spoke of something else", 2)
 		for range 100 {
-			w.library.distrust(wechatsim.StandardTemplates()[0].ID)
+			a.library.distrust(wechatsim.StandardTemplates()[0].ID)
 		}
 		expect("contradicted", 3)
-		w.library.distrust(wechatsim.StandardTemplates()[0].ID)
+		a.library.distrust(wechatsim.StandardTemplates()[0].ID)
 		expect("contradicted again at once", 3)
 		time.Sleep(libraryRest)
 		expect("a minute later", 4)
 
 		time.Sleep(libraryRest)
 		library.set(func(l *lister) { l.err = errors.New("busy") })
-		w.library.distrust(wechatsim.StandardTemplates()[0].ID)
+		a.library.distrust(wechatsim.StandardTemplates()[0].ID)
 		expect("contradicted, and the list cannot be read", 5)
 		library.set(func(l *lister) { l.err = nil })
 		time.Sleep(libraryRest)
@@ -199,13 +199,13 @@ func TestNoLibrary(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var log bytes.Buffer
-			w := examiner()
-			w.library.open(broken, slog.New(slog.NewTextHandler(&log, nil)), time.Now)
+			a := examiner()
+			a.library.open(broken, slog.New(slog.NewTextHandler(&log, nil)), time.Now)
 			row := orderRow()
 			row.Data = text(`{"thing1":""}`)
 			begin := time.Now()
 			for range 10 {
-				if got := w.verdictOf(row); got.Data != `{"thing1":{"value":""}}` {
+				if got := a.verdictOf(row); got.Data != `{"thing1":{"value":""}}` {
 					t.Errorf("%s: %+v", name, got)
 				}
 			}
@@ -215,7 +215,7 @@ func TestNoLibrary(t *testing.T) {
 			time.Sleep(libraryTimeout)
 			for range 5 {
 				time.Sleep(libraryRest)
-				w.verdictOf(row)
+				a.verdictOf(row)
 				time.Sleep(libraryTimeout)
 			}
 			if n := broken.count(); n != 6 {
@@ -226,9 +226,9 @@ func TestNoLibrary(t *testing.T) {
 			}
 			broken.set(func(l *lister) { l.list, l.err, l.takes = standardLibrary().list, nil, 0 })
 			time.Sleep(libraryRest)
-			w.verdictOf(row)
+			a.verdictOf(row)
 			synctest.Wait()
-			if got := w.verdictOf(row); got.Reason != reasonBadKeyword {
+			if got := a.verdictOf(row); got.Reason != reasonBadKeyword {
 				t.Errorf("%s: after the recovery %+v", name, got)
 			}
 		})
@@ -240,20 +240,20 @@ func TestPreflightStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		library := standardLibrary()
 		library.takes = time.Second
-		w := withLibrary(t, library)
+		a := withLibrary(t, library)
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
 			time.Sleep(time.Millisecond)
 			cancel()
 		}()
-		if _, _, v := w.examine(ctx, orderRow()); v != nil {
+		if _, _, v := a.examine(ctx, orderRow()); v != nil {
 			t.Errorf("%+v", *v)
 		}
-		w.library.wait()
+		a.library.wait()
 		library.set(func(l *lister) { l.takes = 0 })
 		row := orderRow()
 		row.Data = text(`{"thing1":""}`)
-		if got := w.verdictOf(row); got.Reason != reasonBadKeyword {
+		if got := a.verdictOf(row); got.Reason != reasonBadKeyword {
 			t.Errorf("after the stop: %+v", got)
 		}
 	})

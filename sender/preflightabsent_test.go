@@ -17,7 +17,7 @@ import (
 
 // absentRow is a test of one row whose template the list lacks.
 type absentRow struct {
-	*worker
+	*account
 	library *lister
 	row     request
 }
@@ -36,7 +36,7 @@ var (
 
 func newAbsentRow(t *testing.T) *absentRow {
 	library := standardLibrary()
-	a := &absentRow{worker: withLibrary(t, library), library: library, row: orderRow()}
+	a := &absentRow{account: withLibrary(t, library), library: library, row: orderRow()}
 	a.row.Template, a.row.Data = absentID, text(absentData)
 	return a
 }
@@ -95,7 +95,7 @@ func TestUnknownTemplate(t *testing.T) {
 		a.step(t, "WeChat is asked", isSent, 2)
 		a.step(t, "by one row", putOff, 2)
 
-		a.worker.library.distrust(absentID)
+		a.account.library.distrust(absentID)
 		a.step(t, "refused, but the list is from before", putOff, 2)
 		time.Sleep(libraryRest)
 		a.step(t, "the list is read", isRead, 3)
@@ -108,7 +108,7 @@ func TestUnknownTemplate(t *testing.T) {
 		time.Sleep(libraryRest)
 		a.step(t, "added", isRead, 4)
 		a.step(t, "and seen", isChecked, 4)
-		if n := len(a.worker.library.absences); n != 0 {
+		if n := len(a.account.library.absences); n != 0 {
 			t.Errorf("%d absences are kept", n)
 		}
 	})
@@ -139,17 +139,17 @@ func TestLyingList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAbsentRow(t)
 		a.probe(t)
-		a.worker.library.distrust(absentID) // as for a wrong value (47003), of a template that WeChat knows
-		a.worker.library.known(absentID)
+		a.account.library.distrust(absentID) // as for a wrong value (47003), of a template that WeChat knows
+		a.account.library.known(absentID)
 		for range 3 {
 			a.step(t, "it is sent without a check", isSent, 2)
 		}
 		time.Sleep(libraryAge / 2)
-		a.worker.library.known(absentID)
+		a.account.library.known(absentID)
 		time.Sleep(libraryAge / 2)
 		a.step(t, "and the list is read as often as any", isSent, 3)
 		a.step(t, "which changes nothing", isSent, 3)
-		a.worker.library.distrust(absentID)
+		a.account.library.distrust(absentID)
 		a.step(t, "until WeChat refuses it", putOff, 3)
 		time.Sleep(retryTemplate)
 		a.step(t, "and a newer list", isRead, 4)
@@ -163,7 +163,7 @@ func TestOldRefusal(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			a := newAbsentRow(t)
 			a.probe(t)
-			a.worker.library.distrust(absentID)
+			a.account.library.distrust(absentID)
 			for end := time.Now().Add(libraryAge); time.Now().Before(end); {
 				time.Sleep(keep)
 				a.verdictOf(a.row)
@@ -196,7 +196,7 @@ func TestDeletedTemplate(t *testing.T) {
 		a.step(t, "listed", isChecked, 1)
 		a.library.set(func(l *lister) { l.list = standardLibrary().list })
 		time.Sleep(libraryRest)
-		a.worker.library.distrust(absentID)
+		a.account.library.distrust(absentID)
 		time.Sleep(time.Second)
 		a.step(t, "refused; the list is read meanwhile", isChecked, 2)
 		a.step(t, "deleted", isGone, 2)
@@ -224,7 +224,7 @@ func TestAbsencesAreForgotten(t *testing.T) {
 		time.Sleep(libraryAge)
 		a.verdictOf(orderRow())
 		synctest.Wait()
-		if n := len(a.worker.library.absences); n != 0 {
+		if n := len(a.account.library.absences); n != 0 {
 			t.Errorf("%d absences are kept", n)
 		}
 	})
@@ -232,10 +232,10 @@ func TestAbsencesAreForgotten(t *testing.T) {
 
 // TestNoPreflight: without a pre-flight nothing is kept of what WeChat says.
 func TestNoPreflight(t *testing.T) {
-	w := examiner()
-	w.library.distrust(absentID)
-	w.library.known(absentID)
-	if w.library.absences != nil {
+	a := examiner()
+	a.library.distrust(absentID)
+	a.library.known(absentID)
+	if a.library.absences != nil {
 		t.Error("it is")
 	}
 }
@@ -272,7 +272,7 @@ func (c *clockStepper) later(t *testing.T, d time.Duration) {
 	c.ahead.Add(int64(d))
 	c.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3) WHERE status = 'pending'`)
 	c.attempt(t)
-	c.w.library.wait()
+	c.account.library.wait()
 }
 
 // TestLyingListOfRows: WeChat's list lacks a valid template for a quarter of an hour. No row fails of it.

@@ -34,7 +34,7 @@ func TestReceiptBeforeCommit(t *testing.T) {
 	r := b.row(t, id)
 	b.exec(t, `UPDATE send_request SET status = 'pending', msgid = NULL, sent_openid = NULL WHERE id = ?`, id)
 	for _, said := range []string{wechat.ReceiptSystemFailed, wechat.ReceiptSuccess} {
-		err := s.w.svc.Receipt(t.Context(), appid, wechat.Receipt{OpenID: *r.OpenID, MsgID: *r.MsgID, Status: said, At: time.Now()})
+		err := s.account.svc.Receipt(t.Context(), appid, wechat.Receipt{OpenID: *r.OpenID, MsgID: *r.MsgID, Status: said, At: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +53,7 @@ func TestReceiptBeforeCommit(t *testing.T) {
 func TestUserBlockFailsFast(t *testing.T) {
 	b := newBed(t)
 	s := newStepper(t, b)
-	err := s.w.svc.Receipt(t.Context(), appid, wechat.Receipt{
+	err := s.account.svc.Receipt(t.Context(), appid, wechat.Receipt{
 		OpenID: b.sim.OpenID(appid, 1), MsgID: 1 << 60, Status: wechat.ReceiptUserBlock, At: time.Now(),
 	})
 	if err != nil {
@@ -104,20 +104,20 @@ func TestUnknownByReceipt(t *testing.T) {
 			continue // his receipt never comes
 		}
 		receipt := wechat.Receipt{OpenID: m.OpenID, MsgID: m.MsgID, Status: wechat.ReceiptSuccess, At: time.Now()}
-		if err := s.w.svc.Receipt(t.Context(), appid, receipt); err != nil {
+		if err := s.account.svc.Receipt(t.Context(), appid, receipt); err != nil {
 			t.Fatal(err)
 		}
 	}
 	// A receipt of long before, of another program's message to the same person.
 	foreign := wechat.Receipt{OpenID: b.sim.OpenID(appid, 1), MsgID: 5, Status: wechat.ReceiptSuccess, At: time.Now().Add(-time.Hour)}
-	if err := s.w.svc.Receipt(t.Context(), appid, foreign); err != nil {
+	if err := s.account.svc.Receipt(t.Context(), appid, foreign); err != nil {
 		t.Fatal(err)
 	}
 	round := func() {
 		t.Helper()
-		s.w.settled = time.Time{}
-		s.w.owner.Store(true)
-		if err := s.w.svc.round(t.Context()); err != nil {
+		s.account.settled = time.Time{}
+		s.account.owner.Store(true)
+		if err := s.account.svc.round(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -153,12 +153,12 @@ func TestCrashedThenReceipt(t *testing.T) {
 		t.Fatalf("the row is %s, %d messages", r.Status, len(b.sim.Messages(appid)))
 	}
 	receipt := wechat.Receipt{OpenID: b.sim.OpenID(appid, 4), MsgID: msgid, Status: wechat.ReceiptUserBlock, At: time.Now().Add(-10 * time.Minute)}
-	if err := s.w.svc.Receipt(t.Context(), appid, receipt); err != nil {
+	if err := s.account.svc.Receipt(t.Context(), appid, receipt); err != nil {
 		t.Fatal(err)
 	}
 	b.exec(t, `UPDATE send_receipt SET arrived_at = arrived_at - INTERVAL 15 MINUTE`)
-	s.w.owner.Store(true)
-	if err := s.w.svc.round(t.Context()); err != nil {
+	s.account.owner.Store(true)
+	if err := s.account.svc.round(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if status, said := b.status(t, id); status != "sent" || said != wechat.ReceiptUserBlock {
@@ -183,13 +183,13 @@ func TestReceiptOfAnotherTemplate(t *testing.T) {
 	s.attempt(t)
 	b.sim.ClearFaults()
 	m := b.messagesTo(1)[0]
-	err := s.w.svc.Receipt(t.Context(), appid, wechat.Receipt{OpenID: m.OpenID, MsgID: m.MsgID, Status: wechat.ReceiptSuccess, At: time.Now()})
+	err := s.account.svc.Receipt(t.Context(), appid, wechat.Receipt{OpenID: m.OpenID, MsgID: m.MsgID, Status: wechat.ReceiptSuccess, At: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.exec(t, `UPDATE send_receipt SET arrived_at = arrived_at - INTERVAL 15 MINUTE`)
-	s.w.owner.Store(true)
-	if err := s.w.svc.round(t.Context()); err != nil {
+	s.account.owner.Store(true)
+	if err := s.account.svc.round(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range []int64{lost, delivered} {
@@ -206,7 +206,7 @@ func TestOldBlockIsOver(t *testing.T) {
 	b.exec(t, `UPDATE follower SET subscribe_time = CURRENT_TIMESTAMP(3) - INTERVAL 1 MINUTE`)
 	receipt := wechat.Receipt{OpenID: b.sim.OpenID(appid, 1), MsgID: 9, Status: wechat.ReceiptUserBlock, At: time.Now().Add(-10 * time.Minute)}
 	for range 2 {
-		if err := s.w.svc.Receipt(t.Context(), appid, receipt); err != nil {
+		if err := s.account.svc.Receipt(t.Context(), appid, receipt); err != nil {
 			t.Fatal(err)
 		}
 	}

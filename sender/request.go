@@ -39,19 +39,19 @@ type wrong struct{ reason, text string }
 
 // examine turns a row into a job that lacks only its receiver's openid and its deadline. A row that cannot be
 // sent, or must not be any more, gets a verdict instead.
-func (w *worker) examine(ctx context.Context, row request) (bridge.Recipient, job, *result) {
+func (a *account) examine(ctx context.Context, row request) (bridge.Recipient, job, *result) {
 	fail := func(why *wrong) (bridge.Recipient, job, *result) {
 		r := row.end(statusFailed, why.reason, why.text)
 		return bridge.Recipient{}, job{}, &r
 	}
-	if verdict := row.overdue(w.account.ResendWindow); verdict != nil {
+	if verdict := row.overdue(a.cfg.ResendWindow); verdict != nil {
 		return bridge.Recipient{}, job{}, verdict
 	}
-	recipient, why := w.svc.recipient(row)
+	recipient, why := a.svc.recipient(row)
 	if why != nil {
 		return fail(why)
 	}
-	templateID, why := w.svc.templateID(row.Template, w.account.AppID)
+	templateID, why := a.svc.templateID(row.Template, a.cfg.AppID)
 	if why != nil {
 		return fail(why)
 	}
@@ -59,20 +59,20 @@ func (w *worker) examine(ctx context.Context, row request) (bridge.Recipient, jo
 	if why != nil {
 		return fail(why)
 	}
-	link, why := w.svc.link(row)
+	link, why := a.svc.link(row)
 	if why != nil {
 		return fail(why)
 	}
 	d := draft{templateID: templateID, values: values}
-	if w.svc.truncates(row.Template, templateID, w.account.AppID) {
+	if a.svc.truncates(row.Template, templateID, a.cfg.AppID) {
 		d.warn(wechat.Fit(d.values)...)
 	}
-	if verdict := w.library.inspect(ctx, row, &d); verdict != nil {
+	if verdict := a.library.inspect(ctx, row, &d); verdict != nil {
 		return bridge.Recipient{}, job{}, verdict
 	}
 	return recipient, job{row: row, warning: d.warning(), message: wechat.TemplateMessage{
 		TemplateID: templateID, URL: row.URL.String, MiniProgram: link, Data: writeData(d.values),
-		ClientMsgID: w.svc.clientMsgID(row.ID),
+		ClientMsgID: a.svc.clientMsgID(row.ID),
 	}}, nil
 }
 

@@ -11,10 +11,10 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// examiner is a worker that examines and does nothing else. It has no pre-flight.
-func examiner() *worker {
-	return &worker{
-		account: Account{AppID: appid, ResendWindow: 9 * time.Minute},
+// examiner is a account that examines and does nothing else. It has no pre-flight.
+func examiner() *account {
+	return &account{
+		cfg: Account{AppID: appid, ResendWindow: 9 * time.Minute},
 		svc: &Service{installation: "abcdefghijkl", cfg: Config{
 			MiniAppIDs: []string{miniID},
 			Templates:  map[string]map[string]string{"order": {appid: wechatsim.StandardTemplates()[0].ID}},
@@ -88,11 +88,11 @@ func FuzzReadPlain(f *testing.F) {
 }
 
 func TestExamineTruncates(t *testing.T) {
-	w := examiner()
-	w.svc.cfg.Truncate = map[string]bool{"order": true}
+	a := examiner()
+	a.svc.cfg.Truncate = map[string]bool{"order": true}
 	row := orderRow()
 	row.Data = text(`{"thing1":"` + strings.Repeat("啡", 30) + `","character_string4":"` + strings.Repeat("9", 40) + `"}`)
-	_, j, verdict := w.examine(t.Context(), row)
+	_, j, verdict := a.examine(t.Context(), row)
 	if verdict != nil {
 		t.Fatalf("%+v", *verdict)
 	}
@@ -126,11 +126,11 @@ func TestTruncateByID(t *testing.T) {
 		{"the alias's own word", "order", map[string]map[string]string{"order": {appid: template}, "cut": {appid: template}},
 			map[string]bool{"order": false, "cut": true}, false},
 	} {
-		w := examiner()
-		w.svc.cfg.Templates, w.svc.cfg.Truncate = c.templates, c.truncate
+		a := examiner()
+		a.svc.cfg.Templates, a.svc.cfg.Truncate = c.templates, c.truncate
 		row := orderRow()
 		row.Template, row.Data = c.row, text(`{"thing1":"`+strings.Repeat("啡", 30)+`"}`)
-		_, j, verdict := w.examine(t.Context(), row)
+		_, j, verdict := a.examine(t.Context(), row)
 		if verdict != nil {
 			t.Fatalf("%s: %+v", c.name, *verdict)
 		}
@@ -145,13 +145,13 @@ func BenchmarkExamine(b *testing.B) {
 	row := orderRow()
 	for _, preflight := range []string{"off", "on"} {
 		b.Run("preflight="+preflight, func(b *testing.B) {
-			w := examiner()
+			a := examiner()
 			if preflight == "on" {
-				w = withLibrary(b, standardLibrary())
+				a = withLibrary(b, standardLibrary())
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, _, v := w.examine(b.Context(), row); v != nil {
+				if _, _, v := a.examine(b.Context(), row); v != nil {
 					b.Fatal(*v)
 				}
 			}

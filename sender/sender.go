@@ -97,7 +97,7 @@ type Service struct {
 	store        store
 	installation string
 	metrics      *metrics
-	workers      []*worker
+	accounts     []*account
 	lanes        laneList
 	house        chan struct{} // an account has been taken over; holds one token
 
@@ -114,7 +114,7 @@ func New(cfg Config) (*Service, error) {
 	s := &Service{cfg: cfg, store: store{db: cfg.DB}, metrics: newMetrics(cfg.Registerer),
 		house: make(chan struct{}, 1)}
 	for _, a := range cfg.Accounts {
-		s.workers = append(s.workers, newWorker(s, a))
+		s.accounts = append(s.accounts, newAccount(s, a))
 	}
 	return s, nil
 }
@@ -127,8 +127,8 @@ func (s *Service) Start(ctx context.Context) error {
 	}
 	s.installation = id
 	ctx, s.cancel = context.WithCancel(ctx)
-	for _, w := range s.workers {
-		s.running.Go(func() { w.run(ctx) })
+	for _, a := range s.accounts {
+		s.running.Go(func() { a.run(ctx) })
 	}
 	s.running.Go(func() { s.watch(ctx) })
 	s.running.Go(func() { s.watchLeases(ctx) })

@@ -68,7 +68,7 @@ func detached(ctx context.Context, fn func(context.Context) error) error {
 // settler writes the results of one account in batches. What it knows of a sent message is in no other place, so
 // it tries for as long as the database is away, and gives up only a while after the service was told to stop.
 type settler struct {
-	w        *worker
+	account  *account
 	open     []result // not written yet
 	held     []result // the same, of rows that somebody else's transaction holds
 	heldAt   time.Time
@@ -91,7 +91,7 @@ func (s *settler) run(ctx context.Context, results <-chan result) {
 		}
 		s.flush(ctx)
 		if len(s.open)+len(s.held) > 0 && s.hopeless(ctx) {
-			s.w.log.Error("outcomes could not be written before the stop; the rows fall due again by themselves",
+			s.account.log.Error("outcomes could not be written before the stop; the rows fall due again by themselves",
 				"outcomes", describe(append(s.open, s.held...)))
 			s.open, s.held = nil, nil
 			for range results { // whatever still comes is lost alike: the senders must not hang
@@ -144,13 +144,13 @@ func (s *settler) flush(ctx context.Context) {
 	}
 	var done settled
 	err := detached(ctx, func(ctx context.Context) (err error) {
-		done, err = s.w.svc.store.settle(ctx, batch, s.locked)
+		done, err = s.account.svc.store.settle(ctx, batch, s.locked)
 		return err
 	})
 	s.written(done)
 	if err != nil {
 		if s.failures++; s.failures == 1 {
-			s.w.log.Error("settling requests, trying again until it works", "rows", len(batch), "err", err)
+			s.account.log.Error("settling requests, trying again until it works", "rows", len(batch), "err", err)
 		}
 		// A part of the batch may have been written.
 		s.open = slices.DeleteFunc(s.open, func(r result) bool { return slices.Contains(done.written, r) })
@@ -165,7 +165,7 @@ const heldEvery = time.Second
 
 // flushHeld tries some of those: they must not keep the others waiting.
 func (s *settler) flushHeld(ctx context.Context) {
-	now := s.w.svc.cfg.Now()
+	now := s.account.svc.cfg.Now()
 	if since := now.Sub(s.heldAt); len(s.held) == 0 || since >= 0 && since < heldEvery {
 		return
 	}
@@ -173,35 +173,35 @@ func (s *settler) flushHeld(ctx context.Context) {
 	batch := s.held[:min(len(s.held), settleMost)]
 	var done settled
 	err := detached(ctx, func(ctx context.Context) (err error) {
-		done, err = s.w.svc.store.settle(ctx, batch, true)
+		done, err = s.account.svc.store.settle(ctx, batch, true)
 		return err
 	})
 	s.written(done)
 	left := slices.DeleteFunc(slices.Clone(batch), func(r result) bool { return slices.Contains(done.written, r) })
 	s.held = append(s.held[len(batch):], left...)
 	if err != nil && s.failures == 0 {
-		s.w.log.Warn("settling requests that another transaction held", "rows", len(left), "err", err)
+		s.account.log.Warn("settling requests that another transaction held", "rows", len(left), "err", err)
 	}
 }
 
 // written counts results that have been written.
 func (s *settler) written(done settled) {
 	if done.overtaken > 0 {
-		s.w.log.Warn("settling found rows that another instance has claimed since", "rows", done.overtaken)
+		s.account.log.Warn("settling found rows that another instance has claimed since", "rows", done.overtaken)
 	}
 	posted := 0
 	for _, r := range done.written {
-		s.w.svc.metrics.count(s.w.account.AppID, r)
+		s.account.svc.metrics.count(s.account.cfg.AppID, r)
 		posted += flag(r.posted)
 		if r.status == statusPending && (r.uncertain || r.doubtful) {
-			s.w.again.add(r.id, s.w.svc.cfg.Now().Add(r.delay))
+			s.account.again.add(r.id, s.account.svc.cfg.Now().Add(r.delay))
 		}
 	}
-	s.w.countDay(posted)
+	s.account.countDay(posted)
 }
 
 func (s *settler) hopeless(ctx context.Context) bool {
-	now := s.w.svc.cfg.Now()
+	now := s.account.svc.cfg.Now()
 	if ctx.Err() == nil {
 		return false
 	}

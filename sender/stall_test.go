@@ -89,9 +89,9 @@ func TestHeldWaitingRow(t *testing.T) {
 		b.insert(t, columns{"unionid": b.unionid(i + 1), "status": "waiting", "appid": appid, "due_at": "2037-01-01"})
 	}
 	b.hold(t, `UPDATE send_request SET cancel = 1 WHERE id = ?`, held)
-	s.w.owner.Store(true)
+	s.account.owner.Store(true)
 	begin := time.Now()
-	if err := s.w.svc.round(t.Context()); err != nil {
+	if err := s.account.svc.round(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if n := b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending'`); n != 4 || time.Since(begin) > 8*time.Second {
@@ -108,17 +108,17 @@ func TestHeldState(t *testing.T) {
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		s.w.beginPause(pauseConfig, &wechat.Error{Reason: "no_permission", Code: 48001})
+		s.account.beginPause(pauseConfig, &wechat.Error{Reason: "no_permission", Code: 48001})
 	}()
 	begin := time.Now()
-	until(t, "the pause", func() bool { return s.w.pause.active(time.Now()) })
+	until(t, "the pause", func() bool { return s.account.pause.active(time.Now()) })
 	if took := time.Since(begin); took > time.Second {
 		t.Errorf("the state could not be read for %s", took)
 	}
 	release()
 	<-written
 	until(t, "the row", func() bool {
-		_ = s.w.heedState(t.Context())
+		_ = s.account.heedState(t.Context())
 		return b.count(t, `SELECT COUNT(*) FROM account_state WHERE reason = 'no_permission'`) == 1
 	})
 }
@@ -155,13 +155,13 @@ func TestRefusalEndsThePause(t *testing.T) {
 	b := newBed(t)
 	s := newStepper(t, b)
 	b.exec(t, `INSERT INTO account_state (appid, scope, reason, paused_until) VALUES (?, 'send', 'x', CURRENT_TIMESTAMP(3))`, appid)
-	if err := s.w.prepare(t.Context()); err != nil || !s.w.pause.probing() {
+	if err := s.account.prepare(t.Context()); err != nil || !s.account.pause.probing() {
 		t.Fatalf("the pause was not taken over: %v", err)
 	}
 	b.insert(t, columns{"unionid": b.unionid(1)})
 	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 43101, Path: wechat.EndpointSendTemplate})
 	s.attempt(t)
-	if s.w.pause.probing() || b.count(t, `SELECT COUNT(*) FROM account_state`) != 0 {
+	if s.account.pause.probing() || b.count(t, `SELECT COUNT(*) FROM account_state`) != 0 {
 		t.Error("the account still counts as paused")
 	}
 }
@@ -246,8 +246,8 @@ func TestBudgetAfterAnother(t *testing.T) {
 	for i := range 30 {
 		b.insert(t, columns{"unionid": b.unionid(i)})
 	}
-	b.exec(t, `INSERT INTO send_day (appid, day, sent) VALUES (?, ?, 5) ON DUPLICATE KEY UPDATE sent = sent + 5`, appid, s.w.quotaDay().Format(dayFormat))
-	s.w.loaded = false // it lost the lease, and has it again
+	b.exec(t, `INSERT INTO send_day (appid, day, sent) VALUES (?, ?, 5) ON DUPLICATE KEY UPDATE sent = sent + 5`, appid, s.account.quotaDay().Format(dayFormat))
+	s.account.loaded = false // it lost the lease, and has it again
 	for range 4 {
 		s.prepared(t)
 	}

@@ -55,12 +55,12 @@ func TestOpenOutcomeKeepsItsPlace(t *testing.T) {
 	b := newBed(t)
 	s := newStepper(t, b)
 	id := b.insert(t, columns{"appid": appid, "unionid": b.unionid(1), "attempts": 1, "uncertain_at": time.Now().UTC().Add(-20 * time.Second)})
-	s.w.again.add(id, time.Now().Add(-time.Minute))
+	s.account.again.add(id, time.Now().Add(-time.Minute))
 	b.server.CloseClientConnections()
 	_ = b.server.Listener.Close()
 	s.attempt(t)
-	if r := b.row(t, id); r.Status != "pending" || len(s.w.again.rows) != 1 {
-		t.Errorf("the row is %s (%s), the list has %d", r.Status, r.reason(), len(s.w.again.rows))
+	if r := b.row(t, id); r.Status != "pending" || len(s.account.again.rows) != 1 {
+		t.Errorf("the row is %s (%s), the list has %d", r.Status, r.reason(), len(s.account.again.rows))
 	}
 }
 
@@ -69,13 +69,13 @@ func TestRepetitionsKeepToTheBudget(t *testing.T) {
 	b := newBed(t)
 	s := newStepper(t, b)
 	id := b.insert(t, columns{"appid": appid, "unionid": b.unionid(1), "attempts": 1, "uncertain_at": time.Now().UTC().Add(-20 * time.Second)})
-	s.w.budget = budget{own: 5, used: 5, open: 1, quota: noLimit, day: s.w.quotaDay(), asked: time.Now()}
-	s.w.again.add(id, time.Now().Add(-time.Minute))
+	s.account.budget = budget{own: 5, used: 5, open: 1, quota: noLimit, day: s.account.quotaDay(), asked: time.Now()}
+	s.account.again.add(id, time.Now().Add(-time.Minute))
 	s.attempt(t)
 	if n := len(b.sim.Messages(appid)); n != 0 {
 		t.Error("a repetition went out beyond the day's number")
 	}
-	s.w.budget = budget{own: 100, reserve: 100, quota: noLimit, day: s.w.quotaDay(), asked: time.Now()}
+	s.account.budget = budget{own: 100, reserve: 100, quota: noLimit, day: s.account.quotaDay(), asked: time.Now()}
 	s.attempt(t)
 	if r := b.row(t, id); r.Status != "sent" {
 		t.Errorf("the row is %s", r.Status)
@@ -98,23 +98,23 @@ func TestBudgetCountsMeanwhile(t *testing.T) {
 	b := newBed(t)
 	b.config.Accounts[0].DailyBudget = 100
 	s := newStepper(t, b)
-	s.w.account.API = quotaAPI{s.w.account.API, func() {}}
-	if err := s.w.prepare(t.Context()); err != nil {
+	s.account.cfg.API = quotaAPI{s.account.cfg.API, func() {}}
+	if err := s.account.prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for range 30 {
-		s.w.budget.launch()
+		s.account.budget.launch()
 	}
-	s.w.budget.asked = time.Now().Add(-2 * budgetEvery)
-	s.w.account.API = quotaAPI{s.w.account.API, func() {
+	s.account.budget.asked = time.Now().Add(-2 * budgetEvery)
+	s.account.cfg.API = quotaAPI{s.account.cfg.API, func() {
 		for range 30 {
-			s.w.budget.landed(true)
+			s.account.budget.landed(true)
 		}
 	}}
-	if err := s.w.prepare(t.Context()); err != nil {
+	if err := s.account.prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, left := s.w.budget.left(); left != 70 {
+	if _, left := s.account.budget.left(); left != 70 {
 		t.Errorf("%d of 100 are left after 30 messages", left)
 	}
 }
@@ -129,9 +129,9 @@ func TestNoQuotaAtMidnight(t *testing.T) {
 		time.Date(2026, 11, 22, 2, 0, 0, 0, china):  22*time.Hour + time.Minute,
 	} {
 		b.config.Now = func() time.Time { return now }
-		w := newStepper(t, b).w
-		w.beginPause(pauseDay, &wechat.Error{Reason: "quota_day", Code: 45009})
-		if got := w.pause.until.Sub(now); got != want {
+		a := newStepper(t, b).account
+		a.beginPause(pauseDay, &wechat.Error{Reason: "quota_day", Code: 45009})
+		if got := a.pause.until.Sub(now); got != want {
 			t.Errorf("at %s the account pauses for %s, want %s", now, got, want)
 		}
 		b.exec(t, `DELETE FROM lease`)
@@ -157,7 +157,7 @@ func TestHeldResults(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		(&settler{w: s.w}).run(context.Background(), results)
+		(&settler{account: s.account}).run(context.Background(), results)
 	}()
 	sent := func() int { return b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`) }
 	until(t, "the free rows", func() bool { return sent() == 100 })
@@ -172,15 +172,15 @@ func TestStateIsWrittenInTheEnd(t *testing.T) {
 	b := newBed(t)
 	s := newStepper(t, b)
 	b.exec(t, `INSERT INTO account_state (appid, scope, reason, paused_until) VALUES (?, 'send', 'x', CURRENT_TIMESTAMP(3))`, appid)
-	if err := s.w.prepare(t.Context()); err != nil {
+	if err := s.account.prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.exec(t, `RENAME TABLE account_state TO away`)
-	s.w.reportSuccess()
+	s.account.reportSuccess()
 	b.exec(t, `RENAME TABLE away TO account_state`)
-	s.w.pause.probe, s.w.pause.until = true, time.Now().Add(-time.Second) // a pause for want of a connection came and went
-	s.w.reportSuccess()
-	if err := s.w.heedState(t.Context()); err != nil {
+	s.account.pause.probe, s.account.pause.until = true, time.Now().Add(-time.Second) // a pause for want of a connection came and went
+	s.account.reportSuccess()
+	if err := s.account.heedState(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := b.count(t, `SELECT COUNT(*) FROM account_state`); n != 0 {

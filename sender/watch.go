@@ -35,10 +35,10 @@ func (s *Service) watch(ctx context.Context) {
 			continue
 		}
 		failures = 0
-		for _, w := range idle {
-			due := func(l lane) bool { return w.claimable(l, 1) > 0 || l.Due && w.mine(l) && w.budgetDecides() }
-			if w.again.due(s.cfg.Now()) || slices.ContainsFunc(lanes, due) {
-				signal(w.wake)
+		for _, a := range idle {
+			due := func(l lane) bool { return a.claimable(l, 1) > 0 || l.Due && a.mine(l) && a.budgetDecides() }
+			if a.again.due(s.cfg.Now()) || slices.ContainsFunc(lanes, due) {
+				signal(a.wake)
 			}
 		}
 		// Where no index answers at once, looking must not become the server's main load.
@@ -46,11 +46,11 @@ func (s *Service) watch(ctx context.Context) {
 	}
 }
 
-func (s *Service) idle() []*worker {
-	var idle []*worker
-	for _, w := range s.workers {
-		if w.idle.Load() && !w.pause.active(s.cfg.Now()) {
-			idle = append(idle, w)
+func (s *Service) idle() []*account {
+	var idle []*account
+	for _, a := range s.accounts {
+		if a.idle.Load() && !a.pause.active(s.cfg.Now()) {
+			idle = append(idle, a)
 		}
 	}
 	return idle

@@ -14,10 +14,10 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechat"
 )
 
-// worker sends for one account while it holds the account's lease.
-type worker struct {
+// account sends for one account while it holds the account's lease.
+type account struct {
 	svc      *Service
-	account  Account
+	cfg      Account
 	log      *slog.Logger
 	pause    pauseState
 	gates    gates
@@ -48,29 +48,29 @@ type worker struct {
 	last   claimed             // the last claim
 }
 
-func newWorker(s *Service, a Account) *worker {
-	w := &worker{
-		svc: s, account: a, log: s.cfg.Logger.With("appid", a.AppID), wake: make(chan struct{}, 1), free: make(chan struct{}, 1),
-		seconds: s.metrics.seconds.WithLabelValues(a.AppID),
+func newAccount(s *Service, cfg Account) *account {
+	a := &account{
+		svc: s, cfg: cfg, log: s.cfg.Logger.With("appid", cfg.AppID), wake: make(chan struct{}, 1), free: make(chan struct{}, 1),
+		seconds: s.metrics.seconds.WithLabelValues(cfg.AppID),
 		gates:   gates{shut: make(map[string]*gate), opened: make(map[string]time.Time)}, locked: make(map[int64]time.Time),
 		budget: budget{own: noLimit, quota: noLimit},
 	}
-	if a.Preflight {
-		w.library.open(a.API, w.log, s.cfg.Now)
+	if cfg.Preflight {
+		a.library.open(cfg.API, a.log, s.cfg.Now)
 	}
-	w.governor = newGovernor(a.Rate)
-	w.governor.gauge, w.governor.note = s.metrics.rate.WithLabelValues(a.AppID).Set, w.rateChanged
-	w.governor.gauge(a.Rate)
-	return w
+	a.governor = newGovernor(cfg.Rate)
+	a.governor.gauge, a.governor.note = s.metrics.rate.WithLabelValues(cfg.AppID).Set, a.rateChanged
+	a.governor.gauge(cfg.Rate)
+	return a
 }
 
 // rateChanged tells people when an account begins to be slowed down, and when it is back at its own rate.
-func (w *worker) rateChanged(messages float64, slower bool) {
+func (a *account) rateChanged(messages float64, slower bool) {
 	if slower {
-		w.log.Warn("WeChat is busy: sending more slowly", "rate", messages, "configured", w.account.Rate)
+		a.log.Warn("WeChat is busy: sending more slowly", "rate", messages, "configured", a.cfg.Rate)
 		return
 	}
-	w.log.Info("sending at the configured rate again", "rate", messages)
+	a.log.Info("sending at the configured rate again", "rate", messages)
 }
 
 const (
@@ -82,7 +82,7 @@ const (
 	leaseTry = 10 * time.Second
 )
 
-// watchLeases wakes the workers whose accounts nobody sends for.
+// watchLeases wakes the accounts that nobody sends for.
 func (s *Service) watchLeases(ctx context.Context) {
 	tick := time.NewTicker(leasePoll)
 	defer tick.Stop()
@@ -92,40 +92,40 @@ func (s *Service) watchLeases(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if !slices.ContainsFunc(s.workers, func(w *worker) bool { return !w.owner.Load() }) {
+		if !slices.ContainsFunc(s.accounts, func(a *account) bool { return !a.owner.Load() }) {
 			continue
 		}
 		leases, err := database.HeldLeases(ctx, s.cfg.DB)
 		if err != nil {
-			continue // the workers' own tries say so
+			continue // the accounts' own tries say so
 		}
 		held := make(map[string]bool, len(leases))
 		for _, l := range leases {
 			held[l.Name] = true
 		}
-		for _, w := range s.workers {
-			if !w.owner.Load() && !held[LeaseName(w.account.AppID)] {
-				signal(w.free)
+		for _, a := range s.accounts {
+			if !a.owner.Load() && !held[LeaseName(a.cfg.AppID)] {
+				signal(a.free)
 			}
 		}
 	}
 }
 
 // run competes for the account's lease and works whenever it has it.
-func (w *worker) run(ctx context.Context) {
+func (a *account) run(ctx context.Context) {
 	complained := false
 	for ctx.Err() == nil {
-		lease, err := w.svc.cfg.Leases.TryAcquire(ctx, LeaseName(w.account.AppID))
+		lease, err := a.svc.cfg.Leases.TryAcquire(ctx, LeaseName(a.cfg.AppID))
 		if err != nil && ctx.Err() == nil && !complained {
-			w.log.Error("acquiring the send lease", "err", err)
+			a.log.Error("acquiring the send lease", "err", err)
 		}
 		complained = err != nil
 		if lease != nil {
-			w.own(ctx, lease)
+			a.own(ctx, lease)
 			continue
 		}
 		select {
-		case <-w.free:
+		case <-a.free:
 		case <-time.After(leaseTry):
 		case <-ctx.Done():
 		}
@@ -145,7 +145,7 @@ type job struct {
 }
 
 // own claims, sends and settles until ctx ends or the lease is lost, then drains.
-func (w *worker) own(ctx context.Context, lease *database.Lease) {
+func (a *account) own(ctx context.Context, lease *database.Lease) {
 	service := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -156,95 +156,95 @@ func (w *worker) own(ctx context.Context, lease *database.Lease) {
 		case <-ctx.Done():
 		}
 	}()
-	w.log.Info("sending for this account", "lease", lease.Name(), "epoch", lease.Epoch())
-	w.size, w.loaded = claimFirst, false
+	a.log.Info("sending for this account", "lease", lease.Name(), "epoch", lease.Epoch())
+	a.size, a.loaded = claimFirst, false
 
 	d := newDispatch()
 	results := make(chan result, claimMost)
 	var sending, settling sync.WaitGroup
-	for range w.account.Concurrency {
+	for range a.cfg.Concurrency {
 		sending.Go(func() {
 			for {
-				j, ok := d.take(ctx, w, lease, results)
+				j, ok := d.take(ctx, a, lease, results)
 				if !ok {
 					return
 				}
-				results <- w.deliver(ctx, lease, j)
+				results <- a.deliver(ctx, lease, j)
 			}
 		})
 	}
-	settling.Go(func() { (&settler{w: w}).run(service, results) })
+	settling.Go(func() { (&settler{account: a}).run(service, results) })
 
-	begin := w.svc.cfg.Now()
-	w.since.Store(&begin)
-	w.owner.Store(true)
-	signal(w.svc.house)
-	w.claimLoop(ctx, lease, d, results)
-	w.library.wait()
-	w.owner.Store(false)
-	w.idle.Store(false)
+	begin := a.svc.cfg.Now()
+	a.since.Store(&begin)
+	a.owner.Store(true)
+	signal(a.svc.house)
+	a.claimLoop(ctx, lease, d, results)
+	a.library.wait()
+	a.owner.Store(false)
+	a.idle.Store(false)
 	d.close()
 	sending.Wait()
 	close(results)
 	settling.Wait()
 	if err := detached(ctx, lease.Release); err != nil {
-		w.log.Warn("releasing the send lease", "err", err)
+		a.log.Warn("releasing the send lease", "err", err)
 	}
 }
 
 // deliver makes one attempt. Nothing is sent once ctx has ended, the account is paused, the lease is in
 // doubt or the claim is about to run out: such a row is given back and its attempt not counted. A POST
 // that has begun is not interrupted.
-func (w *worker) deliver(ctx context.Context, lease *database.Lease, j job) result {
-	if !w.mayPost(ctx, lease, j) {
-		return w.giveBack(j)
+func (a *account) deliver(ctx context.Context, lease *database.Lease, j job) result {
+	if !a.mayPost(ctx, lease, j) {
+		return a.giveBack(j)
 	}
-	msgid, err := w.post(ctx, j.message)
+	msgid, err := a.post(ctx, j.message)
 	// A token that died is renewed by the client; the message was refused for certain, so it goes again.
-	if policyOf(err) == wechat.PolicyToken && w.mayPost(ctx, lease, j) {
-		msgid, err = w.post(ctx, j.message)
+	if policyOf(err) == wechat.PolicyToken && a.mayPost(ctx, lease, j) {
+		msgid, err = a.post(ctx, j.message)
 	}
-	r := w.outcome(j, msgid, err)
-	w.land(j, r.posted)
+	r := a.outcome(j, msgid, err)
+	a.land(j, r.posted)
 	return r
 }
 
 // mayPost tells whether a POST may begin now.
-func (w *worker) mayPost(ctx context.Context, lease *database.Lease, j job) bool {
-	now := w.svc.cfg.Now()
-	return ctx.Err() == nil && !w.pause.active(now) && lease.Valid() && now.Before(j.deadline) && !j.late(now) &&
-		w.gates.passes(j.message.TemplateID, j.gated, now)
+func (a *account) mayPost(ctx context.Context, lease *database.Lease, j job) bool {
+	now := a.svc.cfg.Now()
+	return ctx.Err() == nil && !a.pause.active(now) && lease.Valid() && now.Before(j.deadline) && !j.late(now) &&
+		a.gates.passes(j.message.TemplateID, j.gated, now)
 }
 
 // late tells whether the row's expires_at has passed since it was claimed.
 func (j *job) late(now time.Time) bool { return !j.expires.IsZero() && !now.Before(j.expires) }
 
 // giveBack is the result of a job that was claimed to be sent and was not.
-func (w *worker) giveBack(j job) result {
-	w.land(j, false)
-	if j.late(w.svc.cfg.Now()) {
+func (a *account) giveBack(j job) result {
+	a.land(j, false)
+	if j.late(a.svc.cfg.Now()) {
 		j.row.Expired = true
-		return *j.row.overdue(w.account.ResendWindow)
+		return *j.row.overdue(a.cfg.ResendWindow)
 	}
 	return j.row.release(0)
 }
 
 // limit waits for the account's rate, for at most atMost.
-func (w *worker) limit(ctx context.Context, atMost time.Duration) bool {
-	if w.governor.limiter.Allow() {
+func (a *account) limit(ctx context.Context, atMost time.Duration) bool {
+	if a.governor.limiter.Allow() {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, max(atMost, 0))
 	defer cancel()
-	return w.governor.limiter.Wait(ctx) == nil
+	return a.governor.limiter.Wait(ctx) == nil
 }
 
-func (w *worker) post(ctx context.Context, m wechat.TemplateMessage) (int64, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.svc.cfg.SendTimeout)
+func (a *account) post(ctx context.Context, m wechat.TemplateMessage) (int64, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.svc.cfg.SendTimeout)
 	defer cancel()
-	begin := w.svc.cfg.Now()
-	msgid, err := w.account.API.SendTemplate(ctx, m)
-	w.seconds.Observe(w.svc.cfg.Now().Sub(begin).Seconds())
+	begin := a.svc.cfg.Now()
+	msgid, err := a.cfg.API.SendTemplate(ctx, m)
+	a.seconds.Observe(a.svc.cfg.Now().Sub(begin).Seconds())
 	return msgid, err
 }
 
