@@ -34,7 +34,7 @@ type account struct {
 
 	owner atomic.Bool // owns the lease
 
-	// Of housekeeping alone:
+	// Of maintenance alone:
 	since   atomic.Pointer[time.Time] // when the account was taken over
 	settled time.Time                 // when receipts of unknown outcomes were looked for last
 
@@ -178,7 +178,7 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 	begin := a.svc.cfg.Now()
 	a.since.Store(&begin)
 	a.owner.Store(true)
-	signal(a.svc.house)
+	signal(a.svc.takenOver)
 	a.claimLoop(ctx, lease, d, results)
 	a.library.wait()
 	a.owner.Store(false)

@@ -107,7 +107,7 @@ func (a *account) settleByReceipts(ctx context.Context, lanes []lane) error {
 		}
 	}
 	var receipts []receiptRow
-	for openids := range slices.Chunk(slices.Collect(maps.Keys(people)), housePage) {
+	for openids := range slices.Chunk(slices.Collect(maps.Keys(people)), pageSize) {
 		more, err := a.svc.store.unclaimedReceipts(ctx, a.cfg.AppID, openids, a.ripe())
 		if err != nil {
 			return err
@@ -164,7 +164,7 @@ func (a *account) addressees(ctx context.Context, rows []unknownRow) error {
 		}
 	}
 	for len(lost) > 0 {
-		n := min(len(lost), housePage)
+		n := min(len(lost), pageSize)
 		found, err := a.resolve(ctx, recipients[:n])
 		if err != nil {
 			return err

@@ -117,7 +117,7 @@ func TestUnknownByReceipt(t *testing.T) {
 		t.Helper()
 		s.account.settled = time.Time{}
 		s.account.owner.Store(true)
-		if err := s.account.svc.round(t.Context()); err != nil {
+		if err := s.account.svc.maintainOnce(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -158,7 +158,7 @@ func TestCrashedThenReceipt(t *testing.T) {
 	}
 	b.exec(t, `UPDATE send_receipt SET arrived_at = arrived_at - INTERVAL 15 MINUTE`)
 	s.account.owner.Store(true)
-	if err := s.account.svc.round(t.Context()); err != nil {
+	if err := s.account.svc.maintainOnce(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if status, said := b.status(t, id); status != "sent" || said != wechat.ReceiptUserBlock {
@@ -189,7 +189,7 @@ func TestReceiptOfAnotherTemplate(t *testing.T) {
 	}
 	b.exec(t, `UPDATE send_receipt SET arrived_at = arrived_at - INTERVAL 15 MINUTE`)
 	s.account.owner.Store(true)
-	if err := s.account.svc.round(t.Context()); err != nil {
+	if err := s.account.svc.maintainOnce(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range []int64{lost, delivered} {

@@ -99,7 +99,7 @@ type Service struct {
 	metrics      *metrics
 	accounts     []*account
 	lanes        laneList
-	house        chan struct{} // an account has been taken over; holds one token
+	takenOver    chan struct{} // an account has been taken over; holds one token
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -112,7 +112,7 @@ func New(cfg Config) (*Service, error) {
 			cfg.SendTimeout, MaxSendTimeout)
 	}
 	s := &Service{cfg: cfg, store: store{db: cfg.DB}, metrics: newMetrics(cfg.Registerer),
-		house: make(chan struct{}, 1)}
+		takenOver: make(chan struct{}, 1)}
 	for _, a := range cfg.Accounts {
 		s.accounts = append(s.accounts, newAccount(s, a))
 	}
@@ -132,7 +132,7 @@ func (s *Service) Start(ctx context.Context) error {
 	}
 	s.running.Go(func() { s.watch(ctx) })
 	s.running.Go(func() { s.watchLeases(ctx) })
-	s.running.Go(func() { s.keepHouse(ctx) })
+	s.running.Go(func() { s.maintain(ctx) })
 	s.running.Go(func() {
 		retention{
 			store: s.store, keep: s.cfg.Retention.Finished, archive: s.cfg.Retention.Archive,

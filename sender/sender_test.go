@@ -264,7 +264,7 @@ func TestWaiting(t *testing.T) {
 	b.exec(t, `INSERT INTO mini_user (appid, openid, unionid) VALUES (?, ?, ?)`, miniID, stranger, b.unionid(newcomer))
 	b.sim.Follow(appid, newcomer)
 	b.exec(t, `INSERT INTO follower (appid, openid, unionid) VALUES (?, ?, ?)`, appid, b.sim.OpenID(appid, newcomer), b.unionid(newcomer))
-	b.start(t, "two") // a new owner begins with a round of the house
+	b.start(t, "two") // a new owner begins with a maintenance round
 	for _, id := range waits {
 		b.await(t, id, statusSent)
 	}
@@ -300,7 +300,7 @@ func TestUnlistedNonFollower(t *testing.T) {
 	b.exec(t, `DELETE FROM follower_recheck`) // the refresh has asked: he does not follow
 	stop()
 	stop = b.start(t, "two")
-	until(t, "a round of the house", func() bool {
+	until(t, "a maintenance round", func() bool {
 		return b.count(t, `SELECT COUNT(*) FROM lease WHERE holder = 'two'`) == 1
 	})
 	time.Sleep(2 * watchEvery)

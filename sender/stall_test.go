@@ -91,7 +91,7 @@ func TestHeldWaitingRow(t *testing.T) {
 	b.hold(t, `UPDATE send_request SET cancel = 1 WHERE id = ?`, held)
 	s.account.owner.Store(true)
 	begin := time.Now()
-	if err := s.account.svc.round(t.Context()); err != nil {
+	if err := s.account.svc.maintainOnce(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if n := b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending'`); n != 4 || time.Since(begin) > 8*time.Second {

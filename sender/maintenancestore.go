@@ -38,7 +38,7 @@ func (s store) waiting(ctx context.Context, l lane, last request, limit int) ([]
 }
 
 // release makes waiting rows due now.
-func (s store) release(ctx context.Context, ids []int64) error {
+func (s store) releaseWaiting(ctx context.Context, ids []int64) error {
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET status = 'pending', reason = NULL, errmsg = NULL, errcode = NULL, due_at = CURRENT_TIMESTAMP(3)
@@ -82,7 +82,7 @@ func (s store) endWaits(ctx context.Context, l lane) error {
 		   SET` + ended + `
 		 WHERE id IN (?) AND status = 'waiting' AND due_at <= CURRENT_TIMESTAMP(3)`
 	_, err := s.endPages(ctx, endOrder{
-		find: over, findArgs: []any{l.AppID, l.Priority, l.Template, housePage},
+		find: over, findArgs: []any{l.AppID, l.Priority, l.Template, pageSize},
 		end: query, endArgs: []any{reasonNoFollower, nil},
 	})
 	if err != nil {
@@ -114,7 +114,7 @@ func (s store) endPages(ctx context.Context, o endOrder) (total int64, err error
 			return err
 		})
 		total += n
-		if err != nil || n == 0 || len(ids) < housePage || len(locked) > 0 {
+		if err != nil || n == 0 || len(ids) < pageSize || len(locked) > 0 {
 			return total, err
 		}
 	}
@@ -162,7 +162,7 @@ func (s store) failLane(ctx context.Context, l lane, w wrong) (int64, error) {
 	ours := w.reason != reasonUnknownAccount // a bad priority is bad everywhere
 	known := []any{ours, LeaseName(l.AppID.String), int(strayGrace / time.Second)}
 	total, err := s.endPages(ctx, endOrder{
-		find: find, findArgs: slices.Concat([]any{l.Status, l.AppID, l.Priority, l.Template}, known, []any{housePage}),
+		find: find, findArgs: slices.Concat([]any{l.Status, l.AppID, l.Priority, l.Template}, known, []any{pageSize}),
 		end: query, endArgs: []any{w.reason, w.text}, rest: slices.Concat([]any{l.Status}, known),
 	})
 	if err != nil {

@@ -10,25 +10,25 @@ import (
 )
 
 const (
-	// houseEvery is the pace of the rounds that look after waiting rows and rows nobody claims.
-	houseEvery = 20 * time.Second
-	// housePage rows are looked at in one statement.
-	housePage = 1000
+	// maintenanceInterval is the pace of the maintenance of waiting rows and rows nobody claims.
+	maintenanceInterval = 20 * time.Second
+	// pageSize rows are looked at in one statement.
+	pageSize = 1000
 )
 
-// keepHouse looks after the rows that claiming does not see, every houseEvery and when an account has been
+// maintain handles the rows that the claim loop does not see, every maintenanceInterval and when an account has been
 // taken over.
-func (s *Service) keepHouse(ctx context.Context) {
+func (s *Service) maintain(ctx context.Context) {
 	for {
 		begin := s.cfg.Now()
-		if err := s.round(ctx); err != nil && ctx.Err() == nil {
+		if err := s.maintainOnce(ctx); err != nil && ctx.Err() == nil {
 			s.cfg.Logger.Error("looking after open requests", "err", err)
 		}
 		// A round over a million waiting rows takes a while: it must not become the database's main load.
-		pause := time.NewTimer(max(houseEvery, 3*s.cfg.Now().Sub(begin)))
+		pause := time.NewTimer(max(maintenanceInterval, 3*s.cfg.Now().Sub(begin)))
 		select {
 		case <-pause.C:
-		case <-s.house:
+		case <-s.takenOver:
 			pause.Stop()
 		case <-ctx.Done():
 			pause.Stop()
@@ -37,8 +37,8 @@ func (s *Service) keepHouse(ctx context.Context) {
 	}
 }
 
-// round costs one query where there is nothing to do.
-func (s *Service) round(ctx context.Context) error {
+// maintainOnce costs one query where there is nothing to do.
+func (s *Service) maintainOnce(ctx context.Context) error {
 	lanes, err := s.store.lanes(ctx, statusPending, statusWaiting, statusUnknown)
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func (s *Service) round(ctx context.Context) error {
 		}
 		for _, a := range s.accounts {
 			if l.Status == statusWaiting && a.cfg.AppID == l.AppID.String && a.owner.Load() {
-				errs = append(errs, a.lookAfterWaiting(ctx, l))
+				errs = append(errs, a.maintainWaiting(ctx, l))
 			}
 		}
 	}
@@ -88,25 +88,25 @@ func (s *Service) endStrays(ctx context.Context, l lane, why wrong) error {
 	return err
 }
 
-// lookAfterWaiting ends the waits that have lasted long enough and releases the rows whose recipients
+// maintainWaiting ends the waits that have lasted long enough and releases the rows whose recipients
 // have appeared.
-func (a *account) lookAfterWaiting(ctx context.Context, l lane) error {
+func (a *account) maintainWaiting(ctx context.Context, l lane) error {
 	if err := a.svc.store.endWaits(ctx, l); err != nil {
 		return err
 	}
 	for last := (request{}); ; {
-		rows, err := a.svc.store.waiting(ctx, l, last, housePage)
+		rows, err := a.svc.store.waiting(ctx, l, last, pageSize)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
 		last = rows[len(rows)-1]
-		if err := a.release(ctx, rows); err != nil {
+		if err := a.releaseReachable(ctx, rows); err != nil {
 			return err
 		}
 	}
 }
 
-func (a *account) release(ctx context.Context, rows []request) error {
+func (a *account) releaseReachable(ctx context.Context, rows []request) error {
 	var withdrawn, released []int64
 	var candidates []request
 	var recipients []bridge.Recipient
@@ -134,5 +134,5 @@ func (a *account) release(ctx context.Context, rows []request) error {
 	if _, err := a.svc.store.cancel(ctx, cancelOrder{from: statusWaiting, ids: withdrawn}); err != nil {
 		return err
 	}
-	return a.svc.store.release(ctx, released)
+	return a.svc.store.releaseWaiting(ctx, released)
 }
