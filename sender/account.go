@@ -16,17 +16,17 @@ import (
 
 // account sends for one account while it holds the account's lease.
 type account struct {
-	svc      *Service
-	cfg      Account
-	log      *slog.Logger
-	pause    pauseState
-	gates    gates
-	writing  sync.Mutex // of the account's state
-	budget   budget
-	again    again
-	governor *governor
-	library  library
-	seconds  prometheus.Observer // of its POSTs
+	svc     *Service
+	cfg     Account
+	log     *slog.Logger
+	pause   pauseState
+	gates   gates
+	writing sync.Mutex // of the account's state
+	budget  budget
+	again   again
+	limiter *adaptiveLimiter
+	library library
+	seconds prometheus.Observer // of its POSTs
 
 	free chan struct{} // nobody holds the account's lease; holds one token
 	wake chan struct{} // the watcher saw due rows; holds one token
@@ -58,9 +58,9 @@ func newAccount(s *Service, cfg Account) *account {
 	if cfg.Preflight {
 		a.library.open(cfg.API, a.log, s.cfg.Now)
 	}
-	a.governor = newGovernor(cfg.Rate)
-	a.governor.gauge, a.governor.note = s.metrics.rate.WithLabelValues(cfg.AppID).Set, a.rateChanged
-	a.governor.gauge(cfg.Rate)
+	a.limiter = newAdaptiveLimiter(cfg.Rate)
+	a.limiter.gauge, a.limiter.onChange = s.metrics.rate.WithLabelValues(cfg.AppID).Set, a.rateChanged
+	a.limiter.gauge(cfg.Rate)
 	return a
 }
 
@@ -231,12 +231,12 @@ func (a *account) giveBack(j job) result {
 
 // limit waits for the account's rate, for at most atMost.
 func (a *account) limit(ctx context.Context, atMost time.Duration) bool {
-	if a.governor.limiter.Allow() {
+	if a.limiter.bucket.Allow() {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, max(atMost, 0))
 	defer cancel()
-	return a.governor.limiter.Wait(ctx) == nil
+	return a.limiter.bucket.Wait(ctx) == nil
 }
 
 func (a *account) post(ctx context.Context, m wechat.TemplateMessage) (int64, error) {

@@ -46,7 +46,7 @@ func (s *Service) maintainOnce(ctx context.Context) error {
 	var errs []error
 	for _, a := range s.accounts {
 		if a.owner.Load() {
-			a.governor.look(s.cfg.Now())
+			a.limiter.tick(s.cfg.Now())
 			errs = append(errs, a.heedState(ctx), a.settleByReceipts(ctx, lanes))
 		}
 	}

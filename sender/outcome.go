@@ -37,7 +37,7 @@ func (a *account) outcome(j job, msgid int64, err error) result {
 	base := result{id: j.row.ID, token: j.row.token, openid: j.message.ToUser, doubtful: j.row.UncertainAge.Valid,
 		warning: j.warning}
 	if err == nil {
-		a.governor.answered(a.svc.cfg.Now(), false)
+		a.limiter.observe(a.svc.cfg.Now(), false)
 		a.reportSuccess()
 		a.openTemplate(j.message.TemplateID)
 		a.library.known(j.message.TemplateID)
@@ -53,7 +53,7 @@ func (a *account) outcome(j job, msgid int64, err error) result {
 	if base.errmsg == "" {
 		base.errmsg = we.Error()
 	}
-	a.governor.answered(a.svc.cfg.Now(), we.Reason == reasonBusy)
+	a.limiter.observe(a.svc.cfg.Now(), we.Reason == reasonBusy)
 	if we.Uncertain || we.Policy == wechat.PolicyUncertain {
 		base.posted = true
 		return a.uncertain(j, base)
@@ -81,7 +81,7 @@ func (a *account) outcome(j job, msgid int64, err error) result {
 	case wechat.PolicyQuotaDay:
 		return a.pauseAccount(j, base, we, pauseDay)
 	case wechat.PolicyQuotaMinute:
-		a.governor.halve(a.svc.cfg.Now())
+		a.limiter.decrease(a.svc.cfg.Now())
 		return a.pauseAccount(j, base, we, pauseMinute)
 	case wechat.PolicyTemplate:
 		return a.shutTemplate(j, base, we)

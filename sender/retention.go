@@ -173,7 +173,7 @@ func (r retention) retireLane(ctx context.Context, l finalLane, before time.Time
 }
 
 // retireRows deletes a page. Where it fails for what stands in a row, such as a value that the archive does not take,
-// the page is halved down to that row, which stays: it would otherwise stop all behind it in each run anew.
+// the page is decreased down to that row, which stays: it would otherwise stop all behind it in each run anew.
 func (r retention) retireRows(ctx context.Context, what retirement, done *retired) error {
 	n, err := r.store.retire(ctx, what)
 	done.requests += n
