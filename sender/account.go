@@ -16,17 +16,17 @@ import (
 
 // account sends for one account while it holds the account's lease.
 type account struct {
-	svc     *Service
-	cfg     Account
-	log     *slog.Logger
-	pause   pauseState
-	gates   gates
-	writing sync.Mutex // of the account's state
-	budget  budget
-	again   again
-	limiter *adaptiveLimiter
-	library library
-	seconds prometheus.Observer // of its POSTs
+	svc            *Service
+	cfg            Account
+	log            *slog.Logger
+	pause          pauseState
+	templatePauses templatePauses
+	writing        sync.Mutex // of the account's state
+	budget         budget
+	again          again
+	limiter        *adaptiveLimiter
+	library        library
+	seconds        prometheus.Observer // of its POSTs
 
 	free chan struct{} // nobody holds the account's lease; holds one token
 	wake chan struct{} // the watcher saw due rows; holds one token
@@ -51,8 +51,8 @@ type account struct {
 func newAccount(s *Service, cfg Account) *account {
 	a := &account{
 		svc: s, cfg: cfg, log: s.cfg.Logger.With("appid", cfg.AppID), wake: make(chan struct{}, 1), free: make(chan struct{}, 1),
-		seconds: s.metrics.seconds.WithLabelValues(cfg.AppID),
-		gates:   gates{shut: make(map[string]*gate), opened: make(map[string]time.Time)}, locked: make(map[int64]time.Time),
+		seconds:        s.metrics.seconds.WithLabelValues(cfg.AppID),
+		templatePauses: templatePauses{paused: make(map[string]*templatePause), resumed: make(map[string]time.Time)}, locked: make(map[int64]time.Time),
 		budget: budget{own: noLimit, quota: noLimit},
 	}
 	if cfg.Preflight {
@@ -213,7 +213,7 @@ func (a *account) deliver(ctx context.Context, lease *database.Lease, j job) res
 func (a *account) mayPost(ctx context.Context, lease *database.Lease, j job) bool {
 	now := a.svc.cfg.Now()
 	return ctx.Err() == nil && !a.pause.active(now) && lease.Valid() && now.Before(j.deadline) && !j.late(now) &&
-		a.gates.passes(j.message.TemplateID, j.gated, now)
+		a.templatePauses.allows(j.message.TemplateID, j.gated, now)
 }
 
 // late tells whether the row's expires_at has passed since it was claimed.

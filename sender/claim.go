@@ -200,7 +200,7 @@ func (j *job) setTimes(begin time.Time, sendTimeout time.Duration) {
 // launch counts a job that is about to go; land what has become of it.
 func (a *account) launch(j *job) {
 	a.budget.launch()
-	j.probe, j.gated = a.pause.launch(), a.gates.launch(j.message.TemplateID)
+	j.probe, j.gated = a.pause.launch(), a.templatePauses.launch(j.message.TemplateID)
 }
 
 func (a *account) land(j job, sent bool) {
@@ -209,7 +209,7 @@ func (a *account) land(j job, sent bool) {
 		a.pause.landed()
 	}
 	if j.gated {
-		a.gates.landed(j.message.TemplateID)
+		a.templatePauses.landed(j.message.TemplateID)
 	}
 }
 
@@ -294,7 +294,7 @@ func (a *account) dueAgain(ctx context.Context, most int) ([]request, error) {
 		return nil, err
 	}
 	return slices.DeleteFunc(found, func(r request) bool {
-		held := a.gates.most(a.svc.knownTemplate(r.Template, a.cfg.AppID), now, 1) == 0
+		held := a.templatePauses.allowance(a.svc.knownTemplate(r.Template, a.cfg.AppID), now, 1) == 0
 		if held {
 			a.again.add(r.ID, now.Add(againHeld))
 		}

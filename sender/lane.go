@@ -113,7 +113,7 @@ func (a *account) claimable(l lane, limit int) int {
 	if a.pause.active(now) || !a.budget.allows(l.Priority) || l.Priority != priorityUrgent && a.hurry.Load() {
 		return 0
 	}
-	return a.gates.most(a.svc.knownTemplate(l.Template, a.cfg.AppID), now, limit)
+	return a.templatePauses.allowance(a.svc.knownTemplate(l.Template, a.cfg.AppID), now, limit)
 }
 
 // mine tells whether a lane's rows are this account's.

@@ -39,7 +39,7 @@ func (a *account) outcome(j job, msgid int64, err error) result {
 	if err == nil {
 		a.limiter.observe(a.svc.cfg.Now(), false)
 		a.reportSuccess()
-		a.openTemplate(j.message.TemplateID)
+		a.resumeTemplate(j.message.TemplateID)
 		a.library.known(j.message.TemplateID)
 		base.status, base.msgid, base.posted = statusSent, msgid, true
 		return base
@@ -84,7 +84,7 @@ func (a *account) outcome(j job, msgid int64, err error) result {
 		a.limiter.decrease(a.svc.cfg.Now())
 		return a.pauseAccount(j, base, we, pauseMinute)
 	case wechat.PolicyTemplate:
-		return a.shutTemplate(j, base, we)
+		return a.pauseTemplate(j, base, we)
 	case wechat.PolicyRecipientLater:
 		return a.retry(j, base, retryRecipient)
 	case wechat.PolicyRecipient:
@@ -107,7 +107,7 @@ func (a *account) heardFrom(j job, we *wechat.Error) {
 	switch we.Policy {
 	case wechat.PolicyRecipient, wechat.PolicyRecipientLater:
 		a.reportSuccess()
-		a.openTemplate(j.message.TemplateID)
+		a.resumeTemplate(j.message.TemplateID)
 	case wechat.PolicyRequest:
 		a.reportSuccess()
 	}

@@ -72,7 +72,7 @@ func (p *pauseState) landed() {
 	p.out = false
 }
 
-// loadState takes over the pause and the gates that the account's last claimer stored, and forgets what this
+// loadState takes over the pauses that the account's last claimer stored, and forgets what this
 // instance knew of the day's budget when it had the account last.
 func (a *account) loadState(ctx context.Context) error {
 	rows, err := a.svc.store.loadPauses(ctx, a.cfg.AppID)
@@ -80,7 +80,7 @@ func (a *account) loadState(ctx context.Context) error {
 		return err
 	}
 	a.pause.load(a, rows)
-	a.gates.load(a, rows)
+	a.templatePauses.load(a, rows)
 	a.budget.forget()
 	return nil
 }
@@ -207,7 +207,7 @@ func (a *account) writeState(scope string, row *pauseRow, until time.Time) error
 	return err
 }
 
-// heedState ends the pause, and opens the gates, whose row somebody has deleted from account_state: an operator
+// heedState ends the pauses whose row somebody has deleted from account_state: an operator
 // who has mended the cause, or had the quota cleared, need not wait for the next probe. What could not be written
 // before is written now.
 func (a *account) heedState(ctx context.Context) error {
@@ -215,10 +215,10 @@ func (a *account) heedState(ctx context.Context) error {
 	if unsaved {
 		a.writePause()
 	}
-	for _, id := range a.gates.unsaved() {
-		a.writeGate(id)
+	for _, id := range a.templatePauses.unsaved() {
+		a.writeTemplatePause(id)
 	}
-	if !stored && !a.gates.any() {
+	if !stored && !a.templatePauses.any() {
 		return nil
 	}
 	rows, err := a.svc.store.loadPauses(ctx, a.cfg.AppID)
@@ -232,7 +232,7 @@ func (a *account) heedState(ctx context.Context) error {
 	if !kept[scopeSend] {
 		a.pause.removed(a.svc.cfg.Now())
 	}
-	a.gates.removed(kept)
+	a.templatePauses.removed(kept)
 	return nil
 }
 

@@ -161,7 +161,7 @@ func TestPolicyTable(t *testing.T) {
 }
 
 func (s *stepper) walk(t *testing.T, c policyCase, code int) {
-	s.account.pause, s.account.gates = pauseState{}, gates{shut: map[string]*gate{}, opened: map[string]time.Time{}}
+	s.account.pause, s.account.templatePauses = pauseState{}, templatePauses{paused: map[string]*templatePause{}, resumed: map[string]time.Time{}}
 	s.account.limiter = newAdaptiveLimiter(5000)
 	s.account.cfg.API = s.client() // each case renews its own token
 	for _, table := range []string{"send_request", "account_state", "follower_recheck"} {
