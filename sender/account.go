@@ -19,7 +19,7 @@ type account struct {
 	svc            *Service
 	cfg            Account
 	log            *slog.Logger
-	pause          pauseState
+	breaker        breaker
 	templatePauses templatePauses
 	writing        sync.Mutex // of the account's state
 	budget         budget
@@ -134,14 +134,14 @@ func (a *account) run(ctx context.Context) {
 
 // job is one claimed row on its way to WeChat.
 type job struct {
-	row      request
-	message  wechat.TemplateMessage
-	warning  string    // what was changed of it, or is doubtful
-	expires  time.Time // zero: never
-	probe    bool      // it finds out whether a paused account works again
-	gated    bool      // it finds out whether its template's messages go again
-	deadline time.Time // after this no POST may begin: the row is about to fall due again
-	unlisted bool      // the row names an openid that the map does not have
+	row           request
+	message       wechat.TemplateMessage
+	warning       string    // what was changed of it, or is doubtful
+	expires       time.Time // zero: never
+	probe         bool      // it is the probe of a paused account
+	templateProbe bool      // it is the probe of a paused template
+	deadline      time.Time // after this no POST may begin: the row is about to fall due again
+	unlisted      bool      // the row names an openid that the map does not have
 }
 
 // own claims, sends and settles until ctx ends or the lease is lost, then drains.
@@ -205,15 +205,15 @@ func (a *account) deliver(ctx context.Context, lease *database.Lease, j job) res
 		msgid, err = a.post(ctx, j.message)
 	}
 	r := a.outcome(j, msgid, err)
-	a.land(j, r.posted)
+	a.done(j, r.posted)
 	return r
 }
 
 // mayPost tells whether a POST may begin now.
 func (a *account) mayPost(ctx context.Context, lease *database.Lease, j job) bool {
 	now := a.svc.cfg.Now()
-	return ctx.Err() == nil && !a.pause.active(now) && lease.Valid() && now.Before(j.deadline) && !j.late(now) &&
-		a.templatePauses.allows(j.message.TemplateID, j.gated, now)
+	return ctx.Err() == nil && !a.breaker.active(now) && lease.Valid() && now.Before(j.deadline) && !j.late(now) &&
+		a.templatePauses.allows(j.message.TemplateID, j.templateProbe, now)
 }
 
 // late tells whether the row's expires_at has passed since it was claimed.
@@ -221,7 +221,7 @@ func (j *job) late(now time.Time) bool { return !j.expires.IsZero() && !now.Befo
 
 // giveBack is the result of a job that was claimed to be sent and was not.
 func (a *account) giveBack(j job) result {
-	a.land(j, false)
+	a.done(j, false)
 	if j.late(a.svc.cfg.Now()) {
 		j.row.Expired = true
 		return *j.row.overdue(a.cfg.ResendWindow)

@@ -14,16 +14,16 @@ import (
 // number its operator allows. What is left is the smaller of that number, counted in send_day, and what WeChat
 // says of its own quota.
 type budget struct {
-	mu      sync.Mutex
-	day     time.Time // the day that the figures are of; zero: not read yet
-	asked   time.Time // when they were read
-	own     int64     // messages left of the account's own budget; noLimit: it has none
-	quota   int64     // messages left of WeChat's quota; noLimit: not known
-	reserve int64     // of these, for urgent requests only
-	used    int64     // messages of the own budget that have gone since it was read, or are about to
-	spent   int64     // the same of the quota
-	open    int64     // of these, those on their way: they may still come back
-	holding bool      // only urgent requests go
+	mu       sync.Mutex
+	day      time.Time // the day that the figures are of; zero: not read yet
+	asked    time.Time // when they were read
+	own      int64     // messages left of the account's own budget; noLimit: it has none
+	quota    int64     // messages left of WeChat's quota; noLimit: not known
+	reserve  int64     // of these, for urgent requests only
+	used     int64     // messages of the own budget that have gone since it was read, or are about to
+	spent    int64     // the same of the quota
+	inFlight int64     // of these, those on their way: they may still come back
+	holding  bool      // only urgent requests go
 }
 
 const noLimit = math.MaxInt64
@@ -69,19 +69,19 @@ func (b *budget) room(limit int) int {
 	return int(max(1, min(int64(limit), normal)))
 }
 
-// launch counts a message that is about to go; landed what became of it: it was sent, or may have been, or not.
-func (b *budget) launch() {
+// acquire counts a message that is about to go; done what became of it: it was sent, or may have been, or not.
+func (b *budget) acquire() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used++
 	b.spent++
-	b.open++
+	b.inFlight++
 }
 
-func (b *budget) landed(sent bool) {
+func (b *budget) done(sent bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.open--
+	b.inFlight--
 	if !sent {
 		b.used--
 		b.spent--
@@ -92,7 +92,7 @@ func (b *budget) landed(sent bool) {
 func (b *budget) exhausted(day time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return day.Equal(b.day) && b.open == 0 && b.own <= b.used
+	return day.Equal(b.day) && b.inFlight == 0 && b.own <= b.used
 }
 
 // stale tells whether the figures are to be read again: on another day, after a clock that went back, or some time
@@ -109,7 +109,7 @@ func (b *budget) stale(now, day time.Time) bool {
 func (b *budget) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.day, b.own, b.quota, b.reserve, b.used, b.spent = time.Time{}, noLimit, noLimit, 0, b.open, b.open
+	b.day, b.own, b.quota, b.reserve, b.used, b.spent = time.Time{}, noLimit, noLimit, 0, b.inFlight, b.inFlight
 }
 
 func (b *budget) replace(fresh *budget) {
@@ -118,9 +118,9 @@ func (b *budget) replace(fresh *budget) {
 	// Of the same day the own count goes on: what was sent and is not settled yet is in no table. What is on its
 	// way WeChat has not counted either.
 	if !fresh.day.Equal(b.day) {
-		b.own, b.used = fresh.own, b.open
+		b.own, b.used = fresh.own, b.inFlight
 	}
-	b.day, b.asked, b.quota, b.reserve, b.spent = fresh.day, fresh.asked, fresh.quota, fresh.reserve, b.open
+	b.day, b.asked, b.quota, b.reserve, b.spent = fresh.day, fresh.asked, fresh.quota, fresh.reserve, b.inFlight
 }
 
 // of tells whether the figures are of a day.

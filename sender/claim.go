@@ -17,7 +17,7 @@ func (a *account) claimLoop(ctx context.Context, lease *database.Lease, d *dispa
 	for a.awaitTurn(ctx, d); ctx.Err() == nil; a.awaitTurn(ctx, d) {
 		err := a.prepare(ctx)
 		a.last = claimed{}
-		if err == nil && !a.pause.active(a.svc.cfg.Now()) && lease.Valid() {
+		if err == nil && !a.breaker.active(a.svc.cfg.Now()) && lease.Valid() {
 			a.last, err = a.claim(ctx, d, results)
 		}
 		switch {
@@ -54,8 +54,8 @@ const (
 	claimLong  = 250 * time.Millisecond
 )
 
-// probeLook is how often the claim loop looks whether the message has landed that finds out about a pause.
-const probeLook = 20 * time.Millisecond
+// probePoll is how often the claim loop checks for the outcome of the probe.
+const probePoll = 20 * time.Millisecond
 
 // prepare reads what a claim goes by.
 func (a *account) prepare(ctx context.Context) error {
@@ -79,8 +79,8 @@ func (a *account) prepare(ctx context.Context) error {
 // leaves uncertain, are few. Where an urgent row has come it does not wait for room: then urgent ones alone are
 // claimed. It also waits for the one message that finds out about a pause.
 func (a *account) awaitTurn(ctx context.Context, d *dispatch) {
-	for a.pause.probeOut() && ctx.Err() == nil {
-		wait(ctx, probeLook)
+	for a.breaker.probeInFlight() && ctx.Err() == nil {
+		wait(ctx, probePoll)
 	}
 	c := a.last
 	if c.more && c.taken == 0 {
@@ -120,7 +120,7 @@ const claimLeast = 8
 // claimLimit keeps a claim at about what a fraction of a second sends, and at one message while it is being
 // found out whether a paused account works again.
 func (a *account) claimLimit() int {
-	if a.pause.probing() {
+	if a.breaker.isHalfOpen() {
 		return 1
 	}
 	return a.budget.room(min(a.size, max(1, int(a.cfg.Rate/4))))
@@ -182,7 +182,7 @@ func (a *account) claim(ctx context.Context, d *dispatch, results chan<- result)
 			continue
 		}
 		j.message.ToUser, j.unlisted = found[i].OpenID, found[i].Unlisted
-		a.launch(&j)
+		a.acquire(&j)
 		d.put(j)
 		c.sending++
 	}
@@ -197,19 +197,19 @@ func (j *job) setTimes(begin time.Time, sendTimeout time.Duration) {
 	}
 }
 
-// launch counts a job that is about to go; land what has become of it.
-func (a *account) launch(j *job) {
-	a.budget.launch()
-	j.probe, j.gated = a.pause.launch(), a.templatePauses.launch(j.message.TemplateID)
+// acquire counts a job that is about to go; done what has become of it.
+func (a *account) acquire(j *job) {
+	a.budget.acquire()
+	j.probe, j.templateProbe = a.breaker.acquire(), a.templatePauses.acquire(j.message.TemplateID)
 }
 
-func (a *account) land(j job, sent bool) {
-	a.budget.landed(sent)
+func (a *account) done(j job, sent bool) {
+	a.budget.done(sent)
 	if j.probe {
-		a.pause.landed()
+		a.breaker.probeDone()
 	}
-	if j.gated {
-		a.templatePauses.landed(j.message.TemplateID)
+	if j.templateProbe {
+		a.templatePauses.probeDone(j.message.TemplateID)
 	}
 }
 

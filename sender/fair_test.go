@@ -91,7 +91,7 @@ func TestBannedTemplateHeals(t *testing.T) {
 			t.Errorf("row %d of the banned template is %s after %d attempts", id, r.Status, r.Attempts)
 		}
 	}
-	clock.move(probeEvery + time.Second)
+	clock.move(probeInterval + time.Second)
 	before := len(b.sim.Messages(appid))
 	s.attempt(t)
 	if n := len(b.sim.Messages(appid)) - before; n != 1 {

@@ -20,56 +20,56 @@ const (
 	pauseConfig                  // a person has to act: looked at again every few minutes, with one message
 )
 
-// quotaAgain is how soon an account is tried again that has no quota in the first hour of a day.
-const quotaAgain = 10 * time.Minute
+// quotaRetry is how soon an account is tried again that has no quota in the first hour of a day.
+const quotaRetry = 10 * time.Minute
 
-// probeEvery is how often a stopped account is tried again.
-const probeEvery = 5 * time.Minute
+// probeInterval is how often a stopped account is tried again.
+const probeInterval = 5 * time.Minute
 
-// pauseState is the account's pause as this instance, its only claimer, knows it.
-type pauseState struct {
-	mu      sync.Mutex
-	until   time.Time
-	probe   bool      // the pause is over, but not yet known to be
-	out     bool      // the one message that finds it out is on its way
-	misses  int       // failed connections in a row
-	alarmed string    // the reason that has been logged
-	row     *pauseRow // as account_state has it, or is to have it; nil: nothing
-	unsaved bool      // account_state does not have it yet
+// breaker is the account's pause as this instance, its only claimer, knows it.
+type breaker struct {
+	mu       sync.Mutex
+	until    time.Time
+	halfOpen bool      // the pause is over, but not yet known to be
+	probing  bool      // the probe is on its way
+	misses   int       // failed connections in a row
+	alarmed  string    // the reason that has been logged
+	row      *pauseRow // as account_state has it, or is to have it; nil: nothing
+	unsaved  bool      // account_state does not have it yet
 }
 
-func (p *pauseState) active(now time.Time) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return now.Before(p.until)
+func (b *breaker) active(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return now.Before(b.until)
 }
 
-func (p *pauseState) probing() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.probe
+func (b *breaker) isHalfOpen() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.halfOpen
 }
 
-// probeOut tells whether nothing may go because one message is finding out whether the account works again.
-func (p *pauseState) probeOut() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.probe && p.out
+// probeInFlight reports whether nothing may go because one message is finding out whether the account works again.
+func (b *breaker) probeInFlight() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.halfOpen && b.probing
 }
 
-// launch notes that a message goes out, and tells whether it is the one that finds out.
-func (p *pauseState) launch() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.out = p.out || p.probe
-	return p.probe
+// acquire notes that a message goes out, and reports whether it is the probe.
+func (b *breaker) acquire() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.probing = b.probing || b.halfOpen
+	return b.halfOpen
 }
 
-// landed notes that the message that was to find out has come to something.
-func (p *pauseState) landed() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.out = false
+// probeDone records that the probe has an outcome.
+func (b *breaker) probeDone() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.probing = false
 }
 
 // loadState takes over the pauses that the account's last claimer stored, and forgets what this
@@ -79,24 +79,24 @@ func (a *account) loadState(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.pause.load(a, rows)
+	a.breaker.load(a, rows)
 	a.templatePauses.load(a, rows)
 	a.budget.forget()
 	return nil
 }
 
-func (p *pauseState) load(a *account, rows []pauseRow) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.until, p.probe, p.out, p.alarmed, p.row, p.unsaved = time.Time{}, false, false, "", nil, false
+func (b *breaker) load(a *account, rows []pauseRow) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.until, b.halfOpen, b.probing, b.alarmed, b.row, b.unsaved = time.Time{}, false, false, "", nil, false
 	a.metric(a.svc.metrics.paused, 0)
 	for _, row := range rows {
 		if row.Scope != scopeSend {
 			continue
 		}
 		a.metric(a.svc.metrics.paused, 1)
-		p.row, p.alarmed, p.probe = &row, row.Reason, true
-		p.until = a.svc.cfg.Now().Add(row.remaining())
+		b.row, b.alarmed, b.halfOpen = &row, row.Reason, true
+		b.until = a.svc.cfg.Now().Add(row.remaining())
 	}
 }
 
@@ -110,36 +110,36 @@ func (a *account) pauseAccount(j job, r result, we *wechat.Error, kind pauseKind
 }
 
 func (a *account) beginPause(kind pauseKind, we *wechat.Error) {
-	if stored := a.pause.begin(a, kind, we); stored {
+	if stored := a.breaker.begin(a, kind, we); stored {
 		a.writePause()
 	}
 }
 
 // begin tells whether account_state is to have the pause.
-func (p *pauseState) begin(a *account, kind pauseKind, we *wechat.Error) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (b *breaker) begin(a *account, kind pauseKind, we *wechat.Error) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	now := a.svc.cfg.Now()
-	if now.Before(p.until) {
+	if now.Before(b.until) {
 		return false // many POSTs were in flight, and each of them meets the same answer
 	}
 	if kind == pauseReach {
-		p.misses++
+		b.misses++
 	}
 	// As a duration from now: a clock that is set back must not make the pause longer.
-	p.until = now.Add(a.pauseEnd(kind, now, p.misses).Sub(now))
-	p.probe = true
+	b.until = now.Add(a.pauseEnd(kind, now, b.misses).Sub(now))
+	b.halfOpen = true
 	reason := string(we.Reason)
-	if p.alarmed != reason {
-		a.log.Error("sending is paused", "reason", reason, "until", p.until.Format(time.RFC3339), "err", we,
+	if b.alarmed != reason {
+		a.log.Error("sending is paused", "reason", reason, "until", b.until.Format(time.RFC3339), "err", we,
 			"cure", wechat.Explain(we.Code))
-		p.alarmed = reason
+		b.alarmed = reason
 	}
 	a.metric(a.svc.metrics.paused, 1)
 	if kind == pauseReach {
 		return false
 	}
-	p.row, p.unsaved = newPauseRow(we), true
+	b.row, b.unsaved = newPauseRow(we), true
 	return true
 }
 
@@ -153,21 +153,21 @@ func newPauseRow(we *wechat.Error) *pauseRow {
 
 // reportSuccess ends a pause: WeChat took a message, or refused one for a reason of its own.
 func (a *account) reportSuccess() {
-	if stored := a.pause.end(a); stored {
+	if stored := a.breaker.end(a); stored {
 		a.writePause()
 	}
 }
 
 // end tells whether account_state had the pause.
-func (p *pauseState) end(a *account) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.probe || a.svc.cfg.Now().Before(p.until) {
+func (b *breaker) end(a *account) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.halfOpen || a.svc.cfg.Now().Before(b.until) {
 		return false // nothing to end, or an answer to a POST that began before the pause
 	}
-	stored := p.row != nil
-	stored = stored || p.unsaved
-	p.probe, p.misses, p.row, p.alarmed, p.unsaved = false, 0, nil, "", stored
+	stored := b.row != nil
+	stored = stored || b.unsaved
+	b.halfOpen, b.misses, b.row, b.alarmed, b.unsaved = false, 0, nil, "", stored
 	a.log.Info("sending goes on")
 	a.metric(a.svc.metrics.paused, 0)
 	return stored
@@ -178,15 +178,15 @@ func (p *pauseState) end(a *account) bool {
 func (a *account) writePause() {
 	a.writing.Lock()
 	defer a.writing.Unlock()
-	p := &a.pause
-	p.mu.Lock()
-	row, until := p.row, p.until
-	p.mu.Unlock()
+	b := &a.breaker
+	b.mu.Lock()
+	row, until := b.row, b.until
+	b.mu.Unlock()
 	err := a.writeState(scopeSend, row, until)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.row == row {
-		p.unsaved = err != nil
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.row == row {
+		b.unsaved = err != nil
 	}
 }
 
@@ -211,7 +211,7 @@ func (a *account) writeState(scope string, row *pauseRow, until time.Time) error
 // who has mended the cause, or had the quota cleared, need not wait for the next probe. What could not be written
 // before is written now.
 func (a *account) heedState(ctx context.Context) error {
-	stored, unsaved := a.pause.storing()
+	stored, unsaved := a.breaker.storing()
 	if unsaved {
 		a.writePause()
 	}
@@ -230,34 +230,34 @@ func (a *account) heedState(ctx context.Context) error {
 		kept[row.Scope] = true
 	}
 	if !kept[scopeSend] {
-		a.pause.removed(a.svc.cfg.Now())
+		a.breaker.removed(a.svc.cfg.Now())
 	}
 	a.templatePauses.removed(kept)
 	return nil
 }
 
 // storing tells whether account_state has the pause, or is to have it, and whether it lags behind.
-func (p *pauseState) storing() (stored, unsaved bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.row != nil, p.unsaved
+func (b *breaker) storing() (stored, unsaved bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.row != nil, b.unsaved
 }
 
 // removed ends a pause whose row has been deleted: one message finds out.
-func (p *pauseState) removed(now time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.row != nil && !p.unsaved && now.Before(p.until) {
-		p.until = now
+func (b *breaker) removed(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.row != nil && !b.unsaved && now.Before(b.until) {
+		b.until = now
 	}
 }
 
 // since tells how long the account has been sending without a pause, at most since begin.
-func (p *pauseState) since(now, begin time.Time) time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.until.After(begin) {
-		begin = p.until
+func (b *breaker) since(now, begin time.Time) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.until.After(begin) {
+		begin = b.until
 	}
 	return now.Sub(begin)
 }
@@ -274,9 +274,9 @@ func (a *account) pauseEnd(kind pauseKind, now time.Time, misses int) time.Time 
 		// Just after the reset the answer may be of the day before, and nobody knows when WeChat's own day begins.
 		reset := wechat.QuotaReset(now.Add(-dayMargin), a.svc.cfg.QuotaResetHour)
 		if late := reset.Add(-23 * time.Hour); now.Before(late) {
-			return now.Add(quotaAgain)
+			return now.Add(quotaRetry)
 		}
 		return reset
 	}
-	return now.Add(probeEvery)
+	return now.Add(probeInterval)
 }

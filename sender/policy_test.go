@@ -130,8 +130,8 @@ var policyTable = []policyCase{
 	{"this person is asked about", statusWaiting, 1, "", time.Hour, []int{40003, 43004, 50005, -41000}},
 	{"this person", statusFailed, 1, "", 0, []int{
 		40226, 43005, 43006, 43019, 43101, 45015, 46004, 48002, 49003, 70000}},
-	{"this template", statusPending, 0, "template:", probeEvery, []int{43102, 43116, 45026, 45027, 48011}},
-	{"a person must act", statusPending, 0, "send", probeEvery, []int{
+	{"this template", statusPending, 0, "template:", probeInterval, []int{43102, 43116, 45026, 45027, 48011}},
+	{"a person must act", statusPending, 0, "send", probeInterval, []int{
 		40013, 40090, 40125, 40164, 40201, 40222, 40243, 41031, 41032, 41033, 41034, 41035, 43103, 43104, 43105, 43106,
 		43107, 45035, 45063, 45087, 45094, 45103, 45109, 46101, 48001, 48003, 48004, 48008, 48009, 50001, 50002, 50004,
 		50007, 61003, 61004, 61007, 61016, 61017, 63178, 63183, 76022, 89501, 89502, 89503, 89504, 89505, 89506, 89507,
@@ -161,7 +161,7 @@ func TestPolicyTable(t *testing.T) {
 }
 
 func (s *stepper) walk(t *testing.T, c policyCase, code int) {
-	s.account.pause, s.account.templatePauses = pauseState{}, templatePauses{paused: map[string]*templatePause{}, resumed: map[string]time.Time{}}
+	s.account.breaker, s.account.templatePauses = breaker{}, templatePauses{paused: map[string]*templatePause{}, resumed: map[string]time.Time{}}
 	s.account.limiter = newAdaptiveLimiter(5000)
 	s.account.cfg.API = s.client() // each case renews its own token
 	for _, table := range []string{"send_request", "account_state", "follower_recheck"} {
@@ -254,7 +254,7 @@ func (s *stepper) checkNext(t *testing.T, c policyCase, id int64) {
 	switch c.delay {
 	case -1:
 		if want = wechat.QuotaReset(now, 0).Sub(now); want > 23*time.Hour {
-			want = quotaAgain // it may be the day before's answer
+			want = quotaRetry // it may be the day before's answer
 		}
 	case -2:
 		want = now.Truncate(time.Minute).Add(time.Minute + time.Second).Sub(now)

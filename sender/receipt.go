@@ -78,7 +78,7 @@ func (a *account) ripe() time.Duration {
 func (a *account) settleByReceipts(ctx context.Context, lanes []lane) error {
 	now := a.svc.cfg.Now()
 	// After a pause or a change of hands attempts are still repeated that are older than that.
-	if begin := a.since.Load(); begin != nil && a.pause.since(now, *begin) < a.ripe() || now.Sub(a.settled) < receiptsEvery {
+	if begin := a.since.Load(); begin != nil && a.breaker.since(now, *begin) < a.ripe() || now.Sub(a.settled) < receiptsEvery {
 		return nil
 	}
 	a.settled = now

@@ -111,7 +111,7 @@ func TestHeldState(t *testing.T) {
 		s.account.beginPause(pauseConfig, &wechat.Error{Reason: "no_permission", Code: 48001})
 	}()
 	begin := time.Now()
-	until(t, "the pause", func() bool { return s.account.pause.active(time.Now()) })
+	until(t, "the pause", func() bool { return s.account.breaker.active(time.Now()) })
 	if took := time.Since(begin); took > time.Second {
 		t.Errorf("the state could not be read for %s", took)
 	}
@@ -155,13 +155,13 @@ func TestRefusalEndsThePause(t *testing.T) {
 	b := newBed(t)
 	s := newStepper(t, b)
 	b.exec(t, `INSERT INTO account_state (appid, scope, reason, paused_until) VALUES (?, 'send', 'x', CURRENT_TIMESTAMP(3))`, appid)
-	if err := s.account.prepare(t.Context()); err != nil || !s.account.pause.probing() {
+	if err := s.account.prepare(t.Context()); err != nil || !s.account.breaker.isHalfOpen() {
 		t.Fatalf("the pause was not taken over: %v", err)
 	}
 	b.insert(t, columns{"unionid": b.unionid(1)})
 	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 43101, Path: wechat.EndpointSendTemplate})
 	s.attempt(t)
-	if s.account.pause.probing() || b.count(t, `SELECT COUNT(*) FROM account_state`) != 0 {
+	if s.account.breaker.isHalfOpen() || b.count(t, `SELECT COUNT(*) FROM account_state`) != 0 {
 		t.Error("the account still counts as paused")
 	}
 }

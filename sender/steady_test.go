@@ -69,7 +69,7 @@ func TestRepetitionsKeepToTheBudget(t *testing.T) {
 	b := newBed(t)
 	s := newStepper(t, b)
 	id := b.insert(t, columns{"appid": appid, "unionid": b.unionid(1), "attempts": 1, "uncertain_at": time.Now().UTC().Add(-20 * time.Second)})
-	s.account.budget = budget{own: 5, used: 5, open: 1, quota: noLimit, day: s.account.quotaDay(), asked: time.Now()}
+	s.account.budget = budget{own: 5, used: 5, inFlight: 1, quota: noLimit, day: s.account.quotaDay(), asked: time.Now()}
 	s.account.again.add(id, time.Now().Add(-time.Minute))
 	s.attempt(t)
 	if n := len(b.sim.Messages(appid)); n != 0 {
@@ -103,12 +103,12 @@ func TestBudgetCountsMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 30 {
-		s.account.budget.launch()
+		s.account.budget.acquire()
 	}
 	s.account.budget.asked = time.Now().Add(-2 * budgetEvery)
 	s.account.cfg.API = quotaAPI{s.account.cfg.API, func() {
 		for range 30 {
-			s.account.budget.landed(true)
+			s.account.budget.done(true)
 		}
 	}}
 	if err := s.account.prepare(t.Context()); err != nil {
@@ -125,13 +125,13 @@ func TestNoQuotaAtMidnight(t *testing.T) {
 	china := time.FixedZone("UTC+8", 8*3600)
 	for now, want := range map[time.Time]time.Duration{
 		time.Date(2026, 11, 22, 0, 0, 30, 0, china): 30 * time.Second,
-		time.Date(2026, 11, 22, 0, 1, 30, 0, china): quotaAgain,
+		time.Date(2026, 11, 22, 0, 1, 30, 0, china): quotaRetry,
 		time.Date(2026, 11, 22, 2, 0, 0, 0, china):  22*time.Hour + time.Minute,
 	} {
 		b.config.Now = func() time.Time { return now }
 		a := newStepper(t, b).account
 		a.beginPause(pauseDay, &wechat.Error{Reason: "quota_day", Code: 45009})
-		if got := a.pause.until.Sub(now); got != want {
+		if got := a.breaker.until.Sub(now); got != want {
 			t.Errorf("at %s the account pauses for %s, want %s", now, got, want)
 		}
 		b.exec(t, `DELETE FROM lease`)
@@ -178,7 +178,7 @@ func TestStateIsWrittenInTheEnd(t *testing.T) {
 	b.exec(t, `RENAME TABLE account_state TO away`)
 	s.account.reportSuccess()
 	b.exec(t, `RENAME TABLE away TO account_state`)
-	s.account.pause.probe, s.account.pause.until = true, time.Now().Add(-time.Second) // a pause for want of a connection came and went
+	s.account.breaker.halfOpen, s.account.breaker.until = true, time.Now().Add(-time.Second) // a pause for want of a connection came and went
 	s.account.reportSuccess()
 	if err := s.account.heedState(t.Context()); err != nil {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 )
 
 // templatePauses hold the messages of single templates that WeChat has banned or disabled. The rows of such a template are
-// not claimed: they stay as they are and burn no attempt. Every probeEvery one message finds out whether the cause
+// not claimed: they stay as they are and burn no attempt. Every probeInterval one message finds out whether the cause
 // is gone. account_state shows each pause under scopeTemplate and the template's id.
 type templatePauses struct {
 	mu      sync.Mutex
@@ -20,7 +20,7 @@ type templatePauses struct {
 type templatePause struct {
 	until   time.Time
 	row     *pauseRow
-	out     bool // the one message that finds out is on its way
+	probing bool // the probe is on its way
 	unsaved bool // account_state does not have it yet
 }
 
@@ -34,30 +34,30 @@ func (t *templatePauses) allowance(templateID string, now time.Time, limit int) 
 	switch p := t.paused[templateID]; {
 	case p == nil:
 		return limit
-	case p.out || now.Before(p.until):
+	case p.probing || now.Before(p.until):
 		return 0
 	}
 	return 1 // the probe
 }
 
-// launch notes that a message goes out, and tells whether it is the one that finds out about its template.
-func (t *templatePauses) launch(templateID string) bool {
+// acquire notes that a message goes out, and reports whether it is the probe of its template.
+func (t *templatePauses) acquire(templateID string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := t.paused[templateID]
-	if p == nil || p.out {
+	if p == nil || p.probing {
 		return false
 	}
-	p.out = true
+	p.probing = true
 	return true
 }
 
-// landed notes that the message that was to find out has come to something.
-func (t *templatePauses) landed(templateID string) {
+// probeDone records that the probe has an outcome.
+func (t *templatePauses) probeDone(templateID string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if p := t.paused[templateID]; p != nil {
-		p.out = false
+		p.probing = false
 	}
 }
 
@@ -91,7 +91,7 @@ func (t *templatePauses) pause(a *account, j job, we *wechat.Error) bool {
 		return false
 	}
 	delete(t.resumed, id)
-	t.paused[id] = &templatePause{until: now.Add(probeEvery), row: newPauseRow(we), unsaved: true}
+	t.paused[id] = &templatePause{until: now.Add(probeInterval), row: newPauseRow(we), unsaved: true}
 	if old == nil || old.row.Reason != string(we.Reason) {
 		a.log.Error("the messages of a template are held back", "template", j.row.Template, "template_id", id,
 			"reason", we.Reason, "err", we, "cure", wechat.Explain(we.Code))

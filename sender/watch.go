@@ -49,7 +49,7 @@ func (s *Service) watch(ctx context.Context) {
 func (s *Service) idle() []*account {
 	var idle []*account
 	for _, a := range s.accounts {
-		if a.idle.Load() && !a.pause.active(s.cfg.Now()) {
+		if a.idle.Load() && !a.breaker.active(s.cfg.Now()) {
 			idle = append(idle, a)
 		}
 	}
