@@ -115,11 +115,11 @@ func TestOperatorResumes(t *testing.T) {
 	id := b.insert(t, columns{"unionid": b.unionid(1)})
 	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 45009, Path: wechat.EndpointSendTemplate, Next: 1})
 	s.attempt(t)
-	if err := s.account.heedState(t.Context()); err != nil || s.claimableNow(t) != 0 {
+	if err := s.account.reloadState(t.Context()); err != nil || s.claimableNow(t) != 0 {
 		t.Fatalf("a paused account claims (%v)", err)
 	}
 	b.exec(t, `DELETE FROM account_state`)
-	if err := s.account.heedState(t.Context()); err != nil {
+	if err := s.account.reloadState(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.attempt(t)

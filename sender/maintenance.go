@@ -47,7 +47,7 @@ func (s *Service) maintainOnce(ctx context.Context) error {
 	for _, a := range s.accounts {
 		if a.owner.Load() {
 			a.limiter.tick(s.cfg.Now())
-			errs = append(errs, a.heedState(ctx), a.settleByReceipts(ctx, lanes))
+			errs = append(errs, a.reloadState(ctx), a.settleByReceipts(ctx, lanes))
 		}
 	}
 	for _, l := range lanes {

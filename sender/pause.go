@@ -32,10 +32,10 @@ type breaker struct {
 	until    time.Time
 	halfOpen bool      // the pause is over, but not yet known to be
 	probing  bool      // the probe is on its way
-	misses   int       // failed connections in a row
+	failures int       // failed connections in a row
 	alarmed  string    // the reason that has been logged
 	row      *pauseRow // as account_state has it, or is to have it; nil: nothing
-	unsaved  bool      // account_state does not have it yet
+	dirty    bool      // account_state does not have it yet
 }
 
 func (b *breaker) active(now time.Time) bool {
@@ -88,7 +88,7 @@ func (a *account) loadState(ctx context.Context) error {
 func (b *breaker) load(a *account, rows []pauseRow) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.until, b.halfOpen, b.probing, b.alarmed, b.row, b.unsaved = time.Time{}, false, false, "", nil, false
+	b.until, b.halfOpen, b.probing, b.alarmed, b.row, b.dirty = time.Time{}, false, false, "", nil, false
 	a.metric(a.svc.metrics.paused, 0)
 	for _, row := range rows {
 		if row.Scope != scopeSend {
@@ -124,10 +124,10 @@ func (b *breaker) begin(a *account, kind pauseKind, we *wechat.Error) bool {
 		return false // many POSTs were in flight, and each of them meets the same answer
 	}
 	if kind == pauseReach {
-		b.misses++
+		b.failures++
 	}
 	// As a duration from now: a clock that is set back must not make the pause longer.
-	b.until = now.Add(a.pauseEnd(kind, now, b.misses).Sub(now))
+	b.until = now.Add(a.pauseEnd(kind, now, b.failures).Sub(now))
 	b.halfOpen = true
 	reason := string(we.Reason)
 	if b.alarmed != reason {
@@ -139,7 +139,7 @@ func (b *breaker) begin(a *account, kind pauseKind, we *wechat.Error) bool {
 	if kind == pauseReach {
 		return false
 	}
-	b.row, b.unsaved = newPauseRow(we), true
+	b.row, b.dirty = newPauseRow(we), true
 	return true
 }
 
@@ -166,8 +166,8 @@ func (b *breaker) end(a *account) bool {
 		return false // nothing to end, or an answer to a POST that began before the pause
 	}
 	stored := b.row != nil
-	stored = stored || b.unsaved
-	b.halfOpen, b.misses, b.row, b.alarmed, b.unsaved = false, 0, nil, "", stored
+	stored = stored || b.dirty
+	b.halfOpen, b.failures, b.row, b.alarmed, b.dirty = false, 0, nil, "", stored
 	a.log.Info("sending goes on")
 	a.metric(a.svc.metrics.paused, 0)
 	return stored
@@ -186,12 +186,12 @@ func (a *account) writePause() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.row == row {
-		b.unsaved = err != nil
+		b.dirty = err != nil
 	}
 }
 
 // writeState stores the row, or removes it. What cannot be written holds in memory all the same, and is tried again
-// by heedState.
+// by reloadState.
 func (a *account) writeState(scope string, row *pauseRow, until time.Time) error {
 	err := detached(context.Background(), func(ctx context.Context) error {
 		if row == nil {
@@ -207,15 +207,15 @@ func (a *account) writeState(scope string, row *pauseRow, until time.Time) error
 	return err
 }
 
-// heedState ends the pauses whose row somebody has deleted from account_state: an operator
+// reloadState ends the pauses whose row somebody has deleted from account_state: an operator
 // who has mended the cause, or had the quota cleared, need not wait for the next probe. What could not be written
 // before is written now.
-func (a *account) heedState(ctx context.Context) error {
-	stored, unsaved := a.breaker.storing()
-	if unsaved {
+func (a *account) reloadState(ctx context.Context) error {
+	stored, dirty := a.breaker.storing()
+	if dirty {
 		a.writePause()
 	}
-	for _, id := range a.templatePauses.unsaved() {
+	for _, id := range a.templatePauses.dirty() {
 		a.writeTemplatePause(id)
 	}
 	if !stored && !a.templatePauses.any() {
@@ -237,17 +237,17 @@ func (a *account) heedState(ctx context.Context) error {
 }
 
 // storing tells whether account_state has the pause, or is to have it, and whether it lags behind.
-func (b *breaker) storing() (stored, unsaved bool) {
+func (b *breaker) storing() (stored, dirty bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.row != nil, b.unsaved
+	return b.row != nil, b.dirty
 }
 
 // removed ends a pause whose row has been deleted: one message finds out.
 func (b *breaker) removed(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.row != nil && !b.unsaved && now.Before(b.until) {
+	if b.row != nil && !b.dirty && now.Before(b.until) {
 		b.until = now
 	}
 }
@@ -262,10 +262,10 @@ func (b *breaker) since(now, begin time.Time) time.Duration {
 	return now.Sub(begin)
 }
 
-func (a *account) pauseEnd(kind pauseKind, now time.Time, misses int) time.Time {
+func (a *account) pauseEnd(kind pauseKind, now time.Time, failures int) time.Time {
 	switch kind {
 	case pauseReach:
-		return now.Add(backoff(misses, time.Second, 30*time.Second))
+		return now.Add(backoff(failures, time.Second, 30*time.Second))
 	case pauseToken:
 		return now.Add(30 * time.Second)
 	case pauseMinute:

@@ -118,7 +118,7 @@ func TestHeldState(t *testing.T) {
 	release()
 	<-written
 	until(t, "the row", func() bool {
-		_ = s.account.heedState(t.Context())
+		_ = s.account.reloadState(t.Context())
 		return b.count(t, `SELECT COUNT(*) FROM account_state WHERE reason = 'no_permission'`) == 1
 	})
 }

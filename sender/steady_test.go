@@ -180,7 +180,7 @@ func TestStateIsWrittenInTheEnd(t *testing.T) {
 	b.exec(t, `RENAME TABLE away TO account_state`)
 	s.account.breaker.halfOpen, s.account.breaker.until = true, time.Now().Add(-time.Second) // a pause for want of a connection came and went
 	s.account.reportSuccess()
-	if err := s.account.heedState(t.Context()); err != nil {
+	if err := s.account.reloadState(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := b.count(t, `SELECT COUNT(*) FROM account_state`); n != 0 {

@@ -21,7 +21,7 @@ type templatePause struct {
 	until   time.Time
 	row     *pauseRow
 	probing bool // the probe is on its way
-	unsaved bool // account_state does not have it yet
+	dirty   bool // account_state does not have it yet
 }
 
 // scopeTemplate is followed by the template's id in account_state.scope.
@@ -91,7 +91,7 @@ func (t *templatePauses) pause(a *account, j job, we *wechat.Error) bool {
 		return false
 	}
 	delete(t.resumed, id)
-	t.paused[id] = &templatePause{until: now.Add(probeInterval), row: newPauseRow(we), unsaved: true}
+	t.paused[id] = &templatePause{until: now.Add(probeInterval), row: newPauseRow(we), dirty: true}
 	if old == nil || old.row.Reason != string(we.Reason) {
 		a.log.Error("the messages of a template are held back", "template", j.row.Template, "template_id", id,
 			"reason", we.Reason, "err", we, "cure", wechat.Explain(we.Code))
@@ -136,19 +136,19 @@ func (a *account) writeTemplatePause(templateID string) {
 	switch {
 	case err != nil:
 	case p != nil:
-		p.unsaved = false
+		p.dirty = false
 	default:
 		delete(t.resumed, templateID)
 	}
 }
 
-// unsaved returns the templates of which account_state does not say what is known.
-func (t *templatePauses) unsaved() []string {
+// dirty returns the templates of which account_state does not say what is known.
+func (t *templatePauses) dirty() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var ids []string
 	for id, p := range t.paused {
-		if p.unsaved {
+		if p.dirty {
 			ids = append(ids, id)
 		}
 	}
@@ -169,7 +169,7 @@ func (t *templatePauses) removed(kept map[string]bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for id, p := range t.paused {
-		if !kept[scopeTemplate+id] && !p.unsaved {
+		if !kept[scopeTemplate+id] && !p.dirty {
 			p.until = time.Time{}
 		}
 	}
