@@ -32,7 +32,7 @@ func (a *account) claimLoop(ctx context.Context, lease *database.Lease, d *dispa
 			continue
 		}
 		failures = 0
-		if a.last.more || a.hurry.Load() {
+		if a.last.more || a.urgentOnly.Load() {
 			continue
 		}
 		a.idle.Store(true)
@@ -91,7 +91,7 @@ func (a *account) awaitTurn(ctx context.Context, d *dispatch) {
 	for !roomy && !a.urgentFits(ctx, d, c.limit) {
 		roomy = d.awaitRoom(ctx, c.limit, laneAge)
 	}
-	a.hurry.Store(!roomy)
+	a.urgentOnly.Store(!roomy)
 	switch took := a.svc.cfg.Now().Sub(begin); {
 	case c.sending < c.limit/2: // it says nothing about WeChat
 	case took < claimShort && c.limit == a.size:
@@ -252,7 +252,7 @@ func (a *account) avoided() []int64 {
 // such, rows whose last attempt has an open outcome, and the others by their lanes. Where the queue is long, urgent
 // ones alone.
 func (a *account) dueRows(ctx context.Context, limit int) (rows []request, more bool, err error) {
-	if !a.hurry.Load() {
+	if !a.urgentOnly.Load() {
 		if rows, err = a.dueAgain(ctx, (limit+1)/2); err != nil || len(rows) == limit {
 			return rows, true, err
 		}

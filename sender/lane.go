@@ -110,7 +110,7 @@ func (a *account) claimable(l lane, limit int) int {
 		return 0
 	}
 	now := a.svc.cfg.Now()
-	if a.breaker.active(now) || !a.budget.allows(l.Priority) || l.Priority != priorityUrgent && a.hurry.Load() {
+	if a.breaker.active(now) || !a.budget.allows(l.Priority) || l.Priority != priorityUrgent && a.urgentOnly.Load() {
 		return 0
 	}
 	return a.templatePauses.allowance(a.svc.knownTemplate(l.Template, a.cfg.AppID), now, limit)
