@@ -39,13 +39,13 @@ type account struct {
 	settled time.Time                 // when receipts of unknown outcomes were looked for last
 
 	// Of the claim loop alone:
-	turn       int                 // counts the claims, so that each begins with another lane
-	size       int                 // rows of a claim, by what WeChat takes
-	loaded     bool                // the account's state has been read
-	urgentOnly atomic.Bool         // the queue is long, and an urgent row is due
-	locked     map[int64]time.Time // rows that other transactions hold, and when to try them again
-	wary       time.Time           // until when claims reckon with such rows
-	last       claimed             // the last claim
+	turn            int                 // counts the claims, so that each begins with another lane
+	size            int                 // rows of a claim, by what WeChat takes
+	loaded          bool                // the account's state has been read
+	urgentOnly      atomic.Bool         // the queue is long, and an urgent row is due
+	locked          map[int64]time.Time // rows that other transactions hold, and when to try them again
+	skipLockedUntil time.Time           // until when claims use SKIP LOCKED
+	last            claimed             // the last claim
 }
 
 func newAccount(s *Service, cfg Account) *account {

@@ -148,7 +148,7 @@ func (a *account) claim(ctx context.Context, d *dispatch, results chan<- result)
 	var mine []request
 	var locked []int64
 	err = detached(ctx, func(ctx context.Context) (err error) {
-		mine, locked, err = a.svc.store.claim(ctx, claimOrder{a.cfg.AppID, rows, begin.Before(a.wary)})
+		mine, locked, err = a.svc.store.claim(ctx, claimOrder{a.cfg.AppID, rows, begin.Before(a.skipLockedUntil)})
 		return err
 	})
 	if err != nil {
@@ -218,8 +218,8 @@ const (
 	// are known at once.
 	lockedFor  = 5 * time.Second
 	lockedMost = 2000
-	// waryFor is how long claims look for held rows first. Else they find one by waiting for it.
-	waryFor = time.Minute
+	// skipLockedFor is how long claims use SKIP LOCKED after a lock timeout; otherwise each would wait for the lock again.
+	skipLockedFor = time.Minute
 )
 
 // avoid notes rows that other transactions hold.
@@ -228,7 +228,7 @@ func (a *account) avoid(rows []request, locked []int64) {
 		return
 	}
 	now := a.svc.cfg.Now()
-	a.wary = now.Add(waryFor)
+	a.skipLockedUntil = now.Add(skipLockedFor)
 	for _, id := range locked {
 		if len(a.locked) < lockedMost {
 			a.locked[id] = now.Add(lockedFor)

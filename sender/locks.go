@@ -36,10 +36,10 @@ func (s store) tryExec(ctx context.Context, db sqlx.ExecerContext, query string,
 }
 
 // onFree runs something for those of the rows that no other transaction holds, and returns the others: one row
-// that a producer's open transaction holds must not stop the rest. careful says that some are known to be held;
+// that a producer's open transaction holds must not stop the rest. skipLocked says that some are known to be held;
 // else it is tried for all of them first.
-func (s store) onFree(ctx context.Context, ids []int64, careful bool, run func(context.Context, sqlx.ExecerContext, []int64) error) (locked []int64, err error) {
-	if !careful {
+func (s store) onFree(ctx context.Context, ids []int64, skipLocked bool, run func(context.Context, sqlx.ExecerContext, []int64) error) (locked []int64, err error) {
+	if !skipLocked {
 		if err := run(ctx, s.db, ids); !errors.Is(err, errLocked) {
 			return nil, err
 		}

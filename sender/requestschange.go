@@ -103,7 +103,7 @@ func (q Requests) change(ctx context.Context, ids []int64, plan func(lockedRow) 
 	return changes, nil
 }
 
-// lockWish says which rows are to be locked; careful leaves out those that another transaction holds.
+// lockWish says which rows are to be locked; skipLocked leaves out those that another transaction holds.
 type lockWish struct {
 	ids     []int64
 	careful bool

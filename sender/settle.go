@@ -68,13 +68,13 @@ func detached(ctx context.Context, fn func(context.Context) error) error {
 // settler writes the results of one account in batches. What it knows of a sent message is in no other place, so
 // it tries for as long as the database is away, and gives up only a while after the service was told to stop.
 type settler struct {
-	account  *account
-	open     []result // not written yet
-	held     []result // the same, of rows that somebody else's transaction holds
-	heldAt   time.Time
-	failures int
-	locked   bool      // the last batch had to leave such rows
-	giveUp   time.Time // zero: not told to stop
+	account    *account
+	open       []result // not written yet
+	held       []result // the same, of rows that somebody else's transaction holds
+	heldAt     time.Time
+	failures   int
+	skipLocked bool      // the last batch had to leave such rows
+	giveUp     time.Time // zero: not told to stop
 }
 
 // settleRetry is how soon what could not be written is tried again.
@@ -144,7 +144,7 @@ func (s *settler) flush(ctx context.Context) {
 	}
 	var done settled
 	err := detached(ctx, func(ctx context.Context) (err error) {
-		done, err = s.account.svc.store.settle(ctx, batch, s.locked)
+		done, err = s.account.svc.store.settle(ctx, batch, s.skipLocked)
 		return err
 	})
 	s.written(done)
@@ -156,7 +156,7 @@ func (s *settler) flush(ctx context.Context) {
 		s.open = slices.DeleteFunc(s.open, func(r result) bool { return slices.Contains(done.written, r) })
 		return
 	}
-	s.failures, s.locked = 0, len(done.locked) > 0
+	s.failures, s.skipLocked = 0, len(done.locked) > 0
 	s.open, s.held = s.open[len(batch):], append(s.held, done.locked...)
 }
 
@@ -230,10 +230,10 @@ type settled struct {
 	overtaken int64    // rows that another claimer has taken since
 }
 
-// settle writes results. careful leaves out the rows that another transaction holds, as it turns out to be needed
+// settle writes results. skipLocked leaves out the rows that another transaction holds, as it turns out to be needed
 // by itself where the plain statement has to wait for one. What is returned with an error has been written all the
 // same.
-func (s store) settle(ctx context.Context, batch []result, careful bool) (settled, error) {
+func (s store) settle(ctx context.Context, batch []result, skipLocked bool) (settled, error) {
 	var plain, others []result
 	for _, r := range batch {
 		if r.plainlySent() {
@@ -242,11 +242,11 @@ func (s store) settle(ctx context.Context, batch []result, careful bool) (settle
 			others = append(others, r)
 		}
 	}
-	done, err := s.settlePart(ctx, plain, careful)
+	done, err := s.settlePart(ctx, plain, skipLocked)
 	if err != nil {
 		return done, err
 	}
-	rest, err := s.settlePart(ctx, others, careful)
+	rest, err := s.settlePart(ctx, others, skipLocked)
 	return settled{
 		written: append(done.written, rest.written...), locked: append(done.locked, rest.locked...),
 		overtaken: done.overtaken + rest.overtaken,
@@ -254,7 +254,7 @@ func (s store) settle(ctx context.Context, batch []result, careful bool) (settle
 }
 
 // settlePart writes results that are all plainly sent, or none of which is.
-func (s store) settlePart(ctx context.Context, part []result, careful bool) (done settled, err error) {
+func (s store) settlePart(ctx context.Context, part []result, skipLocked bool) (done settled, err error) {
 	if len(part) == 0 {
 		return settled{}, nil
 	}
@@ -263,7 +263,7 @@ func (s store) settlePart(ctx context.Context, part []result, careful bool) (don
 	for i, r := range part {
 		ids[i], byID[r.id] = r.id, r
 	}
-	locked, err := s.onFree(ctx, ids, careful, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
+	locked, err := s.onFree(ctx, ids, skipLocked, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
 		rows := make([]result, len(ids))
 		for i, id := range ids {
 			rows[i] = byID[id]

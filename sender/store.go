@@ -114,9 +114,9 @@ func (s store) due(ctx context.Context, shares []share, limit int, except []int6
 
 // claimOrder is what one claim is to take.
 type claimOrder struct {
-	appid   string
-	rows    []request
-	careful bool // some rows are known to be held by other transactions
+	appid      string
+	rows       []request
+	skipLocked bool // some rows are known to be held by other transactions
 }
 
 // claim takes rows for the account by compare-and-set and returns those it got, and the ids of those that another
@@ -142,12 +142,12 @@ func (s store) claim(ctx context.Context, o claimOrder) (mine []request, locked 
 			ids = append(ids, r.ID)
 		}
 	}
-	if locked, err = s.cancel(ctx, cancelOrder{statusPending, withdrawn, o.careful}); err != nil || len(ids) == 0 {
+	if locked, err = s.cancel(ctx, cancelOrder{statusPending, withdrawn, o.skipLocked}); err != nil || len(ids) == 0 {
 		return nil, locked, err
 	}
 	token := rand.Text()
 	var n int64
-	held, err := s.onFree(ctx, ids, o.careful || len(locked) > 0, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) (err error) {
+	held, err := s.onFree(ctx, ids, o.skipLocked || len(locked) > 0, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) (err error) {
 		n, err = s.tryExec(ctx, db, query, token, o.appid, int(visibility/time.Second), ids)
 		return err
 	})
@@ -188,9 +188,9 @@ func (s store) claimed(ctx context.Context, token string, ids []int64) ([]int64,
 
 // cancelOrder is which withdrawn rows are to be ended.
 type cancelOrder struct {
-	from    status
-	ids     []int64
-	careful bool // some rows are known to be held by other transactions
+	from       status
+	ids        []int64
+	skipLocked bool // some rows are known to be held by other transactions
 }
 
 // cancel ends rows that their producer withdrew, but for those that another transaction holds. One whose last
@@ -206,7 +206,7 @@ func (s store) cancel(ctx context.Context, o cancelOrder) (locked []int64, err e
 		       lease       = NULL,
 		       finished_at = CURRENT_TIMESTAMP(3)
 		 WHERE id IN (?) AND status = ? AND cancel <> 0 AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))`
-	locked, err = s.onFree(ctx, o.ids, o.careful, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
+	locked, err = s.onFree(ctx, o.ids, o.skipLocked, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
 		_, err := s.tryExec(ctx, db, query, ids, o.from)
 		return err
 	})
