@@ -43,7 +43,7 @@ type account struct {
 	size            int                 // rows of a claim, by what WeChat takes
 	loaded          bool                // the account's state has been read
 	urgentOnly      atomic.Bool         // the queue is long, and an urgent row is due
-	locked          map[int64]time.Time // rows that other transactions hold, and when to try them again
+	deferredLocked  map[int64]time.Time // rows that other transactions hold, and when to try them again
 	skipLockedUntil time.Time           // until when claims use SKIP LOCKED
 	last            claimed             // the last claim
 }
@@ -52,7 +52,7 @@ func newAccount(s *Service, cfg Account) *account {
 	a := &account{
 		svc: s, cfg: cfg, log: s.cfg.Logger.With("appid", cfg.AppID), wake: make(chan struct{}, 1), free: make(chan struct{}, 1),
 		seconds:        s.metrics.seconds.WithLabelValues(cfg.AppID),
-		templatePauses: templatePauses{paused: make(map[string]*templatePause), resumed: make(map[string]time.Time)}, locked: make(map[int64]time.Time),
+		templatePauses: templatePauses{paused: make(map[string]*templatePause), resumed: make(map[string]time.Time)}, deferredLocked: make(map[int64]time.Time),
 		budget: budget{own: noLimit, quota: noLimit},
 	}
 	if cfg.Preflight {

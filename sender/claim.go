@@ -152,10 +152,10 @@ func (a *account) claim(ctx context.Context, d *dispatch, results chan<- result)
 		return err
 	})
 	if err != nil {
-		a.keepAgain(rows)
+		a.requeue(rows)
 		return claimed{}, err
 	}
-	a.avoid(rows, locked)
+	a.deferLocked(rows, locked)
 	c.taken = len(rows) - len(locked)
 	// From here on every claimed row gets a result, whatever happens.
 	ready := make([]job, 0, len(mine))
@@ -214,38 +214,38 @@ func (a *account) done(j job, sent bool) {
 }
 
 const (
-	// lockedFor is how long a row that another transaction holds is left out of the claims; lockedMost how many
+	// deferLockedFor is how long a row that another transaction holds is left out of the claims; maxDeferredLocked how many
 	// are known at once.
-	lockedFor  = 5 * time.Second
-	lockedMost = 2000
+	deferLockedFor    = 5 * time.Second
+	maxDeferredLocked = 2000
 	// skipLockedFor is how long claims use SKIP LOCKED after a lock timeout; otherwise each would wait for the lock again.
 	skipLockedFor = time.Minute
 )
 
-// avoid notes rows that other transactions hold.
-func (a *account) avoid(rows []request, locked []int64) {
+// deferLocked notes rows that other transactions hold.
+func (a *account) deferLocked(rows []request, locked []int64) {
 	if len(locked) == 0 {
 		return
 	}
 	now := a.svc.cfg.Now()
 	a.skipLockedUntil = now.Add(skipLockedFor)
 	for _, id := range locked {
-		if len(a.locked) < lockedMost {
-			a.locked[id] = now.Add(lockedFor)
+		if len(a.deferredLocked) < maxDeferredLocked {
+			a.deferredLocked[id] = now.Add(deferLockedFor)
 		}
 	}
 	for _, r := range rows {
 		if r.UncertainAge.Valid && slices.Contains(locked, r.ID) {
-			a.again.add(r.ID, now.Add(lockedFor))
+			a.again.add(r.ID, now.Add(deferLockedFor))
 		}
 	}
 }
 
-// avoided returns the rows that are left out of the claims for now.
-func (a *account) avoided() []int64 {
+// deferredIDs returns the rows that are left out of the claims for now.
+func (a *account) deferredIDs() []int64 {
 	now := a.svc.cfg.Now()
-	maps.DeleteFunc(a.locked, func(_ int64, until time.Time) bool { return now.After(until) || until.Sub(now) > lockedFor })
-	return slices.Collect(maps.Keys(a.locked))
+	maps.DeleteFunc(a.deferredLocked, func(_ int64, until time.Time) bool { return now.After(until) || until.Sub(now) > deferLockedFor })
+	return slices.Collect(maps.Keys(a.deferredLocked))
 }
 
 // dueRows returns up to limit rows that may be claimed, and whether there are more: half of them, where there are
@@ -259,7 +259,7 @@ func (a *account) dueRows(ctx context.Context, limit int) (rows []request, more 
 	}
 	lanes, err := a.svc.pendingLanes(ctx, laneAge)
 	if err != nil {
-		a.keepAgain(rows)
+		a.requeue(rows)
 		return nil, false, err
 	}
 	limit -= len(rows)
@@ -267,9 +267,9 @@ func (a *account) dueRows(ctx context.Context, limit int) (rows []request, more 
 	if len(shares) == 0 {
 		return rows, len(rows) > 0, nil
 	}
-	fresh, err := a.svc.store.due(ctx, shares, limit, append(a.avoided(), idsOf(rows)...))
+	fresh, err := a.svc.store.due(ctx, shares, limit, append(a.deferredIDs(), idsOf(rows)...))
 	if err != nil {
-		a.keepAgain(rows)
+		a.requeue(rows)
 		return nil, false, err
 	}
 	return append(rows, fresh...), left || len(rows) > 0 || len(fresh) >= limit || exhausts(fresh, shares), nil
@@ -305,8 +305,8 @@ func (a *account) dueAgain(ctx context.Context, most int) ([]request, error) {
 // againHeld is how long a row stays listed whose template is held back.
 const againHeld = 10 * time.Second
 
-// keepAgain lists rows again that were not claimed after all.
-func (a *account) keepAgain(rows []request) {
+// requeue lists rows again that were not claimed after all.
+func (a *account) requeue(rows []request) {
 	for _, r := range rows {
 		if r.UncertainAge.Valid {
 			a.again.add(r.ID, a.svc.cfg.Now())
