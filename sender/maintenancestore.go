@@ -47,8 +47,8 @@ func (s store) releaseWaiting(ctx context.Context, ids []int64) error {
 		return nil
 	}
 	// What another transaction holds is released in a later round.
-	_, err := s.onFree(ctx, ids, false, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
-		_, err := s.tryExec(ctx, db, query, ids)
+	_, err := s.withoutLocked(ctx, ids, false, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
+		_, err := s.execOnce(ctx, db, query, ids)
 		return err
 	})
 	if err != nil {
@@ -109,8 +109,8 @@ func (s store) endPages(ctx context.Context, o endOrder) (total int64, err error
 			return total, err
 		}
 		var n int64
-		locked, err := s.onFree(ctx, ids, false, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) (err error) {
-			n, err = s.tryExec(ctx, db, o.end, slices.Concat(o.endArgs, []any{ids}, o.rest)...)
+		locked, err := s.withoutLocked(ctx, ids, false, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) (err error) {
+			n, err = s.execOnce(ctx, db, o.end, slices.Concat(o.endArgs, []any{ids}, o.rest)...)
 			return err
 		})
 		total += n

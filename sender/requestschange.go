@@ -84,7 +84,7 @@ func (q Requests) change(ctx context.Context, ids []int64, plan func(lockedRow) 
 			})
 		}
 		err := attempt(false)
-		if errors.Is(err, errLocked) {
+		if errors.Is(err, errRowLocked) {
 			err = attempt(true)
 		}
 		if err != nil {
@@ -126,7 +126,7 @@ func changeLocked(ctx context.Context, tx *sqlx.Tx, plan func(lockedRow) step, w
 	var rows []lockedRow
 	err = tx.SelectContext(ctx, &rows, query, args...)
 	if database.IsLockTimeout(err) && !wish.careful {
-		return nil, errLocked // not repeated
+		return nil, errRowLocked // not repeated
 	}
 	if err != nil {
 		return nil, fmt.Errorf("locking rows: %w", err)

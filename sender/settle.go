@@ -263,7 +263,7 @@ func (s store) settlePart(ctx context.Context, part []result, skipLocked bool) (
 	for i, r := range part {
 		ids[i], byID[r.id] = r.id, r
 	}
-	locked, err := s.onFree(ctx, ids, skipLocked, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
+	locked, err := s.withoutLocked(ctx, ids, skipLocked, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
 		rows := make([]result, len(ids))
 		for i, id := range ids {
 			rows[i] = byID[id]
@@ -272,7 +272,7 @@ func (s store) settlePart(ctx context.Context, part []result, skipLocked bool) (
 		if rows[0].plainlySent() {
 			query, args = sentStatement(len(rows)), sentArgs(rows)
 		}
-		n, err := s.tryExec(ctx, db, query, args...)
+		n, err := s.execOnce(ctx, db, query, args...)
 		if err == nil {
 			done = settled{written: rows, overtaken: int64(len(rows)) - n}
 		}

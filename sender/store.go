@@ -147,8 +147,8 @@ func (s store) claim(ctx context.Context, o claimOrder) (mine []request, locked 
 	}
 	token := rand.Text()
 	var n int64
-	held, err := s.onFree(ctx, ids, o.skipLocked || len(locked) > 0, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) (err error) {
-		n, err = s.tryExec(ctx, db, query, token, o.appid, int(visibility/time.Second), ids)
+	held, err := s.withoutLocked(ctx, ids, o.skipLocked || len(locked) > 0, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) (err error) {
+		n, err = s.execOnce(ctx, db, query, token, o.appid, int(visibility/time.Second), ids)
 		return err
 	})
 	if err != nil {
@@ -206,8 +206,8 @@ func (s store) cancel(ctx context.Context, o cancelOrder) (locked []int64, err e
 		       lease       = NULL,
 		       finished_at = CURRENT_TIMESTAMP(3)
 		 WHERE id IN (?) AND status = ? AND cancel <> 0 AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))`
-	locked, err = s.onFree(ctx, o.ids, o.skipLocked, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
-		_, err := s.tryExec(ctx, db, query, ids, o.from)
+	locked, err = s.withoutLocked(ctx, o.ids, o.skipLocked, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
+		_, err := s.execOnce(ctx, db, query, ids, o.from)
 		return err
 	})
 	if err != nil {
