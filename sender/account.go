@@ -23,7 +23,7 @@ type account struct {
 	templatePauses templatePauses
 	writing        sync.Mutex // of the account's state
 	budget         budget
-	again          again
+	redeliveries   redeliveries
 	limiter        *adaptiveLimiter
 	library        library
 	seconds        prometheus.Observer // of its POSTs

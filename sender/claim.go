@@ -63,7 +63,7 @@ func (a *account) prepare(ctx context.Context) error {
 		if err := a.loadState(ctx); err != nil {
 			return err
 		}
-		a.loadAgain(ctx)
+		a.loadRedeliveries(ctx)
 		a.loaded = true
 	}
 	if err := a.refreshBudget(ctx); err != nil {
@@ -236,7 +236,7 @@ func (a *account) deferLocked(rows []request, locked []int64) {
 	}
 	for _, r := range rows {
 		if r.UncertainAge.Valid && slices.Contains(locked, r.ID) {
-			a.again.add(r.ID, now.Add(deferLockedFor))
+			a.redeliveries.add(r.ID, now.Add(deferLockedFor))
 		}
 	}
 }
@@ -253,7 +253,7 @@ func (a *account) deferredIDs() []int64 {
 // ones alone.
 func (a *account) dueRows(ctx context.Context, limit int) (rows []request, more bool, err error) {
 	if !a.urgentOnly.Load() {
-		if rows, err = a.dueAgain(ctx, (limit+1)/2); err != nil || len(rows) == limit {
+		if rows, err = a.dueRedeliveries(ctx, (limit+1)/2); err != nil || len(rows) == limit {
 			return rows, true, err
 		}
 	}
@@ -275,41 +275,41 @@ func (a *account) dueRows(ctx context.Context, limit int) (rows []request, more 
 	return append(rows, fresh...), left || len(rows) > 0 || len(fresh) >= limit || exhausts(fresh, shares), nil
 }
 
-// dueAgain returns rows to be repeated. They may use the reserve of urgent ones, but not more than the account's own
+// dueRedeliveries returns rows to be redelivered. They may use the reserve of urgent ones, but not more than the account's own
 // number of messages, and those of a template that is held back stay listed.
-func (a *account) dueAgain(ctx context.Context, most int) ([]request, error) {
+func (a *account) dueRedeliveries(ctx context.Context, most int) ([]request, error) {
 	now := a.svc.cfg.Now()
 	if !a.budget.allows(priorityUrgent) {
 		return nil, nil
 	}
-	listed := a.again.take(now, most)
+	listed := a.redeliveries.take(now, most)
 	if len(listed) == 0 {
 		return nil, nil
 	}
 	found, err := a.svc.store.dueByID(ctx, a.cfg.AppID, listed)
 	if err != nil {
 		for _, id := range listed {
-			a.again.add(id, now)
+			a.redeliveries.add(id, now)
 		}
 		return nil, err
 	}
 	return slices.DeleteFunc(found, func(r request) bool {
 		held := a.templatePauses.allowance(a.svc.knownTemplate(r.Template, a.cfg.AppID), now, 1) == 0
 		if held {
-			a.again.add(r.ID, now.Add(againHeld))
+			a.redeliveries.add(r.ID, now.Add(redeliveryHeldFor))
 		}
 		return held
 	}), nil
 }
 
-// againHeld is how long a row stays listed whose template is held back.
-const againHeld = 10 * time.Second
+// redeliveryHeldFor is how long a row stays listed whose template is held back.
+const redeliveryHeldFor = 10 * time.Second
 
 // requeue lists rows again that were not claimed after all.
 func (a *account) requeue(rows []request) {
 	for _, r := range rows {
 		if r.UncertainAge.Valid {
-			a.again.add(r.ID, a.svc.cfg.Now())
+			a.redeliveries.add(r.ID, a.svc.cfg.Now())
 		}
 	}
 }

@@ -194,7 +194,7 @@ func (s *settler) written(done settled) {
 		s.account.svc.metrics.count(s.account.cfg.AppID, r)
 		posted += flag(r.posted)
 		if r.status == statusPending && (r.uncertain || r.doubtful) {
-			s.account.again.add(r.id, s.account.svc.cfg.Now().Add(r.delay))
+			s.account.redeliveries.add(r.id, s.account.svc.cfg.Now().Add(r.delay))
 		}
 	}
 	s.account.countDay(posted)

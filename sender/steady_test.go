@@ -55,12 +55,12 @@ func TestOpenOutcomeKeepsItsPlace(t *testing.T) {
 	b := newBed(t)
 	s := newStepper(t, b)
 	id := b.insert(t, columns{"appid": appid, "unionid": b.unionid(1), "attempts": 1, "uncertain_at": time.Now().UTC().Add(-20 * time.Second)})
-	s.account.again.add(id, time.Now().Add(-time.Minute))
+	s.account.redeliveries.add(id, time.Now().Add(-time.Minute))
 	b.server.CloseClientConnections()
 	_ = b.server.Listener.Close()
 	s.attempt(t)
-	if r := b.row(t, id); r.Status != "pending" || len(s.account.again.rows) != 1 {
-		t.Errorf("the row is %s (%s), the list has %d", r.Status, r.reason(), len(s.account.again.rows))
+	if r := b.row(t, id); r.Status != "pending" || len(s.account.redeliveries.rows) != 1 {
+		t.Errorf("the row is %s (%s), the list has %d", r.Status, r.reason(), len(s.account.redeliveries.rows))
 	}
 }
 
@@ -70,7 +70,7 @@ func TestRepetitionsKeepToTheBudget(t *testing.T) {
 	s := newStepper(t, b)
 	id := b.insert(t, columns{"appid": appid, "unionid": b.unionid(1), "attempts": 1, "uncertain_at": time.Now().UTC().Add(-20 * time.Second)})
 	s.account.budget = budget{own: 5, used: 5, inFlight: 1, quota: noLimit, day: s.account.quotaDay(), asked: time.Now()}
-	s.account.again.add(id, time.Now().Add(-time.Minute))
+	s.account.redeliveries.add(id, time.Now().Add(-time.Minute))
 	s.attempt(t)
 	if n := len(b.sim.Messages(appid)); n != 0 {
 		t.Error("a repetition went out beyond the day's number")

@@ -37,7 +37,7 @@ func (s *Service) watch(ctx context.Context) {
 		failures = 0
 		for _, a := range idle {
 			due := func(l lane) bool { return a.claimable(l, 1) > 0 || l.Due && a.mine(l) && a.budgetDecides() }
-			if a.again.due(s.cfg.Now()) || slices.ContainsFunc(lanes, due) {
+			if a.redeliveries.due(s.cfg.Now()) || slices.ContainsFunc(lanes, due) {
 				signal(a.wake)
 			}
 		}

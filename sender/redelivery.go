@@ -13,57 +13,57 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
-// again lists the account's requests whose last attempt has an open outcome, and when each is due. They are
+// redeliveries lists the account's requests whose last attempt has an open outcome, and when each is due. They are
 // repeated ahead of the queue: behind a campaign of an hour their time would run out, and a message whose answer
 // was lost would end as unknown although it could have been repeated without harm. The list is a short cut and no
 // more. A row that is not in it is claimed when its turn in the queue comes.
-type again struct {
+type redeliveries struct {
 	mu   sync.Mutex
-	rows []againRow
+	rows []redelivery
 }
 
-type againRow struct {
+type redelivery struct {
 	id int64
 	at time.Time
 }
 
-// againMost bounds the list; a storm in which all answers are lost needs no order.
-const againMost = 20_000
+// maxRedeliveries bounds the list; a storm in which all answers are lost needs no order.
+const maxRedeliveries = 20_000
 
-// againMargin is how much later than planned a row is taken: its due_at is the database's clock, read a little
+// redeliveryMargin is how much later than planned a row is taken: its due_at is the database's clock, read a little
 // later.
-const againMargin = 250 * time.Millisecond
+const redeliveryMargin = 250 * time.Millisecond
 
-func (a *again) add(id int64, at time.Time) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if len(a.rows) < againMost {
-		a.rows = append(a.rows, againRow{id, at.Add(againMargin)})
+func (r *redeliveries) add(id int64, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.rows) < maxRedeliveries {
+		r.rows = append(r.rows, redelivery{id, at.Add(redeliveryMargin)})
 	}
 }
 
 // take removes and returns up to most rows that are due, the longest due first.
-func (a *again) take(now time.Time, most int) []int64 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	slices.SortFunc(a.rows, func(x, y againRow) int { return cmp.Or(x.at.Compare(y.at), cmp.Compare(x.id, y.id)) })
+func (r *redeliveries) take(now time.Time, most int) []int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	slices.SortFunc(r.rows, func(x, y redelivery) int { return cmp.Or(x.at.Compare(y.at), cmp.Compare(x.id, y.id)) })
 	var ids []int64
-	for len(ids) < min(most, len(a.rows)) && !a.rows[len(ids)].at.After(now) {
-		ids = append(ids, a.rows[len(ids)].id)
+	for len(ids) < min(most, len(r.rows)) && !r.rows[len(ids)].at.After(now) {
+		ids = append(ids, r.rows[len(ids)].id)
 	}
-	a.rows = slices.Delete(a.rows, 0, len(ids))
+	r.rows = slices.Delete(r.rows, 0, len(ids))
 	return ids
 }
 
-func (a *again) due(now time.Time) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.ContainsFunc(a.rows, func(r againRow) bool { return !r.at.After(now) })
+func (r *redeliveries) due(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.rows, func(x redelivery) bool { return !x.at.After(now) })
 }
 
-// loadAgain lists what the account's last claimer left behind: rows that it claimed and did not settle, and those
+// loadRedeliveries lists what the account's last claimer left behind: rows that it claimed and did not settle, and those
 // that it was to repeat soon.
-func (a *account) loadAgain(ctx context.Context) {
+func (a *account) loadRedeliveries(ctx context.Context) {
 	rows, err := a.svc.store.openOutcomes(ctx, a.cfg.AppID)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -73,7 +73,7 @@ func (a *account) loadAgain(ctx context.Context) {
 	}
 	now := a.svc.cfg.Now()
 	for _, r := range rows {
-		a.again.add(r.ID, now.Add(time.Duration(r.DueIn)*time.Microsecond))
+		a.redeliveries.add(r.ID, now.Add(time.Duration(r.DueIn)*time.Microsecond))
 	}
 }
 
@@ -103,7 +103,7 @@ func (s store) openOutcomes(ctx context.Context, appid string) ([]openOutcome, e
 			continue
 		}
 		var rows []openOutcome
-		if err := s.db.SelectContext(ctx, &rows, query, appid, l.Priority, l.Template, againMost); err != nil {
+		if err := s.db.SelectContext(ctx, &rows, query, appid, l.Priority, l.Template, maxRedeliveries); err != nil {
 			return nil, fmt.Errorf("reading attempts with an open outcome: %w", database.Explain(err))
 		}
 		found = append(found, rows...)
