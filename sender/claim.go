@@ -235,7 +235,7 @@ func (a *account) deferLocked(rows []request, locked []int64) {
 		}
 	}
 	for _, r := range rows {
-		if r.UncertainAge.Valid && slices.Contains(locked, r.ID) {
+		if r.InDoubtAge.Valid && slices.Contains(locked, r.ID) {
 			a.redeliveries.add(r.ID, now.Add(deferLockedFor))
 		}
 	}
@@ -249,7 +249,7 @@ func (a *account) deferredIDs() []int64 {
 }
 
 // dueRows returns up to limit rows that may be claimed, and whether there are more: half of them, where there are
-// such, rows whose last attempt has an open outcome, and the others by their lanes. Where the queue is long, urgent
+// such, rows whose last attempt is in doubt, and the others by their lanes. Where the queue is long, urgent
 // ones alone.
 func (a *account) dueRows(ctx context.Context, limit int) (rows []request, more bool, err error) {
 	if !a.urgentOnly.Load() {
@@ -308,7 +308,7 @@ const redeliveryHeldFor = 10 * time.Second
 // requeue lists rows again that were not claimed after all.
 func (a *account) requeue(rows []request) {
 	for _, r := range rows {
-		if r.UncertainAge.Valid {
+		if r.InDoubtAge.Valid {
 			a.redeliveries.add(r.ID, a.svc.cfg.Now())
 		}
 	}

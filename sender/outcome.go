@@ -34,7 +34,7 @@ func policyOf(err error) wechat.Policy {
 // outcome turns WeChat's answer to one POST into the row's result, and pauses the account or puts the
 // recipient in doubt where the answer concerns more than this message.
 func (a *account) outcome(j job, msgid int64, err error) result {
-	base := result{id: j.row.ID, token: j.row.token, openid: j.message.ToUser, doubtful: j.row.UncertainAge.Valid,
+	base := result{id: j.row.ID, token: j.row.token, openid: j.message.ToUser, earlierInDoubt: j.row.InDoubtAge.Valid,
 		warning: j.warning}
 	if err == nil {
 		a.limiter.observe(a.svc.cfg.Now(), false)
@@ -56,7 +56,7 @@ func (a *account) outcome(j job, msgid int64, err error) result {
 	a.limiter.observe(a.svc.cfg.Now(), we.Reason == reasonBusy)
 	if we.Uncertain || we.Policy == wechat.PolicyUncertain {
 		base.posted = true
-		return a.uncertain(j, base)
+		return a.inDoubt(j, base)
 	}
 	if we.Endpoint != "" && we.Endpoint != wechat.EndpointSendTemplate && we.Policy == wechat.PolicyRetry {
 		// There is no token at the moment: the message has not been tried.
@@ -140,10 +140,10 @@ func (a *account) retry(j job, r result, first time.Duration) result {
 	return r
 }
 
-// uncertain repeats the message while WeChat would drop a second one, and then calls the outcome unknown.
-func (a *account) uncertain(j job, r result) result {
-	r.uncertain = true // openid stays: a receipt for it may tell what became of the message
-	age := time.Duration(j.row.UncertainAge.Int64) * time.Microsecond
+// inDoubt repeats the message while WeChat would drop a second one, and then calls the outcome unknown.
+func (a *account) inDoubt(j job, r result) result {
+	r.inDoubt = true // openid stays: a receipt for it may tell what became of the message
+	age := time.Duration(j.row.InDoubtAge.Int64) * time.Microsecond
 	delay := backoff(j.row.Attempts+1, retryFirst, 2*time.Minute)
 	if age+delay >= a.cfg.ResendWindow || j.row.Attempts+1 >= a.cfg.MaxAttempts {
 		r.status = statusUnknown

@@ -93,7 +93,7 @@ func (l *library) inspect(ctx context.Context, row request, d *draft) *result {
 	}
 	keywords, found := l.look(ctx, d.templateID)
 	// What may be under way already is repeated as it is, or given up by the rules of its outcome.
-	repeated := row.UncertainAge.Valid
+	repeated := row.InDoubtAge.Valid
 	if found == absent && !repeated {
 		found = l.judge(d.templateID)
 	}

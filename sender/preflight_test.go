@@ -117,7 +117,7 @@ func TestPreflight(t *testing.T) {
 	} {
 		row := orderRow()
 		row.Template, row.Data = c.template, text(c.data)
-		row.UncertainAge = sql.NullInt64{Int64: 1000, Valid: c.uncertain}
+		row.InDoubtAge = sql.NullInt64{Int64: 1000, Valid: c.uncertain}
 		if diff := cmp.Diff(c.want, a.verdictOf(row)); diff != "" {
 			t.Errorf("%s, -want +got:\n%s", c.name, diff)
 		}

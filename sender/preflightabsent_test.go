@@ -90,7 +90,7 @@ func TestUnknownTemplate(t *testing.T) {
 		a.step(t, "before two minutes have passed", putOff, 2)
 		time.Sleep(time.Second)
 		repeated := *a
-		repeated.row.UncertainAge = sql.NullInt64{Int64: 1000, Valid: true}
+		repeated.row.InDoubtAge = sql.NullInt64{Int64: 1000, Valid: true}
 		repeated.step(t, "what may be under way is repeated, and asks nothing", isSent, 2)
 		a.step(t, "WeChat is asked", isSent, 2)
 		a.step(t, "by one row", putOff, 2)

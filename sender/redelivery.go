@@ -13,7 +13,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
-// redeliveries lists the account's requests whose last attempt has an open outcome, and when each is due. They are
+// redeliveries lists the account's requests whose last attempt is in doubt, and when each is due. They are
 // repeated ahead of the queue: behind a campaign of an hour their time would run out, and a message whose answer
 // was lost would end as unknown although it could have been repeated without harm. The list is a short cut and no
 // more. A row that is not in it is claimed when its turn in the queue comes.
@@ -64,10 +64,10 @@ func (r *redeliveries) due(now time.Time) bool {
 // loadRedeliveries lists what the account's last claimer left behind: rows that it claimed and did not settle, and those
 // that it was to repeat soon.
 func (a *account) loadRedeliveries(ctx context.Context) {
-	rows, err := a.svc.store.openOutcomes(ctx, a.cfg.AppID)
+	rows, err := a.svc.store.inDoubt(ctx, a.cfg.AppID)
 	if err != nil {
 		if ctx.Err() == nil {
-			a.log.Error("looking for attempts with an open outcome", "err", err)
+			a.log.Error("looking for attempts in doubt", "err", err)
 		}
 		return
 	}
@@ -77,15 +77,15 @@ func (a *account) loadRedeliveries(ctx context.Context) {
 	}
 }
 
-// openOutcome is a row whose last attempt has an open outcome.
-type openOutcome struct {
+// inDoubtRow is a row whose last attempt is in doubt.
+type inDoubtRow struct {
 	ID    int64 `db:"id"`
 	DueIn int64 `db:"due_in"` // microseconds
 }
 
-// openOutcomes returns those that are due within the next minutes: a claim's visibility, or the pause before a
+// inDoubt returns those that are due within the next minutes: a claim's visibility, or the pause before a
 // repetition, lies ahead of them. Those whose time came before are in the queue.
-func (s store) openOutcomes(ctx context.Context, appid string) ([]openOutcome, error) {
+func (s store) inDoubt(ctx context.Context, appid string) ([]inDoubtRow, error) {
 	lanes, err := s.lanes(ctx, statusPending)
 	if err != nil {
 		return nil, err
@@ -97,14 +97,14 @@ func (s store) openOutcomes(ctx context.Context, appid string) ([]openOutcome, e
 		   AND due_at > CURRENT_TIMESTAMP(3) AND due_at < CURRENT_TIMESTAMP(3) + INTERVAL 3 MINUTE
 		   AND (lease IS NOT NULL OR uncertain_at IS NOT NULL)
 		 LIMIT ?`
-	var found []openOutcome
+	var found []inDoubtRow
 	for _, l := range lanes {
 		if l.AppID.String != appid {
 			continue
 		}
-		var rows []openOutcome
+		var rows []inDoubtRow
 		if err := s.db.SelectContext(ctx, &rows, query, appid, l.Priority, l.Template, maxRedeliveries); err != nil {
-			return nil, fmt.Errorf("reading attempts with an open outcome: %w", database.Explain(err))
+			return nil, fmt.Errorf("reading attempts in doubt: %w", database.Explain(err))
 		}
 		found = append(found, rows...)
 	}

@@ -82,9 +82,9 @@ const clockSlack = 5 * time.Second
 // overdue ends rows whose time has passed: expired ones, and those whose outcome has been uncertain for
 // so long that WeChat would deliver the repetition as a second message.
 func (r request) overdue(resendWindow time.Duration) *result {
-	uncertain := r.UncertainAge.Valid
+	uncertain := r.InDoubtAge.Valid
 	switch {
-	case uncertain && (r.UncertainAge.Int64 > resendWindow.Microseconds() || r.UncertainAge.Int64 < -clockSlack.Microseconds()):
+	case uncertain && (r.InDoubtAge.Int64 > resendWindow.Microseconds() || r.InDoubtAge.Int64 < -clockSlack.Microseconds()):
 		// In the future it lies where the database's clock was set back: nobody knows how old it is.
 		res := r.end(statusUnknown, "outcome_unknown",
 			"an attempt was made whose outcome is not known, and it is too old to be repeated without the risk of a second message")

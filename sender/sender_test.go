@@ -479,7 +479,7 @@ func TestFence(t *testing.T) {
 	}
 	b.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3)`)
 	fast := claimOnce()
-	if !fast.UncertainAge.Valid {
+	if !fast.InDoubtAge.Valid {
 		t.Error("the second claim does not know that the first one's outcome is open")
 	}
 	// What is known to have been sent is true whoever holds the row by now; anything else is fenced.

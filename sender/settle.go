@@ -12,31 +12,31 @@ import (
 
 // result is what one claim of a row came to.
 type result struct {
-	id        int64
-	token     string
-	status    status
-	reason    string        // "": none
-	errcode   int           // 0: none
-	errmsg    string        // "": none
-	refund    bool          // no attempt was made: it is not counted
-	delay     time.Duration // pending: until the next attempt; waiting: until the wait ends
-	uncertain bool          // the attempt may have delivered the message
-	doubtful  bool          // an earlier attempt may have
-	posted    bool          // a POST was made that counts for the day's budget, or may
-	msgid     int64
-	openid    string // whom it was sent to, or may have been
-	warning   string // what was changed of the message, or is doubtful about it
+	id             int64
+	token          string
+	status         status
+	reason         string        // "": none
+	errcode        int           // 0: none
+	errmsg         string        // "": none
+	refund         bool          // no attempt was made: it is not counted
+	delay          time.Duration // pending: until the next attempt; waiting: until the wait ends
+	inDoubt        bool          // the attempt may have delivered the message
+	earlierInDoubt bool          // an earlier attempt may have
+	posted         bool          // a POST was made that counts for the day's budget, or may
+	msgid          int64
+	openid         string // whom it was sent to, or may have been
+	warning        string // what was changed of the message, or is doubtful about it
 }
 
 // end is a result without an attempt.
 func (r request) end(s status, reason, text string) result {
-	return result{id: r.ID, token: r.token, status: s, reason: reason, errmsg: text, refund: true, doubtful: r.UncertainAge.Valid}
+	return result{id: r.ID, token: r.token, status: s, reason: reason, errmsg: text, refund: true, earlierInDoubt: r.InDoubtAge.Valid}
 }
 
 // final is the status that is written: what may have been delivered is never called failed or expired, as its
 // producer would send it again.
 func (r result) final() status {
-	if r.doubtful && (r.status == statusFailed || r.status == statusExpired) {
+	if r.earlierInDoubt && (r.status == statusFailed || r.status == statusExpired) {
 		return statusUnknown
 	}
 	return r.status
@@ -44,7 +44,7 @@ func (r result) final() status {
 
 // release gives a row back as if it had not been claimed, due again after delay.
 func (r request) release(delay time.Duration) result {
-	return result{id: r.ID, token: r.token, status: statusPending, refund: true, delay: delay, doubtful: r.UncertainAge.Valid}
+	return result{id: r.ID, token: r.token, status: statusPending, refund: true, delay: delay, earlierInDoubt: r.InDoubtAge.Valid}
 }
 
 const (
@@ -193,7 +193,7 @@ func (s *settler) written(done settled) {
 	for _, r := range done.written {
 		s.account.svc.metrics.count(s.account.cfg.AppID, r)
 		posted += flag(r.posted)
-		if r.status == statusPending && (r.uncertain || r.doubtful) {
+		if r.status == statusPending && (r.inDoubt || r.earlierInDoubt) {
 			s.account.redeliveries.add(r.id, s.account.svc.cfg.Now().Add(r.delay))
 		}
 	}
@@ -357,7 +357,7 @@ func settleArgs(batch []result) []any {
 	args := make([]any, 0, len(batch)*13)
 	for _, r := range batch {
 		args = append(args, r.id, r.token, r.final(), orNull(r.reason), orNull(r.errcode), orNull(clip(r.errmsg, 1000)),
-			flag(r.refund), r.delay.Microseconds(), flag(r.uncertain), orNull(r.msgid), orNull(r.openid), orNull(r.channel()),
+			flag(r.refund), r.delay.Microseconds(), flag(r.inDoubt), orNull(r.msgid), orNull(r.openid), orNull(r.channel()),
 			orNull(clip(r.warning, 1000)))
 	}
 	return args

@@ -45,10 +45,10 @@ type request struct {
 	Lane       int            `db:"lane"`     // index of the share that it was claimed from
 	Expired    bool           `db:"expired"`
 	ExpiresIn  sql.NullInt64  `db:"expires_in"` // microseconds; NULL: never
-	// UncertainAge is how long ago the first attempt began whose outcome is not known, in microseconds;
+	// InDoubtAge is how long ago the first attempt began whose outcome is not known, in microseconds;
 	// NULL: every outcome is known.
-	UncertainAge sql.NullInt64 `db:"uncertain_age"`
-	DueAt        time.Time     `db:"due_at"` // read of waiting rows only
+	InDoubtAge sql.NullInt64 `db:"uncertain_age"`
+	DueAt      time.Time     `db:"due_at"` // read of waiting rows only
 
 	token string
 }
