@@ -125,8 +125,8 @@ func (b *bed) start(t *testing.T, holder string) (stop func()) {
 	return stop
 }
 
-// shares are what a claim of limit rows would read now.
-func (b *bed) shares(t *testing.T, limit int) []share {
+// quanta are what a claim of limit rows would read now.
+func (b *bed) quanta(t *testing.T, limit int) []quantum {
 	t.Helper()
 	config := b.config
 	config.Registerer = prometheus.NewRegistry()
@@ -138,8 +138,8 @@ func (b *bed) shares(t *testing.T, limit int) []share {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shares, _ := s.accounts[0].shares(lanes, limit)
-	return shares
+	quanta, _ := s.accounts[0].quanta(lanes, limit)
+	return quanta
 }
 
 // columns are what a producer writes; a missing data or template gets a good one.

@@ -263,16 +263,16 @@ func (a *account) dueRows(ctx context.Context, limit int) (rows []request, more 
 		return nil, false, err
 	}
 	limit -= len(rows)
-	shares, left := a.shares(lanes, limit)
-	if len(shares) == 0 {
+	quanta, left := a.quanta(lanes, limit)
+	if len(quanta) == 0 {
 		return rows, len(rows) > 0, nil
 	}
-	fresh, err := a.svc.store.due(ctx, shares, limit, append(a.deferredIDs(), idsOf(rows)...))
+	fresh, err := a.svc.store.due(ctx, quanta, limit, append(a.deferredIDs(), idsOf(rows)...))
 	if err != nil {
 		a.requeue(rows)
 		return nil, false, err
 	}
-	return append(rows, fresh...), left || len(rows) > 0 || len(fresh) >= limit || exhausts(fresh, shares), nil
+	return append(rows, fresh...), left || len(rows) > 0 || len(fresh) >= limit || exhausts(fresh, quanta), nil
 }
 
 // dueRedeliveries returns rows to be redelivered. They may use the reserve of urgent ones, but not more than the account's own
@@ -322,11 +322,11 @@ func idsOf(rows []request) []int64 {
 	return list
 }
 
-// exhausts tells whether a lane gave all of its share, and may have more.
-func exhausts(rows []request, shares []share) bool {
-	taken := make([]int, len(shares))
+// exhausts tells whether a lane gave all of its quantum, and may have more.
+func exhausts(rows []request, quanta []quantum) bool {
+	taken := make([]int, len(quanta))
 	for _, r := range rows {
-		if taken[r.Lane]++; taken[r.Lane] >= shares[r.Lane].most {
+		if taken[r.Lane]++; taken[r.Lane] >= quanta[r.Lane].maxRows {
 			return true
 		}
 	}

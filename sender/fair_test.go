@@ -55,7 +55,7 @@ func TestUrgentOvertakes(t *testing.T) {
 func TestLanesTakeTurns(t *testing.T) {
 	b := newBed(t)
 	s := newStepper(t, b)
-	const templates = 3*mostShares + 7
+	const templates = 3*maxLanes + 7
 	for i := range templates {
 		b.insert(t, columns{"unionid": b.unionid(1), "template": "nonsense-" + string(rune('a'+i%26)) + string(rune('a'+i/26))})
 	}

@@ -47,27 +47,27 @@ func (s *Service) pendingLanes(ctx context.Context, maxAge time.Duration) ([]lan
 	return lanes, nil
 }
 
-// share is what one claim may take of a lane.
-type share struct {
+// quantum is what one claim may take of a lane.
+type quantum struct {
 	lane
-	most int
+	maxRows int
 }
 
-// mostShares bounds the lanes of one claim: the query has a branch for each. An account has 25 templates; what
+// maxLanes bounds the lanes of one claim: the query has a branch for each. An account has 25 templates; what
 // producers invent beside them takes its turns.
-const mostShares = 40
+const maxLanes = 40
 
-// shares divides a claim of limit rows among the lanes that may be claimed now: all priorities, the most urgent
-// first, and those of one priority alike, whatever the length of their queues. left tells that not all lanes
-// got a share. It is for the claim loop only, which it gives another beginning each time.
-func (a *account) shares(lanes []lane, limit int) (shares []share, left bool) {
-	var mine []share
+// quanta divides a claim of limit rows among the lanes that may be claimed now: all priorities, the most urgent
+// first, and those of one priority alike, whatever the length of their queues. left reports that not all lanes
+// got a quantum. It is for the claim loop only, which it gives another beginning each time.
+func (a *account) quanta(lanes []lane, limit int) (quanta []quantum, left bool) {
+	var mine []quantum
 	for _, l := range lanes {
 		if most := a.claimable(l, limit); most > 0 {
-			mine = append(mine, share{l, most})
+			mine = append(mine, quantum{l, most})
 		}
 	}
-	slices.SortStableFunc(mine, func(a, b share) int { return a.Priority - b.Priority })
+	slices.SortStableFunc(mine, func(a, b quantum) int { return a.Priority - b.Priority })
 	for begin := 0; begin < len(mine); {
 		end := begin + 1
 		for end < len(mine) && mine[end].Priority == mine[begin].Priority {
@@ -76,13 +76,13 @@ func (a *account) shares(lanes []lane, limit int) (shares []share, left bool) {
 		group := mine[begin:end]
 		rotate(group, a.turn)
 		for i := range group {
-			group[i].most = min(group[i].most, (limit+len(group)-1)/len(group))
+			group[i].maxRows = min(group[i].maxRows, (limit+len(group)-1)/len(group))
 		}
 		begin = end
 	}
 	a.turn++
-	if len(mine) > mostShares {
-		return mine[:mostShares], true
+	if len(mine) > maxLanes {
+		return mine[:maxLanes], true
 	}
 	return mine, false
 }
@@ -96,8 +96,8 @@ func (s *Service) knownTemplate(name, appid string) string {
 	return id
 }
 
-// rotate lets the n-th claim begin with the n-th of the shares.
-func rotate(group []share, n int) {
+// rotate lets the n-th claim begin with the n-th of the quanta.
+func rotate(group []quantum, n int) {
 	n %= len(group)
 	slices.Reverse(group[:n])
 	slices.Reverse(group[n:])

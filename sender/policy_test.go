@@ -100,9 +100,9 @@ func (s *stepper) claimableNow(t *testing.T) (n int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shares, _ := s.account.shares(lanes, 10)
-	for _, l := range shares {
-		n += l.most
+	quanta, _ := s.account.quanta(lanes, 10)
+	for _, l := range quanta {
+		n += l.maxRows
 	}
 	return n
 }

@@ -463,7 +463,7 @@ func TestFence(t *testing.T) {
 	id := b.insert(t, columns{"unionid": b.unionid(1)})
 	claimOnce := func() request {
 		t.Helper()
-		rows, err := s.due(t.Context(), b.shares(t, 10), 10, nil)
+		rows, err := s.due(t.Context(), b.quanta(t, 10), 10, nil)
 		if err != nil || len(rows) != 1 {
 			t.Fatalf("due: %v, %v", rows, err)
 		}
@@ -474,7 +474,7 @@ func TestFence(t *testing.T) {
 		return claimed[0]
 	}
 	slow := claimOnce()
-	if due := b.shares(t, 10); len(due) != 0 {
+	if due := b.quanta(t, 10); len(due) != 0 {
 		t.Fatalf("a claimed row is due again at once: %v", due)
 	}
 	b.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3)`)
@@ -515,7 +515,7 @@ func TestRacingClaimers(t *testing.T) {
 	for i := range 200 {
 		b.insert(t, columns{"unionid": b.unionid(i % 100)})
 	}
-	rows, err := s.due(t.Context(), b.shares(t, 200), 200, nil)
+	rows, err := s.due(t.Context(), b.quanta(t, 200), 200, nil)
 	if err != nil || len(rows) != 200 {
 		t.Fatalf("due: %d, %v", len(rows), err)
 	}
@@ -553,7 +553,7 @@ func TestUrgentFirst(t *testing.T) {
 	normal := b.insert(t, columns{"unionid": b.unionid(1), "due_at": "2021-01-01"})
 	older := b.insert(t, columns{"unionid": b.unionid(1), "due_at": "2020-01-01", "appid": appid})
 	urgent := b.insert(t, columns{"unionid": b.unionid(1), "priority": 0})
-	rows, err := store{db: b.db}.due(t.Context(), b.shares(t, 3), 3, nil)
+	rows, err := store{db: b.db}.due(t.Context(), b.quanta(t, 3), 3, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

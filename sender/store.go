@@ -42,7 +42,7 @@ type request struct {
 	Priority   int            `db:"priority"`
 	Attempts   int            `db:"attempts"` // before this claim
 	Reason     sql.NullString `db:"reason"`   // why it is not final yet
-	Lane       int            `db:"lane"`     // index of the share that it was claimed from
+	Lane       int            `db:"lane"`     // index of the quantum that it was claimed from
 	Expired    bool           `db:"expired"`
 	ExpiresIn  sql.NullInt64  `db:"expires_in"` // microseconds; NULL: never
 	// InDoubtAge is how long ago the first attempt began whose outcome is not known, in microseconds;
@@ -79,10 +79,10 @@ const requestColumns = `
 		           CASE WHEN r.lease IS NOT NULL THEN COALESCE(r.uncertain_at, r.attempted_at) ELSE r.uncertain_at END,
 		           CURRENT_TIMESTAMP(3)) AS uncertain_age`
 
-// due returns rows that may be claimed, of each lane at most its share, urgent ones first and the longest due
+// due returns rows that may be claimed, of each lane at most its quantum, urgent ones first and the longest due
 // first, limit in all, and none of except.
-func (s store) due(ctx context.Context, shares []share, limit int, except []int64) ([]request, error) {
-	// Each branch reads its share of a lane in the order of send_request_due; only the winners' rows are read.
+func (s store) due(ctx context.Context, quanta []quantum, limit int, except []int64) ([]request, error) {
+	// Each branch reads its quantum of a lane in the order of send_request_due; only the winners' rows are read.
 	const branch = `(
 		    SELECT id, priority, due_at, ? AS lane
 		      FROM send_request
@@ -94,11 +94,11 @@ func (s store) due(ctx context.Context, shares []share, limit int, except []int6
 		except = []int64{0} // no id
 	}
 	args := []any{maxData}
-	for i, l := range shares {
-		args = append(args, i, l.AppID, l.Priority, l.Template, except, l.most)
+	for i, l := range quanta {
+		args = append(args, i, l.AppID, l.Priority, l.Template, except, l.maxRows)
 	}
 	query := requestColumns + `, d.lane
-		  FROM (` + strings.Repeat(branch+" UNION ALL ", len(shares)-1) + branch + ` ORDER BY priority, due_at LIMIT ?) d
+		  FROM (` + strings.Repeat(branch+" UNION ALL ", len(quanta)-1) + branch + ` ORDER BY priority, due_at LIMIT ?) d
 		  JOIN send_request r ON r.id = d.id
 		 ORDER BY d.priority, d.due_at`
 	query, args, err := sqlx.In(query, append(args, limit)...)
