@@ -51,8 +51,8 @@ func (s *Service) maintainOnce(ctx context.Context) error {
 		}
 	}
 	for _, l := range lanes {
-		if stray := s.stray(l); stray != nil && l.Status != statusUnknown {
-			errs = append(errs, s.endStrays(ctx, l, *stray))
+		if unroutable := s.unroutable(l); unroutable != nil && l.Status != statusUnknown {
+			errs = append(errs, s.failUnroutable(ctx, l, *unroutable))
 			continue
 		}
 		for _, a := range s.accounts {
@@ -64,8 +64,8 @@ func (s *Service) maintainOnce(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// stray tells why no claimer sees a lane; nil: one does.
-func (s *Service) stray(l lane) *wrong {
+// unroutable says why no claimer sees a lane; nil: one does.
+func (s *Service) unroutable(l lane) *wrong {
 	known := false
 	for _, a := range s.accounts {
 		known = known || a.cfg.AppID == l.AppID.String || (!l.AppID.Valid && a.cfg.Default)
@@ -80,7 +80,7 @@ func (s *Service) stray(l lane) *wrong {
 	return nil
 }
 
-func (s *Service) endStrays(ctx context.Context, l lane, why wrong) error {
+func (s *Service) failUnroutable(ctx context.Context, l lane, why wrong) error {
 	n, err := s.store.failLane(ctx, l, why)
 	if n > 0 {
 		s.cfg.Logger.Warn("requests that no account can send have failed", "rows", n, "reason", why.reason, "errmsg", why.text)

@@ -139,9 +139,9 @@ func (s store) lanes(ctx context.Context, states ...status) ([]lane, error) {
 	return lanes, nil
 }
 
-// strayGrace is how long ago the account of a stray lane must have been sent for at the latest: other instances
+// unroutableGrace is how long ago the account of a unroutable lane must have been sent for at the latest: other instances
 // may have a newer configuration, and be just restarting.
-const strayGrace = 10 * time.Minute
+const unroutableGrace = 10 * time.Minute
 
 // failLane fails the rows of one lane, but for those that an attempt may still hold, and unless an instance that
 // knows the account has been seen of late.
@@ -160,7 +160,7 @@ func (s store) failLane(ctx context.Context, l lane, w wrong) (int64, error) {
 		   SET` + ended + `
 		 WHERE id IN (?) AND status = ? AND ` + free
 	ours := w.reason != reasonUnknownAccount // a bad priority is bad everywhere
-	known := []any{ours, LeaseName(l.AppID.String), int(strayGrace / time.Second)}
+	known := []any{ours, LeaseName(l.AppID.String), int(unroutableGrace / time.Second)}
 	total, err := s.endPages(ctx, endOrder{
 		find: find, findArgs: slices.Concat([]any{l.Status, l.AppID, l.Priority, l.Template}, known, []any{pageSize}),
 		end: query, endArgs: []any{w.reason, w.text}, rest: slices.Concat([]any{l.Status}, known),
