@@ -65,22 +65,22 @@ func (s *Service) maintainOnce(ctx context.Context) error {
 }
 
 // unroutable says why no claimer sees a lane; nil: one does.
-func (s *Service) unroutable(l lane) *wrong {
+func (s *Service) unroutable(l lane) *rejection {
 	known := false
 	for _, a := range s.accounts {
 		known = known || a.cfg.AppID == l.AppID.String || (!l.AppID.Valid && a.cfg.Default)
 	}
 	switch {
 	case !known:
-		return &wrong{reasonUnknownAccount, fmt.Sprintf("appid %q is not configured under official_accounts", l.AppID.String)}
+		return &rejection{reasonUnknownAccount, fmt.Sprintf("appid %q is not configured under official_accounts", l.AppID.String)}
 	case l.Priority < 0 || l.Priority > 2:
-		return &wrong{reasonBadPriority, fmt.Sprintf(
+		return &rejection{reasonBadPriority, fmt.Sprintf(
 			"priority is %d: it must be 0 (urgent), 1 (normal) or 2 (bulk)", l.Priority)}
 	}
 	return nil
 }
 
-func (s *Service) failUnroutable(ctx context.Context, l lane, why wrong) error {
+func (s *Service) failUnroutable(ctx context.Context, l lane, why rejection) error {
 	n, err := s.store.failLane(ctx, l, why)
 	if n > 0 {
 		s.cfg.Logger.Warn("requests that no account can send have failed", "rows", n, "reason", why.reason, "errmsg", why.text)
@@ -111,11 +111,11 @@ func (a *account) releaseReachable(ctx context.Context, rows []request) error {
 	var candidates []request
 	var recipients []bridge.Recipient
 	for _, row := range rows {
-		recipient, wrong := a.svc.recipient(row)
+		recipient, rejected := a.svc.recipient(row)
 		switch {
 		case row.Cancel:
 			withdrawn = append(withdrawn, row.ID)
-		case wrong != nil:
+		case rejected != nil:
 			released = append(released, row.ID) // the configuration has changed: the claim says what is wrong
 		default:
 			candidates, recipients = append(candidates, row), append(recipients, recipient)

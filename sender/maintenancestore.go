@@ -145,7 +145,7 @@ const unroutableGrace = 10 * time.Minute
 
 // failLane fails the rows of one lane, but for those that an attempt may still hold, and unless an instance that
 // knows the account has been seen of late.
-func (s store) failLane(ctx context.Context, l lane, w wrong) (int64, error) {
+func (s store) failLane(ctx context.Context, l lane, why rejection) (int64, error) {
 	const free = `(lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))
 		   AND (? OR NOT EXISTS (SELECT 1
 		                           FROM lease
@@ -159,11 +159,11 @@ func (s store) failLane(ctx context.Context, l lane, w wrong) (int64, error) {
 		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET` + ended + `
 		 WHERE id IN (?) AND status = ? AND ` + free
-	ours := w.reason != reasonUnknownAccount // a bad priority is bad everywhere
+	ours := why.reason != reasonUnknownAccount // a bad priority is bad everywhere
 	known := []any{ours, LeaseName(l.AppID.String), int(unroutableGrace / time.Second)}
 	total, err := s.endPages(ctx, endOrder{
 		find: find, findArgs: slices.Concat([]any{l.Status, l.AppID, l.Priority, l.Template}, known, []any{pageSize}),
-		end: query, endArgs: []any{w.reason, w.text}, rest: slices.Concat([]any{l.Status}, known),
+		end: query, endArgs: []any{why.reason, why.text}, rest: slices.Concat([]any{l.Status}, known),
 	})
 	if err != nil {
 		return total, fmt.Errorf("failing requests that nobody claims: %w", err)

@@ -159,7 +159,7 @@ func (a *account) addressees(ctx context.Context, rows []unknownRow) error {
 		if rows[i].SentOpenID.Valid {
 			continue
 		}
-		if recipient, wrong := a.svc.recipient(rows[i].request); wrong == nil {
+		if recipient, rejected := a.svc.recipient(rows[i].request); rejected == nil {
 			lost, recipients = append(lost, &rows[i]), append(recipients, recipient)
 		}
 	}

@@ -48,10 +48,10 @@ func TestReadData(t *testing.T) {
 		{`{"a":{"color":"x"}}`, "", `data.a must be a string, a number or {"value":"…"}, not an object`},
 		{`{"a":{"value":null}}`, "", `data.a must be a string, a number or {"value":"…"}, not an object`},
 	} {
-		values, w := readData(request{Data: text(c.data)})
+		values, rejected := readData(request{Data: text(c.data)})
 		got, wrong := "", ""
-		if w != nil {
-			wrong = w.text
+		if rejected != nil {
+			wrong = rejected.text
 		} else {
 			got = string(writeData(values))
 		}
@@ -59,8 +59,8 @@ func TestReadData(t *testing.T) {
 			t.Errorf("%s: %s (%s), want %s (%s)", c.data, got, wrong, c.want, c.wrong)
 		}
 	}
-	if _, w := readData(request{DataBytes: maxData + 1}); w == nil || w.text != "data has 16385 bytes, at most 16384 are allowed" {
-		t.Errorf("overlong data: %v", w)
+	if _, rejected := readData(request{DataBytes: maxData + 1}); rejected == nil || rejected.text != "data has 16385 bytes, at most 16384 are allowed" {
+		t.Errorf("overlong data: %v", rejected)
 	}
 }
 
@@ -77,9 +77,9 @@ func FuzzReadPlain(f *testing.F) {
 		if !ok {
 			return
 		}
-		slow, w := readAny(s)
-		if w != nil {
-			t.Fatalf("%q is read as %q and refused by encoding/json: %s", s, fast, w.text)
+		slow, rejected := readAny(s)
+		if rejected != nil {
+			t.Fatalf("%q is read as %q and refused by encoding/json: %s", s, fast, rejected.text)
 		}
 		if diff := cmp.Diff(slow, fast); diff != "" {
 			t.Errorf("%q, -encoding/json +fast:\n%s", s, diff)
