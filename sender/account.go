@@ -196,12 +196,12 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 // doubt or the claim is about to run out: such a row is given back and its attempt not counted. A POST
 // that has begun is not interrupted.
 func (a *account) deliver(ctx context.Context, lease *database.Lease, j job) result {
-	if !a.mayPost(ctx, lease, j) {
-		return a.giveBack(j)
+	if !a.allowed(ctx, lease, j) {
+		return a.release(j)
 	}
 	msgid, err := a.post(ctx, j.message)
 	// A token that died is renewed by the client; the message was refused for certain, so it goes again.
-	if policyOf(err) == wechat.PolicyToken && a.mayPost(ctx, lease, j) {
+	if policyOf(err) == wechat.PolicyToken && a.allowed(ctx, lease, j) {
 		msgid, err = a.post(ctx, j.message)
 	}
 	r := a.outcome(j, msgid, err)
@@ -209,8 +209,8 @@ func (a *account) deliver(ctx context.Context, lease *database.Lease, j job) res
 	return r
 }
 
-// mayPost tells whether a POST may begin now.
-func (a *account) mayPost(ctx context.Context, lease *database.Lease, j job) bool {
+// allowed tells whether a POST may begin now.
+func (a *account) allowed(ctx context.Context, lease *database.Lease, j job) bool {
 	now := a.svc.cfg.Now()
 	return ctx.Err() == nil && !a.breaker.active(now) && lease.Valid() && now.Before(j.deadline) && !j.late(now) &&
 		a.templatePauses.allows(j.message.TemplateID, j.templateProbe, now)
@@ -219,8 +219,8 @@ func (a *account) mayPost(ctx context.Context, lease *database.Lease, j job) boo
 // late tells whether the row's expires_at has passed since it was claimed.
 func (j *job) late(now time.Time) bool { return !j.expires.IsZero() && !now.Before(j.expires) }
 
-// giveBack is the result of a job that was claimed to be sent and was not.
-func (a *account) giveBack(j job) result {
+// release is the result of a job that was claimed to be sent and was not.
+func (a *account) release(j job) result {
 	a.done(j, false)
 	if j.late(a.svc.cfg.Now()) {
 		j.row.Expired = true

@@ -57,7 +57,7 @@ func TestDailyBudget(t *testing.T) {
 // prepared is a turn of the claim loop.
 func (s *stepper) prepared(t *testing.T) {
 	t.Helper()
-	if err := s.account.prepare(t.Context()); err != nil {
+	if err := s.account.refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.attempt(t)

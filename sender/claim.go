@@ -15,7 +15,7 @@ func (a *account) claimLoop(ctx context.Context, lease *database.Lease, d *dispa
 	failures := 0
 	a.last = claimed{}
 	for a.awaitTurn(ctx, d); ctx.Err() == nil; a.awaitTurn(ctx, d) {
-		err := a.prepare(ctx)
+		err := a.refresh(ctx)
 		a.last = claimed{}
 		if err == nil && !a.breaker.active(a.svc.cfg.Now()) && lease.Valid() {
 			a.last, err = a.claim(ctx, d, results)
@@ -57,8 +57,8 @@ const (
 // probePoll is how often the claim loop checks for the outcome of the probe.
 const probePoll = 20 * time.Millisecond
 
-// prepare reads what a claim goes by.
-func (a *account) prepare(ctx context.Context) error {
+// refresh loads the account's pauses and day budget.
+func (a *account) refresh(ctx context.Context) error {
 	if !a.loaded {
 		if err := a.loadState(ctx); err != nil {
 			return err
@@ -161,7 +161,7 @@ func (a *account) claim(ctx context.Context, d *dispatch, results chan<- result)
 	ready := make([]job, 0, len(mine))
 	recipients := make([]bridge.Recipient, 0, len(mine))
 	for _, row := range mine {
-		recipient, j, verdict := a.examine(ctx, row)
+		recipient, j, verdict := a.prepare(ctx, row)
 		if verdict != nil {
 			results <- *verdict
 			continue

@@ -97,9 +97,9 @@ func (d *dispatch) take(ctx context.Context, a *account, lease *database.Lease, 
 		if !ok {
 			return job{}, false
 		}
-		if a.mayPost(ctx, lease, j) && a.limit(ctx, j.deadline.Sub(a.svc.cfg.Now())) {
+		if a.allowed(ctx, lease, j) && a.limit(ctx, j.deadline.Sub(a.svc.cfg.Now())) {
 			return j, true
 		}
-		results <- a.giveBack(j)
+		results <- a.release(j)
 	}
 }

@@ -106,7 +106,7 @@ func rotate(group []quantum, n int) {
 
 // claimable tells how many rows of a pending lane this account may claim now.
 func (a *account) claimable(l lane, limit int) int {
-	if !l.Due || l.Status != statusPending || !a.mine(l) || l.Priority < 0 || l.Priority > 2 {
+	if !l.Due || l.Status != statusPending || !a.owns(l) || l.Priority < 0 || l.Priority > 2 {
 		return 0
 	}
 	now := a.svc.cfg.Now()
@@ -116,7 +116,7 @@ func (a *account) claimable(l lane, limit int) int {
 	return a.templatePauses.allowance(a.svc.knownTemplate(l.Template, a.cfg.AppID), now, limit)
 }
 
-// mine tells whether a lane's rows are this account's.
-func (a *account) mine(l lane) bool {
+// owns tells whether a lane's rows are this account's.
+func (a *account) owns(l lane) bool {
 	return l.AppID.String == a.cfg.AppID || (!l.AppID.Valid && a.cfg.Default)
 }

@@ -81,7 +81,7 @@ type verdictOf struct {
 }
 
 func (a *account) verdictOf(row request) verdictOf {
-	_, j, v := a.examine(context.Background(), row)
+	_, j, v := a.prepare(context.Background(), row)
 	if v != nil {
 		return verdictOf{Status: v.final(), Reason: v.reason, Text: v.errmsg, Delay: v.delay, Refund: v.refund}
 	}
@@ -246,7 +246,7 @@ func TestPreflightStops(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			cancel()
 		}()
-		if _, _, v := a.examine(ctx, orderRow()); v != nil {
+		if _, _, v := a.prepare(ctx, orderRow()); v != nil {
 			t.Errorf("%+v", *v)
 		}
 		a.library.wait()

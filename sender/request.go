@@ -37,9 +37,9 @@ var (
 // rejection is a request that can never be sent.
 type rejection struct{ reason, text string }
 
-// examine turns a row into a job that lacks only its receiver's openid and its deadline. A row that cannot be
+// prepare turns a row into a job that lacks only its receiver's openid and its deadline. A row that cannot be
 // sent, or must not be any more, gets a verdict instead.
-func (a *account) examine(ctx context.Context, row request) (bridge.Recipient, job, *result) {
+func (a *account) prepare(ctx context.Context, row request) (bridge.Recipient, job, *result) {
 	fail := func(rejected *rejection) (bridge.Recipient, job, *result) {
 		r := row.end(statusFailed, rejected.reason, rejected.text)
 		return bridge.Recipient{}, job{}, &r

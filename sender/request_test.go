@@ -92,7 +92,7 @@ func TestExamineTruncates(t *testing.T) {
 	a.svc.cfg.Truncate = map[string]bool{"order": true}
 	row := orderRow()
 	row.Data = text(`{"thing1":"` + strings.Repeat("啡", 30) + `","character_string4":"` + strings.Repeat("9", 40) + `"}`)
-	_, j, verdict := a.examine(t.Context(), row)
+	_, j, verdict := a.prepare(t.Context(), row)
 	if verdict != nil {
 		t.Fatalf("%+v", *verdict)
 	}
@@ -130,7 +130,7 @@ func TestTruncateByID(t *testing.T) {
 		a.svc.cfg.Templates, a.svc.cfg.Truncate = c.templates, c.truncate
 		row := orderRow()
 		row.Template, row.Data = c.row, text(`{"thing1":"`+strings.Repeat("啡", 30)+`"}`)
-		_, j, verdict := a.examine(t.Context(), row)
+		_, j, verdict := a.prepare(t.Context(), row)
 		if verdict != nil {
 			t.Fatalf("%s: %+v", c.name, *verdict)
 		}
@@ -151,7 +151,7 @@ func BenchmarkExamine(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, _, v := a.examine(b.Context(), row); v != nil {
+				if _, _, v := a.prepare(b.Context(), row); v != nil {
 					b.Fatal(*v)
 				}
 			}

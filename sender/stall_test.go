@@ -155,7 +155,7 @@ func TestRefusalEndsThePause(t *testing.T) {
 	b := newBed(t)
 	s := newStepper(t, b)
 	b.exec(t, `INSERT INTO account_state (appid, scope, reason, paused_until) VALUES (?, 'send', 'x', CURRENT_TIMESTAMP(3))`, appid)
-	if err := s.account.prepare(t.Context()); err != nil || !s.account.breaker.isHalfOpen() {
+	if err := s.account.refresh(t.Context()); err != nil || !s.account.breaker.isHalfOpen() {
 		t.Fatalf("the pause was not taken over: %v", err)
 	}
 	b.insert(t, columns{"unionid": b.unionid(1)})

@@ -99,7 +99,7 @@ func TestBudgetCountsMeanwhile(t *testing.T) {
 	b.config.Accounts[0].DailyBudget = 100
 	s := newStepper(t, b)
 	s.account.cfg.API = quotaAPI{s.account.cfg.API, func() {}}
-	if err := s.account.prepare(t.Context()); err != nil {
+	if err := s.account.refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for range 30 {
@@ -111,7 +111,7 @@ func TestBudgetCountsMeanwhile(t *testing.T) {
 			s.account.budget.done(true)
 		}
 	}}
-	if err := s.account.prepare(t.Context()); err != nil {
+	if err := s.account.refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, left := s.account.budget.left(); left != 70 {
@@ -172,7 +172,7 @@ func TestStateIsWrittenInTheEnd(t *testing.T) {
 	b := newBed(t)
 	s := newStepper(t, b)
 	b.exec(t, `INSERT INTO account_state (appid, scope, reason, paused_until) VALUES (?, 'send', 'x', CURRENT_TIMESTAMP(3))`, appid)
-	if err := s.account.prepare(t.Context()); err != nil {
+	if err := s.account.refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.exec(t, `RENAME TABLE account_state TO away`)

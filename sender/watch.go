@@ -36,7 +36,7 @@ func (s *Service) watch(ctx context.Context) {
 		}
 		failures = 0
 		for _, a := range idle {
-			due := func(l lane) bool { return a.claimable(l, 1) > 0 || l.Due && a.mine(l) && a.budgetDecides() }
+			due := func(l lane) bool { return a.claimable(l, 1) > 0 || l.Due && a.owns(l) && a.budgetDecides() }
 			if a.redeliveries.due(s.cfg.Now()) || slices.ContainsFunc(lanes, due) {
 				signal(a.wake)
 			}
