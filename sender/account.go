@@ -25,7 +25,7 @@ type account struct {
 	budget         budget
 	redeliveries   redeliveries
 	limiter        *adaptiveLimiter
-	library        library
+	catalog        catalog
 	seconds        prometheus.Observer // of its POSTs
 
 	free chan struct{} // nobody holds the account's lease; holds one token
@@ -56,7 +56,7 @@ func newAccount(s *Service, cfg Account) *account {
 		budget: budget{own: noLimit, quota: noLimit},
 	}
 	if cfg.Preflight {
-		a.library.open(cfg.API, a.log, s.cfg.Now)
+		a.catalog.open(cfg.API, a.log, s.cfg.Now)
 	}
 	a.limiter = newAdaptiveLimiter(cfg.Rate)
 	a.limiter.gauge, a.limiter.onChange = s.metrics.rate.WithLabelValues(cfg.AppID).Set, a.rateChanged
@@ -180,7 +180,7 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 	a.owner.Store(true)
 	signal(a.svc.takenOver)
 	a.claimLoop(ctx, lease, d, results)
-	a.library.wait()
+	a.catalog.wait()
 	a.owner.Store(false)
 	a.idle.Store(false)
 	d.close()

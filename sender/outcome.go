@@ -40,7 +40,7 @@ func (a *account) outcome(j job, msgid int64, err error) result {
 		a.limiter.observe(a.svc.cfg.Now(), false)
 		a.reportSuccess()
 		a.resumeTemplate(j.message.TemplateID)
-		a.library.known(j.message.TemplateID)
+		a.catalog.confirm(j.message.TemplateID)
 		base.status, base.msgid, base.posted = statusSent, msgid, true
 		return base
 	}
@@ -66,7 +66,7 @@ func (a *account) outcome(j job, msgid int64, err error) result {
 	switch we.Policy {
 	case wechat.PolicyRetry:
 		if we.Reason == wechat.ReasonInvalidTemplate {
-			a.library.distrust(j.message.TemplateID)
+			a.catalog.invalidate(j.message.TemplateID)
 			return a.retry(j, base, retryTemplate)
 		}
 		if we.Code != 0 {
@@ -91,8 +91,8 @@ func (a *account) outcome(j job, msgid int64, err error) result {
 		return a.recipientFault(j, base, we)
 	}
 	if we.Reason == wechat.ReasonInvalidKeyword {
-		a.library.distrust(j.message.TemplateID)
-		a.library.known(j.message.TemplateID)
+		a.catalog.invalidate(j.message.TemplateID)
+		a.catalog.confirm(j.message.TemplateID)
 	}
 	base.status, base.openid = statusFailed, ""
 	return base

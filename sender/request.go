@@ -67,7 +67,7 @@ func (a *account) prepare(ctx context.Context, row request) (bridge.Recipient, j
 	if a.svc.truncates(row.Template, templateID, a.cfg.AppID) {
 		d.warn(wechat.Fit(d.values)...)
 	}
-	if verdict := a.library.inspect(ctx, row, &d); verdict != nil {
+	if verdict := a.catalog.validate(ctx, row, &d); verdict != nil {
 		return bridge.Recipient{}, job{}, verdict
 	}
 	return recipient, job{row: row, warning: d.warning(), message: wechat.TemplateMessage{

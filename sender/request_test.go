@@ -147,7 +147,7 @@ func BenchmarkExamine(b *testing.B) {
 		b.Run("preflight="+preflight, func(b *testing.B) {
 			a := examiner()
 			if preflight == "on" {
-				a = withLibrary(b, standardLibrary())
+				a = withCatalog(b, standardLister())
 			}
 			b.ReportAllocs()
 			for b.Loop() {

@@ -53,7 +53,7 @@ func (l *lister) count() int {
 	return l.calls
 }
 
-func standardLibrary() *lister {
+func standardLister() *lister {
 	l := &lister{}
 	for _, t := range wechatsim.StandardTemplates() {
 		l.list = append(l.list, wechat.Template{ID: t.ID, Title: t.Title, Content: t.Content})
@@ -61,11 +61,11 @@ func standardLibrary() *lister {
 	return l
 }
 
-// withLibrary is an examiner with a pre-flight.
-func withLibrary(t testing.TB, l *lister) *account {
+// withCatalog is an examiner with a pre-flight.
+func withCatalog(t testing.TB, l *lister) *account {
 	a := examiner()
-	a.library.open(l, slog.New(slog.DiscardHandler), time.Now)
-	t.Cleanup(a.library.wait)
+	a.catalog.open(l, slog.New(slog.DiscardHandler), time.Now)
+	t.Cleanup(a.catalog.wait)
 	return a
 }
 
@@ -89,7 +89,7 @@ func (a *account) verdictOf(row request) verdictOf {
 }
 
 func TestPreflight(t *testing.T) {
-	a := withLibrary(t, standardLibrary())
+	a := withCatalog(t, standardLister())
 	legacy := wechatsim.StandardTemplates()[2].ID
 	long := strings.Repeat("啡", 25)
 	for _, c := range []struct {
@@ -132,7 +132,7 @@ func TestManyProblems(t *testing.T) {
 	}
 	row := orderRow()
 	row.Template, row.Data = wechatsim.StandardTemplates()[1].ID, text(`{"thing1":"x",`+strings.Join(data, ",")+`}`)
-	got := withLibrary(t, standardLibrary()).verdictOf(row)
+	got := withCatalog(t, standardLister()).verdictOf(row)
 	if n := len([]rune(got.Warning)); n > 1024 || n < 900 {
 		t.Errorf("a warning of %d characters: %s", n, got.Warning)
 	}
@@ -141,8 +141,8 @@ func TestManyProblems(t *testing.T) {
 // TestLibraryAge: the list is read hourly, and when WeChat contradicts it, in both cases while messages go on.
 func TestLibraryAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		library := standardLibrary()
-		a := withLibrary(t, library)
+		list := standardLister()
+		a := withCatalog(t, list)
 		expect := func(what string, calls int) {
 			t.Helper()
 			for range 100 { // never per row
@@ -151,41 +151,41 @@ func TestLibraryAge(t *testing.T) {
 				}
 			}
 			synctest.Wait()
-			if n := library.count(); n != calls {
+			if n := list.count(); n != calls {
 				t.Errorf("%s: %d readings, want %d", what, n, calls)
 			}
 		}
 		expect("first", 1)
-		time.Sleep(libraryAge - time.Second)
+		time.Sleep(maxCatalogAge - time.Second)
 		expect("not old yet", 1)
 		time.Sleep(time.Second)
-		library.set(func(l *lister) { l.takes = 5 * time.Second })
+		list.set(func(l *lister) { l.takes = 5 * time.Second })
 		begin := time.Now()
 		expect("an hour old", 2)
 		if waited := time.Since(begin); waited != 0 {
 			t.Errorf("messages waited %s for a list that is only old", waited)
 		}
-		time.Sleep(libraryRest)
+		time.Sleep(minRefreshInterval)
 		expect("read", 2)
-		a.library.distrust("of no template")
+		a.catalog.invalidate("of no template")
 		expect("WeChat spoke of something else", 2)
 		for range 100 {
-			a.library.distrust(wechatsim.StandardTemplates()[0].ID)
+			a.catalog.invalidate(wechatsim.StandardTemplates()[0].ID)
 		}
 		expect("contradicted", 3)
-		a.library.distrust(wechatsim.StandardTemplates()[0].ID)
+		a.catalog.invalidate(wechatsim.StandardTemplates()[0].ID)
 		expect("contradicted again at once", 3)
-		time.Sleep(libraryRest)
+		time.Sleep(minRefreshInterval)
 		expect("a minute later", 4)
 
-		time.Sleep(libraryRest)
-		library.set(func(l *lister) { l.err = errors.New("busy") })
-		a.library.distrust(wechatsim.StandardTemplates()[0].ID)
+		time.Sleep(minRefreshInterval)
+		list.set(func(l *lister) { l.err = errors.New("busy") })
+		a.catalog.invalidate(wechatsim.StandardTemplates()[0].ID)
 		expect("contradicted, and the list cannot be read", 5)
-		library.set(func(l *lister) { l.err = nil })
-		time.Sleep(libraryRest)
+		list.set(func(l *lister) { l.err = nil })
+		time.Sleep(minRefreshInterval)
 		expect("so it is read a minute later", 6)
-		time.Sleep(libraryRest)
+		time.Sleep(minRefreshInterval)
 		expect("and the doubt is gone", 6)
 	})
 }
@@ -200,7 +200,7 @@ func TestNoLibrary(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var log bytes.Buffer
 			a := examiner()
-			a.library.open(broken, slog.New(slog.NewTextHandler(&log, nil)), time.Now)
+			a.catalog.open(broken, slog.New(slog.NewTextHandler(&log, nil)), time.Now)
 			row := orderRow()
 			row.Data = text(`{"thing1":""}`)
 			begin := time.Now()
@@ -209,14 +209,14 @@ func TestNoLibrary(t *testing.T) {
 					t.Errorf("%s: %+v", name, got)
 				}
 			}
-			if waited := time.Since(begin); waited > libraryPatience {
+			if waited := time.Since(begin); waited > firstLoadTimeout {
 				t.Errorf("%s: rows waited %s", name, waited)
 			}
-			time.Sleep(libraryTimeout)
+			time.Sleep(refreshTimeout)
 			for range 5 {
-				time.Sleep(libraryRest)
+				time.Sleep(minRefreshInterval)
 				a.verdictOf(row)
-				time.Sleep(libraryTimeout)
+				time.Sleep(refreshTimeout)
 			}
 			if n := broken.count(); n != 6 {
 				t.Errorf("%s: asked %d times in six minutes", name, n)
@@ -224,8 +224,8 @@ func TestNoLibrary(t *testing.T) {
 			if n := strings.Count(log.String(), "\n"); n != 1 {
 				t.Errorf("%s: %d log lines:\n%s", name, n, log.String())
 			}
-			broken.set(func(l *lister) { l.list, l.err, l.takes = standardLibrary().list, nil, 0 })
-			time.Sleep(libraryRest)
+			broken.set(func(l *lister) { l.list, l.err, l.takes = standardLister().list, nil, 0 })
+			time.Sleep(minRefreshInterval)
 			a.verdictOf(row)
 			synctest.Wait()
 			if got := a.verdictOf(row); got.Reason != reasonBadKeyword {
@@ -238,9 +238,9 @@ func TestNoLibrary(t *testing.T) {
 // TestPreflightStops: a reading ends with the context of the row that began it, and the next row begins anew.
 func TestPreflightStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		library := standardLibrary()
-		library.takes = time.Second
-		a := withLibrary(t, library)
+		list := standardLister()
+		list.takes = time.Second
+		a := withCatalog(t, list)
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
 			time.Sleep(time.Millisecond)
@@ -249,8 +249,8 @@ func TestPreflightStops(t *testing.T) {
 		if _, _, v := a.prepare(ctx, orderRow()); v != nil {
 			t.Errorf("%+v", *v)
 		}
-		a.library.wait()
-		library.set(func(l *lister) { l.takes = 0 })
+		a.catalog.wait()
+		list.set(func(l *lister) { l.takes = 0 })
 		row := orderRow()
 		row.Data = text(`{"thing1":""}`)
 		if got := a.verdictOf(row); got.Reason != reasonBadKeyword {
