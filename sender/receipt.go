@@ -65,10 +65,10 @@ const (
 	unknownMost   = 20_000
 )
 
-// ripe is how old a receipt must be before it may belong to an attempt whose outcome is unknown. By then every
+// minReceiptAge is how old a receipt must be before it may belong to an attempt whose outcome is unknown. By then every
 // other attempt of its time has been repeated to its end: it has its own msgid, which claims its receipt, or has
 // become unknown, and comes into question as well.
-func (a *account) ripe() time.Duration {
+func (a *account) minReceiptAge() time.Duration {
 	return a.cfg.ResendWindow + visibility + 2*settleGrace
 }
 
@@ -78,7 +78,7 @@ func (a *account) ripe() time.Duration {
 func (a *account) settleByReceipts(ctx context.Context, lanes []lane) error {
 	now := a.svc.cfg.Now()
 	// After a pause or a change of hands attempts are still repeated that are older than that.
-	if begin := a.since.Load(); begin != nil && a.breaker.since(now, *begin) < a.ripe() || now.Sub(a.settled) < receiptsEvery {
+	if begin := a.since.Load(); begin != nil && a.breaker.since(now, *begin) < a.minReceiptAge() || now.Sub(a.settled) < receiptsEvery {
 		return nil
 	}
 	a.settled = now
@@ -97,7 +97,7 @@ func (a *account) settleByReceipts(ctx context.Context, lanes []lane) error {
 		a.log.Warn("too many requests with an unknown outcome to find their receipts", "rows", len(rows))
 		return nil
 	}
-	if err := a.addressees(ctx, rows); err != nil {
+	if err := a.resolveMissing(ctx, rows); err != nil {
 		return err
 	}
 	people := make(map[string][]*unknownRow)
@@ -108,13 +108,13 @@ func (a *account) settleByReceipts(ctx context.Context, lanes []lane) error {
 	}
 	var receipts []receiptRow
 	for openids := range slices.Chunk(slices.Collect(maps.Keys(people)), pageSize) {
-		more, err := a.svc.store.unclaimedReceipts(ctx, a.cfg.AppID, openids, a.ripe())
+		more, err := a.svc.store.unclaimedReceipts(ctx, a.cfg.AppID, openids, a.minReceiptAge())
 		if err != nil {
 			return err
 		}
 		receipts = append(receipts, more...)
 	}
-	return a.assign(ctx, match(people, receipts))
+	return a.assign(ctx, pair(people, receipts))
 }
 
 // assign makes requests sent by their receipts.
@@ -130,13 +130,13 @@ func (a *account) assign(ctx context.Context, pairs map[*unknownRow]receiptRow) 
 	return errors.Join(errs...)
 }
 
-// match pairs rows and receipts where there is no other choice on either side.
-func match(people map[string][]*unknownRow, receipts []receiptRow) map[*unknownRow]receiptRow {
+// pair joins rows and receipts where there is no other choice on either side.
+func pair(people map[string][]*unknownRow, receipts []receiptRow) map[*unknownRow]receiptRow {
 	choices := make(map[*unknownRow][]receiptRow)
 	claims := make(map[int64]int)
 	for _, r := range receipts {
 		for _, row := range people[r.OpenID] {
-			if r.fits(row) {
+			if r.matches(row) {
 				choices[row] = append(choices[row], r)
 				claims[r.MsgID]++
 			}
@@ -151,8 +151,8 @@ func match(people map[string][]*unknownRow, receipts []receiptRow) map[*unknownR
 	return pairs
 }
 
-// addressees fills in whom rows were sent to whose instance died before it could write that.
-func (a *account) addressees(ctx context.Context, rows []unknownRow) error {
+// resolveMissing fills in whom rows were sent to whose instance died before it could write that.
+func (a *account) resolveMissing(ctx context.Context, rows []unknownRow) error {
 	var lost []*unknownRow
 	var recipients []bridge.Recipient
 	for i := range rows {
@@ -193,7 +193,7 @@ type receiptRow struct {
 	At     time.Time `db:"event_time"`
 }
 
-func (r receiptRow) fits(row *unknownRow) bool {
+func (r receiptRow) matches(row *unknownRow) bool {
 	return !r.At.Before(row.First.Add(-receiptEarly)) && !r.At.After(row.Last.Add(receiptLate))
 }
 
@@ -236,7 +236,7 @@ func (s store) unknown(ctx context.Context, l lane, limit int) ([]unknownRow, er
 }
 
 // unclaimedReceipts returns the receipts of the last day to these people that belong to no request.
-func (s store) unclaimedReceipts(ctx context.Context, appid string, openids []string, ripe time.Duration) ([]receiptRow, error) {
+func (s store) unclaimedReceipts(ctx context.Context, appid string, openids []string, minAge time.Duration) ([]receiptRow, error) {
 	const query = `
 		SELECT s.msgid, s.openid, s.status, COALESCE(s.event_at, s.arrived_at) AS event_time
 		  FROM send_receipt s
@@ -244,7 +244,7 @@ func (s store) unclaimedReceipts(ctx context.Context, appid string, openids []st
 		 WHERE s.appid = ? AND s.openid IN (?) AND r.id IS NULL
 		   AND s.arrived_at > CURRENT_TIMESTAMP(3) - INTERVAL 1 DAY
 		   AND s.arrived_at < CURRENT_TIMESTAMP(3) - INTERVAL ? SECOND`
-	in, args, err := sqlx.In(query, appid, openids, int(ripe/time.Second))
+	in, args, err := sqlx.In(query, appid, openids, int(minAge/time.Second))
 	if err != nil {
 		return nil, err
 	}
