@@ -105,7 +105,7 @@ func (s *Service) watchLeases(ctx context.Context) {
 		}
 		for _, a := range s.accounts {
 			if !a.owner.Load() && !held[LeaseName(a.cfg.AppID)] {
-				signal(a.free)
+				notify(a.free)
 			}
 		}
 	}
@@ -178,7 +178,7 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 	begin := a.svc.cfg.Now()
 	a.since.Store(&begin)
 	a.owner.Store(true)
-	signal(a.svc.takenOver)
+	notify(a.svc.takenOver)
 	a.claimLoop(ctx, lease, d, results)
 	a.catalog.wait()
 	a.owner.Store(false)
@@ -248,15 +248,15 @@ func (a *account) post(ctx context.Context, m wechat.TemplateMessage) (int64, er
 	return msgid, err
 }
 
-// signal puts a token into a channel that holds one.
-func signal(c chan<- struct{}) {
+// notify puts a token into a channel that holds one.
+func notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
 	}
 }
 
-func wait(ctx context.Context, d time.Duration) {
+func sleep(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

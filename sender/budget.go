@@ -188,7 +188,7 @@ func (a *account) stopAtBudget() {
 	if !news {
 		return
 	}
-	a.metric(a.svc.metrics.reserved, float64(flag(holding)))
+	a.metric(a.svc.metrics.reserved, float64(boolToInt(holding)))
 	if holding {
 		a.log.Warn("the rest of the day's messages is kept for urgent requests (send.urgent_reserve)")
 	}

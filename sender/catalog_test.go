@@ -33,7 +33,7 @@ func (l *lister) PrivateTemplates(ctx context.Context) ([]wechat.Template, error
 	list, err, takes := l.list, l.err, l.takes
 	l.mu.Unlock()
 	if takes > 0 {
-		wait(ctx, takes)
+		sleep(ctx, takes)
 	}
 	if ctx.Err() != nil {
 		return nil, ctx.Err()

@@ -28,7 +28,7 @@ func (a *account) claimLoop(ctx context.Context, lease *database.Lease, d *dispa
 			if failures == 1 {
 				a.log.Error("claiming requests", "err", err)
 			}
-			wait(ctx, backoff(failures, time.Second, 10*time.Second))
+			sleep(ctx, backoff(failures, time.Second, 10*time.Second))
 			continue
 		}
 		failures = 0
@@ -80,11 +80,11 @@ func (a *account) refresh(ctx context.Context) error {
 // claimed. It also waits for the one message that finds out about a pause.
 func (a *account) awaitTurn(ctx context.Context, d *dispatch) {
 	for a.breaker.probeInFlight() && ctx.Err() == nil {
-		wait(ctx, probePoll)
+		sleep(ctx, probePoll)
 	}
 	c := a.last
 	if c.more && c.taken == 0 {
-		wait(ctx, laneAge) // others hold what is due
+		sleep(ctx, laneAge) // others hold what is due
 	}
 	begin := a.svc.cfg.Now()
 	roomy := d.awaitRoom(ctx, c.limit, laneAge)

@@ -58,7 +58,7 @@ func (d *dispatch) next() (job, bool) {
 	for urgent != nil || others != nil {
 		j, from, ok := pick(urgent, others)
 		if ok {
-			signal(d.room)
+			notify(d.room)
 			return j, true
 		}
 		if from == urgent {

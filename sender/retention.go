@@ -50,7 +50,7 @@ func (r retention) loop(ctx context.Context, leases *database.Leases) {
 	r.stuck = map[int64]bool{}
 	complained := false
 	for pause := retentionFirst; ; pause = retentionEvery {
-		wait(ctx, pause)
+		sleep(ctx, pause)
 		if ctx.Err() != nil {
 			return
 		}
@@ -229,6 +229,6 @@ func (r retention) throttled(ctx context.Context, batch func() error) error {
 	if err := batch(); err != nil {
 		return err
 	}
-	wait(ctx, (purgeShare-1)*r.now().Sub(begin))
+	sleep(ctx, (purgeShare-1)*r.now().Sub(begin))
 	return ctx.Err()
 }

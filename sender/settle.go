@@ -87,12 +87,12 @@ func (s *settler) run(ctx context.Context, results <-chan result) {
 		if more {
 			more = s.collect(results)
 		} else {
-			wait(context.WithoutCancel(ctx), settleRetry)
+			sleep(context.WithoutCancel(ctx), settleRetry)
 		}
 		s.flush(ctx)
-		if len(s.open)+len(s.held) > 0 && s.hopeless(ctx) {
+		if len(s.open)+len(s.held) > 0 && s.pastDeadline(ctx) {
 			s.account.log.Error("outcomes could not be written before the stop; the rows fall due again by themselves",
-				"outcomes", describe(append(s.open, s.held...)))
+				"outcomes", summarize(append(s.open, s.held...)))
 			s.open, s.held = nil, nil
 			for range results { // whatever still comes is lost alike: the senders must not hang
 			}
@@ -108,7 +108,7 @@ func (s *settler) collect(results <-chan result) bool {
 	switch {
 	case s.failures > 0 || len(s.open) >= settleMost:
 		// The senders wait meanwhile: nothing new is sent whose outcome could not be written either.
-		wait(context.Background(), settleRetry)
+		sleep(context.Background(), settleRetry)
 		return true
 	case len(s.open)+len(s.held) > 0:
 		linger = settleRetry
@@ -192,7 +192,7 @@ func (s *settler) written(done settled) {
 	posted := 0
 	for _, r := range done.written {
 		s.account.svc.metrics.count(s.account.cfg.AppID, r)
-		posted += flag(r.posted)
+		posted += boolToInt(r.posted)
 		if r.status == statusPending && (r.inDoubt || r.earlierInDoubt) {
 			s.account.redeliveries.add(r.id, s.account.svc.cfg.Now().Add(r.delay))
 		}
@@ -200,7 +200,7 @@ func (s *settler) written(done settled) {
 	s.account.countDay(posted)
 }
 
-func (s *settler) hopeless(ctx context.Context) bool {
+func (s *settler) pastDeadline(ctx context.Context) bool {
 	now := s.account.svc.cfg.Now()
 	if ctx.Err() == nil {
 		return false
@@ -211,8 +211,8 @@ func (s *settler) hopeless(ctx context.Context) bool {
 	return now.After(s.giveUp)
 }
 
-// describe lists a batch for the log: ids and outcomes, no personal data.
-func describe(batch []result) string {
+// summarize lists a batch for the log: ids and outcomes, no personal data.
+func summarize(batch []result) string {
 	var b strings.Builder
 	for i, r := range batch {
 		if i > 0 {
@@ -236,7 +236,7 @@ type settled struct {
 func (s store) settle(ctx context.Context, batch []result, skipLocked bool) (settled, error) {
 	var plain, others []result
 	for _, r := range batch {
-		if r.plainlySent() {
+		if r.isSimpleSent() {
 			plain = append(plain, r)
 		} else {
 			others = append(others, r)
@@ -253,7 +253,7 @@ func (s store) settle(ctx context.Context, batch []result, skipLocked bool) (set
 	}, err
 }
 
-// settlePart writes results that are all plainly sent, or none of which is.
+// settlePart writes results that are all simply sent, or none of which is.
 func (s store) settlePart(ctx context.Context, part []result, skipLocked bool) (done settled, err error) {
 	if len(part) == 0 {
 		return settled{}, nil
@@ -268,9 +268,9 @@ func (s store) settlePart(ctx context.Context, part []result, skipLocked bool) (
 		for i, id := range ids {
 			rows[i] = byID[id]
 		}
-		query, args := settleStatement(len(rows)), settleArgs(rows)
-		if rows[0].plainlySent() {
-			query, args = sentStatement(len(rows)), sentArgs(rows)
+		query, args := settleSQL(len(rows)), settleArgs(rows)
+		if rows[0].isSimpleSent() {
+			query, args = simpleSentSQL(len(rows)), simpleSentArgs(rows)
 		}
 		n, err := s.execOnce(ctx, db, query, args...)
 		if err == nil {
@@ -287,14 +287,14 @@ func (s store) settlePart(ctx context.Context, part []result, skipLocked bool) (
 	return done, nil
 }
 
-// plainlySent tells whether a result is the usual one, for which a shorter statement does.
-func (r result) plainlySent() bool {
+// isSimpleSent reports whether a result is the usual one, for which a shorter statement does.
+func (r result) isSimpleSent() bool {
 	return r.status == statusSent && r.warning == "" && r.reason == "" && r.msgid != 0 && r.openid != ""
 }
 
-// sentStatement is settleStatement for messages that were sent, without anything to be said about them. The server
+// simpleSentSQL is settleSQL for messages that were sent, without anything to be said about them. The server
 // reads a third of the text, which is a tenth of a message's cost there.
-func sentStatement(rows int) string {
+func simpleSentSQL(rows int) string {
 	const first, next = `SELECT ? AS id, ? AS msgid, ? AS openid`, ` UNION ALL SELECT ?, ?, ?`
 	return `
 		UPDATE (` + first + strings.Repeat(next, rows-1) + `) s
@@ -311,7 +311,7 @@ func sentStatement(rows int) string {
 		 WHERE r.status IN ('pending', 'waiting', 'unknown')`
 }
 
-func sentArgs(batch []result) []any {
+func simpleSentArgs(batch []result) []any {
 	args := make([]any, 0, len(batch)*3)
 	for _, r := range batch {
 		args = append(args, r.id, r.msgid, r.openid)
@@ -319,9 +319,9 @@ func sentArgs(batch []result) []any {
 	return args
 }
 
-// settleStatement writes a result only where the row still carries the claim's token; but that a message was sent
+// settleSQL writes a result only where the row still carries the claim's token; but that a message was sent
 // is true whoever has claimed its row since.
-func settleStatement(rows int) string {
+func settleSQL(rows int) string {
 	// A derived table instead of CASE chains: the statement grows with the rows, not with their square. It leads
 	// the join, so that no row is locked, or waited for, but those of the batch.
 	const head = `
@@ -357,7 +357,7 @@ func settleArgs(batch []result) []any {
 	args := make([]any, 0, len(batch)*13)
 	for _, r := range batch {
 		args = append(args, r.id, r.token, r.final(), orNull(r.reason), orNull(r.errcode), orNull(clip(r.errmsg, 1000)),
-			flag(r.refund), r.delay.Microseconds(), flag(r.inDoubt), orNull(r.msgid), orNull(r.openid), orNull(r.channel()),
+			boolToInt(r.refund), r.delay.Microseconds(), boolToInt(r.inDoubt), orNull(r.msgid), orNull(r.openid), orNull(r.channel()),
 			orNull(clip(r.warning, 1000)))
 	}
 	return args
@@ -374,7 +374,7 @@ func (r result) channel() string {
 	return ""
 }
 
-func flag(b bool) int {
+func boolToInt(b bool) int {
 	if b {
 		return 1
 	}

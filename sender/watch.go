@@ -31,18 +31,18 @@ func (s *Service) watch(ctx context.Context) {
 			if failures++; failures == 1 {
 				s.cfg.Logger.Error("looking for due requests", "err", err)
 			}
-			wait(ctx, backoff(failures, watchEvery, 5*time.Second))
+			sleep(ctx, backoff(failures, watchEvery, 5*time.Second))
 			continue
 		}
 		failures = 0
 		for _, a := range idle {
 			due := func(l lane) bool { return a.claimable(l, 1) > 0 || l.Due && a.owns(l) && a.budgetDecides() }
 			if a.redeliveries.due(s.cfg.Now()) || slices.ContainsFunc(lanes, due) {
-				signal(a.wake)
+				notify(a.wake)
 			}
 		}
 		// Where no index answers at once, looking must not become the server's main load.
-		wait(ctx, min(4*s.cfg.Now().Sub(begin)-watchEvery, 5*time.Second))
+		sleep(ctx, min(4*s.cfg.Now().Sub(begin)-watchEvery, 5*time.Second))
 	}
 }
 
