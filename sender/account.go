@@ -157,10 +157,10 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 		}
 	}()
 	a.log.Info("sending for this account", "lease", lease.Name(), "epoch", lease.Epoch())
-	a.size, a.loaded = claimFirst, false
+	a.size, a.loaded = initialClaim, false
 
 	d := newDispatch()
-	results := make(chan result, claimMost)
+	results := make(chan result, maxClaim)
 	var sending, settling sync.WaitGroup
 	for range a.cfg.Concurrency {
 		sending.Go(func() {

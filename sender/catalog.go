@@ -65,8 +65,8 @@ func (d *draft) warn(problems ...wechat.KeywordProblem) { d.warnings = append(d.
 
 func (d *draft) warning() string { return describeProblems(d.warnings) }
 
-// mostProblems are named one by one.
-const mostProblems = 20
+// maxProblems are named one by one.
+const maxProblems = 20
 
 // describeProblems makes one text of them, for a column; "" of none. It holds keys, never values.
 func describeProblems(problems []wechat.KeywordProblem) string {
@@ -75,7 +75,7 @@ func describeProblems(problems []wechat.KeywordProblem) string {
 	}
 	var texts []string
 	for i, p := range problems {
-		if i == mostProblems {
+		if i == maxProblems {
 			texts = append(texts, fmt.Sprintf("and %d more", len(problems)-i))
 			break
 		}

@@ -46,12 +46,12 @@ func (a *account) claimLoop(ctx context.Context, lease *database.Lease, d *dispa
 }
 
 const (
-	// claimFirst is the first claim's size. From there it doubles and halves with what WeChat takes.
-	claimFirst = 64
+	// initialClaim is the first claim's size. From there it doubles and halves with what WeChat takes.
+	initialClaim = 64
 	// A claim lasts between these: long enough for batches to be worth it, and short enough for an urgent row
 	// that comes just after it.
-	claimShort = 60 * time.Millisecond
-	claimLong  = 250 * time.Millisecond
+	minClaimTime = 60 * time.Millisecond
+	maxClaimTime = 250 * time.Millisecond
 )
 
 // probePoll is how often the claim loop checks for the outcome of the probe.
@@ -94,10 +94,10 @@ func (a *account) awaitTurn(ctx context.Context, d *dispatch) {
 	a.urgentOnly.Store(!roomy)
 	switch took := a.svc.cfg.Now().Sub(begin); {
 	case c.sending < c.limit/2: // it says nothing about WeChat
-	case took < claimShort && c.limit == a.size:
-		a.size = min(2*a.size, claimMost)
-	case took > claimLong:
-		a.size = max(a.size/2, claimLeast)
+	case took < minClaimTime && c.limit == a.size:
+		a.size = min(2*a.size, maxClaim)
+	case took > maxClaimTime:
+		a.size = max(a.size/2, minClaim)
 	}
 }
 
@@ -114,8 +114,8 @@ func (a *account) urgentDue(ctx context.Context) bool {
 	})
 }
 
-// claimLeast keeps a batch worth its statements where WeChat answers slowly.
-const claimLeast = 8
+// minClaim keeps a batch worth its statements where WeChat answers slowly.
+const minClaim = 8
 
 // claimLimit keeps a claim at about what a fraction of a second sends, and at one message while it is being
 // found out whether a paused account works again.
@@ -277,12 +277,12 @@ func (a *account) dueRows(ctx context.Context, limit int) (rows []request, more 
 
 // dueRedeliveries returns rows to be redelivered. They may use the reserve of urgent ones, but not more than the account's own
 // number of messages, and those of a template that is held back stay listed.
-func (a *account) dueRedeliveries(ctx context.Context, most int) ([]request, error) {
+func (a *account) dueRedeliveries(ctx context.Context, limit int) ([]request, error) {
 	now := a.svc.cfg.Now()
 	if !a.budget.allows(priorityUrgent) {
 		return nil, nil
 	}
-	listed := a.redeliveries.take(now, most)
+	listed := a.redeliveries.take(now, limit)
 	if len(listed) == 0 {
 		return nil, nil
 	}

@@ -19,7 +19,7 @@ type dispatch struct {
 func newDispatch() *dispatch {
 	// The queues take whole claims.
 	return &dispatch{
-		urgent: make(chan job, 2*claimMost), others: make(chan job, 2*claimMost), room: make(chan struct{}, 1),
+		urgent: make(chan job, 2*maxClaim), others: make(chan job, 2*maxClaim), room: make(chan struct{}, 1),
 	}
 }
 

@@ -63,8 +63,8 @@ const maxLanes = 40
 func (a *account) quanta(lanes []lane, limit int) (quanta []quantum, left bool) {
 	var mine []quantum
 	for _, l := range lanes {
-		if most := a.claimable(l, limit); most > 0 {
-			mine = append(mine, quantum{l, most})
+		if limit := a.claimable(l, limit); limit > 0 {
+			mine = append(mine, quantum{l, limit})
 		}
 	}
 	slices.SortStableFunc(mine, func(a, b quantum) int { return a.Priority - b.Priority })

@@ -70,7 +70,7 @@ func (a *account) outcome(j job, msgid int64, err error) result {
 			return a.retry(j, base, retryTemplate)
 		}
 		if we.Code != 0 {
-			return a.retry(j, base, retryFirst)
+			return a.retry(j, base, initialRetry)
 		}
 		// WeChat cannot be reached, and nothing has left this machine: not the message's fault.
 		return a.pauseAccount(j, base, we, pauseReach)
@@ -121,11 +121,11 @@ func boundCode(code int) int { return min(max(code, math.MinInt32), math.MaxInt3
 
 // How long the first repetition of a transient error waits; it doubles each time, to at most an hour.
 const (
-	retryFirst     = 5 * time.Second
+	initialRetry   = 5 * time.Second
 	retryDoubt     = 20 * time.Second // the database could not note a doubt
 	retryTemplate  = 2 * time.Minute  // 40037 has been seen for a valid template for eleven minutes
 	retryRecipient = 30 * time.Minute // 43117: this person got too many messages for now
-	retryLongest   = time.Hour
+	maxRetry       = time.Hour
 )
 
 // retry makes the row due again after a growing pause, until its attempts are used up.
@@ -136,7 +136,7 @@ func (a *account) retry(j job, r result, first time.Duration) result {
 		r.status = statusFailed
 		return r
 	}
-	r.status, r.delay = statusPending, backoff(attempt, first, retryLongest)
+	r.status, r.delay = statusPending, backoff(attempt, first, maxRetry)
 	return r
 }
 
@@ -144,7 +144,7 @@ func (a *account) retry(j job, r result, first time.Duration) result {
 func (a *account) inDoubt(j job, r result) result {
 	r.inDoubt = true // openid stays: a receipt for it may tell what became of the message
 	age := time.Duration(j.row.InDoubtAge.Int64) * time.Microsecond
-	delay := backoff(j.row.Attempts+1, retryFirst, 2*time.Minute)
+	delay := backoff(j.row.Attempts+1, initialRetry, 2*time.Minute)
 	if age+delay >= a.cfg.ResendWindow || j.row.Attempts+1 >= a.cfg.MaxAttempts {
 		r.status = statusUnknown
 		return r
@@ -208,10 +208,10 @@ func explain(standing bridge.Standing) string {
 	return ""
 }
 
-// backoff is first doubled with every attempt after the first, up to most, give or take a tenth.
-func backoff(attempt int, first, most time.Duration) time.Duration {
-	d := most
-	if shift := attempt - 1; shift < 20 && first<<shift < most {
+// backoff is first doubled with every attempt after the first, up to maxDelay, give or take a tenth.
+func backoff(attempt int, first, limit time.Duration) time.Duration {
+	d := limit
+	if shift := attempt - 1; shift < 20 && first<<shift < limit {
 		d = first << shift
 	}
 	return d - d/10 + rand.N(d/5+1)

@@ -76,7 +76,7 @@ func (s *stepper) attempt(t *testing.T) {
 	t.Helper()
 	s.account.svc.lanes = laneList{}
 	d, results := newDispatch(), make(chan result, 100)
-	s.account.size = claimFirst
+	s.account.size = initialClaim
 	if _, err := s.account.claim(t.Context(), d, results); err != nil {
 		t.Fatal(err)
 	}

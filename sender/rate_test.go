@@ -23,12 +23,12 @@ func TestRateOverInstances(t *testing.T) {
 	}
 	slices.SortFunc(times, time.Time.Compare)
 	// In any second: the rate, and the burst of each of the two limiters.
-	const most = perSecond + 2*perSecond/10 + 5
+	const limit = perSecond + 2*perSecond/10 + 5
 	for from, to := 0, 0; to < len(times); to++ {
 		for times[to].Sub(times[from]) > time.Second {
 			from++
 		}
-		if n := to - from + 1; n > most {
+		if n := to - from + 1; n > limit {
 			t.Fatalf("%d messages within a second, the account's rate is %d", n, perSecond)
 		}
 	}

@@ -60,9 +60,9 @@ const (
 	// by WeChat's. Receipts of a large campaign are minutes late.
 	receiptEarly = time.Minute
 	receiptLate  = 30 * time.Minute
-	// receiptsEvery is the pace of the search; unknownMost bounds the rows of one.
+	// receiptsEvery is the pace of the search; maxUnknown bounds the rows of one.
 	receiptsEvery = time.Minute
-	unknownMost   = 20_000
+	maxUnknown    = 20_000
 )
 
 // minReceiptAge is how old a receipt must be before it may belong to an attempt whose outcome is unknown. By then every
@@ -87,13 +87,13 @@ func (a *account) settleByReceipts(ctx context.Context, lanes []lane) error {
 		if l.Status != statusUnknown || l.AppID.String != a.cfg.AppID {
 			continue
 		}
-		more, err := a.svc.store.unknown(ctx, l, unknownMost-len(rows))
+		more, err := a.svc.store.unknown(ctx, l, maxUnknown-len(rows))
 		if err != nil {
 			return err
 		}
 		rows = append(rows, more...)
 	}
-	if len(rows) == unknownMost {
+	if len(rows) == maxUnknown {
 		a.log.Warn("too many requests with an unknown outcome to find their receipts", "rows", len(rows))
 		return nil
 	}

@@ -42,13 +42,13 @@ func (r *redeliveries) add(id int64, at time.Time) {
 	}
 }
 
-// take removes and returns up to most rows that are due, the longest due first.
-func (r *redeliveries) take(now time.Time, most int) []int64 {
+// take removes and returns up to limit rows that are due, the longest due first.
+func (r *redeliveries) take(now time.Time, limit int) []int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	slices.SortFunc(r.rows, func(x, y redelivery) int { return cmp.Or(x.at.Compare(y.at), cmp.Compare(x.id, y.id)) })
 	var ids []int64
-	for len(ids) < min(most, len(r.rows)) && !r.rows[len(ids)].at.After(now) {
+	for len(ids) < min(limit, len(r.rows)) && !r.rows[len(ids)].at.After(now) {
 		ids = append(ids, r.rows[len(ids)].id)
 	}
 	r.rows = slices.Delete(r.rows, 0, len(ids))

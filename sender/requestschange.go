@@ -41,8 +41,8 @@ const (
 	refusedReceipt   = "the receipt with this msgid is of a message to another person"
 )
 
-// changeMost rows are changed in one transaction.
-const changeMost = 500
+// maxChange rows are changed in one transaction.
+const maxChange = 500
 
 // lockedRow is what decides about a change.
 type lockedRow struct {
@@ -75,7 +75,7 @@ type step struct {
 // that no claim and no settle comes between; the statements repeat the conditions all the same.
 func (q Requests) change(ctx context.Context, ids []int64, plan func(lockedRow) step) ([]Change, error) {
 	changes := make([]Change, 0, len(ids))
-	for chunk := range slices.Chunk(ids, changeMost) {
+	for chunk := range slices.Chunk(ids, maxChange) {
 		var done map[int64]Change
 		attempt := func(careful bool) error {
 			return database.InTx(ctx, q.DB, func(ctx context.Context, tx *sqlx.Tx) (err error) {

@@ -13,19 +13,19 @@ import (
 const (
 	// retentionEvery is the pace of the runs. What is late by an hour has been kept for a month.
 	retentionEvery = time.Hour
-	// retentionFirst is when the first run after a start begins: a daemon that comes back after an outage has
+	// initialRetention is when the first run after a start begins: a daemon that comes back after an outage has
 	// better things to do.
-	retentionFirst = time.Minute
+	initialRetention = time.Minute
 	// retentionLease gives the runs to one instance at a time. Two would do no harm, only each other's work.
 	retentionLease = "house:retention"
 	// maxPurge rows are deleted in one transaction: tens of milliseconds, during which nobody waits.
 	maxPurge = 500
 	// purgeShare is the part of the time that a run works, one in so many; the rest it waits.
 	purgeShare = 4
-	// unknownAtLeast is how long rows with an unknown outcome are kept at the least: somebody has to find out, and
+	// minUnknownKept is how long rows with an unknown outcome are kept at the least: somebody has to find out, and
 	// may be on holiday. They do not stay for ever: a receipt comes within minutes, and what nobody has asked about
 	// for as long as all other rows are kept, nobody will.
-	unknownAtLeast = 7 * 24 * time.Hour
+	minUnknownKept = 7 * 24 * time.Hour
 	// daysKept is how long send_day's counts stay.
 	daysKept = 40
 	// maxLoggedStuck rows that cannot be deleted are named in the log, each once; more would tell nothing new.
@@ -49,7 +49,7 @@ type retention struct {
 func (r retention) loop(ctx context.Context, leases *database.Leases) {
 	r.stuck = map[int64]bool{}
 	complained := false
-	for pause := retentionFirst; ; pause = retentionEvery {
+	for pause := initialRetention; ; pause = retentionEvery {
 		sleep(ctx, pause)
 		if ctx.Err() != nil {
 			return
@@ -138,7 +138,7 @@ func (r retention) purge(ctx context.Context, done *purged) error {
 func (r retention) purgeStatus(ctx context.Context, final status, done *purged) error {
 	keep := r.keep
 	if final == statusUnknown {
-		keep = max(keep, unknownAtLeast)
+		keep = max(keep, minUnknownKept)
 	}
 	before, err := r.store.ago(ctx, keep)
 	if err != nil {

@@ -86,9 +86,9 @@ const (
 	// visibility is how long a claim keeps a row from falling due again. It is also how long the rows of
 	// a killed instance lie still.
 	visibility = 60 * time.Second
-	// claimMost rows are claimed at once. 500 measured a twentieth slower, and these are the rows that a kill
+	// maxClaim rows are claimed at once. 500 measured a twentieth slower, and these are the rows that a kill
 	// leaves uncertain.
-	claimMost = 800
+	maxClaim = 800
 )
 
 // Service sends for all accounts.

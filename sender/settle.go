@@ -48,8 +48,8 @@ func (r request) release(delay time.Duration) result {
 }
 
 const (
-	// settleMost results go into one statement.
-	settleMost = 800
+	// maxSettle results go into one statement.
+	maxSettle = 800
 	// settleLinger is how long the first result of a batch waits for others. Nobody waits for it: the
 	// message has been sent.
 	settleLinger = 20 * time.Millisecond
@@ -106,7 +106,7 @@ func (s *settler) run(ctx context.Context, results <-chan result) {
 func (s *settler) collect(results <-chan result) bool {
 	linger := settleLinger
 	switch {
-	case s.failures > 0 || len(s.open) >= settleMost:
+	case s.failures > 0 || len(s.open) >= maxSettle:
 		// The senders wait meanwhile: nothing new is sent whose outcome could not be written either.
 		sleep(context.Background(), settleRetry)
 		return true
@@ -121,7 +121,7 @@ func (s *settler) collect(results <-chan result) bool {
 	}
 	timer := time.NewTimer(linger)
 	defer timer.Stop()
-	for len(s.open) < settleMost {
+	for len(s.open) < maxSettle {
 		select {
 		case r, ok := <-results:
 			if !ok {
@@ -138,7 +138,7 @@ func (s *settler) collect(results <-chan result) bool {
 // flush writes what is open and keeps what could not be written.
 func (s *settler) flush(ctx context.Context) {
 	s.flushHeld(ctx)
-	batch := s.open[:min(len(s.open), settleMost)]
+	batch := s.open[:min(len(s.open), maxSettle)]
 	if len(batch) == 0 {
 		return
 	}
@@ -170,7 +170,7 @@ func (s *settler) flushHeld(ctx context.Context) {
 		return
 	}
 	s.heldAt = now
-	batch := s.held[:min(len(s.held), settleMost)]
+	batch := s.held[:min(len(s.held), maxSettle)]
 	var done settled
 	err := detached(ctx, func(ctx context.Context) (err error) {
 		done, err = s.account.svc.store.settle(ctx, batch, true)
