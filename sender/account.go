@@ -209,14 +209,14 @@ func (a *account) deliver(ctx context.Context, lease *database.Lease, j job) res
 	return r
 }
 
-// allowed tells whether a POST may begin now.
+// allowed reports whether a POST may begin now.
 func (a *account) allowed(ctx context.Context, lease *database.Lease, j job) bool {
 	now := a.svc.cfg.Now()
 	return ctx.Err() == nil && !a.breaker.active(now) && lease.Valid() && now.Before(j.deadline) && !j.late(now) &&
 		a.templatePauses.allows(j.message.TemplateID, j.templateProbe, now)
 }
 
-// late tells whether the row's expires_at has passed since it was claimed.
+// late reports whether the row's expires_at has passed since it was claimed.
 func (j *job) late(now time.Time) bool { return !j.expires.IsZero() && !now.Before(j.expires) }
 
 // release is the result of a job that was claimed to be sent and was not.

@@ -46,7 +46,7 @@ func (b *budget) left() (normal, urgent int64) {
 	return urgent - b.reserve, urgent
 }
 
-// allows tells whether messages of a priority may be claimed now.
+// allows reports whether messages of a priority may be claimed now.
 func (b *budget) allows(priority int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -88,14 +88,14 @@ func (b *budget) done(sent bool) {
 	}
 }
 
-// exhausted tells whether the account's own number of the day is used up, and nothing is on its way that might come back.
+// exhausted reports whether the account's own number of the day is used up, and nothing is on its way that might come back.
 func (b *budget) exhausted(day time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return day.Equal(b.day) && b.inFlight == 0 && b.own <= b.used
 }
 
-// stale tells whether the figures are to be read again: on another day, after a clock that went back, or some time
+// stale reports whether the figures are to be read again: on another day, after a clock that went back, or some time
 // after they were read if messages have gone since or are held back by them.
 func (b *budget) stale(now, day time.Time) bool {
 	b.mu.Lock()
@@ -123,7 +123,7 @@ func (b *budget) replace(fresh *budget) {
 	b.day, b.asked, b.quota, b.reserve, b.spent = fresh.day, fresh.asked, fresh.quota, fresh.reserve, b.inFlight
 }
 
-// of tells whether the figures are of a day.
+// of reports whether the figures are of a day.
 func (b *budget) of(day time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -134,12 +134,12 @@ func (a *account) quotaDay() time.Time {
 	return wechat.QuotaDay(a.svc.cfg.Now().Add(-dayMargin), a.svc.cfg.QuotaResetHour)
 }
 
-// budgetStale tells whether the account has a budget whose figures are to be read again.
+// budgetStale reports whether the account has a budget whose figures are to be read again.
 func (a *account) budgetStale() bool {
 	return (a.cfg.DailyBudget > 0 || a.cfg.UrgentReserve > 0) && a.budget.stale(a.svc.cfg.Now(), a.quotaDay())
 }
 
-// budgetDecides tells whether the claim loop has something to do about the budget: figures to read, or a pause to
+// budgetDecides reports whether the claim loop has something to do about the budget: figures to read, or a pause to
 // begin.
 func (a *account) budgetDecides() bool { return a.budgetStale() || a.budget.exhausted(a.quotaDay()) }
 
@@ -194,7 +194,7 @@ func (a *account) stopAtBudget() {
 	}
 }
 
-// hold tells whether only urgent requests go, and whether that is news.
+// hold reports whether only urgent requests go, and whether that is news.
 func (b *budget) hold() (holding, news bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

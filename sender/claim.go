@@ -101,12 +101,12 @@ func (a *account) awaitTurn(ctx context.Context, d *dispatch) {
 	}
 }
 
-// urgentFits tells whether an urgent row is to be claimed although the queue is long.
+// urgentFits reports whether an urgent row is to be claimed although the queue is long.
 func (a *account) urgentFits(ctx context.Context, d *dispatch, limit int) bool {
 	return len(d.urgent) <= limit/2 && a.urgentDue(ctx)
 }
 
-// urgentDue tells whether there is an urgent row to claim. An error says so too: the claim will meet it.
+// urgentDue reports whether there is an urgent row to claim. An error says so too: the claim will meet it.
 func (a *account) urgentDue(ctx context.Context) bool {
 	lanes, err := a.svc.pendingLanes(ctx, laneAge)
 	return err != nil || ctx.Err() != nil || slices.ContainsFunc(lanes, func(l lane) bool {
@@ -322,7 +322,7 @@ func idsOf(rows []request) []int64 {
 	return list
 }
 
-// exhausts tells whether a lane gave all of its quantum, and may have more.
+// exhausts reports whether a lane gave all of its quantum, and may have more.
 func exhausts(rows []request, quanta []quantum) bool {
 	taken := make([]int, len(quanta))
 	for _, r := range rows {

@@ -36,7 +36,7 @@ func (d *dispatch) close() {
 	close(d.others)
 }
 
-// awaitRoom waits until at most n jobs stand in the queues, and tells whether that was within a time.
+// awaitRoom waits until at most n jobs stand in the queues, and reports whether that was within a time.
 func (d *dispatch) awaitRoom(ctx context.Context, n int, within time.Duration) bool {
 	timer := time.NewTimer(within)
 	defer timer.Stop()

@@ -116,7 +116,7 @@ func (a *account) claimable(l lane, limit int) int {
 	return a.templatePauses.allowance(a.svc.knownTemplate(l.Template, a.cfg.AppID), now, limit)
 }
 
-// owns tells whether a lane's rows are this account's.
+// owns reports whether a lane's rows are this account's.
 func (a *account) owns(l lane) bool {
 	return l.AppID.String == a.cfg.AppID || (!l.AppID.Valid && a.cfg.Default)
 }

@@ -115,7 +115,7 @@ func (a *account) beginPause(kind pauseKind, we *wechat.Error) {
 	}
 }
 
-// begin tells whether account_state is to have the pause.
+// begin reports whether account_state is to have the pause.
 func (b *breaker) begin(a *account, kind pauseKind, we *wechat.Error) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -158,7 +158,7 @@ func (a *account) reportSuccess() {
 	}
 }
 
-// end tells whether account_state had the pause.
+// end reports whether account_state had the pause.
 func (b *breaker) end(a *account) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -236,7 +236,7 @@ func (a *account) reloadState(ctx context.Context) error {
 	return nil
 }
 
-// storing tells whether account_state has the pause, or is to have it, and whether it lags behind.
+// storing reports whether account_state has the pause, or is to have it, and whether it lags behind.
 func (b *breaker) storing() (stored, dirty bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

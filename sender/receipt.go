@@ -197,7 +197,7 @@ func (r receiptRow) matches(row *unknownRow) bool {
 	return !r.At.Before(row.First.Add(-receiptEarly)) && !r.At.After(row.Last.Add(receiptLate))
 }
 
-// addReceipt tells whether the receipt was new.
+// addReceipt reports whether the receipt was new.
 func (s store) addReceipt(ctx context.Context, appid string, r wechat.Receipt) (fresh bool, err error) {
 	const query = `INSERT INTO send_receipt (appid, msgid, openid, status, event_at) VALUES (?, ?, ?, ?, ?)`
 	err = database.Retry(ctx, func(ctx context.Context) error {

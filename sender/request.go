@@ -178,7 +178,7 @@ func (s *Service) templateID(name, appid string) (string, *rejection) {
 	return ids[appid], nil
 }
 
-// truncates tells whether the free texts of a row are cut: as the alias says that it names, or, if it names the template by its
+// truncates reports whether the free texts of a row are cut: as the alias says that it names, or, if it names the template by its
 // id, as any alias of that template says.
 func (s *Service) truncates(name, templateID, appid string) bool {
 	if _, isAlias := s.cfg.Templates[name]; isAlias {

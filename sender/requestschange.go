@@ -57,7 +57,7 @@ type lockedRow struct {
 
 func (r lockedRow) final() bool { return r.Status != statusPending && r.Status != statusWaiting }
 
-// underWay tells whether an attempt may be at the row now.
+// underWay reports whether an attempt may be at the row now.
 func (r lockedRow) underWay() bool { return !r.final() && r.Leased && !r.Due }
 
 // step is what is done to one row.

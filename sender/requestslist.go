@@ -130,7 +130,7 @@ type picker struct {
 	n     int
 }
 
-// read hands on the matching rows of one part, and tells whether more are wanted.
+// read hands on the matching rows of one part, and reports whether more are wanted.
 func (p *picker) read(ctx context.Context, table, part string, partArgs ...any) (bool, error) {
 	return p.fetch(ctx, `SELECT`+recordColumns+`, r.cancel <> 0 AS cancel FROM `+table+` WHERE `+p.where+part, partArgs)
 }

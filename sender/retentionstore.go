@@ -172,7 +172,7 @@ func (s store) lockOld(ctx context.Context, tx *sqlx.Tx, ids []int64, what purge
 	return old, nil
 }
 
-// isRowError tells whether a statement failed for what stands in a row (SQLSTATE 22, data, and 23, constraints; and
+// isRowError reports whether a statement failed for what stands in a row (SQLSTATE 22, data, and 23, constraints; and
 // those for which MySQL has no state), so that it would do without that row.
 func isRowError(err error) bool {
 	me, ok := errors.AsType[*mysql.MySQLError](err)

@@ -101,7 +101,7 @@ func (s *settler) run(ctx context.Context, results <-chan result) {
 	}
 }
 
-// collect adds results to those that are open, until there is a batch or for a short while. It tells whether
+// collect adds results to those that are open, until there is a batch or for a short while. It reports whether
 // the channel is still open.
 func (s *settler) collect(results <-chan result) bool {
 	linger := settleLinger

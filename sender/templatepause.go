@@ -61,7 +61,7 @@ func (t *templatePauses) probeDone(templateID string) {
 	}
 }
 
-// allows tells whether a message of the template may go now: those that were claimed before the pause may
+// allows reports whether a message of the template may go now: those that were claimed before the pause may
 // not.
 func (t *templatePauses) allows(templateID string, probe bool, now time.Time) bool {
 	t.mu.Lock()
