@@ -64,7 +64,7 @@ func newBedOf(t *testing.T, options wechatsim.Options) *bed {
 		}
 	}
 	b.config = Config{
-		DB: b.db, People: b.people, SendTimeout: 2 * time.Second, Now: time.Now, MiniAppIDs: []string{miniID},
+		DB: b.db, Identities: b.people, SendTimeout: 2 * time.Second, Now: time.Now, MiniAppIDs: []string{miniID},
 		Templates: map[string]map[string]string{"order": {appid: b.templateID}, "elsewhere": {"wx00000000000000ff": b.templateID}},
 		Logger:    slog.New(slog.DiscardHandler),
 		Accounts: []Account{{

@@ -337,5 +337,5 @@ func (a *account) resolve(ctx context.Context, recipients []bridge.Recipient) ([
 	if len(recipients) == 0 {
 		return nil, nil
 	}
-	return a.svc.cfg.People.Resolve(ctx, a.cfg.AppID, recipients)
+	return a.svc.cfg.Identities.Resolve(ctx, a.cfg.AppID, recipients)
 }

@@ -24,7 +24,7 @@ func TestDatabaseGoesAway(t *testing.T) {
 	}
 	// The sender goes through the proxy, the test itself does not.
 	b.db = dbtest.Open(t, proxy.DSN())
-	b.config.DB, b.config.People = b.db, bridge.New(b.db)
+	b.config.DB, b.config.Identities = b.db, bridge.New(b.db)
 	b.start(t, "one")
 	b.db = direct
 	for _, share := range []int{10, 3} {
@@ -68,7 +68,7 @@ func TestMissingGrant(t *testing.T) {
 	var log lockedBuffer
 	admin := b.db
 	b.db = dbtest.Open(t, dbtest.DSNAs(t, admin, user, "pass-1"))
-	b.config.DB, b.config.People = b.db, bridge.New(b.db)
+	b.config.DB, b.config.Identities = b.db, bridge.New(b.db)
 	b.config.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	stop := b.start(t, "one")
 	b.db = admin

@@ -168,7 +168,7 @@ func (a *account) recipientFault(j job, r result, we *wechat.Error) result {
 		return r
 	}
 	err := detached(context.Background(), func(ctx context.Context) error {
-		return a.svc.cfg.People.Ask(ctx, a.cfg.AppID, []string{r.openid}, doubt)
+		return a.svc.cfg.Identities.Ask(ctx, a.cfg.AppID, []string{r.openid}, doubt)
 	})
 	if err != nil {
 		// Without the doubt the row would be released, sent and refused again: a slow retry instead.

@@ -37,7 +37,7 @@ func (s *Service) Receipt(ctx context.Context, appid string, r wechat.Receipt) e
 	for _, a := range s.accounts {
 		if a.cfg.AppID == appid && a.cfg.BlockedFor > 0 {
 			// For a repeated one too: the process may have died between the two statements.
-			return s.cfg.People.Block(ctx, bridge.Refusal{AppID: appid, OpenID: r.OpenID, At: r.At}, a.cfg.BlockedFor)
+			return s.cfg.Identities.Block(ctx, bridge.Refusal{AppID: appid, OpenID: r.OpenID, At: r.At}, a.cfg.BlockedFor)
 		}
 	}
 	return nil

@@ -29,8 +29,8 @@ type API interface {
 	Quota(ctx context.Context, cgiPath string) (wechat.Quota, error)
 }
 
-// People is what the sender asks the map.
-type People interface {
+// Identities is what the sender needs of the identity map.
+type Identities interface {
 	Resolve(ctx context.Context, appid string, recipients []bridge.Recipient) ([]bridge.Resolution, error)
 	Ask(ctx context.Context, appid string, openids []string, doubt bridge.Doubt) error
 	Block(ctx context.Context, r bridge.Refusal, d time.Duration) error
@@ -64,7 +64,7 @@ type Retention struct {
 type Config struct {
 	DB          *sqlx.DB
 	Leases      *database.Leases
-	People      People
+	Identities  Identities
 	Accounts    []Account
 	Templates   map[string]map[string]string // alias → appid → template id
 	MiniAppIDs  []string                     // the configured mini programs; a single one is the default
