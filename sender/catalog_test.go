@@ -261,18 +261,18 @@ func TestPreflightStops(t *testing.T) {
 
 // TestPreflightOfRows: what WeChat would refuse ends without a POST, what is doubtful goes out with a warning.
 func TestPreflightOfRows(t *testing.T) {
-	b := newBed(t)
-	b.config.Accounts[0].Preflight = true
+	f := newFixture(t)
+	f.config.Accounts[0].Preflight = true
 	legacy := wechatsim.StandardTemplates()[2].ID
 	long := strings.Repeat("啡", 21)
-	bad := b.insert(t, columns{"openid": b.sim.OpenID(appid, 1), "template": b.otherTemplate, "data": `{"thing1":"` + long + `"}`})
-	gone := b.insert(t, columns{"openid": b.sim.OpenID(appid, 2), "template": strings.Repeat("x", 43)})
-	extra := b.insert(t, columns{"openid": b.sim.OpenID(appid, 3), "template": b.otherTemplate, "data": `{"thing1":"x","note":"y"}`})
-	old := b.insert(t, columns{"openid": b.sim.OpenID(appid, 4), "template": legacy, "data": `{"first":"a","keyword1":"b","keyword2":"c"}`})
-	good := b.insert(t, columns{"openid": b.sim.OpenID(appid, 5)})
-	b.start(t, "a")
+	bad := f.insert(t, columns{"openid": f.sim.OpenID(appid, 1), "template": f.otherTemplate, "data": `{"thing1":"` + long + `"}`})
+	gone := f.insert(t, columns{"openid": f.sim.OpenID(appid, 2), "template": strings.Repeat("x", 43)})
+	extra := f.insert(t, columns{"openid": f.sim.OpenID(appid, 3), "template": f.otherTemplate, "data": `{"thing1":"x","note":"y"}`})
+	old := f.insert(t, columns{"openid": f.sim.OpenID(appid, 4), "template": legacy, "data": `{"first":"a","keyword1":"b","keyword2":"c"}`})
+	good := f.insert(t, columns{"openid": f.sim.OpenID(appid, 5)})
+	f.start(t, "a")
 
-	r := b.await(t, bad, statusFailed)
+	r := f.await(t, bad, statusFailed)
 	if r.reason() != "bad_keyword" || *r.ErrMsg != "data.thing1 has 21 characters, thing takes at most 20" || r.Attempts != 0 {
 		t.Errorf("a bad value: %s, %v, %d attempts", r.reason(), *r.ErrMsg, r.Attempts)
 	}
@@ -281,20 +281,20 @@ func TestPreflightOfRows(t *testing.T) {
 		old: "data.first is not shown any more, since 2023-05-04",
 	}
 	for id, want := range warnings {
-		b.await(t, id, statusSent)
+		f.await(t, id, statusSent)
 		var got sql.NullString
-		if err := b.db.GetContext(t.Context(), &got, `SELECT warning FROM send_request WHERE id = ?`, id); err != nil {
+		if err := f.db.GetContext(t.Context(), &got, `SELECT warning FROM send_request WHERE id = ?`, id); err != nil {
 			t.Fatal(err)
 		}
 		if got.String != want {
 			t.Errorf("request %d: warning %q, want %q", id, got.String, want)
 		}
 	}
-	until(t, "the row of no template is put off", func() bool { return b.row(t, gone).reason() == reasonUnknownTemplate })
-	if r := b.row(t, gone); r.Status != string(statusPending) || r.Attempts != 0 {
+	eventually(t, "the row of no template is put off", func() bool { return f.row(t, gone).reason() == reasonUnknownTemplate })
+	if r := f.row(t, gone); r.Status != string(statusPending) || r.Attempts != 0 {
 		t.Errorf("no such template: %s, %d attempts", r.Status, r.Attempts)
 	}
-	calls := b.sim.Calls()
+	calls := f.sim.Calls()
 	if sends, lists := calls[wechat.EndpointSendTemplate], calls[wechat.EndpointTemplates]; sends != 3 || lists != 1 {
 		t.Errorf("%d sends and %d readings of the templates, want 3 and 1", sends, lists)
 	}

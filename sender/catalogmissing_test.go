@@ -258,11 +258,11 @@ type clockStepper struct {
 
 func newClockStepper(t *testing.T, list *lister) *clockStepper {
 	c := &clockStepper{}
-	b := newBed(t)
-	b.config.Now = func() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
-	b.config.Accounts[0].Preflight = true
-	b.config.Accounts[0].API = listedAPI{b.config.Accounts[0].API, list}
-	c.stepper = newStepper(t, b)
+	f := newFixture(t)
+	f.config.Now = func() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+	f.config.Accounts[0].Preflight = true
+	f.config.Accounts[0].API = listedAPI{f.config.Accounts[0].API, list}
+	c.stepper = newStepper(t, f)
 	return c
 }
 

@@ -16,15 +16,15 @@ import (
 
 // stepper is a account that does not run: its tests make one attempt after the other and look at what each leaves.
 type stepper struct {
-	*bed
+	*fixture
 	account  *account
 	lease    *database.Lease
 	registry *prometheus.Registry
 }
 
-func newStepper(t *testing.T, b *bed) *stepper {
+func newStepper(t *testing.T, f *fixture) *stepper {
 	t.Helper()
-	leases := database.NewLeases(b.db, database.LeaseConfig{Holder: "stepper", TTL: time.Hour})
+	leases := database.NewLeases(f.db, database.LeaseConfig{Holder: "stepper", TTL: time.Hour})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -32,7 +32,7 @@ func newStepper(t *testing.T, b *bed) *stepper {
 		_ = leases.Run(ctx)
 	}()
 	t.Cleanup(func() { cancel(); <-done })
-	config := b.config
+	config := f.config
 	registry := prometheus.NewRegistry()
 	config.Leases, config.Registerer = leases, registry
 	s, err := New(config)
@@ -46,7 +46,7 @@ func newStepper(t *testing.T, b *bed) *stepper {
 	if err != nil || lease == nil {
 		t.Fatalf("the lease: %v, %v", lease, err)
 	}
-	return &stepper{b, s.accounts[0], lease, registry}
+	return &stepper{f, s.accounts[0], lease, registry}
 }
 
 // metric returns the value of the metric that carries these label values, in any order.
@@ -151,8 +151,8 @@ var policyTable = []policyCase{
 // TestPolicyTable walks every errcode that a send can meet through the simulator: what the row says, what the
 // account's state and the metric say, and what happens next.
 func TestPolicyTable(t *testing.T) {
-	b := newBed(t)
-	s := newStepper(t, b)
+	f := newFixture(t)
+	s := newStepper(t, f)
 	for _, c := range policyTable {
 		for _, code := range c.codes {
 			t.Run(fmt.Sprintf("%s/%d", c.class, code), func(t *testing.T) { s.walk(t, c, code) })
