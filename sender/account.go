@@ -29,7 +29,7 @@ type account struct {
 	seconds        prometheus.Observer // of its POSTs
 
 	free chan struct{} // nobody holds the account's lease; holds one token
-	wake chan struct{} // the watcher saw due rows; holds one token
+	wake chan struct{} // the poll saw due rows; holds one token
 	idle atomic.Bool   // owns the lease and has claimed all that was due
 
 	owner atomic.Bool // owns the lease

@@ -10,7 +10,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
-// claimLoop claims whenever the watcher has seen due rows, until ctx ends.
+// claimLoop claims whenever the poll has seen due rows, until ctx ends.
 func (a *account) claimLoop(ctx context.Context, lease *database.Lease, d *dispatch, results chan<- result) {
 	failures := 0
 	a.last = claimed{}

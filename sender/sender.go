@@ -130,7 +130,7 @@ func (s *Service) Start(ctx context.Context) error {
 	for _, a := range s.accounts {
 		s.running.Go(func() { a.run(ctx) })
 	}
-	s.running.Go(func() { s.watch(ctx) })
+	s.running.Go(func() { s.poll(ctx) })
 	s.running.Go(func() { s.watchLeases(ctx) })
 	s.running.Go(func() { s.maintain(ctx) })
 	s.running.Go(func() {

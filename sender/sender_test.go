@@ -303,7 +303,7 @@ func TestUnlistedNonFollower(t *testing.T) {
 	eventually(t, "a maintenance round", func() bool {
 		return f.count(t, `SELECT COUNT(*) FROM lease WHERE holder = 'two'`) == 1
 	})
-	time.Sleep(2 * watchEvery)
+	time.Sleep(2 * pollInterval)
 	stop()
 	if r := f.row(t, id); r.Status != "waiting" || r.Attempts != 1 {
 		t.Errorf("the row says %+v", r)
@@ -367,7 +367,7 @@ func TestPausedAccountGoesOn(t *testing.T) {
 	}
 	calls := f.sim.Calls()["/cgi-bin/message/template/send"]
 	stop = f.start(t, "two") // the pause is not over
-	time.Sleep(3 * watchEvery)
+	time.Sleep(3 * pollInterval)
 	stop()
 	if n := f.sim.Calls()["/cgi-bin/message/template/send"]; n != calls {
 		t.Errorf("%d sends during the pause", n-calls)

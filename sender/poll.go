@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// watchEvery is the pace of the one query that looks for due rows of all idle accounts. With the lease's
+// pollInterval is the pace of the one query that looks for due rows of all idle accounts. With the lease's
 // renewals an idle daemon stays under five queries a second, and a row waits a ninth of a second on
 // average.
-const watchEvery = 221 * time.Millisecond
+const pollInterval = 221 * time.Millisecond
 
-// watch wakes idle accounts that have rows to claim. Busy ones look for themselves.
-func (s *Service) watch(ctx context.Context) {
-	tick := time.NewTicker(watchEvery)
+// poll wakes idle accounts that have rows to claim. Busy ones look for themselves.
+func (s *Service) poll(ctx context.Context) {
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for failures := 0; ; {
 		select {
@@ -26,12 +26,12 @@ func (s *Service) watch(ctx context.Context) {
 			continue
 		}
 		begin := s.cfg.Now()
-		lanes, err := s.pendingLanes(ctx, watchEvery/2)
+		lanes, err := s.pendingLanes(ctx, pollInterval/2)
 		if err != nil && ctx.Err() == nil {
 			if failures++; failures == 1 {
 				s.cfg.Logger.Error("looking for due requests", "err", err)
 			}
-			sleep(ctx, backoff(failures, watchEvery, 5*time.Second))
+			sleep(ctx, backoff(failures, pollInterval, 5*time.Second))
 			continue
 		}
 		failures = 0
@@ -42,7 +42,7 @@ func (s *Service) watch(ctx context.Context) {
 			}
 		}
 		// Where no index answers at once, looking must not become the server's main load.
-		sleep(ctx, min(4*s.cfg.Now().Sub(begin)-watchEvery, 5*time.Second))
+		sleep(ctx, min(4*s.cfg.Now().Sub(begin)-pollInterval, 5*time.Second))
 	}
 }
 
