@@ -61,9 +61,9 @@ func standardLister() *lister {
 	return l
 }
 
-// withCatalog is an examiner with a pre-flight.
+// withCatalog is a preparer with a pre-flight.
 func withCatalog(t testing.TB, l *lister) *account {
-	a := examiner()
+	a := preparer()
 	a.catalog.open(l, slog.New(slog.DiscardHandler), time.Now)
 	t.Cleanup(a.catalog.wait)
 	return a
@@ -138,8 +138,8 @@ func TestManyProblems(t *testing.T) {
 	}
 }
 
-// TestLibraryAge: the list is read hourly, and when WeChat contradicts it, in both cases while messages go on.
-func TestLibraryAge(t *testing.T) {
+// TestCatalogAge: the list is read hourly, and when WeChat contradicts it, in both cases while messages go on.
+func TestCatalogAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		list := standardLister()
 		a := withCatalog(t, list)
@@ -190,8 +190,8 @@ func TestLibraryAge(t *testing.T) {
 	})
 }
 
-// TestNoLibrary: without a list everything is sent, after a short wait at the very first row, and one line says so.
-func TestNoLibrary(t *testing.T) {
+// TestNoCatalog: without a list everything is sent, after a short wait at the very first row, and one line says so.
+func TestNoCatalog(t *testing.T) {
 	for name, broken := range map[string]*lister{
 		"slow":  {takes: time.Hour},
 		"error": {err: errors.New("system error")},
@@ -199,7 +199,7 @@ func TestNoLibrary(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var log bytes.Buffer
-			a := examiner()
+			a := preparer()
 			a.catalog.open(broken, slog.New(slog.NewTextHandler(&log, nil)), time.Now)
 			row := orderRow()
 			row.Data = text(`{"thing1":""}`)

@@ -232,7 +232,7 @@ func TestAbsencesAreForgotten(t *testing.T) {
 
 // TestNoPreflight: without a pre-flight nothing is kept of what WeChat says.
 func TestNoPreflight(t *testing.T) {
-	a := examiner()
+	a := preparer()
 	a.catalog.invalidate(absentID)
 	a.catalog.confirm(absentID)
 	if a.catalog.missing != nil {

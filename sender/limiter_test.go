@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// TestGovernor: bursts of -1 halve the rate, not more often than every few seconds; a quiet time gives it back; a
+// TestLimiter: bursts of -1 halve the rate, not more often than every few seconds; a quiet time gives it back; a
 // single -1 changes nothing.
-func TestGovernor(t *testing.T) {
+func TestLimiter(t *testing.T) {
 	var notes []bool
 	l := newAdaptiveLimiter(100)
 	l.onChange = func(_ float64, slower bool) { notes = append(notes, slower) }
@@ -58,8 +58,8 @@ func TestGovernor(t *testing.T) {
 	}
 }
 
-// TestGovernorClock: a clock that is set back neither freezes the counting nor gives the rate back early.
-func TestGovernorClock(t *testing.T) {
+// TestLimiterClock: a clock that is set back neither freezes the counting nor gives the rate back early.
+func TestLimiterClock(t *testing.T) {
 	l := newAdaptiveLimiter(100)
 	now := time.Unix(1_800_000_000, 0)
 	l.observe(now, false)

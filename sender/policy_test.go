@@ -14,7 +14,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// stepper is a account that does not run: its tests make one attempt after the other and look at what each leaves.
+// stepper is an account that does not run: its tests make one attempt after the other and look at what each leaves.
 type stepper struct {
 	*fixture
 	account  *account

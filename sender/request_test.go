@@ -11,8 +11,8 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// examiner is a account that examines and does nothing else. It has no pre-flight.
-func examiner() *account {
+// preparer is an account that prepares and does nothing else. It has no pre-flight.
+func preparer() *account {
 	return &account{
 		cfg: Account{AppID: appid, ResendWindow: 9 * time.Minute},
 		svc: &Service{installation: "abcdefghijkl", cfg: Config{
@@ -88,7 +88,7 @@ func FuzzReadPlain(f *testing.F) {
 }
 
 func TestExamineTruncates(t *testing.T) {
-	a := examiner()
+	a := preparer()
 	a.svc.cfg.Truncate = map[string]bool{"order": true}
 	row := orderRow()
 	row.Data = text(`{"thing1":"` + strings.Repeat("啡", 30) + `","character_string4":"` + strings.Repeat("9", 40) + `"}`)
@@ -126,7 +126,7 @@ func TestTruncateByID(t *testing.T) {
 		{"the alias's own word", "order", map[string]map[string]string{"order": {appid: template}, "cut": {appid: template}},
 			map[string]bool{"order": false, "cut": true}, false},
 	} {
-		a := examiner()
+		a := preparer()
 		a.svc.cfg.Templates, a.svc.cfg.Truncate = c.templates, c.truncate
 		row := orderRow()
 		row.Template, row.Data = c.row, text(`{"thing1":"`+strings.Repeat("啡", 30)+`"}`)
@@ -145,7 +145,7 @@ func BenchmarkExamine(b *testing.B) {
 	row := orderRow()
 	for _, preflight := range []string{"off", "on"} {
 		b.Run("preflight="+preflight, func(b *testing.B) {
-			a := examiner()
+			a := preparer()
 			if preflight == "on" {
 				a = withCatalog(b, standardLister())
 			}

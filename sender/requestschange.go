@@ -77,9 +77,9 @@ func (q Requests) change(ctx context.Context, ids []int64, plan func(lockedRow) 
 	changes := make([]Change, 0, len(ids))
 	for chunk := range slices.Chunk(ids, maxChange) {
 		var done map[int64]Change
-		attempt := func(careful bool) error {
+		attempt := func(skipLocked bool) error {
 			return database.InTx(ctx, q.DB, func(ctx context.Context, tx *sqlx.Tx) (err error) {
-				done, err = changeLocked(ctx, tx, plan, lockWish{chunk, careful})
+				done, err = changeLocked(ctx, tx, plan, lockWish{chunk, skipLocked})
 				return err
 			})
 		}
@@ -105,8 +105,8 @@ func (q Requests) change(ctx context.Context, ids []int64, plan func(lockedRow) 
 
 // lockWish says which rows are to be locked; skipLocked leaves out those that another transaction holds.
 type lockWish struct {
-	ids     []int64
-	careful bool
+	ids        []int64
+	skipLocked bool
 }
 
 func changeLocked(ctx context.Context, tx *sqlx.Tx, plan func(lockedRow) step, wish lockWish) (map[int64]Change, error) {
@@ -116,7 +116,7 @@ func changeLocked(ctx context.Context, tx *sqlx.Tx, plan func(lockedRow) step, w
 		  FROM send_request FORCE INDEX (PRIMARY)
 		 WHERE id IN (?)
 		   FOR UPDATE`
-	if wish.careful {
+	if wish.skipLocked {
 		query += ` SKIP LOCKED`
 	}
 	query, args, err := sqlx.In(query, wish.ids)
@@ -125,7 +125,7 @@ func changeLocked(ctx context.Context, tx *sqlx.Tx, plan func(lockedRow) step, w
 	}
 	var rows []lockedRow
 	err = tx.SelectContext(ctx, &rows, query, args...)
-	if database.IsLockTimeout(err) && !wish.careful {
+	if database.IsLockTimeout(err) && !wish.skipLocked {
 		return nil, errRowLocked // not repeated
 	}
 	if err != nil {

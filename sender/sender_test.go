@@ -310,8 +310,8 @@ func TestUnlistedNonFollower(t *testing.T) {
 	}
 }
 
-// TestStraysKeepTheirMeaning: a row that no account claims ends as what it is.
-func TestStraysKeepTheirMeaning(t *testing.T) {
+// TestUnroutableKeepTheirMeaning: a row that no account claims ends as what it is.
+func TestUnroutableKeepTheirMeaning(t *testing.T) {
 	f := newFixture(t)
 	want := map[int64]status{}
 	for status, row := range map[status]columns{
