@@ -95,7 +95,7 @@ func TestUnknownTemplate(t *testing.T) {
 		a.step(t, "WeChat is asked", isSent, 2)
 		a.step(t, "by one row", putOff, 2)
 
-		a.account.catalog.invalidate(absentID)
+		a.catalog.invalidate(absentID)
 		a.step(t, "refused, but the list is from before", putOff, 2)
 		time.Sleep(minRefreshInterval)
 		a.step(t, "the list is read", isRead, 3)
@@ -108,7 +108,7 @@ func TestUnknownTemplate(t *testing.T) {
 		time.Sleep(minRefreshInterval)
 		a.step(t, "added", isRead, 4)
 		a.step(t, "and seen", isChecked, 4)
-		if n := len(a.account.catalog.missing); n != 0 {
+		if n := len(a.catalog.missing); n != 0 {
 			t.Errorf("%d absences are kept", n)
 		}
 	})
@@ -139,17 +139,17 @@ func TestLyingList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAbsentRow(t)
 		a.probe(t)
-		a.account.catalog.invalidate(absentID) // as for a wrong value (47003), of a template that WeChat knows
-		a.account.catalog.confirm(absentID)
+		a.catalog.invalidate(absentID) // as for a wrong value (47003), of a template that WeChat knows
+		a.catalog.confirm(absentID)
 		for range 3 {
 			a.step(t, "it is sent without a check", isSent, 2)
 		}
 		time.Sleep(maxCatalogAge / 2)
-		a.account.catalog.confirm(absentID)
+		a.catalog.confirm(absentID)
 		time.Sleep(maxCatalogAge / 2)
 		a.step(t, "and the list is read as often as any", isSent, 3)
 		a.step(t, "which changes nothing", isSent, 3)
-		a.account.catalog.invalidate(absentID)
+		a.catalog.invalidate(absentID)
 		a.step(t, "until WeChat refuses it", putOff, 3)
 		time.Sleep(retryTemplate)
 		a.step(t, "and a newer list", isRead, 4)
@@ -163,7 +163,7 @@ func TestOldRefusal(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			a := newAbsentRow(t)
 			a.probe(t)
-			a.account.catalog.invalidate(absentID)
+			a.catalog.invalidate(absentID)
 			for end := time.Now().Add(maxCatalogAge); time.Now().Before(end); {
 				time.Sleep(keep)
 				a.verdictOf(a.row)
@@ -196,7 +196,7 @@ func TestDeletedTemplate(t *testing.T) {
 		a.step(t, "listed", isChecked, 1)
 		a.lister.set(func(l *lister) { l.list = standardLister().list })
 		time.Sleep(minRefreshInterval)
-		a.account.catalog.invalidate(absentID)
+		a.catalog.invalidate(absentID)
 		time.Sleep(time.Second)
 		a.step(t, "refused; the list is read meanwhile", isChecked, 2)
 		a.step(t, "deleted", isGone, 2)
@@ -224,7 +224,7 @@ func TestAbsencesAreForgotten(t *testing.T) {
 		time.Sleep(maxCatalogAge)
 		a.verdictOf(orderRow())
 		synctest.Wait()
-		if n := len(a.account.catalog.missing); n != 0 {
+		if n := len(a.catalog.missing); n != 0 {
 			t.Errorf("%d absences are kept", n)
 		}
 	})
