@@ -14,16 +14,16 @@ import (
 // number its operator allows. What is left is the smaller of that number, counted in send_day, and what WeChat
 // says of its own quota.
 type budget struct {
-	mu      sync.Mutex
-	day     time.Time // the day that the figures are of; zero: not read yet
-	asked   time.Time // when they were read
-	own     int64     // messages left of the account's own budget; noLimit: it has none
-	quota   int64     // messages left of WeChat's quota; noLimit: not known
-	reserve int64     // of these, for urgent requests only
-	used    int64     // messages of the own budget that have gone since it was read, or are about to
-	spent   int64     // the same of the quota
-	open    int64     // of these, those on their way: they may still come back
-	holding bool      // only urgent requests go
+	mu       sync.Mutex
+	day      time.Time // the day that the figures are of; zero: not read yet
+	asked    time.Time // when they were read
+	own      int64     // messages left of the account's own budget; noLimit: it has none
+	quota    int64     // messages left of WeChat's quota; noLimit: not known
+	reserve  int64     // of these, for urgent requests only
+	used     int64     // messages of the own budget that have gone since it was read, or are about to
+	spent    int64     // the same of the quota
+	inFlight int64     // of these, those on their way: they may still come back
+	holding  bool      // only urgent requests go
 }
 
 const noLimit = math.MaxInt64
@@ -46,7 +46,7 @@ func (b *budget) left() (normal, urgent int64) {
 	return urgent - b.reserve, urgent
 }
 
-// allows tells whether messages of a priority may be claimed now.
+// allows reports whether messages of a priority may be claimed now.
 func (b *budget) allows(priority int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -69,33 +69,33 @@ func (b *budget) room(limit int) int {
 	return int(max(1, min(int64(limit), normal)))
 }
 
-// launch counts a message that is about to go; landed what became of it: it was sent, or may have been, or not.
-func (b *budget) launch() {
+// acquire counts a message that is about to go; done what became of it: it was sent, or may have been, or not.
+func (b *budget) acquire() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used++
 	b.spent++
-	b.open++
+	b.inFlight++
 }
 
-func (b *budget) landed(sent bool) {
+func (b *budget) done(sent bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.open--
+	b.inFlight--
 	if !sent {
 		b.used--
 		b.spent--
 	}
 }
 
-// exhausted tells whether the account's own number of the day is used up, and nothing is on its way that might come back.
+// exhausted reports whether the account's own number of the day is used up, and nothing is on its way that might come back.
 func (b *budget) exhausted(day time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return day.Equal(b.day) && b.open == 0 && b.own <= b.used
+	return day.Equal(b.day) && b.inFlight == 0 && b.own <= b.used
 }
 
-// stale tells whether the figures are to be read again: on another day, after a clock that went back, or some time
+// stale reports whether the figures are to be read again: on another day, after a clock that went back, or some time
 // after they were read if messages have gone since or are held back by them.
 func (b *budget) stale(now, day time.Time) bool {
 	b.mu.Lock()
@@ -109,7 +109,7 @@ func (b *budget) stale(now, day time.Time) bool {
 func (b *budget) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.day, b.own, b.quota, b.reserve, b.used, b.spent = time.Time{}, noLimit, noLimit, 0, b.open, b.open
+	b.day, b.own, b.quota, b.reserve, b.used, b.spent = time.Time{}, noLimit, noLimit, 0, b.inFlight, b.inFlight
 }
 
 func (b *budget) replace(fresh *budget) {
@@ -118,83 +118,83 @@ func (b *budget) replace(fresh *budget) {
 	// Of the same day the own count goes on: what was sent and is not settled yet is in no table. What is on its
 	// way WeChat has not counted either.
 	if !fresh.day.Equal(b.day) {
-		b.own, b.used = fresh.own, b.open
+		b.own, b.used = fresh.own, b.inFlight
 	}
-	b.day, b.asked, b.quota, b.reserve, b.spent = fresh.day, fresh.asked, fresh.quota, fresh.reserve, b.open
+	b.day, b.asked, b.quota, b.reserve, b.spent = fresh.day, fresh.asked, fresh.quota, fresh.reserve, b.inFlight
 }
 
-// of tells whether the figures are of a day.
+// of reports whether the figures are of a day.
 func (b *budget) of(day time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return day.Equal(b.day)
 }
 
-func (w *worker) quotaDay() time.Time {
-	return wechat.QuotaDay(w.svc.cfg.Now().Add(-dayMargin), w.svc.cfg.QuotaResetHour)
+func (a *account) quotaDay() time.Time {
+	return wechat.QuotaDay(a.svc.cfg.Now().Add(-dayMargin), a.svc.cfg.QuotaResetHour)
 }
 
-// budgetStale tells whether the account has a budget whose figures are to be read again.
-func (w *worker) budgetStale() bool {
-	return (w.account.DailyBudget > 0 || w.account.UrgentReserve > 0) && w.budget.stale(w.svc.cfg.Now(), w.quotaDay())
+// budgetStale reports whether the account has a budget whose figures are to be read again.
+func (a *account) budgetStale() bool {
+	return (a.cfg.DailyBudget > 0 || a.cfg.UrgentReserve > 0) && a.budget.stale(a.svc.cfg.Now(), a.quotaDay())
 }
 
-// budgetDecides tells whether the claim loop has something to do about the budget: figures to read, or a pause to
+// budgetDecides reports whether the claim loop has something to do about the budget: figures to read, or a pause to
 // begin.
-func (w *worker) budgetDecides() bool { return w.budgetStale() || w.budget.exhausted(w.quotaDay()) }
+func (a *account) budgetDecides() bool { return a.budgetStale() || a.budget.exhausted(a.quotaDay()) }
 
 // refreshBudget reads the figures of the day where they are stale. Without WeChat's own its refusal (45009) is the
 // limit; without the account's own count nothing is claimed.
-func (w *worker) refreshBudget(ctx context.Context) error {
-	if !w.budgetStale() {
+func (a *account) refreshBudget(ctx context.Context) error {
+	if !a.budgetStale() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, budgetTimeout)
 	defer cancel()
-	fresh := budget{day: w.quotaDay(), asked: w.svc.cfg.Now(), own: noLimit, quota: noLimit}
+	fresh := budget{day: a.quotaDay(), asked: a.svc.cfg.Now(), own: noLimit, quota: noLimit}
 	total := int64(noLimit)
-	if w.account.DailyBudget > 0 {
-		total = w.account.DailyBudget
+	if a.cfg.DailyBudget > 0 {
+		total = a.cfg.DailyBudget
 	}
-	if w.account.DailyBudget > 0 && !w.budget.of(fresh.day) {
-		sent, err := w.svc.store.sentToday(ctx, w.account.AppID, fresh.day)
+	if a.cfg.DailyBudget > 0 && !a.budget.of(fresh.day) {
+		sent, err := a.svc.store.sentToday(ctx, a.cfg.AppID, fresh.day)
 		if err != nil {
 			return err
 		}
-		fresh.own = w.account.DailyBudget - sent
+		fresh.own = a.cfg.DailyBudget - sent
 	}
-	if quota, err := w.account.API.Quota(ctx, wechat.EndpointSendTemplate); err != nil {
-		w.log.Debug("asking for the quota of messages", "err", err)
+	if quota, err := a.cfg.API.Quota(ctx, wechat.EndpointSendTemplate); err != nil {
+		a.log.Debug("asking for the quota of messages", "err", err)
 	} else if quota.DailyLimit > 0 {
 		fresh.quota, total = quota.Remain, min(total, quota.DailyLimit)
 	}
 	if total != noLimit {
-		fresh.reserve = int64(w.account.UrgentReserve * float64(total))
+		fresh.reserve = int64(a.cfg.UrgentReserve * float64(total))
 	}
-	w.budget.replace(&fresh)
+	a.budget.replace(&fresh)
 	return nil
 }
 
 // stopAtBudget pauses an account that has used up its own number of messages until the next day, and says when
 // the rest of the day belongs to urgent requests.
-func (w *worker) stopAtBudget() {
-	if w.budget.exhausted(w.quotaDay()) {
-		w.beginPause(pauseDay, &wechat.Error{
+func (a *account) stopAtBudget() {
+	if a.budget.exhausted(a.quotaDay()) {
+		a.beginPause(pauseDay, &wechat.Error{
 			Reason: reasonDailyBudget, Policy: wechat.PolicyQuotaDay,
-			Message: fmt.Sprintf("the account's own %d messages of the day are used up (send.daily_budget)", w.account.DailyBudget),
+			Message: fmt.Sprintf("the account's own %d messages of the day are used up (send.daily_budget)", a.cfg.DailyBudget),
 		})
 	}
-	holding, news := w.budget.hold()
+	holding, news := a.budget.hold()
 	if !news {
 		return
 	}
-	w.metric(w.svc.metrics.reserved, float64(flag(holding)))
+	a.metric(a.svc.metrics.reserved, float64(boolToInt(holding)))
 	if holding {
-		w.log.Warn("the rest of the day's messages is kept for urgent requests (send.urgent_reserve)")
+		a.log.Warn("the rest of the day's messages is kept for urgent requests (send.urgent_reserve)")
 	}
 }
 
-// hold tells whether only urgent requests go, and whether that is news.
+// hold reports whether only urgent requests go, and whether that is news.
 func (b *budget) hold() (holding, news bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -208,15 +208,15 @@ func (b *budget) hold() (holding, news bool) {
 const reasonDailyBudget = "daily_budget"
 
 // countDay adds messages to the day's count, which outlives this process and is shared with others.
-func (w *worker) countDay(n int) {
-	if n == 0 || w.account.DailyBudget == 0 {
+func (a *account) countDay(n int) {
+	if n == 0 || a.cfg.DailyBudget == 0 {
 		return
 	}
-	day := w.quotaDay()
+	day := a.quotaDay()
 	err := detached(context.Background(), func(ctx context.Context) error {
-		return w.svc.store.countSent(ctx, w.account.AppID, day, n)
+		return a.svc.store.countSent(ctx, a.cfg.AppID, day, n)
 	})
 	if err != nil {
-		w.log.Error("counting the day's messages", "messages", n, "err", err)
+		a.log.Error("counting the day's messages", "messages", n, "err", err)
 	}
 }

@@ -11,45 +11,45 @@ import (
 // TestDailyBudget: the account's own number of messages a day holds to the message, over a change of instance, with
 // a part of it kept for urgent rows; the next day begins anew.
 func TestDailyBudget(t *testing.T) {
-	b := newBed(t)
-	b.config.Accounts[0].DailyBudget, b.config.Accounts[0].UrgentReserve = 20, 0.25
+	f := newFixture(t)
+	f.config.Accounts[0].DailyBudget, f.config.Accounts[0].UrgentReserve = 20, 0.25
 	clock := &movedClock{}
-	b.config.Now = clock.now
-	s := newStepper(t, b)
+	f.config.Now = clock.now
+	s := newStepper(t, f)
 	work := func(s *stepper) {
 		for range 6 {
 			s.prepared(t)
 		}
 	}
 	for i := range 40 {
-		b.insert(t, columns{"unionid": b.unionid(i), "priority": 1})
+		f.insert(t, columns{"unionid": f.unionid(i), "priority": 1})
 	}
 	work(s)
-	if n := len(b.sim.Messages(appid)); n != 15 {
+	if n := len(f.sim.Messages(appid)); n != 15 {
 		t.Fatalf("%d messages went out, want 15 of 20: the rest is for urgent rows", n)
 	}
-	if n := b.count(t, `SELECT COUNT(*) FROM account_state`); n != 0 {
+	if n := f.count(t, `SELECT COUNT(*) FROM account_state`); n != 0 {
 		t.Errorf("the account counts as paused, though urgent rows may go")
 	}
 	for i := range 10 {
-		b.insert(t, columns{"unionid": b.unionid(50 + i), "priority": 0})
+		f.insert(t, columns{"unionid": f.unionid(50 + i), "priority": 0})
 	}
-	successor := newWorker(s.w.svc, s.w.account) // knows only what the database does
-	s.w = successor
+	successor := newAccount(s.account.svc, s.account.cfg) // knows only what the database does
+	s.account = successor
 	work(s)
-	if n := len(b.sim.Messages(appid)); n != 20 {
+	if n := len(f.sim.Messages(appid)); n != 20 {
 		t.Errorf("%d messages went out, the budget is 20", n)
 	}
-	if n := b.count(t, `SELECT COUNT(*) FROM account_state WHERE scope = 'send' AND reason = ?`, reasonDailyBudget); n != 1 {
+	if n := f.count(t, `SELECT COUNT(*) FROM account_state WHERE scope = 'send' AND reason = ?`, reasonDailyBudget); n != 1 {
 		t.Errorf("account_state does not say that the budget is used up")
 	}
-	if n := b.count(t, `SELECT COUNT(*) FROM send_request WHERE attempts > 0 AND status <> 'sent'`); n != 0 {
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request WHERE attempts > 0 AND status <> 'sent'`); n != 0 {
 		t.Errorf("%d rows burnt an attempt", n)
 	}
 	clock.move(wechat.QuotaReset(clock.now(), 0).Sub(clock.now()) + time.Minute)
 	work(s)
 	work(s)
-	if n := len(b.sim.Messages(appid)); n <= 20 || n > 40 {
+	if n := len(f.sim.Messages(appid)); n <= 20 || n > 40 {
 		t.Errorf("%d messages on the second day, want some of the second day's 20", n)
 	}
 }
@@ -57,7 +57,7 @@ func TestDailyBudget(t *testing.T) {
 // prepared is a turn of the claim loop.
 func (s *stepper) prepared(t *testing.T) {
 	t.Helper()
-	if err := s.w.prepare(t.Context()); err != nil {
+	if err := s.account.refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.attempt(t)
@@ -67,21 +67,21 @@ func (s *stepper) prepared(t *testing.T) {
 func TestReserveOfWeChatsQuota(t *testing.T) {
 	options := wechatsim.Standard(100, 100, 0)
 	options.Accounts[0].DailyLimits = map[string]int64{wechat.EndpointSendTemplate: 40}
-	b := newBedOf(t, options)
-	b.config.Accounts[0].UrgentReserve = 0.5
-	s := newStepper(t, b)
+	f := newFixtureOf(t, options)
+	f.config.Accounts[0].UrgentReserve = 0.5
+	s := newStepper(t, f)
 	for i := range 30 {
-		b.insert(t, columns{"unionid": b.unionid(i)})
+		f.insert(t, columns{"unionid": f.unionid(i)})
 	}
 	for range 4 {
 		s.prepared(t)
 	}
-	if n := len(b.sim.Messages(appid)); n != 20 {
+	if n := len(f.sim.Messages(appid)); n != 20 {
 		t.Errorf("%d messages went out, want 20: half of WeChat's 40 is for urgent rows", n)
 	}
-	urgent := b.insert(t, columns{"unionid": b.unionid(50), "priority": 0})
+	urgent := f.insert(t, columns{"unionid": f.unionid(50), "priority": 0})
 	s.attempt(t)
-	if r := b.row(t, urgent); r.Status != "sent" {
+	if r := f.row(t, urgent); r.Status != "sent" {
 		t.Errorf("the urgent row is %s (%s)", r.Status, r.reason())
 	}
 }

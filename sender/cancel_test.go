@@ -12,24 +12,24 @@ import (
 // TestCancelIsNeverBoth: a producer withdraws rows while they are being claimed, sent and settled. Each ends either
 // cancelled and not delivered or sent and delivered, and what the view once called cancelled stays it.
 func TestCancelIsNeverBoth(t *testing.T) {
-	b := newBed(t)
-	b.config.Accounts[0].Rate = 400
+	f := newFixture(t)
+	f.config.Accounts[0].Rate = 400
 	const rows = 400
 	ids := make([]int64, rows)
 	for i := range ids {
-		ids[i] = b.insert(t, columns{"unionid": b.unionid(i % 100), "data": b.data("R" + strconv.Itoa(i))})
+		ids[i] = f.insert(t, columns{"unionid": f.unionid(i % 100), "data": f.data("R" + strconv.Itoa(i))})
 	}
-	b.start(t, "one")
+	f.start(t, "one")
 	calledCancelled := make([]bool, rows)
 	var producers sync.WaitGroup
 	for p := range 4 {
 		producers.Go(func() {
 			for i := p; i < rows; i += 8 { // every other row
-				if _, err := b.db.Exec(`UPDATE send_request SET cancel = 1 WHERE id = ?`, ids[i]); err != nil {
+				if _, err := f.db.Exec(`UPDATE send_request SET cancel = 1 WHERE id = ?`, ids[i]); err != nil {
 					t.Error(err)
 				}
 				var said string
-				if err := b.db.Get(&said, `SELECT status FROM v_send_status WHERE id = ?`, ids[i]); err != nil {
+				if err := f.db.Get(&said, `SELECT status FROM v_send_status WHERE id = ?`, ids[i]); err != nil {
 					t.Error(err)
 				}
 				calledCancelled[i] = said == "cancelled"
@@ -38,16 +38,16 @@ func TestCancelIsNeverBoth(t *testing.T) {
 		})
 	}
 	producers.Wait()
-	until(t, "the end of all rows", func() bool {
-		return b.count(t, `SELECT COUNT(*) FROM send_request WHERE status IN ('pending', 'waiting')`) == 0
+	eventually(t, "the end of all rows", func() bool {
+		return f.count(t, `SELECT COUNT(*) FROM send_request WHERE status IN ('pending', 'waiting')`) == 0
 	})
 	delivered := map[string]int{}
-	for _, m := range b.sim.Messages(appid) {
+	for _, m := range f.sim.Messages(appid) {
 		delivered[orderOf(t, m.Data)]++
 	}
 	var cancelled, sent int
 	for i, id := range ids {
-		r := b.row(t, id)
+		r := f.row(t, id)
 		n := delivered["R"+strconv.Itoa(i)]
 		switch {
 		case r.Status == "sent" && n == 1 && !calledCancelled[i]:

@@ -10,15 +10,15 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
-// claimLoop claims whenever the watcher has seen due rows, until ctx ends.
-func (w *worker) claimLoop(ctx context.Context, lease *database.Lease, d *dispatch, results chan<- result) {
+// claimLoop claims whenever the poll has seen due rows, until ctx ends.
+func (a *account) claimLoop(ctx context.Context, lease *database.Lease, d *dispatch, results chan<- result) {
 	failures := 0
-	w.last = claimed{}
-	for w.awaitTurn(ctx, d); ctx.Err() == nil; w.awaitTurn(ctx, d) {
-		err := w.prepare(ctx)
-		w.last = claimed{}
-		if err == nil && !w.pause.active(w.svc.cfg.Now()) && lease.Valid() {
-			w.last, err = w.claim(ctx, d, results)
+	a.last = claimed{}
+	for a.awaitTurn(ctx, d); ctx.Err() == nil; a.awaitTurn(ctx, d) {
+		err := a.refresh(ctx)
+		a.last = claimed{}
+		if err == nil && !a.breaker.active(a.svc.cfg.Now()) && lease.Valid() {
+			a.last, err = a.claim(ctx, d, results)
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -26,50 +26,50 @@ func (w *worker) claimLoop(ctx context.Context, lease *database.Lease, d *dispat
 		case err != nil:
 			failures++
 			if failures == 1 {
-				w.log.Error("claiming requests", "err", err)
+				a.log.Error("claiming requests", "err", err)
 			}
-			wait(ctx, backoff(failures, time.Second, 10*time.Second))
+			sleep(ctx, backoff(failures, time.Second, 10*time.Second))
 			continue
 		}
 		failures = 0
-		if w.last.more || w.hurry.Load() {
+		if a.last.more || a.urgentOnly.Load() {
 			continue
 		}
-		w.idle.Store(true)
+		a.idle.Store(true)
 		select {
-		case <-w.wake:
+		case <-a.wake:
 		case <-ctx.Done():
 			return
 		}
-		w.idle.Store(false)
+		a.idle.Store(false)
 	}
 }
 
 const (
-	// claimFirst is the first claim's size. From there it doubles and halves with what WeChat takes.
-	claimFirst = 64
+	// initialClaim is the first claim's size. From there it doubles and halves with what WeChat takes.
+	initialClaim = 64
 	// A claim lasts between these: long enough for batches to be worth it, and short enough for an urgent row
 	// that comes just after it.
-	claimShort = 60 * time.Millisecond
-	claimLong  = 250 * time.Millisecond
+	minClaimTime = 60 * time.Millisecond
+	maxClaimTime = 250 * time.Millisecond
 )
 
-// probeLook is how often the claim loop looks whether the message has landed that finds out about a pause.
-const probeLook = 20 * time.Millisecond
+// probePoll is how often the claim loop checks for the outcome of the probe.
+const probePoll = 20 * time.Millisecond
 
-// prepare reads what a claim goes by.
-func (w *worker) prepare(ctx context.Context) error {
-	if !w.loaded {
-		if err := w.loadState(ctx); err != nil {
+// refresh loads the account's pauses and day budget.
+func (a *account) refresh(ctx context.Context) error {
+	if !a.loaded {
+		if err := a.loadState(ctx); err != nil {
 			return err
 		}
-		w.loadAgain(ctx)
-		w.loaded = true
+		a.loadRedeliveries(ctx)
+		a.loaded = true
 	}
-	if err := w.refreshBudget(ctx); err != nil {
+	if err := a.refreshBudget(ctx); err != nil {
 		return err
 	}
-	w.stopAtBudget()
+	a.stopAtBudget()
 	return nil
 }
 
@@ -78,52 +78,52 @@ func (w *worker) prepare(ctx context.Context) error {
 // fast line and a handful where it answers slowly. So the rows that an urgent one cannot overtake, and that a kill
 // leaves uncertain, are few. Where an urgent row has come it does not wait for room: then urgent ones alone are
 // claimed. It also waits for the one message that finds out about a pause.
-func (w *worker) awaitTurn(ctx context.Context, d *dispatch) {
-	for w.pause.probeOut() && ctx.Err() == nil {
-		wait(ctx, probeLook)
+func (a *account) awaitTurn(ctx context.Context, d *dispatch) {
+	for a.breaker.probeInFlight() && ctx.Err() == nil {
+		sleep(ctx, probePoll)
 	}
-	c := w.last
+	c := a.last
 	if c.more && c.taken == 0 {
-		wait(ctx, laneAge) // others hold what is due
+		sleep(ctx, laneAge) // others hold what is due
 	}
-	begin := w.svc.cfg.Now()
+	begin := a.svc.cfg.Now()
 	roomy := d.awaitRoom(ctx, c.limit, laneAge)
-	for !roomy && !w.urgentFits(ctx, d, c.limit) {
+	for !roomy && !a.urgentFits(ctx, d, c.limit) {
 		roomy = d.awaitRoom(ctx, c.limit, laneAge)
 	}
-	w.hurry.Store(!roomy)
-	switch took := w.svc.cfg.Now().Sub(begin); {
+	a.urgentOnly.Store(!roomy)
+	switch took := a.svc.cfg.Now().Sub(begin); {
 	case c.sending < c.limit/2: // it says nothing about WeChat
-	case took < claimShort && c.limit == w.size:
-		w.size = min(2*w.size, claimMost)
-	case took > claimLong:
-		w.size = max(w.size/2, claimLeast)
+	case took < minClaimTime && c.limit == a.size:
+		a.size = min(2*a.size, maxClaim)
+	case took > maxClaimTime:
+		a.size = max(a.size/2, minClaim)
 	}
 }
 
-// urgentFits tells whether an urgent row is to be claimed although the queue is long.
-func (w *worker) urgentFits(ctx context.Context, d *dispatch, limit int) bool {
-	return len(d.urgent) <= limit/2 && w.urgentDue(ctx)
+// urgentFits reports whether an urgent row is to be claimed although the queue is long.
+func (a *account) urgentFits(ctx context.Context, d *dispatch, limit int) bool {
+	return len(d.urgent) <= limit/2 && a.urgentDue(ctx)
 }
 
-// urgentDue tells whether there is an urgent row to claim. An error says so too: the claim will meet it.
-func (w *worker) urgentDue(ctx context.Context) bool {
-	lanes, err := w.svc.pendingLanes(ctx, laneAge)
+// urgentDue reports whether there is an urgent row to claim. An error says so too: the claim will meet it.
+func (a *account) urgentDue(ctx context.Context) bool {
+	lanes, err := a.svc.pendingLanes(ctx, laneAge)
 	return err != nil || ctx.Err() != nil || slices.ContainsFunc(lanes, func(l lane) bool {
-		return l.Priority == priorityUrgent && w.claimable(l, 1) > 0
+		return l.Priority == priorityUrgent && a.claimable(l, 1) > 0
 	})
 }
 
-// claimLeast keeps a batch worth its statements where WeChat answers slowly.
-const claimLeast = 8
+// minClaim keeps a batch worth its statements where WeChat answers slowly.
+const minClaim = 8
 
 // claimLimit keeps a claim at about what a fraction of a second sends, and at one message while it is being
 // found out whether a paused account works again.
-func (w *worker) claimLimit() int {
-	if w.pause.probing() {
+func (a *account) claimLimit() int {
+	if a.breaker.isHalfOpen() {
 		return 1
 	}
-	return w.budget.room(min(w.size, max(1, int(w.account.Rate/4))))
+	return a.budget.room(min(a.size, max(1, int(a.cfg.Rate/4))))
 }
 
 // claimed is what became of one claim.
@@ -135,10 +135,10 @@ type claimed struct {
 }
 
 // claim takes due rows, settles at once those that cannot be sent, and hands the others to the senders.
-func (w *worker) claim(ctx context.Context, d *dispatch, results chan<- result) (c claimed, err error) {
-	begin := w.svc.cfg.Now()
-	limit := w.claimLimit()
-	rows, more, err := w.dueRows(ctx, limit)
+func (a *account) claim(ctx context.Context, d *dispatch, results chan<- result) (c claimed, err error) {
+	begin := a.svc.cfg.Now()
+	limit := a.claimLimit()
+	rows, more, err := a.dueRows(ctx, limit)
 	if err != nil || len(rows) == 0 {
 		return claimed{limit: limit, more: more && err == nil}, err
 	}
@@ -148,28 +148,28 @@ func (w *worker) claim(ctx context.Context, d *dispatch, results chan<- result) 
 	var mine []request
 	var locked []int64
 	err = detached(ctx, func(ctx context.Context) (err error) {
-		mine, locked, err = w.svc.store.claim(ctx, claimOrder{w.account.AppID, rows, begin.Before(w.wary)})
+		mine, locked, err = a.svc.store.claim(ctx, claimOrder{a.cfg.AppID, rows, begin.Before(a.skipLockedUntil)})
 		return err
 	})
 	if err != nil {
-		w.keepAgain(rows)
+		a.requeue(rows)
 		return claimed{}, err
 	}
-	w.avoid(rows, locked)
+	a.deferLocked(rows, locked)
 	c.taken = len(rows) - len(locked)
 	// From here on every claimed row gets a result, whatever happens.
 	ready := make([]job, 0, len(mine))
 	recipients := make([]bridge.Recipient, 0, len(mine))
 	for _, row := range mine {
-		recipient, j, verdict := w.examine(ctx, row)
+		recipient, j, verdict := a.prepare(ctx, row)
 		if verdict != nil {
 			results <- *verdict
 			continue
 		}
-		j.setTimes(begin, w.svc.cfg.SendTimeout)
+		j.setTimes(begin, a.svc.cfg.SendTimeout)
 		ready, recipients = append(ready, j), append(recipients, recipient)
 	}
-	found, err := w.resolve(ctx, recipients)
+	found, err := a.resolve(ctx, recipients)
 	if err != nil {
 		for _, j := range ready {
 			results <- j.row.release(0)
@@ -178,11 +178,11 @@ func (w *worker) claim(ctx context.Context, d *dispatch, results chan<- result) 
 	}
 	for i, j := range ready {
 		if found[i].Standing != bridge.Reachable {
-			results <- w.unreachable(j.row, found[i].Standing)
+			results <- a.unreachable(j.row, found[i].Standing)
 			continue
 		}
 		j.message.ToUser, j.unlisted = found[i].OpenID, found[i].Unlisted
-		w.launch(&j)
+		a.acquire(&j)
 		d.put(j)
 		c.sending++
 	}
@@ -197,119 +197,119 @@ func (j *job) setTimes(begin time.Time, sendTimeout time.Duration) {
 	}
 }
 
-// launch counts a job that is about to go; land what has become of it.
-func (w *worker) launch(j *job) {
-	w.budget.launch()
-	j.probe, j.gated = w.pause.launch(), w.gates.launch(j.message.TemplateID)
+// acquire counts a job that is about to go; done what has become of it.
+func (a *account) acquire(j *job) {
+	a.budget.acquire()
+	j.probe, j.templateProbe = a.breaker.acquire(), a.templatePauses.acquire(j.message.TemplateID)
 }
 
-func (w *worker) land(j job, sent bool) {
-	w.budget.landed(sent)
+func (a *account) done(j job, sent bool) {
+	a.budget.done(sent)
 	if j.probe {
-		w.pause.landed()
+		a.breaker.probeDone()
 	}
-	if j.gated {
-		w.gates.landed(j.message.TemplateID)
+	if j.templateProbe {
+		a.templatePauses.probeDone(j.message.TemplateID)
 	}
 }
 
 const (
-	// lockedFor is how long a row that another transaction holds is left out of the claims; lockedMost how many
+	// deferLockedFor is how long a row that another transaction holds is left out of the claims; maxDeferredLocked how many
 	// are known at once.
-	lockedFor  = 5 * time.Second
-	lockedMost = 2000
-	// waryFor is how long claims look for held rows first. Else they find one by waiting for it.
-	waryFor = time.Minute
+	deferLockedFor    = 5 * time.Second
+	maxDeferredLocked = 2000
+	// skipLockedFor is how long claims use SKIP LOCKED after a lock timeout; otherwise each would wait for the lock again.
+	skipLockedFor = time.Minute
 )
 
-// avoid notes rows that other transactions hold.
-func (w *worker) avoid(rows []request, locked []int64) {
+// deferLocked notes rows that other transactions hold.
+func (a *account) deferLocked(rows []request, locked []int64) {
 	if len(locked) == 0 {
 		return
 	}
-	now := w.svc.cfg.Now()
-	w.wary = now.Add(waryFor)
+	now := a.svc.cfg.Now()
+	a.skipLockedUntil = now.Add(skipLockedFor)
 	for _, id := range locked {
-		if len(w.locked) < lockedMost {
-			w.locked[id] = now.Add(lockedFor)
+		if len(a.deferredLocked) < maxDeferredLocked {
+			a.deferredLocked[id] = now.Add(deferLockedFor)
 		}
 	}
 	for _, r := range rows {
-		if r.UncertainAge.Valid && slices.Contains(locked, r.ID) {
-			w.again.add(r.ID, now.Add(lockedFor))
+		if r.InDoubtAge.Valid && slices.Contains(locked, r.ID) {
+			a.redeliveries.add(r.ID, now.Add(deferLockedFor))
 		}
 	}
 }
 
-// avoided returns the rows that are left out of the claims for now.
-func (w *worker) avoided() []int64 {
-	now := w.svc.cfg.Now()
-	maps.DeleteFunc(w.locked, func(_ int64, until time.Time) bool { return now.After(until) || until.Sub(now) > lockedFor })
-	return slices.Collect(maps.Keys(w.locked))
+// deferredIDs returns the rows that are left out of the claims for now.
+func (a *account) deferredIDs() []int64 {
+	now := a.svc.cfg.Now()
+	maps.DeleteFunc(a.deferredLocked, func(_ int64, until time.Time) bool { return now.After(until) || until.Sub(now) > deferLockedFor })
+	return slices.Collect(maps.Keys(a.deferredLocked))
 }
 
 // dueRows returns up to limit rows that may be claimed, and whether there are more: half of them, where there are
-// such, rows whose last attempt has an open outcome, and the others by their lanes. Where the queue is long, urgent
+// such, rows whose last attempt is in doubt, and the others by their lanes. Where the queue is long, urgent
 // ones alone.
-func (w *worker) dueRows(ctx context.Context, limit int) (rows []request, more bool, err error) {
-	if !w.hurry.Load() {
-		if rows, err = w.dueAgain(ctx, (limit+1)/2); err != nil || len(rows) == limit {
+func (a *account) dueRows(ctx context.Context, limit int) (rows []request, more bool, err error) {
+	if !a.urgentOnly.Load() {
+		if rows, err = a.dueRedeliveries(ctx, (limit+1)/2); err != nil || len(rows) == limit {
 			return rows, true, err
 		}
 	}
-	lanes, err := w.svc.pendingLanes(ctx, laneAge)
+	lanes, err := a.svc.pendingLanes(ctx, laneAge)
 	if err != nil {
-		w.keepAgain(rows)
+		a.requeue(rows)
 		return nil, false, err
 	}
 	limit -= len(rows)
-	shares, left := w.shares(lanes, limit)
-	if len(shares) == 0 {
+	quanta, left := a.quanta(lanes, limit)
+	if len(quanta) == 0 {
 		return rows, len(rows) > 0, nil
 	}
-	fresh, err := w.svc.store.due(ctx, shares, limit, append(w.avoided(), idsOf(rows)...))
+	fresh, err := a.svc.store.due(ctx, quanta, limit, append(a.deferredIDs(), idsOf(rows)...))
 	if err != nil {
-		w.keepAgain(rows)
+		a.requeue(rows)
 		return nil, false, err
 	}
-	return append(rows, fresh...), left || len(rows) > 0 || len(fresh) >= limit || exhausts(fresh, shares), nil
+	return append(rows, fresh...), left || len(rows) > 0 || len(fresh) >= limit || exhausts(fresh, quanta), nil
 }
 
-// dueAgain returns rows to be repeated. They may use the reserve of urgent ones, but not more than the account's own
+// dueRedeliveries returns rows to be redelivered. They may use the reserve of urgent ones, but not more than the account's own
 // number of messages, and those of a template that is held back stay listed.
-func (w *worker) dueAgain(ctx context.Context, most int) ([]request, error) {
-	now := w.svc.cfg.Now()
-	if !w.budget.allows(priorityUrgent) {
+func (a *account) dueRedeliveries(ctx context.Context, limit int) ([]request, error) {
+	now := a.svc.cfg.Now()
+	if !a.budget.allows(priorityUrgent) {
 		return nil, nil
 	}
-	listed := w.again.take(now, most)
+	listed := a.redeliveries.take(now, limit)
 	if len(listed) == 0 {
 		return nil, nil
 	}
-	found, err := w.svc.store.dueByID(ctx, w.account.AppID, listed)
+	found, err := a.svc.store.dueByID(ctx, a.cfg.AppID, listed)
 	if err != nil {
 		for _, id := range listed {
-			w.again.add(id, now)
+			a.redeliveries.add(id, now)
 		}
 		return nil, err
 	}
 	return slices.DeleteFunc(found, func(r request) bool {
-		held := w.gates.most(w.svc.knownTemplate(r.Template, w.account.AppID), now, 1) == 0
+		held := a.templatePauses.allowance(a.svc.knownTemplate(r.Template, a.cfg.AppID), now, 1) == 0
 		if held {
-			w.again.add(r.ID, now.Add(againHeld))
+			a.redeliveries.add(r.ID, now.Add(redeliveryHeldFor))
 		}
 		return held
 	}), nil
 }
 
-// againHeld is how long a row stays listed whose template is held back.
-const againHeld = 10 * time.Second
+// redeliveryHeldFor is how long a row stays listed whose template is held back.
+const redeliveryHeldFor = 10 * time.Second
 
-// keepAgain lists rows again that were not claimed after all.
-func (w *worker) keepAgain(rows []request) {
+// requeue lists rows again that were not claimed after all.
+func (a *account) requeue(rows []request) {
 	for _, r := range rows {
-		if r.UncertainAge.Valid {
-			w.again.add(r.ID, w.svc.cfg.Now())
+		if r.InDoubtAge.Valid {
+			a.redeliveries.add(r.ID, a.svc.cfg.Now())
 		}
 	}
 }
@@ -322,20 +322,20 @@ func idsOf(rows []request) []int64 {
 	return list
 }
 
-// exhausts tells whether a lane gave all of its share, and may have more.
-func exhausts(rows []request, shares []share) bool {
-	taken := make([]int, len(shares))
+// exhausts reports whether a lane gave all of its quantum, and may have more.
+func exhausts(rows []request, quanta []quantum) bool {
+	taken := make([]int, len(quanta))
 	for _, r := range rows {
-		if taken[r.Lane]++; taken[r.Lane] >= shares[r.Lane].most {
+		if taken[r.Lane]++; taken[r.Lane] >= quanta[r.Lane].maxRows {
 			return true
 		}
 	}
 	return false
 }
 
-func (w *worker) resolve(ctx context.Context, recipients []bridge.Recipient) ([]bridge.Resolution, error) {
+func (a *account) resolve(ctx context.Context, recipients []bridge.Recipient) ([]bridge.Resolution, error) {
 	if len(recipients) == 0 {
 		return nil, nil
 	}
-	return w.svc.cfg.People.Resolve(ctx, w.account.AppID, recipients)
+	return a.svc.cfg.Identities.Resolve(ctx, a.cfg.AppID, recipients)
 }

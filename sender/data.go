@@ -17,34 +17,34 @@ const maxData = 16 << 10
 
 // readData returns the keys and values of a row's data in the order of the keys. Producers may write {"thing1":"x"} or
 // {"thing1":{"value":"x"}}, and numbers for strings.
-func readData(row request) ([]wechat.KeywordValue, *wrong) {
+func readData(row request) ([]wechat.KeywordValue, *rejection) {
 	if !row.Data.Valid {
-		return nil, &wrong{reasonBadData, fmt.Sprintf("data has %d bytes, at most %d are allowed", row.DataBytes, maxData)}
+		return nil, &rejection{reasonBadData, fmt.Sprintf("data has %d bytes, at most %d are allowed", row.DataBytes, maxData)}
 	}
 	values, ok := readPlain(row.Data.String)
 	if !ok {
-		var w *wrong
-		if values, w = readAny(row.Data.String); w != nil {
-			return nil, w
+		var rejected *rejection
+		if values, rejected = readAny(row.Data.String); rejected != nil {
+			return nil, rejected
 		}
 	}
 	if len(values) == 0 {
-		return nil, &wrong{reasonBadData, "data is empty: give a value for each keyword of the template"}
+		return nil, &rejection{reasonBadData, "data is empty: give a value for each keyword of the template"}
 	}
 	return values, nil
 }
 
 // readAny reads what encoding/json takes, and says what is wrong with the rest.
-func readAny(text string) ([]wechat.KeywordValue, *wrong) {
+func readAny(text string) ([]wechat.KeywordValue, *rejection) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(text), &fields); err != nil || fields == nil {
-		return nil, &wrong{reasonBadData, `data must be a JSON object such as {"thing1":"text"}, not ` + kindOf(text)}
+		return nil, &rejection{reasonBadData, `data must be a JSON object such as {"thing1":"text"}, not ` + kindOf(text)}
 	}
 	values := make([]wechat.KeywordValue, 0, len(fields))
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
 		value, ok := fieldValue(fields[key])
 		if !ok {
-			return nil, &wrong{reasonBadData, fmt.Sprintf(
+			return nil, &rejection{reasonBadData, fmt.Sprintf(
 				`data.%s must be a string, a number or {"value":"…"}, not %s`, clip(key, 60), kindOf(string(fields[key])))}
 		}
 		values = append(values, wechat.KeywordValue{Key: key, Value: visible(value)})

@@ -19,7 +19,7 @@ type dispatch struct {
 func newDispatch() *dispatch {
 	// The queues take whole claims.
 	return &dispatch{
-		urgent: make(chan job, 2*claimMost), others: make(chan job, 2*claimMost), room: make(chan struct{}, 1),
+		urgent: make(chan job, 2*maxClaim), others: make(chan job, 2*maxClaim), room: make(chan struct{}, 1),
 	}
 }
 
@@ -36,7 +36,7 @@ func (d *dispatch) close() {
 	close(d.others)
 }
 
-// awaitRoom waits until at most n jobs stand in the queues, and tells whether that was within a time.
+// awaitRoom waits until at most n jobs stand in the queues, and reports whether that was within a time.
 func (d *dispatch) awaitRoom(ctx context.Context, n int, within time.Duration) bool {
 	timer := time.NewTimer(within)
 	defer timer.Stop()
@@ -58,7 +58,7 @@ func (d *dispatch) next() (job, bool) {
 	for urgent != nil || others != nil {
 		j, from, ok := pick(urgent, others)
 		if ok {
-			signal(d.room)
+			notify(d.room)
 			return j, true
 		}
 		if from == urgent {
@@ -89,7 +89,7 @@ func pick(urgent, others <-chan job) (j job, from <-chan job, ok bool) {
 // take waits for the next job and for the rate. The senders stand in line for it, so that an urgent job is behind
 // one other at most. What can no longer be sent is given back. false: there will be no more. ctx ends with the
 // account's lease or the service.
-func (d *dispatch) take(ctx context.Context, w *worker, lease *database.Lease, results chan<- result) (job, bool) {
+func (d *dispatch) take(ctx context.Context, a *account, lease *database.Lease, results chan<- result) (job, bool) {
 	d.turn.Lock()
 	defer d.turn.Unlock()
 	for {
@@ -97,9 +97,9 @@ func (d *dispatch) take(ctx context.Context, w *worker, lease *database.Lease, r
 		if !ok {
 			return job{}, false
 		}
-		if w.mayPost(ctx, lease, j) && w.limit(ctx, j.deadline.Sub(w.svc.cfg.Now())) {
+		if a.allowed(ctx, lease, j) && a.limit(ctx, j.deadline.Sub(a.svc.cfg.Now())) {
 			return j, true
 		}
-		results <- w.giveBack(j)
+		results <- a.release(j)
 	}
 }

@@ -10,24 +10,24 @@ import (
 )
 
 // bulk inserts n rows of one template and priority, all due.
-func (b *bed) bulk(t *testing.T, n int, template string, priority int) {
+func (f *fixture) bulk(t *testing.T, n int, template string, priority int) {
 	t.Helper()
 	for ; n > 0; n -= 500 { // servers bound the recursion
-		b.exec(t, `INSERT INTO send_request (unionid, template, data, priority)
+		f.exec(t, `INSERT INTO send_request (unionid, template, data, priority)
 			WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
-			SELECT ?, ?, ?, ? FROM n`, min(n, 500), b.unionid(1), template, b.data("A-1"), priority)
+			SELECT ?, ?, ?, ? FROM n`, min(n, 500), f.unionid(1), template, f.data("A-1"), priority)
 	}
 }
 
 // TestTemplatesShare: a campaign of one template does not stand in the way of another of the same priority.
 func TestTemplatesShare(t *testing.T) {
-	b := newBed(t)
-	b.config.Accounts[0].Rate = 200
-	b.bulk(t, 900, "order", 2)
-	late := b.insert(t, columns{"unionid": b.unionid(2), "template": b.otherTemplate, "data": `{"thing1":"x"}`, "priority": 2})
-	b.start(t, "one")
-	b.await(t, late, statusSent)
-	if waiting := b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending' AND attempts = 0`); waiting < 500 {
+	f := newFixture(t)
+	f.config.Accounts[0].Rate = 200
+	f.bulk(t, 900, "order", 2)
+	late := f.insert(t, columns{"unionid": f.unionid(2), "template": f.otherTemplate, "data": `{"thing1":"x"}`, "priority": 2})
+	f.start(t, "one")
+	f.await(t, late, statusSent)
+	if waiting := f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending' AND attempts = 0`); waiting < 500 {
 		t.Errorf("%d rows of the campaign are still waiting: the other template's row came last", waiting)
 	}
 }
@@ -35,15 +35,15 @@ func TestTemplatesShare(t *testing.T) {
 // TestUrgentOvertakes: an urgent row overtakes a campaign that is being sent, the part of it too that has been
 // claimed, and does so at a rate of few messages a second.
 func TestUrgentOvertakes(t *testing.T) {
-	b := newBed(t)
-	b.config.Accounts[0].Rate, b.config.Accounts[0].Concurrency = 50, 64
-	b.bulk(t, 1000, "order", 2)
-	b.start(t, "one")
-	until(t, "the campaign", func() bool { return len(b.sim.Messages(appid)) >= 20 })
+	f := newFixture(t)
+	f.config.Accounts[0].Rate, f.config.Accounts[0].Concurrency = 50, 64
+	f.bulk(t, 1000, "order", 2)
+	f.start(t, "one")
+	eventually(t, "the campaign", func() bool { return len(f.sim.Messages(appid)) >= 20 })
 	for i := range 5 {
 		begin := time.Now()
-		urgent := b.insert(t, columns{"unionid": b.unionid(50 + i), "priority": 0})
-		until(t, "the urgent message", func() bool { return len(b.messagesTo(50+i)) == 1 })
+		urgent := f.insert(t, columns{"unionid": f.unionid(50 + i), "priority": 0})
+		eventually(t, "the urgent message", func() bool { return len(f.messagesTo(50+i)) == 1 })
 		// Generous for a loaded machine; in the order of claims it would take twenty seconds.
 		if took := time.Since(begin); took > 3*time.Second {
 			t.Errorf("urgent request %d took %s", urgent, took)
@@ -53,16 +53,16 @@ func TestUrgentOvertakes(t *testing.T) {
 
 // TestLanesTakeTurns: more templates than a claim looks at all get their turn.
 func TestLanesTakeTurns(t *testing.T) {
-	b := newBed(t)
-	s := newStepper(t, b)
-	const templates = 3*mostShares + 7
+	f := newFixture(t)
+	s := newStepper(t, f)
+	const templates = 3*maxLanes + 7
 	for i := range templates {
-		b.insert(t, columns{"unionid": b.unionid(1), "template": "nonsense-" + string(rune('a'+i%26)) + string(rune('a'+i/26))})
+		f.insert(t, columns{"unionid": f.unionid(1), "template": "nonsense-" + string(rune('a'+i%26)) + string(rune('a'+i/26))})
 	}
 	for range 5 {
 		s.attempt(t)
 	}
-	if n := b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'failed' AND reason = ?`, reasonUnknownTemplate); n != templates {
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'failed' AND reason = ?`, reasonUnknownTemplate); n != templates {
 		t.Errorf("%d of %d rows were looked at in five claims", n, templates)
 	}
 }
@@ -70,60 +70,60 @@ func TestLanesTakeTurns(t *testing.T) {
 // TestBannedTemplateHeals: the messages of a banned template wait without burning attempts while others go on, one
 // message finds out that the ban is over, and then all go.
 func TestBannedTemplateHeals(t *testing.T) {
-	b := newBed(t)
-	s := newStepper(t, b)
+	f := newFixture(t)
+	s := newStepper(t, f)
 	clock := &movedClock{}
-	s.w.svc.cfg.Now = clock.now
+	s.account.svc.cfg.Now = clock.now
 	banned := make([]int64, 5)
 	for i := range banned {
-		banned[i] = b.insert(t, columns{"unionid": b.unionid(i)})
+		banned[i] = f.insert(t, columns{"unionid": f.unionid(i)})
 	}
-	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 43116, Path: wechat.EndpointSendTemplate})
+	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 43116, Path: wechat.EndpointSendTemplate})
 	s.attempt(t)
-	b.sim.ClearFaults()
-	other := b.insert(t, columns{"unionid": b.unionid(9), "template": b.otherTemplate, "data": `{"thing1":"x"}`})
+	f.sim.ClearFaults()
+	other := f.insert(t, columns{"unionid": f.unionid(9), "template": f.otherTemplate, "data": `{"thing1":"x"}`})
 	s.attempt(t)
-	if r := b.row(t, other); r.Status != "sent" {
+	if r := f.row(t, other); r.Status != "sent" {
 		t.Errorf("the other template's row is %s", r.Status)
 	}
 	for _, id := range banned {
-		if r := b.row(t, id); r.Status != "pending" || r.Attempts != 0 {
+		if r := f.row(t, id); r.Status != "pending" || r.Attempts != 0 {
 			t.Errorf("row %d of the banned template is %s after %d attempts", id, r.Status, r.Attempts)
 		}
 	}
-	clock.move(probeEvery + time.Second)
-	before := len(b.sim.Messages(appid))
+	clock.move(probeInterval + time.Second)
+	before := len(f.sim.Messages(appid))
 	s.attempt(t)
-	if n := len(b.sim.Messages(appid)) - before; n != 1 {
+	if n := len(f.sim.Messages(appid)) - before; n != 1 {
 		t.Errorf("%d messages found out whether the ban is over, want 1", n)
 	}
 	s.attempt(t)
 	for _, id := range banned {
-		if r := b.row(t, id); r.Status != "sent" || r.Attempts != 1 {
+		if r := f.row(t, id); r.Status != "sent" || r.Attempts != 1 {
 			t.Errorf("row %d is %s after %d attempts, the ban is over", id, r.Status, r.Attempts)
 		}
 	}
-	if n := b.count(t, `SELECT COUNT(*) FROM account_state`); n != 0 {
+	if n := f.count(t, `SELECT COUNT(*) FROM account_state`); n != 0 {
 		t.Errorf("account_state still has %d rows", n)
 	}
 }
 
 // TestOperatorResumes: deleting the row of account_state ends a pause that would last until tomorrow.
 func TestOperatorResumes(t *testing.T) {
-	b := newBed(t)
-	s := newStepper(t, b)
-	id := b.insert(t, columns{"unionid": b.unionid(1)})
-	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 45009, Path: wechat.EndpointSendTemplate, Next: 1})
+	f := newFixture(t)
+	s := newStepper(t, f)
+	id := f.insert(t, columns{"unionid": f.unionid(1)})
+	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 45009, Path: wechat.EndpointSendTemplate, Next: 1})
 	s.attempt(t)
-	if err := s.w.heedState(t.Context()); err != nil || s.claimableNow(t) != 0 {
+	if err := s.account.reloadState(t.Context()); err != nil || s.claimableNow(t) != 0 {
 		t.Fatalf("a paused account claims (%v)", err)
 	}
-	b.exec(t, `DELETE FROM account_state`)
-	if err := s.w.heedState(t.Context()); err != nil {
+	f.exec(t, `DELETE FROM account_state`)
+	if err := s.account.reloadState(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.attempt(t)
-	if r := b.row(t, id); r.Status != "sent" {
+	if r := f.row(t, id); r.Status != "sent" {
 		t.Errorf("the row is %s (%s)", r.Status, r.reason())
 	}
 }
@@ -139,27 +139,27 @@ func TestPausedAccountDelaysNoOther(t *testing.T) {
 	const otherAppID = "wx0a00000000000002"
 	options := wechatsim.Standard(100, 100, 0)
 	options.Accounts = append(options.Accounts, wechatsim.Account{AppID: otherAppID, Secret: wechatsim.StandardSecret, Followers: 100})
-	b := newBedOf(t, options)
-	other := b.config.Accounts[0]
+	f := newFixtureOf(t, options)
+	other := f.config.Accounts[0]
 	other.AppID, other.Default = otherAppID, false
 	other.API = wechat.New(wechat.Config{
-		AppID: otherAppID, Secret: wechatsim.StandardSecret, BaseURL: b.server.URL,
+		AppID: otherAppID, Secret: wechatsim.StandardSecret, BaseURL: f.server.URL,
 		Timeout: 2 * time.Second, SendTimeout: 2 * time.Second, MaxConnections: 16,
 	})
-	b.config.Accounts = append(b.config.Accounts, other)
-	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 48001, AppID: appid, Path: wechat.EndpointSendTemplate})
-	b.bulk(t, 500, "order", 0)
-	b.start(t, "one")
-	until(t, "the pause", func() bool { return b.count(t, `SELECT COUNT(*) FROM account_state WHERE appid = ?`, appid) == 1 })
+	f.config.Accounts = append(f.config.Accounts, other)
+	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 48001, AppID: appid, Path: wechat.EndpointSendTemplate})
+	f.bulk(t, 500, "order", 0)
+	f.start(t, "one")
+	eventually(t, "the pause", func() bool { return f.count(t, `SELECT COUNT(*) FROM account_state WHERE appid = ?`, appid) == 1 })
 	for i := range 5 {
 		begin := time.Now()
-		id := b.insert(t, columns{"appid": otherAppID, "openid": b.sim.OpenID(otherAppID, i), "template": b.templateID, "priority": 2})
-		b.await(t, id, statusSent)
+		id := f.insert(t, columns{"appid": otherAppID, "openid": f.sim.OpenID(otherAppID, i), "template": f.templateID, "priority": 2})
+		f.await(t, id, statusSent)
 		if took := time.Since(begin); took > 3*time.Second {
 			t.Errorf("the other account's row took %s", took)
 		}
 	}
-	if n := b.count(t, `SELECT COUNT(*) FROM send_request WHERE appid = ? AND status = 'sent'`, appid); n != 0 {
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request WHERE appid = ? AND status = 'sent'`, appid); n != 0 {
 		t.Errorf("%d rows of the paused account were sent", n)
 	}
 }

@@ -47,42 +47,42 @@ func (s *Service) pendingLanes(ctx context.Context, maxAge time.Duration) ([]lan
 	return lanes, nil
 }
 
-// share is what one claim may take of a lane.
-type share struct {
+// quantum is what one claim may take of a lane.
+type quantum struct {
 	lane
-	most int
+	maxRows int
 }
 
-// mostShares bounds the lanes of one claim: the query has a branch for each. An account has 25 templates; what
+// maxLanes bounds the lanes of one claim: the query has a branch for each. An account has 25 templates; what
 // producers invent beside them takes its turns.
-const mostShares = 40
+const maxLanes = 40
 
-// shares divides a claim of limit rows among the lanes that may be claimed now: all priorities, the most urgent
-// first, and those of one priority alike, whatever the length of their queues. left tells that not all lanes
-// got a share. It is for the claim loop only, which it gives another beginning each time.
-func (w *worker) shares(lanes []lane, limit int) (shares []share, left bool) {
-	var mine []share
+// quanta divides a claim of limit rows among the lanes that may be claimed now: all priorities, the most urgent
+// first, and those of one priority alike, whatever the length of their queues. left reports that not all lanes
+// got a quantum. It is for the claim loop only, which it gives another beginning each time.
+func (a *account) quanta(lanes []lane, limit int) (quanta []quantum, left bool) {
+	var mine []quantum
 	for _, l := range lanes {
-		if most := w.claimable(l, limit); most > 0 {
-			mine = append(mine, share{l, most})
+		if limit := a.claimable(l, limit); limit > 0 {
+			mine = append(mine, quantum{l, limit})
 		}
 	}
-	slices.SortStableFunc(mine, func(a, b share) int { return a.Priority - b.Priority })
+	slices.SortStableFunc(mine, func(a, b quantum) int { return a.Priority - b.Priority })
 	for begin := 0; begin < len(mine); {
 		end := begin + 1
 		for end < len(mine) && mine[end].Priority == mine[begin].Priority {
 			end++
 		}
 		group := mine[begin:end]
-		rotate(group, w.turn)
+		rotate(group, a.turn)
 		for i := range group {
-			group[i].most = min(group[i].most, (limit+len(group)-1)/len(group))
+			group[i].maxRows = min(group[i].maxRows, (limit+len(group)-1)/len(group))
 		}
 		begin = end
 	}
-	w.turn++
-	if len(mine) > mostShares {
-		return mine[:mostShares], true
+	a.turn++
+	if len(mine) > maxLanes {
+		return mine[:maxLanes], true
 	}
 	return mine, false
 }
@@ -96,8 +96,8 @@ func (s *Service) knownTemplate(name, appid string) string {
 	return id
 }
 
-// rotate lets the n-th claim begin with the n-th of the shares.
-func rotate(group []share, n int) {
+// rotate lets the n-th claim begin with the n-th of the quanta.
+func rotate(group []quantum, n int) {
 	n %= len(group)
 	slices.Reverse(group[:n])
 	slices.Reverse(group[n:])
@@ -105,18 +105,18 @@ func rotate(group []share, n int) {
 }
 
 // claimable tells how many rows of a pending lane this account may claim now.
-func (w *worker) claimable(l lane, limit int) int {
-	if !l.Due || l.Status != statusPending || !w.mine(l) || l.Priority < 0 || l.Priority > 2 {
+func (a *account) claimable(l lane, limit int) int {
+	if !l.Due || l.Status != statusPending || !a.owns(l) || l.Priority < 0 || l.Priority > 2 {
 		return 0
 	}
-	now := w.svc.cfg.Now()
-	if w.pause.active(now) || !w.budget.allows(l.Priority) || l.Priority != priorityUrgent && w.hurry.Load() {
+	now := a.svc.cfg.Now()
+	if a.breaker.active(now) || !a.budget.allows(l.Priority) || l.Priority != priorityUrgent && a.urgentOnly.Load() {
 		return 0
 	}
-	return w.gates.most(w.svc.knownTemplate(l.Template, w.account.AppID), now, limit)
+	return a.templatePauses.allowance(a.svc.knownTemplate(l.Template, a.cfg.AppID), now, limit)
 }
 
-// mine tells whether a lane's rows are this account's.
-func (w *worker) mine(l lane) bool {
-	return l.AppID.String == w.account.AppID || (!l.AppID.Valid && w.account.Default)
+// owns reports whether a lane's rows are this account's.
+func (a *account) owns(l lane) bool {
+	return l.AppID.String == a.cfg.AppID || (!l.AppID.Valid && a.cfg.Default)
 }

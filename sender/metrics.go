@@ -46,8 +46,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 }
 
 // metric sets a gauge of the account.
-func (w *worker) metric(gauge *prometheus.GaugeVec, value float64) {
-	gauge.WithLabelValues(w.account.AppID).Set(value)
+func (a *account) metric(gauge *prometheus.GaugeVec, value float64) {
+	gauge.WithLabelValues(a.cfg.AppID).Set(value)
 }
 
 // count counts a settled result. Rows given back without an attempt are not outcomes.

@@ -15,66 +15,66 @@ import (
 // TestDatabaseGoesAway: the database is cut off in the middle of the work, twice. Every request ends sent
 // and everybody gets his message once, also those whose outcome could not be written at first.
 func TestDatabaseGoesAway(t *testing.T) {
-	b := newBed(t)
-	proxy := dbtest.NewProxy(t, dbtest.DSN(t, b.db))
-	direct := b.db
+	f := newFixture(t)
+	proxy := dbtest.NewProxy(t, dbtest.DSN(t, f.db))
+	direct := f.db
 	const rows = 3000
 	for i := range rows {
-		b.insert(t, columns{"unionid": b.unionid(i % 100)})
+		f.insert(t, columns{"unionid": f.unionid(i % 100)})
 	}
 	// The sender goes through the proxy, the test itself does not.
-	b.db = dbtest.Open(t, proxy.DSN())
-	b.config.DB, b.config.People = b.db, bridge.New(b.db)
-	b.start(t, "one")
-	b.db = direct
+	f.db = dbtest.Open(t, proxy.DSN())
+	f.config.DB, f.config.Identities = f.db, bridge.New(f.db)
+	f.start(t, "one")
+	f.db = direct
 	for _, share := range []int{10, 3} {
-		until(t, "a part", func() bool { return len(b.sim.Messages(appid)) > rows/share })
+		eventually(t, "a part", func() bool { return len(f.sim.Messages(appid)) > rows/share })
 		proxy.Cut()
 		time.Sleep(500 * time.Millisecond)
 		proxy.Restore()
 	}
 	deadline := time.Now().Add(60 * time.Second)
-	for b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`) < rows {
+	for f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`) < rows {
 		// What a lost answer to a claim left behind falls due after the claim's time; the test does not wait for that.
-		b.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3) WHERE status = 'pending'
+		f.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3) WHERE status = 'pending'
 			AND attempted_at < CURRENT_TIMESTAMP(3) - INTERVAL 5 SECOND`)
 		if time.Now().After(deadline) {
-			t.Fatalf("only %d of %d rows were sent", b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`), rows)
+			t.Fatalf("only %d of %d rows were sent", f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`), rows)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 	ids := map[string]bool{}
-	for _, m := range b.sim.Messages(appid) {
+	for _, m := range f.sim.Messages(appid) {
 		ids[m.ClientMsgID] = true
 	}
-	if n := len(b.sim.Messages(appid)); n != rows || len(ids) != rows {
+	if n := len(f.sim.Messages(appid)); n != rows || len(ids) != rows {
 		t.Errorf("%d messages with %d client_msg_ids, want %d", n, len(ids), rows)
 	}
 }
 
 // TestMissingGrant: the log names the grant that is missing, and the rows are as they were.
 func TestMissingGrant(t *testing.T) {
-	b := newBed(t)
-	id := b.insert(t, columns{"unionid": b.unionid(1)})
+	f := newFixture(t)
+	id := f.insert(t, columns{"unionid": f.unionid(1)})
 	user := "ub_" + strings.ToLower(t.Name())[:12]
 	var schema string
-	if err := b.db.GetContext(t.Context(), &schema, `SELECT DATABASE()`); err != nil {
+	if err := f.db.GetContext(t.Context(), &schema, `SELECT DATABASE()`); err != nil {
 		t.Fatal(err)
 	}
-	b.exec(t, `CREATE USER '`+user+`'@'%' IDENTIFIED BY 'pass-1'`)
-	t.Cleanup(func() { _, _ = b.db.Exec(`DROP USER '` + user + `'@'%'`) })
-	b.exec(t, `GRANT SELECT ON `+schema+`.* TO '`+user+`'@'%'`)
-	b.exec(t, `GRANT INSERT, UPDATE ON `+schema+`.lease TO '`+user+`'@'%'`)
+	f.exec(t, `CREATE USER '`+user+`'@'%' IDENTIFIED BY 'pass-1'`)
+	t.Cleanup(func() { _, _ = f.db.Exec(`DROP USER '` + user + `'@'%'`) })
+	f.exec(t, `GRANT SELECT ON `+schema+`.* TO '`+user+`'@'%'`)
+	f.exec(t, `GRANT INSERT, UPDATE ON `+schema+`.lease TO '`+user+`'@'%'`)
 	var log lockedBuffer
-	admin := b.db
-	b.db = dbtest.Open(t, dbtest.DSNAs(t, admin, user, "pass-1"))
-	b.config.DB, b.config.People = b.db, bridge.New(b.db)
-	b.config.Logger = slog.New(slog.NewTextHandler(&log, nil))
-	stop := b.start(t, "one")
-	b.db = admin
-	until(t, "the complaint", func() bool { return strings.Contains(log.String(), "GRANT UPDATE ON") })
+	admin := f.db
+	f.db = dbtest.Open(t, dbtest.DSNAs(t, admin, user, "pass-1"))
+	f.config.DB, f.config.Identities = f.db, bridge.New(f.db)
+	f.config.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	stop := f.start(t, "one")
+	f.db = admin
+	eventually(t, "the complaint", func() bool { return strings.Contains(log.String(), "GRANT UPDATE ON") })
 	stop()
-	if r := b.row(t, id); r.Status != "pending" || r.Attempts != 0 {
+	if r := f.row(t, id); r.Status != "pending" || r.Attempts != 0 {
 		t.Errorf("the row says %+v", r)
 	}
 	if strings.Contains(log.String(), "pass-1") {

@@ -33,14 +33,14 @@ func policyOf(err error) wechat.Policy {
 
 // outcome turns WeChat's answer to one POST into the row's result, and pauses the account or puts the
 // recipient in doubt where the answer concerns more than this message.
-func (w *worker) outcome(j job, msgid int64, err error) result {
-	base := result{id: j.row.ID, token: j.row.token, openid: j.message.ToUser, doubtful: j.row.UncertainAge.Valid,
+func (a *account) outcome(j job, msgid int64, err error) result {
+	base := result{id: j.row.ID, token: j.row.token, openid: j.message.ToUser, earlierInDoubt: j.row.InDoubtAge.Valid,
 		warning: j.warning}
 	if err == nil {
-		w.governor.answered(w.svc.cfg.Now(), false)
-		w.reportSuccess()
-		w.openTemplate(j.message.TemplateID)
-		w.library.known(j.message.TemplateID)
+		a.limiter.observe(a.svc.cfg.Now(), false)
+		a.reportSuccess()
+		a.resumeTemplate(j.message.TemplateID)
+		a.catalog.confirm(j.message.TemplateID)
 		base.status, base.msgid, base.posted = statusSent, msgid, true
 		return base
 	}
@@ -53,46 +53,46 @@ func (w *worker) outcome(j job, msgid int64, err error) result {
 	if base.errmsg == "" {
 		base.errmsg = we.Error()
 	}
-	w.governor.answered(w.svc.cfg.Now(), we.Reason == reasonBusy)
+	a.limiter.observe(a.svc.cfg.Now(), we.Reason == reasonBusy)
 	if we.Uncertain || we.Policy == wechat.PolicyUncertain {
 		base.posted = true
-		return w.uncertain(j, base)
+		return a.inDoubt(j, base)
 	}
 	if we.Endpoint != "" && we.Endpoint != wechat.EndpointSendTemplate && we.Policy == wechat.PolicyRetry {
 		// There is no token at the moment: the message has not been tried.
-		return w.pauseAccount(j, base, we, pauseReach)
+		return a.pauseAccount(j, base, we, pauseReach)
 	}
-	w.heardFrom(j, we)
+	a.heardFrom(j, we)
 	switch we.Policy {
 	case wechat.PolicyRetry:
 		if we.Reason == wechat.ReasonInvalidTemplate {
-			w.library.distrust(j.message.TemplateID)
-			return w.retry(j, base, retryTemplate)
+			a.catalog.invalidate(j.message.TemplateID)
+			return a.retry(j, base, retryTemplate)
 		}
 		if we.Code != 0 {
-			return w.retry(j, base, retryFirst)
+			return a.retry(j, base, initialRetry)
 		}
 		// WeChat cannot be reached, and nothing has left this machine: not the message's fault.
-		return w.pauseAccount(j, base, we, pauseReach)
+		return a.pauseAccount(j, base, we, pauseReach)
 	case wechat.PolicyToken:
-		return w.pauseAccount(j, base, we, pauseToken)
+		return a.pauseAccount(j, base, we, pauseToken)
 	case wechat.PolicyConfig:
-		return w.pauseAccount(j, base, we, pauseConfig)
+		return a.pauseAccount(j, base, we, pauseConfig)
 	case wechat.PolicyQuotaDay:
-		return w.pauseAccount(j, base, we, pauseDay)
+		return a.pauseAccount(j, base, we, pauseDay)
 	case wechat.PolicyQuotaMinute:
-		w.governor.halve(w.svc.cfg.Now())
-		return w.pauseAccount(j, base, we, pauseMinute)
+		a.limiter.decrease(a.svc.cfg.Now())
+		return a.pauseAccount(j, base, we, pauseMinute)
 	case wechat.PolicyTemplate:
-		return w.shutTemplate(j, base, we)
+		return a.pauseTemplate(j, base, we)
 	case wechat.PolicyRecipientLater:
-		return w.retry(j, base, retryRecipient)
+		return a.retry(j, base, retryRecipient)
 	case wechat.PolicyRecipient:
-		return w.recipientFault(j, base, we)
+		return a.recipientFault(j, base, we)
 	}
 	if we.Reason == wechat.ReasonInvalidKeyword {
-		w.library.distrust(j.message.TemplateID)
-		w.library.known(j.message.TemplateID)
+		a.catalog.invalidate(j.message.TemplateID)
+		a.catalog.confirm(j.message.TemplateID)
 	}
 	base.status, base.openid = statusFailed, ""
 	return base
@@ -100,16 +100,16 @@ func (w *worker) outcome(j job, msgid int64, err error) result {
 
 // heardFrom ends the pause where WeChat refused a message for a reason of its own: the account works. One that
 // concerns the person alone tells that its template does, too.
-func (w *worker) heardFrom(j job, we *wechat.Error) {
+func (a *account) heardFrom(j job, we *wechat.Error) {
 	if we.Endpoint != wechat.EndpointSendTemplate || we.Code == 0 {
 		return
 	}
 	switch we.Policy {
 	case wechat.PolicyRecipient, wechat.PolicyRecipientLater:
-		w.reportSuccess()
-		w.openTemplate(j.message.TemplateID)
+		a.reportSuccess()
+		a.resumeTemplate(j.message.TemplateID)
 	case wechat.PolicyRequest:
-		w.reportSuccess()
+		a.reportSuccess()
 	}
 }
 
@@ -121,31 +121,31 @@ func boundCode(code int) int { return min(max(code, math.MinInt32), math.MaxInt3
 
 // How long the first repetition of a transient error waits; it doubles each time, to at most an hour.
 const (
-	retryFirst     = 5 * time.Second
+	initialRetry   = 5 * time.Second
 	retryDoubt     = 20 * time.Second // the database could not note a doubt
 	retryTemplate  = 2 * time.Minute  // 40037 has been seen for a valid template for eleven minutes
 	retryRecipient = 30 * time.Minute // 43117: this person got too many messages for now
-	retryLongest   = time.Hour
+	maxRetry       = time.Hour
 )
 
 // retry makes the row due again after a growing pause, until its attempts are used up.
-func (w *worker) retry(j job, r result, first time.Duration) result {
+func (a *account) retry(j job, r result, first time.Duration) result {
 	attempt := j.row.Attempts + 1
 	r.openid = ""
-	if attempt >= w.account.MaxAttempts {
+	if attempt >= a.cfg.MaxAttempts {
 		r.status = statusFailed
 		return r
 	}
-	r.status, r.delay = statusPending, backoff(attempt, first, retryLongest)
+	r.status, r.delay = statusPending, backoff(attempt, first, maxRetry)
 	return r
 }
 
-// uncertain repeats the message while WeChat would drop a second one, and then calls the outcome unknown.
-func (w *worker) uncertain(j job, r result) result {
-	r.uncertain = true // openid stays: a receipt for it may tell what became of the message
-	age := time.Duration(j.row.UncertainAge.Int64) * time.Microsecond
-	delay := backoff(j.row.Attempts+1, retryFirst, 2*time.Minute)
-	if age+delay >= w.account.ResendWindow || j.row.Attempts+1 >= w.account.MaxAttempts {
+// inDoubt repeats the message while WeChat would drop a second one, and then calls the outcome unknown.
+func (a *account) inDoubt(j job, r result) result {
+	r.inDoubt = true // openid stays: a receipt for it may tell what became of the message
+	age := time.Duration(j.row.InDoubtAge.Int64) * time.Microsecond
+	delay := backoff(j.row.Attempts+1, initialRetry, 2*time.Minute)
+	if age+delay >= a.cfg.ResendWindow || j.row.Attempts+1 >= a.cfg.MaxAttempts {
 		r.status = statusUnknown
 		return r
 	}
@@ -155,7 +155,7 @@ func (w *worker) uncertain(j job, r result) result {
 
 // recipientFault handles an answer about the person. That he does not follow is first asked about, since the
 // map said otherwise; an openid that only the producer knows and WeChat does not is simply wrong.
-func (w *worker) recipientFault(j job, r result, we *wechat.Error) result {
+func (a *account) recipientFault(j job, r result, we *wechat.Error) result {
 	doubt := map[wechat.Reason]bridge.Doubt{
 		wechat.ReasonNotFollower:   bridge.DoubtSendRefused,
 		wechat.ReasonInvalidOpenID: bridge.DoubtSendInvalid,
@@ -163,29 +163,29 @@ func (w *worker) recipientFault(j job, r result, we *wechat.Error) result {
 	if j.unlisted && doubt == bridge.DoubtSendInvalid {
 		doubt = ""
 	}
-	if doubt == "" || j.row.Attempts+1 >= w.account.MaxAttempts {
+	if doubt == "" || j.row.Attempts+1 >= a.cfg.MaxAttempts {
 		r.status, r.openid = statusFailed, ""
 		return r
 	}
 	err := detached(context.Background(), func(ctx context.Context) error {
-		return w.svc.cfg.People.Ask(ctx, w.account.AppID, []string{r.openid}, doubt)
+		return a.svc.cfg.Identities.Ask(ctx, a.cfg.AppID, []string{r.openid}, doubt)
 	})
 	if err != nil {
 		// Without the doubt the row would be released, sent and refused again: a slow retry instead.
-		w.log.Error("noting a doubtful follower", "request", j.row.ID, "err", err)
-		return w.retry(j, r, retryDoubt)
+		a.log.Error("noting a doubtful follower", "request", j.row.ID, "err", err)
+		return a.retry(j, r, retryDoubt)
 	}
-	r.status, r.openid, r.delay = statusWaiting, "", w.account.Wait
+	r.status, r.openid, r.delay = statusWaiting, "", a.cfg.Wait
 	return r
 }
 
 // unreachable is the result of a row whose recipient the map cannot reach now: it waits for him.
-func (w *worker) unreachable(row request, standing bridge.Standing) result {
+func (a *account) unreachable(row request, standing bridge.Standing) result {
 	if standing == bridge.Blocked {
 		return row.end(statusFailed, reasonBlocked, explain(standing))
 	}
 	r := row.end(statusWaiting, string(standing), explain(standing))
-	r.delay = w.account.Wait
+	r.delay = a.cfg.Wait
 	return r
 }
 
@@ -208,10 +208,10 @@ func explain(standing bridge.Standing) string {
 	return ""
 }
 
-// backoff is first doubled with every attempt after the first, up to most, give or take a tenth.
-func backoff(attempt int, first, most time.Duration) time.Duration {
-	d := most
-	if shift := attempt - 1; shift < 20 && first<<shift < most {
+// backoff is first doubled with every attempt after the first, up to maxDelay, give or take a tenth.
+func backoff(attempt int, first, limit time.Duration) time.Duration {
+	d := limit
+	if shift := attempt - 1; shift < 20 && first<<shift < limit {
 		d = first << shift
 	}
 	return d - d/10 + rand.N(d/5+1)

@@ -20,126 +20,126 @@ const (
 	pauseConfig                  // a person has to act: looked at again every few minutes, with one message
 )
 
-// quotaAgain is how soon an account is tried again that has no quota in the first hour of a day.
-const quotaAgain = 10 * time.Minute
+// quotaRetry is how soon an account is tried again that has no quota in the first hour of a day.
+const quotaRetry = 10 * time.Minute
 
-// probeEvery is how often a stopped account is tried again.
-const probeEvery = 5 * time.Minute
+// probeInterval is how often a stopped account is tried again.
+const probeInterval = 5 * time.Minute
 
-// pauseState is the account's pause as this instance, its only claimer, knows it.
-type pauseState struct {
-	mu      sync.Mutex
-	until   time.Time
-	probe   bool      // the pause is over, but not yet known to be
-	out     bool      // the one message that finds it out is on its way
-	misses  int       // failed connections in a row
-	alarmed string    // the reason that has been logged
-	row     *pauseRow // as account_state has it, or is to have it; nil: nothing
-	unsaved bool      // account_state does not have it yet
+// breaker is the account's pause as this instance, its only claimer, knows it.
+type breaker struct {
+	mu       sync.Mutex
+	until    time.Time
+	halfOpen bool      // the pause is over, but not yet known to be
+	probing  bool      // the probe is on its way
+	failures int       // failed connections in a row
+	alarmed  string    // the reason that has been logged
+	row      *pauseRow // as account_state has it, or is to have it; nil: nothing
+	dirty    bool      // account_state does not have it yet
 }
 
-func (p *pauseState) active(now time.Time) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return now.Before(p.until)
+func (b *breaker) active(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return now.Before(b.until)
 }
 
-func (p *pauseState) probing() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.probe
+func (b *breaker) isHalfOpen() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.halfOpen
 }
 
-// probeOut tells whether nothing may go because one message is finding out whether the account works again.
-func (p *pauseState) probeOut() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.probe && p.out
+// probeInFlight reports whether nothing may go because one message is finding out whether the account works again.
+func (b *breaker) probeInFlight() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.halfOpen && b.probing
 }
 
-// launch notes that a message goes out, and tells whether it is the one that finds out.
-func (p *pauseState) launch() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.out = p.out || p.probe
-	return p.probe
+// acquire notes that a message goes out, and reports whether it is the probe.
+func (b *breaker) acquire() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.probing = b.probing || b.halfOpen
+	return b.halfOpen
 }
 
-// landed notes that the message that was to find out has come to something.
-func (p *pauseState) landed() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.out = false
+// probeDone records that the probe has an outcome.
+func (b *breaker) probeDone() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.probing = false
 }
 
-// loadState takes over the pause and the gates that the account's last claimer stored, and forgets what this
+// loadState takes over the pauses that the account's last claimer stored, and forgets what this
 // instance knew of the day's budget when it had the account last.
-func (w *worker) loadState(ctx context.Context) error {
-	rows, err := w.svc.store.loadPauses(ctx, w.account.AppID)
+func (a *account) loadState(ctx context.Context) error {
+	rows, err := a.svc.store.loadPauses(ctx, a.cfg.AppID)
 	if err != nil {
 		return err
 	}
-	w.pause.load(w, rows)
-	w.gates.load(w, rows)
-	w.budget.forget()
+	a.breaker.load(a, rows)
+	a.templatePauses.load(a, rows)
+	a.budget.forget()
 	return nil
 }
 
-func (p *pauseState) load(w *worker, rows []pauseRow) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.until, p.probe, p.out, p.alarmed, p.row, p.unsaved = time.Time{}, false, false, "", nil, false
-	w.metric(w.svc.metrics.paused, 0)
+func (b *breaker) load(a *account, rows []pauseRow) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.until, b.halfOpen, b.probing, b.alarmed, b.row, b.dirty = time.Time{}, false, false, "", nil, false
+	a.metric(a.svc.metrics.paused, 0)
 	for _, row := range rows {
 		if row.Scope != scopeSend {
 			continue
 		}
-		w.metric(w.svc.metrics.paused, 1)
-		p.row, p.alarmed, p.probe = &row, row.Reason, true
-		p.until = w.svc.cfg.Now().Add(row.remaining())
+		a.metric(a.svc.metrics.paused, 1)
+		b.row, b.alarmed, b.halfOpen = &row, row.Reason, true
+		b.until = a.svc.cfg.Now().Add(row.remaining())
 	}
 }
 
 // pauseAccount stops the account and gives the row back without counting the attempt: whatever is wrong
 // would have met any other message too.
-func (w *worker) pauseAccount(j job, r result, we *wechat.Error, kind pauseKind) result {
-	w.beginPause(kind, we)
+func (a *account) pauseAccount(j job, r result, we *wechat.Error, kind pauseKind) result {
+	a.beginPause(kind, we)
 	back := j.row.release(0)
 	back.reason, back.errcode, back.errmsg = r.reason, r.errcode, r.errmsg
 	return back
 }
 
-func (w *worker) beginPause(kind pauseKind, we *wechat.Error) {
-	if stored := w.pause.begin(w, kind, we); stored {
-		w.writePause()
+func (a *account) beginPause(kind pauseKind, we *wechat.Error) {
+	if stored := a.breaker.begin(a, kind, we); stored {
+		a.writePause()
 	}
 }
 
-// begin tells whether account_state is to have the pause.
-func (p *pauseState) begin(w *worker, kind pauseKind, we *wechat.Error) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := w.svc.cfg.Now()
-	if now.Before(p.until) {
+// begin reports whether account_state is to have the pause.
+func (b *breaker) begin(a *account, kind pauseKind, we *wechat.Error) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := a.svc.cfg.Now()
+	if now.Before(b.until) {
 		return false // many POSTs were in flight, and each of them meets the same answer
 	}
 	if kind == pauseReach {
-		p.misses++
+		b.failures++
 	}
 	// As a duration from now: a clock that is set back must not make the pause longer.
-	p.until = now.Add(w.pauseEnd(kind, now, p.misses).Sub(now))
-	p.probe = true
+	b.until = now.Add(a.pauseEnd(kind, now, b.failures).Sub(now))
+	b.halfOpen = true
 	reason := string(we.Reason)
-	if p.alarmed != reason {
-		w.log.Error("sending is paused", "reason", reason, "until", p.until.Format(time.RFC3339), "err", we,
+	if b.alarmed != reason {
+		a.log.Error("sending is paused", "reason", reason, "until", b.until.Format(time.RFC3339), "err", we,
 			"cure", wechat.Explain(we.Code))
-		p.alarmed = reason
+		b.alarmed = reason
 	}
-	w.metric(w.svc.metrics.paused, 1)
+	a.metric(a.svc.metrics.paused, 1)
 	if kind == pauseReach {
 		return false
 	}
-	p.row, p.unsaved = newPauseRow(we), true
+	b.row, b.dirty = newPauseRow(we), true
 	return true
 }
 
@@ -152,76 +152,76 @@ func newPauseRow(we *wechat.Error) *pauseRow {
 }
 
 // reportSuccess ends a pause: WeChat took a message, or refused one for a reason of its own.
-func (w *worker) reportSuccess() {
-	if stored := w.pause.end(w); stored {
-		w.writePause()
+func (a *account) reportSuccess() {
+	if stored := a.breaker.end(a); stored {
+		a.writePause()
 	}
 }
 
-// end tells whether account_state had the pause.
-func (p *pauseState) end(w *worker) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.probe || w.svc.cfg.Now().Before(p.until) {
+// end reports whether account_state had the pause.
+func (b *breaker) end(a *account) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.halfOpen || a.svc.cfg.Now().Before(b.until) {
 		return false // nothing to end, or an answer to a POST that began before the pause
 	}
-	stored := p.row != nil
-	stored = stored || p.unsaved
-	p.probe, p.misses, p.row, p.alarmed, p.unsaved = false, 0, nil, "", stored
-	w.log.Info("sending goes on")
-	w.metric(w.svc.metrics.paused, 0)
+	stored := b.row != nil
+	stored = stored || b.dirty
+	b.halfOpen, b.failures, b.row, b.alarmed, b.dirty = false, 0, nil, "", stored
+	a.log.Info("sending goes on")
+	a.metric(a.svc.metrics.paused, 0)
 	return stored
 }
 
 // writePause brings account_state to what is known now. The state itself is not locked meanwhile: a row that an
 // operator's transaction holds must not stop whoever looks whether the account is paused.
-func (w *worker) writePause() {
-	w.writing.Lock()
-	defer w.writing.Unlock()
-	p := &w.pause
-	p.mu.Lock()
-	row, until := p.row, p.until
-	p.mu.Unlock()
-	err := w.writeState(scopeSend, row, until)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.row == row {
-		p.unsaved = err != nil
+func (a *account) writePause() {
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	b := &a.breaker
+	b.mu.Lock()
+	row, until := b.row, b.until
+	b.mu.Unlock()
+	err := a.writeState(scopeSend, row, until)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.row == row {
+		b.dirty = err != nil
 	}
 }
 
 // writeState stores the row, or removes it. What cannot be written holds in memory all the same, and is tried again
-// by heedState.
-func (w *worker) writeState(scope string, row *pauseRow, until time.Time) error {
+// by reloadState.
+func (a *account) writeState(scope string, row *pauseRow, until time.Time) error {
 	err := detached(context.Background(), func(ctx context.Context) error {
 		if row == nil {
-			return w.svc.store.clearPause(ctx, w.account.AppID, scope)
+			return a.svc.store.clearPause(ctx, a.cfg.AppID, scope)
 		}
 		stored := *row
-		stored.Remaining = sql.NullInt64{Int64: until.Sub(w.svc.cfg.Now()).Microseconds(), Valid: true}
-		return w.svc.store.savePause(ctx, w.account.AppID, scope, stored)
+		stored.Remaining = sql.NullInt64{Int64: until.Sub(a.svc.cfg.Now()).Microseconds(), Valid: true}
+		return a.svc.store.savePause(ctx, a.cfg.AppID, scope, stored)
 	})
 	if err != nil {
-		w.log.Error("writing the account's state", "scope", scope, "err", err)
+		a.log.Error("writing the account's state", "scope", scope, "err", err)
 	}
 	return err
 }
 
-// heedState ends the pause, and opens the gates, whose row somebody has deleted from account_state: an operator
+// reloadState ends the pauses whose row somebody has deleted from account_state: an operator
 // who has mended the cause, or had the quota cleared, need not wait for the next probe. What could not be written
 // before is written now.
-func (w *worker) heedState(ctx context.Context) error {
-	stored, unsaved := w.pause.storing()
-	if unsaved {
-		w.writePause()
+func (a *account) reloadState(ctx context.Context) error {
+	stored, dirty := a.breaker.storing()
+	if dirty {
+		a.writePause()
 	}
-	for _, id := range w.gates.unsaved() {
-		w.writeGate(id)
+	for _, id := range a.templatePauses.dirty() {
+		a.writeTemplatePause(id)
 	}
-	if !stored && !w.gates.any() {
+	if !stored && !a.templatePauses.any() {
 		return nil
 	}
-	rows, err := w.svc.store.loadPauses(ctx, w.account.AppID)
+	rows, err := a.svc.store.loadPauses(ctx, a.cfg.AppID)
 	if err != nil {
 		return err
 	}
@@ -230,53 +230,53 @@ func (w *worker) heedState(ctx context.Context) error {
 		kept[row.Scope] = true
 	}
 	if !kept[scopeSend] {
-		w.pause.removed(w.svc.cfg.Now())
+		a.breaker.removed(a.svc.cfg.Now())
 	}
-	w.gates.removed(kept)
+	a.templatePauses.removed(kept)
 	return nil
 }
 
-// storing tells whether account_state has the pause, or is to have it, and whether it lags behind.
-func (p *pauseState) storing() (stored, unsaved bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.row != nil, p.unsaved
+// storing reports whether account_state has the pause, or is to have it, and whether it lags behind.
+func (b *breaker) storing() (stored, dirty bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.row != nil, b.dirty
 }
 
 // removed ends a pause whose row has been deleted: one message finds out.
-func (p *pauseState) removed(now time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.row != nil && !p.unsaved && now.Before(p.until) {
-		p.until = now
+func (b *breaker) removed(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.row != nil && !b.dirty && now.Before(b.until) {
+		b.until = now
 	}
 }
 
 // since tells how long the account has been sending without a pause, at most since begin.
-func (p *pauseState) since(now, begin time.Time) time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.until.After(begin) {
-		begin = p.until
+func (b *breaker) since(now, begin time.Time) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.until.After(begin) {
+		begin = b.until
 	}
 	return now.Sub(begin)
 }
 
-func (w *worker) pauseEnd(kind pauseKind, now time.Time, misses int) time.Time {
+func (a *account) pauseEnd(kind pauseKind, now time.Time, failures int) time.Time {
 	switch kind {
 	case pauseReach:
-		return now.Add(backoff(misses, time.Second, 30*time.Second))
+		return now.Add(backoff(failures, time.Second, 30*time.Second))
 	case pauseToken:
 		return now.Add(30 * time.Second)
 	case pauseMinute:
 		return now.Truncate(time.Minute).Add(time.Minute + time.Second)
 	case pauseDay:
 		// Just after the reset the answer may be of the day before, and nobody knows when WeChat's own day begins.
-		reset := wechat.QuotaReset(now.Add(-dayMargin), w.svc.cfg.QuotaResetHour)
+		reset := wechat.QuotaReset(now.Add(-dayMargin), a.svc.cfg.QuotaResetHour)
 		if late := reset.Add(-23 * time.Hour); now.Before(late) {
-			return now.Add(quotaAgain)
+			return now.Add(quotaRetry)
 		}
 		return reset
 	}
-	return now.Add(probeEvery)
+	return now.Add(probeInterval)
 }

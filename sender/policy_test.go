@@ -14,17 +14,17 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// stepper is a worker that does not run: its tests make one attempt after the other and look at what each leaves.
+// stepper is an account that does not run: its tests make one attempt after the other and look at what each leaves.
 type stepper struct {
-	*bed
-	w        *worker
+	*fixture
+	account  *account
 	lease    *database.Lease
 	registry *prometheus.Registry
 }
 
-func newStepper(t *testing.T, b *bed) *stepper {
+func newStepper(t *testing.T, f *fixture) *stepper {
 	t.Helper()
-	leases := database.NewLeases(b.db, database.LeaseConfig{Holder: "stepper", TTL: time.Hour})
+	leases := database.NewLeases(f.db, database.LeaseConfig{Holder: "stepper", TTL: time.Hour})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -32,7 +32,7 @@ func newStepper(t *testing.T, b *bed) *stepper {
 		_ = leases.Run(ctx)
 	}()
 	t.Cleanup(func() { cancel(); <-done })
-	config := b.config
+	config := f.config
 	registry := prometheus.NewRegistry()
 	config.Leases, config.Registerer = leases, registry
 	s, err := New(config)
@@ -46,7 +46,7 @@ func newStepper(t *testing.T, b *bed) *stepper {
 	if err != nil || lease == nil {
 		t.Fatalf("the lease: %v, %v", lease, err)
 	}
-	return &stepper{b, s.workers[0], lease, registry}
+	return &stepper{f, s.accounts[0], lease, registry}
 }
 
 // metric returns the value of the metric that carries these label values, in any order.
@@ -74,10 +74,10 @@ func (s *stepper) metric(t *testing.T, name string, labels ...string) float64 {
 // attempt claims what is due and makes one attempt at each row.
 func (s *stepper) attempt(t *testing.T) {
 	t.Helper()
-	s.w.svc.lanes = laneList{}
+	s.account.svc.lanes = laneList{}
 	d, results := newDispatch(), make(chan result, 100)
-	s.w.size = claimFirst
-	if _, err := s.w.claim(t.Context(), d, results); err != nil {
+	s.account.size = initialClaim
+	if _, err := s.account.claim(t.Context(), d, results); err != nil {
 		t.Fatal(err)
 	}
 	d.close()
@@ -86,23 +86,23 @@ func (s *stepper) attempt(t *testing.T) {
 		if !ok {
 			break
 		}
-		results <- s.w.deliver(t.Context(), s.lease, j)
+		results <- s.account.deliver(t.Context(), s.lease, j)
 	}
 	close(results)
-	settle := &settler{w: s.w}
+	settle := &settler{account: s.account}
 	settle.run(t.Context(), results)
 }
 
 // claimableNow is how many rows a claim would read.
 func (s *stepper) claimableNow(t *testing.T) (n int) {
 	t.Helper()
-	lanes, err := s.w.svc.store.lanes(t.Context(), statusPending)
+	lanes, err := s.account.svc.store.lanes(t.Context(), statusPending)
 	if err != nil {
 		t.Fatal(err)
 	}
-	shares, _ := s.w.shares(lanes, 10)
-	for _, l := range shares {
-		n += l.most
+	quanta, _ := s.account.quanta(lanes, 10)
+	for _, l := range quanta {
+		n += l.maxRows
 	}
 	return n
 }
@@ -130,8 +130,8 @@ var policyTable = []policyCase{
 	{"this person is asked about", statusWaiting, 1, "", time.Hour, []int{40003, 43004, 50005, -41000}},
 	{"this person", statusFailed, 1, "", 0, []int{
 		40226, 43005, 43006, 43019, 43101, 45015, 46004, 48002, 49003, 70000}},
-	{"this template", statusPending, 0, "template:", probeEvery, []int{43102, 43116, 45026, 45027, 48011}},
-	{"a person must act", statusPending, 0, "send", probeEvery, []int{
+	{"this template", statusPending, 0, "template:", probeInterval, []int{43102, 43116, 45026, 45027, 48011}},
+	{"a person must act", statusPending, 0, "send", probeInterval, []int{
 		40013, 40090, 40125, 40164, 40201, 40222, 40243, 41031, 41032, 41033, 41034, 41035, 43103, 43104, 43105, 43106,
 		43107, 45035, 45063, 45087, 45094, 45103, 45109, 46101, 48001, 48003, 48004, 48008, 48009, 50001, 50002, 50004,
 		50007, 61003, 61004, 61007, 61016, 61017, 63178, 63183, 76022, 89501, 89502, 89503, 89504, 89505, 89506, 89507,
@@ -151,8 +151,8 @@ var policyTable = []policyCase{
 // TestPolicyTable walks every errcode that a send can meet through the simulator: what the row says, what the
 // account's state and the metric say, and what happens next.
 func TestPolicyTable(t *testing.T) {
-	b := newBed(t)
-	s := newStepper(t, b)
+	f := newFixture(t)
+	s := newStepper(t, f)
 	for _, c := range policyTable {
 		for _, code := range c.codes {
 			t.Run(fmt.Sprintf("%s/%d", c.class, code), func(t *testing.T) { s.walk(t, c, code) })
@@ -161,13 +161,13 @@ func TestPolicyTable(t *testing.T) {
 }
 
 func (s *stepper) walk(t *testing.T, c policyCase, code int) {
-	s.w.pause, s.w.gates = pauseState{}, gates{shut: map[string]*gate{}, opened: map[string]time.Time{}}
-	s.w.governor = newGovernor(5000)
-	s.w.account.API = s.client() // each case renews its own token
+	s.account.breaker, s.account.templatePauses = breaker{}, templatePauses{paused: map[string]*templatePause{}, resumed: map[string]time.Time{}}
+	s.account.limiter = newAdaptiveLimiter(5000)
+	s.account.cfg.API = s.client() // each case renews its own token
 	for _, table := range []string{"send_request", "account_state", "follower_recheck"} {
 		s.exec(t, `DELETE FROM `+table)
 	}
-	if _, err := s.w.account.API.(*wechat.Client).Quota(t.Context(), wechat.EndpointSendTemplate); err != nil {
+	if _, err := s.account.cfg.API.(*wechat.Client).Quota(t.Context(), wechat.EndpointSendTemplate); err != nil {
 		t.Fatal(err) // there is a token now, so that the fault meets the send
 	}
 	id := s.insert(t, columns{"unionid": s.unionid(1), "template": s.templateID})
@@ -254,7 +254,7 @@ func (s *stepper) checkNext(t *testing.T, c policyCase, id int64) {
 	switch c.delay {
 	case -1:
 		if want = wechat.QuotaReset(now, 0).Sub(now); want > 23*time.Hour {
-			want = quotaAgain // it may be the day before's answer
+			want = quotaRetry // it may be the day before's answer
 		}
 	case -2:
 		want = now.Truncate(time.Minute).Add(time.Minute + time.Second).Sub(now)

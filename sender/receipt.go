@@ -34,10 +34,10 @@ func (s *Service) Receipt(ctx context.Context, appid string, r wechat.Receipt) e
 	if r.Status != wechat.ReceiptUserBlock {
 		return nil
 	}
-	for _, w := range s.workers {
-		if w.account.AppID == appid && w.account.BlockedFor > 0 {
+	for _, a := range s.accounts {
+		if a.cfg.AppID == appid && a.cfg.BlockedFor > 0 {
 			// For a repeated one too: the process may have died between the two statements.
-			return s.cfg.People.Block(ctx, bridge.Refusal{AppID: appid, OpenID: r.OpenID, At: r.At}, w.account.BlockedFor)
+			return s.cfg.Identities.Block(ctx, bridge.Refusal{AppID: appid, OpenID: r.OpenID, At: r.At}, a.cfg.BlockedFor)
 		}
 	}
 	return nil
@@ -60,44 +60,44 @@ const (
 	// by WeChat's. Receipts of a large campaign are minutes late.
 	receiptEarly = time.Minute
 	receiptLate  = 30 * time.Minute
-	// receiptsEvery is the pace of the search; unknownMost bounds the rows of one.
+	// receiptsEvery is the pace of the search; maxUnknown bounds the rows of one.
 	receiptsEvery = time.Minute
-	unknownMost   = 20_000
+	maxUnknown    = 20_000
 )
 
-// ripe is how old a receipt must be before it may belong to an attempt whose outcome is unknown. By then every
+// minReceiptAge is how old a receipt must be before it may belong to an attempt whose outcome is unknown. By then every
 // other attempt of its time has been repeated to its end: it has its own msgid, which claims its receipt, or has
 // become unknown, and comes into question as well.
-func (w *worker) ripe() time.Duration {
-	return w.account.ResendWindow + visibility + 2*settleGrace
+func (a *account) minReceiptAge() time.Duration {
+	return a.cfg.ResendWindow + visibility + 2*settleGrace
 }
 
 // settleByReceipts looks for the receipts of attempts whose outcome is unknown. A receipt carries no
 // client_msg_id: it belongs to such a request if it went to the same person at that time, no request has its
 // msgid, and no other request or receipt comes into question. What is ambiguous stays unknown.
-func (w *worker) settleByReceipts(ctx context.Context, lanes []lane) error {
-	now := w.svc.cfg.Now()
+func (a *account) settleByReceipts(ctx context.Context, lanes []lane) error {
+	now := a.svc.cfg.Now()
 	// After a pause or a change of hands attempts are still repeated that are older than that.
-	if begin := w.since.Load(); begin != nil && w.pause.since(now, *begin) < w.ripe() || now.Sub(w.settled) < receiptsEvery {
+	if begin := a.since.Load(); begin != nil && a.breaker.since(now, *begin) < a.minReceiptAge() || now.Sub(a.settled) < receiptsEvery {
 		return nil
 	}
-	w.settled = now
+	a.settled = now
 	var rows []unknownRow
 	for _, l := range lanes {
-		if l.Status != statusUnknown || l.AppID.String != w.account.AppID {
+		if l.Status != statusUnknown || l.AppID.String != a.cfg.AppID {
 			continue
 		}
-		more, err := w.svc.store.unknown(ctx, l, unknownMost-len(rows))
+		more, err := a.svc.store.unknown(ctx, l, maxUnknown-len(rows))
 		if err != nil {
 			return err
 		}
 		rows = append(rows, more...)
 	}
-	if len(rows) == unknownMost {
-		w.log.Warn("too many requests with an unknown outcome to find their receipts", "rows", len(rows))
+	if len(rows) == maxUnknown {
+		a.log.Warn("too many requests with an unknown outcome to find their receipts", "rows", len(rows))
 		return nil
 	}
-	if err := w.addressees(ctx, rows); err != nil {
+	if err := a.resolveMissing(ctx, rows); err != nil {
 		return err
 	}
 	people := make(map[string][]*unknownRow)
@@ -107,36 +107,36 @@ func (w *worker) settleByReceipts(ctx context.Context, lanes []lane) error {
 		}
 	}
 	var receipts []receiptRow
-	for openids := range slices.Chunk(slices.Collect(maps.Keys(people)), housePage) {
-		more, err := w.svc.store.unclaimedReceipts(ctx, w.account.AppID, openids, w.ripe())
+	for openids := range slices.Chunk(slices.Collect(maps.Keys(people)), pageSize) {
+		more, err := a.svc.store.unclaimedReceipts(ctx, a.cfg.AppID, openids, a.minReceiptAge())
 		if err != nil {
 			return err
 		}
 		receipts = append(receipts, more...)
 	}
-	return w.assign(ctx, match(people, receipts))
+	return a.assign(ctx, pair(people, receipts))
 }
 
 // assign makes requests sent by their receipts.
-func (w *worker) assign(ctx context.Context, pairs map[*unknownRow]receiptRow) error {
+func (a *account) assign(ctx context.Context, pairs map[*unknownRow]receiptRow) error {
 	var errs []error
 	for row, receipt := range pairs {
-		found, err := w.svc.store.resolveByReceipt(ctx, *row, receipt)
+		found, err := a.svc.store.resolveByReceipt(ctx, *row, receipt)
 		if found {
-			w.log.Info("a receipt told an unknown outcome", "request", row.ID, "msgid", receipt.MsgID, "status", receipt.Status)
+			a.log.Info("a receipt told an unknown outcome", "request", row.ID, "msgid", receipt.MsgID, "status", receipt.Status)
 		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-// match pairs rows and receipts where there is no other choice on either side.
-func match(people map[string][]*unknownRow, receipts []receiptRow) map[*unknownRow]receiptRow {
+// pair joins rows and receipts where there is no other choice on either side.
+func pair(people map[string][]*unknownRow, receipts []receiptRow) map[*unknownRow]receiptRow {
 	choices := make(map[*unknownRow][]receiptRow)
 	claims := make(map[int64]int)
 	for _, r := range receipts {
 		for _, row := range people[r.OpenID] {
-			if r.fits(row) {
+			if r.matches(row) {
 				choices[row] = append(choices[row], r)
 				claims[r.MsgID]++
 			}
@@ -151,21 +151,21 @@ func match(people map[string][]*unknownRow, receipts []receiptRow) map[*unknownR
 	return pairs
 }
 
-// addressees fills in whom rows were sent to whose instance died before it could write that.
-func (w *worker) addressees(ctx context.Context, rows []unknownRow) error {
+// resolveMissing fills in whom rows were sent to whose instance died before it could write that.
+func (a *account) resolveMissing(ctx context.Context, rows []unknownRow) error {
 	var lost []*unknownRow
 	var recipients []bridge.Recipient
 	for i := range rows {
 		if rows[i].SentOpenID.Valid {
 			continue
 		}
-		if recipient, wrong := w.svc.recipient(rows[i].request); wrong == nil {
+		if recipient, rejected := a.svc.recipient(rows[i].request); rejected == nil {
 			lost, recipients = append(lost, &rows[i]), append(recipients, recipient)
 		}
 	}
 	for len(lost) > 0 {
-		n := min(len(lost), housePage)
-		found, err := w.resolve(ctx, recipients[:n])
+		n := min(len(lost), pageSize)
+		found, err := a.resolve(ctx, recipients[:n])
 		if err != nil {
 			return err
 		}
@@ -193,11 +193,11 @@ type receiptRow struct {
 	At     time.Time `db:"event_time"`
 }
 
-func (r receiptRow) fits(row *unknownRow) bool {
+func (r receiptRow) matches(row *unknownRow) bool {
 	return !r.At.Before(row.First.Add(-receiptEarly)) && !r.At.After(row.Last.Add(receiptLate))
 }
 
-// addReceipt tells whether the receipt was new.
+// addReceipt reports whether the receipt was new.
 func (s store) addReceipt(ctx context.Context, appid string, r wechat.Receipt) (fresh bool, err error) {
 	const query = `INSERT INTO send_receipt (appid, msgid, openid, status, event_at) VALUES (?, ?, ?, ?, ?)`
 	err = database.Retry(ctx, func(ctx context.Context) error {
@@ -236,7 +236,7 @@ func (s store) unknown(ctx context.Context, l lane, limit int) ([]unknownRow, er
 }
 
 // unclaimedReceipts returns the receipts of the last day to these people that belong to no request.
-func (s store) unclaimedReceipts(ctx context.Context, appid string, openids []string, ripe time.Duration) ([]receiptRow, error) {
+func (s store) unclaimedReceipts(ctx context.Context, appid string, openids []string, minAge time.Duration) ([]receiptRow, error) {
 	const query = `
 		SELECT s.msgid, s.openid, s.status, COALESCE(s.event_at, s.arrived_at) AS event_time
 		  FROM send_receipt s
@@ -244,7 +244,7 @@ func (s store) unclaimedReceipts(ctx context.Context, appid string, openids []st
 		 WHERE s.appid = ? AND s.openid IN (?) AND r.id IS NULL
 		   AND s.arrived_at > CURRENT_TIMESTAMP(3) - INTERVAL 1 DAY
 		   AND s.arrived_at < CURRENT_TIMESTAMP(3) - INTERVAL ? SECOND`
-	in, args, err := sqlx.In(query, appid, openids, int(ripe/time.Second))
+	in, args, err := sqlx.In(query, appid, openids, int(minAge/time.Second))
 	if err != nil {
 		return nil, err
 	}

@@ -11,10 +11,10 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// examiner is a worker that examines and does nothing else. It has no pre-flight.
-func examiner() *worker {
-	return &worker{
-		account: Account{AppID: appid, ResendWindow: 9 * time.Minute},
+// preparer is an account that prepares and does nothing else. It has no pre-flight.
+func preparer() *account {
+	return &account{
+		cfg: Account{AppID: appid, ResendWindow: 9 * time.Minute},
 		svc: &Service{installation: "abcdefghijkl", cfg: Config{
 			MiniAppIDs: []string{miniID},
 			Templates:  map[string]map[string]string{"order": {appid: wechatsim.StandardTemplates()[0].ID}},
@@ -48,10 +48,10 @@ func TestReadData(t *testing.T) {
 		{`{"a":{"color":"x"}}`, "", `data.a must be a string, a number or {"value":"…"}, not an object`},
 		{`{"a":{"value":null}}`, "", `data.a must be a string, a number or {"value":"…"}, not an object`},
 	} {
-		values, w := readData(request{Data: text(c.data)})
+		values, rejected := readData(request{Data: text(c.data)})
 		got, wrong := "", ""
-		if w != nil {
-			wrong = w.text
+		if rejected != nil {
+			wrong = rejected.text
 		} else {
 			got = string(writeData(values))
 		}
@@ -59,8 +59,8 @@ func TestReadData(t *testing.T) {
 			t.Errorf("%s: %s (%s), want %s (%s)", c.data, got, wrong, c.want, c.wrong)
 		}
 	}
-	if _, w := readData(request{DataBytes: maxData + 1}); w == nil || w.text != "data has 16385 bytes, at most 16384 are allowed" {
-		t.Errorf("overlong data: %v", w)
+	if _, rejected := readData(request{DataBytes: maxData + 1}); rejected == nil || rejected.text != "data has 16385 bytes, at most 16384 are allowed" {
+		t.Errorf("overlong data: %v", rejected)
 	}
 }
 
@@ -77,9 +77,9 @@ func FuzzReadPlain(f *testing.F) {
 		if !ok {
 			return
 		}
-		slow, w := readAny(s)
-		if w != nil {
-			t.Fatalf("%q is read as %q and refused by encoding/json: %s", s, fast, w.text)
+		slow, rejected := readAny(s)
+		if rejected != nil {
+			t.Fatalf("%q is read as %q and refused by encoding/json: %s", s, fast, rejected.text)
 		}
 		if diff := cmp.Diff(slow, fast); diff != "" {
 			t.Errorf("%q, -encoding/json +fast:\n%s", s, diff)
@@ -88,11 +88,11 @@ func FuzzReadPlain(f *testing.F) {
 }
 
 func TestExamineTruncates(t *testing.T) {
-	w := examiner()
-	w.svc.cfg.Truncate = map[string]bool{"order": true}
+	a := preparer()
+	a.svc.cfg.Truncate = map[string]bool{"order": true}
 	row := orderRow()
 	row.Data = text(`{"thing1":"` + strings.Repeat("啡", 30) + `","character_string4":"` + strings.Repeat("9", 40) + `"}`)
-	_, j, verdict := w.examine(t.Context(), row)
+	_, j, verdict := a.prepare(t.Context(), row)
 	if verdict != nil {
 		t.Fatalf("%+v", *verdict)
 	}
@@ -126,11 +126,11 @@ func TestTruncateByID(t *testing.T) {
 		{"the alias's own word", "order", map[string]map[string]string{"order": {appid: template}, "cut": {appid: template}},
 			map[string]bool{"order": false, "cut": true}, false},
 	} {
-		w := examiner()
-		w.svc.cfg.Templates, w.svc.cfg.Truncate = c.templates, c.truncate
+		a := preparer()
+		a.svc.cfg.Templates, a.svc.cfg.Truncate = c.templates, c.truncate
 		row := orderRow()
 		row.Template, row.Data = c.row, text(`{"thing1":"`+strings.Repeat("啡", 30)+`"}`)
-		_, j, verdict := w.examine(t.Context(), row)
+		_, j, verdict := a.prepare(t.Context(), row)
 		if verdict != nil {
 			t.Fatalf("%s: %+v", c.name, *verdict)
 		}
@@ -145,13 +145,13 @@ func BenchmarkExamine(b *testing.B) {
 	row := orderRow()
 	for _, preflight := range []string{"off", "on"} {
 		b.Run("preflight="+preflight, func(b *testing.B) {
-			w := examiner()
+			a := preparer()
 			if preflight == "on" {
-				w = withLibrary(b, standardLibrary())
+				a = withCatalog(b, standardLister())
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, _, v := w.examine(b.Context(), row); v != nil {
+				if _, _, v := a.prepare(b.Context(), row); v != nil {
 					b.Fatal(*v)
 				}
 			}

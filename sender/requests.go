@@ -46,7 +46,7 @@ type Record struct {
 	Archived    bool       `db:"archived"` // it stands in send_request_archive only
 }
 
-// Final tells whether the daemon is done with the request.
+// Final reports whether the daemon is done with the request.
 func (r Record) Final() bool {
 	return r.Status != string(statusPending) && r.Status != string(statusWaiting)
 }
@@ -84,7 +84,7 @@ type Detail struct {
 	Pauses []Pause
 }
 
-// UnderWay tells whether an attempt is under way, as far as the row says.
+// UnderWay reports whether an attempt is under way, as far as the row says.
 func (d Detail) UnderWay() bool { return !d.Final() && d.Leased && !d.Due }
 
 // ErrNoRequest means that neither send_request nor its archive has the row.

@@ -15,23 +15,23 @@ import (
 )
 
 // place inserts a row in some state.
-func (b *bed) place(t *testing.T, state string, more columns) int64 {
+func (f *fixture) place(t *testing.T, state string, more columns) int64 {
 	t.Helper()
-	c := columns{"unionid": b.unionid(1), "appid": appid, "status": state}
+	c := columns{"unionid": f.unionid(1), "appid": appid, "status": state}
 	if state != "pending" && state != "waiting" {
 		c["finished_at"] = time.Now().UTC().Add(-time.Hour)
 	}
 	for name, value := range more {
 		c[name] = value
 	}
-	return b.insert(t, c)
+	return f.insert(t, c)
 }
 
-func (b *bed) requests() Requests { return Requests{DB: b.db, DefaultAppID: appid} }
+func (f *fixture) requests() Requests { return Requests{DB: f.db, DefaultAppID: appid} }
 
 // TestRetryDecides: what is retried and what is refused, for every state a row can be in.
 func TestRetryDecides(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	past, future := time.Now().UTC().Add(-20*time.Minute), time.Now().UTC().Add(time.Hour)
 	var (
 		force  = RetryOptions{Force: true}
@@ -81,8 +81,8 @@ func TestRetryDecides(t *testing.T) {
 		{"waiting, now", "waiting", columns{"due_at": future, "reason": "not_following", "errmsg": "x"}, now, "", "pending"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			id := b.place(t, tc.state, tc.more)
-			changes, err := b.requests().Retry(t.Context(), []int64{id}, tc.options)
+			id := f.place(t, tc.state, tc.more)
+			changes, err := f.requests().Retry(t.Context(), []int64{id}, tc.options)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,20 +90,20 @@ func TestRetryDecides(t *testing.T) {
 			if diff := cmp.Diff(want, changes); diff != "" {
 				t.Error(diff)
 			}
-			if got := b.row(t, id); got.Status != tc.becomes {
+			if got := f.row(t, id); got.Status != tc.becomes {
 				t.Errorf("the row is %s, want %s", got.Status, tc.becomes)
 			}
 			if tc.refused != "" {
 				return
 			}
-			clean := b.count(t, `
+			clean := f.count(t, `
 				SELECT COUNT(*) FROM send_request
 				 WHERE id = ? AND due_at <= CURRENT_TIMESTAMP(3) AND lease IS NULL AND uncertain_at IS NULL AND cancel = 0
 				   AND finished_at IS NULL AND reason IS NULL AND errcode IS NULL AND errmsg IS NULL AND attempts = 0
 				   AND msgid IS NULL AND sent_openid IS NULL AND channel IS NULL
 				   AND COALESCE(expires_at > CURRENT_TIMESTAMP(3), 1)`, id)
 			if clean != 1 {
-				t.Errorf("the row keeps something of its past: %+v", b.row(t, id))
+				t.Errorf("the row keeps something of its past: %+v", f.row(t, id))
 			}
 		})
 	}
@@ -112,7 +112,7 @@ func TestRetryDecides(t *testing.T) {
 // TestRetryRemembersTheFirst: what was sent before, or withdrawn, says so, for whoever asks why the person got two
 // messages, or one that a failed row denies.
 func TestRetryRemembersTheFirst(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	past := time.Now().UTC().Add(-time.Hour)
 	const word = "sent again on an operator's word; before, it was "
 	for _, tc := range []struct {
@@ -133,12 +133,12 @@ func TestRetryRemembersTheFirst(t *testing.T) {
 		{"another warning", "failed", columns{"warning": "thing1 was cut"}, "", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			id := b.place(t, tc.state, tc.more)
-			changes, err := b.requests().Retry(t.Context(), []int64{id}, RetryOptions{Force: true, Withdrawn: true})
+			id := f.place(t, tc.state, tc.more)
+			changes, err := f.requests().Retry(t.Context(), []int64{id}, RetryOptions{Force: true, Withdrawn: true})
 			if err != nil || changes[0].Refused != "" {
 				t.Fatal(changes, err)
 			}
-			d, err := b.requests().Show(t.Context(), id)
+			d, err := f.requests().Show(t.Context(), id)
 			if err != nil || d.Warning != tc.want || d.SentAgain() != tc.again {
 				t.Errorf("warning %q (%t), want %q (%t), %v", d.Warning, d.SentAgain(), tc.want, tc.again, err)
 			}
@@ -149,24 +149,24 @@ func TestRetryRemembersTheFirst(t *testing.T) {
 // TestForcedThenFailed: a row that was sent, and whose repetition is refused, ends as failed. Its warning tells the
 // producer, for whom failed means "did not get it" otherwise.
 func TestForcedThenFailed(t *testing.T) {
-	b := newBed(t)
-	s := newStepper(t, b)
-	id := b.insert(t, columns{"unionid": b.unionid(1)})
+	f := newFixture(t)
+	s := newStepper(t, f)
+	id := f.insert(t, columns{"unionid": f.unionid(1)})
 	s.attempt(t)
-	msgid := *b.row(t, id).MsgID
-	if _, err := b.requests().Retry(t.Context(), []int64{id}, RetryOptions{Force: true}); err != nil {
+	msgid := *f.row(t, id).MsgID
+	if _, err := f.requests().Retry(t.Context(), []int64{id}, RetryOptions{Force: true}); err != nil {
 		t.Fatal(err)
 	}
-	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 43101, Path: wechat.EndpointSendTemplate})
+	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 43101, Path: wechat.EndpointSendTemplate})
 	s.attempt(t)
 	// Then it is an ordinary failed row, which anybody retries.
 	for range 2 {
-		row := b.maps(t, fmt.Sprintf(`SELECT status, warning FROM v_send_status WHERE id = %d`, id))
+		row := f.maps(t, fmt.Sprintf(`SELECT status, warning FROM v_send_status WHERE id = %d`, id))
 		want := []map[string]any{{"status": "failed", "warning": fmt.Sprintf("sent again on an operator's word; before, it was sent, msgid %d", msgid)}}
 		if diff := cmp.Diff(want, row); diff != "" {
 			t.Fatal(diff)
 		}
-		if _, err := b.requests().Retry(t.Context(), []int64{id}, RetryOptions{}); err != nil {
+		if _, err := f.requests().Retry(t.Context(), []int64{id}, RetryOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		s.attempt(t)
@@ -175,32 +175,32 @@ func TestForcedThenFailed(t *testing.T) {
 
 // TestRetriedIsSent: a running sender takes what was given back, whatever it ended as.
 func TestRetriedIsSent(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	past := time.Now().UTC().Add(-time.Hour)
 	ids := []int64{
-		b.place(t, "failed", columns{"attempts": 4}),
-		b.place(t, "unknown", columns{"uncertain_at": past, "attempts": 4}),
-		b.place(t, "expired", columns{"expires_at": past}),
-		b.place(t, "cancelled", columns{"cancel": 1}),
+		f.place(t, "failed", columns{"attempts": 4}),
+		f.place(t, "unknown", columns{"uncertain_at": past, "attempts": 4}),
+		f.place(t, "expired", columns{"expires_at": past}),
+		f.place(t, "cancelled", columns{"cancel": 1}),
 	}
-	b.start(t, "one")
-	changes, err := b.requests().Retry(t.Context(), ids, RetryOptions{Force: true, IgnoreExpiry: true, Withdrawn: true})
+	f.start(t, "one")
+	changes, err := f.requests().Retry(t.Context(), ids, RetryOptions{Force: true, IgnoreExpiry: true, Withdrawn: true})
 	if err != nil || len(changes) != len(ids) {
 		t.Fatal(changes, err)
 	}
 	for _, id := range ids {
-		b.await(t, id, statusSent)
+		f.await(t, id, statusSent)
 	}
-	if n := len(b.messagesTo(1)); n != len(ids) {
+	if n := len(f.messagesTo(1)); n != len(ids) {
 		t.Errorf("%d messages, want %d", n, len(ids))
 	}
 }
 
 func TestChangeMissingAndArchived(t *testing.T) {
-	b := newBed(t)
-	b.exec(t, `INSERT INTO send_request_archive (id, template, data, priority, status, attempts, created_at, due_at, finished_at,
+	f := newFixture(t)
+	f.exec(t, `INSERT INTO send_request_archive (id, template, data, priority, status, attempts, created_at, due_at, finished_at,
 		receipt_status) VALUES (900, 'order', '{}', 1, 'failed', 1, NOW(3), NOW(3), NOW(3), 'success')`)
-	changes, err := b.requests().Retry(t.Context(), []int64{900, 901}, RetryOptions{})
+	changes, err := f.requests().Retry(t.Context(), []int64{900, 901}, RetryOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,20 +208,20 @@ func TestChangeMissingAndArchived(t *testing.T) {
 	if diff := cmp.Diff(want, changes); diff != "" {
 		t.Error(diff)
 	}
-	d, err := b.requests().Show(t.Context(), 900)
+	d, err := f.requests().Show(t.Context(), 900)
 	if err != nil || !d.Archived || d.ReceiptStatus != "success" {
 		t.Errorf("%+v, %v; want the archived row", d, err)
 	}
-	if _, err := b.requests().Show(t.Context(), 901); !errors.Is(err, ErrNoRequest) {
+	if _, err := f.requests().Show(t.Context(), 901); !errors.Is(err, ErrNoRequest) {
 		t.Errorf("%v, want ErrNoRequest", err)
 	}
 }
 
 // TestChangeWaitsForNobody: a producer's open transaction on one row holds up that row alone.
 func TestChangeWaitsForNobody(t *testing.T) {
-	b := newBed(t)
-	ids := []int64{b.place(t, "failed", nil), b.place(t, "failed", nil)}
-	tx, err := b.db.BeginTxx(t.Context(), nil)
+	f := newFixture(t)
+	ids := []int64{f.place(t, "failed", nil), f.place(t, "failed", nil)}
+	tx, err := f.db.BeginTxx(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func TestChangeWaitsForNobody(t *testing.T) {
 	if _, err := tx.ExecContext(t.Context(), `UPDATE send_request SET cancel = 1 WHERE id = ?`, ids[0]); err != nil {
 		t.Fatal(err)
 	}
-	changes, err := b.requests().Retry(t.Context(), ids, RetryOptions{})
+	changes, err := f.requests().Retry(t.Context(), ids, RetryOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +240,7 @@ func TestChangeWaitsForNobody(t *testing.T) {
 }
 
 func TestCancelDecides(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	past, future := time.Now().UTC().Add(-time.Minute), time.Now().UTC().Add(time.Hour)
 	for _, tc := range []struct {
 		name, state string
@@ -257,18 +257,18 @@ func TestCancelDecides(t *testing.T) {
 		{"outcome open", "pending", columns{"due_at": future, "uncertain_at": past}, Change{Status: "unknown", Refused: refusedLate}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			tc.want.ID = b.place(t, tc.state, tc.more)
-			got, err := b.requests().Cancel(t.Context(), []int64{tc.want.ID})
+			tc.want.ID = f.place(t, tc.state, tc.more)
+			got, err := f.requests().Cancel(t.Context(), []int64{tc.want.ID})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff([]Change{tc.want}, got); diff != "" {
 				t.Error(diff)
 			}
-			if row := b.row(t, tc.want.ID); row.Status != tc.want.Status {
+			if row := f.row(t, tc.want.ID); row.Status != tc.want.Status {
 				t.Errorf("the row is %s, want %s", row.Status, tc.want.Status)
 			}
-			if marked := b.count(t, `SELECT cancel FROM send_request WHERE id = ?`, tc.want.ID); marked != 1 && tc.state != "sent" {
+			if marked := f.count(t, `SELECT cancel FROM send_request WHERE id = ?`, tc.want.ID); marked != 1 && tc.state != "sent" {
 				t.Error("the row is not marked")
 			}
 		})
@@ -278,18 +278,18 @@ func TestCancelDecides(t *testing.T) {
 // TestCancelWhileSending: rows are withdrawn while a sender works through them. What is reported as cancelled was
 // not received, and everything else was.
 func TestCancelWhileSending(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	const rows = 1500
 	ids := make([]int64, rows)
 	for i := range ids {
-		ids[i] = b.insert(t, columns{"unionid": b.unionid(i % 100), "dedup_key": i})
+		ids[i] = f.insert(t, columns{"unionid": f.unionid(i % 100), "dedup_key": i})
 	}
-	stop := b.start(t, "one")
-	until(t, "a part", func() bool { return len(b.sim.Messages(appid)) > 50 })
+	stop := f.start(t, "one")
+	eventually(t, "a part", func() bool { return len(f.sim.Messages(appid)) > 50 })
 	cancelled := map[int64]bool{}
 	// From the end, where the sender is not yet, towards where it is.
 	for at := rows; at > 0; at -= 50 {
-		changes, err := b.requests().Cancel(t.Context(), ids[at-50:at])
+		changes, err := f.requests().Cancel(t.Context(), ids[at-50:at])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -299,23 +299,23 @@ func TestCancelWhileSending(t *testing.T) {
 			}
 		}
 	}
-	until(t, "the end", func() bool {
-		return b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending'`) == 0
+	eventually(t, "the end", func() bool {
+		return f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending'`) == 0
 	})
 	stop()
 	received := map[string]int{}
-	for _, m := range b.sim.Messages(appid) {
+	for _, m := range f.sim.Messages(appid) {
 		received[m.ClientMsgID]++
 	}
 	if len(cancelled) == 0 || len(received) == 0 {
 		t.Fatalf("%d cancelled, %d received: the test shows nothing", len(cancelled), len(received))
 	}
 	s := &Service{}
-	if err := b.db.GetContext(t.Context(), &s.installation, `SELECT id FROM installation`); err != nil {
+	if err := f.db.GetContext(t.Context(), &s.installation, `SELECT id FROM installation`); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range ids {
-		row, got := b.row(t, id), received[s.clientMsgID(id)]
+		row, got := f.row(t, id), received[s.clientMsgID(id)]
 		if want := map[string]int{"sent": 1, "cancelled": 0}; want[row.Status] != got || (cancelled[id] && row.Status != "cancelled") {
 			t.Errorf("request %d is %s, reported cancelled: %t, received %d times", id, row.Status, cancelled[id], got)
 		}
@@ -325,19 +325,19 @@ func TestCancelWhileSending(t *testing.T) {
 // TestRetryRaces: many operators retry the same failed rows while senders work: each row goes out once for each time
 // somebody was told that it was retried.
 func TestRetryRaces(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	const rows = 200
 	ids := make([]int64, rows)
 	for i := range ids {
-		ids[i] = b.place(t, "failed", columns{"unionid": b.unionid(i % 100)})
+		ids[i] = f.place(t, "failed", columns{"unionid": f.unionid(i % 100)})
 	}
-	stopOne, stopTwo := b.start(t, "one"), b.start(t, "two")
+	stopOne, stopTwo := f.start(t, "one"), f.start(t, "two")
 	var mu sync.Mutex
 	retried := 0
 	var operators sync.WaitGroup
 	for range 4 {
 		operators.Go(func() {
-			changes, err := b.requests().Retry(context.Background(), ids, RetryOptions{})
+			changes, err := f.requests().Retry(context.Background(), ids, RetryOptions{})
 			if err != nil {
 				t.Error(err)
 			}
@@ -351,26 +351,26 @@ func TestRetryRaces(t *testing.T) {
 		})
 	}
 	operators.Wait()
-	until(t, "the end", func() bool { return b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`) == rows })
+	eventually(t, "the end", func() bool { return f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`) == rows })
 	stopOne()
 	stopTwo()
-	if n := len(b.sim.Messages(appid)); n != rows || retried != rows {
+	if n := len(f.sim.Messages(appid)); n != rows || retried != rows {
 		t.Errorf("%d messages, %d retries reported; want %d of each", n, retried, rows)
 	}
 }
 
 // TestShowJoins: the receipt, the account's pause and who sends for it stand beside the row.
 func TestShowJoins(t *testing.T) {
-	b := newBed(t)
-	b.exec(t, `INSERT INTO account_state (appid, scope, reason) VALUES (?, 'send', 'ip_not_allowed')`, appid)
-	b.exec(t, `INSERT INTO lease (name, holder, expires_at) VALUES (?, 'host-1', NOW(3) + INTERVAL 1 HOUR)`, LeaseName(appid))
-	b.exec(t, `INSERT INTO send_receipt (appid, msgid, openid, status) VALUES (?, 5, 'o', 'failed:user block')`, appid)
-	d, err := b.requests().Show(t.Context(), b.place(t, "sent", columns{"msgid": 5}))
+	f := newFixture(t)
+	f.exec(t, `INSERT INTO account_state (appid, scope, reason) VALUES (?, 'send', 'ip_not_allowed')`, appid)
+	f.exec(t, `INSERT INTO lease (name, holder, expires_at) VALUES (?, 'host-1', NOW(3) + INTERVAL 1 HOUR)`, LeaseName(appid))
+	f.exec(t, `INSERT INTO send_receipt (appid, msgid, openid, status) VALUES (?, 5, 'o', 'failed:user block')`, appid)
+	d, err := f.requests().Show(t.Context(), f.place(t, "sent", columns{"msgid": 5}))
 	if err != nil || d.ReceiptStatus != "failed:user block" || d.SentBy != "host-1" || len(d.Pauses) != 1 {
 		t.Errorf("%+v, %v", d, err)
 	}
-	unclaimed := b.insert(t, columns{"unionid": b.unionid(1)})
-	if d, err = b.requests().Show(t.Context(), unclaimed); err != nil || len(d.Pauses) != 1 || d.AppID != "" {
+	unclaimed := f.insert(t, columns{"unionid": f.unionid(1)})
+	if d, err = f.requests().Show(t.Context(), unclaimed); err != nil || len(d.Pauses) != 1 || d.AppID != "" {
 		t.Errorf("of the default account: %+v, %v", d, err)
 	}
 }

@@ -41,8 +41,8 @@ const (
 	refusedReceipt   = "the receipt with this msgid is of a message to another person"
 )
 
-// changeMost rows are changed in one transaction.
-const changeMost = 500
+// maxChange rows are changed in one transaction.
+const maxChange = 500
 
 // lockedRow is what decides about a change.
 type lockedRow struct {
@@ -57,7 +57,7 @@ type lockedRow struct {
 
 func (r lockedRow) final() bool { return r.Status != statusPending && r.Status != statusWaiting }
 
-// underWay tells whether an attempt may be at the row now.
+// underWay reports whether an attempt may be at the row now.
 func (r lockedRow) underWay() bool { return !r.final() && r.Leased && !r.Due }
 
 // step is what is done to one row.
@@ -75,16 +75,16 @@ type step struct {
 // that no claim and no settle comes between; the statements repeat the conditions all the same.
 func (q Requests) change(ctx context.Context, ids []int64, plan func(lockedRow) step) ([]Change, error) {
 	changes := make([]Change, 0, len(ids))
-	for chunk := range slices.Chunk(ids, changeMost) {
+	for chunk := range slices.Chunk(ids, maxChange) {
 		var done map[int64]Change
-		attempt := func(careful bool) error {
+		attempt := func(skipLocked bool) error {
 			return database.InTx(ctx, q.DB, func(ctx context.Context, tx *sqlx.Tx) (err error) {
-				done, err = changeLocked(ctx, tx, plan, lockWish{chunk, careful})
+				done, err = changeLocked(ctx, tx, plan, lockWish{chunk, skipLocked})
 				return err
 			})
 		}
 		err := attempt(false)
-		if errors.Is(err, errLocked) {
+		if errors.Is(err, errRowLocked) {
 			err = attempt(true)
 		}
 		if err != nil {
@@ -103,10 +103,10 @@ func (q Requests) change(ctx context.Context, ids []int64, plan func(lockedRow) 
 	return changes, nil
 }
 
-// lockWish says which rows are to be locked; careful leaves out those that another transaction holds.
+// lockWish says which rows are to be locked; skipLocked leaves out those that another transaction holds.
 type lockWish struct {
-	ids     []int64
-	careful bool
+	ids        []int64
+	skipLocked bool
 }
 
 func changeLocked(ctx context.Context, tx *sqlx.Tx, plan func(lockedRow) step, wish lockWish) (map[int64]Change, error) {
@@ -116,7 +116,7 @@ func changeLocked(ctx context.Context, tx *sqlx.Tx, plan func(lockedRow) step, w
 		  FROM send_request FORCE INDEX (PRIMARY)
 		 WHERE id IN (?)
 		   FOR UPDATE`
-	if wish.careful {
+	if wish.skipLocked {
 		query += ` SKIP LOCKED`
 	}
 	query, args, err := sqlx.In(query, wish.ids)
@@ -125,8 +125,8 @@ func changeLocked(ctx context.Context, tx *sqlx.Tx, plan func(lockedRow) step, w
 	}
 	var rows []lockedRow
 	err = tx.SelectContext(ctx, &rows, query, args...)
-	if database.IsLockTimeout(err) && !wish.careful {
-		return nil, errLocked // not repeated
+	if database.IsLockTimeout(err) && !wish.skipLocked {
+		return nil, errRowLocked // not repeated
 	}
 	if err != nil {
 		return nil, fmt.Errorf("locking rows: %w", err)

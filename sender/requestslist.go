@@ -42,13 +42,13 @@ type Listing struct {
 }
 
 const (
-	// searchFirst rows are looked at in the first statement, and twice as many in each one after it, up to searchPage:
+	// initialSearch rows are looked at in the first statement, and twice as many in each one after it, up to searchPage:
 	// what is asked for is often among the newest.
-	searchFirst = 500
-	searchPage  = 10_000
-	// rareMost is how many rows the index may have of the wanted statuses if the search is to go by it: it is not in
+	initialSearch = 500
+	searchPage    = 10_000
+	// maxRare is how many rows the index may have of the wanted statuses if the search is to go by it: it is not in
 	// the order of ids. What is more frequent is found soon by walking down the primary key.
-	rareMost = 100_000
+	maxRare = 100_000
 	// idSkew is how much an older id may have the later created_at: an INSERT of many rows takes its time, and on
 	// Galera and TiDB each node counts for itself.
 	idSkew = time.Hour
@@ -130,7 +130,7 @@ type picker struct {
 	n     int
 }
 
-// read hands on the matching rows of one part, and tells whether more are wanted.
+// read hands on the matching rows of one part, and reports whether more are wanted.
 func (p *picker) read(ctx context.Context, table, part string, partArgs ...any) (bool, error) {
 	return p.fetch(ctx, `SELECT`+recordColumns+`, r.cancel <> 0 AS cancel FROM `+table+` WHERE `+p.where+part, partArgs)
 }
@@ -162,7 +162,7 @@ func (q Requests) rare(ctx context.Context, statuses []string) ([]int64, bool, e
 		SELECT id
 		  FROM send_request FORCE INDEX (send_request_due)
 		 WHERE status IN (?)
-		 LIMIT ?`, statuses, rareMost+1)
+		 LIMIT ?`, statuses, maxRare+1)
 	if err != nil {
 		return nil, false, err
 	}
@@ -171,7 +171,7 @@ func (q Requests) rare(ctx context.Context, statuses []string) ([]int64, bool, e
 		return nil, false, fmt.Errorf("searching requests by status: %w", database.Explain(err))
 	}
 	slices.SortFunc(ids, func(a, b int64) int { return cmp.Compare(b, a) })
-	return ids, len(ids) <= rareMost, nil
+	return ids, len(ids) <= maxRare, nil
 }
 
 // span returns the ids between which the filter's time lies; the lower is above the upper if there are none.
@@ -243,13 +243,13 @@ func (q Requests) walk(ctx context.Context, w walk) error {
 	const bounds = `
 		SELECT COALESCE(MIN(id), 0) AS low, COUNT(*) AS size
 		  FROM (SELECT id FROM send_request FORCE INDEX (PRIMARY) WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT ?) page`
-	most := int64(searchFirst)
-	for read := int64(0); w.low <= w.high; most = min(2*most, searchPage) {
+	limit := int64(initialSearch)
+	for read := int64(0); w.low <= w.high; limit = min(2*limit, searchPage) {
 		var page struct {
 			Low  int64 `db:"low"`
 			Size int64 `db:"size"`
 		}
-		size := most
+		size := limit
 		if w.depth > 0 {
 			size = min(size, w.depth-read)
 		}

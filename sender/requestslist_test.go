@@ -17,7 +17,7 @@ func ids(l Listing) []int64 {
 }
 
 func TestListFilters(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	now := time.Now().UTC().Truncate(time.Second)
 	at := func(hours int) time.Time { return now.Add(time.Duration(hours) * time.Hour) }
 	rows := []columns{
@@ -32,7 +32,7 @@ func TestListFilters(t *testing.T) {
 		if _, ok := c["unionid"]; !ok {
 			c["unionid"] = fmt.Sprintf("u%d", i)
 		}
-		id[i] = b.insert(t, c)
+		id[i] = f.insert(t, c)
 	}
 	for _, tc := range []struct {
 		name  string
@@ -63,7 +63,7 @@ func TestListFilters(t *testing.T) {
 		{"msgid of another status", Filter{MsgID: 11, Statuses: []string{"failed"}}, 50, []int64{}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, err := b.requests().List(t.Context(), tc.f, tc.limit)
+			got, err := f.requests().List(t.Context(), tc.f, tc.limit)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -76,8 +76,8 @@ func TestListFilters(t *testing.T) {
 
 // TestListEmpty: an empty table is no error.
 func TestListEmpty(t *testing.T) {
-	b := newBed(t)
-	got, err := b.requests().List(t.Context(), Filter{Since: time.Now().Add(-time.Hour)}, 50)
+	f := newFixture(t)
+	got, err := f.requests().List(t.Context(), Filter{Since: time.Now().Add(-time.Hour)}, 50)
 	if err != nil || len(got.Records) > 0 {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -85,10 +85,10 @@ func TestListEmpty(t *testing.T) {
 
 // TestListArchive: a dedup key or a msgid that is in the archive only is found there.
 func TestListArchive(t *testing.T) {
-	b := newBed(t)
-	b.exec(t, `INSERT INTO send_request_archive (id, template, data, priority, status, attempts, created_at, due_at, dedup_key, msgid)
+	f := newFixture(t)
+	f.exec(t, `INSERT INTO send_request_archive (id, template, data, priority, status, attempts, created_at, due_at, dedup_key, msgid)
 		VALUES (900, 'order', '{}', 1, 'sent', 1, NOW(3), NOW(3), 'k-9', 12)`)
-	got, err := b.requests().List(t.Context(), Filter{DedupKey: "k-9"}, 50)
+	got, err := f.requests().List(t.Context(), Filter{DedupKey: "k-9"}, 50)
 	if err != nil || len(got.Records) != 1 || !got.Records[0].Archived {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -96,9 +96,9 @@ func TestListArchive(t *testing.T) {
 
 // TestListDepth: where no index helps, the search ends at its depth and says so; gaps in the ids do not count.
 func TestListDepth(t *testing.T) {
-	b := newBed(t)
-	first := b.insert(t, columns{"unionid": "wanted"})
-	b.exec(t, `INSERT INTO send_request (id, unionid, template, data)
+	f := newFixture(t)
+	first := f.insert(t, columns{"unionid": "wanted"})
+	f.exec(t, `INSERT INTO send_request (id, unionid, template, data)
 		SELECT ? + seq.n * 1000, 'other', 'order', '{}'
 		  FROM (SELECT a.n + 10 * b.n + 100 * c.n + 1000 * d.n + 1 AS n FROM `+digits("a")+`, `+digits("b")+`, `+digits("c")+`, `+digits("d")+`) seq`, first)
 	for _, tc := range []struct {
@@ -106,7 +106,7 @@ func TestListDepth(t *testing.T) {
 		want  int
 		last  int64
 	}{{5000, 0, first + 5001*1000}, {10_000, 0, first + 1000}, {10_001, 1, 0}, {0, 1, 0}} {
-		got, err := b.requests().List(t.Context(), Filter{Recipient: "wanted", Depth: tc.depth}, 50)
+		got, err := f.requests().List(t.Context(), Filter{Recipient: "wanted", Depth: tc.depth}, 50)
 		if err != nil || len(got.Records) != tc.want || got.Cut != (tc.last != 0) || got.Last != tc.last {
 			t.Errorf("depth %d: %d found, cut %t at %d, want %d found, cut at %d (%v)",
 				tc.depth, len(got.Records), got.Cut, got.Last, tc.want, tc.last, err)
@@ -122,16 +122,16 @@ func digits(name string) string {
 
 // TestRetryMatching: all that match, and nothing else, over several pages.
 func TestRetryMatching(t *testing.T) {
-	b := newBed(t)
-	b.exec(t, `INSERT INTO send_request (unionid, template, data, status, reason, appid, uncertain_at)
+	f := newFixture(t)
+	f.exec(t, `INSERT INTO send_request (unionid, template, data, status, reason, appid, uncertain_at)
 		SELECT 'u', 'order', '{}', CASE WHEN n % 3 = 0 THEN 'failed' ELSE 'sent' END, CASE WHEN n % 6 = 0 THEN 'timeout' END, ?,
 		       CASE WHEN n % 12 = 0 THEN CURRENT_TIMESTAMP(3) END
 		  FROM (SELECT a.n + 10 * b.n + 100 * c.n + 1000 * d.n AS n FROM `+digits("a")+`, `+digits("b")+`, `+digits("c")+`, `+digits("d")+`) seq`, appid)
-	if n, cut, err := b.requests().Count(t.Context(), Filter{Reason: "timeout"}); n != 1667 || cut || err != nil {
+	if n, cut, err := f.requests().Count(t.Context(), Filter{Reason: "timeout"}); n != 1667 || cut || err != nil {
 		t.Errorf("%d rows match, cut %t, %v; want all 1667", n, cut, err)
 	}
 	counts := map[string]int{}
-	err := b.requests().RetryMatching(t.Context(), Filter{Statuses: []string{"failed"}, Reason: "timeout"}, RetryOptions{},
+	err := f.requests().RetryMatching(t.Context(), Filter{Statuses: []string{"failed"}, Reason: "timeout"}, RetryOptions{},
 		func(changes []Change) {
 			for _, c := range changes {
 				counts[c.Refused]++
@@ -143,7 +143,7 @@ func TestRetryMatching(t *testing.T) {
 	if diff := cmp.Diff(map[string]int{"": 833, refusedUnknown: 834}, counts); diff != "" {
 		t.Error(diff)
 	}
-	if n := b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending'`); n != 833 {
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending'`); n != 833 {
 		t.Errorf("%d rows are pending, want 833", n)
 	}
 }

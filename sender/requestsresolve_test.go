@@ -10,12 +10,12 @@ import (
 
 // TestResolveMsgID: a msgid that cannot be the row's is refused, and a row of a known outcome for that alone.
 func TestResolveMsgID(t *testing.T) {
-	b := newBed(t)
-	q := b.requests()
-	b.exec(t, `INSERT INTO send_receipt (appid, msgid, openid, status) VALUES (?, 99, 'o-other', 'success'), (?, 98, 'o-his', 'success'),
+	f := newFixture(t)
+	q := f.requests()
+	f.exec(t, `INSERT INTO send_receipt (appid, msgid, openid, status) VALUES (?, 99, 'o-other', 'success'), (?, 98, 'o-his', 'success'),
 		('another-account', 97, 'o-other', 'success')`, appid, appid)
-	taken := b.place(t, "sent", columns{"msgid": 4711})
-	b.place(t, "sent", columns{"msgid": 4712, "appid": "another-account"})
+	taken := f.place(t, "sent", columns{"msgid": 4711})
+	f.place(t, "sent", columns{"msgid": 4712, "appid": "another-account"})
 	for _, tc := range []struct {
 		name, state string
 		more        columns
@@ -33,7 +33,7 @@ func TestResolveMsgID(t *testing.T) {
 		{"known, and another person's", "failed", columns{"sent_openid": "o-his"}, 99, Change{Status: "failed", Refused: refusedKnown}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			tc.want.ID = b.place(t, tc.state, tc.more)
+			tc.want.ID = f.place(t, tc.state, tc.more)
 			got, err := q.ResolveSent(t.Context(), tc.want.ID, tc.msgid)
 			if err != nil {
 				t.Fatal(err)
@@ -41,52 +41,52 @@ func TestResolveMsgID(t *testing.T) {
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Error(diff)
 			}
-			if row := b.row(t, tc.want.ID); row.Status != tc.want.Status {
+			if row := f.row(t, tc.want.ID); row.Status != tc.want.Status {
 				t.Errorf("the row is %s, want %s", row.Status, tc.want.Status)
 			}
 		})
 	}
-	unknown := b.place(t, "unknown", nil)
-	if c, err := q.ResolveSent(t.Context(), unknown, -5); err == nil || b.row(t, unknown).Status != "unknown" {
+	unknown := f.place(t, "unknown", nil)
+	if c, err := q.ResolveSent(t.Context(), unknown, -5); err == nil || f.row(t, unknown).Status != "unknown" {
 		t.Errorf("a negative msgid: %+v", c)
 	}
 	if c, err := q.ResolveSent(t.Context(), 1_000_000, 4711); err != nil || c.Refused != refusedMissing {
 		t.Errorf("a missing row: %+v, %v", c, err)
 	}
-	if row := b.row(t, taken); *row.MsgID != 4711 {
+	if row := f.row(t, taken); *row.MsgID != 4711 {
 		t.Errorf("the other row: %+v", row)
 	}
 }
 
 // TestResolveWithdrawn: a request that was withdrawn too late is not sent by somebody who does not know of that.
 func TestResolveWithdrawn(t *testing.T) {
-	b := newBed(t)
-	s := newStepper(t, b)
-	id := b.place(t, "unknown", columns{"cancel": 1, "reason": "cancelled_too_late", "uncertain_at": time.Now().UTC().Add(-time.Hour)})
-	c, err := b.requests().ResolveResend(t.Context(), id, RetryOptions{})
+	f := newFixture(t)
+	s := newStepper(t, f)
+	id := f.place(t, "unknown", columns{"cancel": 1, "reason": "cancelled_too_late", "uncertain_at": time.Now().UTC().Add(-time.Hour)})
+	c, err := f.requests().ResolveResend(t.Context(), id, RetryOptions{})
 	if diff := cmp.Diff(Change{ID: id, Status: "unknown", Refused: refusedCancelled}, c); diff != "" || err != nil {
 		t.Fatal(diff, err)
 	}
 	s.attempt(t)
-	if n := len(b.messagesTo(1)); n != 0 {
+	if n := len(f.messagesTo(1)); n != 0 {
 		t.Fatalf("%d messages to somebody whose message was withdrawn", n)
 	}
-	c, err = b.requests().ResolveResend(t.Context(), id, RetryOptions{Withdrawn: true})
+	c, err = f.requests().ResolveResend(t.Context(), id, RetryOptions{Withdrawn: true})
 	if diff := cmp.Diff(Change{ID: id, Status: "pending"}, c); diff != "" || err != nil {
 		t.Fatal(diff, err)
 	}
 	s.attempt(t)
-	if row := b.row(t, id); row.Status != "sent" || len(b.messagesTo(1)) != 1 {
-		t.Errorf("the row is %s, %d messages; want one", row.Status, len(b.messagesTo(1)))
+	if row := f.row(t, id); row.Status != "sent" || len(f.messagesTo(1)) != 1 {
+		t.Errorf("the row is %s, %d messages; want one", row.Status, len(f.messagesTo(1)))
 	}
 }
 
 func TestResolve(t *testing.T) {
-	b := newBed(t)
-	q := b.requests()
+	f := newFixture(t)
+	q := f.requests()
 	past := time.Now().UTC().Add(-time.Hour)
-	id := b.place(t, "unknown", columns{"uncertain_at": past, "reason": "timeout", "errcode": -1})
-	other := b.place(t, "sent", columns{"msgid": 4711})
+	id := f.place(t, "unknown", columns{"uncertain_at": past, "reason": "timeout", "errcode": -1})
+	other := f.place(t, "sent", columns{"msgid": 4711})
 	if c, err := q.ResolveSent(t.Context(), id, 4711); err != nil || c.Refused != refusedMsgID {
 		t.Errorf("another row's msgid: %+v, %v", c, err)
 	}
@@ -107,10 +107,10 @@ func TestResolve(t *testing.T) {
 		!strings.Contains(d.ErrMsg, "(timeout)") {
 		t.Errorf("the row: %+v, %v", d, err)
 	}
-	again := b.place(t, "unknown", columns{"uncertain_at": past})
+	again := f.place(t, "unknown", columns{"uncertain_at": past})
 	if c, err := q.ResolveResend(t.Context(), again, RetryOptions{}); err != nil || c != (Change{ID: again, Status: "pending"}) {
 		t.Errorf("resent: %+v, %v", c, err)
 	}
-	b.start(t, "one")
-	b.await(t, again, statusSent)
+	f.start(t, "one")
+	f.await(t, again, statusSent)
 }

@@ -13,7 +13,7 @@ const (
 	sqlSentWithdrawn = `sent on an operator''s word`
 )
 
-// SentAgain tells whether an operator had the request repeated although it was sent or may have been: its status
+// SentAgain reports whether an operator had the request repeated although it was sent or may have been: its status
 // speaks of the repetition, and the person may have got the message before.
 func (r Record) SentAgain() bool { return strings.HasPrefix(r.Warning, sentAgain) }
 

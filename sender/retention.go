@@ -13,23 +13,23 @@ import (
 const (
 	// retentionEvery is the pace of the runs. What is late by an hour has been kept for a month.
 	retentionEvery = time.Hour
-	// retentionFirst is when the first run after a start begins: a daemon that comes back after an outage has
+	// initialRetention is when the first run after a start begins: a daemon that comes back after an outage has
 	// better things to do.
-	retentionFirst = time.Minute
+	initialRetention = time.Minute
 	// retentionLease gives the runs to one instance at a time. Two would do no harm, only each other's work.
 	retentionLease = "house:retention"
-	// retireMost rows are deleted in one transaction: tens of milliseconds, during which nobody waits.
-	retireMost = 500
-	// retireShare is the part of the time that a run works, one in so many; the rest it waits.
-	retireShare = 4
-	// unknownAtLeast is how long rows with an unknown outcome are kept at the least: somebody has to find out, and
+	// maxPurge rows are deleted in one transaction: tens of milliseconds, during which nobody waits.
+	maxPurge = 500
+	// purgeShare is the part of the time that a run works, one in so many; the rest it waits.
+	purgeShare = 4
+	// minUnknownKept is how long rows with an unknown outcome are kept at the least: somebody has to find out, and
 	// may be on holiday. They do not stay for ever: a receipt comes within minutes, and what nobody has asked about
 	// for as long as all other rows are kept, nobody will.
-	unknownAtLeast = 7 * 24 * time.Hour
+	minUnknownKept = 7 * 24 * time.Hour
 	// daysKept is how long send_day's counts stay.
 	daysKept = 40
-	// stuckNamed rows that cannot be deleted are named in the log, each once; more would tell nothing new.
-	stuckNamed = 100
+	// maxLoggedStuck rows that cannot be deleted are named in the log, each once; more would tell nothing new.
+	maxLoggedStuck = 100
 )
 
 // retention deletes requests that finished long ago, with their receipts, after copying them into the archive
@@ -49,8 +49,8 @@ type retention struct {
 func (r retention) loop(ctx context.Context, leases *database.Leases) {
 	r.stuck = map[int64]bool{}
 	complained := false
-	for pause := retentionFirst; ; pause = retentionEvery {
-		wait(ctx, pause)
+	for pause := initialRetention; ; pause = retentionEvery {
+		sleep(ctx, pause)
 		if ctx.Err() != nil {
 			return
 		}
@@ -88,8 +88,8 @@ func (r retention) turn(ctx context.Context, leases *database.Leases) error {
 	return err
 }
 
-// retired counts what one run deleted.
-type retired struct {
+// purged counts what one run deleted.
+type purged struct {
 	requests, unknown, receipts int64
 	stuck                       int64 // requests that could not be deleted for what stands in them
 }
@@ -97,8 +97,8 @@ type retired struct {
 // run deletes all that is old enough. Interrupted, it has done a part, and the next run does the rest.
 func (r retention) run(ctx context.Context) error {
 	begin := r.now()
-	var done retired
-	err := r.retire(ctx, &done)
+	var done purged
+	err := r.purge(ctx, &done)
 	if done.requests+done.receipts > 0 {
 		r.log.Info("deleted old requests", "requests", done.requests, "unknown_outcome", done.unknown,
 			"receipts_alone", done.receipts, "stuck", done.stuck, "archived", r.archive, "seconds", r.now().Sub(begin).Seconds())
@@ -106,7 +106,7 @@ func (r retention) run(ctx context.Context) error {
 	return err
 }
 
-func (r retention) retire(ctx context.Context, done *retired) error {
+func (r retention) purge(ctx context.Context, done *purged) error {
 	if err := r.store.forgetDays(ctx); err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (r retention) retire(ctx context.Context, done *retired) error {
 	var first error
 	for _, final := range []status{statusSent, statusFailed, statusExpired, statusCancelled, statusUnknown} {
 		before := done.requests
-		if err := r.retireStatus(ctx, final, done); err != nil && first == nil {
+		if err := r.purgeStatus(ctx, final, done); err != nil && first == nil {
 			first = fmt.Errorf("%s requests: %w", final, err)
 		}
 		if final == statusUnknown {
@@ -129,16 +129,16 @@ func (r retention) retire(ctx context.Context, done *retired) error {
 	}
 	// After the requests, whose receipts went with them: these are of requests that somebody else deleted, and of
 	// messages that were not ours.
-	n, err := r.retireReceipts(ctx)
+	n, err := r.purgeReceipts(ctx)
 	done.receipts = n
 	return cmp.Or(first, err)
 }
 
-// retireStatus deletes the old rows of one final status, in one lane after the other. It returns the first error.
-func (r retention) retireStatus(ctx context.Context, final status, done *retired) error {
+// purgeStatus deletes the old rows of one final status, in one lane after the other. It returns the first error.
+func (r retention) purgeStatus(ctx context.Context, final status, done *purged) error {
 	keep := r.keep
 	if final == statusUnknown {
-		keep = max(keep, unknownAtLeast)
+		keep = max(keep, minUnknownKept)
 	}
 	before, err := r.store.ago(ctx, keep)
 	if err != nil {
@@ -149,33 +149,33 @@ func (r retention) retireStatus(ctx context.Context, final status, done *retired
 		if at, err = r.store.nextFinalLane(ctx, final, at); err != nil || at == nil {
 			return cmp.Or(first, err)
 		}
-		first = cmp.Or(first, r.retireLane(ctx, *at, before, done))
+		first = cmp.Or(first, r.purgeLane(ctx, *at, before, done))
 		if ctx.Err() != nil {
 			return first
 		}
 	}
 }
 
-func (r retention) retireLane(ctx context.Context, l finalLane, before time.Time, done *retired) error {
+func (r retention) purgeLane(ctx context.Context, l finalLane, before time.Time, done *purged) error {
 	for at := (oldRow{}); ; {
 		var page []oldRow
-		err := r.paced(ctx, func() (err error) {
+		err := r.throttled(ctx, func() (err error) {
 			if page, err = r.store.oldRows(ctx, l, at, before); err != nil {
 				return err
 			}
-			return r.retireRows(ctx, retirement{status: l.Status, rows: page, before: before, archive: r.archive}, done)
+			return r.purgeRows(ctx, purgeBatch{status: l.Status, rows: page, before: before, archive: r.archive}, done)
 		})
-		if err != nil || len(page) < retireMost {
+		if err != nil || len(page) < maxPurge {
 			return err
 		}
 		at = page[len(page)-1]
 	}
 }
 
-// retireRows deletes a page. Where it fails for what stands in a row, such as a value that the archive does not take,
-// the page is halved down to that row, which stays: it would otherwise stop all behind it in each run anew.
-func (r retention) retireRows(ctx context.Context, what retirement, done *retired) error {
-	n, err := r.store.retire(ctx, what)
+// purgeRows deletes a page. Where it fails for what stands in a row, such as a value that the archive does not take,
+// the page is decreased down to that row, which stays: it would otherwise stop all behind it in each run anew.
+func (r retention) purgeRows(ctx context.Context, what purgeBatch, done *purged) error {
+	n, err := r.store.purge(ctx, what)
 	done.requests += n
 	if err == nil || !isRowError(err) {
 		return err
@@ -187,31 +187,31 @@ func (r retention) retireRows(ctx context.Context, what retirement, done *retire
 	}
 	rows, half := what.rows, len(what.rows)/2
 	what.rows = rows[:half]
-	if err := r.retireRows(ctx, what, done); err != nil {
+	if err := r.purgeRows(ctx, what, done); err != nil {
 		return err
 	}
 	what.rows = rows[half:]
-	return r.retireRows(ctx, what, done)
+	return r.purgeRows(ctx, what, done)
 }
 
 // name tells once of a row that cannot be deleted.
 func (r retention) name(id int64, err error) {
-	if r.stuck[id] || len(r.stuck) >= stuckNamed {
+	if r.stuck[id] || len(r.stuck) >= maxLoggedStuck {
 		return
 	}
 	r.stuck[id] = true
 	r.log.Error("an old request cannot be deleted, and stays", "request", id, "err", err)
 }
 
-func (r retention) retireReceipts(ctx context.Context) (total int64, err error) {
+func (r retention) purgeReceipts(ctx context.Context) (total int64, err error) {
 	before, err := r.store.ago(ctx, r.keep)
 	if err != nil {
 		return 0, err
 	}
 	for from := firstMoment(); ; {
 		var page receiptPage
-		err := r.paced(ctx, func() (err error) {
-			page, err = r.store.retireReceipts(ctx, from, before)
+		err := r.throttled(ctx, func() (err error) {
+			page, err = r.store.purgeReceipts(ctx, from, before)
 			return err
 		})
 		total += page.deleted
@@ -222,13 +222,13 @@ func (r retention) retireReceipts(ctx context.Context) (total int64, err error) 
 	}
 }
 
-// paced runs one batch and then waits for three times as long, so that old rows are never the database's main
+// throttled runs one batch and then waits for three times as long, so that old rows are never the database's main
 // load, however many there are.
-func (r retention) paced(ctx context.Context, batch func() error) error {
+func (r retention) throttled(ctx context.Context, batch func() error) error {
 	begin := r.now()
 	if err := batch(); err != nil {
 		return err
 	}
-	wait(ctx, (retireShare-1)*r.now().Sub(begin))
+	sleep(ctx, (purgeShare-1)*r.now().Sub(begin))
 	return ctx.Err()
 }

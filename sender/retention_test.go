@@ -15,19 +15,19 @@ import (
 
 const month = 30 * 24 * time.Hour
 
-func (b *bed) retention(archive bool) retention {
-	return retention{store: store{db: b.db}, keep: month, archive: archive, log: slog.New(slog.DiscardHandler), now: time.Now,
+func (f *fixture) retention(archive bool) retention {
+	return retention{store: store{db: f.db}, keep: month, archive: archive, log: slog.New(slog.DiscardHandler), now: time.Now,
 		stuck: map[int64]bool{}}
 }
 
 // TestRetentionDecides: which rows go. Rows are named by their template.
 func TestRetentionDecides(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	ago := func(days float64) time.Time {
 		return time.Now().UTC().Add(-time.Duration(days * 24 * float64(time.Hour)))
 	}
 	place := func(name string, state status, due, finished any) {
-		b.insert(t, columns{"unionid": "u", "template": name, "status": string(state), "due_at": due, "finished_at": finished, "created_at": ago(90)})
+		f.insert(t, columns{"unionid": "u", "template": name, "status": string(state), "due_at": due, "finished_at": finished, "created_at": ago(90)})
 	}
 	for _, state := range []status{statusSent, statusFailed, statusExpired, statusCancelled, statusUnknown} {
 		place("old "+string(state), state, ago(31), ago(31))
@@ -39,13 +39,13 @@ func TestRetentionDecides(t *testing.T) {
 	place("without an end", statusSent, ago(60), nil)                        // somebody's UPDATE by hand
 	place("old pending", statusPending, ago(60), nil)
 	place("old waiting", statusWaiting, ago(60), nil)
-	b.exec(t, `UPDATE send_request SET appid = ? WHERE id % 2 = 0`, appid)
-	b.exec(t, `UPDATE send_request SET priority = 2 WHERE id % 3 = 0`)
-	if err := b.retention(false).run(t.Context()); err != nil {
+	f.exec(t, `UPDATE send_request SET appid = ? WHERE id % 2 = 0`, appid)
+	f.exec(t, `UPDATE send_request SET priority = 2 WHERE id % 3 = 0`)
+	if err := f.retention(false).run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var left []string
-	if err := b.db.SelectContext(t.Context(), &left, `SELECT template FROM send_request ORDER BY id`); err != nil {
+	if err := f.db.SelectContext(t.Context(), &left, `SELECT template FROM send_request ORDER BY id`); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"young sent", "young failed", "young expired", "young cancelled", "young unknown",
@@ -57,20 +57,20 @@ func TestRetentionDecides(t *testing.T) {
 
 // TestRetentionOfUnknown: an unknown outcome stays for a week at the least, somebody has to look into it.
 func TestRetentionOfUnknown(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	for _, days := range []int{1, 6, 8} {
 		end := time.Now().UTC().AddDate(0, 0, -days)
-		b.insert(t, columns{"unionid": "u", "status": "unknown", "due_at": end, "finished_at": end})
-		b.insert(t, columns{"unionid": "u", "status": "failed", "due_at": end, "finished_at": end})
+		f.insert(t, columns{"unionid": "u", "status": "unknown", "due_at": end, "finished_at": end})
+		f.insert(t, columns{"unionid": "u", "status": "failed", "due_at": end, "finished_at": end})
 	}
 	var log bytes.Buffer
-	r := b.retention(false)
+	r := f.retention(false)
 	r.keep, r.log = time.Hour, slog.New(slog.NewTextHandler(&log, nil))
 	if err := r.run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	unknown := b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'unknown'`)
-	failed := b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'failed'`)
+	unknown := f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'unknown'`)
+	failed := f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'failed'`)
 	if unknown != 2 || failed != 0 {
 		t.Errorf("%d unknown and %d failed rows are left, want 2 and 0", unknown, failed)
 	}
@@ -84,35 +84,35 @@ func TestRetentionOfUnknown(t *testing.T) {
 }
 
 // fill inserts sent rows of two lanes, each of four pages, finished two months ago, each with a receipt.
-func (b *bed) fill(t *testing.T) int {
+func (f *fixture) fill(t *testing.T) int {
 	t.Helper()
-	b.exec(t, `INSERT INTO send_request (appid, unionid, template, priority, data, status, msgid, sent_openid, created_at, due_at, finished_at)
+	f.exec(t, `INSERT INTO send_request (appid, unionid, template, priority, data, status, msgid, sent_openid, created_at, due_at, finished_at)
 		SELECT ?, 'u', CONCAT('t', n % 2), n % 2, '{"thing1":"茶"}', 'sent', 1000 + n, 'o', m, m, m
 		  FROM (SELECT a.n + 10 * b.n + 100 * c.n + 1000 * d.n AS n, NOW(3) - INTERVAL 60 DAY AS m
 		          FROM `+digits("a")+`, `+digits("b")+`, `+digits("c")+`, `+digits("d")+`) seq
 		 WHERE n < 3000`, appid)
-	b.exec(t, `INSERT INTO send_receipt (appid, msgid, openid, status, arrived_at)
+	f.exec(t, `INSERT INTO send_receipt (appid, msgid, openid, status, arrived_at)
 		SELECT appid, msgid, sent_openid, 'success', finished_at FROM send_request WHERE status = 'sent'`)
 	return 3000
 }
 
 // TestRetentionArchives: nothing is lost on the way, and the receipt goes along.
 func TestRetentionArchives(t *testing.T) {
-	b := newBed(t)
-	rows := b.fill(t)
+	f := newFixture(t)
+	rows := f.fill(t)
 	lone := time.Now().UTC().AddDate(0, 0, -31)
-	b.exec(t, `INSERT INTO send_receipt (appid, msgid, openid, status, arrived_at) VALUES (?, 1, 'o', 'success', ?), (?, 2, 'o', 'success', NOW(3))`,
+	f.exec(t, `INSERT INTO send_receipt (appid, msgid, openid, status, arrived_at) VALUES (?, 1, 'o', 'success', ?), (?, 2, 'o', 'success', NOW(3))`,
 		appid, lone, appid)
-	b.exec(t, `INSERT INTO send_day (appid, day, sent) VALUES (?, CURRENT_DATE - INTERVAL 41 DAY, 1), (?, CURRENT_DATE, 1)`, appid, appid)
+	f.exec(t, `INSERT INTO send_day (appid, day, sent) VALUES (?, CURRENT_DATE - INTERVAL 41 DAY, 1), (?, CURRENT_DATE, 1)`, appid, appid)
 	// A late receipt goes with its request too.
-	b.exec(t, `UPDATE send_receipt SET arrived_at = NOW(3) WHERE msgid BETWEEN 1000 AND 1009`)
+	f.exec(t, `UPDATE send_receipt SET arrived_at = NOW(3) WHERE msgid BETWEEN 1000 AND 1009`)
 	var before, after []map[string]any
 	const columns = `id, appid, unionid, template, CAST(data AS CHAR) AS data, priority, status, msgid, sent_openid, created_at, due_at, finished_at`
-	before = b.maps(t, `SELECT `+columns+` FROM send_request ORDER BY id`)
-	if err := b.retention(true).run(t.Context()); err != nil {
+	before = f.maps(t, `SELECT `+columns+` FROM send_request ORDER BY id`)
+	if err := f.retention(true).run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	after = b.maps(t, `SELECT `+columns+` FROM send_request_archive ORDER BY id`)
+	after = f.maps(t, `SELECT `+columns+` FROM send_request_archive ORDER BY id`)
 	if diff := cmp.Diff(before, after); diff != "" || len(after) != rows {
 		t.Errorf("%d rows in the archive, want %d: %.2000s", len(after), rows, diff)
 	}
@@ -123,15 +123,15 @@ func TestRetentionArchives(t *testing.T) {
 		`SELECT COUNT(*) FROM send_receipt WHERE msgid = 2`: 1,
 		`SELECT COUNT(*) FROM send_day`:                     1,
 	} {
-		if got := b.count(t, query); got != want {
+		if got := f.count(t, query); got != want {
 			t.Errorf("%s: %d, want %d", query, got, want)
 		}
 	}
 }
 
-func (b *bed) maps(t *testing.T, query string) []map[string]any {
+func (f *fixture) maps(t *testing.T, query string) []map[string]any {
 	t.Helper()
-	rows, err := b.db.QueryxContext(t.Context(), query)
+	rows, err := f.db.QueryxContext(t.Context(), query)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,68 +157,68 @@ func (b *bed) maps(t *testing.T, query string) []map[string]any {
 
 // TestRetentionForEver: 0 keeps everything but the counts of days.
 func TestRetentionForEver(t *testing.T) {
-	b := newBed(t)
-	rows := b.fill(t)
-	r := b.retention(false)
+	f := newFixture(t)
+	rows := f.fill(t)
+	r := f.retention(false)
 	r.keep = 0
 	if err := r.run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := b.count(t, `SELECT COUNT(*) FROM send_request`); n != rows {
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request`); n != rows {
 		t.Errorf("%d rows are left, want %d", n, rows)
 	}
 }
 
 // TestRetentionInterrupted: a run that is stopped has moved whole requests only, and the next one goes on.
 func TestRetentionInterrupted(t *testing.T) {
-	b := newBed(t)
-	rows := b.fill(t)
+	f := newFixture(t)
+	rows := f.fill(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- b.retention(true).run(ctx) }()
-	until(t, "a part", func() bool { return b.count(t, `SELECT COUNT(*) FROM send_request_archive`) > 0 })
+	go func() { done <- f.retention(true).run(ctx) }()
+	eventually(t, "a part", func() bool { return f.count(t, `SELECT COUNT(*) FROM send_request_archive`) > 0 })
 	cancel()
 	if err := <-done; err == nil {
 		t.Error("a run that was stopped tells of no error")
 	}
-	left, archived := b.count(t, `SELECT COUNT(*) FROM send_request`), b.count(t, `SELECT COUNT(*) FROM send_request_archive`)
+	left, archived := f.count(t, `SELECT COUNT(*) FROM send_request`), f.count(t, `SELECT COUNT(*) FROM send_request_archive`)
 	if left == 0 || left+archived != rows {
 		t.Errorf("%d rows are left and %d archived, want %d in all and both", left, archived, rows)
 	}
-	if err := b.retention(true).run(t.Context()); err != nil {
+	if err := f.retention(true).run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := b.count(t, `SELECT COUNT(*) FROM send_request_archive WHERE receipt_status = 'success'`); n != rows {
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request_archive WHERE receipt_status = 'success'`); n != rows {
 		t.Errorf("%d rows in the archive, want %d", n, rows)
 	}
 }
 
 // TestRetentionLeavesLockedRows: a row that a producer holds stays until the next run and holds up nobody.
 func TestRetentionLeavesLockedRows(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	old := time.Now().UTC().AddDate(0, -3, 0)
-	held := b.insert(t, columns{"unionid": "u", "status": "failed", "due_at": old, "finished_at": old})
-	b.insert(t, columns{"unionid": "u", "status": "failed", "due_at": old, "finished_at": old})
-	tx, err := b.db.BeginTxx(t.Context(), nil)
+	held := f.insert(t, columns{"unionid": "u", "status": "failed", "due_at": old, "finished_at": old})
+	f.insert(t, columns{"unionid": "u", "status": "failed", "due_at": old, "finished_at": old})
+	tx, err := f.db.BeginTxx(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := tx.ExecContext(t.Context(), `UPDATE send_request SET cancel = 1 WHERE id = ?`, held); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.retention(false).run(t.Context()); err != nil {
+	if err := f.retention(false).run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := b.count(t, `SELECT COUNT(*) FROM send_request`); n != 1 {
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request`); n != 1 {
 		t.Errorf("%d rows are left, want the locked one", n)
 	}
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.retention(false).run(t.Context()); err != nil {
+	if err := f.retention(false).run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := b.count(t, `SELECT COUNT(*) FROM send_request`); n != 0 {
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request`); n != 0 {
 		t.Errorf("%d rows are left, want none", n)
 	}
 }
@@ -226,19 +226,19 @@ func TestRetentionLeavesLockedRows(t *testing.T) {
 // TestRetentionAndRetry: what an operator gives back while old rows are being deleted is deleted or sent, never both
 // and never neither.
 func TestRetentionAndRetry(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	old := time.Now().UTC().AddDate(0, -3, 0)
 	ids := make([]int64, 600)
 	for i := range ids {
-		ids[i] = b.insert(t, columns{"unionid": b.unionid(i % 100), "appid": appid, "status": "failed", "due_at": old, "finished_at": old,
-			"template": []string{"order", b.templateID}[i%2]})
+		ids[i] = f.insert(t, columns{"unionid": f.unionid(i % 100), "appid": appid, "status": "failed", "due_at": old, "finished_at": old,
+			"template": []string{"order", f.templateID}[i%2]})
 	}
-	stop := b.start(t, "one")
+	stop := f.start(t, "one")
 	done := make(chan error, 1)
-	go func() { done <- b.retention(true).run(context.Background()) }()
+	go func() { done <- f.retention(true).run(context.Background()) }()
 	retried := 0
 	for at := len(ids); at > 0; at -= 20 {
-		changes, err := b.requests().Retry(t.Context(), ids[at-20:at], RetryOptions{})
+		changes, err := f.requests().Retry(t.Context(), ids[at-20:at], RetryOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -251,23 +251,23 @@ func TestRetentionAndRetry(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the end", func() bool { return b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending'`) == 0 })
+	eventually(t, "the end", func() bool { return f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending'`) == 0 })
 	stop()
-	sent, archived := b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`), b.count(t, `SELECT COUNT(*) FROM send_request_archive`)
-	if sent != retried || len(b.sim.Messages(appid)) != retried || sent+archived != len(ids) {
-		t.Errorf("%d retried, %d sent, %d received, %d archived, of %d", retried, sent, len(b.sim.Messages(appid)), archived, len(ids))
+	sent, archived := f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`), f.count(t, `SELECT COUNT(*) FROM send_request_archive`)
+	if sent != retried || len(f.sim.Messages(appid)) != retried || sent+archived != len(ids) {
+		t.Errorf("%d retried, %d sent, %d received, %d archived, of %d", retried, sent, len(f.sim.Messages(appid)), archived, len(ids))
 	}
 }
 
 // TestRetentionReads: open rows cost a run nothing, wherever they stand, and nor do finished ones that are young.
 func TestRetentionReads(t *testing.T) {
-	b := newBed(t)
-	b.exec(t, `INSERT INTO send_request (appid, unionid, template, data, status, created_at, due_at, finished_at)
+	f := newFixture(t)
+	f.exec(t, `INSERT INTO send_request (appid, unionid, template, data, status, created_at, due_at, finished_at)
 		SELECT ?, 'u', 'order', '{}', CASE WHEN n < 9000 THEN 'pending' ELSE 'sent' END, NOW(3) - INTERVAL 60 DAY,
 		       NOW(3) + INTERVAL CASE WHEN n < 9000 THEN 7 ELSE -7 END DAY, CASE WHEN n < 9000 THEN NULL ELSE NOW(3) - INTERVAL 7 DAY END
 		  FROM (SELECT a.n + 10 * b.n + 100 * c.n + 1000 * d.n AS n FROM `+digits("a")+`, `+digits("b")+`, `+digits("c")+`, `+digits("d")+`) seq`, appid)
-	n := b.reads(t, func() {
-		if err := b.retention(false).run(t.Context()); err != nil {
+	n := f.reads(t, func() {
+		if err := f.retention(false).run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -278,10 +278,10 @@ func TestRetentionReads(t *testing.T) {
 
 // TestRetentionTurn: one instance at a time; the other one finds nothing wrong with that.
 func TestRetentionTurn(t *testing.T) {
-	b := newBed(t)
-	rows := b.fill(t)
+	f := newFixture(t)
+	rows := f.fill(t)
 	leases := func(holder string) *database.Leases {
-		l := database.NewLeases(b.db, database.LeaseConfig{Holder: holder, TTL: 10 * time.Second})
+		l := database.NewLeases(f.db, database.LeaseConfig{Holder: holder, TTL: 10 * time.Second})
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan struct{})
 		go func() {
@@ -299,19 +299,19 @@ func TestRetentionTurn(t *testing.T) {
 	if err != nil || held == nil {
 		t.Fatal(held, err)
 	}
-	if err := b.retention(false).turn(t.Context(), two); err != nil {
+	if err := f.retention(false).turn(t.Context(), two); err != nil {
 		t.Fatal(err)
 	}
-	if n := b.count(t, `SELECT COUNT(*) FROM send_request`); n != rows {
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request`); n != rows {
 		t.Errorf("%d rows are left although another instance holds the lease, want %d", n, rows)
 	}
 	if err := held.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.retention(false).turn(t.Context(), two); err != nil {
+	if err := f.retention(false).turn(t.Context(), two); err != nil {
 		t.Fatal(err)
 	}
-	if n := b.count(t, `SELECT COUNT(*) FROM send_request`); n != 0 {
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request`); n != 0 {
 		t.Errorf("%d rows are left, want none", n)
 	}
 }

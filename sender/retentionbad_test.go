@@ -12,9 +12,9 @@ import (
 )
 
 // loosely runs a statement in a session that does not refuse zero dates, as some producers' do not.
-func (b *bed) loosely(t *testing.T, query string, args ...any) {
+func (f *fixture) loosely(t *testing.T, query string, args ...any) {
 	t.Helper()
-	conn, err := b.db.Connx(t.Context())
+	conn, err := f.db.Connx(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,19 +35,19 @@ func (b *bed) loosely(t *testing.T, query string, args ...any) {
 
 // TestRetentionOfZeroDates: what INSERT IGNORE makes of a date that is none is archived, and deleted, as any other row.
 func TestRetentionOfZeroDates(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	old := time.Now().UTC().AddDate(0, -3, 0)
-	b.loosely(t, `INSERT INTO send_request (appid, unionid, template, data, status, due_at, expires_at, created_at, finished_at)
+	f.loosely(t, `INSERT INTO send_request (appid, unionid, template, data, status, due_at, expires_at, created_at, finished_at)
 		SELECT ?, 'u', 'order', '{}', 'failed', CASE WHEN n < 700 THEN '0000-00-00' ELSE ? END,
 		       CASE WHEN n % 2 = 0 THEN '0000-00-00' ELSE ? END, ?, ?
 		  FROM (SELECT a.n + 10 * b.n + 100 * c.n AS n FROM `+digits("a")+`, `+digits("b")+`, `+digits("c")+`) seq`,
 		appid, old, old, old, old)
-	young := b.insert(t, columns{"unionid": "u", "appid": appid, "status": "failed", "finished_at": time.Now().UTC()})
-	b.loosely(t, `UPDATE send_request SET due_at = '0000-00-00' WHERE id = ?`, young)
-	if err := b.retention(true).run(t.Context()); err != nil {
+	young := f.insert(t, columns{"unionid": "u", "appid": appid, "status": "failed", "finished_at": time.Now().UTC()})
+	f.loosely(t, `UPDATE send_request SET due_at = '0000-00-00' WHERE id = ?`, young)
+	if err := f.retention(true).run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	left := b.maps(t, `SELECT id FROM send_request`)
+	left := f.maps(t, `SELECT id FROM send_request`)
 	if diff := cmp.Diff([]map[string]any{{"id": uint64(young)}}, left); diff != "" {
 		t.Error(diff)
 	}
@@ -57,7 +57,7 @@ func TestRetentionOfZeroDates(t *testing.T) {
 		`SELECT COUNT(*) FROM send_request_archive WHERE expires_at IS NULL`:                         500,
 		`SELECT COUNT(*) FROM send_request_archive WHERE due_at IS NOT NULL AND due_at = expires_at`: 150,
 	} {
-		if got := b.count(t, query); got != want {
+		if got := f.count(t, query); got != want {
 			t.Errorf("%s: %d, want %d", query, got, want)
 		}
 	}
@@ -65,21 +65,21 @@ func TestRetentionOfZeroDates(t *testing.T) {
 
 // TestRetentionOfArchived: a row that the archive has already, as after somebody put it back by hand, stops nothing.
 func TestRetentionOfArchived(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	old := time.Now().UTC().AddDate(0, -3, 0)
 	var ids []int64
 	for range 3 {
-		ids = append(ids, b.place(t, "sent", columns{"due_at": old, "finished_at": old}))
+		ids = append(ids, f.place(t, "sent", columns{"due_at": old, "finished_at": old}))
 	}
-	b.exec(t, `INSERT INTO send_request_archive (id, template, data, priority, status, attempts) VALUES (?, 'the first', '{}', 1, 'sent', 1)`, ids[1])
-	if err := b.retention(true).run(t.Context()); err != nil {
+	f.exec(t, `INSERT INTO send_request_archive (id, template, data, priority, status, attempts) VALUES (?, 'the first', '{}', 1, 'sent', 1)`, ids[1])
+	if err := f.retention(true).run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := b.count(t, `SELECT COUNT(*) FROM send_request`); n != 0 {
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request`); n != 0 {
 		t.Errorf("%d rows are left", n)
 	}
 	var archived []string
-	if err := b.db.SelectContext(t.Context(), &archived, `SELECT template FROM send_request_archive ORDER BY id`); err != nil {
+	if err := f.db.SelectContext(t.Context(), &archived, `SELECT template FROM send_request_archive ORDER BY id`); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"order", "the first", "order"}, archived); diff != "" {
@@ -89,30 +89,30 @@ func TestRetentionOfArchived(t *testing.T) {
 
 // TestRetentionOfBadRows: a row that the archive does not take stays, is named once, and stops no other.
 func TestRetentionOfBadRows(t *testing.T) {
-	b := newBed(t)
-	rows := b.fill(t)
-	b.exec(t, `ALTER TABLE send_request_archive ADD CONSTRAINT no_key CHECK (dedup_key IS NULL)`)
+	f := newFixture(t)
+	rows := f.fill(t)
+	f.exec(t, `ALTER TABLE send_request_archive ADD CONSTRAINT no_key CHECK (dedup_key IS NULL)`)
 	var bad []int64
-	if err := b.db.SelectContext(t.Context(), &bad, `SELECT id FROM send_request ORDER BY id LIMIT 3`); err != nil {
+	if err := f.db.SelectContext(t.Context(), &bad, `SELECT id FROM send_request ORDER BY id LIMIT 3`); err != nil {
 		t.Fatal(err)
 	}
-	b.exec(t, `UPDATE send_request SET dedup_key = id WHERE id <= ?`, bad[2])
+	f.exec(t, `UPDATE send_request SET dedup_key = id WHERE id <= ?`, bad[2])
 	var log bytes.Buffer
-	r := b.retention(true)
+	r := f.retention(true)
 	r.log = slog.New(slog.NewTextHandler(&log, nil))
 	for range 2 {
 		if err := r.run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		var left []int64
-		if err := b.db.SelectContext(t.Context(), &left, `SELECT id FROM send_request ORDER BY id`); err != nil {
+		if err := f.db.SelectContext(t.Context(), &left, `SELECT id FROM send_request ORDER BY id`); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(bad, left); diff != "" {
 			t.Fatalf("the rows that are left: %s", diff)
 		}
 	}
-	if n := b.count(t, `SELECT COUNT(*) FROM send_receipt`); n != 3 {
+	if n := f.count(t, `SELECT COUNT(*) FROM send_receipt`); n != 3 {
 		t.Errorf("%d receipts are left, want those of the three rows", n)
 	}
 	for _, id := range bad {
@@ -127,18 +127,18 @@ func TestRetentionOfBadRows(t *testing.T) {
 
 // TestRetentionLaneFails: what stops one status' rows stops no other's, and is told.
 func TestRetentionLaneFails(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	old := time.Now().UTC().AddDate(0, -3, 0)
 	for _, state := range []string{"sent", "failed", "unknown"} {
-		b.place(t, state, columns{"due_at": old, "finished_at": old})
+		f.place(t, state, columns{"due_at": old, "finished_at": old})
 	}
-	b.exec(t, `CREATE TRIGGER no_failed BEFORE DELETE ON send_request FOR EACH ROW
+	f.exec(t, `CREATE TRIGGER no_failed BEFORE DELETE ON send_request FOR EACH ROW
 		BEGIN IF OLD.status = 'failed' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not this one'; END IF; END`)
-	err := b.retention(false).run(t.Context())
+	err := f.retention(false).run(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "failed requests: ") || !strings.Contains(err.Error(), "not this one") {
 		t.Errorf("the error: %v", err)
 	}
-	left := b.maps(t, `SELECT status FROM send_request`)
+	left := f.maps(t, `SELECT status FROM send_request`)
 	if diff := cmp.Diff([]map[string]any{{"status": "failed"}}, left); diff != "" {
 		t.Error(diff)
 	}

@@ -96,25 +96,25 @@ func (s store) oldRows(ctx context.Context, l finalLane, at oldRow, before time.
 		LIMIT ?`
 	var rows []oldRow
 	err := s.db.SelectContext(ctx, &rows, query,
-		l.Status, l.AppID, l.Priority, l.Template, at.DueAt, before, at.ID, retireMost,
-		l.Status, l.AppID, l.Priority, l.Template, at.DueAt, before, retireMost, retireMost)
+		l.Status, l.AppID, l.Priority, l.Template, at.DueAt, before, at.ID, maxPurge,
+		l.Status, l.AppID, l.Priority, l.Template, at.DueAt, before, maxPurge, maxPurge)
 	if err != nil {
 		return nil, fmt.Errorf("reading finished requests: %w", database.Explain(err))
 	}
 	return rows, nil
 }
 
-// retirement is what retire is asked to delete: those of the rows that have this status and ended before a moment.
-type retirement struct {
+// purgeBatch is what purge is asked to delete: those of the rows that have this status and ended before a moment.
+type purgeBatch struct {
 	status  status
 	rows    []oldRow
 	before  time.Time
 	archive bool
 }
 
-// retire deletes rows with their receipts, or moves them into the archive, and returns how many. A row that has
+// purge deletes rows with their receipts, or moves them into the archive, and returns how many. A row that has
 // changed since it was read stays, and so does one that another transaction holds, until the next run.
-func (s store) retire(ctx context.Context, what retirement) (n int64, err error) {
+func (s store) purge(ctx context.Context, what purgeBatch) (n int64, err error) {
 	if len(what.rows) == 0 {
 		return 0, nil
 	}
@@ -156,7 +156,7 @@ func (s store) retire(ctx context.Context, what retirement) (n int64, err error)
 
 // lockOld locks those of the rows that are as old as was believed. Nothing rests on SKIP LOCKED but that a
 // producer's open transaction holds up one row and not five hundred.
-func (s store) lockOld(ctx context.Context, tx *sqlx.Tx, ids []int64, what retirement) ([]int64, error) {
+func (s store) lockOld(ctx context.Context, tx *sqlx.Tx, ids []int64, what purgeBatch) ([]int64, error) {
 	query, args, err := sqlx.In(`
 		SELECT id
 		  FROM send_request FORCE INDEX (PRIMARY)
@@ -172,7 +172,7 @@ func (s store) lockOld(ctx context.Context, tx *sqlx.Tx, ids []int64, what retir
 	return old, nil
 }
 
-// isRowError tells whether a statement failed for what stands in a row (SQLSTATE 22, data, and 23, constraints; and
+// isRowError reports whether a statement failed for what stands in a row (SQLSTATE 22, data, and 23, constraints; and
 // those for which MySQL has no state), so that it would do without that row.
 func isRowError(err error) bool {
 	me, ok := errors.AsType[*mysql.MySQLError](err)
@@ -218,8 +218,8 @@ type receiptPage struct {
 	last    time.Time // arrival of the last one that was read
 }
 
-// retireReceipts deletes those of the next old receipts that belong to no request.
-func (s store) retireReceipts(ctx context.Context, from, before time.Time) (receiptPage, error) {
+// purgeReceipts deletes those of the next old receipts that belong to no request.
+func (s store) purgeReceipts(ctx context.Context, from, before time.Time) (receiptPage, error) {
 	const next = `
 		SELECT arrived_at
 		  FROM send_receipt FORCE INDEX (send_receipt_arrived)
@@ -235,7 +235,7 @@ func (s store) retireReceipts(ctx context.Context, from, before time.Time) (rece
 		                    WHERE r.msgid = send_receipt.msgid AND r.appid = send_receipt.appid)
 		 LIMIT ?`
 	var arrivals []time.Time
-	if err := s.db.SelectContext(ctx, &arrivals, next, from, before, retireMost); err != nil {
+	if err := s.db.SelectContext(ctx, &arrivals, next, from, before, maxPurge); err != nil {
 		return receiptPage{}, fmt.Errorf("reading old receipts: %w", database.Explain(err))
 	}
 	page := receiptPage{read: len(arrivals)}
@@ -244,12 +244,12 @@ func (s store) retireReceipts(ctx context.Context, from, before time.Time) (rece
 	}
 	page.last = arrivals[len(arrivals)-1]
 	for {
-		n, err := s.exec(ctx, drop, from, page.last, retireMost)
+		n, err := s.exec(ctx, drop, from, page.last, maxPurge)
 		page.deleted += n
 		if err != nil {
 			return page, fmt.Errorf("deleting old receipts: %w", err)
 		}
-		if n < retireMost {
+		if n < maxPurge {
 			return page, nil
 		}
 	}

@@ -9,15 +9,15 @@ import (
 )
 
 // reads counts the rows and entries that fn reads.
-func (b *bed) reads(t *testing.T, fn func()) int {
+func (f *fixture) reads(t *testing.T, fn func()) int {
 	t.Helper()
-	b.db.SetMaxOpenConns(1) // the server counts for each session
+	f.db.SetMaxOpenConns(1) // the server counts for each session
 	total := func() (n int) {
 		var rows []struct {
 			Name  string `db:"Variable_name"`
 			Value int    `db:"Value"`
 		}
-		if err := b.db.SelectContext(t.Context(), &rows, `SHOW SESSION STATUS LIKE 'Handler_read%'`); err != nil {
+		if err := f.db.SelectContext(t.Context(), &rows, `SHOW SESSION STATUS LIKE 'Handler_read%'`); err != nil {
 			t.Fatal(err)
 		}
 		for _, r := range rows {
@@ -32,10 +32,10 @@ func (b *bed) reads(t *testing.T, fn func()) int {
 
 // TestFinalLanes: each lane once, in a few reads, wherever the last one stood.
 func TestFinalLanes(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	var want []finalLane
 	for _, account := range []any{nil, "wxa", "wxb"} {
-		b.exec(t, `INSERT INTO send_request (appid, unionid, template, priority, data, status, finished_at)
+		f.exec(t, `INSERT INTO send_request (appid, unionid, template, priority, data, status, finished_at)
 			SELECT ?, 'u', CONCAT('t', n % 3), n % 2, '{}', CASE WHEN n < 6 THEN 'expired' ELSE 'sent' END, NOW(3)
 			  FROM (SELECT a.n + 10 * b.n + 100 * c.n + 1000 * d.n AS n FROM `+digits("a")+`, `+digits("b")+`, `+digits("c")+`, `+digits("d")+`) seq`,
 			account)
@@ -46,13 +46,13 @@ func TestFinalLanes(t *testing.T) {
 			}
 		}
 	}
-	b.exec(t, `ANALYZE TABLE send_request`)
+	f.exec(t, `ANALYZE TABLE send_request`)
 	var got []finalLane
 	for at := (*finalLane)(nil); ; got = append(got, *at) {
 		var next *finalLane
-		n := b.reads(t, func() {
+		n := f.reads(t, func() {
 			var err error
-			if next, err = (store{db: b.db}).nextFinalLane(t.Context(), statusSent, at); err != nil {
+			if next, err = (store{db: f.db}).nextFinalLane(t.Context(), statusSent, at); err != nil {
 				t.Fatal(err)
 			}
 		})

@@ -29,8 +29,8 @@ type API interface {
 	Quota(ctx context.Context, cgiPath string) (wechat.Quota, error)
 }
 
-// People is what the sender asks the map.
-type People interface {
+// Identities is what the sender needs of the identity map.
+type Identities interface {
 	Resolve(ctx context.Context, appid string, recipients []bridge.Recipient) ([]bridge.Resolution, error)
 	Ask(ctx context.Context, appid string, openids []string, doubt bridge.Doubt) error
 	Block(ctx context.Context, r bridge.Refusal, d time.Duration) error
@@ -64,7 +64,7 @@ type Retention struct {
 type Config struct {
 	DB          *sqlx.DB
 	Leases      *database.Leases
-	People      People
+	Identities  Identities
 	Accounts    []Account
 	Templates   map[string]map[string]string // alias → appid → template id
 	MiniAppIDs  []string                     // the configured mini programs; a single one is the default
@@ -86,9 +86,9 @@ const (
 	// visibility is how long a claim keeps a row from falling due again. It is also how long the rows of
 	// a killed instance lie still.
 	visibility = 60 * time.Second
-	// claimMost rows are claimed at once. 500 measured a twentieth slower, and these are the rows that a kill
+	// maxClaim rows are claimed at once. 500 measured a twentieth slower, and these are the rows that a kill
 	// leaves uncertain.
-	claimMost = 800
+	maxClaim = 800
 )
 
 // Service sends for all accounts.
@@ -97,9 +97,9 @@ type Service struct {
 	store        store
 	installation string
 	metrics      *metrics
-	workers      []*worker
+	accounts     []*account
 	lanes        laneList
-	house        chan struct{} // an account has been taken over; holds one token
+	takenOver    chan struct{} // an account has been taken over; holds one token
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -112,9 +112,9 @@ func New(cfg Config) (*Service, error) {
 			cfg.SendTimeout, MaxSendTimeout)
 	}
 	s := &Service{cfg: cfg, store: store{db: cfg.DB}, metrics: newMetrics(cfg.Registerer),
-		house: make(chan struct{}, 1)}
+		takenOver: make(chan struct{}, 1)}
 	for _, a := range cfg.Accounts {
-		s.workers = append(s.workers, newWorker(s, a))
+		s.accounts = append(s.accounts, newAccount(s, a))
 	}
 	return s, nil
 }
@@ -127,12 +127,12 @@ func (s *Service) Start(ctx context.Context) error {
 	}
 	s.installation = id
 	ctx, s.cancel = context.WithCancel(ctx)
-	for _, w := range s.workers {
-		s.running.Go(func() { w.run(ctx) })
+	for _, a := range s.accounts {
+		s.running.Go(func() { a.run(ctx) })
 	}
-	s.running.Go(func() { s.watch(ctx) })
+	s.running.Go(func() { s.poll(ctx) })
 	s.running.Go(func() { s.watchLeases(ctx) })
-	s.running.Go(func() { s.keepHouse(ctx) })
+	s.running.Go(func() { s.maintain(ctx) })
 	s.running.Go(func() {
 		retention{
 			store: s.store, keep: s.cfg.Retention.Finished, archive: s.cfg.Retention.Archive,

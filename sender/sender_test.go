@@ -16,22 +16,22 @@ import (
 
 // TestDelivers: whatever way the recipient is named, the right person gets the right message, once.
 func TestDelivers(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	rows := map[int64]int{ // id → person
-		b.insert(t, columns{"unionid": b.unionid(1)}):                                            1,
-		b.insert(t, columns{"mini_openid": b.sim.OpenID(miniID, 2)}):                             2,
-		b.insert(t, columns{"mini_openid": b.sim.OpenID(miniID, 3), "mini_appid": miniID}):       3,
-		b.insert(t, columns{"openid": b.sim.OpenID(appid, 4)}):                                   4,
-		b.insert(t, columns{"unionid": b.unionid(5), "appid": appid, "template": b.templateID}):  5,
-		b.insert(t, columns{"unionid": b.unionid(6), "url": "https://example.com/x?a=1&b=2"}):    6,
-		b.insert(t, columns{"unionid": b.unionid(7), "mini_path": "pages/order?id=7&x=<1>"}):     7,
-		b.insert(t, columns{"unionid": b.unionid(8), "priority": 0}):                             8,
-		b.insert(t, columns{"unionid": b.unionid(9), "priority": 2, "expires_at": "2037-01-01"}): 9,
+		f.insert(t, columns{"unionid": f.unionid(1)}):                                            1,
+		f.insert(t, columns{"mini_openid": f.sim.OpenID(miniID, 2)}):                             2,
+		f.insert(t, columns{"mini_openid": f.sim.OpenID(miniID, 3), "mini_appid": miniID}):       3,
+		f.insert(t, columns{"openid": f.sim.OpenID(appid, 4)}):                                   4,
+		f.insert(t, columns{"unionid": f.unionid(5), "appid": appid, "template": f.templateID}):  5,
+		f.insert(t, columns{"unionid": f.unionid(6), "url": "https://example.com/x?a=1&b=2"}):    6,
+		f.insert(t, columns{"unionid": f.unionid(7), "mini_path": "pages/order?id=7&x=<1>"}):     7,
+		f.insert(t, columns{"unionid": f.unionid(8), "priority": 0}):                             8,
+		f.insert(t, columns{"unionid": f.unionid(9), "priority": 2, "expires_at": "2037-01-01"}): 9,
 	}
-	b.start(t, "one")
+	f.start(t, "one")
 	for id, person := range rows {
-		r := b.await(t, id, statusSent)
-		got := b.messagesTo(person)
+		r := f.await(t, id, statusSent)
+		got := f.messagesTo(person)
 		if len(got) != 1 {
 			t.Fatalf("person %d got %d messages", person, len(got))
 		}
@@ -40,12 +40,12 @@ func TestDelivers(t *testing.T) {
 			t.Errorf("request %d: the row says %+v, the simulator %+v", id, r, got[0])
 		}
 	}
-	m := b.messagesTo(7)[0]
+	m := f.messagesTo(7)[0]
 	var link struct{ AppID, PagePath string }
 	if err := json.Unmarshal(m.MiniProgram, &link); err != nil || link.AppID != miniID || link.PagePath != "pages/order?id=7&x=<1>" {
 		t.Errorf("the link is %s (%v)", m.MiniProgram, err)
 	}
-	if url := b.messagesTo(6)[0].URL; url != "https://example.com/x?a=1&b=2" {
+	if url := f.messagesTo(6)[0].URL; url != "https://example.com/x?a=1&b=2" {
 		t.Errorf("the url is %s", url)
 	}
 	var sent map[string]struct{ Value string }
@@ -56,8 +56,8 @@ func TestDelivers(t *testing.T) {
 
 // TestBadRows: a row that can never be sent fails with a reason and a cure, and costs WeChat nothing.
 func TestBadRows(t *testing.T) {
-	b := newBed(t)
-	u := b.unionid(1)
+	f := newFixture(t)
+	u := f.unionid(1)
 	cases := []struct {
 		name   string
 		row    columns
@@ -85,18 +85,18 @@ func TestBadRows(t *testing.T) {
 	}
 	ids := make([]int64, len(cases))
 	for i, c := range cases {
-		ids[i] = b.insert(t, c.row)
+		ids[i] = f.insert(t, c.row)
 	}
-	good := b.insert(t, columns{"unionid": u})
-	b.start(t, "one")
+	good := f.insert(t, columns{"unionid": u})
+	f.start(t, "one")
 	for i, c := range cases {
-		r := b.await(t, ids[i], statusFailed)
+		r := f.await(t, ids[i], statusFailed)
 		if r.reason() != c.reason || r.ErrMsg == nil || !strings.Contains(*r.ErrMsg, c.text) || r.Attempts != 0 {
 			t.Errorf("%s: %s after %d attempts, want %s and %q in the text; text: %v", c.name, r.reason(), r.Attempts, c.reason, c.text, deref(r.ErrMsg))
 		}
 	}
-	b.await(t, good, statusSent)
-	if n := b.sim.Calls()["/cgi-bin/message/template/send"]; n != 1 {
+	f.await(t, good, statusSent)
+	if n := f.sim.Calls()["/cgi-bin/message/template/send"]; n != 1 {
 		t.Errorf("%d sends, want the good row's only", n)
 	}
 }
@@ -143,14 +143,14 @@ func TestAnswers(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			b := newBed(t)
-			b.sim.SetFault(c.fault)
-			id := b.insert(t, columns{"unionid": b.unionid(1)})
-			b.start(t, "one")
-			until(t, "the attempt to be settled", func() bool {
-				return b.count(t, `SELECT COUNT(*) FROM send_request WHERE attempted_at IS NOT NULL AND lease IS NULL`) == 1
+			f := newFixture(t)
+			f.sim.SetFault(c.fault)
+			id := f.insert(t, columns{"unionid": f.unionid(1)})
+			f.start(t, "one")
+			eventually(t, "the attempt to be settled", func() bool {
+				return f.count(t, `SELECT COUNT(*) FROM send_request WHERE attempted_at IS NOT NULL AND lease IS NULL`) == 1
 			})
-			r := b.row(t, id)
+			r := f.row(t, id)
 			if r.Status != string(c.status) || r.Attempts != c.attempts || (c.reason != "" && r.reason() != c.reason) {
 				t.Errorf("the row is %s (%s) after %d attempts, want %s (%s) after %d; %s",
 					r.Status, r.reason(), r.Attempts, c.status, c.reason, c.attempts, deref(r.ErrMsg))
@@ -158,11 +158,11 @@ func TestAnswers(t *testing.T) {
 			if r.Reason == nil || r.ErrMsg == nil {
 				t.Errorf("the row does not say why: %+v", r)
 			}
-			due := b.count(t, `SELECT COUNT(*) FROM send_request WHERE due_at > CURRENT_TIMESTAMP(3) + INTERVAL 3 SECOND`)
+			due := f.count(t, `SELECT COUNT(*) FROM send_request WHERE due_at > CURRENT_TIMESTAMP(3) + INTERVAL 3 SECOND`)
 			if c.status == statusPending && (due == 1) != c.later {
 				t.Errorf("due later: %v, want %v", due == 1, c.later)
 			}
-			if paused := b.count(t, `SELECT COUNT(*) FROM account_state WHERE appid = ? AND scope = 'send'`, appid); (paused == 1) != c.paused {
+			if paused := f.count(t, `SELECT COUNT(*) FROM account_state WHERE appid = ? AND scope = 'send'`, appid); (paused == 1) != c.paused {
 				t.Errorf("account paused: %v, want %v", paused == 1, c.paused)
 			}
 		})
@@ -172,16 +172,16 @@ func TestAnswers(t *testing.T) {
 // TestUncertainSendIsRepeatedOnce: the message went out, the answer did not come. The repetition carries
 // the same client_msg_id, so that the person gets it once.
 func TestUncertainSendIsRepeatedOnce(t *testing.T) {
-	b := newBed(t)
-	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultReset, After: true, Next: 1, Path: "/cgi-bin/message/template/send"})
-	id := b.insert(t, columns{"unionid": b.unionid(1)})
-	b.start(t, "one")
-	until(t, "the first attempt", func() bool {
-		return b.count(t, `SELECT COUNT(*) FROM send_request WHERE uncertain_at IS NOT NULL AND lease IS NULL`) == 1
+	f := newFixture(t)
+	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultReset, After: true, Next: 1, Path: "/cgi-bin/message/template/send"})
+	id := f.insert(t, columns{"unionid": f.unionid(1)})
+	f.start(t, "one")
+	eventually(t, "the first attempt", func() bool {
+		return f.count(t, `SELECT COUNT(*) FROM send_request WHERE uncertain_at IS NOT NULL AND lease IS NULL`) == 1
 	})
-	b.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3)`)
-	r := b.await(t, id, statusSent)
-	got := b.messagesTo(1)
+	f.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3)`)
+	r := f.await(t, id, statusSent)
+	got := f.messagesTo(1)
 	if len(got) != 1 || r.Attempts != 2 || *r.MsgID != got[0].MsgID {
 		t.Errorf("%d messages, row %+v", len(got), r)
 	}
@@ -189,130 +189,130 @@ func TestUncertainSendIsRepeatedOnce(t *testing.T) {
 
 // TestOldUncertainSendIsNotRepeated: beyond WeChat's window a repetition would be a second message.
 func TestOldUncertainSendIsNotRepeated(t *testing.T) {
-	b := newBed(t)
-	crashed := b.insert(t, columns{"unionid": b.unionid(1), "lease": "dead", "attempts": 1,
+	f := newFixture(t)
+	crashed := f.insert(t, columns{"unionid": f.unionid(1), "lease": "dead", "attempts": 1,
 		"attempted_at": "2020-01-01", "due_at": "2020-01-01 00:01:00"})
-	repeated := b.insert(t, columns{"unionid": b.unionid(2), "attempts": 1, "uncertain_at": "2020-01-01"})
-	b.start(t, "one")
+	repeated := f.insert(t, columns{"unionid": f.unionid(2), "attempts": 1, "uncertain_at": "2020-01-01"})
+	f.start(t, "one")
 	for _, id := range []int64{crashed, repeated} {
-		if r := b.await(t, id, statusUnknown); r.reason() != "outcome_unknown" || r.ErrMsg == nil {
+		if r := f.await(t, id, statusUnknown); r.reason() != "outcome_unknown" || r.ErrMsg == nil {
 			t.Errorf("the row says %+v", r)
 		}
 	}
-	if n := len(b.sim.Messages(appid)); n != 0 {
+	if n := len(f.sim.Messages(appid)); n != 0 {
 		t.Errorf("%d messages went out", n)
 	}
 }
 
 // TestCrashedClaimFallsDueAgain: no rescuer is needed for the rows of an instance that died.
 func TestCrashedClaimFallsDueAgain(t *testing.T) {
-	b := newBed(t)
-	id := b.insert(t, columns{"unionid": b.unionid(1), "lease": "dead", "attempts": 1})
-	b.exec(t, `UPDATE send_request SET attempted_at = CURRENT_TIMESTAMP(3) - INTERVAL 61 SECOND, due_at = CURRENT_TIMESTAMP(3) - INTERVAL 1 SECOND`)
-	b.start(t, "one")
-	if r := b.await(t, id, statusSent); r.Attempts != 2 {
+	f := newFixture(t)
+	id := f.insert(t, columns{"unionid": f.unionid(1), "lease": "dead", "attempts": 1})
+	f.exec(t, `UPDATE send_request SET attempted_at = CURRENT_TIMESTAMP(3) - INTERVAL 61 SECOND, due_at = CURRENT_TIMESTAMP(3) - INTERVAL 1 SECOND`)
+	f.start(t, "one")
+	if r := f.await(t, id, statusSent); r.Attempts != 2 {
 		t.Errorf("the row says %+v", r)
 	}
-	if n := b.count(t, `SELECT COUNT(*) FROM send_request WHERE uncertain_at IS NOT NULL`); n != 1 {
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request WHERE uncertain_at IS NOT NULL`); n != 1 {
 		t.Error("the crashed attempt is not remembered as uncertain")
 	}
 }
 
 func TestDueExpiredCancelled(t *testing.T) {
-	b := newBed(t)
-	u := b.unionid(1)
-	expired := b.insert(t, columns{"unionid": u, "expires_at": "2020-01-01"})
-	cancelled := b.insert(t, columns{"unionid": u, "cancel": 1})
-	tooLate := b.insert(t, columns{"unionid": u, "cancel": 1, "lease": "dead", "attempts": 1, "attempted_at": "2020-01-01", "due_at": "2020-01-01"})
-	later := b.insert(t, columns{"unionid": u, "due_at": "2037-01-01"})
-	b.start(t, "one")
-	b.await(t, expired, statusExpired)
-	b.await(t, cancelled, statusCancelled)
-	b.await(t, tooLate, statusUnknown)
-	if r := b.row(t, later); r.Status != "pending" || r.Attempts != 0 {
+	f := newFixture(t)
+	u := f.unionid(1)
+	expired := f.insert(t, columns{"unionid": u, "expires_at": "2020-01-01"})
+	cancelled := f.insert(t, columns{"unionid": u, "cancel": 1})
+	tooLate := f.insert(t, columns{"unionid": u, "cancel": 1, "lease": "dead", "attempts": 1, "attempted_at": "2020-01-01", "due_at": "2020-01-01"})
+	later := f.insert(t, columns{"unionid": u, "due_at": "2037-01-01"})
+	f.start(t, "one")
+	f.await(t, expired, statusExpired)
+	f.await(t, cancelled, statusCancelled)
+	f.await(t, tooLate, statusUnknown)
+	if r := f.row(t, later); r.Status != "pending" || r.Attempts != 0 {
 		t.Errorf("the row due in 2037 says %+v", r)
 	}
-	if n := len(b.sim.Messages(appid)); n != 0 {
+	if n := len(f.sim.Messages(appid)); n != 0 {
 		t.Errorf("%d messages went out", n)
 	}
 }
 
 // TestWaiting: a recipient who is not there yet is waited for, and not for ever.
 func TestWaiting(t *testing.T) {
-	b := newBed(t)
-	b.config.Accounts[0].Wait = time.Hour
+	f := newFixture(t)
+	f.config.Accounts[0].Wait = time.Hour
 	const newcomer = 150
-	stranger := b.sim.OpenID(miniID, newcomer)
+	stranger := f.sim.OpenID(miniID, newcomer)
 	waits := map[string]int64{
-		"unknown_user":  b.insert(t, columns{"mini_openid": stranger}),
-		"not_following": b.insert(t, columns{"unionid": b.unionid(newcomer)}),
+		"unknown_user":  f.insert(t, columns{"mini_openid": stranger}),
+		"not_following": f.insert(t, columns{"unionid": f.unionid(newcomer)}),
 	}
-	withdrawn := b.insert(t, columns{"unionid": b.unionid(newcomer + 1)})
-	impatient := b.insert(t, columns{"unionid": b.unionid(newcomer + 2)})
-	stop := b.start(t, "one")
+	withdrawn := f.insert(t, columns{"unionid": f.unionid(newcomer + 1)})
+	impatient := f.insert(t, columns{"unionid": f.unionid(newcomer + 2)})
+	stop := f.start(t, "one")
 	for reason, id := range waits {
-		if r := b.await(t, id, statusWaiting); r.reason() != reason || r.ErrMsg == nil || r.Attempts != 0 {
+		if r := f.await(t, id, statusWaiting); r.reason() != reason || r.ErrMsg == nil || r.Attempts != 0 {
 			t.Errorf("the row says %+v, want the reason %s", r, reason)
 		}
 	}
-	b.await(t, withdrawn, statusWaiting)
-	b.await(t, impatient, statusWaiting)
+	f.await(t, withdrawn, statusWaiting)
+	f.await(t, impatient, statusWaiting)
 	stop()
 
-	b.exec(t, `UPDATE send_request SET cancel = 1 WHERE id = ?`, withdrawn)
-	b.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3) WHERE id = ?`, impatient)
-	b.exec(t, `INSERT INTO mini_user (appid, openid, unionid) VALUES (?, ?, ?)`, miniID, stranger, b.unionid(newcomer))
-	b.sim.Follow(appid, newcomer)
-	b.exec(t, `INSERT INTO follower (appid, openid, unionid) VALUES (?, ?, ?)`, appid, b.sim.OpenID(appid, newcomer), b.unionid(newcomer))
-	b.start(t, "two") // a new owner begins with a round of the house
+	f.exec(t, `UPDATE send_request SET cancel = 1 WHERE id = ?`, withdrawn)
+	f.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3) WHERE id = ?`, impatient)
+	f.exec(t, `INSERT INTO mini_user (appid, openid, unionid) VALUES (?, ?, ?)`, miniID, stranger, f.unionid(newcomer))
+	f.sim.Follow(appid, newcomer)
+	f.exec(t, `INSERT INTO follower (appid, openid, unionid) VALUES (?, ?, ?)`, appid, f.sim.OpenID(appid, newcomer), f.unionid(newcomer))
+	f.start(t, "two") // a new owner begins with a maintenance round
 	for _, id := range waits {
-		b.await(t, id, statusSent)
+		f.await(t, id, statusSent)
 	}
-	b.await(t, withdrawn, statusCancelled)
-	if r := b.await(t, impatient, statusFailed); r.reason() != reasonNoFollower {
+	f.await(t, withdrawn, statusCancelled)
+	if r := f.await(t, impatient, statusFailed); r.reason() != reasonNoFollower {
 		t.Errorf("the row says %+v", r)
 	}
-	if n := len(b.messagesTo(newcomer)); n != len(waits) {
+	if n := len(f.messagesTo(newcomer)); n != len(waits) {
 		t.Errorf("%d messages, want %d", n, len(waits))
 	}
 }
 
 // TestForeignOpenID: an openid that neither the map nor WeChat knows is the producer's mistake, and final.
 func TestForeignOpenID(t *testing.T) {
-	b := newBed(t)
-	id := b.insert(t, columns{"openid": b.sim.OpenID(miniID, 1)})
-	b.start(t, "one")
-	if r := b.await(t, id, statusFailed); r.reason() != "invalid_openid" || r.Attempts != 1 {
+	f := newFixture(t)
+	id := f.insert(t, columns{"openid": f.sim.OpenID(miniID, 1)})
+	f.start(t, "one")
+	if r := f.await(t, id, statusFailed); r.reason() != "invalid_openid" || r.Attempts != 1 {
 		t.Errorf("the row says %+v", r)
 	}
-	if n := b.count(t, `SELECT COUNT(*) FROM follower_recheck`); n != 0 {
+	if n := f.count(t, `SELECT COUNT(*) FROM follower_recheck`); n != 0 {
 		t.Errorf("%d people are to be asked about", n)
 	}
 }
 
 // TestUnlistedNonFollower: he is not sent to again before the map has him.
 func TestUnlistedNonFollower(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	const stranger = 170
-	id := b.insert(t, columns{"openid": b.sim.OpenID(appid, stranger)})
-	stop := b.start(t, "one")
-	b.await(t, id, statusWaiting)
-	b.exec(t, `DELETE FROM follower_recheck`) // the refresh has asked: he does not follow
+	id := f.insert(t, columns{"openid": f.sim.OpenID(appid, stranger)})
+	stop := f.start(t, "one")
+	f.await(t, id, statusWaiting)
+	f.exec(t, `DELETE FROM follower_recheck`) // the refresh has asked: he does not follow
 	stop()
-	stop = b.start(t, "two")
-	until(t, "a round of the house", func() bool {
-		return b.count(t, `SELECT COUNT(*) FROM lease WHERE holder = 'two'`) == 1
+	stop = f.start(t, "two")
+	eventually(t, "a maintenance round", func() bool {
+		return f.count(t, `SELECT COUNT(*) FROM lease WHERE holder = 'two'`) == 1
 	})
-	time.Sleep(2 * watchEvery)
+	time.Sleep(2 * pollInterval)
 	stop()
-	if r := b.row(t, id); r.Status != "waiting" || r.Attempts != 1 {
+	if r := f.row(t, id); r.Status != "waiting" || r.Attempts != 1 {
 		t.Errorf("the row says %+v", r)
 	}
 }
 
-// TestStraysKeepTheirMeaning: a row that no account claims ends as what it is.
-func TestStraysKeepTheirMeaning(t *testing.T) {
-	b := newBed(t)
+// TestUnroutableKeepTheirMeaning: a row that no account claims ends as what it is.
+func TestUnroutableKeepTheirMeaning(t *testing.T) {
+	f := newFixture(t)
 	want := map[int64]status{}
 	for status, row := range map[status]columns{
 		statusFailed:    {},
@@ -320,87 +320,87 @@ func TestStraysKeepTheirMeaning(t *testing.T) {
 		statusExpired:   {"expires_at": "2020-01-01"},
 		statusUnknown:   {"uncertain_at": "2020-01-01"},
 	} {
-		row["unionid"], row["appid"] = b.unionid(1), "wx00000000000000ff"
-		want[b.insert(t, row)] = status
+		row["unionid"], row["appid"] = f.unionid(1), "wx00000000000000ff"
+		want[f.insert(t, row)] = status
 	}
-	b.start(t, "one")
+	f.start(t, "one")
 	for id, status := range want {
-		b.await(t, id, status)
+		f.await(t, id, status)
 	}
 }
 
 // TestAttemptsEnd: a transient error becomes final in the end.
 func TestAttemptsEnd(t *testing.T) {
-	b := newBed(t)
-	b.config.Accounts[0].MaxAttempts = 2
-	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 40037, Path: "/cgi-bin/message/template/send"})
-	id := b.insert(t, columns{"unionid": b.unionid(1), "attempts": 1})
-	b.start(t, "one")
-	if r := b.await(t, id, statusFailed); r.reason() != "invalid_template" || r.Attempts != 2 || r.ErrCode == nil || *r.ErrCode != 40037 {
+	f := newFixture(t)
+	f.config.Accounts[0].MaxAttempts = 2
+	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 40037, Path: "/cgi-bin/message/template/send"})
+	id := f.insert(t, columns{"unionid": f.unionid(1), "attempts": 1})
+	f.start(t, "one")
+	if r := f.await(t, id, statusFailed); r.reason() != "invalid_template" || r.Attempts != 2 || r.ErrCode == nil || *r.ErrCode != 40037 {
 		t.Errorf("the row says %+v", r)
 	}
 }
 
 // TestDeadTokenCostsNoAttempt: a refused token is renewed, and the message goes again.
 func TestDeadTokenCostsNoAttempt(t *testing.T) {
-	b := newBed(t)
-	b.start(t, "one")
-	b.await(t, b.insert(t, columns{"unionid": b.unionid(1)}), statusSent)
-	b.sim.InvalidateTokens(appid)
-	if r := b.await(t, b.insert(t, columns{"unionid": b.unionid(2)}), statusSent); r.Attempts != 1 {
+	f := newFixture(t)
+	f.start(t, "one")
+	f.await(t, f.insert(t, columns{"unionid": f.unionid(1)}), statusSent)
+	f.sim.InvalidateTokens(appid)
+	if r := f.await(t, f.insert(t, columns{"unionid": f.unionid(2)}), statusSent); r.Attempts != 1 {
 		t.Errorf("the row says %+v", r)
 	}
 }
 
 // TestPausedAccountGoesOn: the pause is stored, and a new claimer takes it over and finds out with one message.
 func TestPausedAccountGoesOn(t *testing.T) {
-	b := newBed(t)
-	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 40164, Path: "/cgi-bin/message/template/send"})
+	f := newFixture(t)
+	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 40164, Path: "/cgi-bin/message/template/send"})
 	for i := range 50 {
-		b.insert(t, columns{"unionid": b.unionid(i)})
+		f.insert(t, columns{"unionid": f.unionid(i)})
 	}
-	stop := b.start(t, "one")
-	until(t, "the pause", func() bool { return b.count(t, `SELECT COUNT(*) FROM account_state`) == 1 })
+	stop := f.start(t, "one")
+	eventually(t, "the pause", func() bool { return f.count(t, `SELECT COUNT(*) FROM account_state`) == 1 })
 	stop()
-	if n := b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending' AND attempts = 0 AND lease IS NULL`); n != 50 {
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending' AND attempts = 0 AND lease IS NULL`); n != 50 {
 		t.Errorf("%d rows are as they were, want 50", n)
 	}
-	calls := b.sim.Calls()["/cgi-bin/message/template/send"]
-	stop = b.start(t, "two") // the pause is not over
-	time.Sleep(3 * watchEvery)
+	calls := f.sim.Calls()["/cgi-bin/message/template/send"]
+	stop = f.start(t, "two") // the pause is not over
+	time.Sleep(3 * pollInterval)
 	stop()
-	if n := b.sim.Calls()["/cgi-bin/message/template/send"]; n != calls {
+	if n := f.sim.Calls()["/cgi-bin/message/template/send"]; n != calls {
 		t.Errorf("%d sends during the pause", n-calls)
 	}
-	b.exec(t, `UPDATE account_state SET paused_until = CURRENT_TIMESTAMP(3)`)
-	stop = b.start(t, "three")
-	until(t, "the probe", func() bool { return b.sim.Calls()["/cgi-bin/message/template/send"] == calls+1 })
+	f.exec(t, `UPDATE account_state SET paused_until = CURRENT_TIMESTAMP(3)`)
+	stop = f.start(t, "three")
+	eventually(t, "the probe", func() bool { return f.sim.Calls()["/cgi-bin/message/template/send"] == calls+1 })
 	stop()
-	b.sim.ClearFaults()
-	b.exec(t, `UPDATE account_state SET paused_until = CURRENT_TIMESTAMP(3)`)
-	b.start(t, "four")
-	until(t, "all sent", func() bool { return b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`) == 50 })
-	if n := b.count(t, `SELECT COUNT(*) FROM account_state`); n != 0 {
+	f.sim.ClearFaults()
+	f.exec(t, `UPDATE account_state SET paused_until = CURRENT_TIMESTAMP(3)`)
+	f.start(t, "four")
+	eventually(t, "all sent", func() bool { return f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`) == 50 })
+	if n := f.count(t, `SELECT COUNT(*) FROM account_state`); n != 0 {
 		t.Error("the pause is still stored")
 	}
 }
 
 // TestUnreachableWeChat: an outage of the network uses up no attempts.
 func TestUnreachableWeChat(t *testing.T) {
-	b := newBed(t)
-	address := b.server.Listener.Addr().String()
-	b.server.Close()
-	id := b.insert(t, columns{"unionid": b.unionid(1)})
-	b.start(t, "one")
-	until(t, "the attempt", func() bool {
-		return b.count(t, `SELECT COUNT(*) FROM send_request WHERE attempted_at IS NOT NULL AND lease IS NULL`) == 1
+	f := newFixture(t)
+	address := f.server.Listener.Addr().String()
+	f.server.Close()
+	id := f.insert(t, columns{"unionid": f.unionid(1)})
+	f.start(t, "one")
+	eventually(t, "the attempt", func() bool {
+		return f.count(t, `SELECT COUNT(*) FROM send_request WHERE attempted_at IS NOT NULL AND lease IS NULL`) == 1
 	})
-	if r := b.row(t, id); r.Status != "pending" || r.Attempts != 0 {
+	if r := f.row(t, id); r.Status != "pending" || r.Attempts != 0 {
 		t.Errorf("the row says %+v", r)
 	}
-	b.server = serveAt(t, address, b.sim)
-	b.await(t, id, statusSent)
-	if n := len(b.messagesTo(1)); n != 1 {
+	f.server = serveAt(t, address, f.sim)
+	f.await(t, id, statusSent)
+	if n := len(f.messagesTo(1)); n != 1 {
 		t.Errorf("%d messages", n)
 	}
 }
@@ -408,62 +408,62 @@ func TestUnreachableWeChat(t *testing.T) {
 // TestManyRowsTwoInstances: everybody gets his message once, whichever instance sends it and whoever stops
 // in between.
 func TestManyRowsTwoInstances(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	const rows = 2000
 	want := map[int]int{}
 	for i := range rows {
-		b.insert(t, columns{"unionid": b.unionid(i % 100), "data": b.data(fmt.Sprint("N-", i))})
+		f.insert(t, columns{"unionid": f.unionid(i % 100), "data": f.data(fmt.Sprint("N-", i))})
 		want[i%100]++
 	}
-	stopOne := b.start(t, "one")
-	b.start(t, "two")
-	until(t, "a tenth", func() bool { return len(b.sim.Messages(appid)) > rows/10 })
+	stopOne := f.start(t, "one")
+	f.start(t, "two")
+	eventually(t, "a tenth", func() bool { return len(f.sim.Messages(appid)) > rows/10 })
 	stopOne() // drains: what it has claimed goes back or is settled
-	if n := b.count(t, `SELECT COUNT(*) FROM send_request WHERE lease IS NOT NULL AND status <> 'pending'`); n != 0 {
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request WHERE lease IS NOT NULL AND status <> 'pending'`); n != 0 {
 		t.Errorf("%d finished rows carry a lease", n)
 	}
-	until(t, "all sent", func() bool { return b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`) == rows })
+	eventually(t, "all sent", func() bool { return f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`) == rows })
 	got := map[int]int{}
 	ids := map[string]bool{}
-	for _, m := range b.sim.Messages(appid) {
+	for _, m := range f.sim.Messages(appid) {
 		got[m.Person]++
 		ids[m.ClientMsgID] = true
 	}
 	if diff := cmp.Diff(want, got); diff != "" || len(ids) != rows {
 		t.Errorf("%d different client_msg_ids; messages by person differ (-want +got):\n%s", len(ids), diff)
 	}
-	if n := b.count(t, `SELECT COUNT(*) FROM send_request WHERE attempts <> 1`); n != 0 {
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request WHERE attempts <> 1`); n != 0 {
 		t.Errorf("%d rows took more than one attempt", n)
 	}
 }
 
 // TestStopGivesRowsBack: a stop burns no attempt, and the POST on its way is settled.
 func TestStopGivesRowsBack(t *testing.T) {
-	b := newBed(t)
-	b.config.Accounts[0].Concurrency = 2
-	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultSlow, Delay: 300 * time.Millisecond, Path: "/cgi-bin/message/template/send"})
+	f := newFixture(t)
+	f.config.Accounts[0].Concurrency = 2
+	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultSlow, Delay: 300 * time.Millisecond, Path: "/cgi-bin/message/template/send"})
 	for i := range 60 {
-		b.insert(t, columns{"unionid": b.unionid(i)})
+		f.insert(t, columns{"unionid": f.unionid(i)})
 	}
-	stop := b.start(t, "one")
-	until(t, "the first POSTs", func() bool { return b.sim.Calls()["/cgi-bin/message/template/send"] >= 2 })
+	stop := f.start(t, "one")
+	eventually(t, "the first POSTs", func() bool { return f.sim.Calls()["/cgi-bin/message/template/send"] >= 2 })
 	stop()
-	sent := b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent' AND attempts = 1`)
-	back := b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending' AND attempts = 0 AND lease IS NULL
+	sent := f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent' AND attempts = 1`)
+	back := f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending' AND attempts = 0 AND lease IS NULL
 		AND uncertain_at IS NULL AND due_at <= CURRENT_TIMESTAMP(3)`)
-	if sent == 0 || sent+back != 60 || len(b.sim.Messages(appid)) != sent {
-		t.Errorf("%d sent, %d given back, %d messages; want 60 rows in all", sent, back, len(b.sim.Messages(appid)))
+	if sent == 0 || sent+back != 60 || len(f.sim.Messages(appid)) != sent {
+		t.Errorf("%d sent, %d given back, %d messages; want 60 rows in all", sent, back, len(f.sim.Messages(appid)))
 	}
 }
 
 // TestFence: a claimer that was overtaken does not overwrite what the other one wrote.
 func TestFence(t *testing.T) {
-	b := newBed(t)
-	s := store{db: b.db}
-	id := b.insert(t, columns{"unionid": b.unionid(1)})
+	f := newFixture(t)
+	s := store{db: f.db}
+	id := f.insert(t, columns{"unionid": f.unionid(1)})
 	claimOnce := func() request {
 		t.Helper()
-		rows, err := s.due(t.Context(), b.shares(t, 10), 10, nil)
+		rows, err := s.due(t.Context(), f.quanta(t, 10), 10, nil)
 		if err != nil || len(rows) != 1 {
 			t.Fatalf("due: %v, %v", rows, err)
 		}
@@ -474,12 +474,12 @@ func TestFence(t *testing.T) {
 		return claimed[0]
 	}
 	slow := claimOnce()
-	if due := b.shares(t, 10); len(due) != 0 {
+	if due := f.quanta(t, 10); len(due) != 0 {
 		t.Fatalf("a claimed row is due again at once: %v", due)
 	}
-	b.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3)`)
+	f.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3)`)
 	fast := claimOnce()
-	if !fast.UncertainAge.Valid {
+	if !fast.InDoubtAge.Valid {
 		t.Error("the second claim does not know that the first one's outcome is open")
 	}
 	// What is known to have been sent is true whoever holds the row by now; anything else is fenced.
@@ -499,23 +499,23 @@ func TestFence(t *testing.T) {
 		if err != nil || done.overtaken != c.overtaken {
 			t.Errorf("%s: %+v, %v; want %d overtaken", c.name, done, err, c.overtaken)
 		}
-		if r := b.row(t, id); r.Status != c.status {
+		if r := f.row(t, id); r.Status != c.status {
 			t.Errorf("%s: the row says %+v, want %s", c.name, r, c.status)
 		}
 	}
-	if r := b.row(t, id); *r.MsgID != 1<<60 {
+	if r := f.row(t, id); *r.MsgID != 1<<60 {
 		t.Errorf("the row says %+v", r)
 	}
 }
 
 // TestRacingClaimers: the compare-and-set gives each row to one of many claimers.
 func TestRacingClaimers(t *testing.T) {
-	b := newBed(t)
-	s := store{db: b.db}
+	f := newFixture(t)
+	s := store{db: f.db}
 	for i := range 200 {
-		b.insert(t, columns{"unionid": b.unionid(i % 100)})
+		f.insert(t, columns{"unionid": f.unionid(i % 100)})
 	}
-	rows, err := s.due(t.Context(), b.shares(t, 200), 200, nil)
+	rows, err := s.due(t.Context(), f.quanta(t, 200), 200, nil)
 	if err != nil || len(rows) != 200 {
 		t.Fatalf("due: %d, %v", len(rows), err)
 	}
@@ -548,12 +548,12 @@ func TestRacingClaimers(t *testing.T) {
 
 // TestUrgentFirst: priority orders what is due.
 func TestUrgentFirst(t *testing.T) {
-	b := newBed(t)
-	b.insert(t, columns{"unionid": b.unionid(1), "priority": 2, "due_at": "2020-01-01"}) // bulk
-	normal := b.insert(t, columns{"unionid": b.unionid(1), "due_at": "2021-01-01"})
-	older := b.insert(t, columns{"unionid": b.unionid(1), "due_at": "2020-01-01", "appid": appid})
-	urgent := b.insert(t, columns{"unionid": b.unionid(1), "priority": 0})
-	rows, err := store{db: b.db}.due(t.Context(), b.shares(t, 3), 3, nil)
+	f := newFixture(t)
+	f.insert(t, columns{"unionid": f.unionid(1), "priority": 2, "due_at": "2020-01-01"}) // bulk
+	normal := f.insert(t, columns{"unionid": f.unionid(1), "due_at": "2021-01-01"})
+	older := f.insert(t, columns{"unionid": f.unionid(1), "due_at": "2020-01-01", "appid": appid})
+	urgent := f.insert(t, columns{"unionid": f.unionid(1), "priority": 0})
+	rows, err := store{db: f.db}.due(t.Context(), f.quanta(t, 3), 3, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -576,7 +576,7 @@ func TestSendTimeoutMustFitTheClaim(t *testing.T) {
 func serveAt(t *testing.T, address string, sim *wechatsim.Server) *httptest.Server {
 	t.Helper()
 	server := httptest.NewUnstartedServer(sim)
-	until(t, "the address", func() bool {
+	eventually(t, "the address", func() bool {
 		listener, err := listen(address)
 		if err != nil {
 			return false

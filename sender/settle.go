@@ -12,31 +12,31 @@ import (
 
 // result is what one claim of a row came to.
 type result struct {
-	id        int64
-	token     string
-	status    status
-	reason    string        // "": none
-	errcode   int           // 0: none
-	errmsg    string        // "": none
-	refund    bool          // no attempt was made: it is not counted
-	delay     time.Duration // pending: until the next attempt; waiting: until the wait ends
-	uncertain bool          // the attempt may have delivered the message
-	doubtful  bool          // an earlier attempt may have
-	posted    bool          // a POST was made that counts for the day's budget, or may
-	msgid     int64
-	openid    string // whom it was sent to, or may have been
-	warning   string // what was changed of the message, or is doubtful about it
+	id             int64
+	token          string
+	status         status
+	reason         string        // "": none
+	errcode        int           // 0: none
+	errmsg         string        // "": none
+	refund         bool          // no attempt was made: it is not counted
+	delay          time.Duration // pending: until the next attempt; waiting: until the wait ends
+	inDoubt        bool          // the attempt may have delivered the message
+	earlierInDoubt bool          // an earlier attempt may have
+	posted         bool          // a POST was made that counts for the day's budget, or may
+	msgid          int64
+	openid         string // whom it was sent to, or may have been
+	warning        string // what was changed of the message, or is doubtful about it
 }
 
 // end is a result without an attempt.
 func (r request) end(s status, reason, text string) result {
-	return result{id: r.ID, token: r.token, status: s, reason: reason, errmsg: text, refund: true, doubtful: r.UncertainAge.Valid}
+	return result{id: r.ID, token: r.token, status: s, reason: reason, errmsg: text, refund: true, earlierInDoubt: r.InDoubtAge.Valid}
 }
 
 // final is the status that is written: what may have been delivered is never called failed or expired, as its
 // producer would send it again.
 func (r result) final() status {
-	if r.doubtful && (r.status == statusFailed || r.status == statusExpired) {
+	if r.earlierInDoubt && (r.status == statusFailed || r.status == statusExpired) {
 		return statusUnknown
 	}
 	return r.status
@@ -44,12 +44,12 @@ func (r result) final() status {
 
 // release gives a row back as if it had not been claimed, due again after delay.
 func (r request) release(delay time.Duration) result {
-	return result{id: r.ID, token: r.token, status: statusPending, refund: true, delay: delay, doubtful: r.UncertainAge.Valid}
+	return result{id: r.ID, token: r.token, status: statusPending, refund: true, delay: delay, earlierInDoubt: r.InDoubtAge.Valid}
 }
 
 const (
-	// settleMost results go into one statement.
-	settleMost = 800
+	// maxSettle results go into one statement.
+	maxSettle = 800
 	// settleLinger is how long the first result of a batch waits for others. Nobody waits for it: the
 	// message has been sent.
 	settleLinger = 20 * time.Millisecond
@@ -68,13 +68,13 @@ func detached(ctx context.Context, fn func(context.Context) error) error {
 // settler writes the results of one account in batches. What it knows of a sent message is in no other place, so
 // it tries for as long as the database is away, and gives up only a while after the service was told to stop.
 type settler struct {
-	w        *worker
-	open     []result // not written yet
-	held     []result // the same, of rows that somebody else's transaction holds
-	heldAt   time.Time
-	failures int
-	locked   bool      // the last batch had to leave such rows
-	giveUp   time.Time // zero: not told to stop
+	account    *account
+	open       []result // not written yet
+	held       []result // the same, of rows that somebody else's transaction holds
+	heldAt     time.Time
+	failures   int
+	skipLocked bool      // the last batch had to leave such rows
+	giveUp     time.Time // zero: not told to stop
 }
 
 // settleRetry is how soon what could not be written is tried again.
@@ -87,12 +87,12 @@ func (s *settler) run(ctx context.Context, results <-chan result) {
 		if more {
 			more = s.collect(results)
 		} else {
-			wait(context.WithoutCancel(ctx), settleRetry)
+			sleep(context.WithoutCancel(ctx), settleRetry)
 		}
 		s.flush(ctx)
-		if len(s.open)+len(s.held) > 0 && s.hopeless(ctx) {
-			s.w.log.Error("outcomes could not be written before the stop; the rows fall due again by themselves",
-				"outcomes", describe(append(s.open, s.held...)))
+		if len(s.open)+len(s.held) > 0 && s.pastDeadline(ctx) {
+			s.account.log.Error("outcomes could not be written before the stop; the rows fall due again by themselves",
+				"outcomes", summarize(append(s.open, s.held...)))
 			s.open, s.held = nil, nil
 			for range results { // whatever still comes is lost alike: the senders must not hang
 			}
@@ -101,14 +101,14 @@ func (s *settler) run(ctx context.Context, results <-chan result) {
 	}
 }
 
-// collect adds results to those that are open, until there is a batch or for a short while. It tells whether
+// collect adds results to those that are open, until there is a batch or for a short while. It reports whether
 // the channel is still open.
 func (s *settler) collect(results <-chan result) bool {
 	linger := settleLinger
 	switch {
-	case s.failures > 0 || len(s.open) >= settleMost:
+	case s.failures > 0 || len(s.open) >= maxSettle:
 		// The senders wait meanwhile: nothing new is sent whose outcome could not be written either.
-		wait(context.Background(), settleRetry)
+		sleep(context.Background(), settleRetry)
 		return true
 	case len(s.open)+len(s.held) > 0:
 		linger = settleRetry
@@ -121,7 +121,7 @@ func (s *settler) collect(results <-chan result) bool {
 	}
 	timer := time.NewTimer(linger)
 	defer timer.Stop()
-	for len(s.open) < settleMost {
+	for len(s.open) < maxSettle {
 		select {
 		case r, ok := <-results:
 			if !ok {
@@ -138,25 +138,25 @@ func (s *settler) collect(results <-chan result) bool {
 // flush writes what is open and keeps what could not be written.
 func (s *settler) flush(ctx context.Context) {
 	s.flushHeld(ctx)
-	batch := s.open[:min(len(s.open), settleMost)]
+	batch := s.open[:min(len(s.open), maxSettle)]
 	if len(batch) == 0 {
 		return
 	}
 	var done settled
 	err := detached(ctx, func(ctx context.Context) (err error) {
-		done, err = s.w.svc.store.settle(ctx, batch, s.locked)
+		done, err = s.account.svc.store.settle(ctx, batch, s.skipLocked)
 		return err
 	})
 	s.written(done)
 	if err != nil {
 		if s.failures++; s.failures == 1 {
-			s.w.log.Error("settling requests, trying again until it works", "rows", len(batch), "err", err)
+			s.account.log.Error("settling requests, trying again until it works", "rows", len(batch), "err", err)
 		}
 		// A part of the batch may have been written.
 		s.open = slices.DeleteFunc(s.open, func(r result) bool { return slices.Contains(done.written, r) })
 		return
 	}
-	s.failures, s.locked = 0, len(done.locked) > 0
+	s.failures, s.skipLocked = 0, len(done.locked) > 0
 	s.open, s.held = s.open[len(batch):], append(s.held, done.locked...)
 }
 
@@ -165,43 +165,43 @@ const heldEvery = time.Second
 
 // flushHeld tries some of those: they must not keep the others waiting.
 func (s *settler) flushHeld(ctx context.Context) {
-	now := s.w.svc.cfg.Now()
+	now := s.account.svc.cfg.Now()
 	if since := now.Sub(s.heldAt); len(s.held) == 0 || since >= 0 && since < heldEvery {
 		return
 	}
 	s.heldAt = now
-	batch := s.held[:min(len(s.held), settleMost)]
+	batch := s.held[:min(len(s.held), maxSettle)]
 	var done settled
 	err := detached(ctx, func(ctx context.Context) (err error) {
-		done, err = s.w.svc.store.settle(ctx, batch, true)
+		done, err = s.account.svc.store.settle(ctx, batch, true)
 		return err
 	})
 	s.written(done)
 	left := slices.DeleteFunc(slices.Clone(batch), func(r result) bool { return slices.Contains(done.written, r) })
 	s.held = append(s.held[len(batch):], left...)
 	if err != nil && s.failures == 0 {
-		s.w.log.Warn("settling requests that another transaction held", "rows", len(left), "err", err)
+		s.account.log.Warn("settling requests that another transaction held", "rows", len(left), "err", err)
 	}
 }
 
 // written counts results that have been written.
 func (s *settler) written(done settled) {
 	if done.overtaken > 0 {
-		s.w.log.Warn("settling found rows that another instance has claimed since", "rows", done.overtaken)
+		s.account.log.Warn("settling found rows that another instance has claimed since", "rows", done.overtaken)
 	}
 	posted := 0
 	for _, r := range done.written {
-		s.w.svc.metrics.count(s.w.account.AppID, r)
-		posted += flag(r.posted)
-		if r.status == statusPending && (r.uncertain || r.doubtful) {
-			s.w.again.add(r.id, s.w.svc.cfg.Now().Add(r.delay))
+		s.account.svc.metrics.count(s.account.cfg.AppID, r)
+		posted += boolToInt(r.posted)
+		if r.status == statusPending && (r.inDoubt || r.earlierInDoubt) {
+			s.account.redeliveries.add(r.id, s.account.svc.cfg.Now().Add(r.delay))
 		}
 	}
-	s.w.countDay(posted)
+	s.account.countDay(posted)
 }
 
-func (s *settler) hopeless(ctx context.Context) bool {
-	now := s.w.svc.cfg.Now()
+func (s *settler) pastDeadline(ctx context.Context) bool {
+	now := s.account.svc.cfg.Now()
 	if ctx.Err() == nil {
 		return false
 	}
@@ -211,8 +211,8 @@ func (s *settler) hopeless(ctx context.Context) bool {
 	return now.After(s.giveUp)
 }
 
-// describe lists a batch for the log: ids and outcomes, no personal data.
-func describe(batch []result) string {
+// summarize lists a batch for the log: ids and outcomes, no personal data.
+func summarize(batch []result) string {
 	var b strings.Builder
 	for i, r := range batch {
 		if i > 0 {
@@ -230,31 +230,31 @@ type settled struct {
 	overtaken int64    // rows that another claimer has taken since
 }
 
-// settle writes results. careful leaves out the rows that another transaction holds, as it turns out to be needed
+// settle writes results. skipLocked leaves out the rows that another transaction holds, as it turns out to be needed
 // by itself where the plain statement has to wait for one. What is returned with an error has been written all the
 // same.
-func (s store) settle(ctx context.Context, batch []result, careful bool) (settled, error) {
+func (s store) settle(ctx context.Context, batch []result, skipLocked bool) (settled, error) {
 	var plain, others []result
 	for _, r := range batch {
-		if r.plainlySent() {
+		if r.isSimpleSent() {
 			plain = append(plain, r)
 		} else {
 			others = append(others, r)
 		}
 	}
-	done, err := s.settlePart(ctx, plain, careful)
+	done, err := s.settlePart(ctx, plain, skipLocked)
 	if err != nil {
 		return done, err
 	}
-	rest, err := s.settlePart(ctx, others, careful)
+	rest, err := s.settlePart(ctx, others, skipLocked)
 	return settled{
 		written: append(done.written, rest.written...), locked: append(done.locked, rest.locked...),
 		overtaken: done.overtaken + rest.overtaken,
 	}, err
 }
 
-// settlePart writes results that are all plainly sent, or none of which is.
-func (s store) settlePart(ctx context.Context, part []result, careful bool) (done settled, err error) {
+// settlePart writes results that are all simply sent, or none of which is.
+func (s store) settlePart(ctx context.Context, part []result, skipLocked bool) (done settled, err error) {
 	if len(part) == 0 {
 		return settled{}, nil
 	}
@@ -263,16 +263,16 @@ func (s store) settlePart(ctx context.Context, part []result, careful bool) (don
 	for i, r := range part {
 		ids[i], byID[r.id] = r.id, r
 	}
-	locked, err := s.onFree(ctx, ids, careful, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
+	locked, err := s.withoutLocked(ctx, ids, skipLocked, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
 		rows := make([]result, len(ids))
 		for i, id := range ids {
 			rows[i] = byID[id]
 		}
-		query, args := settleStatement(len(rows)), settleArgs(rows)
-		if rows[0].plainlySent() {
-			query, args = sentStatement(len(rows)), sentArgs(rows)
+		query, args := settleSQL(len(rows)), settleArgs(rows)
+		if rows[0].isSimpleSent() {
+			query, args = simpleSentSQL(len(rows)), simpleSentArgs(rows)
 		}
-		n, err := s.tryExec(ctx, db, query, args...)
+		n, err := s.execOnce(ctx, db, query, args...)
 		if err == nil {
 			done = settled{written: rows, overtaken: int64(len(rows)) - n}
 		}
@@ -287,14 +287,14 @@ func (s store) settlePart(ctx context.Context, part []result, careful bool) (don
 	return done, nil
 }
 
-// plainlySent tells whether a result is the usual one, for which a shorter statement does.
-func (r result) plainlySent() bool {
+// isSimpleSent reports whether a result is the usual one, for which a shorter statement does.
+func (r result) isSimpleSent() bool {
 	return r.status == statusSent && r.warning == "" && r.reason == "" && r.msgid != 0 && r.openid != ""
 }
 
-// sentStatement is settleStatement for messages that were sent, without anything to be said about them. The server
+// simpleSentSQL is settleSQL for messages that were sent, without anything to be said about them. The server
 // reads a third of the text, which is a tenth of a message's cost there.
-func sentStatement(rows int) string {
+func simpleSentSQL(rows int) string {
 	const first, next = `SELECT ? AS id, ? AS msgid, ? AS openid`, ` UNION ALL SELECT ?, ?, ?`
 	return `
 		UPDATE (` + first + strings.Repeat(next, rows-1) + `) s
@@ -311,7 +311,7 @@ func sentStatement(rows int) string {
 		 WHERE r.status IN ('pending', 'waiting', 'unknown')`
 }
 
-func sentArgs(batch []result) []any {
+func simpleSentArgs(batch []result) []any {
 	args := make([]any, 0, len(batch)*3)
 	for _, r := range batch {
 		args = append(args, r.id, r.msgid, r.openid)
@@ -319,9 +319,9 @@ func sentArgs(batch []result) []any {
 	return args
 }
 
-// settleStatement writes a result only where the row still carries the claim's token; but that a message was sent
+// settleSQL writes a result only where the row still carries the claim's token; but that a message was sent
 // is true whoever has claimed its row since.
-func settleStatement(rows int) string {
+func settleSQL(rows int) string {
 	// A derived table instead of CASE chains: the statement grows with the rows, not with their square. It leads
 	// the join, so that no row is locked, or waited for, but those of the batch.
 	const head = `
@@ -357,7 +357,7 @@ func settleArgs(batch []result) []any {
 	args := make([]any, 0, len(batch)*13)
 	for _, r := range batch {
 		args = append(args, r.id, r.token, r.final(), orNull(r.reason), orNull(r.errcode), orNull(clip(r.errmsg, 1000)),
-			flag(r.refund), r.delay.Microseconds(), flag(r.uncertain), orNull(r.msgid), orNull(r.openid), orNull(r.channel()),
+			boolToInt(r.refund), r.delay.Microseconds(), boolToInt(r.inDoubt), orNull(r.msgid), orNull(r.openid), orNull(r.channel()),
 			orNull(clip(r.warning, 1000)))
 	}
 	return args
@@ -374,7 +374,7 @@ func (r result) channel() string {
 	return ""
 }
 
-func flag(b bool) int {
+func boolToInt(b bool) int {
 	if b {
 		return 1
 	}

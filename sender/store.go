@@ -42,13 +42,13 @@ type request struct {
 	Priority   int            `db:"priority"`
 	Attempts   int            `db:"attempts"` // before this claim
 	Reason     sql.NullString `db:"reason"`   // why it is not final yet
-	Lane       int            `db:"lane"`     // index of the share that it was claimed from
+	Lane       int            `db:"lane"`     // index of the quantum that it was claimed from
 	Expired    bool           `db:"expired"`
 	ExpiresIn  sql.NullInt64  `db:"expires_in"` // microseconds; NULL: never
-	// UncertainAge is how long ago the first attempt began whose outcome is not known, in microseconds;
+	// InDoubtAge is how long ago the first attempt began whose outcome is not known, in microseconds;
 	// NULL: every outcome is known.
-	UncertainAge sql.NullInt64 `db:"uncertain_age"`
-	DueAt        time.Time     `db:"due_at"` // read of waiting rows only
+	InDoubtAge sql.NullInt64 `db:"uncertain_age"`
+	DueAt      time.Time     `db:"due_at"` // read of waiting rows only
 
 	token string
 }
@@ -79,10 +79,10 @@ const requestColumns = `
 		           CASE WHEN r.lease IS NOT NULL THEN COALESCE(r.uncertain_at, r.attempted_at) ELSE r.uncertain_at END,
 		           CURRENT_TIMESTAMP(3)) AS uncertain_age`
 
-// due returns rows that may be claimed, of each lane at most its share, urgent ones first and the longest due
+// due returns rows that may be claimed, of each lane at most its quantum, urgent ones first and the longest due
 // first, limit in all, and none of except.
-func (s store) due(ctx context.Context, shares []share, limit int, except []int64) ([]request, error) {
-	// Each branch reads its share of a lane in the order of send_request_due; only the winners' rows are read.
+func (s store) due(ctx context.Context, quanta []quantum, limit int, except []int64) ([]request, error) {
+	// Each branch reads its quantum of a lane in the order of send_request_due; only the winners' rows are read.
 	const branch = `(
 		    SELECT id, priority, due_at, ? AS lane
 		      FROM send_request
@@ -94,11 +94,11 @@ func (s store) due(ctx context.Context, shares []share, limit int, except []int6
 		except = []int64{0} // no id
 	}
 	args := []any{maxData}
-	for i, l := range shares {
-		args = append(args, i, l.AppID, l.Priority, l.Template, except, l.most)
+	for i, l := range quanta {
+		args = append(args, i, l.AppID, l.Priority, l.Template, except, l.maxRows)
 	}
 	query := requestColumns + `, d.lane
-		  FROM (` + strings.Repeat(branch+" UNION ALL ", len(shares)-1) + branch + ` ORDER BY priority, due_at LIMIT ?) d
+		  FROM (` + strings.Repeat(branch+" UNION ALL ", len(quanta)-1) + branch + ` ORDER BY priority, due_at LIMIT ?) d
 		  JOIN send_request r ON r.id = d.id
 		 ORDER BY d.priority, d.due_at`
 	query, args, err := sqlx.In(query, append(args, limit)...)
@@ -114,9 +114,9 @@ func (s store) due(ctx context.Context, shares []share, limit int, except []int6
 
 // claimOrder is what one claim is to take.
 type claimOrder struct {
-	appid   string
-	rows    []request
-	careful bool // some rows are known to be held by other transactions
+	appid      string
+	rows       []request
+	skipLocked bool // some rows are known to be held by other transactions
 }
 
 // claim takes rows for the account by compare-and-set and returns those it got, and the ids of those that another
@@ -142,13 +142,13 @@ func (s store) claim(ctx context.Context, o claimOrder) (mine []request, locked 
 			ids = append(ids, r.ID)
 		}
 	}
-	if locked, err = s.cancel(ctx, cancelOrder{statusPending, withdrawn, o.careful}); err != nil || len(ids) == 0 {
+	if locked, err = s.cancel(ctx, cancelOrder{statusPending, withdrawn, o.skipLocked}); err != nil || len(ids) == 0 {
 		return nil, locked, err
 	}
 	token := rand.Text()
 	var n int64
-	held, err := s.onFree(ctx, ids, o.careful || len(locked) > 0, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) (err error) {
-		n, err = s.tryExec(ctx, db, query, token, o.appid, int(visibility/time.Second), ids)
+	held, err := s.withoutLocked(ctx, ids, o.skipLocked || len(locked) > 0, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) (err error) {
+		n, err = s.execOnce(ctx, db, query, token, o.appid, int(visibility/time.Second), ids)
 		return err
 	})
 	if err != nil {
@@ -188,9 +188,9 @@ func (s store) claimed(ctx context.Context, token string, ids []int64) ([]int64,
 
 // cancelOrder is which withdrawn rows are to be ended.
 type cancelOrder struct {
-	from    status
-	ids     []int64
-	careful bool // some rows are known to be held by other transactions
+	from       status
+	ids        []int64
+	skipLocked bool // some rows are known to be held by other transactions
 }
 
 // cancel ends rows that their producer withdrew, but for those that another transaction holds. One whose last
@@ -206,8 +206,8 @@ func (s store) cancel(ctx context.Context, o cancelOrder) (locked []int64, err e
 		       lease       = NULL,
 		       finished_at = CURRENT_TIMESTAMP(3)
 		 WHERE id IN (?) AND status = ? AND cancel <> 0 AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))`
-	locked, err = s.onFree(ctx, o.ids, o.careful, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
-		_, err := s.tryExec(ctx, db, query, ids, o.from)
+	locked, err = s.withoutLocked(ctx, o.ids, o.skipLocked, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
+		_, err := s.execOnce(ctx, db, query, ids, o.from)
 		return err
 	})
 	if err != nil {

@@ -10,105 +10,105 @@ import (
 // TestForeignLocks: a producer's open transaction holds a row. The others are claimed and settled, and it
 // follows when it is free.
 func TestForeignLocks(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	var ids []int64
 	for i := range 30 {
-		ids = append(ids, b.insert(t, columns{"unionid": b.unionid(i)}))
+		ids = append(ids, f.insert(t, columns{"unionid": f.unionid(i)}))
 	}
 	hold := func(id int64) (release func()) {
 		t.Helper()
-		tx := b.db.MustBegin()
+		tx := f.db.MustBegin()
 		tx.MustExec(`UPDATE send_request SET cancel = 0 WHERE id = ?`, id)
 		release = func() { _ = tx.Rollback() }
 		t.Cleanup(release)
 		return release
 	}
 	sent := func(n int) func() bool {
-		return func() bool { return b.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`) == n }
+		return func() bool { return f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`) == n }
 	}
 	release := hold(ids[3])
-	b.start(t, "one")
-	until(t, "the other rows", sent(29))
+	f.start(t, "one")
+	eventually(t, "the other rows", sent(29))
 	release()
-	until(t, "the held row", sent(30))
+	eventually(t, "the held row", sent(30))
 
 	// And one whose message is on its way.
-	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultSlow, Delay: 300 * time.Millisecond, Next: 1, Path: "/cgi-bin/message/template/send"})
-	slow := b.insert(t, columns{"unionid": b.unionid(50)})
-	until(t, "its claim", func() bool {
-		return b.count(t, `SELECT COUNT(*) FROM send_request WHERE id = ? AND lease IS NOT NULL`, slow) == 1
+	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultSlow, Delay: 300 * time.Millisecond, Next: 1, Path: "/cgi-bin/message/template/send"})
+	slow := f.insert(t, columns{"unionid": f.unionid(50)})
+	eventually(t, "its claim", func() bool {
+		return f.count(t, `SELECT COUNT(*) FROM send_request WHERE id = ? AND lease IS NOT NULL`, slow) == 1
 	})
 	release = hold(slow)
 	for i := range 10 {
-		b.insert(t, columns{"unionid": b.unionid(60 + i)})
+		f.insert(t, columns{"unionid": f.unionid(60 + i)})
 	}
-	until(t, "the rows after it", sent(40))
+	eventually(t, "the rows after it", sent(40))
 	release()
-	until(t, "the held row", sent(41))
-	if n := len(b.sim.Messages(appid)); n != 41 {
+	eventually(t, "the held row", sent(41))
+	if n := len(f.sim.Messages(appid)); n != 41 {
 		t.Errorf("%d messages", n)
 	}
 }
 
 // TestOddCancel: a producer may write any number into cancel.
 func TestOddCancel(t *testing.T) {
-	b := newBed(t)
-	odd := b.insert(t, columns{"unionid": b.unionid(1), "cancel": 2})
-	good := b.insert(t, columns{"unionid": b.unionid(2)})
-	b.start(t, "one")
-	b.await(t, odd, statusCancelled)
-	b.await(t, good, statusSent)
+	f := newFixture(t)
+	odd := f.insert(t, columns{"unionid": f.unionid(1), "cancel": 2})
+	good := f.insert(t, columns{"unionid": f.unionid(2)})
+	f.start(t, "one")
+	f.await(t, odd, statusCancelled)
+	f.await(t, good, statusSent)
 }
 
 // TestDeliveredIsNeverCalledFailed: a first attempt may have delivered the message; whatever the second one
 // meets, the producer must not be told that it failed.
 func TestDeliveredIsNeverCalledFailed(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	const send = "/cgi-bin/message/template/send"
-	refused := b.insert(t, columns{"unionid": b.unionid(1)})
-	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultReset, After: true, Next: 1, Path: send})
-	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 43101, Next: 1, Path: send})
-	b.start(t, "one")
-	until(t, "the first attempt", func() bool {
-		return b.count(t, `SELECT COUNT(*) FROM send_request WHERE uncertain_at IS NOT NULL AND lease IS NULL`) == 1
+	refused := f.insert(t, columns{"unionid": f.unionid(1)})
+	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultReset, After: true, Next: 1, Path: send})
+	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 43101, Next: 1, Path: send})
+	f.start(t, "one")
+	eventually(t, "the first attempt", func() bool {
+		return f.count(t, `SELECT COUNT(*) FROM send_request WHERE uncertain_at IS NOT NULL AND lease IS NULL`) == 1
 	})
-	b.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3)`)
-	if r := b.await(t, refused, statusUnknown); r.reason() != "refused_by_user" {
+	f.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3)`)
+	if r := f.await(t, refused, statusUnknown); r.reason() != "refused_by_user" {
 		t.Errorf("the row says %+v", r)
 	}
-	bad := b.insert(t, columns{"unionid": b.unionid(2), "template": "gone", "uncertain_at": time.Now().UTC()})
-	if r := b.await(t, bad, statusUnknown); r.reason() != reasonUnknownTemplate {
+	bad := f.insert(t, columns{"unionid": f.unionid(2), "template": "gone", "uncertain_at": time.Now().UTC()})
+	if r := f.await(t, bad, statusUnknown); r.reason() != reasonUnknownTemplate {
 		t.Errorf("the row says %+v", r)
 	}
 }
 
 // TestTokenTroubleBurnsNoAttempt: no token can be had, and no message is to blame for it.
 func TestTokenTroubleBurnsNoAttempt(t *testing.T) {
-	b := newBed(t)
-	b.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: -1, Path: "/cgi-bin/stable_token"})
-	id := b.insert(t, columns{"unionid": b.unionid(1)})
-	b.start(t, "one")
-	until(t, "the attempt", func() bool {
-		return b.count(t, `SELECT COUNT(*) FROM send_request WHERE attempted_at IS NOT NULL AND lease IS NULL`) == 1
+	f := newFixture(t)
+	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: -1, Path: "/cgi-bin/stable_token"})
+	id := f.insert(t, columns{"unionid": f.unionid(1)})
+	f.start(t, "one")
+	eventually(t, "the attempt", func() bool {
+		return f.count(t, `SELECT COUNT(*) FROM send_request WHERE attempted_at IS NOT NULL AND lease IS NULL`) == 1
 	})
-	if r := b.row(t, id); r.Status != "pending" || r.Attempts != 0 {
+	if r := f.row(t, id); r.Status != "pending" || r.Attempts != 0 {
 		t.Errorf("the row says %+v", r)
 	}
-	b.sim.ClearFaults()
-	b.await(t, id, statusSent)
+	f.sim.ClearFaults()
+	f.await(t, id, statusSent)
 }
 
 // TestAfterAPause: rows that need no POST do not hold up the probe for the rows that do.
 func TestAfterAPause(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	for i := range 200 {
-		b.insert(t, columns{"unionid": b.unionid(i % 100), "expires_at": "2020-01-01", "due_at": "2019-01-01"})
+		f.insert(t, columns{"unionid": f.unionid(i % 100), "expires_at": "2020-01-01", "due_at": "2019-01-01"})
 	}
-	good := b.insert(t, columns{"unionid": b.unionid(1)})
-	b.exec(t, `INSERT INTO account_state (appid, scope, reason, paused_until) VALUES (?, 'send', 'quota_minute', CURRENT_TIMESTAMP(3))`, appid)
+	good := f.insert(t, columns{"unionid": f.unionid(1)})
+	f.exec(t, `INSERT INTO account_state (appid, scope, reason, paused_until) VALUES (?, 'send', 'quota_minute', CURRENT_TIMESTAMP(3))`, appid)
 	begin := time.Now()
-	b.start(t, "one")
-	b.await(t, good, statusSent)
+	f.start(t, "one")
+	f.await(t, good, statusSent)
 	if took := time.Since(begin); took > 15*time.Second {
 		t.Errorf("it took %s; a second for each expired row would be 200", took)
 	}
@@ -117,17 +117,17 @@ func TestAfterAPause(t *testing.T) {
 // TestAccountOfAnotherInstance: a row for an account that this configuration does not have is left to the
 // instance that has it.
 func TestAccountOfAnotherInstance(t *testing.T) {
-	b := newBed(t)
+	f := newFixture(t)
 	const other = "wx00000000000000fe"
-	b.exec(t, `INSERT INTO lease (name, holder, expires_at) VALUES (?, 'x', CURRENT_TIMESTAMP(3) - INTERVAL 1 MINUTE)`, LeaseName(other))
-	theirs := b.insert(t, columns{"unionid": b.unionid(1), "appid": other})
-	nobodys := b.insert(t, columns{"unionid": b.unionid(1), "appid": "wx00000000000000ff"})
-	orphan := b.insert(t, columns{"unionid": b.unionid(1), "appid": "wx00000000000000ff", "lease": "dead",
+	f.exec(t, `INSERT INTO lease (name, holder, expires_at) VALUES (?, 'x', CURRENT_TIMESTAMP(3) - INTERVAL 1 MINUTE)`, LeaseName(other))
+	theirs := f.insert(t, columns{"unionid": f.unionid(1), "appid": other})
+	nobodys := f.insert(t, columns{"unionid": f.unionid(1), "appid": "wx00000000000000ff"})
+	orphan := f.insert(t, columns{"unionid": f.unionid(1), "appid": "wx00000000000000ff", "lease": "dead",
 		"attempted_at": "2020-01-01", "due_at": "2020-01-01"})
-	b.start(t, "one")
-	b.await(t, nobodys, statusFailed)
-	b.await(t, orphan, statusUnknown)
-	if r := b.row(t, theirs); r.Status != "pending" {
+	f.start(t, "one")
+	f.await(t, nobodys, statusFailed)
+	f.await(t, orphan, statusUnknown)
+	if r := f.row(t, theirs); r.Status != "pending" {
 		t.Errorf("the row says %+v", r)
 	}
 }

@@ -94,7 +94,7 @@ func (p *parts) sender() (*sender.Service, error) {
 		minis[i] = m.AppID
 	}
 	return sender.New(sender.Config{
-		DB: p.db, Leases: p.leases, People: bridge.New(p.db), Accounts: accounts, Templates: templates,
+		DB: p.db, Leases: p.leases, Identities: bridge.New(p.db), Accounts: accounts, Templates: templates,
 		Truncate: truncate, MiniAppIDs: minis, SendTimeout: p.cfg.WeChat.SendTimeout.Std(),
 		QuotaResetHour: p.cfg.WeChat.QuotaResetHour,
 		Retention:      sender.Retention{Finished: p.cfg.Retention.Finished.Std(), Archive: p.cfg.Retention.Archive},

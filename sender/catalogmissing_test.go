@@ -17,9 +17,9 @@ import (
 
 // absentRow is a test of one row whose template the list lacks.
 type absentRow struct {
-	*worker
-	library *lister
-	row     request
+	*account
+	lister *lister
+	row    request
 }
 
 const absentData = `{"thing1":"x","note":"y"}`
@@ -28,22 +28,22 @@ const absentData = `{"thing1":"x","note":"y"}`
 var (
 	absentID  = strings.Repeat("n", 43)
 	putOff    = verdictOf{Status: statusPending, Reason: "unknown_template", Delay: retryTemplate, Refund: true}
-	isRead    = verdictOf{Status: statusPending, Delay: askAgain, Refund: true}
+	isRead    = verdictOf{Status: statusPending, Delay: refreshingRetry, Refund: true}
 	isGone    = verdictOf{Status: statusFailed, Reason: "unknown_template", Refund: true}
 	isSent    = verdictOf{Data: `{"note":{"value":"y"},"thing1":{"value":"x"}}`}
 	isChecked = verdictOf{Data: `{"thing1":{"value":"x"}}`, Warning: "data.note is no keyword of the template and was left out"}
 )
 
 func newAbsentRow(t *testing.T) *absentRow {
-	library := standardLibrary()
-	a := &absentRow{worker: withLibrary(t, library), library: library, row: orderRow()}
+	list := standardLister()
+	a := &absentRow{account: withCatalog(t, list), lister: list, row: orderRow()}
 	a.row.Template, a.row.Data = absentID, text(absentData)
 	return a
 }
 
 // add puts the template into WeChat's list.
 func (a *absentRow) add() {
-	a.library.set(func(l *lister) { l.list = append(l.list, wechat.Template{ID: absentID, Content: "{{thing1.DATA}}"}) })
+	a.lister.set(func(l *lister) { l.list = append(l.list, wechat.Template{ID: absentID, Content: "{{thing1.DATA}}"}) })
 }
 
 // step looks at the row, and wants the list to have been read so many times then.
@@ -56,7 +56,7 @@ func (a *absentRow) step(t *testing.T, what string, want verdictOf, calls int) {
 		}
 	}
 	got.Text = ""
-	if want.Delay == askAgain {
+	if want.Delay == refreshingRetry {
 		want.Reason = a.row.Reason.String // as it was
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -64,7 +64,7 @@ func (a *absentRow) step(t *testing.T, what string, want verdictOf, calls int) {
 	}
 	a.row.Reason = sql.NullString{String: got.Reason, Valid: got.Reason != ""}
 	synctest.Wait()
-	if n := a.library.count(); n != calls {
+	if n := a.lister.count(); n != calls {
 		t.Errorf("%s: %d readings of the list, want %d", what, n, calls)
 	}
 }
@@ -75,7 +75,7 @@ func (a *absentRow) probe(t *testing.T) {
 	a.step(t, "not in a fresh list", putOff, 1)
 	time.Sleep(retryTemplate)
 	a.step(t, "not in an old list", isRead, 2)
-	time.Sleep(askAgain)
+	time.Sleep(refreshingRetry)
 	a.step(t, "still not in a fresh one: WeChat is asked", isSent, 2)
 }
 
@@ -90,14 +90,14 @@ func TestUnknownTemplate(t *testing.T) {
 		a.step(t, "before two minutes have passed", putOff, 2)
 		time.Sleep(time.Second)
 		repeated := *a
-		repeated.row.UncertainAge = sql.NullInt64{Int64: 1000, Valid: true}
+		repeated.row.InDoubtAge = sql.NullInt64{Int64: 1000, Valid: true}
 		repeated.step(t, "what may be under way is repeated, and asks nothing", isSent, 2)
 		a.step(t, "WeChat is asked", isSent, 2)
 		a.step(t, "by one row", putOff, 2)
 
-		a.worker.library.distrust(absentID)
+		a.catalog.invalidate(absentID)
 		a.step(t, "refused, but the list is from before", putOff, 2)
-		time.Sleep(libraryRest)
+		time.Sleep(minRefreshInterval)
 		a.step(t, "the list is read", isRead, 3)
 		a.step(t, "both deny it", isGone, 3)
 		a.row.Reason = sql.NullString{}
@@ -105,10 +105,10 @@ func TestUnknownTemplate(t *testing.T) {
 
 		a.row.Reason = sql.NullString{}
 		a.add()
-		time.Sleep(libraryRest)
+		time.Sleep(minRefreshInterval)
 		a.step(t, "added", isRead, 4)
 		a.step(t, "and seen", isChecked, 4)
-		if n := len(a.worker.library.absences); n != 0 {
+		if n := len(a.catalog.missing); n != 0 {
 			t.Errorf("%d absences are kept", n)
 		}
 	})
@@ -139,17 +139,17 @@ func TestLyingList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAbsentRow(t)
 		a.probe(t)
-		a.worker.library.distrust(absentID) // as for a wrong value (47003), of a template that WeChat knows
-		a.worker.library.known(absentID)
+		a.catalog.invalidate(absentID) // as for a wrong value (47003), of a template that WeChat knows
+		a.catalog.confirm(absentID)
 		for range 3 {
 			a.step(t, "it is sent without a check", isSent, 2)
 		}
-		time.Sleep(libraryAge / 2)
-		a.worker.library.known(absentID)
-		time.Sleep(libraryAge / 2)
+		time.Sleep(maxCatalogAge / 2)
+		a.catalog.confirm(absentID)
+		time.Sleep(maxCatalogAge / 2)
 		a.step(t, "and the list is read as often as any", isSent, 3)
 		a.step(t, "which changes nothing", isSent, 3)
-		a.worker.library.distrust(absentID)
+		a.catalog.invalidate(absentID)
 		a.step(t, "until WeChat refuses it", putOff, 3)
 		time.Sleep(retryTemplate)
 		a.step(t, "and a newer list", isRead, 4)
@@ -159,12 +159,12 @@ func TestLyingList(t *testing.T) {
 
 // TestOldRefusal: what WeChat said long ago does not fail a row; it is asked again.
 func TestOldRefusal(t *testing.T) {
-	for name, keep := range map[string]time.Duration{"rows all the time": time.Minute, "none for an hour": libraryAge} {
+	for name, keep := range map[string]time.Duration{"rows all the time": time.Minute, "none for an hour": maxCatalogAge} {
 		synctest.Test(t, func(t *testing.T) {
 			a := newAbsentRow(t)
 			a.probe(t)
-			a.worker.library.distrust(absentID)
-			for end := time.Now().Add(libraryAge); time.Now().Before(end); {
+			a.catalog.invalidate(absentID)
+			for end := time.Now().Add(maxCatalogAge); time.Now().Before(end); {
 				time.Sleep(keep)
 				a.verdictOf(a.row)
 				synctest.Wait()
@@ -194,9 +194,9 @@ func TestDeletedTemplate(t *testing.T) {
 		a := newAbsentRow(t)
 		a.add()
 		a.step(t, "listed", isChecked, 1)
-		a.library.set(func(l *lister) { l.list = standardLibrary().list })
-		time.Sleep(libraryRest)
-		a.worker.library.distrust(absentID)
+		a.lister.set(func(l *lister) { l.list = standardLister().list })
+		time.Sleep(minRefreshInterval)
+		a.catalog.invalidate(absentID)
 		time.Sleep(time.Second)
 		a.step(t, "refused; the list is read meanwhile", isChecked, 2)
 		a.step(t, "deleted", isGone, 2)
@@ -208,8 +208,8 @@ func TestUnknownTemplateUnread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAbsentRow(t)
 		a.step(t, "not in a fresh list", putOff, 1)
-		a.library.set(func(l *lister) { l.err = errors.New("busy") })
-		time.Sleep(libraryRest)
+		a.lister.set(func(l *lister) { l.err = errors.New("busy") })
+		time.Sleep(minRefreshInterval)
 		a.row.Reason = sql.NullString{}
 		a.step(t, "the list is read", isRead, 2)
 		a.step(t, "in vain", isSent, 2)
@@ -221,10 +221,10 @@ func TestAbsencesAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAbsentRow(t)
 		a.verdictOf(a.row)
-		time.Sleep(libraryAge)
+		time.Sleep(maxCatalogAge)
 		a.verdictOf(orderRow())
 		synctest.Wait()
-		if n := len(a.worker.library.absences); n != 0 {
+		if n := len(a.catalog.missing); n != 0 {
 			t.Errorf("%d absences are kept", n)
 		}
 	})
@@ -232,10 +232,10 @@ func TestAbsencesAreForgotten(t *testing.T) {
 
 // TestNoPreflight: without a pre-flight nothing is kept of what WeChat says.
 func TestNoPreflight(t *testing.T) {
-	w := examiner()
-	w.library.distrust(absentID)
-	w.library.known(absentID)
-	if w.library.absences != nil {
+	a := preparer()
+	a.catalog.invalidate(absentID)
+	a.catalog.confirm(absentID)
+	if a.catalog.missing != nil {
 		t.Error("it is")
 	}
 }
@@ -258,11 +258,11 @@ type clockStepper struct {
 
 func newClockStepper(t *testing.T, list *lister) *clockStepper {
 	c := &clockStepper{}
-	b := newBed(t)
-	b.config.Now = func() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
-	b.config.Accounts[0].Preflight = true
-	b.config.Accounts[0].API = listedAPI{b.config.Accounts[0].API, list}
-	c.stepper = newStepper(t, b)
+	f := newFixture(t)
+	f.config.Now = func() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+	f.config.Accounts[0].Preflight = true
+	f.config.Accounts[0].API = listedAPI{f.config.Accounts[0].API, list}
+	c.stepper = newStepper(t, f)
 	return c
 }
 
@@ -272,12 +272,12 @@ func (c *clockStepper) later(t *testing.T, d time.Duration) {
 	c.ahead.Add(int64(d))
 	c.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3) WHERE status = 'pending'`)
 	c.attempt(t)
-	c.w.library.wait()
+	c.account.catalog.wait()
 }
 
 // TestLyingListOfRows: WeChat's list lacks a valid template for a quarter of an hour. No row fails of it.
 func TestLyingListOfRows(t *testing.T) {
-	list := standardLibrary()
+	list := standardLister()
 	all := list.list
 	list.list = all[1:]
 	c := newClockStepper(t, list)
@@ -286,7 +286,7 @@ func TestLyingListOfRows(t *testing.T) {
 	}
 	for range 8 {
 		c.later(t, retryTemplate+time.Second)
-		c.later(t, askAgain)
+		c.later(t, refreshingRetry)
 	}
 	if n := c.count(t, `SELECT COUNT(*) FROM send_request WHERE status NOT IN ('pending', 'sent')`); n > 0 {
 		t.Errorf("%d valid messages have failed, because the list lied", n)
@@ -296,7 +296,7 @@ func TestLyingListOfRows(t *testing.T) {
 	}
 	list.set(func(l *lister) { l.list = all })
 	c.later(t, time.Hour)
-	c.later(t, askAgain)
+	c.later(t, refreshingRetry)
 	if n := c.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`); n != 20 {
 		t.Errorf("%d of 20 are sent when the list is right again", n)
 	}
@@ -304,14 +304,14 @@ func TestLyingListOfRows(t *testing.T) {
 
 // TestUnknownTemplateOfRows: a mistyped id costs one call, and fails all rows.
 func TestUnknownTemplateOfRows(t *testing.T) {
-	c := newClockStepper(t, standardLibrary())
+	c := newClockStepper(t, standardLister())
 	for i := range 20 {
 		c.insert(t, columns{"unionid": c.unionid(i), "template": absentID})
 	}
 	c.attempt(t)
 	for range 3 {
 		c.later(t, retryTemplate+time.Second)
-		c.later(t, askAgain)
+		c.later(t, refreshingRetry)
 	}
 	if n := c.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'failed' AND reason = 'unknown_template'`); n != 20 {
 		t.Errorf("%d of 20 rows have failed", n)
@@ -323,7 +323,7 @@ func TestUnknownTemplateOfRows(t *testing.T) {
 
 // TestHastenedTemplate: the operator adds the template, and hastens the row before the list shows it.
 func TestHastenedTemplate(t *testing.T) {
-	list := standardLibrary()
+	list := standardLister()
 	all := list.list
 	list.list = all[1:]
 	c := newClockStepper(t, list)
@@ -339,7 +339,7 @@ func TestHastenedTemplate(t *testing.T) {
 		t.Errorf("hastened: %s, %s", r.Status, r.reason())
 	}
 	c.later(t, retryTemplate)
-	c.later(t, askAgain)
+	c.later(t, refreshingRetry)
 	if r := c.row(t, id); r.Status != string(statusSent) {
 		t.Errorf("two minutes later: %s, %s", r.Status, r.reason())
 	}

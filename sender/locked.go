@@ -10,12 +10,12 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
-// errLocked means that a statement would have had to wait for another transaction.
-var errLocked = errors.New("another transaction holds a row")
+// errRowLocked means that a statement would have had to wait for another transaction.
+var errRowLocked = errors.New("another transaction holds a row")
 
-// tryExec runs a statement with IN lists and returns the rows it matched. Where it had to wait too long for a
-// row, it returns errLocked.
-func (s store) tryExec(ctx context.Context, db sqlx.ExecerContext, query string, args ...any) (int64, error) {
+// execOnce runs a statement with IN lists and returns the rows it matched. Where it had to wait too long for a
+// row, it returns errRowLocked.
+func (s store) execOnce(ctx context.Context, db sqlx.ExecerContext, query string, args ...any) (int64, error) {
 	query, args, err := sqlx.In(query, args...)
 	if err != nil {
 		return 0, err
@@ -24,7 +24,7 @@ func (s store) tryExec(ctx context.Context, db sqlx.ExecerContext, query string,
 	err = database.Retry(ctx, func(ctx context.Context) error {
 		res, err := db.ExecContext(ctx, query, args...)
 		if database.IsLockTimeout(err) {
-			return errLocked // not repeated
+			return errRowLocked // not repeated
 		}
 		if err != nil {
 			return err
@@ -35,18 +35,18 @@ func (s store) tryExec(ctx context.Context, db sqlx.ExecerContext, query string,
 	return n, err
 }
 
-// onFree runs something for those of the rows that no other transaction holds, and returns the others: one row
-// that a producer's open transaction holds must not stop the rest. careful says that some are known to be held;
+// withoutLocked runs something for those of the rows that no other transaction holds, and returns the others: one row
+// that a producer's open transaction holds must not stop the rest. skipLocked says that some are known to be held;
 // else it is tried for all of them first.
-func (s store) onFree(ctx context.Context, ids []int64, careful bool, run func(context.Context, sqlx.ExecerContext, []int64) error) (locked []int64, err error) {
-	if !careful {
-		if err := run(ctx, s.db, ids); !errors.Is(err, errLocked) {
+func (s store) withoutLocked(ctx context.Context, ids []int64, skipLocked bool, run func(context.Context, sqlx.ExecerContext, []int64) error) (locked []int64, err error) {
+	if !skipLocked {
+		if err := run(ctx, s.db, ids); !errors.Is(err, errRowLocked) {
 			return nil, err
 		}
 	}
 	err = database.InTx(ctx, s.db, func(ctx context.Context, tx *sqlx.Tx) error {
 		locked = nil
-		free, err := s.unlocked(ctx, tx, ids)
+		free, err := s.lockAvailable(ctx, tx, ids)
 		if err != nil {
 			return err
 		}
@@ -66,9 +66,9 @@ func (s store) onFree(ctx context.Context, ids []int64, careful bool, run func(c
 	return locked, err
 }
 
-// unlocked locks those of the rows that no other transaction holds. Nothing rests on SKIP LOCKED but that other
+// lockAvailable locks those of the rows that no other transaction holds. Nothing rests on SKIP LOCKED but that other
 // rows need not wait: TiDB, which ignores it, waits.
-func (s store) unlocked(ctx context.Context, tx *sqlx.Tx, ids []int64) (map[int64]bool, error) {
+func (s store) lockAvailable(ctx context.Context, tx *sqlx.Tx, ids []int64) (map[int64]bool, error) {
 	query, args, err := sqlx.In(`SELECT id FROM send_request FORCE INDEX (PRIMARY) WHERE id IN (?) FOR UPDATE SKIP LOCKED`, ids)
 	if err != nil {
 		return nil, err

@@ -26,80 +26,80 @@ const (
 	miniID = wechatsim.StandardMiniAppID
 )
 
-// bed is a sender on a real database that talks to a simulated WeChat. Nothing runs until start.
-type bed struct {
+// fixture is a sender on a real database that talks to a simulated WeChat. Nothing runs until start.
+type fixture struct {
 	sim           *wechatsim.Server
 	db            *sqlx.DB
-	people        *bridge.Map
+	identities    *bridge.Map
 	server        *httptest.Server
 	templateID    string
 	otherTemplate string // has the one keyword thing1
 	config        Config
 }
 
-// newBed makes an account with 100 followers, persons 0 to 99, who are in the map and in mini_user.
-func newBed(t *testing.T) *bed {
+// newFixture makes an account with 100 followers, persons 0 to 99, who are in the map and in mini_user.
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	return newBedOf(t, wechatsim.Standard(100, 100, 0))
+	return newFixtureOf(t, wechatsim.Standard(100, 100, 0))
 }
 
-// newBedOf is newBed with other options, of the same people.
-func newBedOf(t *testing.T, options wechatsim.Options) *bed {
+// newFixtureOf is newFixture with other options, of the same people.
+func newFixtureOf(t *testing.T, options wechatsim.Options) *fixture {
 	t.Helper()
 	sim := wechatsim.New(options)
-	b := &bed{sim: sim, db: dbtest.New(t), server: httptest.NewServer(sim), templateID: wechatsim.StandardTemplates()[0].ID,
+	f := &fixture{sim: sim, db: dbtest.New(t), server: httptest.NewServer(sim), templateID: wechatsim.StandardTemplates()[0].ID,
 		otherTemplate: wechatsim.StandardTemplates()[1].ID}
-	t.Cleanup(b.server.Close)
-	b.people = bridge.New(b.db)
+	t.Cleanup(f.server.Close)
+	f.identities = bridge.New(f.db)
 	infos := make([]wechat.UserInfo, 100)
 	for i := range infos {
-		infos[i] = wechat.UserInfo{OpenID: sim.OpenID(appid, i), UnionID: b.unionid(i), Subscribed: true}
+		infos[i] = wechat.UserInfo{OpenID: sim.OpenID(appid, i), UnionID: f.unionid(i), Subscribed: true}
 	}
-	if _, err := b.people.Store(t.Context(), appid, infos, 0); err != nil {
+	if _, err := f.identities.Store(t.Context(), appid, infos, 0); err != nil {
 		t.Fatal(err)
 	}
 	for _, u := range sim.MiniUsers(miniID, 0, 100) {
-		if err := b.people.SeeMiniUser(t.Context(), miniID, u.OpenID, u.UnionID); err != nil {
+		if err := f.identities.SeeMiniUser(t.Context(), miniID, u.OpenID, u.UnionID); err != nil {
 			t.Fatal(err)
 		}
 	}
-	b.config = Config{
-		DB: b.db, People: b.people, SendTimeout: 2 * time.Second, Now: time.Now, MiniAppIDs: []string{miniID},
-		Templates: map[string]map[string]string{"order": {appid: b.templateID}, "elsewhere": {"wx00000000000000ff": b.templateID}},
+	f.config = Config{
+		DB: f.db, Identities: f.identities, SendTimeout: 2 * time.Second, Now: time.Now, MiniAppIDs: []string{miniID},
+		Templates: map[string]map[string]string{"order": {appid: f.templateID}, "elsewhere": {"wx00000000000000ff": f.templateID}},
 		Logger:    slog.New(slog.DiscardHandler),
 		Accounts: []Account{{
 			AppID: appid, Rate: 5000, Concurrency: 8, MaxAttempts: 4, Wait: time.Hour, Default: true,
 			ResendWindow: 9 * time.Minute, BlockedFor: time.Hour,
-			API: b.client(),
+			API: f.client(),
 		}},
 	}
-	return b
+	return f
 }
 
 // client is a new client of the simulated account, with a token of its own to fetch.
-func (b *bed) client() *wechat.Client {
+func (f *fixture) client() *wechat.Client {
 	return wechat.New(wechat.Config{
-		AppID: appid, Secret: wechatsim.StandardSecret, BaseURL: b.server.URL,
+		AppID: appid, Secret: wechatsim.StandardSecret, BaseURL: f.server.URL,
 		Timeout: 2 * time.Second, SendTimeout: 2 * time.Second, MaxConnections: 16,
 	})
 }
 
-func (b *bed) unionid(person int) string {
-	id, _ := b.sim.Identify(appid, b.sim.OpenID(appid, person))
+func (f *fixture) unionid(person int) string {
+	id, _ := f.sim.Identify(appid, f.sim.OpenID(appid, person))
 	return id.UnionID
 }
 
 // start runs an instance; the returned function stops it and waits.
-func (b *bed) start(t *testing.T, holder string) (stop func()) {
+func (f *fixture) start(t *testing.T, holder string) (stop func()) {
 	t.Helper()
-	leases := database.NewLeases(b.db, database.LeaseConfig{Holder: holder, TTL: 10 * time.Second})
+	leases := database.NewLeases(f.db, database.LeaseConfig{Holder: holder, TTL: 10 * time.Second})
 	ctx, cancel := context.WithCancel(context.Background())
 	leasesDone := make(chan struct{})
 	go func() {
 		defer close(leasesDone)
 		_ = leases.Run(ctx)
 	}()
-	config := b.config
+	config := f.config
 	config.Leases = leases
 	config.Registerer = prometheus.NewRegistry()
 	s, err := New(config)
@@ -125,10 +125,10 @@ func (b *bed) start(t *testing.T, holder string) (stop func()) {
 	return stop
 }
 
-// shares are what a claim of limit rows would read now.
-func (b *bed) shares(t *testing.T, limit int) []share {
+// quanta are what a claim of limit rows would read now.
+func (f *fixture) quanta(t *testing.T, limit int) []quantum {
 	t.Helper()
-	config := b.config
+	config := f.config
 	config.Registerer = prometheus.NewRegistry()
 	s, err := New(config)
 	if err != nil {
@@ -138,16 +138,16 @@ func (b *bed) shares(t *testing.T, limit int) []share {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shares, _ := s.workers[0].shares(lanes, limit)
-	return shares
+	quanta, _ := s.accounts[0].quanta(lanes, limit)
+	return quanta
 }
 
 // columns are what a producer writes; a missing data or template gets a good one.
 type columns map[string]any
 
-func (b *bed) insert(t *testing.T, c columns) int64 {
+func (f *fixture) insert(t *testing.T, c columns) int64 {
 	t.Helper()
-	for name, value := range (columns{"template": "order", "data": b.data("A-1024")}) {
+	for name, value := range (columns{"template": "order", "data": f.data("A-1024")}) {
 		if _, ok := c[name]; !ok {
 			c[name] = value
 		}
@@ -157,7 +157,7 @@ func (b *bed) insert(t *testing.T, c columns) int64 {
 	for name, value := range c {
 		names, marks, args = append(names, name), append(marks, "?"), append(args, value)
 	}
-	res, err := b.db.ExecContext(t.Context(), fmt.Sprintf("INSERT INTO send_request (%s) VALUES (%s)",
+	res, err := f.db.ExecContext(t.Context(), fmt.Sprintf("INSERT INTO send_request (%s) VALUES (%s)",
 		strings.Join(names, ", "), strings.Join(marks, ", ")), args...)
 	if err != nil {
 		t.Fatal(err)
@@ -170,7 +170,7 @@ func (b *bed) insert(t *testing.T, c columns) int64 {
 }
 
 // data fills the keys of the standard template.
-func (b *bed) data(order string) string {
+func (f *fixture) data(order string) string {
 	fields := map[string]string{}
 	for _, key := range (wechat.Template{Content: wechatsim.StandardTemplates()[0].Content}).Keys() {
 		switch {
@@ -208,10 +208,10 @@ func (r outcomeRow) reason() string {
 	return *r.Reason
 }
 
-func (b *bed) row(t *testing.T, id int64) outcomeRow {
+func (f *fixture) row(t *testing.T, id int64) outcomeRow {
 	t.Helper()
 	var r outcomeRow
-	err := b.db.GetContext(t.Context(), &r, `
+	err := f.db.GetContext(t.Context(), &r, `
 		SELECT status, reason, errcode, errmsg, attempts, msgid, sent_openid, channel, appid FROM send_request WHERE id = ?`, id)
 	if err != nil {
 		t.Fatal(err)
@@ -220,11 +220,11 @@ func (b *bed) row(t *testing.T, id int64) outcomeRow {
 }
 
 // await waits until the row has the status and returns it.
-func (b *bed) await(t *testing.T, id int64, want status) outcomeRow {
+func (f *fixture) await(t *testing.T, id int64, want status) outcomeRow {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		r := b.row(t, id)
+		r := f.row(t, id)
 		if r.Status == string(want) {
 			return r
 		}
@@ -235,25 +235,25 @@ func (b *bed) await(t *testing.T, id int64, want status) outcomeRow {
 	}
 }
 
-func (b *bed) exec(t *testing.T, query string, args ...any) {
+func (f *fixture) exec(t *testing.T, query string, args ...any) {
 	t.Helper()
-	if _, err := b.db.ExecContext(t.Context(), query, args...); err != nil {
+	if _, err := f.db.ExecContext(t.Context(), query, args...); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (b *bed) count(t *testing.T, query string, args ...any) (n int) {
+func (f *fixture) count(t *testing.T, query string, args ...any) (n int) {
 	t.Helper()
-	if err := b.db.GetContext(t.Context(), &n, query, args...); err != nil {
+	if err := f.db.GetContext(t.Context(), &n, query, args...); err != nil {
 		t.Fatal(err)
 	}
 	return n
 }
 
 // messagesTo returns what a person received.
-func (b *bed) messagesTo(person int) []wechatsim.Message {
+func (f *fixture) messagesTo(person int) []wechatsim.Message {
 	var got []wechatsim.Message
-	for _, m := range b.sim.Messages(appid) {
+	for _, m := range f.sim.Messages(appid) {
 		if m.Person == person {
 			got = append(got, m)
 		}
@@ -261,8 +261,8 @@ func (b *bed) messagesTo(person int) []wechatsim.Message {
 	return got
 }
 
-// until polls a condition for a bounded time.
-func until(t *testing.T, what string, condition func() bool) {
+// eventually polls a condition for a bounded time.
+func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for !condition() {

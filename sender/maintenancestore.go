@@ -38,7 +38,7 @@ func (s store) waiting(ctx context.Context, l lane, last request, limit int) ([]
 }
 
 // release makes waiting rows due now.
-func (s store) release(ctx context.Context, ids []int64) error {
+func (s store) releaseWaiting(ctx context.Context, ids []int64) error {
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET status = 'pending', reason = NULL, errmsg = NULL, errcode = NULL, due_at = CURRENT_TIMESTAMP(3)
@@ -47,8 +47,8 @@ func (s store) release(ctx context.Context, ids []int64) error {
 		return nil
 	}
 	// What another transaction holds is released in a later round.
-	_, err := s.onFree(ctx, ids, false, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
-		_, err := s.tryExec(ctx, db, query, ids)
+	_, err := s.withoutLocked(ctx, ids, false, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
+		_, err := s.execOnce(ctx, db, query, ids)
 		return err
 	})
 	if err != nil {
@@ -82,7 +82,7 @@ func (s store) endWaits(ctx context.Context, l lane) error {
 		   SET` + ended + `
 		 WHERE id IN (?) AND status = 'waiting' AND due_at <= CURRENT_TIMESTAMP(3)`
 	_, err := s.endPages(ctx, endOrder{
-		find: over, findArgs: []any{l.AppID, l.Priority, l.Template, housePage},
+		find: over, findArgs: []any{l.AppID, l.Priority, l.Template, pageSize},
 		end: query, endArgs: []any{reasonNoFollower, nil},
 	})
 	if err != nil {
@@ -109,12 +109,12 @@ func (s store) endPages(ctx context.Context, o endOrder) (total int64, err error
 			return total, err
 		}
 		var n int64
-		locked, err := s.onFree(ctx, ids, false, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) (err error) {
-			n, err = s.tryExec(ctx, db, o.end, slices.Concat(o.endArgs, []any{ids}, o.rest)...)
+		locked, err := s.withoutLocked(ctx, ids, false, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) (err error) {
+			n, err = s.execOnce(ctx, db, o.end, slices.Concat(o.endArgs, []any{ids}, o.rest)...)
 			return err
 		})
 		total += n
-		if err != nil || n == 0 || len(ids) < housePage || len(locked) > 0 {
+		if err != nil || n == 0 || len(ids) < pageSize || len(locked) > 0 {
 			return total, err
 		}
 	}
@@ -139,13 +139,13 @@ func (s store) lanes(ctx context.Context, states ...status) ([]lane, error) {
 	return lanes, nil
 }
 
-// strayGrace is how long ago the account of a stray lane must have been sent for at the latest: other instances
+// unroutableGrace is how long ago the account of a unroutable lane must have been sent for at the latest: other instances
 // may have a newer configuration, and be just restarting.
-const strayGrace = 10 * time.Minute
+const unroutableGrace = 10 * time.Minute
 
 // failLane fails the rows of one lane, but for those that an attempt may still hold, and unless an instance that
 // knows the account has been seen of late.
-func (s store) failLane(ctx context.Context, l lane, w wrong) (int64, error) {
+func (s store) failLane(ctx context.Context, l lane, why rejection) (int64, error) {
 	const free = `(lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))
 		   AND (? OR NOT EXISTS (SELECT 1
 		                           FROM lease
@@ -159,11 +159,11 @@ func (s store) failLane(ctx context.Context, l lane, w wrong) (int64, error) {
 		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET` + ended + `
 		 WHERE id IN (?) AND status = ? AND ` + free
-	ours := w.reason != reasonUnknownAccount // a bad priority is bad everywhere
-	known := []any{ours, LeaseName(l.AppID.String), int(strayGrace / time.Second)}
+	ours := why.reason != reasonUnknownAccount // a bad priority is bad everywhere
+	known := []any{ours, LeaseName(l.AppID.String), int(unroutableGrace / time.Second)}
 	total, err := s.endPages(ctx, endOrder{
-		find: find, findArgs: slices.Concat([]any{l.Status, l.AppID, l.Priority, l.Template}, known, []any{housePage}),
-		end: query, endArgs: []any{w.reason, w.text}, rest: slices.Concat([]any{l.Status}, known),
+		find: find, findArgs: slices.Concat([]any{l.Status, l.AppID, l.Priority, l.Template}, known, []any{pageSize}),
+		end: query, endArgs: []any{why.reason, why.text}, rest: slices.Concat([]any{l.Status}, known),
 	})
 	if err != nil {
 		return total, fmt.Errorf("failing requests that nobody claims: %w", err)

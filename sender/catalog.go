@@ -18,26 +18,26 @@ type templateLister interface {
 }
 
 const (
-	// libraryAge is how old the list of templates may become. WeChat does not say how often it may be asked for; a template's text
+	// maxCatalogAge is how old the list of templates may become. WeChat does not say how often it may be asked for; a template's text
 	// never changes under its id, so that only deleted ones are noticed late.
-	libraryAge = time.Hour
-	// libraryRest is the shortest time between two readings, also after a failed one. A list that is younger is fresh.
-	libraryRest = time.Minute
-	// libraryTimeout bounds one reading, libraryPatience how long the first rows wait for the first one.
-	libraryTimeout  = 10 * time.Second
-	libraryPatience = 3 * time.Second
-	// askAgain is when a row with an unknown template is looked at again while the list is being read.
-	askAgain = 3 * time.Second
+	maxCatalogAge = time.Hour
+	// minRefreshInterval is the shortest time between two readings, also after a failed one. A list that is younger is fresh.
+	minRefreshInterval = time.Minute
+	// refreshTimeout bounds one reading, firstLoadTimeout how long the first rows wait for the first one.
+	refreshTimeout   = 10 * time.Second
+	firstLoadTimeout = 3 * time.Second
+	// refreshingRetry is when a row with an unknown template is looked at again while the list is being read.
+	refreshingRetry = 3 * time.Second
 )
 
-// library is the list of an account's own templates, against which messages are checked before a call is spent (the
+// catalog is the list of an account's own templates, against which messages are checked before a call is spent (the
 // pre-flight). It errs on the side of sending: without a list, for instance because WeChat does not give one, everything
 // passes. The zero value never has a list.
-type library struct {
-	lister  templateLister // nil: no pre-flight
-	log     *slog.Logger
-	now     func() time.Time
-	reading sync.WaitGroup
+type catalog struct {
+	lister    templateLister // nil: no pre-flight
+	log       *slog.Logger
+	now       func() time.Time
+	refreshes sync.WaitGroup
 
 	mu        sync.Mutex
 	templates map[string]*wechat.Keywords // by id; nil: never read
@@ -45,13 +45,13 @@ type library struct {
 	triedAt   time.Time                   // when the last reading began; zero: never
 	busy      chan struct{}               // closed at the end of the reading that runs; nil: none
 	doubted   time.Time                   // when WeChat last contradicted a list; zero: never
-	absences  map[string]*absence         // of templates that the list lacks, by id
+	missing   map[string]*missing         // of templates that the list lacks, by id
 	failing   bool                        // the last reading failed, and it has been logged
 }
 
-// open makes the library read its list from now on.
-func (l *library) open(lister templateLister, log *slog.Logger, now func() time.Time) {
-	l.lister, l.log, l.now = lister, log, now
+// open makes the catalog read its list from now on.
+func (c *catalog) open(lister templateLister, log *slog.Logger, now func() time.Time) {
+	c.lister, c.log, c.now = lister, log, now
 }
 
 // draft is the part of a message that the pre-flight looks at and may change.
@@ -65,8 +65,8 @@ func (d *draft) warn(problems ...wechat.KeywordProblem) { d.warnings = append(d.
 
 func (d *draft) warning() string { return describeProblems(d.warnings) }
 
-// mostProblems are named one by one.
-const mostProblems = 20
+// maxProblems are named one by one.
+const maxProblems = 20
 
 // describeProblems makes one text of them, for a column; "" of none. It holds keys, never values.
 func describeProblems(problems []wechat.KeywordProblem) string {
@@ -75,7 +75,7 @@ func describeProblems(problems []wechat.KeywordProblem) string {
 	}
 	var texts []string
 	for i, p := range problems {
-		if i == mostProblems {
+		if i == maxProblems {
 			texts = append(texts, fmt.Sprintf("and %d more", len(problems)-i))
 			break
 		}
@@ -85,23 +85,23 @@ func describeProblems(problems []wechat.KeywordProblem) string {
 	return clip(strings.Join(texts, "; "), 1000)
 }
 
-// inspect checks a draft against its template. It leaves out the keys that the template does not have, and returns a verdict for
+// validate checks a draft against its template. It leaves out the keys that the template does not have, and returns a verdict for
 // a row that is not to be sent, or not yet.
-func (l *library) inspect(ctx context.Context, row request, d *draft) *result {
-	if l.lister == nil {
+func (c *catalog) validate(ctx context.Context, row request, d *draft) *result {
+	if c.lister == nil {
 		return nil
 	}
-	keywords, found := l.look(ctx, d.templateID)
+	keywords, found := c.lookup(ctx, d.templateID)
 	// What may be under way already is repeated as it is, or given up by the rules of its outcome.
-	repeated := row.UncertainAge.Valid
+	repeated := row.InDoubtAge.Valid
 	if found == absent && !repeated {
-		found = l.judge(d.templateID)
+		found = c.classify(d.templateID)
 	}
 	switch {
 	case found == unchecked || repeated && found != listed:
 		return nil
-	case found == beingRead:
-		r := row.release(askAgain)
+	case found == refreshing:
+		r := row.release(refreshingRetry)
 		r.reason, r.errmsg = row.Reason.String, "the account's templates are being read again, to look for this one"
 		return &r
 	case found == absent:
@@ -137,55 +137,55 @@ func (d *draft) leaveOut(keywords *wechat.Keywords) {
 	})
 }
 
-// finding is what the library says about a template.
+// finding is what the catalog says about a template.
 type finding int
 
 const (
 	unchecked finding = iota // nothing that keeps its messages: there is no list, or none that is new enough, or WeChat is asked
 	listed
-	beingRead // not in the list, but a newer one is on its way
-	absent    // not in a fresh list
-	gone      // not in a fresh list, and WeChat has denied it too
+	refreshing // not in the list, but a newer one is on its way
+	absent     // not in a fresh list
+	gone       // not in a fresh list, and WeChat has denied it too
 )
 
-// look finds a template. It waits for the first list, for a short time; later ones are read in the background.
-func (l *library) look(ctx context.Context, id string) (*wechat.Keywords, finding) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.triedAt.IsZero() && l.read(ctx) {
-		l.await(ctx)
+// lookup finds a template. It waits for the first list, for a short time; later ones are read in the background.
+func (c *catalog) lookup(ctx context.Context, id string) (*wechat.Keywords, finding) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.triedAt.IsZero() && c.refresh(ctx) {
+		c.await(ctx)
 	}
-	now := l.now()
-	keywords := l.templates[id]
+	now := c.now()
+	keywords := c.templates[id]
 	switch {
-	case l.templates == nil:
-		l.read(ctx)
+	case c.templates == nil:
+		c.refresh(ctx)
 		return nil, unchecked
-	case keywords != nil || l.isKnown(id):
-		if l.doubtful() || now.Sub(l.readAt) >= libraryAge {
-			l.read(ctx)
+	case keywords != nil || c.isConfirmed(id):
+		if c.doubtful() || now.Sub(c.readAt) >= maxCatalogAge {
+			c.refresh(ctx)
 		}
 		if keywords == nil {
 			return nil, unchecked
 		}
 		return keywords, listed
-	case now.Sub(l.readAt) < libraryRest:
+	case now.Sub(c.readAt) < minRefreshInterval:
 		return nil, absent
-	case l.read(ctx):
-		return nil, beingRead
+	case c.refresh(ctx):
+		return nil, refreshing
 	}
 	return nil, unchecked // the list is old, and the attempt to read a newer one has just failed
 }
 
 // doubtful reports whether WeChat has contradicted the list since it was asked for. The lock is held.
-func (l *library) doubtful() bool { return !l.doubted.IsZero() && !l.doubted.Before(l.readAt) }
+func (c *catalog) doubtful() bool { return !c.doubted.IsZero() && !c.doubted.Before(c.readAt) }
 
 // await waits for the reading that runs, with the lock released.
-func (l *library) await(ctx context.Context) {
-	busy := l.busy
-	l.mu.Unlock()
-	defer l.mu.Lock()
-	ctx, cancel := context.WithTimeout(ctx, libraryPatience)
+func (c *catalog) await(ctx context.Context) {
+	busy := c.busy
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	ctx, cancel := context.WithTimeout(ctx, firstLoadTimeout)
 	defer cancel()
 	select {
 	case <-busy:
@@ -193,30 +193,30 @@ func (l *library) await(ctx context.Context) {
 	}
 }
 
-// read begins to read the list unless that has just been tried, and reports whether a reading is running. The lock is held.
-func (l *library) read(ctx context.Context) bool {
-	now := l.now()
-	if l.busy != nil {
+// refresh begins to read the list unless that has just been tried, and reports whether a reading is running. The lock is held.
+func (c *catalog) refresh(ctx context.Context) bool {
+	now := c.now()
+	if c.busy != nil {
 		return true
 	}
-	if !l.triedAt.IsZero() && now.Sub(l.triedAt) < libraryRest {
+	if !c.triedAt.IsZero() && now.Sub(c.triedAt) < minRefreshInterval {
 		return false
 	}
-	l.triedAt = now
+	c.triedAt = now
 	done := make(chan struct{})
-	l.busy = done
-	l.reading.Go(func() {
+	c.busy = done
+	c.refreshes.Go(func() {
 		defer close(done)
-		l.store(ctx, now)
+		c.store(ctx, now)
 	})
 	return true
 }
 
-// store reads the list and puts it into the library.
-func (l *library) store(ctx context.Context, begin time.Time) {
-	reading, cancel := context.WithTimeout(ctx, libraryTimeout)
+// store reads the list and puts it into the catalog.
+func (c *catalog) store(ctx context.Context, begin time.Time) {
+	reading, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
-	list, err := l.lister.PrivateTemplates(reading)
+	list, err := c.lister.PrivateTemplates(reading)
 	if err == nil && len(list) == 0 {
 		// WeChat says the same to every message then, if it is true.
 		err = fmt.Errorf("the list is empty")
@@ -225,22 +225,22 @@ func (l *library) store(ctx context.Context, begin time.Time) {
 	for _, t := range list {
 		templates[t.ID] = t.Keywords()
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.busy = nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy = nil
 	switch {
 	case err != nil && ctx.Err() != nil: // stopped; the next owner of the account's lease need not wait
-		l.triedAt = time.Time{}
-	case err != nil && !l.failing:
-		l.failing = true
-		l.log.Warn("reading the account's templates: messages are sent without a check, or by an older list", "err", err)
+		c.triedAt = time.Time{}
+	case err != nil && !c.failing:
+		c.failing = true
+		c.log.Warn("reading the account's templates: messages are sent without a check, or by an older list", "err", err)
 	case err == nil:
-		l.templates, l.readAt, l.failing = templates, begin, false
-		l.forget(begin)
+		c.templates, c.readAt, c.failing = templates, begin, false
+		c.forget(begin)
 	}
 }
 
-// wait returns when no reading runs any more. The context of the last look must have ended, or it takes as long as WeChat.
-func (l *library) wait() {
-	l.reading.Wait()
+// wait returns when no reading runs any more. The context of the last lookup must have ended, or it takes as long as WeChat.
+func (c *catalog) wait() {
+	c.refreshes.Wait()
 }

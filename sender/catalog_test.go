@@ -33,7 +33,7 @@ func (l *lister) PrivateTemplates(ctx context.Context) ([]wechat.Template, error
 	list, err, takes := l.list, l.err, l.takes
 	l.mu.Unlock()
 	if takes > 0 {
-		wait(ctx, takes)
+		sleep(ctx, takes)
 	}
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
@@ -53,7 +53,7 @@ func (l *lister) count() int {
 	return l.calls
 }
 
-func standardLibrary() *lister {
+func standardLister() *lister {
 	l := &lister{}
 	for _, t := range wechatsim.StandardTemplates() {
 		l.list = append(l.list, wechat.Template{ID: t.ID, Title: t.Title, Content: t.Content})
@@ -61,12 +61,12 @@ func standardLibrary() *lister {
 	return l
 }
 
-// withLibrary is an examiner with a pre-flight.
-func withLibrary(t testing.TB, l *lister) *worker {
-	w := examiner()
-	w.library.open(l, slog.New(slog.DiscardHandler), time.Now)
-	t.Cleanup(w.library.wait)
-	return w
+// withCatalog is a preparer with a pre-flight.
+func withCatalog(t testing.TB, l *lister) *account {
+	a := preparer()
+	a.catalog.open(l, slog.New(slog.DiscardHandler), time.Now)
+	t.Cleanup(a.catalog.wait)
+	return a
 }
 
 // verdictOf is what a test wants to know of one row.
@@ -80,8 +80,8 @@ type verdictOf struct {
 	Warning string
 }
 
-func (w *worker) verdictOf(row request) verdictOf {
-	_, j, v := w.examine(context.Background(), row)
+func (a *account) verdictOf(row request) verdictOf {
+	_, j, v := a.prepare(context.Background(), row)
 	if v != nil {
 		return verdictOf{Status: v.final(), Reason: v.reason, Text: v.errmsg, Delay: v.delay, Refund: v.refund}
 	}
@@ -89,7 +89,7 @@ func (w *worker) verdictOf(row request) verdictOf {
 }
 
 func TestPreflight(t *testing.T) {
-	w := withLibrary(t, standardLibrary())
+	a := withCatalog(t, standardLister())
 	legacy := wechatsim.StandardTemplates()[2].ID
 	long := strings.Repeat("啡", 25)
 	for _, c := range []struct {
@@ -117,8 +117,8 @@ func TestPreflight(t *testing.T) {
 	} {
 		row := orderRow()
 		row.Template, row.Data = c.template, text(c.data)
-		row.UncertainAge = sql.NullInt64{Int64: 1000, Valid: c.uncertain}
-		if diff := cmp.Diff(c.want, w.verdictOf(row)); diff != "" {
+		row.InDoubtAge = sql.NullInt64{Int64: 1000, Valid: c.uncertain}
+		if diff := cmp.Diff(c.want, a.verdictOf(row)); diff != "" {
 			t.Errorf("%s, -want +got:\n%s", c.name, diff)
 		}
 	}
@@ -132,66 +132,66 @@ func TestManyProblems(t *testing.T) {
 	}
 	row := orderRow()
 	row.Template, row.Data = wechatsim.StandardTemplates()[1].ID, text(`{"thing1":"x",`+strings.Join(data, ",")+`}`)
-	got := withLibrary(t, standardLibrary()).verdictOf(row)
+	got := withCatalog(t, standardLister()).verdictOf(row)
 	if n := len([]rune(got.Warning)); n > 1024 || n < 900 {
 		t.Errorf("a warning of %d characters: %s", n, got.Warning)
 	}
 }
 
-// TestLibraryAge: the list is read hourly, and when WeChat contradicts it, in both cases while messages go on.
-func TestLibraryAge(t *testing.T) {
+// TestCatalogAge: the list is read hourly, and when WeChat contradicts it, in both cases while messages go on.
+func TestCatalogAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		library := standardLibrary()
-		w := withLibrary(t, library)
+		list := standardLister()
+		a := withCatalog(t, list)
 		expect := func(what string, calls int) {
 			t.Helper()
 			for range 100 { // never per row
-				if got := w.verdictOf(orderRow()); got.Status != "" {
+				if got := a.verdictOf(orderRow()); got.Status != "" {
 					t.Fatalf("%s: %+v", what, got)
 				}
 			}
 			synctest.Wait()
-			if n := library.count(); n != calls {
+			if n := list.count(); n != calls {
 				t.Errorf("%s: %d readings, want %d", what, n, calls)
 			}
 		}
 		expect("first", 1)
-		time.Sleep(libraryAge - time.Second)
+		time.Sleep(maxCatalogAge - time.Second)
 		expect("not old yet", 1)
 		time.Sleep(time.Second)
-		library.set(func(l *lister) { l.takes = 5 * time.Second })
+		list.set(func(l *lister) { l.takes = 5 * time.Second })
 		begin := time.Now()
 		expect("an hour old", 2)
 		if waited := time.Since(begin); waited != 0 {
 			t.Errorf("messages waited %s for a list that is only old", waited)
 		}
-		time.Sleep(libraryRest)
+		time.Sleep(minRefreshInterval)
 		expect("read", 2)
-		w.library.distrust("of no template")
+		a.catalog.invalidate("of no template")
 		expect("WeChat spoke of something else", 2)
 		for range 100 {
-			w.library.distrust(wechatsim.StandardTemplates()[0].ID)
+			a.catalog.invalidate(wechatsim.StandardTemplates()[0].ID)
 		}
 		expect("contradicted", 3)
-		w.library.distrust(wechatsim.StandardTemplates()[0].ID)
+		a.catalog.invalidate(wechatsim.StandardTemplates()[0].ID)
 		expect("contradicted again at once", 3)
-		time.Sleep(libraryRest)
+		time.Sleep(minRefreshInterval)
 		expect("a minute later", 4)
 
-		time.Sleep(libraryRest)
-		library.set(func(l *lister) { l.err = errors.New("busy") })
-		w.library.distrust(wechatsim.StandardTemplates()[0].ID)
+		time.Sleep(minRefreshInterval)
+		list.set(func(l *lister) { l.err = errors.New("busy") })
+		a.catalog.invalidate(wechatsim.StandardTemplates()[0].ID)
 		expect("contradicted, and the list cannot be read", 5)
-		library.set(func(l *lister) { l.err = nil })
-		time.Sleep(libraryRest)
+		list.set(func(l *lister) { l.err = nil })
+		time.Sleep(minRefreshInterval)
 		expect("so it is read a minute later", 6)
-		time.Sleep(libraryRest)
+		time.Sleep(minRefreshInterval)
 		expect("and the doubt is gone", 6)
 	})
 }
 
-// TestNoLibrary: without a list everything is sent, after a short wait at the very first row, and one line says so.
-func TestNoLibrary(t *testing.T) {
+// TestNoCatalog: without a list everything is sent, after a short wait at the very first row, and one line says so.
+func TestNoCatalog(t *testing.T) {
 	for name, broken := range map[string]*lister{
 		"slow":  {takes: time.Hour},
 		"error": {err: errors.New("system error")},
@@ -199,24 +199,24 @@ func TestNoLibrary(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var log bytes.Buffer
-			w := examiner()
-			w.library.open(broken, slog.New(slog.NewTextHandler(&log, nil)), time.Now)
+			a := preparer()
+			a.catalog.open(broken, slog.New(slog.NewTextHandler(&log, nil)), time.Now)
 			row := orderRow()
 			row.Data = text(`{"thing1":""}`)
 			begin := time.Now()
 			for range 10 {
-				if got := w.verdictOf(row); got.Data != `{"thing1":{"value":""}}` {
+				if got := a.verdictOf(row); got.Data != `{"thing1":{"value":""}}` {
 					t.Errorf("%s: %+v", name, got)
 				}
 			}
-			if waited := time.Since(begin); waited > libraryPatience {
+			if waited := time.Since(begin); waited > firstLoadTimeout {
 				t.Errorf("%s: rows waited %s", name, waited)
 			}
-			time.Sleep(libraryTimeout)
+			time.Sleep(refreshTimeout)
 			for range 5 {
-				time.Sleep(libraryRest)
-				w.verdictOf(row)
-				time.Sleep(libraryTimeout)
+				time.Sleep(minRefreshInterval)
+				a.verdictOf(row)
+				time.Sleep(refreshTimeout)
 			}
 			if n := broken.count(); n != 6 {
 				t.Errorf("%s: asked %d times in six minutes", name, n)
@@ -224,11 +224,11 @@ func TestNoLibrary(t *testing.T) {
 			if n := strings.Count(log.String(), "\n"); n != 1 {
 				t.Errorf("%s: %d log lines:\n%s", name, n, log.String())
 			}
-			broken.set(func(l *lister) { l.list, l.err, l.takes = standardLibrary().list, nil, 0 })
-			time.Sleep(libraryRest)
-			w.verdictOf(row)
+			broken.set(func(l *lister) { l.list, l.err, l.takes = standardLister().list, nil, 0 })
+			time.Sleep(minRefreshInterval)
+			a.verdictOf(row)
 			synctest.Wait()
-			if got := w.verdictOf(row); got.Reason != reasonBadKeyword {
+			if got := a.verdictOf(row); got.Reason != reasonBadKeyword {
 				t.Errorf("%s: after the recovery %+v", name, got)
 			}
 		})
@@ -238,22 +238,22 @@ func TestNoLibrary(t *testing.T) {
 // TestPreflightStops: a reading ends with the context of the row that began it, and the next row begins anew.
 func TestPreflightStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		library := standardLibrary()
-		library.takes = time.Second
-		w := withLibrary(t, library)
+		list := standardLister()
+		list.takes = time.Second
+		a := withCatalog(t, list)
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
 			time.Sleep(time.Millisecond)
 			cancel()
 		}()
-		if _, _, v := w.examine(ctx, orderRow()); v != nil {
+		if _, _, v := a.prepare(ctx, orderRow()); v != nil {
 			t.Errorf("%+v", *v)
 		}
-		w.library.wait()
-		library.set(func(l *lister) { l.takes = 0 })
+		a.catalog.wait()
+		list.set(func(l *lister) { l.takes = 0 })
 		row := orderRow()
 		row.Data = text(`{"thing1":""}`)
-		if got := w.verdictOf(row); got.Reason != reasonBadKeyword {
+		if got := a.verdictOf(row); got.Reason != reasonBadKeyword {
 			t.Errorf("after the stop: %+v", got)
 		}
 	})
@@ -261,18 +261,18 @@ func TestPreflightStops(t *testing.T) {
 
 // TestPreflightOfRows: what WeChat would refuse ends without a POST, what is doubtful goes out with a warning.
 func TestPreflightOfRows(t *testing.T) {
-	b := newBed(t)
-	b.config.Accounts[0].Preflight = true
+	f := newFixture(t)
+	f.config.Accounts[0].Preflight = true
 	legacy := wechatsim.StandardTemplates()[2].ID
 	long := strings.Repeat("啡", 21)
-	bad := b.insert(t, columns{"openid": b.sim.OpenID(appid, 1), "template": b.otherTemplate, "data": `{"thing1":"` + long + `"}`})
-	gone := b.insert(t, columns{"openid": b.sim.OpenID(appid, 2), "template": strings.Repeat("x", 43)})
-	extra := b.insert(t, columns{"openid": b.sim.OpenID(appid, 3), "template": b.otherTemplate, "data": `{"thing1":"x","note":"y"}`})
-	old := b.insert(t, columns{"openid": b.sim.OpenID(appid, 4), "template": legacy, "data": `{"first":"a","keyword1":"b","keyword2":"c"}`})
-	good := b.insert(t, columns{"openid": b.sim.OpenID(appid, 5)})
-	b.start(t, "a")
+	bad := f.insert(t, columns{"openid": f.sim.OpenID(appid, 1), "template": f.otherTemplate, "data": `{"thing1":"` + long + `"}`})
+	gone := f.insert(t, columns{"openid": f.sim.OpenID(appid, 2), "template": strings.Repeat("x", 43)})
+	extra := f.insert(t, columns{"openid": f.sim.OpenID(appid, 3), "template": f.otherTemplate, "data": `{"thing1":"x","note":"y"}`})
+	old := f.insert(t, columns{"openid": f.sim.OpenID(appid, 4), "template": legacy, "data": `{"first":"a","keyword1":"b","keyword2":"c"}`})
+	good := f.insert(t, columns{"openid": f.sim.OpenID(appid, 5)})
+	f.start(t, "a")
 
-	r := b.await(t, bad, statusFailed)
+	r := f.await(t, bad, statusFailed)
 	if r.reason() != "bad_keyword" || *r.ErrMsg != "data.thing1 has 21 characters, thing takes at most 20" || r.Attempts != 0 {
 		t.Errorf("a bad value: %s, %v, %d attempts", r.reason(), *r.ErrMsg, r.Attempts)
 	}
@@ -281,20 +281,20 @@ func TestPreflightOfRows(t *testing.T) {
 		old: "data.first is not shown any more, since 2023-05-04",
 	}
 	for id, want := range warnings {
-		b.await(t, id, statusSent)
+		f.await(t, id, statusSent)
 		var got sql.NullString
-		if err := b.db.GetContext(t.Context(), &got, `SELECT warning FROM send_request WHERE id = ?`, id); err != nil {
+		if err := f.db.GetContext(t.Context(), &got, `SELECT warning FROM send_request WHERE id = ?`, id); err != nil {
 			t.Fatal(err)
 		}
 		if got.String != want {
 			t.Errorf("request %d: warning %q, want %q", id, got.String, want)
 		}
 	}
-	until(t, "the row of no template is put off", func() bool { return b.row(t, gone).reason() == reasonUnknownTemplate })
-	if r := b.row(t, gone); r.Status != string(statusPending) || r.Attempts != 0 {
+	eventually(t, "the row of no template is put off", func() bool { return f.row(t, gone).reason() == reasonUnknownTemplate })
+	if r := f.row(t, gone); r.Status != string(statusPending) || r.Attempts != 0 {
 		t.Errorf("no such template: %s, %d attempts", r.Status, r.Attempts)
 	}
-	calls := b.sim.Calls()
+	calls := f.sim.Calls()
 	if sends, lists := calls[wechat.EndpointSendTemplate], calls[wechat.EndpointTemplates]; sends != 3 || lists != 1 {
 		t.Errorf("%d sends and %d readings of the templates, want 3 and 1", sends, lists)
 	}
