@@ -9,6 +9,7 @@ import (
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/push"
 )
 
 // kindFollow is the kind of the runs that ask about people who have just followed, in the metrics and as prefix of the
@@ -41,7 +42,7 @@ func NewEvents(svc *Service) *Events {
 // Follow makes an event last: somebody who left is marked so at once, about somebody who follows it leaves a note.
 // When it has returned nil the event survives a crash; the question follows within seconds. Events may be repeated and may
 // come in any order: what is older than what the map knows is ignored.
-func (e *Events) Follow(ctx context.Context, appid string, event wechat.FollowEvent) error {
+func (e *Events) Follow(ctx context.Context, appid string, event push.FollowEvent) error {
 	wake, ok := e.wake[appid]
 	if !ok {
 		return fmt.Errorf("official account %s is not configured: add it to official_accounts", appid)
