@@ -187,7 +187,7 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 	sending.Wait()
 	close(results)
 	settling.Wait()
-	if err := detached(ctx, lease.Release); err != nil {
+	if err := database.Detached(ctx, lease.Release); err != nil {
 		a.log.Warn("releasing the send lease", "err", err)
 	}
 }

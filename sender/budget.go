@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 )
 
@@ -213,7 +214,7 @@ func (a *account) countDay(n int) {
 		return
 	}
 	day := a.quotaDay()
-	err := detached(context.Background(), func(ctx context.Context) error {
+	err := database.Detached(context.Background(), func(ctx context.Context) error {
 		return a.svc.store.countSent(ctx, a.cfg.AppID, day, n)
 	})
 	if err != nil {

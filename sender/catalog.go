@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/keyword"
 )
 
 // templateLister is what the pre-flight asks WeChat.
@@ -40,13 +41,13 @@ type catalog struct {
 	refreshes sync.WaitGroup
 
 	mu        sync.Mutex
-	templates map[string]*wechat.Keywords // by id; nil: never read
-	readAt    time.Time                   // when that list was asked for
-	triedAt   time.Time                   // when the last reading began; zero: never
-	busy      chan struct{}               // closed at the end of the reading that runs; nil: none
-	doubted   time.Time                   // when WeChat last contradicted a list; zero: never
-	missing   map[string]*missing         // of templates that the list lacks, by id
-	failing   bool                        // the last reading failed, and it has been logged
+	templates map[string]*keyword.Set // by id; nil: never read
+	readAt    time.Time               // when that list was asked for
+	triedAt   time.Time               // when the last reading began; zero: never
+	busy      chan struct{}           // closed at the end of the reading that runs; nil: none
+	doubted   time.Time               // when WeChat last contradicted a list; zero: never
+	missing   map[string]*missing     // of templates that the list lacks, by id
+	failing   bool                    // the last reading failed, and it has been logged
 }
 
 // open makes the catalog read its list from now on.
@@ -57,11 +58,11 @@ func (c *catalog) open(lister templateLister, log *slog.Logger, now func() time.
 // draft is the part of a message that the pre-flight looks at and may change.
 type draft struct {
 	templateID string
-	values     []wechat.KeywordValue
-	warnings   []wechat.KeywordProblem
+	values     []keyword.Value
+	warnings   []keyword.Problem
 }
 
-func (d *draft) warn(problems ...wechat.KeywordProblem) { d.warnings = append(d.warnings, problems...) }
+func (d *draft) warn(problems ...keyword.Problem) { d.warnings = append(d.warnings, problems...) }
 
 func (d *draft) warning() string { return describeProblems(d.warnings) }
 
@@ -69,7 +70,7 @@ func (d *draft) warning() string { return describeProblems(d.warnings) }
 const maxProblems = 20
 
 // describeProblems makes one text of them, for a column; "" of none. It holds keys, never values.
-func describeProblems(problems []wechat.KeywordProblem) string {
+func describeProblems(problems []keyword.Problem) string {
 	if len(problems) == 0 {
 		return ""
 	}
@@ -123,15 +124,15 @@ func (c *catalog) validate(ctx context.Context, row request, d *draft) *result {
 
 // leaveOut drops the values that the template has no place for: nobody would see them, and whether WeChat ignores or refuses
 // them is not known.
-func (d *draft) leaveOut(keywords *wechat.Keywords) {
-	d.values = slices.DeleteFunc(d.values, func(v wechat.KeywordValue) bool {
+func (d *draft) leaveOut(keywords *keyword.Set) {
+	d.values = slices.DeleteFunc(d.values, func(v keyword.Value) bool {
 		switch {
 		case keywords.Has(v.Key):
 			return false
 		case v.Key == "first" || v.Key == "remark":
-			d.warn(wechat.NotShown(v.Key))
+			d.warn(keyword.NotShown(v.Key))
 		default:
-			d.warn(wechat.KeywordProblem{Key: v.Key, Rule: "is no keyword of the template and was left out"})
+			d.warn(keyword.Problem{Key: v.Key, Rule: "is no keyword of the template and was left out"})
 		}
 		return true
 	})
@@ -149,7 +150,7 @@ const (
 )
 
 // lookup finds a template. It waits for the first list, for a short time; later ones are read in the background.
-func (c *catalog) lookup(ctx context.Context, id string) (*wechat.Keywords, finding) {
+func (c *catalog) lookup(ctx context.Context, id string) (*keyword.Set, finding) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.triedAt.IsZero() && c.refresh(ctx) {
@@ -221,9 +222,9 @@ func (c *catalog) store(ctx context.Context, begin time.Time) {
 		// WeChat says the same to every message then, if it is true.
 		err = fmt.Errorf("the list is empty")
 	}
-	templates := make(map[string]*wechat.Keywords, len(list))
+	templates := make(map[string]*keyword.Set, len(list))
 	for _, t := range list {
-		templates[t.ID] = t.Keywords()
+		templates[t.ID] = keyword.Parse(t.Content)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

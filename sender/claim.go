@@ -147,7 +147,7 @@ func (a *account) claim(ctx context.Context, d *dispatch, results chan<- result)
 	// lie still until their visibility runs out.
 	var mine []request
 	var locked []int64
-	err = detached(ctx, func(ctx context.Context) (err error) {
+	err = database.Detached(ctx, func(ctx context.Context) (err error) {
 		mine, locked, err = a.svc.store.claim(ctx, claimOrder{a.cfg.AppID, rows, begin.Before(a.skipLockedUntil)})
 		return err
 	})

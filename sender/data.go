@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/keyword"
 )
 
 // maxData is the longest data in bytes. A template has at most a few dozen keywords of at most 32
@@ -17,7 +18,7 @@ const maxData = 16 << 10
 
 // readData returns the keys and values of a row's data in the order of the keys. Producers may write {"thing1":"x"} or
 // {"thing1":{"value":"x"}}, and numbers for strings.
-func readData(row request) ([]wechat.KeywordValue, *rejection) {
+func readData(row request) ([]keyword.Value, *rejection) {
 	if !row.Data.Valid {
 		return nil, &rejection{reasonBadData, fmt.Sprintf("data has %d bytes, at most %d are allowed", row.DataBytes, maxData)}
 	}
@@ -35,19 +36,19 @@ func readData(row request) ([]wechat.KeywordValue, *rejection) {
 }
 
 // readAny reads what encoding/json takes, and says what is wrong with the rest.
-func readAny(text string) ([]wechat.KeywordValue, *rejection) {
+func readAny(text string) ([]keyword.Value, *rejection) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(text), &fields); err != nil || fields == nil {
 		return nil, &rejection{reasonBadData, `data must be a JSON object such as {"thing1":"text"}, not ` + kindOf(text)}
 	}
-	values := make([]wechat.KeywordValue, 0, len(fields))
+	values := make([]keyword.Value, 0, len(fields))
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
 		value, ok := fieldValue(fields[key])
 		if !ok {
 			return nil, &rejection{reasonBadData, fmt.Sprintf(
 				`data.%s must be a string, a number or {"value":"…"}, not %s`, clip(key, 60), kindOf(string(fields[key])))}
 		}
-		values = append(values, wechat.KeywordValue{Key: key, Value: visible(value)})
+		values = append(values, keyword.Value{Key: key, Value: visible(value)})
 	}
 	return values, nil
 }
@@ -90,7 +91,7 @@ func visible(value string) string {
 }
 
 // writeData returns the data that WeChat takes: {"thing1":{"value":"x"}}.
-func writeData(values []wechat.KeywordValue) json.RawMessage {
+func writeData(values []keyword.Value) json.RawMessage {
 	size := 2
 	for _, v := range values {
 		size += len(v.Key) + len(v.Value) + len(`"":{"value":""},`)

@@ -6,26 +6,26 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/keyword"
 )
 
 // readPlain reads the data that programs usually write, in a fifth of the time of encoding/json. It gives up on everything out
 // of the ordinary, correct or not; readAny then decides. What it reads, readAny reads alike.
-func readPlain(text string) ([]wechat.KeywordValue, bool) {
+func readPlain(text string) ([]keyword.Value, bool) {
 	if !utf8.ValidString(text) {
 		return nil, false
 	}
 	in := plain{rest: text}
-	values := make([]wechat.KeywordValue, 0, 8)
+	values := make([]keyword.Value, 0, 8)
 	ok := in.object(func(key string) bool {
 		value, ok := in.value()
-		values = append(values, wechat.KeywordValue{Key: key, Value: value})
+		values = append(values, keyword.Value{Key: key, Value: value})
 		return ok
 	})
 	if in.peek(); !ok || in.rest != "" {
 		return nil, false
 	}
-	slices.SortFunc(values, func(a, b wechat.KeywordValue) int { return strings.Compare(a.Key, b.Key) })
+	slices.SortFunc(values, func(a, b keyword.Value) int { return strings.Compare(a.Key, b.Key) })
 	for i := 1; i < len(values); i++ {
 		if values[i].Key == values[i-1].Key {
 			return nil, false

@@ -18,6 +18,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/database/dbtest"
 	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/keyword"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
@@ -172,7 +173,7 @@ func (f *fixture) insert(t *testing.T, c columns) int64 {
 // data fills the keys of the standard template.
 func (f *fixture) data(order string) string {
 	fields := map[string]string{}
-	for _, key := range (wechat.Template{Content: wechatsim.StandardTemplates()[0].Content}).Keys() {
+	for _, key := range keyword.Parse(wechatsim.StandardTemplates()[0].Content).Names() {
 		switch {
 		case strings.HasPrefix(key, "time"):
 			fields[key] = "2026-01-02 15:04"

@@ -9,18 +9,17 @@ import (
 	"slices"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/database"
-	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/push"
 )
 
 // Receipt stores what WeChat says became of a message; a second one of the same message changes nothing. It may
 // come before the message's own outcome is written, and of messages that other programs sent. That the person
 // blocks the account's messages is noted in the map, so that later requests to him fail at once.
-func (s *Service) Receipt(ctx context.Context, appid string, r wechat.Receipt) error {
+func (s *Service) Receipt(ctx context.Context, appid string, r push.Receipt) error {
 	if r.At.IsZero() {
 		r.At = s.cfg.Now()
 	}
@@ -31,7 +30,7 @@ func (s *Service) Receipt(ctx context.Context, appid string, r wechat.Receipt) e
 	if fresh {
 		s.metrics.receipts.WithLabelValues(appid, receiptLabel(r.Status)).Inc()
 	}
-	if r.Status != wechat.ReceiptUserBlock {
+	if r.Status != push.ReceiptUserBlock {
 		return nil
 	}
 	for _, a := range s.accounts {
@@ -46,7 +45,7 @@ func (s *Service) Receipt(ctx context.Context, appid string, r wechat.Receipt) e
 // receiptLabel keeps the metric's labels few whatever WeChat may say one day.
 func receiptLabel(status string) string {
 	switch status {
-	case wechat.ReceiptSuccess, wechat.ReceiptUserBlock, wechat.ReceiptSystemFailed, wechat.ReceiptFreqLimit:
+	case push.ReceiptSuccess, push.ReceiptUserBlock, push.ReceiptSystemFailed, push.ReceiptFreqLimit:
 		return status
 	}
 	return "other"
@@ -198,13 +197,13 @@ func (r receiptRow) matches(row *unknownRow) bool {
 }
 
 // addReceipt reports whether the receipt was new.
-func (s store) addReceipt(ctx context.Context, appid string, r wechat.Receipt) (fresh bool, err error) {
+func (s store) addReceipt(ctx context.Context, appid string, r push.Receipt) (fresh bool, err error) {
 	const query = `INSERT INTO send_receipt (appid, msgid, openid, status, event_at) VALUES (?, ?, ?, ?, ?)`
 	err = database.Retry(ctx, func(ctx context.Context) error {
 		_, err := s.db.ExecContext(ctx, query, appid, r.MsgID, r.OpenID, r.Status, r.At.UTC())
 		return err
 	})
-	if me, ok := errors.AsType[*mysql.MySQLError](err); ok && me.Number == erDuplicateKey {
+	if database.IsDuplicate(err) {
 		return false, nil
 	}
 	if err != nil {
@@ -212,9 +211,6 @@ func (s store) addReceipt(ctx context.Context, appid string, r wechat.Receipt) (
 	}
 	return true, nil
 }
-
-// erDuplicateKey is the server's number for a second row with a unique key.
-const erDuplicateKey = 1062
 
 // unknown returns the requests of a lane whose outcome has been unknown since yesterday at the longest; those
 // older find no receipt any more.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/push"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
@@ -33,8 +34,8 @@ func TestReceiptBeforeCommit(t *testing.T) {
 	s.attempt(t)
 	r := f.row(t, id)
 	f.exec(t, `UPDATE send_request SET status = 'pending', msgid = NULL, sent_openid = NULL WHERE id = ?`, id)
-	for _, said := range []string{wechat.ReceiptSystemFailed, wechat.ReceiptSuccess} {
-		err := s.account.svc.Receipt(t.Context(), appid, wechat.Receipt{OpenID: *r.OpenID, MsgID: *r.MsgID, Status: said, At: time.Now()})
+	for _, said := range []string{push.ReceiptSystemFailed, push.ReceiptSuccess} {
+		err := s.account.svc.Receipt(t.Context(), appid, push.Receipt{OpenID: *r.OpenID, MsgID: *r.MsgID, Status: said, At: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,7 +44,7 @@ func TestReceiptBeforeCommit(t *testing.T) {
 		t.Errorf("before the commit the view says %s, %q", status, receipt)
 	}
 	f.exec(t, `UPDATE send_request SET status = 'sent', msgid = ?, sent_openid = ? WHERE id = ?`, *r.MsgID, *r.OpenID, id)
-	if status, receipt := f.status(t, id); status != "sent" || receipt != wechat.ReceiptSystemFailed {
+	if status, receipt := f.status(t, id); status != "sent" || receipt != push.ReceiptSystemFailed {
 		t.Errorf("the view says %s, %q", status, receipt)
 	}
 }
@@ -53,8 +54,8 @@ func TestReceiptBeforeCommit(t *testing.T) {
 func TestUserBlockFailsFast(t *testing.T) {
 	f := newFixture(t)
 	s := newStepper(t, f)
-	err := s.account.svc.Receipt(t.Context(), appid, wechat.Receipt{
-		OpenID: f.sim.OpenID(appid, 1), MsgID: 1 << 60, Status: wechat.ReceiptUserBlock, At: time.Now(),
+	err := s.account.svc.Receipt(t.Context(), appid, push.Receipt{
+		OpenID: f.sim.OpenID(appid, 1), MsgID: 1 << 60, Status: push.ReceiptUserBlock, At: time.Now(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -103,13 +104,13 @@ func TestUnknownByReceipt(t *testing.T) {
 		if m.Person == 3 {
 			continue // his receipt never comes
 		}
-		receipt := wechat.Receipt{OpenID: m.OpenID, MsgID: m.MsgID, Status: wechat.ReceiptSuccess, At: time.Now()}
+		receipt := push.Receipt{OpenID: m.OpenID, MsgID: m.MsgID, Status: push.ReceiptSuccess, At: time.Now()}
 		if err := s.account.svc.Receipt(t.Context(), appid, receipt); err != nil {
 			t.Fatal(err)
 		}
 	}
 	// A receipt of long before, of another program's message to the same person.
-	foreign := wechat.Receipt{OpenID: f.sim.OpenID(appid, 1), MsgID: 5, Status: wechat.ReceiptSuccess, At: time.Now().Add(-time.Hour)}
+	foreign := push.Receipt{OpenID: f.sim.OpenID(appid, 1), MsgID: 5, Status: push.ReceiptSuccess, At: time.Now().Add(-time.Hour)}
 	if err := s.account.svc.Receipt(t.Context(), appid, foreign); err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +153,7 @@ func TestCrashedThenReceipt(t *testing.T) {
 	if r := f.row(t, id); r.Status != "unknown" || len(f.sim.Messages(appid)) != 1 {
 		t.Fatalf("the row is %s, %d messages", r.Status, len(f.sim.Messages(appid)))
 	}
-	receipt := wechat.Receipt{OpenID: f.sim.OpenID(appid, 4), MsgID: msgid, Status: wechat.ReceiptUserBlock, At: time.Now().Add(-10 * time.Minute)}
+	receipt := push.Receipt{OpenID: f.sim.OpenID(appid, 4), MsgID: msgid, Status: push.ReceiptUserBlock, At: time.Now().Add(-10 * time.Minute)}
 	if err := s.account.svc.Receipt(t.Context(), appid, receipt); err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +162,7 @@ func TestCrashedThenReceipt(t *testing.T) {
 	if err := s.account.svc.maintainOnce(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if status, said := f.status(t, id); status != "sent" || said != wechat.ReceiptUserBlock {
+	if status, said := f.status(t, id); status != "sent" || said != push.ReceiptUserBlock {
 		t.Errorf("the view says %s, %q", status, said)
 	}
 }
@@ -183,7 +184,7 @@ func TestReceiptOfAnotherTemplate(t *testing.T) {
 	s.attempt(t)
 	f.sim.ClearFaults()
 	m := f.messagesTo(1)[0]
-	err := s.account.svc.Receipt(t.Context(), appid, wechat.Receipt{OpenID: m.OpenID, MsgID: m.MsgID, Status: wechat.ReceiptSuccess, At: time.Now()})
+	err := s.account.svc.Receipt(t.Context(), appid, push.Receipt{OpenID: m.OpenID, MsgID: m.MsgID, Status: push.ReceiptSuccess, At: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +205,7 @@ func TestOldBlockIsOver(t *testing.T) {
 	f := newFixture(t)
 	s := newStepper(t, f)
 	f.exec(t, `UPDATE follower SET subscribe_time = CURRENT_TIMESTAMP(3) - INTERVAL 1 MINUTE`)
-	receipt := wechat.Receipt{OpenID: f.sim.OpenID(appid, 1), MsgID: 9, Status: wechat.ReceiptUserBlock, At: time.Now().Add(-10 * time.Minute)}
+	receipt := push.Receipt{OpenID: f.sim.OpenID(appid, 1), MsgID: 9, Status: push.ReceiptUserBlock, At: time.Now().Add(-10 * time.Minute)}
 	for range 2 {
 		if err := s.account.svc.Receipt(t.Context(), appid, receipt); err != nil {
 			t.Fatal(err)
@@ -215,7 +216,7 @@ func TestOldBlockIsOver(t *testing.T) {
 	if r := f.row(t, id); r.Status != "sent" {
 		t.Errorf("the row is %s (%s)", r.Status, r.reason())
 	}
-	if n := s.metric(t, "unionbridge_receipts_total", wechat.ReceiptUserBlock); n != 1 {
+	if n := s.metric(t, "unionbridge_receipts_total", push.ReceiptUserBlock); n != 1 {
 		t.Errorf("the metric counts %v receipts, one of them came twice", n)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/keyword"
 )
 
 // The reasons of requests that are wrong in themselves, as send_request.reason. They are final: the row
@@ -65,7 +66,7 @@ func (a *account) prepare(ctx context.Context, row request) (bridge.Recipient, j
 	}
 	d := draft{templateID: templateID, values: values}
 	if a.svc.truncates(row.Template, templateID, a.cfg.AppID) {
-		d.warn(wechat.Fit(d.values)...)
+		d.warn(keyword.Fit(d.values)...)
 	}
 	if verdict := a.catalog.validate(ctx, row, &d); verdict != nil {
 		return bridge.Recipient{}, job{}, verdict

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/push"
 )
 
 // kindFollow is the kind of the runs that ask about people who have just followed, in the metrics and as prefix of the
@@ -40,7 +42,7 @@ func NewEvents(svc *Service) *Events {
 // Follow makes an event last: somebody who left is marked so at once, about somebody who follows it leaves a note.
 // When it has returned nil the event survives a crash; the question follows within seconds. Events may be repeated and may
 // come in any order: what is older than what the map knows is ignored.
-func (e *Events) Follow(ctx context.Context, appid string, event wechat.FollowEvent) error {
+func (e *Events) Follow(ctx context.Context, appid string, event push.FollowEvent) error {
 	wake, ok := e.wake[appid]
 	if !ok {
 		return fmt.Errorf("official account %s is not configured: add it to official_accounts", appid)
@@ -160,19 +162,12 @@ func (e *Events) pass(ctx context.Context, appid string) (wait time.Duration, er
 		return bridge.FollowDelay, nil
 	}
 	defer func() {
-		if err := detached(ctx, lease.Release); err != nil {
+		if err := database.Detached(ctx, lease.Release); err != nil {
 			e.svc.cfg.Logger.Warn("releasing a lease", "lease", lease.Name(), "err", err)
 		}
 	}()
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := lease.Context(ctx)
 	defer cancel()
-	go func() {
-		select {
-		case <-lease.Done():
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	return e.askDue(ctx, appid, open)
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/push"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
@@ -32,7 +33,7 @@ func stopEvents(t *testing.T, e *Events) {
 // follows announces what a person does now.
 func follows(t *testing.T, e *Events, openid string, followed bool) {
 	t.Helper()
-	event := wechat.FollowEvent{OpenID: openid, Followed: followed, At: time.Now().UTC().Truncate(time.Second)}
+	event := push.FollowEvent{OpenID: openid, Followed: followed, At: time.Now().UTC().Truncate(time.Second)}
 	if err := e.Follow(t.Context(), appid, event); err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +173,7 @@ func TestUnfollowWhileAsked(t *testing.T) {
 		if !left {
 			left = true
 			b.sim.Unfollow(appid, 3)
-			event := wechat.FollowEvent{OpenID: openid, At: time.Now().UTC().Truncate(time.Second)}
+			event := push.FollowEvent{OpenID: openid, At: time.Now().UTC().Truncate(time.Second)}
 			if err := e.Follow(context.Background(), appid, event); err != nil {
 				t.Error(err)
 			}
@@ -238,8 +239,8 @@ func TestEventsOfTwoInstances(t *testing.T) {
 	stopEvents(t, first)
 	stopEvents(t, first) // idempotent
 	b.sim.Unfollow(appid, 7)
-	event := wechat.FollowEvent{OpenID: b.sim.OpenID(appid, 7), At: time.Now().Add(2 * time.Second)} // surely later than the follow
-	if err := first.Follow(t.Context(), appid, event); err != nil {                                  // a stopped one still writes
+	event := push.FollowEvent{OpenID: b.sim.OpenID(appid, 7), At: time.Now().Add(2 * time.Second)} // surely later than the follow
+	if err := first.Follow(t.Context(), appid, event); err != nil {                                // a stopped one still writes
 		t.Fatal(err)
 	}
 	if b.subscribed(t)[person2(b.sim.OpenID(appid, 7), b.union(7))] {
@@ -253,7 +254,7 @@ func TestEventsOfTwoInstances(t *testing.T) {
 
 func TestEventsOfAnUnknownAccount(t *testing.T) {
 	b := newBed(t, wechatsim.Standard(1, 0, 0))
-	if err := NewEvents(b.Service).Follow(t.Context(), "wx0000000000000000", wechat.FollowEvent{}); err == nil {
+	if err := NewEvents(b.Service).Follow(t.Context(), "wx0000000000000000", push.FollowEvent{}); err == nil {
 		t.Error("an event of an account that is not configured is taken")
 	}
 	if err := NewEvents(b.Service).Stop(t.Context()); err != nil {

@@ -11,13 +11,13 @@ import (
 
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/web"
-	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/push"
 	"github.com/unionbridge/unionbridge/sync"
 )
 
 // receiptStore is the sender, as far as pushes concern it.
 type receiptStore interface {
-	Receipt(ctx context.Context, appid string, r wechat.Receipt) error
+	Receipt(ctx context.Context, appid string, r push.Receipt) error
 }
 
 // callbacks is everything that takes WeChat's pushes: the listener, and the events that lead to questions. A nil
@@ -41,12 +41,12 @@ func newCallbacks(c callbacksConfig) (*callbacks, error) {
 	if c.cfg.HTTP.CallbackListen == "" {
 		return nil, nil
 	}
-	accounts := make(map[string]*wechat.Callback)
+	accounts := make(map[string]*push.Callback)
 	for i, a := range c.cfg.OfficialAccounts {
 		if a.Callback == nil {
 			continue
 		}
-		account, err := wechat.NewCallback(wechat.CallbackConfig{
+		account, err := push.New(push.Config{
 			AppID: a.AppID, Token: a.Callback.Token.Reveal(),
 			AESKey: a.Callback.AESKey.Reveal(), PreviousAESKey: a.Callback.PreviousAESKey.Reveal(), Now: time.Now,
 		})
@@ -75,7 +75,7 @@ type pushes struct {
 	events *sync.Events
 }
 
-func (p pushes) Follow(ctx context.Context, appid string, e wechat.FollowEvent) error {
+func (p pushes) Follow(ctx context.Context, appid string, e push.FollowEvent) error {
 	return p.events.Follow(ctx, appid, e)
 }
 

@@ -13,14 +13,14 @@ import (
 
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database/dbtest"
-	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/push"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
 // receiptList is a receiptStore.
-type receiptList chan wechat.Receipt
+type receiptList chan push.Receipt
 
-func (l receiptList) Receipt(_ context.Context, _ string, r wechat.Receipt) error {
+func (l receiptList) Receipt(_ context.Context, _ string, r push.Receipt) error {
 	l <- r
 	return nil
 }
@@ -106,7 +106,7 @@ func TestPushesReachTheirOwners(t *testing.T) {
 	if resp.StatusCode != http.StatusForbidden {
 		t.Errorf("an unsigned push: %s", resp.Status)
 	}
-	if err := (pushes{receipts, c.events}).Receipt(t.Context(), wechatsim.StandardAppID, wechat.Receipt{MsgID: 7}); err != nil {
+	if err := (pushes{receipts, c.events}).Receipt(t.Context(), wechatsim.StandardAppID, push.Receipt{MsgID: 7}); err != nil {
 		t.Fatal(err)
 	}
 	if r := <-receipts; r.MsgID != 7 {

@@ -7,19 +7,19 @@ import (
 	"sync"
 	"time"
 
-	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/push"
 )
 
 // strangerTimeout is how long the listener waits for the body of a request that is not signed, only to throw it away: a
 // connection that is closed with bytes unread may lose the answer, which says what is wrong to whoever sets things up.
 const strangerTimeout = 250 * time.Millisecond
 
-// signed tells whether the URL of a request is signed with the account's token, in words of [wechat.ErrPushRefused]. The
+// signed tells whether the URL of a request is signed with the account's token, in words of [push.ErrRefused]. The
 // signature of a URL does not cover the body, and so it can be checked before a byte of that is read. It proves less than
 // Decode asks for, and no stranger has it.
 //
 // It is the very check of an echo, which demands an echostr besides.
-func signed(account *wechat.Callback, r *http.Request) error {
+func signed(account *push.Callback, r *http.Request) error {
 	query := r.URL.Query()
 	query.Set("echostr", "-")
 	_, err := account.Echo(query)

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/push"
 )
 
 // speak connects to the listener and says something, such as the beginning of a request.
@@ -38,7 +38,7 @@ func slowPost(url string) string {
 	return fmt.Sprintf("POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n<", path, len(receiptXML(1)))
 }
 
-func stored(context.Context, wechat.Receipt) error { return nil }
+func stored(context.Context, push.Receipt) error { return nil }
 
 // TestStrangersTakeNoSlot: whoever cannot sign is answered before his body is read, and keeps nobody out.
 func TestStrangersTakeNoSlot(t *testing.T) {

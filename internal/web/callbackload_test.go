@@ -14,7 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/push"
 )
 
 // TestSlowStore: the answer comes in time although nothing listens to its context; meanwhile no more than the slots
@@ -22,7 +22,7 @@ import (
 func TestSlowStore(t *testing.T) {
 	release := make(chan struct{})
 	var working, most atomic.Int64
-	l := listen(t, fake{func(context.Context, wechat.Receipt) error {
+	l := listen(t, fake{func(context.Context, push.Receipt) error {
 		n := working.Add(1)
 		defer working.Add(-1)
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
@@ -56,7 +56,7 @@ func TestSlowStore(t *testing.T) {
 // TestTooManyAtOnce: requests beyond the bound are told so at once.
 func TestTooManyAtOnce(t *testing.T) {
 	asked, release := make(chan struct{}, 1), make(chan struct{})
-	l := listen(t, fake{func(context.Context, wechat.Receipt) error {
+	l := listen(t, fake{func(context.Context, push.Receipt) error {
 		asked <- struct{}{}
 		<-release
 		return nil
@@ -79,7 +79,7 @@ func TestTooManyAtOnce(t *testing.T) {
 // TestCallbacksStop: what is being stored is finished and answered, and then the port is free.
 func TestCallbacksStop(t *testing.T) {
 	asked, release := make(chan struct{}), make(chan struct{})
-	l := listen(t, fake{func(context.Context, wechat.Receipt) error {
+	l := listen(t, fake{func(context.Context, push.Receipt) error {
 		close(asked)
 		<-release
 		return nil
@@ -125,7 +125,7 @@ func TestCallbacksStop(t *testing.T) {
 // TestCallbacksStopIsBounded: neither a store that hangs nor its request keeps the daemon.
 func TestCallbacksStopIsBounded(t *testing.T) {
 	asked, release := make(chan struct{}), make(chan struct{})
-	l := listen(t, fake{func(context.Context, wechat.Receipt) error {
+	l := listen(t, fake{func(context.Context, push.Receipt) error {
 		close(asked)
 		<-release
 		return nil

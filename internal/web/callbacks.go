@@ -13,7 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/push"
 )
 
 // WeChat waits 5 seconds for an answer; then it repeats the push, three times in total, and the console raises an alarm.
@@ -42,8 +42,8 @@ const (
 // Pushes takes in what WeChat pushes. When a method has returned nil, the event must survive a crash: WeChat will not
 // repeat it. It may be called with the same event again, also at the same time.
 type Pushes interface {
-	Receipt(ctx context.Context, appid string, r wechat.Receipt) error
-	Follow(ctx context.Context, appid string, e wechat.FollowEvent) error
+	Receipt(ctx context.Context, appid string, r push.Receipt) error
+	Follow(ctx context.Context, appid string, e push.FollowEvent) error
 }
 
 // CallbacksConfig is what Callbacks needs. Every field is required.
@@ -51,7 +51,7 @@ type CallbacksConfig struct {
 	// Listen is host:port; port 0 takes a free one, see Callbacks.Addr.
 	Listen string
 	// Accounts by appid. WeChat calls /wechat/{appid}; another appid is not found.
-	Accounts   map[string]*wechat.Callback
+	Accounts   map[string]*push.Callback
 	Pushes     Pushes
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -210,21 +210,21 @@ func (c *Callbacks) push(w http.ResponseWriter, r *http.Request) {
 		say(w, http.StatusBadRequest, "cut off")
 		return
 	}
-	push, err := account.Decode(r.URL.Query(), body)
+	message, err := account.Decode(r.URL.Query(), body)
 	switch {
-	case errors.Is(err, wechat.ErrPushUnreadable):
+	case errors.Is(err, push.ErrUnreadable):
 		c.log(appid, "a push cannot be read", err)
 		c.count(appid, eventUnread, resultUnreadable)
 		success(w) // the same again would not be readable either
 	case err != nil:
 		c.refuse(w, r, err)
 	default:
-		c.take(ctx, w, appid, push)
+		c.take(ctx, w, appid, message)
 	}
 }
 
 // take stores a push and answers.
-func (c *Callbacks) take(ctx context.Context, w http.ResponseWriter, appid string, p wechat.Push) {
+func (c *Callbacks) take(ctx context.Context, w http.ResponseWriter, appid string, p push.Message) {
 	event := eventLabel(p.Event)
 	key := appid + "\x00" + p.Key
 	switch {
@@ -252,7 +252,7 @@ func (c *Callbacks) take(ctx context.Context, w http.ResponseWriter, appid strin
 
 // store hands a push on and waits for it until ctx ends, also where the one who stores it does not listen to ctx: the
 // answer is due. The slot stays taken until he has ended.
-func (c *Callbacks) store(ctx context.Context, appid string, p wechat.Push) error {
+func (c *Callbacks) store(ctx context.Context, appid string, p push.Message) error {
 	select {
 	case c.slots <- struct{}{}:
 	case <-ctx.Done():

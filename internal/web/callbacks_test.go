@@ -24,6 +24,7 @@ import (
 
 	"github.com/unionbridge/unionbridge/internal/database/dbtest"
 	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/push"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
@@ -62,11 +63,11 @@ func (p pushTable) insert(ctx context.Context, appid string, r received, at time
 	return err
 }
 
-func (p pushTable) Receipt(ctx context.Context, appid string, r wechat.Receipt) error {
+func (p pushTable) Receipt(ctx context.Context, appid string, r push.Receipt) error {
 	return p.insert(ctx, appid, received{r.OpenID, r.MsgID, r.Status}, r.At)
 }
 
-func (p pushTable) Follow(ctx context.Context, appid string, e wechat.FollowEvent) error {
+func (p pushTable) Follow(ctx context.Context, appid string, e push.FollowEvent) error {
 	what := "left"
 	if e.Followed {
 		what = "followed"
@@ -85,13 +86,13 @@ func (p pushTable) rows(t *testing.T) []received {
 
 // fake is a Pushes whose receipts are up to the test.
 type fake struct {
-	receipt func(ctx context.Context, r wechat.Receipt) error
+	receipt func(ctx context.Context, r push.Receipt) error
 }
 
-func (f fake) Receipt(ctx context.Context, _ string, r wechat.Receipt) error {
+func (f fake) Receipt(ctx context.Context, _ string, r push.Receipt) error {
 	return f.receipt(ctx, r)
 }
-func (f fake) Follow(context.Context, string, wechat.FollowEvent) error { return nil }
+func (f fake) Follow(context.Context, string, push.FollowEvent) error { return nil }
 
 type listener struct {
 	*Callbacks
@@ -120,13 +121,13 @@ func (l *logBuffer) String() string {
 // listen starts a listener for the standard account; change may alter it before it serves.
 func listen(t *testing.T, pushes Pushes, change func(*Callbacks)) *listener {
 	t.Helper()
-	account, err := wechat.NewCallback(wechat.CallbackConfig{AppID: pushAppID, Token: pushToken, AESKey: pushAESKey})
+	account, err := push.New(push.Config{AppID: pushAppID, Token: pushToken, AESKey: pushAESKey})
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := &listener{logs: new(logBuffer), reg: prometheus.NewRegistry()}
 	l.Callbacks = NewCallbacks(CallbacksConfig{
-		Listen: "127.0.0.1:0", Accounts: map[string]*wechat.Callback{pushAppID: account}, Pushes: pushes,
+		Listen: "127.0.0.1:0", Accounts: map[string]*push.Callback{pushAppID: account}, Pushes: pushes,
 		Logger: slog.New(slog.NewTextHandler(l.logs, nil)), Registerer: l.reg, Now: time.Now,
 	})
 	if change != nil {
@@ -277,7 +278,7 @@ func TestRepeatedPushes(t *testing.T) {
 	table := newPushTable(t)
 	var failures atomic.Int64
 	failures.Store(7)
-	l := listen(t, fake{func(ctx context.Context, r wechat.Receipt) error {
+	l := listen(t, fake{func(ctx context.Context, r push.Receipt) error {
 		if failures.Add(-1) >= 0 {
 			return errors.New("the database is away")
 		}
@@ -293,15 +294,15 @@ func TestRepeatedPushes(t *testing.T) {
 	if n := len(table.rows(t)); n != 5 {
 		t.Errorf("%d receipts, want 5", n)
 	}
-	stored, duplicate, failed := l.counted(wechat.EventReceipt, resultStored), l.counted(wechat.EventReceipt, resultDuplicate), l.counted(wechat.EventReceipt, resultFailed)
+	stored, duplicate, failed := l.counted(push.EventReceipt, resultStored), l.counted(push.EventReceipt, resultDuplicate), l.counted(push.EventReceipt, resultFailed)
 	if stored+duplicate != 10 || stored < 5 || failed != 7 {
 		t.Errorf("%d stored, %d duplicates, %d failed; want 10 together, and 7", stored, duplicate, failed)
 	}
 }
 
 func TestAnswers(t *testing.T) {
-	var got []wechat.Receipt
-	l := listen(t, fake{func(_ context.Context, r wechat.Receipt) error {
+	var got []push.Receipt
+	l := listen(t, fake{func(_ context.Context, r push.Receipt) error {
 		got = append(got, r)
 		return nil
 	}}, nil)
@@ -329,16 +330,16 @@ func TestAnswers(t *testing.T) {
 			t.Errorf("%s: %d %q, want %d %q", test.name, status, answer, test.status, test.answer)
 		}
 	}
-	var want []wechat.Receipt
+	var want []push.Receipt
 	for _, id := range []int64{1, 2, 5} {
-		want = append(want, wechat.Receipt{OpenID: "oA", MsgID: id, Status: wechat.ReceiptSuccess, At: time.Unix(1_700_000_000, 0).UTC()})
+		want = append(want, push.Receipt{OpenID: "oA", MsgID: id, Status: push.ReceiptSuccess, At: time.Unix(1_700_000_000, 0).UTC()})
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("receipts (-want +got):\n%s", diff)
 	}
 	wantCounts := map[string]int{"stored": 3, "duplicate": 1, "message": 1, "other": 1, "unreadable": 1, "refused": 2, "too_large": 1}
 	gotCounts := map[string]int{
-		"stored": l.counted(wechat.EventReceipt, resultStored), "duplicate": l.counted(wechat.EventReceipt, resultDuplicate),
+		"stored": l.counted(push.EventReceipt, resultStored), "duplicate": l.counted(push.EventReceipt, resultDuplicate),
 		"message": l.counted(eventMessage, resultIgnored), "other": l.counted(eventOther, resultIgnored),
 		"unreadable": l.counted(eventUnread, resultUnreadable), "refused": l.counted(eventUnread, resultRefused),
 		"too_large": l.counted(eventUnread, resultTooLarge),

@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/push"
 )
 
 // What became of a request to the callback, as the metric's label.
@@ -36,7 +36,7 @@ func (c *Callbacks) count(appid, event, result string) {
 // eventLabel keeps the metric's label small, whatever WeChat invents.
 func eventLabel(event string) string {
 	switch event {
-	case wechat.EventReceipt, wechat.EventSubscribe, wechat.EventUnsubscribe, "SCAN", "CLICK", "VIEW", "LOCATION",
+	case push.EventReceipt, push.EventSubscribe, push.EventUnsubscribe, "SCAN", "CLICK", "VIEW", "LOCATION",
 		"user_info_modified", "user_authorization_revoke", "user_authorization_cancellation":
 		return event
 	case "":

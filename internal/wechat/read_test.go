@@ -301,19 +301,6 @@ func TestBatchSize(t *testing.T) {
 	}
 }
 
-func TestTemplateKeys(t *testing.T) {
-	tests := map[string][]string{
-		"{{first.DATA}}\n订单：{{thing1.DATA}}\n{{time2.DATA}} {{thing1.DATA}}": {"first", "thing1", "time2"},
-		"{ {result.DATA} }\n\n时间:    { { withdrawTime.DATA } }":              {"result", "withdrawTime"},
-		"{{x.data}} {y.DATA} 无": nil,
-	}
-	for content, want := range tests {
-		if diff := cmp.Diff(want, Template{Content: content}.Keys()); diff != "" {
-			t.Errorf("%q (-want +got):\n%s", content, diff)
-		}
-	}
-}
-
 // TestConnectionsAreKept: a hundred calls in a row, errors with bodies among them, use one connection.
 func TestConnectionsAreKept(t *testing.T) {
 	var n atomic.Int32

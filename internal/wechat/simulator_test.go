@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/keyword"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
@@ -67,7 +68,7 @@ func TestAgainstSimulator(t *testing.T) {
 	}
 
 	templates, err := official.PrivateTemplates(t.Context())
-	if err != nil || len(templates) == 0 || len(templates[0].Keys()) != 4 {
+	if err != nil || len(templates) == 0 || len(keyword.Parse(templates[0].Content).Names()) != 4 {
 		t.Errorf("templates: %+v, %v", templates, err)
 	}
 	quota, err := official.Quota(t.Context(), wechat.EndpointFollowers)

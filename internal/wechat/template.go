@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"regexp"
 )
 
 // TemplateMessage is one message to one follower.
@@ -118,22 +117,6 @@ type Template struct {
 	DeputyIndustry  string `json:"deputy_industry"`
 	Content         string `json:"content"` // text with placeholders such as {{thing1.DATA}}
 	Example         string `json:"example"`
-}
-
-// The documentation's copies of this answer show { {…} } where the guide shows {{…}}.
-var placeholder = regexp.MustCompile(`\{\s*\{\s*([A-Za-z0-9_]+)\s*\.\s*DATA\s*\}\s*\}`)
-
-// Keys lists the keywords that data must carry, in the order of their first place in the text.
-func (t Template) Keys() []string {
-	var keys []string
-	seen := map[string]bool{}
-	for _, m := range placeholder.FindAllStringSubmatch(t.Content, -1) {
-		if !seen[m[1]] {
-			seen[m[1]] = true
-			keys = append(keys, m[1])
-		}
-	}
-	return keys
 }
 
 // PrivateTemplates lists the templates that the account may send, 25 at most by the rules of today.

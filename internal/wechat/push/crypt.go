@@ -1,4 +1,4 @@
-package wechat
+package push
 
 import (
 	"crypto/aes"

@@ -1,4 +1,4 @@
-package wechat_test
+package keyword_test
 
 import (
 	"encoding/json"
@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/keyword"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
@@ -172,8 +173,8 @@ func TestKeywords(t *testing.T) {
 
 	for _, c := range keywordCases() {
 		key := c.kind + "1"
-		template := wechat.Template{Content: "甲:{{" + key + ".DATA}}"}
-		problems := template.Keywords().Check([]wechat.KeywordValue{{Key: key, Value: c.value}})
+		template := keyword.Parse("甲:{{" + key + ".DATA}}")
+		problems := template.Check([]keyword.Value{{Key: key, Value: c.value}})
 		switch {
 		case c.refused == "" && len(problems) > 0:
 			t.Errorf("%s %q: refused, %v", c.kind, c.value, problems)
@@ -197,9 +198,9 @@ func TestKeywords(t *testing.T) {
 	}
 }
 
-func check(content string, values ...wechat.KeywordValue) []string {
+func check(content string, values ...keyword.Value) []string {
 	var texts []string
-	k := wechat.Template{Content: content}.Keywords()
+	k := keyword.Parse(content)
 	for _, p := range append(k.Check(values), k.Doubts(values)...) {
 		texts = append(texts, p.String())
 	}
@@ -207,7 +208,7 @@ func check(content string, values ...wechat.KeywordValue) []string {
 }
 
 func TestKeywordTexts(t *testing.T) {
-	type values = []wechat.KeywordValue
+	type values = []keyword.Value
 	const category = "品:{ {thing1.DATA} }\n时:{{time2.DATA}}"
 	const legacy = "{{first.DATA}}\n单:{{keyword1.DATA}}\n{{remark.DATA}}"
 	long := strings.Repeat("啡", 25)
@@ -240,8 +241,21 @@ func TestKeywordTexts(t *testing.T) {
 		}
 	}
 	for content, want := range map[string]bool{category: false, legacy: true, "{{keyword1.DATA}}": true, "{{name.DATA}}": true, "{{name1.DATA}}": false} {
-		if got := (wechat.Template{Content: content}).Keywords().Legacy(); got != want {
+		if got := keyword.Parse(content).Check(nil) == nil; got != want {
 			t.Errorf("%q: legacy %t, want %t", content, got, want)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	tests := map[string][]string{
+		"{{first.DATA}}\n订单：{{thing1.DATA}}\n{{time2.DATA}} {{thing1.DATA}}": {"first", "thing1", "time2"},
+		"{ {result.DATA} }\n\n时间:    { { withdrawTime.DATA } }":              {"result", "withdrawTime"},
+		"{{x.data}} {y.DATA} 无": nil,
+	}
+	for content, want := range tests {
+		if diff := cmp.Diff(want, keyword.Parse(content).Names()); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", content, diff)
 		}
 	}
 }
@@ -262,15 +276,15 @@ func TestFit(t *testing.T) {
 		{"character_string1", strings.Repeat("1", 40), strings.Repeat("1", 40), ""},
 		{"name1", strings.Repeat("啡", 30), strings.Repeat("啡", 30), ""},
 	} {
-		values := []wechat.KeywordValue{{Key: c.key, Value: c.value}}
+		values := []keyword.Value{{Key: c.key, Value: c.value}}
 		said := ""
-		for _, p := range wechat.Fit(values) {
+		for _, p := range keyword.Fit(values) {
 			said += p.String()
 		}
 		if values[0].Value != c.want || said != c.said {
 			t.Errorf("%s %q: %q (%s), want %q (%s)", c.key, c.value, values[0].Value, said, c.want, c.said)
 		}
-		broken := wechat.Template{Content: "{{" + c.key + ".DATA}}"}.Keywords().Check(values)
+		broken := keyword.Parse("{{" + c.key + ".DATA}}").Check(values)
 		if strings.HasPrefix(c.key, "thing") && len(broken) > 0 {
 			t.Errorf("%s %q: what was fitted is refused: %v", c.key, c.value, broken)
 		}
@@ -283,16 +297,16 @@ func FuzzKeywords(f *testing.F) {
 		f.Add(c.kind, c.value)
 	}
 	f.Fuzz(func(t *testing.T, kind, value string) {
-		template := wechat.Template{Content: "{{" + kind + "1.DATA}}"}
-		values := []wechat.KeywordValue{{Key: kind + "1", Value: value}}
+		template := keyword.Parse("{{" + kind + "1.DATA}}")
+		values := []keyword.Value{{Key: kind + "1", Value: value}}
 		const sign = "机密"
-		for _, p := range template.Keywords().Check([]wechat.KeywordValue{{Key: kind + "1", Value: value + sign}}) {
+		for _, p := range template.Check([]keyword.Value{{Key: kind + "1", Value: value + sign}}) {
 			if !strings.Contains(kind, sign) && strings.Contains(p.String(), sign) {
 				t.Errorf("the value stands in %q", p)
 			}
 		}
-		wechat.Fit(values)
-		for _, p := range template.Keywords().Check(values) {
+		keyword.Fit(values)
+		for _, p := range template.Check(values) {
 			if kind == "thing" && !strings.Contains(p.Rule, "empty") {
 				t.Errorf("%q becomes %q: %v", value, values[0].Value, p)
 			}

@@ -1,4 +1,4 @@
-package wechat
+package push
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 )
 
 func TestPushKeys(t *testing.T) {
-	c := newTestCallback(t, CallbackConfig{})
+	c := newTestCallback(t, Config{})
 	key := func(body string) string {
 		p, err := c.Decode(signed(pushTime, ""), []byte(body))
 		if err != nil {
@@ -38,7 +38,7 @@ func TestPushKeys(t *testing.T) {
 }
 
 func TestEcho(t *testing.T) {
-	c, err := NewCallback(CallbackConfig{AppID: "wxba5fad812f8e6fb9", Token: "AAAAA", AESKey: strings.Repeat("A", 43)})
+	c, err := New(Config{AppID: "wxba5fad812f8e6fb9", Token: "AAAAA", AESKey: strings.Repeat("A", 43)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestEcho(t *testing.T) {
 		"wrong signature": query(right[1:]+"0", echo), "no signature": query("", echo), "no echostr": query(right, ""),
 		"long echostr": query(right, strings.Repeat("x", 1000)), "nothing": {},
 	} {
-		if got, err := c.Echo(q); got != "" || !errors.Is(err, ErrPushRefused) {
+		if got, err := c.Echo(q); got != "" || !errors.Is(err, ErrRefused) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
@@ -75,9 +75,9 @@ func FuzzDecode(f *testing.F) {
 		if bytes.Contains(body, []byte("Encrypt")) {
 			return // as an envelope and as content that is not the same thing
 		}
-		plain, plainErr := newTestCallback(t, CallbackConfig{}).Decode(signed(pushTime, ""), body)
+		plain, plainErr := newTestCallback(t, Config{}).Decode(signed(pushTime, ""), body)
 		encrypt := sealWith(t, pushKey, pushAppID, string(body))
-		sealed, sealedErr := newTestCallback(t, CallbackConfig{AESKey: pushKey}).Decode(signed(pushTime, encrypt), []byte(secureBody(encrypt)))
+		sealed, sealedErr := newTestCallback(t, Config{AESKey: pushKey}).Decode(signed(pushTime, encrypt), []byte(secureBody(encrypt)))
 		if (plainErr == nil) != (sealedErr == nil) {
 			t.Fatalf("plain: %v, encrypted: %v", plainErr, sealedErr)
 		}

@@ -1,4 +1,4 @@
-package wechat
+package push
 
 import (
 	"bytes"
@@ -24,13 +24,13 @@ const (
 	pushTime   = 1_727_187_000
 )
 
-func newTestCallback(t testing.TB, cfg CallbackConfig) *Callback {
+func newTestCallback(t testing.TB, cfg Config) *Callback {
 	t.Helper()
 	cfg.AppID, cfg.Token = pushAppID, pushToken
 	if cfg.Now == nil {
 		cfg.Now = func() time.Time { return time.Unix(pushTime+5, 0) }
 	}
-	c, err := NewCallback(cfg)
+	c, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,28 +126,28 @@ func TestReadPushes(t *testing.T) {
 	long := "failed:" + strings.Repeat("长", 100)
 	for name, test := range map[string]struct {
 		body string
-		want Push
+		want Message
 	}{
-		"success":        {status("success"), Push{Event: EventReceipt, OpenID: "oA_1-b", Receipt: receipt(ReceiptSuccess)}},
-		"user block":     {status("failed:user block"), Push{Event: EventReceipt, OpenID: "oA_1-b", Receipt: receipt(ReceiptUserBlock)}},
-		"system failed":  {status("failed: system failed"), Push{Event: EventReceipt, OpenID: "oA_1-b", Receipt: receipt(ReceiptSystemFailed)}},
-		"freq limit":     {status(" failed :  freq\tlimit "), Push{Event: EventReceipt, OpenID: "oA_1-b", Receipt: receipt(ReceiptFreqLimit)}},
-		"unknown status": {status("failed:martians"), Push{Event: EventReceipt, OpenID: "oA_1-b", Receipt: receipt("failed:martians")}},
-		"long status":    {status(long), Push{Event: EventReceipt, OpenID: "oA_1-b", Receipt: receipt(string([]rune(long)[:64]))}},
+		"success":        {status("success"), Message{Event: EventReceipt, OpenID: "oA_1-b", Receipt: receipt(ReceiptSuccess)}},
+		"user block":     {status("failed:user block"), Message{Event: EventReceipt, OpenID: "oA_1-b", Receipt: receipt(ReceiptUserBlock)}},
+		"system failed":  {status("failed: system failed"), Message{Event: EventReceipt, OpenID: "oA_1-b", Receipt: receipt(ReceiptSystemFailed)}},
+		"freq limit":     {status(" failed :  freq\tlimit "), Message{Event: EventReceipt, OpenID: "oA_1-b", Receipt: receipt(ReceiptFreqLimit)}},
+		"unknown status": {status("failed:martians"), Message{Event: EventReceipt, OpenID: "oA_1-b", Receipt: receipt("failed:martians")}},
+		"long status":    {status(long), Message{Event: EventReceipt, OpenID: "oA_1-b", Receipt: receipt(string([]rune(long)[:64]))}},
 		"MsgId": {event(EventReceipt, "<MsgId>3487542469355618313</MsgId><Status>success</Status>"),
-			Push{Event: EventReceipt, OpenID: "oA_1-b", Receipt: receipt(ReceiptSuccess)}},
+			Message{Event: EventReceipt, OpenID: "oA_1-b", Receipt: receipt(ReceiptSuccess)}},
 		"control characters": {event(EventReceipt, msgid+"<Status><![CDATA[suc\x02cess\x00]]></Status>\n<X>\x1b\xff\ufffe</X>"),
-			Push{Event: EventReceipt, OpenID: "oA_1-b", Receipt: receipt(ReceiptSuccess)}},
+			Message{Event: EventReceipt, OpenID: "oA_1-b", Receipt: receipt(ReceiptSuccess)}},
 		"subscribe": {event("subscribe", "<EventKey><![CDATA[qrscene_123]]></EventKey>\n<Ticket><![CDATA[T]]></Ticket>\n"),
-			Push{Event: "subscribe", OpenID: "oA_1-b", Follow: &FollowEvent{OpenID: "oA_1-b", Followed: true, At: at(pushTime)}}},
+			Message{Event: "subscribe", OpenID: "oA_1-b", Follow: &FollowEvent{OpenID: "oA_1-b", Followed: true, At: at(pushTime)}}},
 		"unsubscribe": {event("unsubscribe", "<EventKey><![CDATA[]]></EventKey>\n"),
-			Push{Event: "unsubscribe", OpenID: "oA_1-b", Follow: &FollowEvent{OpenID: "oA_1-b", At: at(pushTime)}}},
-		"SCAN": {event("SCAN", ""), Push{Event: "SCAN", OpenID: "oA_1-b"}},
+			Message{Event: "unsubscribe", OpenID: "oA_1-b", Follow: &FollowEvent{OpenID: "oA_1-b", At: at(pushTime)}}},
+		"SCAN": {event("SCAN", ""), Message{Event: "SCAN", OpenID: "oA_1-b"}},
 		"authorisation": {event("user_authorization_cancellation", "<OpenID><![CDATA[oTheUser]]></OpenID>"),
-			Push{Event: "user_authorization_cancellation", OpenID: "oTheUser"}},
-		"user_info_modified without OpenID": {event("user_info_modified", ""), Push{Event: "user_info_modified"}},
+			Message{Event: "user_authorization_cancellation", OpenID: "oTheUser"}},
+		"user_info_modified without OpenID": {event("user_info_modified", ""), Message{Event: "user_info_modified"}},
 		"message": {"<xml><FromUserName>oA_1-b</FromUserName><MsgType>text</MsgType><Content>subscribe</Content><MsgId>12</MsgId></xml>",
-			Push{OpenID: "oA_1-b"}},
+			Message{OpenID: "oA_1-b"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			encrypt := sealWith(t, pushKey, pushAppID, test.body)
@@ -160,7 +160,7 @@ func TestReadPushes(t *testing.T) {
 				"compatible": {signed(pushTime, encrypt), compatible},
 				"secure":     {signed(pushTime, encrypt), secureBody(encrypt)},
 			} {
-				got, err := newTestCallback(t, CallbackConfig{AESKey: pushKey}).Decode(push.query, []byte(push.body))
+				got, err := newTestCallback(t, Config{AESKey: pushKey}).Decode(push.query, []byte(push.body))
 				if err != nil {
 					t.Errorf("%s: %v", mode, err)
 				}
@@ -188,9 +188,9 @@ func TestUnreadable(t *testing.T) {
 		"content that ends too soon": "<xml><Event>subscribe",
 	} {
 		encrypt := sealWith(t, pushKey, pushAppID, body)
-		_, err := newTestCallback(t, CallbackConfig{AESKey: pushKey}).Decode(signed(pushTime, encrypt), []byte(secureBody(encrypt)))
-		if !errors.Is(err, ErrPushUnreadable) || errors.Is(err, ErrPushRefused) {
-			t.Errorf("%s: %v, want ErrPushUnreadable", name, err)
+		_, err := newTestCallback(t, Config{AESKey: pushKey}).Decode(signed(pushTime, encrypt), []byte(secureBody(encrypt)))
+		if !errors.Is(err, ErrUnreadable) || errors.Is(err, ErrRefused) {
+			t.Errorf("%s: %v, want ErrUnreadable", name, err)
 		}
 	}
 }
@@ -239,9 +239,9 @@ func TestRefused(t *testing.T) {
 		"shorter than its head":         sealedQuery(raw(strings.Repeat("\x20", 32))),
 		"length beyond its end":         sealedQuery(raw("aaaabbbbccccdddd\xff\xff\xff\xff" + strings.Repeat("\x0c", 12))),
 	} {
-		_, err := newTestCallback(t, CallbackConfig{AESKey: pushKey}).Decode(test.query, []byte(test.body))
-		if !errors.Is(err, ErrPushRefused) {
-			t.Errorf("%s: %v, want ErrPushRefused", name, err)
+		_, err := newTestCallback(t, Config{AESKey: pushKey}).Decode(test.query, []byte(test.body))
+		if !errors.Is(err, ErrRefused) {
+			t.Errorf("%s: %v, want ErrRefused", name, err)
 			continue
 		}
 		for _, secret := range []string{pushToken, pushKey, "oA_1-b"} {
@@ -269,7 +269,7 @@ func TestReplay(t *testing.T) {
 	clock := func() time.Time { return now }
 	body := event("subscribe", "")
 	encrypt := sealWith(t, pushKey, pushAppID, body)
-	c := newTestCallback(t, CallbackConfig{AESKey: pushKey, Now: clock})
+	c := newTestCallback(t, Config{AESKey: pushKey, Now: clock})
 	plain := func() error { _, err := c.Decode(signed(pushTime, ""), []byte(body)); return err }
 	secure := func() error { _, err := c.Decode(signed(pushTime, encrypt), []byte(secureBody(encrypt))); return err }
 	for range 3 {
@@ -278,7 +278,7 @@ func TestReplay(t *testing.T) {
 		}
 	}
 	now = now.Add(11 * time.Minute)
-	if err := plain(); !errors.Is(err, ErrPushRefused) {
+	if err := plain(); !errors.Is(err, ErrRefused) {
 		t.Errorf("plaintext after 11 minutes: %v", err)
 	}
 	now = now.Add(365 * 24 * time.Hour)
@@ -286,7 +286,7 @@ func TestReplay(t *testing.T) {
 		t.Errorf("encrypted, a year old: %v", err)
 	}
 	now = at(pushTime)
-	if err := plain(); !errors.Is(err, ErrPushRefused) {
+	if err := plain(); !errors.Is(err, ErrRefused) {
 		t.Errorf("plaintext to an account in secure mode: %v", err)
 	}
 	if err := secure(); err != nil {
@@ -314,7 +314,7 @@ func TestKeys(t *testing.T) {
 		if test.plainToo {
 			outer = strings.TrimSuffix(body, "</xml>") + "<Encrypt>" + encrypt + "</Encrypt></xml>"
 		}
-		c := newTestCallback(t, CallbackConfig{AESKey: test.current, PreviousAESKey: test.previous})
+		c := newTestCallback(t, Config{AESKey: test.current, PreviousAESKey: test.previous})
 		if _, err := c.Decode(signed(pushTime, encrypt), []byte(outer)); (err == nil) != test.ok {
 			t.Errorf("%+v: %v", test, err)
 		}
@@ -322,12 +322,12 @@ func TestKeys(t *testing.T) {
 	// In compatible mode the encrypted form counts, whatever somebody has put beside it.
 	encrypt := sealWith(t, pushKey, pushAppID, body)
 	outer := strings.TrimSuffix(event("unsubscribe", ""), "</xml>") + "<Encrypt>" + encrypt + "</Encrypt></xml>"
-	p, err := newTestCallback(t, CallbackConfig{AESKey: pushKey}).Decode(signed(pushTime, encrypt), []byte(outer))
+	p, err := newTestCallback(t, Config{AESKey: pushKey}).Decode(signed(pushTime, encrypt), []byte(outer))
 	if err != nil || p.Event != "subscribe" {
 		t.Errorf("compatible mode: %+v, %v; want the event that is encrypted", p, err)
 	}
-	for _, bad := range []CallbackConfig{{}, {Token: "t", AESKey: "short"}, {Token: "t", PreviousAESKey: pushKey + "A"}} {
-		if _, err := NewCallback(bad); err == nil || strings.Contains(err.Error(), pushKey) {
+	for _, bad := range []Config{{}, {Token: "t", AESKey: "short"}, {Token: "t", PreviousAESKey: pushKey + "A"}} {
+		if _, err := New(bad); err == nil || strings.Contains(err.Error(), pushKey) {
 			t.Errorf("%+v: %v", bad, err)
 		}
 	}

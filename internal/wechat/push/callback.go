@@ -1,4 +1,6 @@
-package wechat
+// Package push verifies, decrypts and reads what WeChat pushes to an official account's URL: receipts
+// and follow events. It makes no calls and stores nothing.
+package push
 
 import (
 	"crypto/sha1" //nolint:gosec // WeChat signs with SHA-1
@@ -15,13 +17,13 @@ import (
 	"time"
 )
 
-// ErrPushRefused marks a request to the callback that does not prove that it comes from WeChat. Nothing of it may be
+// ErrRefused marks a request to the callback that does not prove that it comes from WeChat. Nothing of it may be
 // believed, and the answer is no success.
-var ErrPushRefused = errors.New("not proved to be WeChat's")
+var ErrRefused = errors.New("not proved to be WeChat's")
 
-// ErrPushUnreadable marks a push that is WeChat's, and that this program cannot read. Repeating it changes nothing, so it
+// ErrUnreadable marks a push that is WeChat's, and that this program cannot read. Repeating it changes nothing, so it
 // is to be answered like any other.
-var ErrPushUnreadable = errors.New("push that cannot be read")
+var ErrUnreadable = errors.New("push that cannot be read")
 
 // plainAge is how far the timestamp of a plaintext push may be from our clock.
 //
@@ -35,8 +37,8 @@ const plainAge = 10 * time.Minute
 // maxEcho bounds the echostr, which has 20 digits.
 const maxEcho = 256
 
-// CallbackConfig configures a Callback with the values of the console's 服务器配置.
-type CallbackConfig struct {
+// Config configures a Callback with the values of the console's 服务器配置.
+type Config struct {
 	AppID          string
 	Token          string           // required: an empty one would let everybody sign
 	AESKey         string           // EncodingAESKey, 43 characters; "": plaintext pushes only
@@ -58,8 +60,8 @@ type Callback struct {
 	sealed atomic.Bool
 }
 
-// NewCallback fails on a missing token and on keys that are none. The error does not quote them.
-func NewCallback(cfg CallbackConfig) (*Callback, error) {
+// New fails on a missing token and on keys that are none. The error does not quote them.
+func New(cfg Config) (*Callback, error) {
 	if cfg.Token == "" {
 		return nil, errors.New("the callback needs a token")
 	}
@@ -81,23 +83,23 @@ func NewCallback(cfg CallbackConfig) (*Callback, error) {
 }
 
 // Echo verifies the request by which the console tests the URL, and returns what is to be answered: the echostr, in
-// all modes as it came. The error is ErrPushRefused.
+// all modes as it came. The error is ErrRefused.
 func (c *Callback) Echo(query url.Values) (string, error) {
 	if err := c.verify(query, "signature"); err != nil {
 		return "", err
 	}
 	echo := query.Get("echostr")
 	if echo == "" || len(echo) > maxEcho {
-		return "", fmt.Errorf("%w: no echostr, or a long one", ErrPushRefused)
+		return "", fmt.Errorf("%w: no echostr, or a long one", ErrRefused)
 	}
 	return echo, nil
 }
 
-// Decode verifies a push and reads it. Errors are ErrPushRefused and ErrPushUnreadable; neither holds a secret nor
+// Decode verifies a push and reads it. Errors are ErrRefused and ErrUnreadable; neither holds a secret nor
 // anything of the push. In compatible mode, where the body holds both forms, the encrypted one counts.
-func (c *Callback) Decode(query url.Values, body []byte) (Push, error) {
+func (c *Callback) Decode(query url.Values, body []byte) (Message, error) {
 	if err := c.verify(query, "signature"); err != nil {
-		return Push{}, err
+		return Message{}, err
 	}
 	var envelope struct {
 		Encrypt string
@@ -107,22 +109,22 @@ func (c *Callback) Decode(query url.Values, body []byte) (Push, error) {
 	body = cleanXML(body)
 	if err := xml.Unmarshal(body, &envelope); err != nil {
 		// Unsigned in every mode, so that nobody is believed to be WeChat for garbage.
-		return Push{}, fmt.Errorf("%w: the body is not XML", ErrPushRefused)
+		return Message{}, fmt.Errorf("%w: the body is not XML", ErrRefused)
 	}
 	switch encrypt := strings.TrimSpace(envelope.Encrypt); {
 	case encrypt != "" && len(c.keys) > 0:
 		message, err := c.open(query, encrypt)
 		if err != nil {
-			return Push{}, err
+			return Message{}, err
 		}
 		body = cleanXML(message)
 	case encrypt != "" && envelope.MsgType == "":
-		return Push{}, fmt.Errorf("%w: encrypted, and callback.aes_key is not set", ErrPushRefused)
+		return Message{}, fmt.Errorf("%w: encrypted, and callback.aes_key is not set", ErrRefused)
 	case query.Get("encrypt_type") == "aes" && len(c.keys) > 0:
-		return Push{}, fmt.Errorf("%w: called encrypted, and has no Encrypt", ErrPushRefused)
+		return Message{}, fmt.Errorf("%w: called encrypted, and has no Encrypt", ErrRefused)
 	default:
 		if err := c.allowPlain(query); err != nil {
-			return Push{}, err
+			return Message{}, err
 		}
 	}
 	return readPush(body)
@@ -140,22 +142,22 @@ func (c *Callback) open(query url.Values, encrypt string) ([]byte, error) {
 		}
 	}
 	// The signature was right, so the token is. Which of padding, length and appid was wrong stays inside.
-	return nil, fmt.Errorf("%w: signed, but not encrypted with callback.aes_key for this appid", ErrPushRefused)
+	return nil, fmt.Errorf("%w: signed, but not encrypted with callback.aes_key for this appid", ErrRefused)
 }
 
 // allowPlain guards the mode that does not sign its content.
 func (c *Callback) allowPlain(query url.Values) error {
 	if c.sealed.Load() {
 		return fmt.Errorf("%w: plaintext, although earlier pushes were encrypted; "+
-			"restart if the console was set back to plaintext mode", ErrPushRefused)
+			"restart if the console was set back to plaintext mode", ErrRefused)
 	}
 	seconds, err := strconv.ParseInt(query.Get("timestamp"), 10, 64)
 	if err != nil {
-		return fmt.Errorf("%w: the timestamp is no number", ErrPushRefused)
+		return fmt.Errorf("%w: the timestamp is no number", ErrRefused)
 	}
 	// Compared in seconds: a Duration overflows on a timestamp from nowhere.
 	if now, limit := c.now().Unix(), int64(plainAge/time.Second); seconds < now-limit || seconds > now+limit {
-		return fmt.Errorf("%w: plaintext with a timestamp more than %s from this machine's clock", ErrPushRefused, plainAge)
+		return fmt.Errorf("%w: plaintext with a timestamp more than %s from this machine's clock", ErrRefused, plainAge)
 	}
 	return nil
 }
@@ -164,7 +166,7 @@ func (c *Callback) allowPlain(query url.Values) error {
 func (c *Callback) verify(query url.Values, name string, more ...string) error {
 	want := signature(append(more, c.token, query.Get("timestamp"), query.Get("nonce")))
 	if subtle.ConstantTimeCompare([]byte(want), []byte(query.Get(name))) != 1 {
-		return fmt.Errorf("%w: wrong %s; is callback.token the console's?", ErrPushRefused, name)
+		return fmt.Errorf("%w: wrong %s; is callback.token the console's?", ErrRefused, name)
 	}
 	return nil
 }

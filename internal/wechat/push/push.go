@@ -1,4 +1,4 @@
-package wechat
+package push
 
 import (
 	"bytes"
@@ -51,9 +51,9 @@ type FollowEvent struct {
 	At       time.Time // WeChat's time of the event, whole seconds
 }
 
-// Push is one verified message of WeChat's to us. At most one of Receipt and Follow is set; all other events, and what
+// Message is one verified message of WeChat's to us. At most one of Receipt and Follow is set; all other events, and what
 // people write to the account, have neither.
-type Push struct {
+type Message struct {
 	Event   string // WeChat's name of it; "" of a message that a person wrote
 	OpenID  string // whom it concerns, "" where it does not say
 	Receipt *Receipt
@@ -79,16 +79,16 @@ type pushWire struct {
 var openidShape = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // readPush reads a verified body.
-func readPush(body []byte) (Push, error) {
+func readPush(body []byte) (Message, error) {
 	var wire pushWire
 	if err := xml.Unmarshal(body, &wire); err != nil {
-		return Push{}, fmt.Errorf("%w: the content is not XML", ErrPushUnreadable)
+		return Message{}, fmt.Errorf("%w: the content is not XML", ErrUnreadable)
 	}
 	event := strings.TrimSpace(wire.Event)
 	if strings.TrimSpace(wire.MsgType) != "event" {
 		event = ""
 	}
-	p := Push{Event: strings.ToValidUTF8(event[:min(len(event), maxEvent)], ""), OpenID: wire.person(event)}
+	p := Message{Event: strings.ToValidUTF8(event[:min(len(event), maxEvent)], ""), OpenID: wire.person(event)}
 	at := wire.at()
 	msgid := strings.TrimSpace(cmp.Or(wire.MsgID, wire.MsgId))
 	p.Key = strings.Join([]string{p.OpenID, strconv.FormatInt(at.Unix(), 10), p.Event, msgid}, "\x00")
@@ -97,12 +97,12 @@ func readPush(body []byte) (Push, error) {
 		id, err := strconv.ParseInt(msgid, 10, 64)
 		status := normalStatus(wire.Status)
 		if err != nil || id <= 0 || status == "" || p.OpenID == "" {
-			return Push{}, fmt.Errorf("%w: a receipt without MsgID, Status or FromUserName", ErrPushUnreadable)
+			return Message{}, fmt.Errorf("%w: a receipt without MsgID, Status or FromUserName", ErrUnreadable)
 		}
 		p.Receipt = &Receipt{OpenID: p.OpenID, MsgID: id, Status: status, At: at}
 	case EventSubscribe, EventUnsubscribe:
 		if at.IsZero() || p.OpenID == "" {
-			return Push{}, fmt.Errorf("%w: a follow without CreateTime or FromUserName", ErrPushUnreadable)
+			return Message{}, fmt.Errorf("%w: a follow without CreateTime or FromUserName", ErrUnreadable)
 		}
 		p.Follow = &FollowEvent{OpenID: p.OpenID, Followed: event == EventSubscribe, At: at}
 	}

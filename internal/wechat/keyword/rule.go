@@ -1,4 +1,4 @@
-package wechat
+package keyword
 
 import (
 	"strings"
@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// keywordRule is what is documented of one kind of keyword. No kind takes line breaks or control characters.
-type keywordRule struct {
+// rule is what is documented of one kind of keyword. No kind takes line breaks or control characters.
+type rule struct {
 	most int                     // characters; 0: the length is no limit by itself
 	fits func(value string) bool // of a value that is neither blank nor too long; nil: anything
 	says string                  // what fits asks for
@@ -16,36 +16,36 @@ type keywordRule struct {
 // ruleOf returns the rule of a kind, nil for one that is not documented (short_thing exists, its limit is not known). Where
 // the documentation leaves a detail open, whether the point of a number counts or a name may be mixed, the wider reading
 // stands here.
-func ruleOf(kind string) *keywordRule {
+func ruleOf(kind string) *rule {
 	switch kind {
 	case "thing", "const":
-		return &keywordRule{most: mostThing}
+		return &rule{most: mostThing}
 	case "enum":
-		return &keywordRule{}
+		return &rule{}
 	case "number":
-		return &keywordRule{fits: func(v string) bool { return isNumber(v, 32) }, says: "at most 32 digits, with or without decimals"}
+		return &rule{fits: func(v string) bool { return isNumber(v, 32) }, says: "at most 32 digits, with or without decimals"}
 	case "letter":
-		return &keywordRule{most: 32, fits: func(v string) bool { return none(v, notLetter) }, says: "letters only"}
+		return &rule{most: 32, fits: func(v string) bool { return none(v, notLetter) }, says: "letters only"}
 	case "symbol":
-		return &keywordRule{most: 5, fits: func(v string) bool { return none(v, isWord) }, says: "symbols only"}
+		return &rule{most: 5, fits: func(v string) bool { return none(v, isWord) }, says: "symbols only"}
 	case "character_string":
-		return &keywordRule{most: 32, fits: func(v string) bool { return none(v, isHan) },
+		return &rule{most: 32, fits: func(v string) bool { return none(v, isHan) },
 			says: "digits, letters and symbols, no Chinese characters"}
 	case "time":
-		return &keywordRule{fits: isMoments, says: "a 24-hour time such as 15:01 or 2026-01-02 15:01, a range with a half-width ~"}
+		return &rule{fits: isMoments, says: "a 24-hour time such as 15:01 or 2026-01-02 15:01, a range with a half-width ~"}
 	case "date":
-		return &keywordRule{fits: isMoments, says: "a date such as 2026-01-02, with or without a time, a range with a half-width ~"}
+		return &rule{fits: isMoments, says: "a date such as 2026-01-02, with or without a time, a range with a half-width ~"}
 	case "amount":
-		return &keywordRule{fits: isAmount, says: "one currency symbol or none, at most 12 digits, and perhaps 元"}
+		return &rule{fits: isAmount, says: "one currency symbol or none, at most 12 digits, and perhaps 元"}
 	case "phone_number":
-		return &keywordRule{most: 17}
+		return &rule{most: 17}
 	case "car_number":
-		return &keywordRule{most: 8}
+		return &rule{most: 8}
 	case "name":
-		return &keywordRule{most: 20, fits: func(v string) bool { return count(v, isHan) <= 10 },
+		return &rule{most: 20, fits: func(v string) bool { return count(v, isHan) <= 10 },
 			says: "at most 10 Chinese characters or 20 letters and symbols"}
 	case "phrase":
-		return &keywordRule{most: 5, fits: func(v string) bool { return none(v, isLatin) }, says: "Chinese characters only"}
+		return &rule{most: 5, fits: func(v string) bool { return none(v, isLatin) }, says: "Chinese characters only"}
 	}
 	return nil
 }

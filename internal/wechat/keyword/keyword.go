@@ -1,69 +1,86 @@
-package wechat
+// Package keyword knows what the values of a template message's data may be: the documented types
+// and limits of WeChat's keywords. It makes no calls.
+package keyword
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 )
 
-// KeywordValue is one entry of a template message's data.
-type KeywordValue struct{ Key, Value string }
+// Value is one entry of a template message's data.
+type Value struct{ Key, Value string }
 
-// KeywordProblem says what is wrong, or was changed, about one entry of a message's data. It never holds the value itself,
+// Problem says what is wrong, or was changed, about one entry of a message's data. It never holds the value itself,
 // which is personal: it is made for logs, columns and pages.
-type KeywordProblem struct {
+type Problem struct {
 	Key    string // thing1
 	Rule   string // "thing takes at most 20", "is missing"
 	Length int    // of the value as it was given, in characters; 0 where the rule speaks for itself
 }
 
 // String is such as "data.thing1 has 25 characters, thing takes at most 20".
-func (p KeywordProblem) String() string {
+func (p Problem) String() string {
 	if p.Length == 0 {
 		return "data." + p.Key + " " + p.Rule
 	}
 	return fmt.Sprintf("data.%s has %d characters, %s", p.Key, p.Length, p.Rule)
 }
 
-// Keywords is what a template's data must carry, read out of the template's text once.
-type Keywords struct {
-	keys   []keyword
+// Set is the keywords that a template's data must carry.
+type Set struct {
+	keys   []key
 	legacy bool
 }
 
-type keyword struct {
+type key struct {
 	name string
-	kind string       // the name without its number: thing, time, …
-	rule *keywordRule // nil: of a kind that is not documented
+	kind string // the name without its number: thing, time, …
+	rule *rule  // nil: of a kind that is not documented
 }
 
-// Keywords reads the placeholders of the template's text.
-func (t Template) Keywords() *Keywords {
-	k := &Keywords{}
-	for _, name := range t.Keys() {
+// The documentation's copies of the list show { {…} } where the guide shows {{…}}.
+var placeholder = regexp.MustCompile(`\{\s*\{\s*([A-Za-z0-9_]+)\s*\.\s*DATA\s*\}\s*\}`)
+
+// Parse reads the placeholders of a template's text, such as {{thing1.DATA}}.
+func Parse(content string) *Set {
+	s := &Set{}
+	for _, m := range placeholder.FindAllStringSubmatch(content, -1) {
+		name := m[1]
+		if s.Has(name) {
+			continue
+		}
 		kind := kindOf(name)
-		k.keys = append(k.keys, keyword{name, kind, ruleOf(kind)})
-		// The templates from before the categories named their keys as they liked (first, keyword1, orderSum, remark, and
-		// name and number too); those of the categories are a kind and a number.
-		k.legacy = k.legacy || kind == name || kind == "keyword" || kind == "first" || kind == "remark"
+		s.keys = append(s.keys, key{name, kind, ruleOf(kind)})
+		// A template from before 2023-05-04 named its keys as it liked (first, keyword1, orderSum,
+		// remark, and name and number too); those of the categories are a kind and a number.
+		// WeChat refuses no value of such a template: it strips and truncates.
+		s.legacy = s.legacy || kind == name ||
+			kind == "keyword" || kind == "first" || kind == "remark"
 	}
-	return k
+	return s
 }
 
-// Legacy reports whether the template is one from before 2023-05-04, with first, remark or keyword1. WeChat refuses no value
-// of such a template: it strips and truncates.
-func (k *Keywords) Legacy() bool { return k.legacy }
+// Names lists the keywords in the order of their first place in the text.
+func (s *Set) Names() []string {
+	var names []string
+	for _, k := range s.keys {
+		names = append(names, k.name)
+	}
+	return names
+}
 
 // Empty reports whether the template's text has no placeholder that could be read; nothing can be said of its data then.
-func (k *Keywords) Empty() bool { return len(k.keys) == 0 }
+func (s *Set) Empty() bool { return len(s.keys) == 0 }
 
 // Has reports whether the template has the key.
-func (k *Keywords) Has(key string) bool { return k.find(key) != nil }
+func (s *Set) Has(key string) bool { return s.find(key) != nil }
 
-func (k *Keywords) find(key string) *keyword {
-	for i := range k.keys { // a dozen at most
-		if k.keys[i].name == key {
-			return &k.keys[i]
+func (s *Set) find(key string) *key {
+	for i := range s.keys { // a dozen at most
+		if s.keys[i].name == key {
+			return &s.keys[i]
 		}
 	}
 	return nil
@@ -75,27 +92,27 @@ func (k *Keywords) find(key string) *keyword {
 // be there, and so do the listed values of enum and const, which only the console shows.
 //
 // https://developers.weixin.qq.com/doc/service/guide/product/template_message/Template_Message_Interface.html
-func (k *Keywords) Check(values []KeywordValue) []KeywordProblem {
-	if k.legacy {
+func (s *Set) Check(values []Value) []Problem {
+	if s.legacy {
 		return nil
 	}
-	var found []KeywordProblem
-	for i := range k.keys {
-		key := &k.keys[i]
-		value, ok := lookUp(values, key.name)
+	var found []Problem
+	for i := range s.keys {
+		k := &s.keys[i]
+		value, ok := lookUp(values, k.name)
 		if !ok {
-			found = append(found, KeywordProblem{Key: key.name, Rule: "is missing"})
+			found = append(found, Problem{Key: k.name, Rule: "is missing"})
 			continue
 		}
-		if broken := key.check(value); broken != "" {
-			found = append(found, KeywordProblem{Key: key.name, Rule: broken, Length: utf8.RuneCountInString(value)})
+		if broken := k.check(value); broken != "" {
+			found = append(found, Problem{Key: k.name, Rule: broken, Length: utf8.RuneCountInString(value)})
 		}
 	}
 	return found
 }
 
 // check returns the rule that a value breaks.
-func (k *keyword) check(value string) string {
+func (k *key) check(value string) string {
 	switch {
 	case value == "":
 		return "is empty"
@@ -120,13 +137,13 @@ const legacyShown = 20
 // not have are not looked at.
 //
 // https://developers.weixin.qq.com/community/develop/doc/000a2ae286cdc0f41a8face4c51801
-func (k *Keywords) Doubts(values []KeywordValue) []KeywordProblem {
-	if !k.legacy {
+func (s *Set) Doubts(values []Value) []Problem {
+	if !s.legacy {
 		return nil
 	}
-	var found []KeywordProblem
-	for i := range k.keys {
-		name := k.keys[i].name
+	var found []Problem
+	for i := range s.keys {
+		name := s.keys[i].name
 		value, ok := lookUp(values, name)
 		switch {
 		case name == "first" || name == "remark":
@@ -134,12 +151,12 @@ func (k *Keywords) Doubts(values []KeywordValue) []KeywordProblem {
 				found = append(found, NotShown(name))
 			}
 		case !ok:
-			found = append(found, KeywordProblem{Key: name, Rule: "is missing"})
+			found = append(found, Problem{Key: name, Rule: "is missing"})
 		case longer(value, legacyShown):
-			found = append(found, KeywordProblem{name,
+			found = append(found, Problem{name,
 				fmt.Sprintf("of which WeChat shows %d", legacyShown), utf8.RuneCountInString(value)})
 		case strings.ContainsAny(value, "\r\n"):
-			found = append(found, KeywordProblem{name, "and a line break, at which WeChat cuts or which it removes",
+			found = append(found, Problem{name, "and a line break, at which WeChat cuts or which it removes",
 				utf8.RuneCountInString(value)})
 		}
 	}
@@ -147,16 +164,16 @@ func (k *Keywords) Doubts(values []KeywordValue) []KeywordProblem {
 }
 
 // NotShown is the doubt about a first line or a tail, which WeChat shows of no message any more.
-func NotShown(key string) KeywordProblem {
-	return KeywordProblem{Key: key, Rule: "is not shown any more, since 2023-05-04"}
+func NotShown(key string) Problem {
+	return Problem{Key: key, Rule: "is not shown any more, since 2023-05-04"}
 }
 
 // Fit shortens, in place, the values of kind thing that WeChat would refuse for their length, and makes blanks of their line
 // breaks. It returns what it changed, with the length from before. Other kinds are left alone: half a number, id, date, amount
 // or name says something else than the whole. The key alone tells the kind, so that no template needs to be known; legacy
 // templates have no such keys.
-func Fit(values []KeywordValue) []KeywordProblem {
-	var changed []KeywordProblem
+func Fit(values []Value) []Problem {
+	var changed []Problem
 	for i := range values {
 		key, was := values[i].Key, values[i].Value
 		if kind := kindOf(key); kind != "thing" || kind == key {
@@ -172,7 +189,7 @@ func Fit(values []KeywordValue) []KeywordProblem {
 		}
 		if value != was {
 			values[i].Value = value
-			changed = append(changed, KeywordProblem{key, done, utf8.RuneCountInString(was)})
+			changed = append(changed, Problem{key, done, utf8.RuneCountInString(was)})
 		}
 	}
 	return changed
@@ -181,7 +198,7 @@ func Fit(values []KeywordValue) []KeywordProblem {
 // kindOf is a key without its number: thing of thing1.
 func kindOf(key string) string { return strings.TrimRight(key, "0123456789") }
 
-func lookUp(values []KeywordValue, key string) (string, bool) {
+func lookUp(values []Value, key string) (string, bool) {
 	for i := range values {
 		if values[i].Key == key {
 			return values[i].Value, true

@@ -1,4 +1,4 @@
-package wechat
+package keyword
 
 import (
 	"strings"
