@@ -1,6 +1,11 @@
 package wechat
 
-import "unicode/utf8"
+import (
+	"encoding/json"
+	"unicode/utf8"
+
+	"github.com/unionbridge/unionbridge/internal/wechat/keyword"
+)
 
 // AppendString appends s as a JSON string in raw UTF-8. It writes no \u escape, which some endpoints refuse (40033, 47002):
 // invalid UTF-8 becomes U+FFFD, and control characters without a short escape are left out; WeChat refuses both anyway.
@@ -43,4 +48,21 @@ func escape(c byte) string {
 		return `\t`
 	}
 	return ""
+}
+
+// TemplateData returns the data of a message as WeChat takes it: {"thing1":{"value":"x"}}.
+func TemplateData(values []keyword.Value) json.RawMessage {
+	size := 2
+	for _, v := range values {
+		size += len(v.Key) + len(v.Value) + len(`"":{"value":""},`)
+	}
+	out := append(make([]byte, 0, size), '{')
+	for i, v := range values {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(AppendString(out, v.Key), `:{"value":`...)
+		out = append(AppendString(out, v.Value), '}')
+	}
+	return append(out, '}')
 }
