@@ -1,0 +1,104 @@
+package catalog
+
+import "time"
+
+// missing is what is known of a template that the list lacks. The list alone never fails a row: its
+// order in time against the calls that use a template is not documented, and a template may have
+// been added a moment ago. So rows are put off, then one of them asks WeChat, and only what both
+// deny does not exist.
+type missing struct {
+	since     time.Time // a row first met it
+	tried     time.Time // a row was last let through, to ask WeChat
+	refused   time.Time // WeChat refused it, the first time since it last knew it; zero: it has not
+	confirmed time.Time // WeChat knew it; zero: it has not, or not since it refused it
+}
+
+// RetryAfter is when a message is tried again whose template WeChat denies, or the list lacks:
+// 40037 has been seen for a valid template for eleven minutes.
+const RetryAfter = 2 * time.Minute
+
+// entry returns what is known of a template that the list lacks, or WeChat denies. The lock is
+// held.
+func (c *Catalog) entry(id string, now time.Time) *missing {
+	m := c.missing[id]
+	if m == nil {
+		m = &missing{since: now}
+		c.missing[id] = m
+	}
+	return m
+}
+
+// isConfirmed reports whether WeChat knew a template, whatever the list says. The lock is held.
+func (c *Catalog) isConfirmed(id string) bool {
+	m := c.missing[id]
+	return m != nil && !m.confirmed.IsZero()
+}
+
+// classify says what becomes of one row whose template a fresh list lacks: absent, it is put off;
+// unchecked, it is the one that asks WeChat, of all rows of the template within RetryAfter; gone,
+// WeChat has denied it too, and a list that was asked for later still lacks it.
+func (c *Catalog) classify(id string) finding {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	recent := func(at time.Time) bool { return now.Sub(at) < RetryAfter }
+	m := c.entry(id, now)
+	switch {
+	case c.isConfirmed(id):
+		return unchecked
+	case !m.refused.IsZero() && c.loadedAt.After(m.refused):
+		return gone
+	case recent(m.since) || recent(m.tried) || recent(m.refused):
+		return absent
+	}
+	m.tried = now
+	return unchecked
+}
+
+// forget drops, with each new list, what is not missing any more, and what is older than maxAge: an
+// old word of WeChat's would leave the list alone to decide, and producers may invent any number of
+// ids. The lock is held.
+func (c *Catalog) forget(now time.Time) {
+	old := now.Add(-maxAge)
+	for id, m := range c.missing {
+		recent := m.since.After(old) || m.refused.After(old) || m.confirmed.After(old)
+		if c.templates[id] != nil || !recent {
+			delete(c.missing, id)
+		}
+	}
+}
+
+// Invalidate notes that WeChat refused what the list let pass or lacks, the template or a value
+// (which goes with Confirm): the list is loaded again at the next occasion, though not more often
+// than once a minute.
+func (c *Catalog) Invalidate(templateID string) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	if c.templates[templateID] != nil {
+		c.invalidatedAt = now
+	}
+	m := c.entry(templateID, now)
+	if m.confirmed = (time.Time{}); m.refused.IsZero() {
+		m.refused = now
+	}
+}
+
+// Confirm notes that WeChat knows a template: it took a message of it, or found fault with one of
+// its values. Where the list lacks it, its messages are sent without a check.
+func (c *Catalog) Confirm(templateID string) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.templates[templateID] != nil && c.missing[templateID] == nil {
+		return
+	}
+	now := c.now()
+	m := c.entry(templateID, now)
+	m.confirmed, m.refused = now, time.Time{}
+}
