@@ -12,6 +12,7 @@ import (
 
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
 // account sends for one account while it holds the account's lease.
@@ -104,7 +105,7 @@ func (s *Service) watchLeases(ctx context.Context) {
 			held[l.Name] = true
 		}
 		for _, a := range s.accounts {
-			if !a.owner.Load() && !held[LeaseName(a.cfg.AppID)] {
+			if !a.owner.Load() && !held[queue.LeaseName(a.cfg.AppID)] {
 				notify(a.free)
 			}
 		}
@@ -115,7 +116,7 @@ func (s *Service) watchLeases(ctx context.Context) {
 func (a *account) run(ctx context.Context) {
 	complained := false
 	for ctx.Err() == nil {
-		lease, err := a.svc.cfg.Leases.TryAcquire(ctx, LeaseName(a.cfg.AppID))
+		lease, err := a.svc.cfg.Leases.TryAcquire(ctx, queue.LeaseName(a.cfg.AppID))
 		if err != nil && ctx.Err() == nil && !complained {
 			a.log.Error("acquiring the send lease", "err", err)
 		}

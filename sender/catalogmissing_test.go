@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
 // absentRow is a test of one row whose template the list lacks.
@@ -330,7 +331,7 @@ func TestHastenedTemplate(t *testing.T) {
 	id := c.insert(t, columns{"unionid": c.unionid(1)})
 	c.attempt(t)
 	list.set(func(l *lister) { l.list = all })
-	changes, err := c.requests().Retry(t.Context(), []int64{id}, RetryOptions{Now: true})
+	changes, err := c.requests().Retry(t.Context(), []int64{id}, requests.RetryOptions{Now: true})
 	if err != nil {
 		t.Fatal(changes, err)
 	}

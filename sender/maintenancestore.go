@@ -9,6 +9,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
 // waiting returns the next rows of a waiting lane after the row last, in the order of their index: paging by
@@ -160,7 +161,7 @@ func (s store) failLane(ctx context.Context, l lane, why rejection) (int64, erro
 		   SET` + ended + `
 		 WHERE id IN (?) AND status = ? AND ` + free
 	ours := why.reason != reasonUnknownAccount // a bad priority is bad everywhere
-	known := []any{ours, LeaseName(l.AppID.String), int(unroutableGrace / time.Second)}
+	known := []any{ours, queue.LeaseName(l.AppID.String), int(unroutableGrace / time.Second)}
 	total, err := s.endPages(ctx, endOrder{
 		find: find, findArgs: slices.Concat([]any{l.Status, l.AppID, l.Priority, l.Template}, known, []any{pageSize}),
 		end: query, endArgs: []any{why.reason, why.text}, rest: slices.Concat([]any{l.Status}, known),

@@ -12,6 +12,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
+	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
 // stepper is an account that does not run: its tests make one attempt after the other and look at what each leaves.
@@ -42,7 +43,7 @@ func newStepper(t *testing.T, f *fixture) *stepper {
 	if s.installation, err = s.store.installation(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	lease, err := leases.TryAcquire(t.Context(), LeaseName(appid))
+	lease, err := leases.TryAcquire(t.Context(), queue.LeaseName(appid))
 	if err != nil || lease == nil {
 		t.Fatalf("the lease: %v, %v", lease, err)
 	}

@@ -1,5 +1,5 @@
 // Package sender turns rows that producers INSERT into send_request into template messages, and writes
-// the outcome back. It is the only package that writes send_request and account_state.
+// the outcome back. Of its own packages, requests and retention see the same table from outside.
 //
 // One instance at a time claims for an account: the holder of the account's lease. A claim is a
 // visibility timeout: it moves due_at past the time an attempt can take, so that a row whose instance
@@ -53,14 +53,7 @@ type Account struct {
 	BlockedFor    time.Duration // how long a person counts as blocking the account after a receipt said so
 }
 
-// Retention says how long finished requests are kept.
-type Retention struct {
-	Finished time.Duration // since the end of a request; 0: for ever
-	Archive  bool          // copy them into send_request_archive first
-}
-
-// Config is what a Service needs; every field is required but Templates, MiniAppIDs, Truncate, Retention and
-// QuotaResetHour.
+// Config is what a Service needs; every field is required but Templates, MiniAppIDs, Truncate and QuotaResetHour.
 type Config struct {
 	DB          *sqlx.DB
 	Leases      *database.Leases
@@ -70,7 +63,6 @@ type Config struct {
 	MiniAppIDs  []string                     // the configured mini programs; a single one is the default
 	Truncate    map[string]bool              // aliases whose values of type thing are cut to WeChat's limit
 	SendTimeout time.Duration                // longest time of one POST; at most MaxSendTimeout
-	Retention   Retention                    // how long finished requests are kept
 	Logger      *slog.Logger
 	Registerer  prometheus.Registerer
 	Now         func() time.Time
@@ -133,12 +125,6 @@ func (s *Service) Start(ctx context.Context) error {
 	s.running.Go(func() { s.poll(ctx) })
 	s.running.Go(func() { s.watchLeases(ctx) })
 	s.running.Go(func() { s.maintain(ctx) })
-	s.running.Go(func() {
-		retention{
-			store: s.store, keep: s.cfg.Retention.Finished, archive: s.cfg.Retention.Archive,
-			log: s.cfg.Logger, now: s.cfg.Now,
-		}.loop(ctx, s.cfg.Leases)
-	})
 	return nil
 }
 

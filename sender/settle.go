@@ -10,6 +10,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
 // result is what one claim of a row came to.
@@ -331,7 +332,7 @@ func settleSQL(rows int) string {
 		       r.reason       = s.reason,
 		       r.errcode      = s.errcode,
 		       r.errmsg       = s.errmsg,
-		       r.warning      = CASE WHEN r.warning LIKE '` + sqlSentAgain + `%' OR r.warning LIKE '` + sqlSentWithdrawn + `%' THEN r.warning
+		       r.warning      = CASE WHEN r.warning LIKE '` + queue.SQLSentAgain + `%' OR r.warning LIKE '` + queue.SQLSentWithdrawn + `%' THEN r.warning
 		                             ELSE COALESCE(s.warning, r.warning) END,
 		       r.attempts     = r.attempts - s.refund,
 		       r.due_at       = CASE WHEN s.status NOT IN ('pending', 'waiting') THEN r.due_at

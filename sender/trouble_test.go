@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
+	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
 // TestForeignLocks: a producer's open transaction holds a row. The others are claimed and settled, and it
@@ -119,7 +120,7 @@ func TestAfterAPause(t *testing.T) {
 func TestAccountOfAnotherInstance(t *testing.T) {
 	f := newFixture(t)
 	const other = "wx00000000000000fe"
-	f.exec(t, `INSERT INTO lease (name, holder, expires_at) VALUES (?, 'x', CURRENT_TIMESTAMP(3) - INTERVAL 1 MINUTE)`, LeaseName(other))
+	f.exec(t, `INSERT INTO lease (name, holder, expires_at) VALUES (?, 'x', CURRENT_TIMESTAMP(3) - INTERVAL 1 MINUTE)`, queue.LeaseName(other))
 	theirs := f.insert(t, columns{"unionid": f.unionid(1), "appid": other})
 	nobodys := f.insert(t, columns{"unionid": f.unionid(1), "appid": "wx00000000000000ff"})
 	orphan := f.insert(t, columns{"unionid": f.unionid(1), "appid": "wx00000000000000ff", "lease": "dead",

@@ -5,7 +5,8 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/internal/config"
-	"github.com/unionbridge/unionbridge/sender"
+	"github.com/unionbridge/unionbridge/sender/queue"
+	"github.com/unionbridge/unionbridge/sender/requests"
 	"github.com/unionbridge/unionbridge/sync"
 )
 
@@ -40,7 +41,7 @@ func (r statusReader) alarms() ([]alarm, error) {
 		if run := r.history[i].Refresh; run != nil && run.State == sync.StateFailed {
 			add(alarmRefresh, a.AppID, "refresh %d of %s failed: %s", run.ID, a.AppID, run.Error)
 		}
-		if r.holder(sender.LeaseName(a.AppID)) == "" {
+		if r.holder(queue.LeaseName(a.AppID)) == "" {
 			add(alarmNoSender, a.AppID, "nobody sends for %s: is a daemon running?", a.AppID)
 		}
 	}
@@ -60,7 +61,7 @@ func (r statusReader) alarms() ([]alarm, error) {
 }
 
 // alarming leaves out what ends by itself within a minute, and a day's quota that has been reset.
-func alarming(p sender.Pause) bool {
+func alarming(p requests.Pause) bool {
 	switch p.Reason {
 	case "quota_minute":
 		return false

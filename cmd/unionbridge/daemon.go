@@ -46,8 +46,8 @@ type daemon struct {
 
 	callbacks *callbacks // nil: nothing listens for WeChat's pushes
 
-	stopLeases context.CancelFunc
-	leasing    gosync.WaitGroup
+	leasing *task
+	purging *task
 
 	// ready is what /readyz asks; it changes as the daemon starts and stops.
 	ready atomic.Pointer[func(context.Context) error]
@@ -106,13 +106,18 @@ func (d *daemon) start(ctx context.Context) error {
 	}
 	// The work must end by stop, in its order, and not all at once with ctx.
 	ctx = context.WithoutCancel(ctx)
-	d.runLeases(ctx, p.leases)
+	d.leasing = startTask(ctx, func(ctx context.Context) {
+		if err := p.leases.Run(ctx); err != nil {
+			d.log.Error("renewing leases", "err", err)
+		}
+	})
 	if err := d.sync.Start(ctx); err != nil {
 		return err
 	}
 	if err := d.sender.Start(ctx); err != nil {
 		return err
 	}
+	d.purging = startTask(ctx, p.purger().Run)
 	d.callbacks, err = newCallbacks(callbacksConfig{
 		cfg: d.cfg, log: d.log, registerer: d.registry, sync: d.sync, receipts: d.sender,
 	})
@@ -133,13 +138,34 @@ func (d *daemon) start(ctx context.Context) error {
 	return nil
 }
 
-func (d *daemon) runLeases(ctx context.Context, leases *database.Leases) {
-	ctx, d.stopLeases = context.WithCancel(ctx)
-	d.leasing.Go(func() {
-		if err := leases.Run(ctx); err != nil {
-			d.log.Error("renewing leases", "err", err)
-		}
-	})
+// task is a goroutine that runs until it is stopped.
+type task struct {
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+func startTask(ctx context.Context, run func(context.Context)) *task {
+	ctx, cancel := context.WithCancel(ctx)
+	t := &task{cancel: cancel, ended: make(chan struct{})}
+	go func() {
+		defer close(t.ended)
+		run(ctx)
+	}()
+	return t
+}
+
+// stop ends the task and waits for that until ctx ends. A nil task was never started.
+func (t *task) stop(ctx context.Context) error {
+	if t == nil {
+		return nil
+	}
+	t.cancel()
+	select {
+	case <-t.ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for background work to end: %w", ctx.Err())
+	}
 }
 
 // openDatabase waits for a database that is down: daemons start in any order at boot, and a restart
@@ -224,7 +250,7 @@ func (d *daemon) stop(ctx context.Context) error {
 	drain, cancel := context.WithTimeout(ctx, d.cfg.ShutdownTimeout.Std())
 	defer cancel()
 	callbackErr := d.callbacks.stop(drain)
-	var sendErr, syncErr error
+	var sendErr, syncErr, purgeErr error
 	var stopping gosync.WaitGroup
 	if d.sender != nil {
 		stopping.Go(func() { sendErr = d.sender.Stop(drain) })
@@ -232,11 +258,9 @@ func (d *daemon) stop(ctx context.Context) error {
 	if d.sync != nil {
 		stopping.Go(func() { syncErr = d.sync.Stop(drain) })
 	}
+	stopping.Go(func() { purgeErr = d.purging.stop(drain) })
 	stopping.Wait()
-	if d.stopLeases != nil {
-		d.stopLeases()
-		d.leasing.Wait()
-	}
+	leaseErr := d.leasing.stop(ctx)
 	grace, cancel := context.WithTimeout(ctx, webGrace)
 	defer cancel()
 	webErr := d.web.Stop(grace)
@@ -244,5 +268,5 @@ func (d *daemon) stop(ctx context.Context) error {
 	if d.db != nil {
 		dbErr = d.db.Close()
 	}
-	return errors.Join(callbackErr, sendErr, syncErr, webErr, dbErr)
+	return errors.Join(callbackErr, sendErr, syncErr, purgeErr, leaseErr, webErr, dbErr)
 }

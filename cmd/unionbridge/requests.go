@@ -16,7 +16,7 @@ import (
 
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
-	"github.com/unionbridge/unionbridge/sender"
+	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
 func (c *cli) requestsCommand() *cobra.Command {
@@ -30,7 +30,7 @@ docs/requests.md has examples, docs/states.md explains every status and reason.`
 }
 
 // withRequests opens the database for fn.
-func (c *cli) withRequests(ctx context.Context, fn func(cfg *config.Config, q sender.Requests) error) (err error) {
+func (c *cli) withRequests(ctx context.Context, fn func(cfg *config.Config, q requests.Store) error) (err error) {
 	cfg, err := c.loadConfig()
 	if err != nil {
 		return err
@@ -43,7 +43,7 @@ func (c *cli) withRequests(ctx context.Context, fn func(cfg *config.Config, q se
 	if err := checkReadableSchema(ctx, db); err != nil {
 		return databaseError(err)
 	}
-	q := sender.Requests{DB: db}
+	q := requests.Store{DB: db}
 	for _, a := range cfg.OfficialAccounts {
 		if a.Default {
 			q.DefaultAppID = a.AppID
@@ -91,32 +91,32 @@ func requestStatuses() []string {
 }
 
 // filter checks what was typed.
-func (f *filterFlags) filter(now time.Time) (sender.Filter, error) {
+func (f *filterFlags) filter(now time.Time) (requests.Filter, error) {
 	for _, s := range f.statuses {
 		if !slices.Contains(requestStatuses(), s) {
-			return sender.Filter{}, fmt.Errorf("--status %q: there are %s", s, strings.Join(requestStatuses(), ", "))
+			return requests.Filter{}, fmt.Errorf("--status %q: there are %s", s, strings.Join(requestStatuses(), ", "))
 		}
 	}
 	if f.recipient != "" {
 		if err := checkID("--recipient", f.recipient); err != nil {
-			return sender.Filter{}, err
+			return requests.Filter{}, err
 		}
 	}
 	for flag, text := range map[string]string{"--reason": f.reason, "--account": f.account, "--dedup-key": f.dedupKey} {
 		// The columns are ASCII: anything else would be an error about collations.
 		if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
-			return sender.Filter{}, fmt.Errorf("%s %q: only ASCII stands there", flag, text)
+			return requests.Filter{}, fmt.Errorf("%s %q: only ASCII stands there", flag, text)
 		}
 	}
 	if f.depth < 0 {
-		return sender.Filter{}, fmt.Errorf("--depth is %d: a number of rows, or 0 for all", f.depth)
+		return requests.Filter{}, fmt.Errorf("--depth is %d: a number of rows, or 0 for all", f.depth)
 	}
 	since, err := moment("--since", f.since, now)
 	if err != nil {
-		return sender.Filter{}, err
+		return requests.Filter{}, err
 	}
 	until, err := moment("--until", f.until, now)
-	return sender.Filter{Statuses: f.statuses, Reason: f.reason, AppID: f.account, Template: f.template, Recipient: f.recipient,
+	return requests.Filter{Statuses: f.statuses, Reason: f.reason, AppID: f.account, Template: f.template, Recipient: f.recipient,
 		DedupKey: f.dedupKey, MsgID: f.msgid, Since: since, Until: until, Depth: f.depth}, err
 }
 
@@ -162,7 +162,7 @@ a million rows a second, for at most --depth rows; --since and --until bound tha
 		if err != nil {
 			return exitError{exitUsage, err}
 		}
-		return c.withRequests(cmd.Context(), func(_ *config.Config, q sender.Requests) error {
+		return c.withRequests(cmd.Context(), func(_ *config.Config, q requests.Store) error {
 			found, err := q.List(cmd.Context(), filter, limit)
 			if err != nil {
 				return requestsError(err)
@@ -180,7 +180,7 @@ a million rows a second, for at most --depth rows; --since and --until bound tha
 }
 
 // noteListing says on standard error what the list does not show.
-func (c *cli) noteListing(l sender.Listing, depth int64) {
+func (c *cli) noteListing(l requests.Listing, depth int64) {
 	switch {
 	case l.More:
 		_, _ = fmt.Fprintf(c.stderr, "there are more: --limit shows more than the newest %d\n", len(l.Records))
@@ -192,7 +192,7 @@ func (c *cli) noteListing(l sender.Listing, depth int64) {
 	}
 }
 
-func (c *cli) printRequests(list []sender.Record) error {
+func (c *cli) printRequests(list []requests.Record) error {
 	if len(list) == 0 {
 		return nil
 	}
@@ -205,7 +205,7 @@ func (c *cli) printRequests(list []sender.Record) error {
 	return table.Flush()
 }
 
-func statusWords(r sender.Record) string {
+func statusWords(r requests.Record) string {
 	switch {
 	case r.Archived:
 		return r.Status + ", archived"
@@ -215,7 +215,7 @@ func statusWords(r sender.Record) string {
 	return r.Status
 }
 
-func nextOrEnd(r sender.Record) string {
+func nextOrEnd(r requests.Record) string {
 	if r.Final() {
 		return "ended " + localMoment(r.FinishedAt)
 	}
@@ -259,7 +259,7 @@ type requestLine struct {
 	Archived bool   `json:"archived"`
 }
 
-func newRequestLine(r sender.Record) requestLine {
+func newRequestLine(r requests.Record) requestLine {
 	line := requestLine{
 		ID: r.ID, AppID: orNull(r.AppID), Template: r.Template, Priority: r.Priority, Status: r.Status, Reason: orNull(r.Reason),
 		ErrMsg: orNull(r.ErrMsg), Warning: orNull(r.Warning), Attempts: r.Attempts, Cancel: r.Cancel, DedupKey: orNull(r.DedupKey),
@@ -283,7 +283,7 @@ func jsonMoment(t *time.Time) *string {
 	return optionalTime(*t)
 }
 
-func (c *cli) printRequestsJSON(list []sender.Record) error {
+func (c *cli) printRequestsJSON(list []requests.Record) error {
 	encoder := json.NewEncoder(c.stdout)
 	encoder.SetEscapeHTML(false)
 	for _, r := range list {

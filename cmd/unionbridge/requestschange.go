@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge/internal/config"
-	"github.com/unionbridge/unionbridge/sender"
+	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
 const withdrawnUsage = "send also what its producer has withdrawn"
@@ -19,7 +19,7 @@ const withdrawnUsage = "send also what its producer has withdrawn"
 // retryFlags are what retry does only if it is told to.
 type retryFlags struct {
 	filterFlags
-	options sender.RetryOptions
+	options requests.RetryOptions
 	yes     bool
 }
 
@@ -69,7 +69,7 @@ func (c *cli) retryIDs(cmd *cobra.Command, args []string, f retryFlags) error {
 			return exitError{exitUsage, fmt.Errorf("either ids or filters: --%s goes without ids", name)}
 		}
 	}
-	return c.withRequests(cmd.Context(), func(_ *config.Config, q sender.Requests) error {
+	return c.withRequests(cmd.Context(), func(_ *config.Config, q requests.Store) error {
 		changes, err := q.Retry(cmd.Context(), ids, f.options)
 		return errors.Join(c.printChanges(changes, "retried"), requestsError(err))
 	})
@@ -83,7 +83,7 @@ func (c *cli) retryMatching(ctx context.Context, f retryFlags) error {
 	if err != nil {
 		return exitError{exitUsage, err}
 	}
-	return c.withRequests(ctx, func(_ *config.Config, q sender.Requests) error {
+	return c.withRequests(ctx, func(_ *config.Config, q requests.Store) error {
 		n, cut, err := q.Count(ctx, filter)
 		if err != nil {
 			return requestsError(err)
@@ -99,7 +99,7 @@ func (c *cli) retryMatching(ctx context.Context, f retryFlags) error {
 			return exitError{exitUsage, errors.New("nothing was changed: --yes retries them")}
 		}
 		outcomes := map[string]int{}
-		err = q.RetryMatching(ctx, filter, f.options, func(changes []sender.Change) {
+		err = q.RetryMatching(ctx, filter, f.options, func(changes []requests.Change) {
 			for _, change := range changes {
 				outcomes[change.Refused]++
 			}
@@ -139,7 +139,7 @@ Exit code 1: not all of them are cancelled.`,
 			if err != nil {
 				return err
 			}
-			return c.withRequests(cmd.Context(), func(_ *config.Config, q sender.Requests) error {
+			return c.withRequests(cmd.Context(), func(_ *config.Config, q requests.Store) error {
 				changes, err := q.Cancel(cmd.Context(), ids)
 				return errors.Join(c.printChanges(changes, "cancelled"), requestsError(err))
 			})
@@ -150,7 +150,7 @@ Exit code 1: not all of them are cancelled.`,
 type resolveFlags struct {
 	sent, resend bool
 	msgid        int64
-	options      sender.RetryOptions // of --resend
+	options      requests.RetryOptions // of --resend
 }
 
 func (c *cli) resolveRequestCommand() *cobra.Command {
@@ -186,7 +186,7 @@ is no such request.`,
 		if cmd.Flags().Changed("msgid") && f.msgid < 1 {
 			return exitError{exitUsage, fmt.Errorf("--msgid %d is not one of WeChat's, which are above zero; leave it out if it is not known", f.msgid)}
 		}
-		return c.withRequests(cmd.Context(), func(_ *config.Config, q sender.Requests) error {
+		return c.withRequests(cmd.Context(), func(_ *config.Config, q requests.Store) error {
 			if f.resend {
 				change, err := q.ResolveResend(cmd.Context(), ids[0], f.options)
 				return c.resolved(change, err, "given back to the daemon")
@@ -198,15 +198,15 @@ is no such request.`,
 	return cmd
 }
 
-func (c *cli) resolved(change sender.Change, err error, done string) error {
+func (c *cli) resolved(change requests.Change, err error, done string) error {
 	if err != nil {
 		return requestsError(err)
 	}
-	return c.printChanges([]sender.Change{change}, done)
+	return c.printChanges([]requests.Change{change}, done)
 }
 
 // printChanges tells what became of each request: what was done on standard output, what was refused as an error.
-func (c *cli) printChanges(changes []sender.Change, done string) error {
+func (c *cli) printChanges(changes []requests.Change, done string) error {
 	var refused []error
 	for _, change := range changes {
 		switch {

@@ -6,11 +6,11 @@ import (
 	"unicode"
 
 	"github.com/unionbridge/unionbridge/internal/wechat"
-	"github.com/unionbridge/unionbridge/sender"
+	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
 // explainRequest says in a few sentences what a request's state means, and what happens next.
-func explainRequest(d sender.Detail) string {
+func explainRequest(d requests.Detail) string {
 	var words string
 	switch d.Status {
 	case "pending":
@@ -39,10 +39,10 @@ func explainRequest(d sender.Detail) string {
 	return words
 }
 
-func number(d sender.Detail) string { return fmt.Sprint(d.ID) }
+func number(d requests.Detail) string { return fmt.Sprint(d.ID) }
 
 // again is put to what a row says that an operator had sent again: it speaks of that time only.
-func again(d sender.Detail) string {
+func again(d requests.Detail) string {
 	if d.SentAgain() {
 		return " again"
 	}
@@ -50,14 +50,14 @@ func again(d sender.Detail) string {
 }
 
 // withdrawnFlag is what retry and resolve need for a request that was withdrawn, with the space after it.
-func withdrawnFlag(d sender.Detail) string {
+func withdrawnFlag(d requests.Detail) string {
 	if d.Cancel {
 		return "--withdrawn "
 	}
 	return ""
 }
 
-func explainPending(d sender.Detail) string {
+func explainPending(d requests.Detail) string {
 	switch {
 	case d.UnderWay():
 		return fmt.Sprintf("An attempt is under way since %s. If its instance died, the request falls due again at %s.",
@@ -81,13 +81,13 @@ func explainPending(d sender.Detail) string {
 	return "It is due." + meaning(d) + obstacles(d)
 }
 
-func repetition(d sender.Detail) string {
+func repetition(d requests.Detail) string {
 	return fmt.Sprintf("It is repeated from %s on under the same client_msg_id, for as long as WeChat drops a second message by that; "+
 		"after that it ends as unknown.", localMoment(&d.DueAt))
 }
 
 // obstacles are why a request that is due is not sent.
-func obstacles(d sender.Detail) string {
+func obstacles(d requests.Detail) string {
 	var words []string
 	for _, p := range d.Pauses {
 		what := "Its account stands still"
@@ -112,7 +112,7 @@ func obstacles(d sender.Detail) string {
 	return strings.Join(words, "")
 }
 
-func explainWaiting(d sender.Detail) string {
+func explainWaiting(d requests.Detail) string {
 	if d.Cancel {
 		return "It was withdrawn: it is not sent, and ends as cancelled when the daemon looks at it."
 	}
@@ -127,7 +127,7 @@ func explainWaiting(d sender.Detail) string {
 		meaning(d), localMoment(&d.DueAt), end)
 }
 
-func explainSent(d sender.Detail) string {
+func explainSent(d requests.Detail) string {
 	if d.Reason == "resolved_by_operator" {
 		return "Its outcome was unknown, and an operator said that it was sent."
 	}
@@ -143,13 +143,13 @@ func explainSent(d sender.Detail) string {
 	return accepted + " The receipt says that he did not get it: WeChat failed to deliver it."
 }
 
-func explainUnknown(d sender.Detail) string {
+func explainUnknown(d requests.Detail) string {
 	return "It was sent once or not at all: an attempt's outcome is not known, and repeating it later would reach the person twice." +
 		meaning(d) + " Ask him, or look into his chat, and then: unionbridge requests resolve " + number(d) + " --sent, or --resend" + strings.TrimSuffix(" "+withdrawnFlag(d), " ") + "."
 }
 
 // failedCure is what an operator can do. A row that is wrong in itself fails the same way again.
-func failedCure(d sender.Detail) string {
+func failedCure(d requests.Detail) string {
 	switch d.Reason {
 	case "no_recipient", "several_recipients", "bad_recipient", "bad_data", "bad_link", "bad_priority":
 		return " The row itself is wrong and cannot be mended: its producer has to INSERT a new one."
@@ -160,7 +160,7 @@ func failedCure(d sender.Detail) string {
 }
 
 // meaning is what a reason says, in words: those of the daemon or of WeChat's code, else the row's own.
-func meaning(d sender.Detail) string {
+func meaning(d requests.Detail) string {
 	if explanation := wechat.Explain(d.ErrCode); d.ErrCode != 0 && explanation != "" {
 		return " " + explanation
 	}

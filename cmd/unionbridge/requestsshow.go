@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge/internal/config"
-	"github.com/unionbridge/unionbridge/sender"
+	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
 func (c *cli) showRequestCommand() *cobra.Command {
@@ -35,9 +35,9 @@ Exit code 1: there is no such request.`,
 		if err != nil {
 			return err
 		}
-		return c.withRequests(cmd.Context(), func(cfg *config.Config, q sender.Requests) error {
+		return c.withRequests(cmd.Context(), func(cfg *config.Config, q requests.Store) error {
 			d, err := q.Show(cmd.Context(), ids[0])
-			if errors.Is(err, sender.ErrNoRequest) {
+			if errors.Is(err, requests.ErrNotFound) {
 				return fmt.Errorf("request %d is not in send_request, nor in its archive: is the number right, and was it deleted (retention)?", ids[0])
 			}
 			if err != nil {
@@ -57,8 +57,8 @@ Exit code 1: there is no such request.`,
 }
 
 // concerning leaves of an account's pauses those that the request meets: of the account, and of its own template.
-func concerning(cfg *config.Config, d sender.Detail) []sender.Pause {
-	return slices.DeleteFunc(d.Pauses, func(p sender.Pause) bool {
+func concerning(cfg *config.Config, d requests.Detail) []requests.Pause {
+	return slices.DeleteFunc(d.Pauses, func(p requests.Pause) bool {
 		id, ok := strings.CutPrefix(p.Scope, "template:")
 		return ok && id != d.Template && id != cfg.Templates[d.Template].Official.IDs[p.AppID]
 	})
@@ -80,7 +80,7 @@ func requestIDs(args []string) ([]int64, error) {
 	return ids, nil
 }
 
-func (c *cli) printRequest(d sender.Detail) error {
+func (c *cli) printRequest(d requests.Detail) error {
 	var out bytes.Buffer
 	table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
 	line := func(name, value string) {
@@ -126,7 +126,7 @@ func (c *cli) printRequest(d sender.Detail) error {
 	return err
 }
 
-func recipientWords(d sender.Detail) string {
+func recipientWords(d requests.Detail) string {
 	var words []string
 	for _, r := range []struct{ column, id string }{
 		{"unionid", d.UnionID}, {"mini_appid", d.MiniAppID}, {"mini_openid", d.MiniOpenID}, {"openid", d.OpenID},
@@ -155,7 +155,7 @@ type requestDetail struct {
 	Explanation   string          `json:"explanation"`
 }
 
-func (c *cli) printRequestJSON(d sender.Detail) error {
+func (c *cli) printRequestJSON(d requests.Detail) error {
 	encoder := json.NewEncoder(c.stdout)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,7 +15,7 @@ import (
 
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
-	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
 const (
@@ -95,8 +94,8 @@ func (c *cli) send(ctx context.Context, f sendFlags) (err error) {
 	if err := checkReadableSchema(ctx, db); err != nil {
 		return databaseError(err)
 	}
-	store := intake{db: db}
-	id, existed, err := store.insert(ctx, request)
+	store := requests.Store{DB: db}
+	id, existed, err := store.Insert(ctx, request)
 	if err != nil {
 		return databaseError(err)
 	}
@@ -111,8 +110,8 @@ func (c *cli) send(ctx context.Context, f sendFlags) (err error) {
 }
 
 // newRequest checks what can be checked without the configuration.
-func (c *cli) newRequest(f sendFlags) (newRequest, error) {
-	r := newRequest{
+func (c *cli) newRequest(f sendFlags) (requests.Request, error) {
+	r := requests.Request{
 		AppID: orNull(f.account), UnionID: orNull(f.unionID), MiniAppID: orNull(f.miniAppID),
 		MiniOpenID: orNull(f.miniOpenID), OpenID: orNull(f.openID), Template: f.template, URL: orNull(f.url),
 		MiniPath: orNull(f.miniPath), Priority: f.priority, DedupKey: orNull(f.dedupKey),
@@ -259,17 +258,18 @@ type followed struct {
 }
 
 // follow prints the request's changes until it is final or the wait ends.
-func (c *cli) follow(ctx context.Context, store intake, f followed) error {
+func (c *cli) follow(ctx context.Context, store requests.Store, f followed) error {
 	deadline := time.NewTimer(f.wait)
 	defer deadline.Stop()
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	var last outcome
 	for {
-		now, err := store.status(ctx, f.id)
+		row, err := store.Outcome(ctx, f.id)
 		if err != nil {
 			return databaseError(err)
 		}
+		now := outcome(row)
 		if now.news(last) {
 			if err := c.printOutcome(now, f.json); err != nil {
 				return err
@@ -287,58 +287,4 @@ func (c *cli) follow(ctx context.Context, store intake, f followed) error {
 			return exitError{exitInterrupted, fmt.Errorf("%w: request %d is still %s and may go out later", errInterrupted, f.id, now.Status)}
 		}
 	}
-}
-
-func (c *cli) printOutcome(o outcome, asJSON bool) error {
-	if asJSON {
-		encoder := json.NewEncoder(c.stdout)
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(o)
-	}
-	_, err := fmt.Fprintln(c.stdout, o)
-	return err
-}
-
-// verdict is nil only for a message that WeChat accepted. The line before has said the rest.
-func verdict(o outcome) error {
-	if o.Status == "sent" {
-		return nil
-	}
-	words := fmt.Sprintf("request %d was not sent: %s", o.ID, o.Status)
-	if o.Status == "unknown" {
-		words = fmt.Sprintf("request %d: whether it was sent is not known", o.ID)
-	}
-	if o.ErrCode != nil {
-		if explanation := wechat.Explain(*o.ErrCode); explanation != "" {
-			words += "; " + explanation
-		}
-	}
-	return exitError{exitNotSent, errors.New(words)}
-}
-
-// stillOpen says why nothing has happened, as far as the row tells.
-func stillOpen(o outcome, waited time.Duration) error {
-	why := "is it paused or due later? The daemon's log and account_state say more"
-	switch {
-	case o.Status == "waiting":
-		why = "the recipient is not known as a follower yet, and it goes out when he is"
-	case o.Reason != nil || o.ErrCode != nil:
-		why = o.trouble()
-	case o.Attempts == 0:
-		why = `nobody has taken it: is the daemon ("unionbridge run") running on this database, is it due, and is its account not paused?`
-	}
-	return fmt.Errorf("request %d is still %s after %s: %s", o.ID, o.Status, waited, why)
-}
-
-// trouble is what came in the way of an open request: a daemon has taken it, or paused its account.
-func (o outcome) trouble() string {
-	code := 0
-	if o.ErrCode != nil {
-		code = *o.ErrCode
-	}
-	words := text(o.Reason)
-	if code != 0 {
-		words = strings.TrimPrefix(fmt.Sprintf("%s, errcode %d", words, code), ", ")
-	}
-	return words + "; " + cmp.Or(wechat.Explain(code), "the daemon's log and account_state say more")
 }

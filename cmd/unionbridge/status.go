@@ -12,7 +12,8 @@ import (
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
-	"github.com/unionbridge/unionbridge/sender"
+	"github.com/unionbridge/unionbridge/sender/queue"
+	"github.com/unionbridge/unionbridge/sender/requests"
 	"github.com/unionbridge/unionbridge/sync"
 )
 
@@ -61,7 +62,7 @@ func (c *cli) status(ctx context.Context, flags statusFlags) (err error) {
 	if reader.held, err = database.HeldLeases(ctx, db); err != nil {
 		return databaseError(err)
 	}
-	if reader.queue, err = sender.ReadOverview(ctx, db); err != nil {
+	if reader.queue, err = (requests.Store{DB: db}).Overview(ctx); err != nil {
 		return databaseError(err)
 	}
 	for _, a := range cfg.OfficialAccounts {
@@ -107,7 +108,7 @@ type statusReader struct {
 	cfg         *config.Config
 	now         time.Time
 	history     []sync.History // of cfg.OfficialAccounts, in their order
-	queue       sender.Overview
+	queue       requests.Overview
 	held        []database.HeldLease
 	coverage    []bridge.Coverage // nil: not asked for
 	miniWithout int64
@@ -136,7 +137,7 @@ func (r statusReader) status() (statusReport, error) {
 }
 
 func (r statusReader) account(a config.OfficialAccount, h sync.History) (accountStatus, error) {
-	s := accountStatus{AppID: a.AppID, Name: a.Name, Default: a.Default, SentBy: orNull(r.holder(sender.LeaseName(a.AppID)))}
+	s := accountStatus{AppID: a.AppID, Name: a.Name, Default: a.Default, SentBy: orNull(r.holder(queue.LeaseName(a.AppID)))}
 	sweep, err := r.turn(a.Sync.Sweep)
 	if err != nil {
 		return s, err

@@ -204,3 +204,30 @@ func TestUnitFile(t *testing.T) {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
 }
+
+// TestTaskStop: a stop waits for the task, no longer than its context, and needs none.
+func TestTaskStop(t *testing.T) {
+	var never *task
+	if err := never.stop(t.Context()); err != nil {
+		t.Errorf("a task that was never started: %v", err)
+	}
+	ended := false
+	quick := startTask(t.Context(), func(ctx context.Context) {
+		<-ctx.Done()
+		ended = true
+	})
+	if err := quick.stop(t.Context()); err != nil || !ended {
+		t.Errorf("ended %t, %v", ended, err)
+	}
+	release := make(chan struct{})
+	stuck := startTask(t.Context(), func(context.Context) { <-release })
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := stuck.stop(over); !errors.Is(err, context.Canceled) {
+		t.Errorf("a task that does not end: %v", err)
+	}
+	close(release)
+	if err := stuck.stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/sender"
+	"github.com/unionbridge/unionbridge/sender/retention"
 	"github.com/unionbridge/unionbridge/sync"
 )
 
@@ -97,8 +98,14 @@ func (p *parts) sender() (*sender.Service, error) {
 		DB: p.db, Leases: p.leases, Identities: bridge.New(p.db), Accounts: accounts, Templates: templates,
 		Truncate: truncate, MiniAppIDs: minis, SendTimeout: p.cfg.WeChat.SendTimeout.Std(),
 		QuotaResetHour: p.cfg.WeChat.QuotaResetHour,
-		Retention:      sender.Retention{Finished: p.cfg.Retention.Finished.Std(), Archive: p.cfg.Retention.Archive},
 		Logger:         p.log, Registerer: p.reg, Now: time.Now,
+	})
+}
+
+func (p *parts) purger() *retention.Purger {
+	return retention.New(retention.Config{
+		DB: p.db, Leases: p.leases, Keep: p.cfg.Retention.Finished.Std(), Archive: p.cfg.Retention.Archive,
+		Logger: p.log, Now: time.Now,
 	})
 }
 

@@ -1,4 +1,4 @@
-package sender
+package retention
 
 import (
 	"bytes"
@@ -11,28 +11,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// loosely runs a statement in a session that does not refuse zero dates, as some producers' do not.
-func (f *fixture) loosely(t *testing.T, query string, args ...any) {
-	t.Helper()
-	conn, err := f.db.Connx(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	var mode string
-	if err := conn.GetContext(t.Context(), &mode, `SELECT @@SESSION.sql_mode`); err != nil {
-		t.Fatal(err)
-	}
-	for _, step := range []struct {
-		query string
-		args  []any
-	}{{`SET SESSION sql_mode = ''`, nil}, {query, args}, {`SET SESSION sql_mode = ?`, []any{mode}}} {
-		if _, err := conn.ExecContext(t.Context(), step.query, step.args...); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // TestRetentionOfZeroDates: what INSERT IGNORE makes of a date that is none is archived, and deleted, as any other row.
 func TestRetentionOfZeroDates(t *testing.T) {
 	f := newFixture(t)
@@ -40,11 +18,11 @@ func TestRetentionOfZeroDates(t *testing.T) {
 	f.loosely(t, `INSERT INTO send_request (appid, unionid, template, data, status, due_at, expires_at, created_at, finished_at)
 		SELECT ?, 'u', 'order', '{}', 'failed', CASE WHEN n < 700 THEN '0000-00-00' ELSE ? END,
 		       CASE WHEN n % 2 = 0 THEN '0000-00-00' ELSE ? END, ?, ?
-		  FROM (SELECT a.n + 10 * b.n + 100 * c.n AS n FROM `+digits("a")+`, `+digits("b")+`, `+digits("c")+`) seq`,
+		  FROM `+numbers(3),
 		appid, old, old, old, old)
 	young := f.insert(t, columns{"unionid": "u", "appid": appid, "status": "failed", "finished_at": time.Now().UTC()})
 	f.loosely(t, `UPDATE send_request SET due_at = '0000-00-00' WHERE id = ?`, young)
-	if err := f.retention(true).run(t.Context()); err != nil {
+	if err := f.purger(true).Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	left := f.maps(t, `SELECT id FROM send_request`)
@@ -72,7 +50,7 @@ func TestRetentionOfArchived(t *testing.T) {
 		ids = append(ids, f.place(t, "sent", columns{"due_at": old, "finished_at": old}))
 	}
 	f.exec(t, `INSERT INTO send_request_archive (id, template, data, priority, status, attempts) VALUES (?, 'the first', '{}', 1, 'sent', 1)`, ids[1])
-	if err := f.retention(true).run(t.Context()); err != nil {
+	if err := f.purger(true).Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := f.count(t, `SELECT COUNT(*) FROM send_request`); n != 0 {
@@ -98,10 +76,10 @@ func TestRetentionOfBadRows(t *testing.T) {
 	}
 	f.exec(t, `UPDATE send_request SET dedup_key = id WHERE id <= ?`, bad[2])
 	var log bytes.Buffer
-	r := f.retention(true)
-	r.log = slog.New(slog.NewTextHandler(&log, nil))
+	r := f.purger(true)
+	r.cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	for range 2 {
-		if err := r.run(t.Context()); err != nil {
+		if err := r.Purge(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		var left []int64
@@ -134,7 +112,7 @@ func TestRetentionLaneFails(t *testing.T) {
 	}
 	f.exec(t, `CREATE TRIGGER no_failed BEFORE DELETE ON send_request FOR EACH ROW
 		BEGIN IF OLD.status = 'failed' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not this one'; END IF; END`)
-	err := f.retention(false).run(t.Context())
+	err := f.purger(false).Purge(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "failed requests: ") || !strings.Contains(err.Error(), "not this one") {
 		t.Errorf("the error: %v", err)
 	}

@@ -1,4 +1,4 @@
-package sender
+package retention
 
 import (
 	"context"
@@ -11,40 +11,52 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/sender/queue"
 )
+
+// keptDays is how long send_day's counts stay.
+const keptDays = 40
+
+// store is the SQL of a Purger.
+type store struct {
+	db *sqlx.DB
+}
 
 // firstMoment is before all that a TIMESTAMP can hold.
 func firstMoment() time.Time { return time.Unix(1, 0).UTC() }
 
 // ago is the database's present moment less d.
 func (s store) ago(ctx context.Context, d time.Duration) (time.Time, error) {
+	const query = `SELECT CURRENT_TIMESTAMP(3) - INTERVAL ? MICROSECOND`
 	var t time.Time
-	err := s.db.GetContext(ctx, &t, `SELECT CURRENT_TIMESTAMP(3) - INTERVAL ? MICROSECOND`, d.Microseconds())
-	if err != nil {
-		return t, fmt.Errorf("asking for the time: %w", database.Explain(err))
+	if err := s.db.GetContext(ctx, &t, query, d.Microseconds()); err != nil {
+		return t, fmt.Errorf("reading the database's time: %w", database.Explain(err))
 	}
 	return t, nil
 }
 
-// finalLane is one place of send_request_due at which rows of a final status stand.
+// finalLane is one place of send_request_due that has rows of a final status.
 type finalLane struct {
-	Status   status         `db:"status"`
+	Status   queue.Status   `db:"status"`
 	AppID    sql.NullString `db:"appid"`
 	Priority int            `db:"priority"`
 	Template string         `db:"template"`
 }
 
-// nextFinalLane returns the lane after l in the order of the index; of nil, the first of the status. It returns
-// nil after the last.
-func (s store) nextFinalLane(ctx context.Context, of status, l *finalLane) (*finalLane, error) {
-	// Up to three dives into the index a lane. GROUP BY says the same, and reads every entry on servers that cannot
-	// skip in an index (TiDB). OR says the same too, and MariaDB 10.11 then reads all entries of an account, or of the
-	// whole status, at some lanes. Rows without appid come first.
+// nextFinalLane returns the lane after l in the order of the index; of nil, the first of the
+// status. It returns nil after the last.
+func (s store) nextFinalLane(ctx context.Context, of queue.Status, l *finalLane) (
+	*finalLane, error,
+) {
+	// Up to three dives into the index a lane. GROUP BY says the same, and reads every entry on
+	// servers that cannot skip in an index (TiDB). OR says the same too, and MariaDB 10.11 then reads
+	// all entries of an account, or of the whole status, at some lanes. Rows without appid come first.
 	const entry = `
 		    SELECT status, appid, priority, template
 		      FROM send_request FORCE INDEX (send_request_due)
 		     WHERE status = ?`
-	// ORDER BY names no column that the branch fixes: NULL is no constant to MariaDB there, and it would sort.
+	// ORDER BY names no column that the branch fixes: NULL is no constant to MariaDB there, and it
+	// would sort.
 	query, args := entry+` ORDER BY appid, priority, template LIMIT 1`, []any{of}
 	if l != nil {
 		later, last := ` AND appid > ?`, []any{of, l.AppID}
@@ -64,7 +76,7 @@ func (s store) nextFinalLane(ctx context.Context, of status, l *finalLane) (*fin
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading which templates have finished requests: %w", database.Explain(err))
+		return nil, fmt.Errorf("reading templates of finished requests: %w", database.Explain(err))
 	}
 	return &next, nil
 }
@@ -75,19 +87,23 @@ type oldRow struct {
 	DueAt time.Time `db:"due_at"`
 }
 
-// oldRows returns the next entries of a lane after the row at whose due_at is before a moment; after oldRow{}, the
-// first. It reads the index alone. A final row's due_at is when it was due, or how far its claim had moved that: no later than its end, give
-// or take a minute. Rows that ended before they were due, withdrawn ones, are found when that moment has aged.
-func (s store) oldRows(ctx context.Context, l finalLane, at oldRow, before time.Time) ([]oldRow, error) {
-	// Two branches, as many rows may have one due_at: with OR each page would begin at the first of them.
+// oldRows returns the next entries of a lane after the row at whose due_at is before a moment;
+// after oldRow{}, the first. It reads the index alone. A final row's due_at is when it was due, or
+// how far its claim had moved that: no later than its end, give or take a minute. Rows that ended
+// before they were due, withdrawn ones, are found when that moment has aged.
+func (s store) oldRows(ctx context.Context, l finalLane, at oldRow, before time.Time) (
+	[]oldRow, error,
+) {
+	// Two branches, as many rows may have one due_at: with OR each page would begin at the first of
+	// them.
 	const lane = `(
 		    SELECT id, due_at
 		      FROM send_request FORCE INDEX (send_request_due)
 		     WHERE status = ? AND appid <=> ? AND priority = ? AND template = ?`
 	same, later := `due_at = ?`, `due_at > ?`
 	if at.DueAt.IsZero() {
-		// Below the first moment there is the zero date only, which an INSERT IGNORE makes of what is none. It must
-		// not be named: some servers refuse it in a comparison.
+		// Below the first moment there is the zero date only, which an INSERT IGNORE makes of an invalid
+		// date. It must not be named: some servers refuse it in a comparison.
 		same, later, at.DueAt = `due_at < ?`, `due_at >= ?`, firstMoment()
 	}
 	query := lane + ` AND ` + same + ` AND due_at < ? AND id > ? ORDER BY id LIMIT ?)
@@ -104,31 +120,29 @@ func (s store) oldRows(ctx context.Context, l finalLane, at oldRow, before time.
 	return rows, nil
 }
 
-// purgeBatch is what purge is asked to delete: those of the rows that have this status and ended before a moment.
+// purgeBatch is what purge deletes: those of the rows that have this status and ended before a
+// moment.
 type purgeBatch struct {
-	status  status
+	status  queue.Status
 	rows    []oldRow
 	before  time.Time
 	archive bool
 }
 
-// purge deletes rows with their receipts, or moves them into the archive, and returns how many. A row that has
-// changed since it was read stays, and so does one that another transaction holds, until the next run.
-func (s store) purge(ctx context.Context, what purgeBatch) (n int64, err error) {
-	if len(what.rows) == 0 {
+// purge deletes rows with their receipts, or moves them into the archive, and returns how many. A
+// row that has changed since it was read stays, and so does one that another transaction holds,
+// until the next run.
+func (s store) purge(ctx context.Context, batch purgeBatch) (n int64, err error) {
+	if len(batch.rows) == 0 {
 		return 0, nil
-	}
-	ids := make([]int64, len(what.rows))
-	for i, r := range what.rows {
-		ids[i] = r.ID
 	}
 	err = database.InTx(ctx, s.db, func(ctx context.Context, tx *sqlx.Tx) error {
 		n = 0
-		old, err := s.lockOld(ctx, tx, ids, what)
+		old, err := s.lockOld(ctx, tx, batch)
 		if err != nil || len(old) == 0 {
 			return err
 		}
-		if what.archive {
+		if batch.archive {
 			if err := execIn(ctx, tx, archiveStatement, old); err != nil {
 				return fmt.Errorf("copying into the archive: %w", err)
 			}
@@ -149,19 +163,23 @@ func (s store) purge(ctx context.Context, what purgeBatch) (n int64, err error) 
 		return nil
 	})
 	if err != nil {
-		return 0, fmt.Errorf("deleting %d finished requests: %w", len(ids), err)
+		return 0, fmt.Errorf("deleting %d finished requests: %w", len(batch.rows), err)
 	}
 	return n, nil
 }
 
-// lockOld locks those of the rows that are as old as was believed. Nothing rests on SKIP LOCKED but that a
-// producer's open transaction holds up one row and not five hundred.
-func (s store) lockOld(ctx context.Context, tx *sqlx.Tx, ids []int64, what purgeBatch) ([]int64, error) {
+// lockOld locks those of the rows that are as old as was believed. Nothing rests on SKIP LOCKED but
+// that a producer's open transaction holds up one row and not five hundred.
+func (s store) lockOld(ctx context.Context, tx *sqlx.Tx, batch purgeBatch) ([]int64, error) {
+	ids := make([]int64, len(batch.rows))
+	for i, r := range batch.rows {
+		ids[i] = r.ID
+	}
 	query, args, err := sqlx.In(`
 		SELECT id
 		  FROM send_request FORCE INDEX (PRIMARY)
 		 WHERE id IN (?) AND status = ? AND COALESCE(finished_at, due_at) < ?
-		   FOR UPDATE SKIP LOCKED`, ids, what.status, what.before)
+		   FOR UPDATE SKIP LOCKED`, ids, batch.status, batch.before)
 	if err != nil {
 		return nil, err
 	}
@@ -172,8 +190,8 @@ func (s store) lockOld(ctx context.Context, tx *sqlx.Tx, ids []int64, what purge
 	return old, nil
 }
 
-// isRowError reports whether a statement failed for what stands in a row (SQLSTATE 22, data, and 23, constraints; and
-// those for which MySQL has no state), so that it would do without that row.
+// isRowError reports whether a value in a row made a statement fail (SQLSTATE 22, data, and 23,
+// constraints; and those for which MySQL has no state), so that it would succeed without that row.
 func isRowError(err error) bool {
 	me, ok := errors.AsType[*mysql.MySQLError](err)
 	if !ok {
@@ -184,18 +202,20 @@ func isRowError(err error) bool {
 	return class == "22" || class == "23" || me.Number == badValue || me.Number == badCheck
 }
 
-// archiveStatement copies rows that its transaction has locked, each with the receipt that it has by now. Zero dates,
-// which strict mode does not store again, become NULL. Of an id that the archive has already, as after somebody put
-// a row back by hand, the first copy stays.
+// archiveStatement copies rows that its transaction has locked, each with the receipt that it has
+// by now. Zero dates, which strict mode does not store again, become NULL. Of an id that the
+// archive has already, as after somebody put a row back by hand, the first copy stays.
 const archiveStatement = `
 	INSERT INTO send_request_archive
-	       (id, appid, unionid, mini_appid, mini_openid, openid, template, data, url, mini_path, priority, due_at,
-	        expires_at, dedup_key, created_at, status, reason, errcode, errmsg, warning, attempts, attempted_at, channel,
-	        sent_openid, msgid, finished_at, receipt_status, receipt_at)
-	SELECT r.id, r.appid, r.unionid, r.mini_appid, r.mini_openid, r.openid, r.template, r.data, r.url, r.mini_path,
-	       r.priority, CASE WHEN r.due_at >= '1970-01-01 00:00:01' THEN r.due_at END,
-	       CASE WHEN r.expires_at >= '1970-01-01 00:00:01' THEN r.expires_at END, r.dedup_key, r.created_at, r.status, r.reason, r.errcode, r.errmsg,
-	       r.warning, r.attempts, r.attempted_at, r.channel, r.sent_openid, r.msgid, r.finished_at, s.status, s.arrived_at
+	       (id, appid, unionid, mini_appid, mini_openid, openid, template, data, url, mini_path,
+	        priority, due_at, expires_at, dedup_key, created_at, status, reason, errcode, errmsg,
+	        warning, attempts, attempted_at, channel, sent_openid, msgid, finished_at, receipt_status, receipt_at)
+	SELECT r.id, r.appid, r.unionid, r.mini_appid, r.mini_openid, r.openid, r.template, r.data, r.url,
+	       r.mini_path, r.priority,
+	       CASE WHEN r.due_at >= '1970-01-01 00:00:01' THEN r.due_at END,
+	       CASE WHEN r.expires_at >= '1970-01-01 00:00:01' THEN r.expires_at END,
+	       r.dedup_key, r.created_at, r.status, r.reason, r.errcode, r.errmsg, r.warning, r.attempts,
+	       r.attempted_at, r.channel, r.sent_openid, r.msgid, r.finished_at, s.status, s.arrived_at
 	  FROM send_request r
 	  LEFT JOIN send_receipt s ON s.appid = r.appid AND s.msgid = r.msgid
 	 WHERE r.id IN (?)
@@ -226,7 +246,8 @@ func (s store) purgeReceipts(ctx context.Context, from, before time.Time) (recei
 		 WHERE arrived_at > ? AND arrived_at < ?
 		 ORDER BY arrived_at
 		 LIMIT ?`
-	// The walk goes by moments, and any number of receipts may share one: hence the LIMIT and the repetition.
+	// The walk goes from moment to moment, and any number of receipts may share one: hence the LIMIT
+	// and the repetition.
 	const drop = `
 		DELETE FROM send_receipt
 		 WHERE arrived_at > ? AND arrived_at <= ?
@@ -255,10 +276,23 @@ func (s store) purgeReceipts(ctx context.Context, from, before time.Time) (recei
 	}
 }
 
-// forgetDays deletes the counts of days long past.
-func (s store) forgetDays(ctx context.Context) error {
-	if _, err := s.exec(ctx, `DELETE FROM send_day WHERE day < CURRENT_DATE - INTERVAL ? DAY`, daysKept); err != nil {
+// purgeDays deletes the counts of days long past.
+func (s store) purgeDays(ctx context.Context) error {
+	const query = `DELETE FROM send_day WHERE day < CURRENT_DATE - INTERVAL ? DAY`
+	if _, err := s.exec(ctx, query, keptDays); err != nil {
 		return fmt.Errorf("deleting old days' counts: %w", err)
 	}
 	return nil
+}
+
+func (s store) exec(ctx context.Context, query string, args ...any) (n int64, err error) {
+	err = database.Retry(ctx, func(ctx context.Context) error {
+		res, err := s.db.ExecContext(ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		n, err = res.RowsAffected()
+		return err
+	})
+	return n, err
 }

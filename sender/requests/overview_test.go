@@ -1,4 +1,4 @@
-package sender
+package requests
 
 import (
 	"testing"
@@ -9,7 +9,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database/dbtest"
 )
 
-func TestReadOverview(t *testing.T) {
+func TestOverview(t *testing.T) {
 	db := dbtest.New(t)
 	for _, stmt := range []string{
 		`INSERT INTO send_request (appid, template, data, status, reason, due_at) VALUES
@@ -28,17 +28,17 @@ func TestReadOverview(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := ReadOverview(t.Context(), db)
+	got, err := Store{DB: db}.Overview(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Overview{
-		Open: []Open{
+		Open: []OpenCount{
 			{AppID: "", Status: "pending", Requests: 1, Late: 1},
 			{AppID: "wxa", Status: "pending", Requests: 2, Late: 1},
 			{AppID: "wxa", Status: "waiting", Requests: 1},
 		},
-		Recent: []Outcome{
+		Recent: []OutcomeCount{
 			{"pending", "", 2}, {"sent", "", 2}, {"failed", "bad_data", 1}, {"pending", "timeout", 1},
 			{"waiting", "not_following", 1},
 		},
@@ -48,7 +48,7 @@ func TestReadOverview(t *testing.T) {
 			{AppID: "wxb", Scope: "send", Reason: "quota_day", Over: true},
 		},
 	}
-	ignore := cmp.Options{cmpopts.IgnoreFields(Open{}, "Oldest"), cmpopts.IgnoreFields(Pause{}, "Since", "Until")}
+	ignore := cmp.Options{cmpopts.IgnoreFields(OpenCount{}, "Oldest"), cmpopts.IgnoreFields(Pause{}, "Since", "Until")}
 	if diff := cmp.Diff(want, got, ignore); diff != "" {
 		t.Errorf("overview (-want +got):\n%s", diff)
 	}

@@ -1,4 +1,4 @@
-package sender
+package requests
 
 import (
 	"fmt"
@@ -63,7 +63,7 @@ func TestListFilters(t *testing.T) {
 		{"msgid of another status", Filter{MsgID: 11, Statuses: []string{"failed"}}, 50, []int64{}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, err := f.requests().List(t.Context(), tc.f, tc.limit)
+			got, err := f.store.List(t.Context(), tc.f, tc.limit)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +77,7 @@ func TestListFilters(t *testing.T) {
 // TestListEmpty: an empty table is no error.
 func TestListEmpty(t *testing.T) {
 	f := newFixture(t)
-	got, err := f.requests().List(t.Context(), Filter{Since: time.Now().Add(-time.Hour)}, 50)
+	got, err := f.store.List(t.Context(), Filter{Since: time.Now().Add(-time.Hour)}, 50)
 	if err != nil || len(got.Records) > 0 {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -88,7 +88,7 @@ func TestListArchive(t *testing.T) {
 	f := newFixture(t)
 	f.exec(t, `INSERT INTO send_request_archive (id, template, data, priority, status, attempts, created_at, due_at, dedup_key, msgid)
 		VALUES (900, 'order', '{}', 1, 'sent', 1, NOW(3), NOW(3), 'k-9', 12)`)
-	got, err := f.requests().List(t.Context(), Filter{DedupKey: "k-9"}, 50)
+	got, err := f.store.List(t.Context(), Filter{DedupKey: "k-9"}, 50)
 	if err != nil || len(got.Records) != 1 || !got.Records[0].Archived {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -99,25 +99,19 @@ func TestListDepth(t *testing.T) {
 	f := newFixture(t)
 	first := f.insert(t, columns{"unionid": "wanted"})
 	f.exec(t, `INSERT INTO send_request (id, unionid, template, data)
-		SELECT ? + seq.n * 1000, 'other', 'order', '{}'
-		  FROM (SELECT a.n + 10 * b.n + 100 * c.n + 1000 * d.n + 1 AS n FROM `+digits("a")+`, `+digits("b")+`, `+digits("c")+`, `+digits("d")+`) seq`, first)
+		SELECT ? + (n + 1) * 1000, 'other', 'order', '{}'
+		  FROM `+numbers(4), first)
 	for _, tc := range []struct {
 		depth int64
 		want  int
 		last  int64
 	}{{5000, 0, first + 5001*1000}, {10_000, 0, first + 1000}, {10_001, 1, 0}, {0, 1, 0}} {
-		got, err := f.requests().List(t.Context(), Filter{Recipient: "wanted", Depth: tc.depth}, 50)
+		got, err := f.store.List(t.Context(), Filter{Recipient: "wanted", Depth: tc.depth}, 50)
 		if err != nil || len(got.Records) != tc.want || got.Cut != (tc.last != 0) || got.Last != tc.last {
 			t.Errorf("depth %d: %d found, cut %t at %d, want %d found, cut at %d (%v)",
 				tc.depth, len(got.Records), got.Cut, got.Last, tc.want, tc.last, err)
 		}
 	}
-}
-
-// digits is a table of the numbers 0 to 9.
-func digits(name string) string {
-	return `(SELECT 0 AS n UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4
-		UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9) ` + name
 }
 
 // TestRetryMatching: all that match, and nothing else, over several pages.
@@ -126,12 +120,12 @@ func TestRetryMatching(t *testing.T) {
 	f.exec(t, `INSERT INTO send_request (unionid, template, data, status, reason, appid, uncertain_at)
 		SELECT 'u', 'order', '{}', CASE WHEN n % 3 = 0 THEN 'failed' ELSE 'sent' END, CASE WHEN n % 6 = 0 THEN 'timeout' END, ?,
 		       CASE WHEN n % 12 = 0 THEN CURRENT_TIMESTAMP(3) END
-		  FROM (SELECT a.n + 10 * b.n + 100 * c.n + 1000 * d.n AS n FROM `+digits("a")+`, `+digits("b")+`, `+digits("c")+`, `+digits("d")+`) seq`, appid)
-	if n, cut, err := f.requests().Count(t.Context(), Filter{Reason: "timeout"}); n != 1667 || cut || err != nil {
+		  FROM `+numbers(4), appid)
+	if n, cut, err := f.store.Count(t.Context(), Filter{Reason: "timeout"}); n != 1667 || cut || err != nil {
 		t.Errorf("%d rows match, cut %t, %v; want all 1667", n, cut, err)
 	}
 	counts := map[string]int{}
-	err := f.requests().RetryMatching(t.Context(), Filter{Statuses: []string{"failed"}, Reason: "timeout"}, RetryOptions{},
+	err := f.store.RetryMatching(t.Context(), Filter{Statuses: []string{"failed"}, Reason: "timeout"}, RetryOptions{},
 		func(changes []Change) {
 			for _, c := range changes {
 				counts[c.Refused]++

@@ -1,4 +1,4 @@
-package sender
+package requests
 
 import (
 	"cmp"
@@ -15,8 +15,9 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
-// Filter selects requests; what is empty selects all. Statuses, DedupKey and MsgID have an index. So has the time,
-// nearly: ids grow with it. Everything else is looked for row by row, from the newest on.
+// Filter selects requests; what is empty selects all. Statuses, DedupKey and MsgID have an index.
+// So has the time, nearly: ids grow with it. Everything else is looked for row by row, from the
+// newest on.
 type Filter struct {
 	Statuses  []string
 	Reason    string
@@ -34,30 +35,30 @@ type Filter struct {
 // Listing is the answer to a Filter, the newest first.
 type Listing struct {
 	Records []Record
-	// More tells that there may be more than the limit.
+	// More: there may be more than the limit.
 	More bool
-	// Cut tells that the search ended at the filter's Depth, with the request Last, before it had seen all.
+	// Cut: the search ended at the filter's Depth, with the request Last, before it had seen all.
 	Cut  bool
 	Last int64
 }
 
 const (
-	// initialSearch rows are looked at in the first statement, and twice as many in each one after it, up to searchPage:
-	// what is asked for is often among the newest.
-	initialSearch = 500
-	searchPage    = 10_000
-	// maxRare is how many rows the index may have of the wanted statuses if the search is to go by it: it is not in
-	// the order of ids. What is more frequent is found soon by walking down the primary key.
+	// initialPage rows are read by the first statement of a search, and twice as many by each one
+	// after it, up to maxPage: what is looked for is often among the newest.
+	initialPage = 500
+	maxPage     = 10_000
+	// maxRare is how many rows the index may have of the wanted statuses if the search is to use it:
+	// it is not in the order of ids. Walking down the primary key soon finds what is more frequent.
 	maxRare = 100_000
-	// idSkew is how much an older id may have the later created_at: an INSERT of many rows takes its time, and on
-	// Galera and TiDB each node counts for itself.
+	// idSkew is how much an older id may have the later created_at: an INSERT of many rows takes its
+	// time, and on Galera and TiDB each node counts for itself.
 	idSkew = time.Hour
 )
 
 // List returns up to limit requests.
-func (q Requests) List(ctx context.Context, f Filter, limit int) (Listing, error) {
+func (s Store) List(ctx context.Context, f Filter, limit int) (Listing, error) {
 	var l Listing
-	err := q.search(ctx, f, &l, func(found []Record) bool {
+	err := s.search(ctx, f, &l, func(found []Record) bool {
 		l.Records = append(l.Records, found...)
 		return len(l.Records) <= limit
 	})
@@ -67,10 +68,20 @@ func (q Requests) List(ctx context.Context, f Filter, limit int) (Listing, error
 	return l, err
 }
 
+// Count counts the requests that match. cut: the filter's Depth ended the search.
+func (s Store) Count(ctx context.Context, f Filter) (n int64, cut bool, err error) {
+	var l Listing
+	err = s.search(ctx, f, &l, func(found []Record) bool {
+		n += int64(len(found))
+		return true
+	})
+	return n, l.Cut, err
+}
+
 // search hands the requests that match to found, in pages, until that says no.
-func (q Requests) search(ctx context.Context, f Filter, l *Listing, found func([]Record) bool) error {
-	where, args := q.where(f)
-	pick := picker{q: q, where: where, args: args, found: found}
+func (s Store) search(ctx context.Context, f Filter, l *Listing, found func([]Record) bool) error {
+	where, args := s.where(f)
+	pick := picker{store: s, where: where, args: args, found: found}
 	if f.DedupKey != "" || f.MsgID != 0 {
 		_, err := pick.read(ctx, "send_request r", "")
 		if err == nil && pick.n == 0 {
@@ -78,11 +89,11 @@ func (q Requests) search(ctx context.Context, f Filter, l *Listing, found func([
 		}
 		return err
 	}
-	low, high, err := q.span(ctx, f)
+	low, high, err := s.span(ctx, f)
 	if err != nil || high < low {
 		return err
 	}
-	if ids, ok, err := q.rare(ctx, f.Statuses); err != nil || ok {
+	if ids, ok, err := s.rare(ctx, f.Statuses); err != nil || ok {
 		for chunk := range slices.Chunk(ids, 1000) {
 			chunk = slices.DeleteFunc(chunk, func(id int64) bool { return id < low || id > high })
 			if len(chunk) == 0 {
@@ -94,14 +105,15 @@ func (q Requests) search(ctx context.Context, f Filter, l *Listing, found func([
 		}
 		return err
 	}
-	return q.walk(ctx, walk{pick: &pick, low: low, high: high, depth: f.Depth, listing: l})
+	return s.walk(ctx, walk{pick: &pick, low: low, high: high, depth: f.Depth, listing: l})
 }
 
-// primary keeps the optimizer from sorting a secondary index where the rows are read in the order of their ids.
+// primary keeps the optimizer from sorting a secondary index where the rows are read in the order
+// of their ids.
 const primary = "send_request r FORCE INDEX (PRIMARY)"
 
 // where is the filter as a condition, without what index serves it.
-func (q Requests) where(f Filter) (string, []any) {
+func (s Store) where(f Filter) (string, []any) {
 	conditions, args := []string{`1 = 1`}, []any{}
 	add := func(wanted bool, condition string, values ...any) {
 		if wanted {
@@ -110,8 +122,8 @@ func (q Requests) where(f Filter) (string, []any) {
 	}
 	add(len(f.Statuses) > 0, `r.status IN (?)`, f.Statuses)
 	add(f.Reason != "", `r.reason = ?`, f.Reason)
-	add(f.AppID != "" && f.AppID != q.DefaultAppID, `r.appid = ?`, f.AppID)
-	add(f.AppID != "" && f.AppID == q.DefaultAppID, `(r.appid = ? OR r.appid IS NULL)`, f.AppID)
+	add(f.AppID != "" && f.AppID != s.DefaultAppID, `r.appid = ?`, f.AppID)
+	add(f.AppID != "" && f.AppID == s.DefaultAppID, `(r.appid = ? OR r.appid IS NULL)`, f.AppID)
 	add(f.Template != "", `r.template = ?`, f.Template)
 	add(f.Recipient != "", `? IN (r.unionid, r.mini_openid, r.openid, r.sent_openid)`, f.Recipient)
 	add(f.DedupKey != "", `r.dedup_key = ?`, f.DedupKey)
@@ -123,20 +135,22 @@ func (q Requests) where(f Filter) (string, []any) {
 
 // picker reads the rows that match from one part of the table after the other.
 type picker struct {
-	q     Requests
+	store Store
 	where string
 	args  []any
 	found func([]Record) bool
 	n     int
 }
 
-// read hands on the matching rows of one part, and reports whether more are wanted.
+// read passes on the matching rows of one part, and reports whether more are wanted.
 func (p *picker) read(ctx context.Context, table, part string, partArgs ...any) (bool, error) {
-	return p.fetch(ctx, `SELECT`+recordColumns+`, r.cancel <> 0 AS cancel FROM `+table+` WHERE `+p.where+part, partArgs)
+	query := `SELECT` + recordColumns + `, r.cancel <> 0 AS cancel FROM ` + table
+	return p.fetch(ctx, query+` WHERE `+p.where+part, partArgs)
 }
 
 func (p *picker) archived(ctx context.Context) (bool, error) {
-	return p.fetch(ctx, `SELECT`+recordColumns+`, 1 AS archived FROM send_request_archive r WHERE `+p.where, nil)
+	query := `SELECT` + recordColumns + `, 1 AS archived FROM send_request_archive r WHERE ` + p.where
+	return p.fetch(ctx, query, nil)
 }
 
 func (p *picker) fetch(ctx context.Context, query string, partArgs []any) (bool, error) {
@@ -145,7 +159,7 @@ func (p *picker) fetch(ctx context.Context, query string, partArgs []any) (bool,
 		return false, err
 	}
 	var rows []Record
-	if err := p.q.DB.SelectContext(ctx, &rows, query, args...); err != nil {
+	if err := p.store.DB.SelectContext(ctx, &rows, query, args...); err != nil {
 		return false, fmt.Errorf("searching requests: %w", database.Explain(err))
 	}
 	p.n += len(rows)
@@ -153,7 +167,7 @@ func (p *picker) fetch(ctx context.Context, query string, partArgs []any) (bool,
 }
 
 // rare returns the ids of the rows with one of the statuses, the newest first, if they are few.
-func (q Requests) rare(ctx context.Context, statuses []string) ([]int64, bool, error) {
+func (s Store) rare(ctx context.Context, statuses []string) ([]int64, bool, error) {
 	if len(statuses) == 0 {
 		return nil, false, nil
 	}
@@ -167,20 +181,22 @@ func (q Requests) rare(ctx context.Context, statuses []string) ([]int64, bool, e
 		return nil, false, err
 	}
 	var ids []int64
-	if err := q.DB.SelectContext(ctx, &ids, query, args...); err != nil {
+	if err := s.DB.SelectContext(ctx, &ids, query, args...); err != nil {
 		return nil, false, fmt.Errorf("searching requests by status: %w", database.Explain(err))
 	}
 	slices.SortFunc(ids, func(a, b int64) int { return cmp.Compare(b, a) })
 	return ids, len(ids) <= maxRare, nil
 }
 
-// span returns the ids between which the filter's time lies; the lower is above the upper if there are none.
-func (q Requests) span(ctx context.Context, f Filter) (low, high int64, err error) {
+// span returns the ids between which the filter's time lies; the lower is above the upper if there
+// are none.
+func (s Store) span(ctx context.Context, f Filter) (low, high int64, err error) {
+	const query = `SELECT MIN(id) AS low, MAX(id) AS high FROM send_request`
 	var ends struct {
 		Low  sql.NullInt64 `db:"low"`
 		High sql.NullInt64 `db:"high"`
 	}
-	if err := q.DB.GetContext(ctx, &ends, `SELECT MIN(id) AS low, MAX(id) AS high FROM send_request`); err != nil {
+	if err := s.DB.GetContext(ctx, &ends, query); err != nil {
 		return 0, 0, fmt.Errorf("searching requests: %w", database.Explain(err))
 	}
 	if !ends.High.Valid {
@@ -188,21 +204,21 @@ func (q Requests) span(ctx context.Context, f Filter) (low, high int64, err erro
 	}
 	low, high = ends.Low.Int64, ends.High.Int64
 	if !f.Until.IsZero() {
-		if high, err = q.newestAt(ctx, f.Until.Add(idSkew), low-1, high); err != nil {
+		if high, err = s.newestAt(ctx, f.Until.Add(idSkew), low-1, high); err != nil {
 			return 0, 0, err
 		}
 	}
 	if !f.Since.IsZero() {
 		var before int64
-		before, err = q.newestAt(ctx, f.Since.Add(-idSkew), low-1, high)
+		before, err = s.newestAt(ctx, f.Since.Add(-idSkew), low-1, high)
 		low = before + 1
 	}
 	return low, high, err
 }
 
-// newestAt returns the last id that had been given out at a moment, between none and high, by bisection: there is no
-// index on created_at, which would cost every producer a write.
-func (q Requests) newestAt(ctx context.Context, moment time.Time, none, high int64) (int64, error) {
+// newestAt returns the last id that had been given out at a moment, between none and high, by
+// bisection: there is no index on created_at, which would cost every producer a write.
+func (s Store) newestAt(ctx context.Context, moment time.Time, none, high int64) (int64, error) {
 	const probe = `
 		SELECT id, created_at
 		  FROM send_request FORCE INDEX (PRIMARY)
@@ -215,7 +231,7 @@ func (q Requests) newestAt(ctx context.Context, moment time.Time, none, high int
 			CreatedAt time.Time `db:"created_at"`
 		}
 		middle := none + (high-none+1)/2
-		err := q.DB.GetContext(ctx, &row, probe, none, middle)
+		err := s.DB.GetContext(ctx, &row, probe, none, middle)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			none = middle
@@ -238,13 +254,17 @@ type walk struct {
 	listing   *Listing
 }
 
-func (q Requests) walk(ctx context.Context, w walk) error {
-	// The page's end is asked for first: ids have gaps, and a page is to cost the same everywhere.
+func (s Store) walk(ctx context.Context, w walk) error {
+	// The page's end is read first: ids have gaps, and a page is to cost the same everywhere.
 	const bounds = `
 		SELECT COALESCE(MIN(id), 0) AS low, COUNT(*) AS size
-		  FROM (SELECT id FROM send_request FORCE INDEX (PRIMARY) WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT ?) page`
-	limit := int64(initialSearch)
-	for read := int64(0); w.low <= w.high; limit = min(2*limit, searchPage) {
+		  FROM (SELECT id
+		          FROM send_request FORCE INDEX (PRIMARY)
+		         WHERE id BETWEEN ? AND ?
+		         ORDER BY id DESC
+		         LIMIT ?) page`
+	limit := int64(initialPage)
+	for read := int64(0); w.low <= w.high; limit = min(2*limit, maxPage) {
 		var page struct {
 			Low  int64 `db:"low"`
 			Size int64 `db:"size"`
@@ -253,7 +273,7 @@ func (q Requests) walk(ctx context.Context, w walk) error {
 		if w.depth > 0 {
 			size = min(size, w.depth-read)
 		}
-		if err := q.DB.GetContext(ctx, &page, bounds, w.low, w.high, size); err != nil {
+		if err := s.DB.GetContext(ctx, &page, bounds, w.low, w.high, size); err != nil {
 			return fmt.Errorf("searching requests: %w", database.Explain(err))
 		}
 		if page.Size == 0 {

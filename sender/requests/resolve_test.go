@@ -1,4 +1,4 @@
-package sender
+package requests
 
 import (
 	"strings"
@@ -11,7 +11,7 @@ import (
 // TestResolveMsgID: a msgid that cannot be the row's is refused, and a row of a known outcome for that alone.
 func TestResolveMsgID(t *testing.T) {
 	f := newFixture(t)
-	q := f.requests()
+	q := f.store
 	f.exec(t, `INSERT INTO send_receipt (appid, msgid, openid, status) VALUES (?, 99, 'o-other', 'success'), (?, 98, 'o-his', 'success'),
 		('another-account', 97, 'o-other', 'success')`, appid, appid)
 	taken := f.place(t, "sent", columns{"msgid": 4711})
@@ -58,32 +58,9 @@ func TestResolveMsgID(t *testing.T) {
 	}
 }
 
-// TestResolveWithdrawn: a request that was withdrawn too late is not sent by somebody who does not know of that.
-func TestResolveWithdrawn(t *testing.T) {
-	f := newFixture(t)
-	s := newStepper(t, f)
-	id := f.place(t, "unknown", columns{"cancel": 1, "reason": "cancelled_too_late", "uncertain_at": time.Now().UTC().Add(-time.Hour)})
-	c, err := f.requests().ResolveResend(t.Context(), id, RetryOptions{})
-	if diff := cmp.Diff(Change{ID: id, Status: "unknown", Refused: refusedCancelled}, c); diff != "" || err != nil {
-		t.Fatal(diff, err)
-	}
-	s.attempt(t)
-	if n := len(f.messagesTo(1)); n != 0 {
-		t.Fatalf("%d messages to somebody whose message was withdrawn", n)
-	}
-	c, err = f.requests().ResolveResend(t.Context(), id, RetryOptions{Withdrawn: true})
-	if diff := cmp.Diff(Change{ID: id, Status: "pending"}, c); diff != "" || err != nil {
-		t.Fatal(diff, err)
-	}
-	s.attempt(t)
-	if row := f.row(t, id); row.Status != "sent" || len(f.messagesTo(1)) != 1 {
-		t.Errorf("the row is %s, %d messages; want one", row.Status, len(f.messagesTo(1)))
-	}
-}
-
 func TestResolve(t *testing.T) {
 	f := newFixture(t)
-	q := f.requests()
+	q := f.store
 	past := time.Now().UTC().Add(-time.Hour)
 	id := f.place(t, "unknown", columns{"uncertain_at": past, "reason": "timeout", "errcode": -1})
 	other := f.place(t, "sent", columns{"msgid": 4711})
@@ -111,6 +88,4 @@ func TestResolve(t *testing.T) {
 	if c, err := q.ResolveResend(t.Context(), again, RetryOptions{}); err != nil || c != (Change{ID: again, Status: "pending"}) {
 		t.Errorf("resent: %+v, %v", c, err)
 	}
-	f.start(t, "one")
-	f.await(t, again, statusSent)
 }

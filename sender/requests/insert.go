@@ -1,4 +1,4 @@
-package main
+package requests
 
 import (
 	"context"
@@ -6,19 +6,11 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jmoiron/sqlx"
-
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
-// intake writes and reads send_request as any app does: it INSERTs the producer's columns and reads the
-// view, with a producer's rights. It is not part of the sender.
-type intake struct {
-	db *sqlx.DB
-}
-
-// newRequest holds the producer's columns of send_request; a null value is left to its default.
-type newRequest struct {
+// Request holds the producer's columns of send_request; a null value is left to its default.
+type Request struct {
 	AppID      *string    `db:"appid"`
 	UnionID    *string    `db:"unionid"`
 	MiniAppID  *string    `db:"mini_appid"`
@@ -34,10 +26,10 @@ type newRequest struct {
 	DedupKey   *string    `db:"dedup_key"`
 }
 
-// insert returns the row's id, and whether a row with the same dedup_key was there before: that one is
-// meant then, and nothing is inserted.
-func (s intake) insert(ctx context.Context, r newRequest) (id int64, existed bool, err error) {
-	// Moments are the database's: the machine that types this may have another clock.
+// Insert inserts a request with a producer's rights, and returns its id. If a row has its dedup_key
+// already, nothing is inserted: existed is true, and the id is that row's.
+func (s Store) Insert(ctx context.Context, r Request) (id int64, existed bool, err error) {
+	// Moments are the database's: the producer's machine may have another clock.
 	const query = `
 		INSERT INTO send_request
 		       (appid, unionid, mini_appid, mini_openid, openid, template, data, url, mini_path,
@@ -47,7 +39,7 @@ func (s intake) insert(ctx context.Context, r newRequest) (id int64, existed boo
 		        CURRENT_TIMESTAMP(3) + INTERVAL :expires_in MICROSECOND, :dedup_key)`
 	var res sql.Result
 	err = database.Retry(ctx, func(ctx context.Context) (err error) {
-		res, err = s.db.NamedExecContext(ctx, query, r)
+		res, err = s.DB.NamedExecContext(ctx, query, r)
 		return err
 	})
 	if database.IsDuplicate(err) && r.DedupKey != nil {
@@ -63,17 +55,17 @@ func (s intake) insert(ctx context.Context, r newRequest) (id int64, existed boo
 	return id, false, nil
 }
 
-func (s intake) byDedupKey(ctx context.Context, key string) (int64, error) {
+func (s Store) byDedupKey(ctx context.Context, key string) (int64, error) {
 	const query = `SELECT id FROM v_send_status WHERE dedup_key = ?`
 	var id int64
-	if err := s.db.GetContext(ctx, &id, query, key); err != nil {
+	if err := s.DB.GetContext(ctx, &id, query, key); err != nil {
 		return 0, fmt.Errorf("reading the request with the same dedup key: %w", database.Explain(err))
 	}
 	return id, nil
 }
 
-// outcome is what v_send_status says of a request, and one line of --json.
-type outcome struct {
+// Outcome is what v_send_status says of a request. Its JSON is a line of "unionbridge send --json".
+type Outcome struct {
 	ID         int64   `db:"id" json:"id"`
 	Status     string  `db:"status" json:"status"`
 	Reason     *string `db:"reason" json:"reason"`
@@ -86,47 +78,15 @@ type outcome struct {
 	MsgID *int64 `db:"msgid" json:"msgid,string"`
 }
 
-func (s intake) status(ctx context.Context, id int64) (outcome, error) {
+// Outcome reads what has become of a request so far, with a producer's rights.
+func (s Store) Outcome(ctx context.Context, id int64) (Outcome, error) {
 	const query = `
 		SELECT id, status, reason, errcode, errmsg, attempts, channel, sent_openid, msgid
 		  FROM v_send_status
 		 WHERE id = ?`
-	var o outcome
-	if err := s.db.GetContext(ctx, &o, query, id); err != nil {
-		return outcome{}, fmt.Errorf("reading the status of request %d: %w", id, database.Explain(err))
+	var o Outcome
+	if err := s.DB.GetContext(ctx, &o, query, id); err != nil {
+		return Outcome{}, fmt.Errorf("reading the status of request %d: %w", id, database.Explain(err))
 	}
 	return o, nil
-}
-
-// final tells whether nothing will change any more.
-func (o outcome) final() bool { return o.Status != "pending" && o.Status != "waiting" }
-
-// news tells whether o says something that before did not.
-func (o outcome) news(before outcome) bool {
-	return o.Status != before.Status || o.Attempts != before.Attempts || text(o.Reason) != text(before.Reason)
-}
-
-// String is a line for people.
-func (o outcome) String() string {
-	line := fmt.Sprintf("request %d: %s", o.ID, o.Status)
-	if o.Status == "sent" && o.MsgID != nil {
-		return fmt.Sprintf("%s to %s, msgid %d", line, text(o.SentOpenID), *o.MsgID)
-	}
-	if o.Reason != nil {
-		line += " (" + *o.Reason + ")"
-	}
-	if o.ErrCode != nil && *o.ErrCode != 0 {
-		line += fmt.Sprintf(", errcode %d", *o.ErrCode)
-	}
-	if o.ErrMsg != nil {
-		line += ": " + *o.ErrMsg
-	}
-	return line
-}
-
-func text(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }

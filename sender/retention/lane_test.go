@@ -1,4 +1,4 @@
-package sender
+package retention
 
 import (
 	"database/sql"
@@ -6,29 +6,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-// reads counts the rows and entries that fn reads.
-func (f *fixture) reads(t *testing.T, fn func()) int {
-	t.Helper()
-	f.db.SetMaxOpenConns(1) // the server counts for each session
-	total := func() (n int) {
-		var rows []struct {
-			Name  string `db:"Variable_name"`
-			Value int    `db:"Value"`
-		}
-		if err := f.db.SelectContext(t.Context(), &rows, `SHOW SESSION STATUS LIKE 'Handler_read%'`); err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range rows {
-			n += r.Value
-		}
-		return n
-	}
-	before := total()
-	fn()
-	return total() - before
-}
+	"github.com/unionbridge/unionbridge/sender/queue"
+)
 
 // TestFinalLanes: each lane once, in a few reads, wherever the last one stood.
 func TestFinalLanes(t *testing.T) {
@@ -37,12 +17,12 @@ func TestFinalLanes(t *testing.T) {
 	for _, account := range []any{nil, "wxa", "wxb"} {
 		f.exec(t, `INSERT INTO send_request (appid, unionid, template, priority, data, status, finished_at)
 			SELECT ?, 'u', CONCAT('t', n % 3), n % 2, '{}', CASE WHEN n < 6 THEN 'expired' ELSE 'sent' END, NOW(3)
-			  FROM (SELECT a.n + 10 * b.n + 100 * c.n + 1000 * d.n AS n FROM `+digits("a")+`, `+digits("b")+`, `+digits("c")+`, `+digits("d")+`) seq`,
+			  FROM `+numbers(4),
 			account)
 		name, _ := account.(string)
 		for priority := range 2 {
 			for template := range 3 {
-				want = append(want, finalLane{statusSent, sql.NullString{String: name, Valid: account != nil}, priority, fmt.Sprint("t", template)})
+				want = append(want, finalLane{queue.Sent, sql.NullString{String: name, Valid: account != nil}, priority, fmt.Sprint("t", template)})
 			}
 		}
 	}
@@ -52,7 +32,7 @@ func TestFinalLanes(t *testing.T) {
 		var next *finalLane
 		n := f.reads(t, func() {
 			var err error
-			if next, err = (store{db: f.db}).nextFinalLane(t.Context(), statusSent, at); err != nil {
+			if next, err = (store{db: f.db}).nextFinalLane(t.Context(), queue.Sent, at); err != nil {
 				t.Fatal(err)
 			}
 		})

@@ -1,33 +1,12 @@
-package sender
+package requests
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/unionbridge/unionbridge/internal/wechat"
-	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
-
-// place inserts a row in some state.
-func (f *fixture) place(t *testing.T, state string, more columns) int64 {
-	t.Helper()
-	c := columns{"unionid": f.unionid(1), "appid": appid, "status": state}
-	if state != "pending" && state != "waiting" {
-		c["finished_at"] = time.Now().UTC().Add(-time.Hour)
-	}
-	for name, value := range more {
-		c[name] = value
-	}
-	return f.insert(t, c)
-}
-
-func (f *fixture) requests() Requests { return Requests{DB: f.db, DefaultAppID: appid} }
 
 // TestRetryDecides: what is retried and what is refused, for every state a row can be in.
 func TestRetryDecides(t *testing.T) {
@@ -51,13 +30,13 @@ func TestRetryDecides(t *testing.T) {
 		{"failed, also forced", "failed", nil, force, "", "pending"},
 		{"cancelled", "cancelled", columns{"cancel": 1}, RetryOptions{}, refusedCancelled, "cancelled"},
 		{"cancelled, forced", "cancelled", columns{"cancel": 1}, force, refusedCancelled, "cancelled"},
-		{"cancelled, all the same", "cancelled", columns{"cancel": 1}, anyway, "", "pending"},
+		{"cancelled, anyway", "cancelled", columns{"cancel": 1}, anyway, "", "pending"},
 		{"cancelled, and cancel set back", "cancelled", nil, RetryOptions{}, refusedCancelled, "cancelled"},
 		{"failed, and withdrawn", "failed", columns{"cancel": 1}, RetryOptions{}, refusedCancelled, "failed"},
-		{"failed, and withdrawn, all the same", "failed", columns{"cancel": 1}, anyway, "", "pending"},
+		{"failed, and withdrawn, anyway", "failed", columns{"cancel": 1}, anyway, "", "pending"},
 		{"sent, and withdrawn too late, forced", "sent", columns{"cancel": 1}, force, refusedCancelled, "sent"},
-		{"sent, and withdrawn too late, all the same", "sent", columns{"cancel": 1}, anyway, refusedSent, "sent"},
-		{"withdrawn and open, all the same", "pending", columns{"due_at": future, "cancel": 1}, RetryOptions{Now: true, Withdrawn: true},
+		{"sent, and withdrawn too late, anyway", "sent", columns{"cancel": 1}, anyway, refusedSent, "sent"},
+		{"withdrawn and open, anyway", "pending", columns{"due_at": future, "cancel": 1}, RetryOptions{Now: true, Withdrawn: true},
 			refusedWithdrawn, "pending"},
 		{"expired", "expired", columns{"expires_at": past}, RetryOptions{}, refusedExpiry, "expired"},
 		{"expired, forced", "expired", columns{"expires_at": past}, force, refusedExpiry, "expired"},
@@ -82,7 +61,7 @@ func TestRetryDecides(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			id := f.place(t, tc.state, tc.more)
-			changes, err := f.requests().Retry(t.Context(), []int64{id}, tc.options)
+			changes, err := f.store.Retry(t.Context(), []int64{id}, tc.options)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -134,11 +113,11 @@ func TestRetryRemembersTheFirst(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			id := f.place(t, tc.state, tc.more)
-			changes, err := f.requests().Retry(t.Context(), []int64{id}, RetryOptions{Force: true, Withdrawn: true})
+			changes, err := f.store.Retry(t.Context(), []int64{id}, RetryOptions{Force: true, Withdrawn: true})
 			if err != nil || changes[0].Refused != "" {
 				t.Fatal(changes, err)
 			}
-			d, err := f.requests().Show(t.Context(), id)
+			d, err := f.store.Show(t.Context(), id)
 			if err != nil || d.Warning != tc.want || d.SentAgain() != tc.again {
 				t.Errorf("warning %q (%t), want %q (%t), %v", d.Warning, d.SentAgain(), tc.want, tc.again, err)
 			}
@@ -146,61 +125,11 @@ func TestRetryRemembersTheFirst(t *testing.T) {
 	}
 }
 
-// TestForcedThenFailed: a row that was sent, and whose repetition is refused, ends as failed. Its warning tells the
-// producer, for whom failed means "did not get it" otherwise.
-func TestForcedThenFailed(t *testing.T) {
-	f := newFixture(t)
-	s := newStepper(t, f)
-	id := f.insert(t, columns{"unionid": f.unionid(1)})
-	s.attempt(t)
-	msgid := *f.row(t, id).MsgID
-	if _, err := f.requests().Retry(t.Context(), []int64{id}, RetryOptions{Force: true}); err != nil {
-		t.Fatal(err)
-	}
-	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 43101, Path: wechat.EndpointSendTemplate})
-	s.attempt(t)
-	// Then it is an ordinary failed row, which anybody retries.
-	for range 2 {
-		row := f.maps(t, fmt.Sprintf(`SELECT status, warning FROM v_send_status WHERE id = %d`, id))
-		want := []map[string]any{{"status": "failed", "warning": fmt.Sprintf("sent again on an operator's word; before, it was sent, msgid %d", msgid)}}
-		if diff := cmp.Diff(want, row); diff != "" {
-			t.Fatal(diff)
-		}
-		if _, err := f.requests().Retry(t.Context(), []int64{id}, RetryOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		s.attempt(t)
-	}
-}
-
-// TestRetriedIsSent: a running sender takes what was given back, whatever it ended as.
-func TestRetriedIsSent(t *testing.T) {
-	f := newFixture(t)
-	past := time.Now().UTC().Add(-time.Hour)
-	ids := []int64{
-		f.place(t, "failed", columns{"attempts": 4}),
-		f.place(t, "unknown", columns{"uncertain_at": past, "attempts": 4}),
-		f.place(t, "expired", columns{"expires_at": past}),
-		f.place(t, "cancelled", columns{"cancel": 1}),
-	}
-	f.start(t, "one")
-	changes, err := f.requests().Retry(t.Context(), ids, RetryOptions{Force: true, IgnoreExpiry: true, Withdrawn: true})
-	if err != nil || len(changes) != len(ids) {
-		t.Fatal(changes, err)
-	}
-	for _, id := range ids {
-		f.await(t, id, statusSent)
-	}
-	if n := len(f.messagesTo(1)); n != len(ids) {
-		t.Errorf("%d messages, want %d", n, len(ids))
-	}
-}
-
 func TestChangeMissingAndArchived(t *testing.T) {
 	f := newFixture(t)
 	f.exec(t, `INSERT INTO send_request_archive (id, template, data, priority, status, attempts, created_at, due_at, finished_at,
 		receipt_status) VALUES (900, 'order', '{}', 1, 'failed', 1, NOW(3), NOW(3), NOW(3), 'success')`)
-	changes, err := f.requests().Retry(t.Context(), []int64{900, 901}, RetryOptions{})
+	changes, err := f.store.Retry(t.Context(), []int64{900, 901}, RetryOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,12 +137,12 @@ func TestChangeMissingAndArchived(t *testing.T) {
 	if diff := cmp.Diff(want, changes); diff != "" {
 		t.Error(diff)
 	}
-	d, err := f.requests().Show(t.Context(), 900)
+	d, err := f.store.Show(t.Context(), 900)
 	if err != nil || !d.Archived || d.ReceiptStatus != "success" {
 		t.Errorf("%+v, %v; want the archived row", d, err)
 	}
-	if _, err := f.requests().Show(t.Context(), 901); !errors.Is(err, ErrNoRequest) {
-		t.Errorf("%v, want ErrNoRequest", err)
+	if _, err := f.store.Show(t.Context(), 901); !errors.Is(err, ErrNotFound) {
+		t.Errorf("%v, want ErrNotFound", err)
 	}
 }
 
@@ -229,7 +158,7 @@ func TestChangeWaitsForNobody(t *testing.T) {
 	if _, err := tx.ExecContext(t.Context(), `UPDATE send_request SET cancel = 1 WHERE id = ?`, ids[0]); err != nil {
 		t.Fatal(err)
 	}
-	changes, err := f.requests().Retry(t.Context(), ids, RetryOptions{})
+	changes, err := f.store.Retry(t.Context(), ids, RetryOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +187,7 @@ func TestCancelDecides(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tc.want.ID = f.place(t, tc.state, tc.more)
-			got, err := f.requests().Cancel(t.Context(), []int64{tc.want.ID})
+			got, err := f.store.Cancel(t.Context(), []int64{tc.want.ID})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -272,105 +201,5 @@ func TestCancelDecides(t *testing.T) {
 				t.Error("the row is not marked")
 			}
 		})
-	}
-}
-
-// TestCancelWhileSending: rows are withdrawn while a sender works through them. What is reported as cancelled was
-// not received, and everything else was.
-func TestCancelWhileSending(t *testing.T) {
-	f := newFixture(t)
-	const rows = 1500
-	ids := make([]int64, rows)
-	for i := range ids {
-		ids[i] = f.insert(t, columns{"unionid": f.unionid(i % 100), "dedup_key": i})
-	}
-	stop := f.start(t, "one")
-	eventually(t, "a part", func() bool { return len(f.sim.Messages(appid)) > 50 })
-	cancelled := map[int64]bool{}
-	// From the end, where the sender is not yet, towards where it is.
-	for at := rows; at > 0; at -= 50 {
-		changes, err := f.requests().Cancel(t.Context(), ids[at-50:at])
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, c := range changes {
-			if c.Refused == "" {
-				cancelled[c.ID] = true
-			}
-		}
-	}
-	eventually(t, "the end", func() bool {
-		return f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending'`) == 0
-	})
-	stop()
-	received := map[string]int{}
-	for _, m := range f.sim.Messages(appid) {
-		received[m.ClientMsgID]++
-	}
-	if len(cancelled) == 0 || len(received) == 0 {
-		t.Fatalf("%d cancelled, %d received: the test shows nothing", len(cancelled), len(received))
-	}
-	s := &Service{}
-	if err := f.db.GetContext(t.Context(), &s.installation, `SELECT id FROM installation`); err != nil {
-		t.Fatal(err)
-	}
-	for _, id := range ids {
-		row, got := f.row(t, id), received[s.clientMsgID(id)]
-		if want := map[string]int{"sent": 1, "cancelled": 0}; want[row.Status] != got || (cancelled[id] && row.Status != "cancelled") {
-			t.Errorf("request %d is %s, reported cancelled: %t, received %d times", id, row.Status, cancelled[id], got)
-		}
-	}
-}
-
-// TestRetryRaces: many operators retry the same failed rows while senders work: each row goes out once for each time
-// somebody was told that it was retried.
-func TestRetryRaces(t *testing.T) {
-	f := newFixture(t)
-	const rows = 200
-	ids := make([]int64, rows)
-	for i := range ids {
-		ids[i] = f.place(t, "failed", columns{"unionid": f.unionid(i % 100)})
-	}
-	stopOne, stopTwo := f.start(t, "one"), f.start(t, "two")
-	var mu sync.Mutex
-	retried := 0
-	var operators sync.WaitGroup
-	for range 4 {
-		operators.Go(func() {
-			changes, err := f.requests().Retry(context.Background(), ids, RetryOptions{})
-			if err != nil {
-				t.Error(err)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			for _, c := range changes {
-				if c.Refused == "" {
-					retried++
-				}
-			}
-		})
-	}
-	operators.Wait()
-	eventually(t, "the end", func() bool { return f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`) == rows })
-	stopOne()
-	stopTwo()
-	if n := len(f.sim.Messages(appid)); n != rows || retried != rows {
-		t.Errorf("%d messages, %d retries reported; want %d of each", n, retried, rows)
-	}
-}
-
-// TestShowJoins: the receipt, the account's pause and who sends for it stand beside the row.
-func TestShowJoins(t *testing.T) {
-	f := newFixture(t)
-	f.exec(t, `INSERT INTO account_state (appid, scope, reason) VALUES (?, 'send', 'ip_not_allowed')`, appid)
-	f.exec(t, `INSERT INTO lease (name, holder, expires_at) VALUES (?, 'host-1', NOW(3) + INTERVAL 1 HOUR)`, LeaseName(appid))
-	f.exec(t, `INSERT INTO send_receipt (appid, msgid, openid, status) VALUES (?, 5, 'o', 'failed:user block')`, appid)
-	d, err := f.requests().Show(t.Context(), f.place(t, "sent", columns{"msgid": 5}))
-	if err != nil || d.ReceiptStatus != "failed:user block" || d.SentBy != "host-1" || len(d.Pauses) != 1 {
-		t.Errorf("%+v, %v", d, err)
-	}
-	unclaimed := f.insert(t, columns{"unionid": f.unionid(1)})
-	if d, err = f.requests().Show(t.Context(), unclaimed); err != nil || len(d.Pauses) != 1 || d.AppID != "" {
-		t.Errorf("of the default account: %+v, %v", d, err)
 	}
 }

@@ -1,4 +1,4 @@
-package sender
+package retention
 
 import (
 	"bytes"
@@ -11,14 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/sender/queue"
 )
-
-const month = 30 * 24 * time.Hour
-
-func (f *fixture) retention(archive bool) retention {
-	return retention{store: store{db: f.db}, keep: month, archive: archive, log: slog.New(slog.DiscardHandler), now: time.Now,
-		stuck: map[int64]bool{}}
-}
 
 // TestRetentionDecides: which rows go. Rows are named by their template.
 func TestRetentionDecides(t *testing.T) {
@@ -26,22 +20,22 @@ func TestRetentionDecides(t *testing.T) {
 	ago := func(days float64) time.Time {
 		return time.Now().UTC().Add(-time.Duration(days * 24 * float64(time.Hour)))
 	}
-	place := func(name string, state status, due, finished any) {
+	place := func(name string, state queue.Status, due, finished any) {
 		f.insert(t, columns{"unionid": "u", "template": name, "status": string(state), "due_at": due, "finished_at": finished, "created_at": ago(90)})
 	}
-	for _, state := range []status{statusSent, statusFailed, statusExpired, statusCancelled, statusUnknown} {
+	for _, state := range []queue.Status{queue.Sent, queue.Failed, queue.Expired, queue.Cancelled, queue.Unknown} {
 		place("old "+string(state), state, ago(31), ago(31))
 		place("as old "+string(state), state, ago(31), ago(31))
 		place("young "+string(state), state, ago(29), ago(29))
 	}
-	place("due long ago, finished lately", statusSent, ago(60), ago(1))
-	place("finished long ago, due lately", statusCancelled, ago(1), ago(60)) // goes when it would have been due for as long
-	place("without an end", statusSent, ago(60), nil)                        // somebody's UPDATE by hand
-	place("old pending", statusPending, ago(60), nil)
-	place("old waiting", statusWaiting, ago(60), nil)
+	place("due long ago, finished lately", queue.Sent, ago(60), ago(1))
+	place("finished long ago, due lately", queue.Cancelled, ago(1), ago(60)) // goes when it would have been due for as long
+	place("without an end", queue.Sent, ago(60), nil)                        // somebody's UPDATE by hand
+	place("old pending", queue.Pending, ago(60), nil)
+	place("old waiting", queue.Waiting, ago(60), nil)
 	f.exec(t, `UPDATE send_request SET appid = ? WHERE id % 2 = 0`, appid)
 	f.exec(t, `UPDATE send_request SET priority = 2 WHERE id % 3 = 0`)
-	if err := f.retention(false).run(t.Context()); err != nil {
+	if err := f.purger(false).Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var left []string
@@ -64,9 +58,9 @@ func TestRetentionOfUnknown(t *testing.T) {
 		f.insert(t, columns{"unionid": "u", "status": "failed", "due_at": end, "finished_at": end})
 	}
 	var log bytes.Buffer
-	r := f.retention(false)
-	r.keep, r.log = time.Hour, slog.New(slog.NewTextHandler(&log, nil))
-	if err := r.run(t.Context()); err != nil {
+	r := f.purger(false)
+	r.cfg.Keep, r.cfg.Logger = time.Hour, slog.New(slog.NewTextHandler(&log, nil))
+	if err := r.Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	unknown := f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'unknown'`)
@@ -78,22 +72,9 @@ func TestRetentionOfUnknown(t *testing.T) {
 		t.Errorf("the log: %s", &log)
 	}
 	log.Reset()
-	if err := r.run(t.Context()); err != nil || log.Len() > 0 {
+	if err := r.Purge(t.Context()); err != nil || log.Len() > 0 {
 		t.Errorf("a run with nothing to do: %v, %s", err, &log)
 	}
-}
-
-// fill inserts sent rows of two lanes, each of four pages, finished two months ago, each with a receipt.
-func (f *fixture) fill(t *testing.T) int {
-	t.Helper()
-	f.exec(t, `INSERT INTO send_request (appid, unionid, template, priority, data, status, msgid, sent_openid, created_at, due_at, finished_at)
-		SELECT ?, 'u', CONCAT('t', n % 2), n % 2, '{"thing1":"茶"}', 'sent', 1000 + n, 'o', m, m, m
-		  FROM (SELECT a.n + 10 * b.n + 100 * c.n + 1000 * d.n AS n, NOW(3) - INTERVAL 60 DAY AS m
-		          FROM `+digits("a")+`, `+digits("b")+`, `+digits("c")+`, `+digits("d")+`) seq
-		 WHERE n < 3000`, appid)
-	f.exec(t, `INSERT INTO send_receipt (appid, msgid, openid, status, arrived_at)
-		SELECT appid, msgid, sent_openid, 'success', finished_at FROM send_request WHERE status = 'sent'`)
-	return 3000
 }
 
 // TestRetentionArchives: nothing is lost on the way, and the receipt goes along.
@@ -109,7 +90,7 @@ func TestRetentionArchives(t *testing.T) {
 	var before, after []map[string]any
 	const columns = `id, appid, unionid, template, CAST(data AS CHAR) AS data, priority, status, msgid, sent_openid, created_at, due_at, finished_at`
 	before = f.maps(t, `SELECT `+columns+` FROM send_request ORDER BY id`)
-	if err := f.retention(true).run(t.Context()); err != nil {
+	if err := f.purger(true).Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	after = f.maps(t, `SELECT `+columns+` FROM send_request_archive ORDER BY id`)
@@ -129,39 +110,13 @@ func TestRetentionArchives(t *testing.T) {
 	}
 }
 
-func (f *fixture) maps(t *testing.T, query string) []map[string]any {
-	t.Helper()
-	rows, err := f.db.QueryxContext(t.Context(), query)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = rows.Close() }()
-	var out []map[string]any
-	for rows.Next() {
-		m := map[string]any{}
-		if err := rows.MapScan(m); err != nil {
-			t.Fatal(err)
-		}
-		for key, value := range m {
-			if text, ok := value.([]byte); ok {
-				m[key] = string(text)
-			}
-		}
-		out = append(out, m)
-	}
-	if err := rows.Err(); err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
 // TestRetentionForEver: 0 keeps everything but the counts of days.
 func TestRetentionForEver(t *testing.T) {
 	f := newFixture(t)
 	rows := f.fill(t)
-	r := f.retention(false)
-	r.keep = 0
-	if err := r.run(t.Context()); err != nil {
+	r := f.purger(false)
+	r.cfg.Keep = 0
+	if err := r.Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := f.count(t, `SELECT COUNT(*) FROM send_request`); n != rows {
@@ -175,7 +130,7 @@ func TestRetentionInterrupted(t *testing.T) {
 	rows := f.fill(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- f.retention(true).run(ctx) }()
+	go func() { done <- f.purger(true).Purge(ctx) }()
 	eventually(t, "a part", func() bool { return f.count(t, `SELECT COUNT(*) FROM send_request_archive`) > 0 })
 	cancel()
 	if err := <-done; err == nil {
@@ -185,7 +140,7 @@ func TestRetentionInterrupted(t *testing.T) {
 	if left == 0 || left+archived != rows {
 		t.Errorf("%d rows are left and %d archived, want %d in all and both", left, archived, rows)
 	}
-	if err := f.retention(true).run(t.Context()); err != nil {
+	if err := f.purger(true).Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := f.count(t, `SELECT COUNT(*) FROM send_request_archive WHERE receipt_status = 'success'`); n != rows {
@@ -206,7 +161,7 @@ func TestRetentionLeavesLockedRows(t *testing.T) {
 	if _, err := tx.ExecContext(t.Context(), `UPDATE send_request SET cancel = 1 WHERE id = ?`, held); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.retention(false).run(t.Context()); err != nil {
+	if err := f.purger(false).Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := f.count(t, `SELECT COUNT(*) FROM send_request`); n != 1 {
@@ -215,47 +170,11 @@ func TestRetentionLeavesLockedRows(t *testing.T) {
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.retention(false).run(t.Context()); err != nil {
+	if err := f.purger(false).Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := f.count(t, `SELECT COUNT(*) FROM send_request`); n != 0 {
 		t.Errorf("%d rows are left, want none", n)
-	}
-}
-
-// TestRetentionAndRetry: what an operator gives back while old rows are being deleted is deleted or sent, never both
-// and never neither.
-func TestRetentionAndRetry(t *testing.T) {
-	f := newFixture(t)
-	old := time.Now().UTC().AddDate(0, -3, 0)
-	ids := make([]int64, 600)
-	for i := range ids {
-		ids[i] = f.insert(t, columns{"unionid": f.unionid(i % 100), "appid": appid, "status": "failed", "due_at": old, "finished_at": old,
-			"template": []string{"order", f.templateID}[i%2]})
-	}
-	stop := f.start(t, "one")
-	done := make(chan error, 1)
-	go func() { done <- f.retention(true).run(context.Background()) }()
-	retried := 0
-	for at := len(ids); at > 0; at -= 20 {
-		changes, err := f.requests().Retry(t.Context(), ids[at-20:at], RetryOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, c := range changes {
-			if c.Refused == "" {
-				retried++
-			}
-		}
-	}
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the end", func() bool { return f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending'`) == 0 })
-	stop()
-	sent, archived := f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`), f.count(t, `SELECT COUNT(*) FROM send_request_archive`)
-	if sent != retried || len(f.sim.Messages(appid)) != retried || sent+archived != len(ids) {
-		t.Errorf("%d retried, %d sent, %d received, %d archived, of %d", retried, sent, len(f.sim.Messages(appid)), archived, len(ids))
 	}
 }
 
@@ -265,9 +184,9 @@ func TestRetentionReads(t *testing.T) {
 	f.exec(t, `INSERT INTO send_request (appid, unionid, template, data, status, created_at, due_at, finished_at)
 		SELECT ?, 'u', 'order', '{}', CASE WHEN n < 9000 THEN 'pending' ELSE 'sent' END, NOW(3) - INTERVAL 60 DAY,
 		       NOW(3) + INTERVAL CASE WHEN n < 9000 THEN 7 ELSE -7 END DAY, CASE WHEN n < 9000 THEN NULL ELSE NOW(3) - INTERVAL 7 DAY END
-		  FROM (SELECT a.n + 10 * b.n + 100 * c.n + 1000 * d.n AS n FROM `+digits("a")+`, `+digits("b")+`, `+digits("c")+`, `+digits("d")+`) seq`, appid)
+		  FROM `+numbers(4), appid)
 	n := f.reads(t, func() {
-		if err := f.retention(false).run(t.Context()); err != nil {
+		if err := f.purger(false).Purge(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -294,12 +213,13 @@ func TestRetentionTurn(t *testing.T) {
 		})
 		return l
 	}
-	one, two := leases("one"), leases("two")
-	held, err := one.TryAcquire(t.Context(), retentionLease)
+	one, purger := leases("one"), f.purger(false)
+	purger.cfg.Leases = leases("two")
+	held, err := one.TryAcquire(t.Context(), leaseName)
 	if err != nil || held == nil {
 		t.Fatal(held, err)
 	}
-	if err := f.retention(false).turn(t.Context(), two); err != nil {
+	if err := purger.purgeUnderLease(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := f.count(t, `SELECT COUNT(*) FROM send_request`); n != rows {
@@ -308,7 +228,7 @@ func TestRetentionTurn(t *testing.T) {
 	if err := held.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.retention(false).turn(t.Context(), two); err != nil {
+	if err := purger.purgeUnderLease(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := f.count(t, `SELECT COUNT(*) FROM send_request`); n != 0 {

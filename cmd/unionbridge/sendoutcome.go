@@ -1,0 +1,103 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/sender/requests"
+)
+
+// outcome is what a producer may read of a request, in words; its JSON is a line of --json.
+type outcome requests.Outcome
+
+// final reports whether nothing will change any more.
+func (o outcome) final() bool { return o.Status != "pending" && o.Status != "waiting" }
+
+// news reports whether o says something that before did not.
+func (o outcome) news(before outcome) bool {
+	return o.Status != before.Status || o.Attempts != before.Attempts || text(o.Reason) != text(before.Reason)
+}
+
+// String is a line for people.
+func (o outcome) String() string {
+	line := fmt.Sprintf("request %d: %s", o.ID, o.Status)
+	if o.Status == "sent" && o.MsgID != nil {
+		return fmt.Sprintf("%s to %s, msgid %d", line, text(o.SentOpenID), *o.MsgID)
+	}
+	if o.Reason != nil {
+		line += " (" + *o.Reason + ")"
+	}
+	if o.ErrCode != nil && *o.ErrCode != 0 {
+		line += fmt.Sprintf(", errcode %d", *o.ErrCode)
+	}
+	if o.ErrMsg != nil {
+		line += ": " + *o.ErrMsg
+	}
+	return line
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+func (c *cli) printOutcome(o outcome, asJSON bool) error {
+	if asJSON {
+		encoder := json.NewEncoder(c.stdout)
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(o)
+	}
+	_, err := fmt.Fprintln(c.stdout, o)
+	return err
+}
+
+// verdict is nil only for a message that WeChat accepted. The line before has said the rest.
+func verdict(o outcome) error {
+	if o.Status == "sent" {
+		return nil
+	}
+	words := fmt.Sprintf("request %d was not sent: %s", o.ID, o.Status)
+	if o.Status == "unknown" {
+		words = fmt.Sprintf("request %d: whether it was sent is not known", o.ID)
+	}
+	if o.ErrCode != nil {
+		if explanation := wechat.Explain(*o.ErrCode); explanation != "" {
+			words += "; " + explanation
+		}
+	}
+	return exitError{exitNotSent, errors.New(words)}
+}
+
+// stillOpen says why nothing has happened, as far as the row tells.
+func stillOpen(o outcome, waited time.Duration) error {
+	why := "is it paused or due later? The daemon's log and account_state say more"
+	switch {
+	case o.Status == "waiting":
+		why = "the recipient is not known as a follower yet, and it goes out when he is"
+	case o.Reason != nil || o.ErrCode != nil:
+		why = o.trouble()
+	case o.Attempts == 0:
+		why = `nobody has taken it: is the daemon ("unionbridge run") running on this database, is it due, and is its account not paused?`
+	}
+	return fmt.Errorf("request %d is still %s after %s: %s", o.ID, o.Status, waited, why)
+}
+
+// trouble is what came in the way of an open request: a daemon has taken it, or paused its account.
+func (o outcome) trouble() string {
+	code := 0
+	if o.ErrCode != nil {
+		code = *o.ErrCode
+	}
+	words := text(o.Reason)
+	if code != 0 {
+		words = strings.TrimPrefix(fmt.Sprintf("%s, errcode %d", words, code), ", ")
+	}
+	return words + "; " + cmp.Or(wechat.Explain(code), "the daemon's log and account_state say more")
+}

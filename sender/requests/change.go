@@ -1,0 +1,224 @@
+package requests
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/sender/queue"
+)
+
+// Change is what became of one request that was to be changed.
+type Change struct {
+	ID     int64
+	Status string // by now; "" if there is no such request
+	// Refused says why the request is not as was asked for; "": it is.
+	Refused string
+}
+
+// Why a request is not changed. The words hold nothing of the single request, so that they can be
+// counted.
+const (
+	refusedMissing  = "there is no such request"
+	refusedArchived = "it is in the archive only: INSERT a new one"
+	refusedLocked   = "somebody's open transaction holds the row: try again when that has ended"
+	refusedSent     = "it was sent: the person would get it twice. " +
+		"WeChat drops a repetition only within 10 minutes of the first attempt; --force sends it anyway"
+	refusedUnknown = `it may have been sent: find out, and say so with "unionbridge requests resolve". ` +
+		"--force sends it again, and if it was sent more than 10 minutes ago, the person gets it twice"
+	refusedExpiry = "its expires_at has passed, it would expire again at once: " +
+		"--ignore-expiry takes expires_at away"
+	refusedOpen      = "there is nothing to retry, it is not finished: --now makes it due at once"
+	refusedDue       = "it is due already: is a daemon running, and the account not paused?"
+	refusedUnderWay  = "an attempt is under way: look at it again in a minute"
+	refusedLeft      = "an instance died during an attempt: the request falls due again within a minute"
+	refusedWithdrawn = "its producer has withdrawn it"
+	refusedCancelled = "it was withdrawn, and its producer may rely on its never being sent: " +
+		"--withdrawn sends it anyway"
+	refusedFinal  = "it is too late, the request is finished"
+	refusedLate   = "it was withdrawn too late: an attempt has been made, and its outcome is not known"
+	refusedMarked = "it is marked, but an attempt is under way, and if that succeeds it is sent: " +
+		"look at it again in a minute"
+	refusedKnown   = "its outcome is known: only unknown ones can be resolved"
+	refusedMsgID   = "another request has this msgid"
+	refusedReceipt = "the receipt with this msgid is of a message to another person"
+)
+
+// maxChange rows are changed in one transaction.
+const maxChange = 500
+
+// lockedRow is what decides about a change.
+type lockedRow struct {
+	ID      int64        `db:"id"`
+	Status  queue.Status `db:"status"`
+	Cancel  bool         `db:"cancel"`
+	Leased  bool         `db:"leased"`   // an attempt holds it, or held it when its instance died
+	InDoubt bool         `db:"in_doubt"` // an attempt's outcome is not known
+	Due     bool         `db:"due"`
+	Overdue bool         `db:"overdue"` // expires_at has passed
+}
+
+// underWay reports whether an attempt may hold the row now.
+func (r lockedRow) underWay() bool { return !final(r.Status) && r.Leased && !r.Due }
+
+// step is what is done to one row.
+type step struct {
+	query   string       // "": nothing; its last parameters are the ids and their status
+	args    []any        // those before
+	becomes queue.Status // where there is a query
+	refused string
+	// check has the last word, in the transaction that holds the row; "": nothing speaks against the
+	// step. nil: no check.
+	check func(ctx context.Context, tx *sqlx.Tx) (refused string, err error)
+}
+
+// errRowLocked means that a statement would have had to wait for another transaction.
+var errRowLocked = errors.New("another transaction holds a row")
+
+// change does to each of the rows what plan says, in the order of ids. The rows are locked while
+// that is decided, so that no claim and no settle comes between; the statements repeat the
+// conditions anyway.
+func (s Store) change(ctx context.Context, ids []int64, plan func(lockedRow) step) (
+	[]Change, error,
+) {
+	changes := make([]Change, 0, len(ids))
+	for chunk := range slices.Chunk(ids, maxChange) {
+		var done map[int64]Change
+		attempt := func(skipLocked bool) error {
+			return database.InTx(ctx, s.DB, func(ctx context.Context, tx *sqlx.Tx) (err error) {
+				done, err = changeLocked(ctx, tx, plan, lockWish{chunk, skipLocked})
+				return err
+			})
+		}
+		err := attempt(false)
+		if errors.Is(err, errRowLocked) {
+			err = attempt(true)
+		}
+		if err != nil {
+			return changes, fmt.Errorf("changing requests: %w", err)
+		}
+		for _, id := range chunk {
+			c, ok := done[id]
+			if !ok {
+				if c, err = s.missing(ctx, id); err != nil {
+					return changes, err
+				}
+			}
+			changes = append(changes, c)
+		}
+	}
+	return changes, nil
+}
+
+// lockWish says which rows are to be locked; skipLocked leaves out those that another transaction
+// holds.
+type lockWish struct {
+	ids        []int64
+	skipLocked bool
+}
+
+func lockRows(ctx context.Context, tx *sqlx.Tx, wish lockWish) ([]lockedRow, error) {
+	query := `
+		SELECT id, status, cancel <> 0 AS cancel, lease IS NOT NULL AS leased,
+		       uncertain_at IS NOT NULL AS in_doubt, due_at <= CURRENT_TIMESTAMP(3) AS due,
+		       COALESCE(expires_at <= CURRENT_TIMESTAMP(3), 0) AS overdue
+		  FROM send_request FORCE INDEX (PRIMARY)
+		 WHERE id IN (?)
+		   FOR UPDATE`
+	if wish.skipLocked {
+		query += ` SKIP LOCKED`
+	}
+	query, args, err := sqlx.In(query, wish.ids)
+	if err != nil {
+		return nil, err
+	}
+	var rows []lockedRow
+	err = tx.SelectContext(ctx, &rows, query, args...)
+	if database.IsLockTimeout(err) && !wish.skipLocked {
+		return nil, errRowLocked // not repeated
+	}
+	if err != nil {
+		return nil, fmt.Errorf("locking rows: %w", err)
+	}
+	return rows, nil
+}
+
+func changeLocked(ctx context.Context, tx *sqlx.Tx, plan func(lockedRow) step, wish lockWish) (
+	map[int64]Change, error,
+) {
+	rows, err := lockRows(ctx, tx, wish)
+	if err != nil {
+		return nil, err
+	}
+	type kind struct {
+		query string
+		from  queue.Status
+	}
+	steps, groups := map[kind]step{}, map[kind][]int64{}
+	done := make(map[int64]Change, len(rows))
+	for _, row := range rows {
+		s, err := checked(ctx, tx, plan(row))
+		if err != nil {
+			return nil, err
+		}
+		done[row.ID] = Change{ID: row.ID, Status: string(row.Status), Refused: s.refused}
+		if s.query != "" {
+			k := kind{s.query, row.Status}
+			steps[k], groups[k] = s, append(groups[k], row.ID)
+			done[row.ID] = Change{ID: row.ID, Status: string(s.becomes), Refused: s.refused}
+		}
+	}
+	for k, ids := range groups {
+		n, err := execStep(ctx, tx, k.query, append(steps[k].args, ids, k.from))
+		if err != nil {
+			return nil, err
+		}
+		if n != int64(len(ids)) {
+			return nil, fmt.Errorf("%d of %d rows were as they had been read under a lock; "+
+				"nothing was changed, try again", n, len(ids))
+		}
+	}
+	return done, nil
+}
+
+// checked is the step, or the refusal of its check.
+func checked(ctx context.Context, tx *sqlx.Tx, s step) (step, error) {
+	if s.check == nil {
+		return s, nil
+	}
+	refused, err := s.check(ctx, tx)
+	if refused != "" {
+		s = step{refused: refused}
+	}
+	return s, err
+}
+
+func execStep(ctx context.Context, tx *sqlx.Tx, query string, args []any) (int64, error) {
+	query, args, err := sqlx.In(query, args...)
+	if err != nil {
+		return 0, err
+	}
+	res, err := tx.ExecContext(ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// missing says why a row could not be locked.
+func (s Store) missing(ctx context.Context, id int64) (Change, error) {
+	d, err := s.detail(ctx, id)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Change{ID: id, Refused: refusedMissing}, nil
+	case err != nil:
+		return Change{}, err
+	case d.Archived:
+		return Change{ID: id, Status: d.Status, Refused: refusedArchived}, nil
+	}
+	return Change{ID: id, Status: d.Status, Refused: refusedLocked}, nil
+}

@@ -1,0 +1,115 @@
+package requests
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+)
+
+// Overview is the state of the queue, for people and pages.
+type Overview struct {
+	Open []OpenCount // what is not final yet, in the order of status and account
+	// Recent counts the newest Sampled requests by status and reason, the most frequent first.
+	Recent []OutcomeCount
+	// Sampled is how many requests Recent counts: all of them, or maxSample if there are more.
+	Sampled int64
+	Pauses  []Pause // paused accounts, and paused templates of accounts
+}
+
+// OpenCount counts the requests of one account in one open status.
+type OpenCount struct {
+	// AppID is "" for rows of the default account that no instance has claimed yet.
+	AppID    string `db:"appid"`
+	Status   string `db:"status"` // "pending" or "waiting"
+	Requests int64  `db:"requests"`
+	Late     int64  `db:"late"` // of these, pending ones whose due_at has passed
+	// Oldest is the smallest due_at; of a waiting request that is the end of its wait.
+	Oldest time.Time `db:"oldest"`
+}
+
+// OutcomeCount counts requests of one status and reason.
+type OutcomeCount struct {
+	Status   string `db:"status"`
+	Reason   string `db:"reason"` // "": none
+	Requests int64  `db:"requests"`
+}
+
+// Pause is why an account, or one template of it, is paused: a row of account_state.
+type Pause struct {
+	AppID   string
+	Scope   string // what is paused: "send", or "template:" and the template's id
+	Reason  string // one of docs/states.md
+	ErrCode int    // WeChat's; 0: none
+	ErrMsg  string
+	Since   time.Time
+	Until   time.Time // when it is tried again; zero: when the cause has been fixed
+	// Over: Until has passed, and no message has shown yet whether the cause is gone.
+	Over bool
+}
+
+// maxSample bounds the rows that an overview looks at. The reason is in the row, not in an index,
+// and final rows are many: counting all of them would read the whole table.
+const maxSample = 10_000
+
+// Overview reads the state of the queue. Its cost grows with the open requests only, through the
+// index send_request_due alone; it needs SELECT on send_request and account_state.
+func (s Store) Overview(ctx context.Context) (Overview, error) {
+	var o Overview
+	const open = `
+		SELECT COALESCE(appid, '') AS appid, status, COUNT(*) AS requests, MIN(due_at) AS oldest,
+		       SUM(CASE WHEN status = 'pending' AND due_at <= CURRENT_TIMESTAMP(3)
+		                THEN 1 ELSE 0 END) AS late
+		  FROM send_request
+		 WHERE status IN ('pending', 'waiting')
+		 GROUP BY status, appid
+		 ORDER BY status, appid`
+	if err := s.DB.SelectContext(ctx, &o.Open, open); err != nil {
+		return Overview{}, fmt.Errorf("counting open requests: %w", database.Explain(err))
+	}
+	const recent = `
+		SELECT status, COALESCE(reason, '') AS reason, COUNT(*) AS requests
+		  FROM (SELECT status, reason FROM send_request ORDER BY id DESC LIMIT ?) newest
+		 GROUP BY status, reason
+		 ORDER BY requests DESC, status, reason`
+	if err := s.DB.SelectContext(ctx, &o.Recent, recent, maxSample); err != nil {
+		return Overview{}, fmt.Errorf("counting outcomes: %w", database.Explain(err))
+	}
+	for _, r := range o.Recent {
+		o.Sampled += r.Requests
+	}
+	var err error
+	o.Pauses, err = s.pauses(ctx)
+	return o, err
+}
+
+func (s Store) pauses(ctx context.Context) ([]Pause, error) {
+	const query = `
+		SELECT appid, scope, reason, errcode, errmsg, since, paused_until,
+		       COALESCE(paused_until <= CURRENT_TIMESTAMP(3), 0) AS over_by_now
+		  FROM account_state
+		 ORDER BY appid, scope`
+	var rows []struct {
+		AppID   string         `db:"appid"`
+		Scope   string         `db:"scope"`
+		Reason  string         `db:"reason"`
+		ErrCode sql.NullInt64  `db:"errcode"`
+		ErrMsg  sql.NullString `db:"errmsg"`
+		Since   time.Time      `db:"since"`
+		Until   sql.NullTime   `db:"paused_until"`
+		Over    bool           `db:"over_by_now"`
+	}
+	if err := s.DB.SelectContext(ctx, &rows, query); err != nil {
+		return nil, fmt.Errorf("reading which accounts are paused: %w", database.Explain(err))
+	}
+	pauses := make([]Pause, len(rows))
+	for i, r := range rows {
+		pauses[i] = Pause{
+			AppID: r.AppID, Scope: r.Scope, Reason: r.Reason, ErrCode: int(r.ErrCode.Int64),
+			ErrMsg: r.ErrMsg.String, Since: r.Since, Until: r.Until.Time, Over: r.Over,
+		}
+	}
+	return pauses, nil
+}

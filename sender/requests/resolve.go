@@ -1,0 +1,97 @@
+package requests
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/sender/queue"
+)
+
+// reasonResolved is the reason of a sent row of which an operator says so.
+const reasonResolved = "resolved_by_operator"
+
+// ResolveSent ends a request whose outcome was unknown as sent. msgid is WeChat's, 0 if nobody
+// knows it; a negative one is an error.
+func (s Store) ResolveSent(ctx context.Context, id, msgid int64) (Change, error) {
+	// errmsg comes first: it reads the reason that the same statement overwrites.
+	const query = `
+		UPDATE send_request FORCE INDEX (PRIMARY)
+		   SET errmsg      = CONCAT('an operator says that it was sent; before, it was unknown',
+		                            COALESCE(CONCAT(' (', reason, ')'), '')),
+		       errcode     = NULL,
+		       status      = 'sent',
+		       reason      = '` + reasonResolved + `',
+		       channel     = COALESCE(channel, '` + queue.DefaultChannel + `'),
+		       lease       = NULL,
+		       msgid       = COALESCE(?, msgid),
+		       finished_at = COALESCE(finished_at, CURRENT_TIMESTAMP(3))
+		 WHERE id IN (?) AND status = ?`
+	if msgid < 0 {
+		return Change{ID: id}, fmt.Errorf("msgid %d: WeChat's are above zero", msgid)
+	}
+	return s.resolve(ctx, id, func(lockedRow) step {
+		return step{
+			query: query, args: []any{database.Null(msgid)}, becomes: queue.Sent,
+			check: func(ctx context.Context, tx *sqlx.Tx) (string, error) {
+				return s.checkMsgID(ctx, tx, id, msgid)
+			},
+		}
+	})
+}
+
+// ResolveResend sends a request again whose outcome was unknown. Of the options, Force is implied.
+func (s Store) ResolveResend(ctx context.Context, id int64, o RetryOptions) (Change, error) {
+	o.Force = true
+	return s.resolve(ctx, id, o.restart)
+}
+
+func (s Store) resolve(ctx context.Context, id int64, plan func(lockedRow) step) (Change, error) {
+	changes, err := s.change(ctx, []int64{id}, func(r lockedRow) step {
+		if r.Status != queue.Unknown {
+			return step{refused: refusedKnown}
+		}
+		return plan(r)
+	})
+	if err != nil {
+		return Change{ID: id}, err
+	}
+	return changes[0], nil
+}
+
+// checkMsgID refuses a msgid that cannot be the row's, a typing mistake: one that another request
+// of the same account has, which would show one message's receipt at two requests, or whose receipt
+// is another person's.
+func (s Store) checkMsgID(ctx context.Context, tx *sqlx.Tx, id, msgid int64) (string, error) {
+	const query = `
+		SELECT (SELECT COUNT(*)
+		          FROM send_request other
+		         WHERE other.msgid = ? AND other.id <> r.id
+		           AND COALESCE(other.appid, ?) = COALESCE(r.appid, ?)) AS taken,
+		       (SELECT COUNT(*)
+		          FROM send_receipt s
+		         WHERE s.msgid = ? AND s.appid = COALESCE(r.appid, ?)
+		           AND s.openid <> COALESCE(r.sent_openid, r.openid)) AS foreign_receipts
+		  FROM send_request r
+		 WHERE r.id = ?`
+	if msgid == 0 {
+		return "", nil
+	}
+	var n struct {
+		Taken   int `db:"taken"`
+		Foreign int `db:"foreign_receipts"`
+	}
+	own := s.DefaultAppID
+	err := tx.GetContext(ctx, &n, query, msgid, own, own, msgid, own, id)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("looking for the msgid: %w", err)
+	case n.Taken > 0:
+		return refusedMsgID, nil
+	case n.Foreign > 0:
+		return refusedReceipt, nil
+	}
+	return "", nil
+}
