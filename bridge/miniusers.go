@@ -79,7 +79,7 @@ func (m *Map) upsertMiniUsers(ctx context.Context, users []MiniUser, overwrite b
 	}
 	args := make([]any, 0, 4*len(users))
 	for _, u := range users {
-		args = append(args, u.AppID, u.OpenID, orNull(u.UnionID))
+		args = append(args, u.AppID, u.OpenID, database.Null(u.UnionID))
 		if withSeen {
 			args = append(args, u.SeenAt.UTC())
 		}

@@ -106,9 +106,9 @@ func (m *Map) upsert(ctx context.Context, appid string, infos []wechat.UserInfo)
 	args := make([]any, 0, len(infos)*columns)
 	for i := range infos {
 		u := &infos[i]
-		args = append(args, appid, u.OpenID, orNull(u.UnionID), moment(u.SubscribeTime), orNull(u.SubscribeScene),
-			u.QRScene, orNull(clip(u.QRSceneStr, 128)), orNull(clip(u.Remark, 128)), clampInt32(u.GroupID),
-			tags(u.TagIDs), orNull(clip(u.Language, 16)))
+		args = append(args, appid, u.OpenID, database.Null(u.UnionID), moment(u.SubscribeTime), database.Null(u.SubscribeScene),
+			u.QRScene, database.Null(clip(u.QRSceneStr, 128)), database.Null(clip(u.Remark, 128)), clampInt32(u.GroupID),
+			tags(u.TagIDs), database.Null(clip(u.Language, 16)))
 	}
 	query := upsertHead + repeat(upsertRow, ",", len(infos)) + upsertTail
 	return database.Retry(ctx, func(ctx context.Context) error {
@@ -304,7 +304,7 @@ func (m *Map) SeeMiniUser(ctx context.Context, appid, openid, unionid string) er
 		INSERT INTO mini_user (appid, openid, unionid) VALUES (?, ?, ?)
 		ON DUPLICATE KEY UPDATE unionid = COALESCE(VALUES(unionid), unionid), seen_at = CURRENT_TIMESTAMP(3)`
 	err := database.Retry(ctx, func(ctx context.Context) error {
-		_, err := m.db.ExecContext(ctx, query, appid, openid, orNull(unionid))
+		_, err := m.db.ExecContext(ctx, query, appid, openid, database.Null(unionid))
 		return err
 	})
 	if err != nil {
@@ -333,13 +333,6 @@ func (m *Map) exec(ctx context.Context, query, appid string, openids []string) (
 
 func repeat(s, sep string, n int) string {
 	return strings.TrimSuffix(strings.Repeat(s+sep, n), sep)
-}
-
-func orNull(s string) any {
-	if s == "" {
-		return nil
-	}
-	return s
 }
 
 // moment turns WeChat's unix seconds into a TIMESTAMP, whose range ends in January 2038 on the older

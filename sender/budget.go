@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 )
 
@@ -213,7 +214,7 @@ func (w *worker) countDay(n int) {
 		return
 	}
 	day := w.quotaDay()
-	err := detached(context.Background(), func(ctx context.Context) error {
+	err := database.Detached(context.Background(), func(ctx context.Context) error {
 		return w.svc.store.countSent(ctx, w.account.AppID, day, n)
 	})
 	if err != nil {

@@ -147,7 +147,7 @@ func (w *worker) claim(ctx context.Context, d *dispatch, results chan<- result) 
 	// lie still until their visibility runs out.
 	var mine []request
 	var locked []int64
-	err = detached(ctx, func(ctx context.Context) (err error) {
+	err = database.Detached(ctx, func(ctx context.Context) (err error) {
 		mine, locked, err = w.svc.store.claim(ctx, claimOrder{w.account.AppID, rows, begin.Before(w.wary)})
 		return err
 	})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 )
 
@@ -167,7 +168,7 @@ func (w *worker) recipientFault(j job, r result, we *wechat.Error) result {
 		r.status, r.openid = statusFailed, ""
 		return r
 	}
-	err := detached(context.Background(), func(ctx context.Context) error {
+	err := database.Detached(context.Background(), func(ctx context.Context) error {
 		return w.svc.cfg.People.Ask(ctx, w.account.AppID, []string{r.openid}, doubt)
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 )
 
@@ -193,7 +194,7 @@ func (w *worker) writePause() {
 // writeState stores the row, or removes it. What cannot be written holds in memory all the same, and is tried again
 // by heedState.
 func (w *worker) writeState(scope string, row *pauseRow, until time.Time) error {
-	err := detached(context.Background(), func(ctx context.Context) error {
+	err := database.Detached(context.Background(), func(ctx context.Context) error {
 		if row == nil {
 			return w.svc.store.clearPause(ctx, w.account.AppID, scope)
 		}

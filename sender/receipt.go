@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/bridge"
@@ -204,7 +203,7 @@ func (s store) addReceipt(ctx context.Context, appid string, r wechat.Receipt) (
 		_, err := s.db.ExecContext(ctx, query, appid, r.MsgID, r.OpenID, r.Status, r.At.UTC())
 		return err
 	})
-	if me, ok := errors.AsType[*mysql.MySQLError](err); ok && me.Number == erDuplicateKey {
+	if database.IsDuplicate(err) {
 		return false, nil
 	}
 	if err != nil {
@@ -212,9 +211,6 @@ func (s store) addReceipt(ctx context.Context, appid string, r wechat.Receipt) (
 	}
 	return true, nil
 }
-
-// erDuplicateKey is the server's number for a second row with a unique key.
-const erDuplicateKey = 1062
 
 // unknown returns the requests of a lane whose outcome has been unknown since yesterday at the longest; those
 // older find no receipt any more.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge/internal/database"
 )
 
 // reasonResolved is the reason of a sent row of which an operator says so.
@@ -29,7 +31,7 @@ func (q Requests) ResolveSent(ctx context.Context, id, msgid int64) (Change, err
 		return Change{ID: id}, fmt.Errorf("msgid %d: WeChat's are above zero", msgid)
 	}
 	return q.resolve(ctx, id, func(lockedRow) step {
-		return step{query: query, args: []any{orNull(msgid)}, becomes: statusSent,
+		return step{query: query, args: []any{database.Null(msgid)}, becomes: statusSent,
 			check: func(ctx context.Context, tx *sqlx.Tx) (string, error) { return q.checkMsgID(ctx, tx, id, msgid) }}
 	})
 }

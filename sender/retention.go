@@ -69,17 +69,10 @@ func (r retention) turn(ctx context.Context, leases *database.Leases) error {
 	if lease == nil {
 		return err
 	}
-	under, cancel := context.WithCancel(ctx)
+	under, cancel := lease.Context(ctx)
 	defer cancel()
-	go func() {
-		select {
-		case <-lease.Done():
-			cancel()
-		case <-under.Done():
-		}
-	}()
 	err = r.run(under)
-	if releaseErr := detached(ctx, lease.Release); releaseErr != nil {
+	if releaseErr := database.Detached(ctx, lease.Release); releaseErr != nil {
 		r.log.Warn("releasing the retention lease", "err", releaseErr)
 	}
 	if err != nil && under.Err() != nil && ctx.Err() == nil {

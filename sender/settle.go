@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge/internal/database"
 )
 
 // result is what one claim of a row came to.
@@ -56,14 +58,6 @@ const (
 	// settleGrace is how long results may still be written after the sender was told to stop.
 	settleGrace = 10 * time.Second
 )
-
-// detached runs fn with a context that outlives ctx by a bounded time, so that a stop does not lose what
-// is known already.
-func detached(ctx context.Context, fn func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleGrace)
-	defer cancel()
-	return fn(ctx)
-}
 
 // settler writes the results of one account in batches. What it knows of a sent message is in no other place, so
 // it tries for as long as the database is away, and gives up only a while after the service was told to stop.
@@ -143,7 +137,7 @@ func (s *settler) flush(ctx context.Context) {
 		return
 	}
 	var done settled
-	err := detached(ctx, func(ctx context.Context) (err error) {
+	err := database.Detached(ctx, func(ctx context.Context) (err error) {
 		done, err = s.w.svc.store.settle(ctx, batch, s.locked)
 		return err
 	})
@@ -172,7 +166,7 @@ func (s *settler) flushHeld(ctx context.Context) {
 	s.heldAt = now
 	batch := s.held[:min(len(s.held), settleMost)]
 	var done settled
-	err := detached(ctx, func(ctx context.Context) (err error) {
+	err := database.Detached(ctx, func(ctx context.Context) (err error) {
 		done, err = s.w.svc.store.settle(ctx, batch, true)
 		return err
 	})
@@ -356,9 +350,9 @@ func settleStatement(rows int) string {
 func settleArgs(batch []result) []any {
 	args := make([]any, 0, len(batch)*13)
 	for _, r := range batch {
-		args = append(args, r.id, r.token, r.final(), orNull(r.reason), orNull(r.errcode), orNull(clip(r.errmsg, 1000)),
-			flag(r.refund), r.delay.Microseconds(), flag(r.uncertain), orNull(r.msgid), orNull(r.openid), orNull(r.channel()),
-			orNull(clip(r.warning, 1000)))
+		args = append(args, r.id, r.token, r.final(), database.Null(r.reason), database.Null(r.errcode), database.Null(clip(r.errmsg, 1000)),
+			flag(r.refund), r.delay.Microseconds(), flag(r.uncertain), database.Null(r.msgid), database.Null(r.openid), database.Null(r.channel()),
+			database.Null(clip(r.warning, 1000)))
 	}
 	return args
 }
@@ -379,12 +373,4 @@ func flag(b bool) int {
 		return 1
 	}
 	return 0
-}
-
-func orNull[T comparable](v T) any {
-	var zero T
-	if v == zero {
-		return nil
-	}
-	return v
 }

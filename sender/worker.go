@@ -147,15 +147,8 @@ type job struct {
 // own claims, sends and settles until ctx ends or the lease is lost, then drains.
 func (w *worker) own(ctx context.Context, lease *database.Lease) {
 	service := ctx
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := lease.Context(ctx)
 	defer cancel()
-	go func() {
-		select {
-		case <-lease.Done():
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	w.log.Info("sending for this account", "lease", lease.Name(), "epoch", lease.Epoch())
 	w.size, w.loaded = claimFirst, false
 
@@ -187,7 +180,7 @@ func (w *worker) own(ctx context.Context, lease *database.Lease) {
 	sending.Wait()
 	close(results)
 	settling.Wait()
-	if err := detached(ctx, lease.Release); err != nil {
+	if err := database.Detached(ctx, lease.Release); err != nil {
 		w.log.Warn("releasing the send lease", "err", err)
 	}
 }

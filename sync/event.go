@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 )
 
@@ -160,19 +161,12 @@ func (e *Events) pass(ctx context.Context, appid string) (wait time.Duration, er
 		return bridge.FollowDelay, nil
 	}
 	defer func() {
-		if err := detached(ctx, lease.Release); err != nil {
+		if err := database.Detached(ctx, lease.Release); err != nil {
 			e.svc.cfg.Logger.Warn("releasing a lease", "lease", lease.Name(), "err", err)
 		}
 	}()
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := lease.Context(ctx)
 	defer cancel()
-	go func() {
-		select {
-		case <-lease.Done():
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	return e.askDue(ctx, appid, open)
 }
 

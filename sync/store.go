@@ -248,7 +248,7 @@ func (l ledger) write(ctx context.Context, t *tracker, ended bool) error {
 	var n int64
 	err = database.Retry(ctx, func(ctx context.Context) error {
 		res, err := l.db.ExecContext(ctx, query, r.Mode, r.State, r.Pages, r.Total, r.Listed, r.Added, r.Changed, r.Missing,
-			r.Gone, string(calls), orNull(r.NextOpenID), orNull(r.Error), ended, pause, r.ID, l.holder)
+			r.Gone, string(calls), database.Null(r.NextOpenID), database.Null(r.Error), ended, pause, r.ID, l.holder)
 		if err != nil {
 			return err
 		}
@@ -262,11 +262,4 @@ func (l ledger) write(ctx context.Context, t *tracker, ended bool) error {
 		return fmt.Errorf("writing run %d: another instance has gone on with it", r.ID)
 	}
 	return nil
-}
-
-func orNull(s string) any {
-	if s == "" {
-		return nil
-	}
-	return s
 }

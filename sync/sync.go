@@ -154,19 +154,12 @@ func (s *Service) perform(ctx context.Context, j job) (Run, error) {
 		return Run{}, fmt.Errorf("%s: %w", j.appid, ErrBusy)
 	}
 	defer func() {
-		if err := detached(ctx, lease.Release); err != nil {
+		if err := database.Detached(ctx, lease.Release); err != nil {
 			s.cfg.Logger.Warn("releasing a lease", "lease", lease.Name(), "err", err)
 		}
 	}()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() {
-		select {
-		case <-lease.Done():
-			cancel(errors.New("the account's lease went to another instance"))
-		case <-ctx.Done():
-		}
-	}()
+	ctx, cancel := lease.Context(ctx)
+	defer cancel()
 
 	sw := &sweep{svc: s, account: account, accept: j.accept, run: newRun(j.kind, j.appid, s.cfg.Now())}
 	if err := s.ledger.open(ctx, sw.run, account.KeepRuns); err != nil {
@@ -179,7 +172,7 @@ func (s *Service) perform(ctx context.Context, j job) (Run, error) {
 	}
 	stopReports()
 	sw.run.end(err, s.cfg.Now(), s.cfg.QuotaResetHour)
-	ledgerErr := detached(ctx, func(ctx context.Context) error { return s.ledger.close(ctx, sw.run) })
+	ledgerErr := database.Detached(ctx, func(ctx context.Context) error { return s.ledger.close(ctx, sw.run) })
 	if ledgerErr != nil {
 		s.cfg.Logger.Error("closing the run in the ledger", "run", sw.run.ID, "err", ledgerErr)
 		err = errors.Join(err, ledgerErr)
@@ -187,13 +180,4 @@ func (s *Service) perform(ctx context.Context, j job) (Run, error) {
 	final := sw.run.snapshot()
 	s.metrics.observe(final)
 	return final, err
-}
-
-// detached runs fn with a context that outlives ctx by some seconds, more than a Galera group takes to drop a
-// dead member: a run is closed and its lease given
-// back also when ctx has ended, which is the usual way for a sweep to be stopped.
-func detached(ctx context.Context, fn func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	return fn(ctx)
 }

@@ -3,18 +3,13 @@ package main
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/internal/database"
 )
-
-// erDuplicateKey is the server's number for a second row with a unique key.
-const erDuplicateKey = 1062
 
 // intake writes and reads send_request as any app does: it INSERTs the producer's columns and reads the
 // view, with a producer's rights. It is not part of the sender.
@@ -55,7 +50,7 @@ func (s intake) insert(ctx context.Context, r newRequest) (id int64, existed boo
 		res, err = s.db.NamedExecContext(ctx, query, r)
 		return err
 	})
-	if me, ok := errors.AsType[*mysql.MySQLError](err); ok && me.Number == erDuplicateKey && r.DedupKey != nil {
+	if database.IsDuplicate(err) && r.DedupKey != nil {
 		id, err = s.byDedupKey(ctx, *r.DedupKey)
 		return id, true, err
 	}

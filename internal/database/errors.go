@@ -21,6 +21,7 @@ const (
 	erDBAccessDenied     = 1044
 	erAccessDenied       = 1045
 	erUnknownDatabase    = 1049
+	erDuplicateEntry     = 1062
 	erRecordChanged      = 1020 // MariaDB >= 11.6.2: innodb_snapshot_isolation
 	erTableAccessDenied  = 1142
 	erColumnAccessDenied = 1143
@@ -112,6 +113,13 @@ func isRetryable(err error) bool {
 func IsLockTimeout(err error) bool {
 	me, ok := errors.AsType[*mysql.MySQLError](err)
 	return ok && me.Number == erLockWaitTimeout
+}
+
+// IsDuplicate reports whether a statement was refused because a unique key has the same value
+// already.
+func IsDuplicate(err error) bool {
+	me, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok && me.Number == erDuplicateEntry
 }
 
 func isDenied(err error) bool {

@@ -2,6 +2,7 @@ package database
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -12,6 +13,8 @@ const (
 	// reasonReleased is empty: giving a lease back is no news.
 	reasonReleased = ""
 )
+
+var errLeaseGone = errors.New("the lease went to another instance")
 
 // Lease is the right to one job, held until it is released or lost.
 type Lease struct {
@@ -47,6 +50,20 @@ func (l *Lease) Epoch() int64 { return l.epoch }
 
 // Done is closed when the lease is lost or released: stop the job.
 func (l *Lease) Done() <-chan struct{} { return l.done }
+
+// Context returns a context that ends with ctx and with the lease, whichever comes first;
+// context.Cause tells a lost lease apart. Call the function when the job is done.
+func (l *Lease) Context(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-l.done:
+			cancel(errLeaseGone)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
 
 // Valid reports whether the job may go on. Cheap enough to ask before each batch.
 func (l *Lease) Valid() bool {
