@@ -1,0 +1,231 @@
+// Package throttle decides whether an account, and a template of it, may send now: by the rate, by
+// the budget of the day, and by the pauses that WeChat's answers cause. It owns the tables
+// account_state and send_day.
+//
+// It learns of an answer only as a channel.Outcome that a Permit is given. It must know neither
+// WeChat's errcodes nor the queue.
+package throttle
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// Config is what an Account needs. DailyBudget and UrgentReserve may be 0, and QuotaPath "".
+type Config struct {
+	AppID         string
+	Rate          float64 // messages a second, at most
+	DailyBudget   int64   // messages a day, at most; 0: as many as WeChat allows
+	UrgentReserve float64 // share of the day's messages for urgent requests only, 0 to 1
+	QuotaPath     string  // what Quota is asked for; "": WeChat's quota is not known
+	// Quota returns how many messages a day WeChat allows, and how many are left. limit 0: not known.
+	Quota func(ctx context.Context, path string) (limit, remaining int64, err error)
+	// Day returns when the day of WeChat's quotas began that contains now, Reset when the next
+	// begins.
+	Day, Reset func(now time.Time) time.Time
+	DB         *sqlx.DB
+	Metrics    *Metrics
+	Logger     *slog.Logger // names the account
+	Now        func() time.Time
+}
+
+// Account is what limits the sending of one account. Only the instance that holds the account's
+// lease calls it. It is safe for concurrent use.
+type Account struct {
+	cfg   Config
+	store stateStore
+
+	// mu is never held during a statement: a row that an operator's transaction holds must not stop
+	// whoever looks whether the account is paused.
+	mu        sync.Mutex
+	breaker   breaker
+	templates templatePauses
+	budget    budget
+	limiter   *adaptiveLimiter
+	dirty     map[string]bool // scopes of which account_state does not say what is known
+
+	writing sync.Mutex // of account_state
+}
+
+// New returns an Account that knows nothing of the database yet: see Load.
+func New(cfg Config) *Account {
+	m, log := cfg.Metrics, cfg.Logger
+	return &Account{
+		cfg:       cfg,
+		store:     sqlStore{db: cfg.DB, appid: cfg.AppID},
+		breaker:   breaker{log: log, gauge: setter(m.paused, cfg.AppID), reset: cfg.Reset},
+		templates: newTemplatePauses(log, setter(m.templates, cfg.AppID)),
+		budget:    budget{figures: figures{own: noLimit, quota: noLimit}},
+		limiter:   newAdaptiveLimiter(cfg.Rate, setter(m.rate, cfg.AppID), log),
+		dirty:     make(map[string]bool),
+	}
+}
+
+// Load takes over the pauses that the account's last claimer stored. It forgets the figures of the
+// day: another instance may have sent since they were read. No permit may be out.
+func (a *Account) Load(ctx context.Context) error {
+	rows, err := a.store.load(ctx)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.cfg.Now()
+	a.breaker.load(rows, now)
+	a.templates.load(rows, now)
+	a.budget.forget()
+	clear(a.dirty)
+	return nil
+}
+
+// Reload ends the pauses whose row somebody has deleted from account_state: an operator who has
+// fixed the cause, or had the quota cleared, need not wait for the next probe. It also writes what
+// could not be written before.
+func (a *Account) Reload(ctx context.Context) error {
+	dirty, stored := a.stored()
+	for _, scope := range dirty {
+		a.write(scope)
+	}
+	if !stored {
+		return nil
+	}
+	rows, err := a.store.load(ctx)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	kept := make(map[string]bool, len(rows))
+	for _, row := range rows {
+		kept[row.Scope] = true
+	}
+	for scope := range a.dirty {
+		kept[scope] = true // it has not been there yet
+	}
+	if !kept[scopeSend] {
+		a.breaker.removed(a.cfg.Now())
+	}
+	a.templates.removed(kept)
+	return nil
+}
+
+// stored returns the scopes to be written, and reports whether account_state is to have any row.
+func (a *Account) stored() (dirty []string, stored bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for scope := range a.dirty {
+		dirty = append(dirty, scope)
+	}
+	return dirty, a.breaker.row != nil || len(a.templates.paused) > 0
+}
+
+// Paused reports whether nothing of the account may go now.
+func (a *Account) Paused() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.breaker.active(a.cfg.Now())
+}
+
+// Probing reports whether a message is on its way whose answer decides whether the account's pause
+// is over. Nothing else may be claimed meanwhile, however slow the answer is.
+func (a *Account) Probing() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.breaker.open && a.breaker.probing
+}
+
+// Claimable returns how many of limit messages of a template may be claimed now.
+func (a *Account) Claimable(urgent bool, templateID string, limit int) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.cfg.Now()
+	if a.breaker.active(now) || !a.budget.allows(urgent) {
+		return 0
+	}
+	return a.templates.allowance(templateID, now, limit)
+}
+
+// MayRedeliver reports whether the budget lets messages be repeated. They may use the reserve of
+// urgent ones, but not more than the account's own number.
+func (a *Account) MayRedeliver() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.budget.allows(true)
+}
+
+// TemplateHeld reports whether no message of a template may be claimed now.
+func (a *Account) TemplateHeld(templateID string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.templates.allowance(templateID, a.cfg.Now(), 1) == 0
+}
+
+// ClaimLimit bounds a claim of size messages: to about what a fraction of a second sends, to what
+// is left of the day, and to one message until it is known that a pause is over. It is at least
+// 1.
+func (a *Account) ClaimLimit(size int) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.breaker.open {
+		return 1
+	}
+	return a.budget.room(min(size, max(1, int(a.cfg.Rate/4))))
+}
+
+// Tick lets the rate recover where no answer comes to do so.
+func (a *Account) Tick() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.limiter.evaluate(a.cfg.Now())
+}
+
+// SendingFor returns how long the account has been sending without a pause, at most since begin.
+func (a *Account) SendingFor(begin time.Time) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.breaker.until.After(begin) {
+		begin = a.breaker.until
+	}
+	return a.cfg.Now().Sub(begin)
+}
+
+// write brings account_state to what is known now of a scope. What cannot be written holds in
+// memory, and Reload tries it again.
+func (a *Account) write(scope string) {
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	a.mu.Lock()
+	row, until := a.state(scope)
+	a.mu.Unlock()
+	var err error
+	if row == nil {
+		err = a.store.clear(scope)
+	} else {
+		err = a.store.save(scope, *row, until.Sub(a.cfg.Now()))
+	}
+	if err != nil {
+		a.cfg.Logger.Error("writing the account's state", "scope", scope, "err", err)
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if now, _ := a.state(scope); now == row {
+		delete(a.dirty, scope)
+	}
+}
+
+// state returns what account_state is to have of a scope; nil: no row.
+func (a *Account) state(scope string) (row *stateRow, until time.Time) {
+	if scope == scopeSend {
+		return a.breaker.row, a.breaker.until
+	}
+	if p := a.templates.paused[strings.TrimPrefix(scope, scopeTemplate)]; p != nil {
+		return p.row, p.until
+	}
+	return nil, time.Time{}
+}
