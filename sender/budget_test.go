@@ -14,7 +14,7 @@ func TestDailyBudget(t *testing.T) {
 	f := newFixture(t)
 	f.config.Accounts[0].DailyBudget, f.config.Accounts[0].UrgentReserve = 20, 0.25
 	clock := &movedClock{}
-	f.config.Now = clock.now
+	f.setClock(clock.now)
 	s := newStepper(t, f)
 	work := func(s *stepper) {
 		for range 6 {
@@ -34,13 +34,12 @@ func TestDailyBudget(t *testing.T) {
 	for i := range 10 {
 		f.insert(t, columns{"unionid": f.unionid(50 + i), "priority": 0})
 	}
-	successor := newAccount(s.account.svc, s.account.cfg) // knows only what the database does
-	s.account = successor
+	s.restart(t) // the successor knows only what the database does
 	work(s)
 	if n := len(f.sim.Messages(appid)); n != 20 {
 		t.Errorf("%d messages went out, the budget is 20", n)
 	}
-	if n := f.count(t, `SELECT COUNT(*) FROM account_state WHERE scope = 'send' AND reason = ?`, reasonDailyBudget); n != 1 {
+	if n := f.count(t, `SELECT COUNT(*) FROM account_state WHERE scope = 'send' AND reason = ?`, "daily_budget"); n != 1 {
 		t.Errorf("account_state does not say that the budget is used up")
 	}
 	if n := f.count(t, `SELECT COUNT(*) FROM send_request WHERE attempts > 0 AND status <> 'sent'`); n != 0 {
@@ -57,7 +56,7 @@ func TestDailyBudget(t *testing.T) {
 // prepared is a turn of the claim loop.
 func (s *stepper) prepared(t *testing.T) {
 	t.Helper()
-	if err := s.account.refresh(t.Context()); err != nil {
+	if err := s.claims.refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.attempt(t)

@@ -8,122 +8,40 @@ import (
 
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/sender/channel"
+	"github.com/unionbridge/unionbridge/sender/queue"
 )
-
-// claimLoop claims whenever the poll has seen due rows, until ctx ends.
-func (a *account) claimLoop(ctx context.Context, lease *database.Lease, d *dispatch, results chan<- result) {
-	failures := 0
-	a.last = claimed{}
-	for a.awaitTurn(ctx, d); ctx.Err() == nil; a.awaitTurn(ctx, d) {
-		err := a.refresh(ctx)
-		a.last = claimed{}
-		if err == nil && !a.breaker.active(a.svc.cfg.Now()) && lease.Valid() {
-			a.last, err = a.claim(ctx, d, results)
-		}
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			failures++
-			if failures == 1 {
-				a.log.Error("claiming requests", "err", err)
-			}
-			sleep(ctx, backoff(failures, time.Second, 10*time.Second))
-			continue
-		}
-		failures = 0
-		if a.last.more || a.urgentOnly.Load() {
-			continue
-		}
-		a.idle.Store(true)
-		select {
-		case <-a.wake:
-		case <-ctx.Done():
-			return
-		}
-		a.idle.Store(false)
-	}
-}
 
 const (
+	// maxClaim rows are claimed at once. 500 measured a twentieth slower, and these are the rows that a
+	// kill leaves in doubt.
+	maxClaim = 800
+	// minClaim keeps a batch worth its statements where WeChat answers slowly.
+	minClaim = 8
 	// initialClaim is the first claim's size. From there it doubles and halves with what WeChat takes.
 	initialClaim = 64
-	// A claim lasts between these: long enough for batches to be worth it, and short enough for an urgent row
-	// that comes just after it.
+	// A claim lasts between these: long enough for batches to be worth it, and short enough for an
+	// urgent row that comes just after it.
 	minClaimTime = 60 * time.Millisecond
 	maxClaimTime = 250 * time.Millisecond
+	// probePoll is how often the claim loop checks for the outcome of the probe.
+	probePoll = 20 * time.Millisecond
 )
 
-// probePoll is how often the claim loop checks for the outcome of the probe.
-const probePoll = 20 * time.Millisecond
+// claimer claims for an account while it owns the lease. It belongs to one goroutine.
+type claimer struct {
+	*account
+	dispatch *dispatch
+	results  chan<- settlement
 
-// refresh loads the account's pauses and day budget.
-func (a *account) refresh(ctx context.Context) error {
-	if !a.loaded {
-		if err := a.loadState(ctx); err != nil {
-			return err
-		}
-		a.loadRedeliveries(ctx)
-		a.loaded = true
-	}
-	if err := a.refreshBudget(ctx); err != nil {
-		return err
-	}
-	a.stopAtBudget()
-	return nil
-}
+	loaded     bool // the account's state has been read
+	turn       int  // counts the claims, so that each begins with another lane
+	size       int  // rows of a claim, by what WeChat takes
+	urgentOnly bool // the queue is long, and an urgent row is due
+	last       claimed
 
-// awaitTurn waits until no more than one claim stands in the queue, so that the senders have something to do while
-// the next one is made, and finds its size: what WeChat takes in a fraction of a second, which is hundreds on a
-// fast line and a handful where it answers slowly. So the rows that an urgent one cannot overtake, and that a kill
-// leaves uncertain, are few. Where an urgent row has come it does not wait for room: then urgent ones alone are
-// claimed. It also waits for the one message that finds out about a pause.
-func (a *account) awaitTurn(ctx context.Context, d *dispatch) {
-	for a.breaker.probeInFlight() && ctx.Err() == nil {
-		sleep(ctx, probePoll)
-	}
-	c := a.last
-	if c.more && c.taken == 0 {
-		sleep(ctx, laneAge) // others hold what is due
-	}
-	begin := a.svc.cfg.Now()
-	roomy := d.awaitRoom(ctx, c.limit, laneAge)
-	for !roomy && !a.urgentFits(ctx, d, c.limit) {
-		roomy = d.awaitRoom(ctx, c.limit, laneAge)
-	}
-	a.urgentOnly.Store(!roomy)
-	switch took := a.svc.cfg.Now().Sub(begin); {
-	case c.sending < c.limit/2: // it says nothing about WeChat
-	case took < minClaimTime && c.limit == a.size:
-		a.size = min(2*a.size, maxClaim)
-	case took > maxClaimTime:
-		a.size = max(a.size/2, minClaim)
-	}
-}
-
-// urgentFits reports whether an urgent row is to be claimed although the queue is long.
-func (a *account) urgentFits(ctx context.Context, d *dispatch, limit int) bool {
-	return len(d.urgent) <= limit/2 && a.urgentDue(ctx)
-}
-
-// urgentDue reports whether there is an urgent row to claim. An error says so too: the claim will meet it.
-func (a *account) urgentDue(ctx context.Context) bool {
-	lanes, err := a.svc.pendingLanes(ctx, laneAge)
-	return err != nil || ctx.Err() != nil || slices.ContainsFunc(lanes, func(l lane) bool {
-		return l.Priority == priorityUrgent && a.claimable(l, 1) > 0
-	})
-}
-
-// minClaim keeps a batch worth its statements where WeChat answers slowly.
-const minClaim = 8
-
-// claimLimit keeps a claim at about what a fraction of a second sends, and at one message while it is being
-// found out whether a paused account works again.
-func (a *account) claimLimit() int {
-	if a.breaker.isHalfOpen() {
-		return 1
-	}
-	return a.budget.room(min(a.size, max(1, int(a.cfg.Rate/4))))
+	deferredLocked  map[int64]time.Time // rows that other transactions hold, and when to try them again
+	skipLockedUntil time.Time
 }
 
 // claimed is what became of one claim.
@@ -134,208 +52,306 @@ type claimed struct {
 	more    bool // more is due than was claimed
 }
 
+// run claims whenever the poller has seen due rows, until ctx ends.
+func (c *claimer) run(ctx context.Context, lease *database.Lease) {
+	failures := 0
+	for c.awaitTurn(ctx); ctx.Err() == nil; c.awaitTurn(ctx) {
+		err := c.refresh(ctx)
+		c.last = claimed{}
+		if err == nil && !c.throttle.Paused() && lease.Valid() {
+			c.last, err = c.claim(ctx)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			failures++
+			if failures == 1 {
+				c.log.Error("claiming requests", "err", err)
+			}
+			sleep(ctx, backoff(failures, time.Second, 10*time.Second))
+			continue
+		}
+		failures = 0
+		if c.last.more || c.urgentOnly {
+			continue
+		}
+		c.idle.Store(true)
+		select {
+		case <-c.wake:
+		case <-ctx.Done():
+			return
+		}
+		c.idle.Store(false)
+	}
+}
+
+// refresh loads the account's pauses and day budget.
+func (c *claimer) refresh(ctx context.Context) error {
+	if !c.loaded {
+		if err := c.throttle.Load(ctx); err != nil {
+			return err
+		}
+		c.loadRedelivery(ctx)
+		c.loaded = true
+	}
+	return c.throttle.RefreshBudget(ctx)
+}
+
+// loadRedelivery lists what the account's last claimer left behind: rows that it claimed and did not
+// settle, and those that it was to repeat soon.
+func (c *claimer) loadRedelivery(ctx context.Context) {
+	rows, err := c.queue.InDoubtSoon(ctx, c.AppID, maxRedelivery)
+	if err != nil {
+		if ctx.Err() == nil {
+			c.log.Error("looking for attempts in doubt", "err", err)
+		}
+		return
+	}
+	now := c.now()
+	for _, r := range rows {
+		c.redelivery.add(r.ID, now.Add(time.Duration(r.DueIn)*time.Microsecond))
+	}
+}
+
+// awaitTurn waits until no more than one claim stands in the queue, so that the senders have something
+// to do while the next one is made, and finds its size: what WeChat takes in a fraction of a second,
+// which is hundreds on a fast line and a handful where it answers slowly. So the rows that an urgent one
+// cannot overtake, and that a kill leaves in doubt, are few. Where an urgent row has come it does not
+// wait for room: then urgent ones alone are claimed. It also waits for the probe of a pause.
+func (c *claimer) awaitTurn(ctx context.Context) {
+	for c.throttle.Probing() && ctx.Err() == nil {
+		sleep(ctx, probePoll)
+	}
+	if c.last.more && c.last.taken == 0 {
+		sleep(ctx, laneAge) // others hold what is due
+	}
+	limit, begin := c.last.limit, c.now()
+	roomy := c.dispatch.awaitRoom(ctx, limit, laneAge)
+	for !roomy && !c.urgentFits(ctx, limit) {
+		roomy = c.dispatch.awaitRoom(ctx, limit, laneAge)
+	}
+	c.urgentOnly = !roomy
+	switch took := c.now().Sub(begin); {
+	case c.last.sending < limit/2: // it says nothing about WeChat
+	case took < minClaimTime && limit == c.size:
+		c.size = min(2*c.size, maxClaim)
+	case took > maxClaimTime:
+		c.size = max(c.size/2, minClaim)
+	}
+}
+
+// urgentFits reports whether an urgent row is to be claimed although the queue is long.
+func (c *claimer) urgentFits(ctx context.Context, limit int) bool {
+	return len(c.dispatch.urgent) <= limit/2 && c.urgentDue(ctx)
+}
+
+// urgentDue reports whether there is an urgent row to claim. So does an error: the claim will meet it.
+func (c *claimer) urgentDue(ctx context.Context) bool {
+	lanes, err := c.pendingLanes(ctx, laneAge)
+	return err != nil || ctx.Err() != nil || slices.ContainsFunc(lanes, func(l queue.Lane) bool {
+		return l.Priority == priorityUrgent && c.claimable(l, 1) > 0
+	})
+}
+
 // claim takes due rows, settles at once those that cannot be sent, and hands the others to the senders.
-func (a *account) claim(ctx context.Context, d *dispatch, results chan<- result) (c claimed, err error) {
-	begin := a.svc.cfg.Now()
-	limit := a.claimLimit()
-	rows, more, err := a.dueRows(ctx, limit)
+func (c *claimer) claim(ctx context.Context) (got claimed, err error) {
+	begin := c.now()
+	limit := c.throttle.ClaimLimit(c.size)
+	rows, more, err := c.dueRows(ctx, limit)
 	if err != nil || len(rows) == 0 {
 		return claimed{limit: limit, more: more && err == nil}, err
 	}
-	c.limit, c.more = limit, more
-	// A claim that has begun is not interrupted: its outcome would be unknown, and the rows that it took would
-	// lie still until their visibility runs out.
-	var mine []request
+	got = claimed{limit: limit, more: more}
+	// A claim that has begun is not interrupted: its outcome would be unknown, and the rows that it took
+	// would stay untouched until their visibility runs out.
+	var ours []queue.Request
 	var locked []int64
 	err = database.Detached(ctx, func(ctx context.Context) (err error) {
-		mine, locked, err = a.svc.store.claim(ctx, claimOrder{a.cfg.AppID, rows, begin.Before(a.skipLockedUntil)})
+		ours, locked, err = c.queue.Claim(ctx, queue.ClaimOrder{
+			AppID: c.AppID, Rows: rows, SkipLocked: begin.Before(c.skipLockedUntil),
+		})
 		return err
 	})
 	if err != nil {
-		a.requeue(rows)
+		c.requeue(rows)
 		return claimed{}, err
 	}
-	a.deferLocked(rows, locked)
-	c.taken = len(rows) - len(locked)
-	// From here on every claimed row gets a result, whatever happens.
-	ready := make([]job, 0, len(mine))
-	recipients := make([]bridge.Recipient, 0, len(mine))
-	for _, row := range mine {
-		recipient, j, verdict := a.prepare(ctx, row)
-		if verdict != nil {
-			results <- *verdict
-			continue
-		}
-		j.setTimes(begin, a.svc.cfg.SendTimeout)
-		ready, recipients = append(ready, j), append(recipients, recipient)
-	}
-	found, err := a.resolve(ctx, recipients)
+	c.deferLocked(rows, locked)
+	got.taken = len(rows) - len(locked)
+	jobs, targets := c.prepareAll(ctx, ours, begin)
+	got.sending, err = c.dispatchAll(ctx, jobs, targets)
 	if err != nil {
-		for _, j := range ready {
-			results <- j.row.release(0)
-		}
 		return claimed{}, err
 	}
-	for i, j := range ready {
-		if found[i].Standing != bridge.Reachable {
-			results <- a.unreachable(j.row, found[i].Standing)
+	return got, nil
+}
+
+// prepareAll makes jobs of claimed rows. From here on each row gets a result, whatever happens.
+func (c *claimer) prepareAll(
+	ctx context.Context, rows []queue.Request, begin time.Time,
+) ([]*job, []channel.Target) {
+	jobs, targets := make([]*job, 0, len(rows)), make([]channel.Target, 0, len(rows))
+	for _, row := range rows {
+		target, draft, ended := c.prepare(ctx, row)
+		if ended != nil {
+			c.results <- settlement{result: *ended}
 			continue
 		}
-		j.message.ToUser, j.unlisted = found[i].OpenID, found[i].Unlisted
-		a.acquire(&j)
-		d.put(j)
-		c.sending++
+		j := &job{row: row, draft: draft}
+		j.setTimes(begin, c.sendTimeout)
+		jobs, targets = append(jobs, j), append(targets, target)
 	}
-	return c, nil
+	return jobs, targets
 }
 
-// setTimes notes until when a job that was claimed at a moment may begin.
-func (j *job) setTimes(begin time.Time, sendTimeout time.Duration) {
-	j.deadline = begin.Add(visibility - sendTimeout - 5*time.Second)
-	if j.row.ExpiresIn.Valid {
-		j.expires = begin.Add(time.Duration(j.row.ExpiresIn.Int64) * time.Microsecond)
+// dispatchAll hands jobs to the senders where their recipients can be reached, and returns how many.
+func (c *claimer) dispatchAll(
+	ctx context.Context, jobs []*job, targets []channel.Target,
+) (sending int, err error) {
+	if len(jobs) == 0 {
+		return 0, nil
 	}
-}
-
-// acquire counts a job that is about to go; done what has become of it.
-func (a *account) acquire(j *job) {
-	a.budget.acquire()
-	j.probe, j.templateProbe = a.breaker.acquire(), a.templatePauses.acquire(j.message.TemplateID)
-}
-
-func (a *account) done(j job, sent bool) {
-	a.budget.done(sent)
-	if j.probe {
-		a.breaker.probeDone()
+	addresses, err := c.channel.Resolve(ctx, targets)
+	if err != nil {
+		for _, j := range jobs {
+			c.results <- settlement{result: j.row.Release()}
+		}
+		return 0, err
 	}
-	if j.templateProbe {
-		a.templatePauses.probeDone(j.message.TemplateID)
+	for i, j := range jobs {
+		if j.address = addresses[i]; j.address.Standing != bridge.Reachable {
+			c.results <- settlement{result: c.unreachable(j.row, j.address.Standing)}
+			continue
+		}
+		j.permit = c.throttle.Reserve(j.row.Template, j.draft.TemplateID())
+		c.dispatch.put(j)
+		sending++
 	}
+	return sending, nil
 }
 
 const (
-	// deferLockedFor is how long a row that another transaction holds is left out of the claims; maxDeferredLocked how many
-	// are known at once.
-	deferLockedFor    = 5 * time.Second
-	maxDeferredLocked = 2000
-	// skipLockedFor is how long claims use SKIP LOCKED after a lock timeout; otherwise each would wait for the lock again.
+	// lockedFor is how long a row that another transaction holds is left out of the claims;
+	// maxDeferred how many are known at once.
+	lockedFor   = 5 * time.Second
+	maxDeferred = 2000
+	// After a lock timeout, claims use SKIP LOCKED for skipLockedFor; otherwise each would wait for the
+	// lock again.
 	skipLockedFor = time.Minute
 )
 
-// deferLocked notes rows that other transactions hold.
-func (a *account) deferLocked(rows []request, locked []int64) {
+// deferLocked leaves rows that other transactions hold out of the next claims.
+func (c *claimer) deferLocked(rows []queue.Request, locked []int64) {
 	if len(locked) == 0 {
 		return
 	}
-	now := a.svc.cfg.Now()
-	a.skipLockedUntil = now.Add(skipLockedFor)
+	now := c.now()
+	c.skipLockedUntil = now.Add(skipLockedFor)
 	for _, id := range locked {
-		if len(a.deferredLocked) < maxDeferredLocked {
-			a.deferredLocked[id] = now.Add(deferLockedFor)
+		if len(c.deferredLocked) < maxDeferred {
+			c.deferredLocked[id] = now.Add(lockedFor)
 		}
 	}
 	for _, r := range rows {
-		if r.InDoubtAge.Valid && slices.Contains(locked, r.ID) {
-			a.redeliveries.add(r.ID, now.Add(deferLockedFor))
+		if r.InDoubtFor.Valid && slices.Contains(locked, r.ID) {
+			c.redelivery.add(r.ID, now.Add(lockedFor))
 		}
 	}
 }
 
 // deferredIDs returns the rows that are left out of the claims for now.
-func (a *account) deferredIDs() []int64 {
-	now := a.svc.cfg.Now()
-	maps.DeleteFunc(a.deferredLocked, func(_ int64, until time.Time) bool { return now.After(until) || until.Sub(now) > deferLockedFor })
-	return slices.Collect(maps.Keys(a.deferredLocked))
+func (c *claimer) deferredIDs() []int64 {
+	now := c.now()
+	maps.DeleteFunc(c.deferredLocked, func(_ int64, until time.Time) bool {
+		return now.After(until) || until.Sub(now) > lockedFor
+	})
+	return slices.Collect(maps.Keys(c.deferredLocked))
 }
 
-// dueRows returns up to limit rows that may be claimed, and whether there are more: half of them, where there are
-// such, rows whose last attempt is in doubt, and the others by their lanes. Where the queue is long, urgent
+// dueRows returns up to limit rows that may be claimed, and whether there are more: up to half of them
+// rows whose last attempt is in doubt, and the others by their lanes. Where the queue is long, urgent
 // ones alone.
-func (a *account) dueRows(ctx context.Context, limit int) (rows []request, more bool, err error) {
-	if !a.urgentOnly.Load() {
-		if rows, err = a.dueRedeliveries(ctx, (limit+1)/2); err != nil || len(rows) == limit {
+func (c *claimer) dueRows(ctx context.Context, limit int) (rows []queue.Request, more bool, err error) {
+	if !c.urgentOnly {
+		rows, err = c.dueRedeliveries(ctx, (limit+1)/2)
+		if err != nil || len(rows) == limit {
 			return rows, true, err
 		}
 	}
-	lanes, err := a.svc.pendingLanes(ctx, laneAge)
+	lanes, err := c.pendingLanes(ctx, laneAge)
 	if err != nil {
-		a.requeue(rows)
+		c.requeue(rows)
 		return nil, false, err
 	}
 	limit -= len(rows)
-	quanta, left := a.quanta(lanes, limit)
-	if len(quanta) == 0 {
+	shares, left := c.shares(lanes, limit)
+	if len(shares) == 0 {
 		return rows, len(rows) > 0, nil
 	}
-	fresh, err := a.svc.store.due(ctx, quanta, limit, append(a.deferredIDs(), idsOf(rows)...))
+	except := c.deferredIDs()
+	for _, r := range rows {
+		except = append(except, r.ID)
+	}
+	fresh, err := c.queue.Due(ctx, shares, limit, except)
 	if err != nil {
-		a.requeue(rows)
+		c.requeue(rows)
 		return nil, false, err
 	}
-	return append(rows, fresh...), left || len(rows) > 0 || len(fresh) >= limit || exhausts(fresh, quanta), nil
+	more = left || len(rows) > 0 || len(fresh) >= limit || exhausts(fresh, shares)
+	return append(rows, fresh...), more, nil
 }
 
-// dueRedeliveries returns rows to be redelivered. They may use the reserve of urgent ones, but not more than the account's own
-// number of messages, and those of a template that is held back stay listed.
-func (a *account) dueRedeliveries(ctx context.Context, limit int) ([]request, error) {
-	now := a.svc.cfg.Now()
-	if !a.budget.allows(priorityUrgent) {
+// shares returns what a claim of limit rows takes of each lane.
+func (c *claimer) shares(lanes []queue.Lane, limit int) (shares []queue.Share, left bool) {
+	var open []queue.Share
+	for _, l := range lanes {
+		if c.urgentOnly && l.Priority != priorityUrgent {
+			continue
+		}
+		if n := c.claimable(l, limit); n > 0 {
+			open = append(open, queue.Share{Lane: l, Quantum: n})
+		}
+	}
+	c.turn++
+	return fairShares(open, limit, c.turn)
+}
+
+// heldRedelivery is how long a row stays listed whose template is paused.
+const heldRedelivery = 10 * time.Second
+
+// dueRedeliveries returns rows to be repeated. They may use the reserve of urgent ones, but not more
+// than the account's own number of messages, and those of a paused template stay listed.
+func (c *claimer) dueRedeliveries(ctx context.Context, limit int) ([]queue.Request, error) {
+	now := c.now()
+	if !c.throttle.MayRedeliver() {
 		return nil, nil
 	}
-	listed := a.redeliveries.take(now, limit)
+	listed := c.redelivery.take(now, limit)
 	if len(listed) == 0 {
 		return nil, nil
 	}
-	found, err := a.svc.store.dueByID(ctx, a.cfg.AppID, listed)
+	found, err := c.queue.DueByID(ctx, c.AppID, listed)
 	if err != nil {
 		for _, id := range listed {
-			a.redeliveries.add(id, now)
+			c.redelivery.add(id, now)
 		}
 		return nil, err
 	}
-	return slices.DeleteFunc(found, func(r request) bool {
-		held := a.templatePauses.allowance(a.svc.knownTemplate(r.Template, a.cfg.AppID), now, 1) == 0
+	return slices.DeleteFunc(found, func(r queue.Request) bool {
+		held := c.throttle.TemplateHeld(c.knownTemplate(r.Template, c.AppID))
 		if held {
-			a.redeliveries.add(r.ID, now.Add(redeliveryHeldFor))
+			c.redelivery.add(r.ID, now.Add(heldRedelivery))
 		}
 		return held
 	}), nil
 }
 
-// redeliveryHeldFor is how long a row stays listed whose template is held back.
-const redeliveryHeldFor = 10 * time.Second
-
-// requeue lists rows again that were not claimed after all.
-func (a *account) requeue(rows []request) {
+// requeue lists rows for redelivery again that were not claimed after all.
+func (c *claimer) requeue(rows []queue.Request) {
 	for _, r := range rows {
-		if r.InDoubtAge.Valid {
-			a.redeliveries.add(r.ID, a.svc.cfg.Now())
+		if r.InDoubtFor.Valid {
+			c.redelivery.add(r.ID, c.now())
 		}
 	}
-}
-
-func idsOf(rows []request) []int64 {
-	list := make([]int64, len(rows))
-	for i, r := range rows {
-		list[i] = r.ID
-	}
-	return list
-}
-
-// exhausts reports whether a lane gave all of its quantum, and may have more.
-func exhausts(rows []request, quanta []quantum) bool {
-	taken := make([]int, len(quanta))
-	for _, r := range rows {
-		if taken[r.Lane]++; taken[r.Lane] >= quanta[r.Lane].maxRows {
-			return true
-		}
-	}
-	return false
-}
-
-func (a *account) resolve(ctx context.Context, recipients []bridge.Recipient) ([]bridge.Resolution, error) {
-	if len(recipients) == 0 {
-		return nil, nil
-	}
-	return a.svc.cfg.Identities.Resolve(ctx, a.cfg.AppID, recipients)
 }

@@ -10,7 +10,7 @@ import (
 
 // dispatch hands claimed jobs to the senders at the account's rate, urgent ones first.
 type dispatch struct {
-	urgent, others chan job
+	urgent, others chan *job
 	room           chan struct{} // a job has left the queues; holds one token
 
 	turn sync.Mutex // of the sender that takes the next job, and waits for the rate
@@ -19,11 +19,12 @@ type dispatch struct {
 func newDispatch() *dispatch {
 	// The queues take whole claims.
 	return &dispatch{
-		urgent: make(chan job, 2*maxClaim), others: make(chan job, 2*maxClaim), room: make(chan struct{}, 1),
+		urgent: make(chan *job, 2*maxClaim), others: make(chan *job, 2*maxClaim),
+		room: make(chan struct{}, 1),
 	}
 }
 
-func (d *dispatch) put(j job) {
+func (d *dispatch) put(j *job) {
 	if j.row.Priority == priorityUrgent {
 		d.urgent <- j
 		return
@@ -53,7 +54,7 @@ func (d *dispatch) awaitRoom(ctx context.Context, n int, within time.Duration) b
 }
 
 // next returns the job whose turn it is; false: there will be no more.
-func (d *dispatch) next() (job, bool) {
+func (d *dispatch) next() (*job, bool) {
 	urgent, others := d.urgent, d.others
 	for urgent != nil || others != nil {
 		j, from, ok := pick(urgent, others)
@@ -67,12 +68,12 @@ func (d *dispatch) next() (job, bool) {
 			others = nil
 		}
 	}
-	return job{}, false
+	return nil, false
 }
 
-// pick takes from urgent where something stands there, else from whichever has something first. It returns where
-// it looked, and whether that has not ended.
-func pick(urgent, others <-chan job) (j job, from <-chan job, ok bool) {
+// pick takes from urgent where something stands there, else from whichever has something first. It
+// returns which one it took from, and whether that has not ended.
+func pick(urgent, others <-chan *job) (j *job, from <-chan *job, ok bool) {
 	select {
 	case j, ok = <-urgent:
 		return j, urgent, ok
@@ -86,18 +87,20 @@ func pick(urgent, others <-chan job) (j job, from <-chan job, ok bool) {
 	}
 }
 
-// take waits for the next job and for the rate. The senders stand in line for it, so that an urgent job is behind
-// one other at most. What can no longer be sent is given back. false: there will be no more. ctx ends with the
-// account's lease or the service.
-func (d *dispatch) take(ctx context.Context, a *account, lease *database.Lease, results chan<- result) (job, bool) {
+// take waits for the next job and for the rate. The senders stand in line for it, so that an urgent job
+// is behind one other at most. What can no longer be sent is released. false: there will be no more.
+// ctx ends with the account's lease or the service.
+func (d *dispatch) take(
+	ctx context.Context, a *account, lease *database.Lease, results chan<- settlement,
+) (*job, bool) {
 	d.turn.Lock()
 	defer d.turn.Unlock()
 	for {
 		j, ok := d.next()
 		if !ok {
-			return job{}, false
+			return nil, false
 		}
-		if a.allowed(ctx, lease, j) && a.limit(ctx, j.deadline.Sub(a.svc.cfg.Now())) {
+		if a.allowed(ctx, lease, j) && j.permit.Wait(ctx, j.deadline.Sub(a.now())) {
 			return j, true
 		}
 		results <- a.release(j)

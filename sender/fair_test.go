@@ -7,6 +7,9 @@ import (
 
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
+	"github.com/unionbridge/unionbridge/sender/channel"
+	"github.com/unionbridge/unionbridge/sender/channel/oatemplate"
+	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
 // bulk inserts n rows of one template and priority, all due.
@@ -26,7 +29,7 @@ func TestTemplatesShare(t *testing.T) {
 	f.bulk(t, 900, "order", 2)
 	late := f.insert(t, columns{"unionid": f.unionid(2), "template": f.otherTemplate, "data": `{"thing1":"x"}`, "priority": 2})
 	f.start(t, "one")
-	f.await(t, late, statusSent)
+	f.await(t, late, queue.Sent)
 	if waiting := f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending' AND attempts = 0`); waiting < 500 {
 		t.Errorf("%d rows of the campaign are still waiting: the other template's row came last", waiting)
 	}
@@ -62,7 +65,7 @@ func TestLanesTakeTurns(t *testing.T) {
 	for range 5 {
 		s.attempt(t)
 	}
-	if n := f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'failed' AND reason = ?`, reasonUnknownTemplate); n != templates {
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'failed' AND reason = ?`, channel.ReasonUnknownTemplate); n != templates {
 		t.Errorf("%d of %d rows were looked at in five claims", n, templates)
 	}
 }
@@ -71,9 +74,9 @@ func TestLanesTakeTurns(t *testing.T) {
 // message finds out that the ban is over, and then all go.
 func TestBannedTemplateHeals(t *testing.T) {
 	f := newFixture(t)
-	s := newStepper(t, f)
 	clock := &movedClock{}
-	s.account.svc.cfg.Now = clock.now
+	f.setClock(clock.now)
+	s := newStepper(t, f)
 	banned := make([]int64, 5)
 	for i := range banned {
 		banned[i] = f.insert(t, columns{"unionid": f.unionid(i)})
@@ -91,7 +94,7 @@ func TestBannedTemplateHeals(t *testing.T) {
 			t.Errorf("row %d of the banned template is %s after %d attempts", id, r.Status, r.Attempts)
 		}
 	}
-	clock.move(probeInterval + time.Second)
+	clock.move(6 * time.Minute)
 	before := len(f.sim.Messages(appid))
 	s.attempt(t)
 	if n := len(f.sim.Messages(appid)) - before; n != 1 {
@@ -115,11 +118,11 @@ func TestOperatorResumes(t *testing.T) {
 	id := f.insert(t, columns{"unionid": f.unionid(1)})
 	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 45009, Path: wechat.EndpointSendTemplate, Next: 1})
 	s.attempt(t)
-	if err := s.account.reloadState(t.Context()); err != nil || s.claimableNow(t) != 0 {
+	if err := s.account.throttle.Reload(t.Context()); err != nil || s.claimableNow(t) != 0 {
 		t.Fatalf("a paused account claims (%v)", err)
 	}
 	f.exec(t, `DELETE FROM account_state`)
-	if err := s.account.reloadState(t.Context()); err != nil {
+	if err := s.account.throttle.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.attempt(t)
@@ -142,10 +145,13 @@ func TestPausedAccountDelaysNoOther(t *testing.T) {
 	f := newFixtureOf(t, options)
 	other := f.config.Accounts[0]
 	other.AppID, other.Default = otherAppID, false
-	other.API = wechat.New(wechat.Config{
+	otherChannel := f.channel
+	otherChannel.AppID = otherAppID
+	otherChannel.API = wechat.New(wechat.Config{
 		AppID: otherAppID, Secret: wechatsim.StandardSecret, BaseURL: f.server.URL,
 		Timeout: 2 * time.Second, SendTimeout: 2 * time.Second, MaxConnections: 16,
 	})
+	other.Channels = []channel.Channel{oatemplate.New(otherChannel)}
 	f.config.Accounts = append(f.config.Accounts, other)
 	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 48001, AppID: appid, Path: wechat.EndpointSendTemplate})
 	f.bulk(t, 500, "order", 0)
@@ -154,7 +160,7 @@ func TestPausedAccountDelaysNoOther(t *testing.T) {
 	for i := range 5 {
 		begin := time.Now()
 		id := f.insert(t, columns{"appid": otherAppID, "openid": f.sim.OpenID(otherAppID, i), "template": f.templateID, "priority": 2})
-		f.await(t, id, statusSent)
+		f.await(t, id, queue.Sent)
 		if took := time.Since(begin); took > 3*time.Second {
 			t.Errorf("the other account's row took %s", took)
 		}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,9 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/internal/wechat/keyword"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
+	"github.com/unionbridge/unionbridge/sender/channel"
+	"github.com/unionbridge/unionbridge/sender/channel/oatemplate"
+	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
 const (
@@ -35,6 +39,7 @@ type fixture struct {
 	server        *httptest.Server
 	templateID    string
 	otherTemplate string // has the one keyword thing1
+	channel       oatemplate.Config
 	config        Config
 }
 
@@ -64,14 +69,23 @@ func newFixtureOf(t *testing.T, options wechatsim.Options) *fixture {
 			t.Fatal(err)
 		}
 	}
+	client := f.client()
+	f.channel = oatemplate.Config{
+		AppID: appid, API: client, Identities: f.identities, MiniApps: []string{miniID},
+		Aliases: map[string]oatemplate.Alias{"order": {ID: f.templateID}},
+		Logger:  slog.New(slog.DiscardHandler), Now: time.Now,
+	}
 	f.config = Config{
-		DB: f.db, Identities: f.identities, SendTimeout: 2 * time.Second, Now: time.Now, MiniAppIDs: []string{miniID},
-		Templates: map[string]map[string]string{"order": {appid: f.templateID}, "elsewhere": {"wx00000000000000ff": f.templateID}},
-		Logger:    slog.New(slog.DiscardHandler),
+		DB: f.db, SendTimeout: 2 * time.Second, Now: time.Now, MiniAppIDs: []string{miniID},
+		Templates: map[string]map[string]string{
+			"order": {appid: f.templateID}, "elsewhere": {"wx00000000000000ff": f.templateID},
+		},
+		Logger:     slog.New(slog.DiscardHandler),
+		QuotaDay:   func(now time.Time) time.Time { return wechat.QuotaDay(now, 0) },
+		QuotaReset: func(now time.Time) time.Time { return wechat.QuotaReset(now, 0) },
 		Accounts: []Account{{
 			AppID: appid, Rate: 5000, Concurrency: 8, MaxAttempts: 4, Wait: time.Hour, Default: true,
-			ResendWindow: 9 * time.Minute, BlockedFor: time.Hour,
-			API: f.client(),
+			ResendWindow: 9 * time.Minute, Quota: quotaOf(client),
 		}},
 	}
 	return f
@@ -83,6 +97,31 @@ func (f *fixture) client() *wechat.Client {
 		AppID: appid, Secret: wechatsim.StandardSecret, BaseURL: f.server.URL,
 		Timeout: 2 * time.Second, SendTimeout: 2 * time.Second, MaxConnections: 16,
 	})
+}
+
+func quotaOf(c *wechat.Client) func(context.Context, string) (limit, remaining int64, err error) {
+	return func(ctx context.Context, path string) (limit, remaining int64, err error) {
+		quota, err := c.Quota(ctx, path)
+		return quota.DailyLimit, quota.Remain, err
+	}
+}
+
+func (f *fixture) setClock(now func() time.Time) { f.config.Now, f.channel.Now = now, now }
+
+// service returns an instance by what the fixture is configured to be.
+func (f *fixture) service(t *testing.T, leases *database.Leases, reg prometheus.Registerer) *Service {
+	t.Helper()
+	config := f.config
+	config.Leases, config.Registerer = leases, reg
+	config.Accounts = slices.Clone(config.Accounts)
+	if config.Accounts[0].Channels == nil {
+		config.Accounts[0].Channels = []channel.Channel{oatemplate.New(f.channel)}
+	}
+	s, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func (f *fixture) unionid(person int) string {
@@ -100,13 +139,7 @@ func (f *fixture) start(t *testing.T, holder string) (stop func()) {
 		defer close(leasesDone)
 		_ = leases.Run(ctx)
 	}()
-	config := f.config
-	config.Leases = leases
-	config.Registerer = prometheus.NewRegistry()
-	s, err := New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := f.service(t, leases, prometheus.NewRegistry())
 	if err := s.Start(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -124,23 +157,6 @@ func (f *fixture) start(t *testing.T, holder string) (stop func()) {
 	}
 	t.Cleanup(stop)
 	return stop
-}
-
-// quanta are what a claim of limit rows would read now.
-func (f *fixture) quanta(t *testing.T, limit int) []quantum {
-	t.Helper()
-	config := f.config
-	config.Registerer = prometheus.NewRegistry()
-	s, err := New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lanes, err := s.store.lanes(t.Context(), statusPending)
-	if err != nil {
-		t.Fatal(err)
-	}
-	quanta, _ := s.accounts[0].quanta(lanes, limit)
-	return quanta
 }
 
 // columns are what a producer writes; a missing data or template gets a good one.
@@ -221,7 +237,7 @@ func (f *fixture) row(t *testing.T, id int64) outcomeRow {
 }
 
 // await waits until the row has the status and returns it.
-func (f *fixture) await(t *testing.T, id int64, want status) outcomeRow {
+func (f *fixture) await(t *testing.T, id int64, want queue.Status) outcomeRow {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for {

@@ -7,28 +7,41 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/sender/channel"
+	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
-const (
-	// maintenanceInterval is the pace of the maintenance of waiting rows and rows nobody claims.
-	maintenanceInterval = 20 * time.Second
-	// pageSize rows are looked at in one statement.
-	pageSize = 1000
-)
+// maintainEvery is the pace of maintenance.
+const maintainEvery = 20 * time.Second
 
-// maintain handles the rows that the claim loop does not see, every maintenanceInterval and when an account has been
-// taken over.
-func (s *Service) maintain(ctx context.Context) {
+// maintenance handles rows the claim loop cannot see: waiting rows, rows no account can send, and those
+// whose outcome is unknown.
+type maintenance struct {
+	*shared
+	accounts    []*account
+	reconcilers []reconciler // one per account
+}
+
+func newMaintenance(s *shared, accounts []*account) *maintenance {
+	m := &maintenance{shared: s, accounts: accounts}
+	for _, a := range accounts {
+		m.reconcilers = append(m.reconcilers, reconciler{account: a})
+	}
+	return m
+}
+
+// run maintains every maintainEvery and after each takeover, until ctx ends.
+func (m *maintenance) run(ctx context.Context) {
 	for {
-		begin := s.cfg.Now()
-		if err := s.maintainOnce(ctx); err != nil && ctx.Err() == nil {
-			s.cfg.Logger.Error("looking after open requests", "err", err)
+		begin := m.now()
+		if err := m.once(ctx); err != nil && ctx.Err() == nil {
+			m.log.Error("maintaining open requests", "err", err)
 		}
 		// A round over a million waiting rows takes a while: it must not become the database's main load.
-		pause := time.NewTimer(max(maintenanceInterval, 3*s.cfg.Now().Sub(begin)))
+		pause := time.NewTimer(max(maintainEvery, 3*m.now().Sub(begin)))
 		select {
 		case <-pause.C:
-		case <-s.takenOver:
+		case <-m.takenOver:
 			pause.Stop()
 		case <-ctx.Done():
 			pause.Stop()
@@ -37,26 +50,26 @@ func (s *Service) maintain(ctx context.Context) {
 	}
 }
 
-// maintainOnce costs one query where there is nothing to do.
-func (s *Service) maintainOnce(ctx context.Context) error {
-	lanes, err := s.store.lanes(ctx, statusPending, statusWaiting, statusUnknown)
+// once costs one query where there is nothing to do.
+func (m *maintenance) once(ctx context.Context) error {
+	lanes, err := m.queue.Lanes(ctx, queue.Pending, queue.Waiting, queue.Unknown)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, a := range s.accounts {
+	for i, a := range m.accounts {
 		if a.owner.Load() {
-			a.limiter.tick(s.cfg.Now())
-			errs = append(errs, a.reloadState(ctx), a.settleByReceipts(ctx, lanes))
+			a.throttle.Tick()
+			errs = append(errs, a.throttle.Reload(ctx), m.reconcilers[i].run(ctx, lanes))
 		}
 	}
 	for _, l := range lanes {
-		if unroutable := s.unroutable(l); unroutable != nil && l.Status != statusUnknown {
-			errs = append(errs, s.failUnroutable(ctx, l, *unroutable))
+		if u := m.unroutable(l); u != nil && l.Status != queue.Unknown {
+			errs = append(errs, m.failUnroutable(ctx, *u))
 			continue
 		}
-		for _, a := range s.accounts {
-			if l.Status == statusWaiting && a.cfg.AppID == l.AppID.String && a.owner.Load() {
+		for _, a := range m.accounts {
+			if l.Status == queue.Waiting && a.AppID == l.AppID.String && a.owner.Load() {
 				errs = append(errs, a.maintainWaiting(ctx, l))
 			}
 		}
@@ -65,37 +78,39 @@ func (s *Service) maintainOnce(ctx context.Context) error {
 }
 
 // unroutable says why no claimer sees a lane; nil: one does.
-func (s *Service) unroutable(l lane) *rejection {
+func (m *maintenance) unroutable(l queue.Lane) *queue.Unroutable {
 	known := false
-	for _, a := range s.accounts {
-		known = known || a.cfg.AppID == l.AppID.String || (!l.AppID.Valid && a.cfg.Default)
+	for _, a := range m.accounts {
+		known = known || a.owns(l)
 	}
 	switch {
 	case !known:
-		return &rejection{reasonUnknownAccount, fmt.Sprintf("appid %q is not configured under official_accounts", l.AppID.String)}
-	case l.Priority < 0 || l.Priority > 2:
-		return &rejection{reasonBadPriority, fmt.Sprintf(
-			"priority is %d: it must be 0 (urgent), 1 (normal) or 2 (bulk)", l.Priority)}
+		return &queue.Unroutable{Lane: l, Reason: reasonUnknownAccount, Message: fmt.Sprintf(
+			"appid %q is not configured under official_accounts", l.AppID.String)}
+	case !validPriority(l.Priority):
+		return &queue.Unroutable{Lane: l, Reason: reasonBadPriority, Message: fmt.Sprintf(
+			"priority is %d: it must be 0 (urgent), 1 (normal) or 2 (bulk)", l.Priority), Everywhere: true}
 	}
 	return nil
 }
 
-func (s *Service) failUnroutable(ctx context.Context, l lane, why rejection) error {
-	n, err := s.store.failLane(ctx, l, why)
+func (m *maintenance) failUnroutable(ctx context.Context, u queue.Unroutable) error {
+	n, err := m.queue.FailUnroutable(ctx, u)
 	if n > 0 {
-		s.cfg.Logger.Warn("requests that no account can send have failed", "rows", n, "reason", why.reason, "errmsg", why.text)
+		m.log.Warn("requests that no account can send have failed",
+			"rows", n, "reason", u.Reason, "errmsg", u.Message)
 	}
 	return err
 }
 
 // maintainWaiting ends the waits that have lasted long enough and releases the rows whose recipients
 // have appeared.
-func (a *account) maintainWaiting(ctx context.Context, l lane) error {
-	if err := a.svc.store.endWaits(ctx, l); err != nil {
+func (a *account) maintainWaiting(ctx context.Context, l queue.Lane) error {
+	if err := a.queue.EndWaits(ctx, l, reasonNoFollower); err != nil {
 		return err
 	}
-	for last := (request{}); ; {
-		rows, err := a.svc.store.waiting(ctx, l, last, pageSize)
+	for last := (queue.Request{}); ; {
+		rows, err := a.queue.WaitingAfter(ctx, l, last)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
@@ -106,33 +121,37 @@ func (a *account) maintainWaiting(ctx context.Context, l lane) error {
 	}
 }
 
-func (a *account) releaseReachable(ctx context.Context, rows []request) error {
+func (a *account) releaseReachable(ctx context.Context, rows []queue.Request) error {
 	var withdrawn, released []int64
-	var candidates []request
-	var recipients []bridge.Recipient
+	var candidates []queue.Request
+	var targets []channel.Target
 	for _, row := range rows {
-		recipient, rejected := a.svc.recipient(row)
+		recipient, rejection := a.recipient(row)
 		switch {
 		case row.Cancel:
 			withdrawn = append(withdrawn, row.ID)
-		case rejected != nil:
+		case rejection != nil:
 			released = append(released, row.ID) // the configuration has changed: the claim says what is wrong
 		default:
-			candidates, recipients = append(candidates, row), append(recipients, recipient)
+			candidates = append(candidates, row)
+			targets = append(targets, channel.Target{Recipient: recipient})
 		}
 	}
-	found, err := a.resolve(ctx, recipients)
-	if err != nil {
-		return err
-	}
-	for i, row := range candidates {
-		// Somebody whom the map does not have has been refused: he has to appear there first.
-		if found[i].Standing == bridge.Reachable && !found[i].Unlisted {
-			released = append(released, row.ID)
+	if len(targets) > 0 {
+		found, err := a.channel.Resolve(ctx, targets)
+		if err != nil {
+			return err
+		}
+		for i, row := range candidates {
+			// WeChat has refused a person whom the map does not have: they have to appear there first.
+			if found[i].Standing == bridge.Reachable && !found[i].Unlisted {
+				released = append(released, row.ID)
+			}
 		}
 	}
-	if _, err := a.svc.store.cancel(ctx, cancelOrder{from: statusWaiting, ids: withdrawn}); err != nil {
+	cancel := queue.CancelOrder{From: queue.Waiting, IDs: withdrawn}
+	if _, err := a.queue.Cancel(ctx, cancel); err != nil {
 		return err
 	}
-	return a.svc.store.releaseWaiting(ctx, released)
+	return a.queue.Release(ctx, released)
 }

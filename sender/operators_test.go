@@ -13,6 +13,7 @@ import (
 
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
+	"github.com/unionbridge/unionbridge/sender/queue"
 	"github.com/unionbridge/unionbridge/sender/requests"
 	"github.com/unionbridge/unionbridge/sender/retention"
 )
@@ -78,7 +79,7 @@ func TestRetriedIsSent(t *testing.T) {
 		t.Fatal(changes, err)
 	}
 	for _, id := range ids {
-		f.await(t, id, statusSent)
+		f.await(t, id, queue.Sent)
 	}
 	if n := len(f.messagesTo(1)); n != len(ids) {
 		t.Errorf("%d messages, want %d", n, len(ids))
@@ -120,7 +121,7 @@ func TestCancelWhileSending(t *testing.T) {
 	if len(cancelled) == 0 || len(received) == 0 {
 		t.Fatalf("%d cancelled, %d received: the test shows nothing", len(cancelled), len(received))
 	}
-	s := &Service{}
+	s := &Service{shared: &shared{}}
 	if err := f.db.GetContext(t.Context(), &s.installation, `SELECT id FROM installation`); err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ func TestDatabaseGoesAway(t *testing.T) {
 	}
 	// The sender goes through the proxy, the test itself does not.
 	f.db = dbtest.Open(t, proxy.DSN())
-	f.config.DB, f.config.Identities = f.db, bridge.New(f.db)
+	f.config.DB, f.channel.Identities = f.db, bridge.New(f.db)
 	f.start(t, "one")
 	f.db = direct
 	for _, share := range []int{10, 3} {
@@ -68,7 +68,7 @@ func TestMissingGrant(t *testing.T) {
 	var log lockedBuffer
 	admin := f.db
 	f.db = dbtest.Open(t, dbtest.DSNAs(t, admin, user, "pass-1"))
-	f.config.DB, f.config.Identities = f.db, bridge.New(f.db)
+	f.config.DB, f.channel.Identities = f.db, bridge.New(f.db)
 	f.config.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	stop := f.start(t, "one")
 	f.db = admin

@@ -15,11 +15,15 @@ import (
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
-// stepper is an account that does not run: its tests make one attempt after the other and look at what each leaves.
+// stepper is an account that does not run: its tests make one attempt after the other and look at what
+// each leaves.
 type stepper struct {
 	*fixture
-	account  *account
+	leases   *database.Leases
 	lease    *database.Lease
+	svc      *Service
+	account  *account
+	claims   *claimer
 	registry *prometheus.Registry
 }
 
@@ -33,21 +37,40 @@ func newStepper(t *testing.T, f *fixture) *stepper {
 		_ = leases.Run(ctx)
 	}()
 	t.Cleanup(func() { cancel(); <-done })
-	config := f.config
-	registry := prometheus.NewRegistry()
-	config.Leases, config.Registerer = leases, registry
-	s, err := New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.installation, err = s.store.installation(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s := &stepper{fixture: f, leases: leases}
+	s.restart(t)
 	lease, err := leases.TryAcquire(t.Context(), queue.LeaseName(appid))
 	if err != nil || lease == nil {
 		t.Fatalf("the lease: %v, %v", lease, err)
 	}
-	return &stepper{f, s.accounts[0], lease, registry}
+	s.lease = lease
+	return s
+}
+
+// restart makes a new instance, which knows only what the database does.
+func (s *stepper) restart(t *testing.T) {
+	t.Helper()
+	s.registry = prometheus.NewRegistry()
+	s.svc = s.service(t, s.leases, s.registry)
+	var err error
+	if s.svc.installation, err = s.svc.queue.Installation(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.account = s.svc.accounts[0]
+	s.claims = &claimer{account: s.account, size: initialClaim, deferredLocked: map[int64]time.Time{}}
+}
+
+func (s *stepper) receipt(ctx context.Context, appid string, r queue.Receipt) error {
+	return s.svc.Receipt(ctx, appid, r)
+}
+
+// maintain is one round of maintenance.
+func (s *stepper) maintain(t *testing.T) {
+	t.Helper()
+	s.account.owner.Store(true)
+	if err := newMaintenance(s.svc.shared, s.svc.accounts).once(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 // metric returns the value of the metric that carries these label values, in any order.
@@ -75,10 +98,10 @@ func (s *stepper) metric(t *testing.T, name string, labels ...string) float64 {
 // attempt claims what is due and makes one attempt at each row.
 func (s *stepper) attempt(t *testing.T) {
 	t.Helper()
-	s.account.svc.lanes = laneList{}
-	d, results := newDispatch(), make(chan result, 100)
-	s.account.size = initialClaim
-	if _, err := s.account.claim(t.Context(), d, results); err != nil {
+	s.svc.lanes = laneList{}
+	d, results := newDispatch(), make(chan settlement, 100)
+	s.claims.size, s.claims.dispatch, s.claims.results = initialClaim, d, results
+	if _, err := s.claims.claim(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	d.close()
@@ -90,20 +113,19 @@ func (s *stepper) attempt(t *testing.T) {
 		results <- s.account.deliver(t.Context(), s.lease, j)
 	}
 	close(results)
-	settle := &settler{account: s.account}
-	settle.run(t.Context(), results)
+	(&settler{account: s.account}).run(t.Context(), results)
 }
 
 // claimableNow is how many rows a claim would read.
 func (s *stepper) claimableNow(t *testing.T) (n int) {
 	t.Helper()
-	lanes, err := s.account.svc.store.lanes(t.Context(), statusPending)
+	lanes, err := s.svc.queue.Lanes(t.Context(), queue.Pending)
 	if err != nil {
 		t.Fatal(err)
 	}
-	quanta, _ := s.account.quanta(lanes, 10)
-	for _, l := range quanta {
-		n += l.maxRows
+	shares, _ := s.claims.shares(lanes, 10)
+	for _, l := range shares {
+		n += l.Quantum
 	}
 	return n
 }
@@ -111,7 +133,7 @@ func (s *stepper) claimableNow(t *testing.T) (n int) {
 // policyCase is what an errcode of template/send comes to, as the API reference classes it.
 type policyCase struct {
 	class    string
-	status   status
+	status   queue.Status
 	attempts int
 	scope    string        // of account_state, without a template's id; "": nothing
 	delay    time.Duration // until the row, or the account, or the template is tried again; about
@@ -120,24 +142,24 @@ type policyCase struct {
 
 // policyTable is transcribed from the platform's table of codes, not from the code under test.
 var policyTable = []policyCase{
-	{"transient", statusPending, 1, "", 5 * time.Second, []int{
+	{"transient", queue.Pending, 1, "", 5 * time.Second, []int{
 		20001, 43108, 45061, 45066, 45102, 45169, 45171, 61450, 268487001, 268487002}},
-	{"uncertain", statusPending, 1, "", 5 * time.Second, []int{-1, 40241, 44007, 45065}},
-	{"spurious template", statusPending, 1, "", 2 * time.Minute, []int{40037}},
-	{"token", statusSent, 1, "", 0, []int{40001, 40014, 41001, 42001, 42007, 48012}},
-	{"day's quota", statusPending, 0, "send", -1, []int{43100, 45009, 45028, 45040, 45047, 45104, 48006}},
-	{"minute's quota", statusPending, 0, "send", -2, []int{45011}},
-	{"this person later", statusPending, 1, "", 30 * time.Minute, []int{43117}},
-	{"this person is asked about", statusWaiting, 1, "", time.Hour, []int{40003, 43004, 50005, -41000}},
-	{"this person", statusFailed, 1, "", 0, []int{
+	{"uncertain", queue.Pending, 1, "", 5 * time.Second, []int{-1, 40241, 44007, 45065}},
+	{"spurious template", queue.Pending, 1, "", 2 * time.Minute, []int{40037}},
+	{"token", queue.Sent, 1, "", 0, []int{40001, 40014, 41001, 42001, 42007, 48012}},
+	{"day's quota", queue.Pending, 0, "send", -1, []int{43100, 45009, 45028, 45040, 45047, 45104, 48006}},
+	{"minute's quota", queue.Pending, 0, "send", -2, []int{45011}},
+	{"this person later", queue.Pending, 1, "", 30 * time.Minute, []int{43117}},
+	{"this person is asked about", queue.Waiting, 1, "", time.Hour, []int{40003, 43004, 50005, -41000}},
+	{"this person", queue.Failed, 1, "", 0, []int{
 		40226, 43005, 43006, 43019, 43101, 45015, 46004, 48002, 49003, 70000}},
-	{"this template", statusPending, 0, "template:", probeInterval, []int{43102, 43116, 45026, 45027, 48011}},
-	{"a person must act", statusPending, 0, "send", probeInterval, []int{
+	{"this template", queue.Pending, 0, "template:", 5 * time.Minute, []int{43102, 43116, 45026, 45027, 48011}},
+	{"a person must act", queue.Pending, 0, "send", 5 * time.Minute, []int{
 		40013, 40090, 40125, 40164, 40201, 40222, 40243, 41031, 41032, 41033, 41034, 41035, 43103, 43104, 43105, 43106,
 		43107, 45035, 45063, 45087, 45094, 45103, 45109, 46101, 48001, 48003, 48004, 48008, 48009, 50001, 50002, 50004,
 		50007, 61003, 61004, 61007, 61016, 61017, 63178, 63183, 76022, 89501, 89502, 89503, 89504, 89505, 89506, 89507,
 		200011, 200012, 200013}},
-	{"this request", statusFailed, 1, "", 0, []int{
+	{"this request", queue.Failed, 1, "", 0, []int{
 		20002, 40002, 40007, 40008, 40029, 40030, 40031, 40032, 40033, 40034, 40035, 40036, 40038, 40039, 40048, 40062,
 		40066, 40068, 40092, 40097, 40102, 40103, 40129, 40132, 40163, 40165, 40166, 40202, 40203, 40221, 40246, 40247,
 		40249, 41002, 41003, 41004, 41008, 41009, 41018, 41021, 41028, 41029, 41030, 42002, 42003, 43001, 43002, 43003,
@@ -162,13 +184,13 @@ func TestPolicyTable(t *testing.T) {
 }
 
 func (s *stepper) walk(t *testing.T, c policyCase, code int) {
-	s.account.breaker, s.account.templatePauses = breaker{}, templatePauses{paused: map[string]*templatePause{}, resumed: map[string]time.Time{}}
-	s.account.limiter = newAdaptiveLimiter(5000)
-	s.account.cfg.API = s.client() // each case renews its own token
+	client := s.client() // each case renews its own token
+	s.channel.API = client
+	s.restart(t)
 	for _, table := range []string{"send_request", "account_state", "follower_recheck"} {
 		s.exec(t, `DELETE FROM `+table)
 	}
-	if _, err := s.account.cfg.API.(*wechat.Client).Quota(t.Context(), wechat.EndpointSendTemplate); err != nil {
+	if _, err := client.Quota(t.Context(), wechat.EndpointSendTemplate); err != nil {
 		t.Fatal(err) // there is a token now, so that the fault meets the send
 	}
 	id := s.insert(t, columns{"unionid": s.unionid(1), "template": s.templateID})
@@ -181,13 +203,13 @@ func (s *stepper) walk(t *testing.T, c policyCase, code int) {
 	if r.Status != string(c.status) || r.Attempts != c.attempts {
 		t.Fatalf("the row is %s (%s) after %d attempts, want %s after %d", r.Status, r.reason(), r.Attempts, c.status, c.attempts)
 	}
-	if (r.reason() == "") != (c.status == statusSent) || c.status != statusSent && (r.ErrCode == nil || *r.ErrCode != code) {
+	if (r.reason() == "") != (c.status == queue.Sent) || c.status != queue.Sent && (r.ErrCode == nil || *r.ErrCode != code) {
 		t.Errorf("the row says reason %q, errcode %v", r.reason(), r.ErrCode)
 	}
 	if uncertain := s.count(t, `SELECT COUNT(*) FROM send_request WHERE id = ? AND uncertain_at IS NOT NULL`, id); (uncertain == 1) != (c.class == "uncertain") {
 		t.Errorf("uncertain_at is set in %d rows", uncertain)
 	}
-	if asked := s.count(t, `SELECT COUNT(*) FROM follower_recheck`); (asked == 1) != (c.status == statusWaiting) {
+	if asked := s.count(t, `SELECT COUNT(*) FROM follower_recheck`); (asked == 1) != (c.status == queue.Waiting) {
 		t.Errorf("%d people are asked about", asked)
 	}
 	s.checkState(t, c)
@@ -237,7 +259,7 @@ func (s *stepper) checkState(t *testing.T, c policyCase) {
 // checkNext compares when the row, the account or the template is tried again.
 func (s *stepper) checkNext(t *testing.T, c policyCase, id int64) {
 	t.Helper()
-	if c.status != statusPending && c.status != statusWaiting {
+	if c.status != queue.Pending && c.status != queue.Waiting {
 		return
 	}
 	now := time.Now()
@@ -255,7 +277,7 @@ func (s *stepper) checkNext(t *testing.T, c policyCase, id int64) {
 	switch c.delay {
 	case -1:
 		if want = wechat.QuotaReset(now, 0).Sub(now); want > 23*time.Hour {
-			want = quotaRetry // it may be the day before's answer
+			want = 10 * time.Minute // it may be the day before's answer
 		}
 	case -2:
 		want = now.Truncate(time.Minute).Add(time.Minute + time.Second).Sub(now)

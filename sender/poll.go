@@ -4,16 +4,27 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
-// pollInterval is the pace of the one query that looks for due rows of all idle accounts. With the lease's
+// pollEvery is the pace of the one query that looks for due rows of all idle accounts. With the lease's
 // renewals an idle daemon stays under five queries a second, and a row waits a ninth of a second on
 // average.
-const pollInterval = 221 * time.Millisecond
+const pollEvery = 221 * time.Millisecond
 
-// poll wakes idle accounts that have rows to claim. Busy ones look for themselves.
-func (s *Service) poll(ctx context.Context) {
-	tick := time.NewTicker(pollInterval)
+// poller wakes accounts that have something to do.
+type poller struct {
+	*shared
+	accounts []*account
+}
+
+// run wakes idle accounts that have rows to claim, until ctx ends. Busy ones look for themselves.
+func (p *poller) run(ctx context.Context) {
+	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for failures := 0; ; {
 		select {
@@ -21,37 +32,71 @@ func (s *Service) poll(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		idle := s.idle()
+		idle := p.idle()
 		if len(idle) == 0 {
 			continue
 		}
-		begin := s.cfg.Now()
-		lanes, err := s.pendingLanes(ctx, pollInterval/2)
+		begin := p.now()
+		lanes, err := p.pendingLanes(ctx, pollEvery/2)
 		if err != nil && ctx.Err() == nil {
 			if failures++; failures == 1 {
-				s.cfg.Logger.Error("looking for due requests", "err", err)
+				p.log.Error("looking for due requests", "err", err)
 			}
-			sleep(ctx, backoff(failures, pollInterval, 5*time.Second))
+			sleep(ctx, backoff(failures, pollEvery, 5*time.Second))
 			continue
 		}
 		failures = 0
 		for _, a := range idle {
-			due := func(l lane) bool { return a.claimable(l, 1) > 0 || l.Due && a.owns(l) && a.budgetDecides() }
-			if a.redeliveries.due(s.cfg.Now()) || slices.ContainsFunc(lanes, due) {
+			due := func(l queue.Lane) bool {
+				return a.claimable(l, 1) > 0 || l.Due && a.owns(l) && a.throttle.BudgetDecides()
+			}
+			if a.redelivery.due(p.now()) || slices.ContainsFunc(lanes, due) {
 				notify(a.wake)
 			}
 		}
 		// Where no index answers at once, looking must not become the server's main load.
-		sleep(ctx, min(4*s.cfg.Now().Sub(begin)-pollInterval, 5*time.Second))
+		sleep(ctx, min(4*p.now().Sub(begin)-pollEvery, 5*time.Second))
 	}
 }
 
-func (s *Service) idle() []*account {
+func (p *poller) idle() []*account {
 	var idle []*account
-	for _, a := range s.accounts {
-		if a.idle.Load() && !a.breaker.active(s.cfg.Now()) {
+	for _, a := range p.accounts {
+		if a.idle.Load() && !a.throttle.Paused() {
 			idle = append(idle, a)
 		}
 	}
 	return idle
+}
+
+// leasePoll is how often an instance checks, with one query for all accounts, whether a lease has run
+// out that another one held. With the lease's own expiry it bounds how long a dead holder's account
+// stands idle: 15 s also where its last renewal reached the database and its answer did not.
+const leasePoll = time.Second
+
+// watchLeases wakes the accounts that nobody sends for, until ctx ends.
+func (p *poller) watchLeases(ctx context.Context, db *sqlx.DB) {
+	tick := time.NewTicker(leasePoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if !slices.ContainsFunc(p.accounts, func(a *account) bool { return !a.owner.Load() }) {
+			continue
+		}
+		held, err := database.HeldLeases(ctx, db)
+		if err != nil {
+			continue // the accounts' own tries say so
+		}
+		for _, a := range p.accounts {
+			name := queue.LeaseName(a.AppID)
+			holds := func(l database.HeldLease) bool { return l.Name == name }
+			if !a.owner.Load() && !slices.ContainsFunc(held, holds) {
+				notify(a.free)
+			}
+		}
+	}
 }

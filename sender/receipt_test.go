@@ -4,9 +4,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/internal/wechat/push"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
+	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
 func (f *fixture) status(t *testing.T, id int64) (status, receipt string) {
@@ -35,7 +37,7 @@ func TestReceiptBeforeCommit(t *testing.T) {
 	r := f.row(t, id)
 	f.exec(t, `UPDATE send_request SET status = 'pending', msgid = NULL, sent_openid = NULL WHERE id = ?`, id)
 	for _, said := range []string{push.ReceiptSystemFailed, push.ReceiptSuccess} {
-		err := s.account.svc.Receipt(t.Context(), appid, push.Receipt{OpenID: *r.OpenID, MsgID: *r.MsgID, Status: said, At: time.Now()})
+		err := s.receipt(t.Context(), appid, queue.Receipt{OpenID: *r.OpenID, MsgID: *r.MsgID, Status: said, At: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,10 +56,8 @@ func TestReceiptBeforeCommit(t *testing.T) {
 func TestUserBlockFailsFast(t *testing.T) {
 	f := newFixture(t)
 	s := newStepper(t, f)
-	err := s.account.svc.Receipt(t.Context(), appid, push.Receipt{
-		OpenID: f.sim.OpenID(appid, 1), MsgID: 1 << 60, Status: push.ReceiptUserBlock, At: time.Now(),
-	})
-	if err != nil {
+	refusal := bridge.Refusal{AppID: appid, OpenID: f.sim.OpenID(appid, 1), At: time.Now()}
+	if err := f.identities.Block(t.Context(), refusal, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	blocked := []int64{
@@ -104,24 +104,17 @@ func TestUnknownByReceipt(t *testing.T) {
 		if m.Person == 3 {
 			continue // his receipt never comes
 		}
-		receipt := push.Receipt{OpenID: m.OpenID, MsgID: m.MsgID, Status: push.ReceiptSuccess, At: time.Now()}
-		if err := s.account.svc.Receipt(t.Context(), appid, receipt); err != nil {
+		receipt := queue.Receipt{OpenID: m.OpenID, MsgID: m.MsgID, Status: push.ReceiptSuccess, At: time.Now()}
+		if err := s.receipt(t.Context(), appid, receipt); err != nil {
 			t.Fatal(err)
 		}
 	}
 	// A receipt of long before, of another program's message to the same person.
-	foreign := push.Receipt{OpenID: f.sim.OpenID(appid, 1), MsgID: 5, Status: push.ReceiptSuccess, At: time.Now().Add(-time.Hour)}
-	if err := s.account.svc.Receipt(t.Context(), appid, foreign); err != nil {
+	foreign := queue.Receipt{OpenID: f.sim.OpenID(appid, 1), MsgID: 5, Status: push.ReceiptSuccess, At: time.Now().Add(-time.Hour)}
+	if err := s.receipt(t.Context(), appid, foreign); err != nil {
 		t.Fatal(err)
 	}
-	round := func() {
-		t.Helper()
-		s.account.settled = time.Time{}
-		s.account.owner.Store(true)
-		if err := s.account.svc.maintainOnce(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
+	round := func() { s.maintain(t) }
 	round()
 	if r := f.row(t, one); r.Status != "unknown" {
 		t.Errorf("the row is %s by a receipt that may still be of a message under way", r.Status)
@@ -129,7 +122,7 @@ func TestUnknownByReceipt(t *testing.T) {
 	f.exec(t, `UPDATE send_receipt SET arrived_at = arrived_at - INTERVAL 5 MINUTE`)
 	round()
 	r := f.row(t, one)
-	if r.Status != "sent" || r.reason() != reasonByReceipt || r.MsgID == nil || *r.MsgID != f.messagesTo(1)[0].MsgID {
+	if r.Status != "sent" || r.reason() != "resolved_by_receipt" || r.MsgID == nil || *r.MsgID != f.messagesTo(1)[0].MsgID {
 		t.Errorf("the row is %s (%s), msgid %v", r.Status, r.reason(), r.MsgID)
 	}
 	for _, id := range append(twice, lost) {
@@ -153,15 +146,12 @@ func TestCrashedThenReceipt(t *testing.T) {
 	if r := f.row(t, id); r.Status != "unknown" || len(f.sim.Messages(appid)) != 1 {
 		t.Fatalf("the row is %s, %d messages", r.Status, len(f.sim.Messages(appid)))
 	}
-	receipt := push.Receipt{OpenID: f.sim.OpenID(appid, 4), MsgID: msgid, Status: push.ReceiptUserBlock, At: time.Now().Add(-10 * time.Minute)}
-	if err := s.account.svc.Receipt(t.Context(), appid, receipt); err != nil {
+	receipt := queue.Receipt{OpenID: f.sim.OpenID(appid, 4), MsgID: msgid, Status: push.ReceiptUserBlock, At: time.Now().Add(-10 * time.Minute)}
+	if err := s.receipt(t.Context(), appid, receipt); err != nil {
 		t.Fatal(err)
 	}
 	f.exec(t, `UPDATE send_receipt SET arrived_at = arrived_at - INTERVAL 15 MINUTE`)
-	s.account.owner.Store(true)
-	if err := s.account.svc.maintainOnce(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s.maintain(t)
 	if status, said := f.status(t, id); status != "sent" || said != push.ReceiptUserBlock {
 		t.Errorf("the view says %s, %q", status, said)
 	}
@@ -184,15 +174,12 @@ func TestReceiptOfAnotherTemplate(t *testing.T) {
 	s.attempt(t)
 	f.sim.ClearFaults()
 	m := f.messagesTo(1)[0]
-	err := s.account.svc.Receipt(t.Context(), appid, push.Receipt{OpenID: m.OpenID, MsgID: m.MsgID, Status: push.ReceiptSuccess, At: time.Now()})
+	err := s.receipt(t.Context(), appid, queue.Receipt{OpenID: m.OpenID, MsgID: m.MsgID, Status: push.ReceiptSuccess, At: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.exec(t, `UPDATE send_receipt SET arrived_at = arrived_at - INTERVAL 15 MINUTE`)
-	s.account.owner.Store(true)
-	if err := s.account.svc.maintainOnce(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s.maintain(t)
 	for _, id := range []int64{lost, delivered} {
 		if r := f.row(t, id); r.Status != "unknown" {
 			t.Errorf("row %d is %s (%s)", id, r.Status, r.reason())
@@ -205,9 +192,9 @@ func TestOldBlockIsOver(t *testing.T) {
 	f := newFixture(t)
 	s := newStepper(t, f)
 	f.exec(t, `UPDATE follower SET subscribe_time = CURRENT_TIMESTAMP(3) - INTERVAL 1 MINUTE`)
-	receipt := push.Receipt{OpenID: f.sim.OpenID(appid, 1), MsgID: 9, Status: push.ReceiptUserBlock, At: time.Now().Add(-10 * time.Minute)}
+	receipt := queue.Receipt{OpenID: f.sim.OpenID(appid, 1), MsgID: 9, Status: push.ReceiptUserBlock, At: time.Now().Add(-10 * time.Minute)}
 	for range 2 {
-		if err := s.account.svc.Receipt(t.Context(), appid, receipt); err != nil {
+		if err := s.receipt(t.Context(), appid, receipt); err != nil {
 			t.Fatal(err)
 		}
 	}

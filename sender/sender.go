@@ -1,10 +1,12 @@
-// Package sender turns rows that producers INSERT into send_request into template messages, and writes
-// the outcome back. Of its own packages, requests and retention see the same table from outside.
+// Package sender turns rows that producers INSERT into send_request into messages, and writes the
+// outcome back. It is the engine: it decides when a row is claimed, sent and settled. What the database
+// does stands in sender/queue, whether a message may go now in sender/throttle, and what one kind of
+// message needs in sender/channel; this package never looks at an errcode.
 //
 // One instance at a time claims for an account: the holder of the account's lease. A claim is a
-// visibility timeout: it moves due_at past the time an attempt can take, so that a row whose instance
-// died falls due again without a rescuer. What a claim did not settle counts as uncertain: it is sent
-// again only while WeChat still drops a second message with the same client_msg_id.
+// visibility timeout, so that a row whose instance died falls due again without a rescuer. What a claim
+// did not settle is in doubt: it is sent again only while WeChat still drops a second message with the
+// same client_msg_id.
 package sender
 
 import (
@@ -17,81 +19,55 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/database"
-	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/sender/channel"
+	"github.com/unionbridge/unionbridge/sender/queue"
+	"github.com/unionbridge/unionbridge/sender/throttle"
 )
 
-// API is what the sender asks WeChat. SendTemplate makes exactly one POST a call.
-type API interface {
-	SendTemplate(ctx context.Context, m wechat.TemplateMessage) (msgid int64, err error)
-	PrivateTemplates(ctx context.Context) ([]wechat.Template, error)
-	Quota(ctx context.Context, cgiPath string) (wechat.Quota, error)
-}
-
-// Identities is what the sender needs of the identity map.
-type Identities interface {
-	Resolve(ctx context.Context, appid string, recipients []bridge.Recipient) ([]bridge.Resolution, error)
-	Ask(ctx context.Context, appid string, openids []string, doubt bridge.Doubt) error
-	Block(ctx context.Context, r bridge.Refusal, d time.Duration) error
-}
-
-// Account is one official account to send from.
+// Account is one account to send from: anything with an appid that sends.
 type Account struct {
 	AppID       string
-	API         API
-	Rate        float64       // messages a second, at most
-	Concurrency int           // POSTs in flight
-	MaxAttempts int           // attempts after which a transient error becomes final
-	Wait        time.Duration // how long a request waits for its recipient to follow
-	Default     bool          // rows without appid belong to this account
+	Channels    []channel.Channel // of this appid; an account of either kind has one
+	Rate        float64           // messages a second, at most
+	Concurrency int               // POSTs in flight
+	MaxAttempts int               // attempts after which a transient error becomes final
+	Wait        time.Duration     // how long a request waits for its recipient to follow
+	Default     bool              // rows without appid belong to this account
 
-	ResendWindow  time.Duration // how long an attempt whose outcome is not known may be repeated
-	Preflight     bool          // check messages against the account's templates first
+	ResendWindow  time.Duration // how long an attempt in doubt may be repeated
 	DailyBudget   int64         // messages a day at most; 0: as many as WeChat allows
 	UrgentReserve float64       // share of the day's messages for urgent requests only, 0 to 1
-	BlockedFor    time.Duration // how long a person counts as blocking the account after a receipt said so
+	// Quota asks WeChat how many messages a day the account may send, and how many are left; limit 0: no limit.
+	Quota func(ctx context.Context, path string) (limit, remaining int64, err error)
 }
 
-// Config is what a Service needs; every field is required but Templates, MiniAppIDs, Truncate and QuotaResetHour.
+// Config is what a Service needs; every field is required but Templates and MiniAppIDs.
 type Config struct {
 	DB          *sqlx.DB
 	Leases      *database.Leases
-	Identities  Identities
 	Accounts    []Account
 	Templates   map[string]map[string]string // alias → appid → template id
 	MiniAppIDs  []string                     // the configured mini programs; a single one is the default
-	Truncate    map[string]bool              // aliases whose values of type thing are cut to WeChat's limit
 	SendTimeout time.Duration                // longest time of one POST; at most MaxSendTimeout
 	Logger      *slog.Logger
 	Registerer  prometheus.Registerer
 	Now         func() time.Time
 
-	QuotaResetHour int // hour in China at which WeChat's quotas of the day begin anew, 0 to 23
+	// QuotaDay returns the beginning of the day, as quotas count it, that holds a moment; QuotaReset
+	// when the next one begins.
+	QuotaDay, QuotaReset func(time.Time) time.Time
 }
 
 // MaxSendTimeout keeps a POST shorter than a claim with a margin, so that no row falls due while its
 // message is on its way.
 const MaxSendTimeout = 20 * time.Second
 
-const (
-	// visibility is how long a claim keeps a row from falling due again. It is also how long the rows of
-	// a killed instance lie still.
-	visibility = 60 * time.Second
-	// maxClaim rows are claimed at once. 500 measured a twentieth slower, and these are the rows that a kill
-	// leaves uncertain.
-	maxClaim = 800
-)
-
 // Service sends for all accounts.
 type Service struct {
-	cfg          Config
-	store        store
-	installation string
-	metrics      *metrics
-	accounts     []*account
-	lanes        laneList
-	takenOver    chan struct{} // an account has been taken over; holds one token
+	*shared
+	db       *sqlx.DB
+	accounts []*account
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -100,20 +76,38 @@ type Service struct {
 // New returns a Service that does nothing until Start.
 func New(cfg Config) (*Service, error) {
 	if cfg.SendTimeout <= 0 || cfg.SendTimeout > MaxSendTimeout {
-		return nil, fmt.Errorf("wechat.send_timeout is %s: it must be above 0 and at most %s, so that a claim outlives a POST",
-			cfg.SendTimeout, MaxSendTimeout)
+		return nil, fmt.Errorf("wechat.send_timeout is %s: it must be above 0 and at most %s, "+
+			"so that a claim outlives a POST", cfg.SendTimeout, MaxSendTimeout)
 	}
-	s := &Service{cfg: cfg, store: store{db: cfg.DB}, metrics: newMetrics(cfg.Registerer),
-		takenOver: make(chan struct{}, 1)}
+	s := &Service{db: cfg.DB, shared: &shared{
+		queue: queue.New(cfg.DB), leases: cfg.Leases, templates: cfg.Templates,
+		miniApps: cfg.MiniAppIDs, sendTimeout: cfg.SendTimeout, metrics: newMetrics(cfg.Registerer),
+		takenOver: make(chan struct{}, 1), log: cfg.Logger, now: cfg.Now,
+	}}
+	held := throttle.NewMetrics(cfg.Registerer)
 	for _, a := range cfg.Accounts {
-		s.accounts = append(s.accounts, newAccount(s, a))
+		if len(a.Channels) != 1 || a.Channels[0].AppID() != a.AppID {
+			return nil, fmt.Errorf("account %s must have one channel, and of its own appid", a.AppID)
+		}
+		log := cfg.Logger.With("appid", a.AppID)
+		s.accounts = append(s.accounts, &account{
+			Account: a, shared: s.shared, channel: a.Channels[0], log: log,
+			seconds: s.metrics.seconds.WithLabelValues(a.AppID),
+			free:    make(chan struct{}, 1), wake: make(chan struct{}, 1),
+			throttle: throttle.New(throttle.Config{
+				AppID: a.AppID, Rate: a.Rate, DailyBudget: a.DailyBudget, UrgentReserve: a.UrgentReserve,
+				QuotaPath: a.Channels[0].Traits().QuotaPath, Quota: a.Quota,
+				Day: cfg.QuotaDay, Reset: cfg.QuotaReset,
+				DB: cfg.DB, Metrics: held, Logger: log, Now: cfg.Now,
+			}),
+		})
 	}
 	return s, nil
 }
 
 // Start reads the installation's id and begins to send; it returns at once.
 func (s *Service) Start(ctx context.Context) error {
-	id, err := s.store.installation(ctx)
+	id, err := s.queue.Installation(ctx)
 	if err != nil {
 		return err
 	}
@@ -122,9 +116,10 @@ func (s *Service) Start(ctx context.Context) error {
 	for _, a := range s.accounts {
 		s.running.Go(func() { a.run(ctx) })
 	}
-	s.running.Go(func() { s.poll(ctx) })
-	s.running.Go(func() { s.watchLeases(ctx) })
-	s.running.Go(func() { s.maintain(ctx) })
+	p := &poller{shared: s.shared, accounts: s.accounts}
+	s.running.Go(func() { p.run(ctx) })
+	s.running.Go(func() { p.watchLeases(ctx, s.db) })
+	s.running.Go(func() { newMaintenance(s.shared, s.accounts).run(ctx) })
 	return nil
 }
 
@@ -147,4 +142,15 @@ func (s *Service) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("waiting for sends to finish: %w", ctx.Err())
 	}
+}
+
+// Receipt stores what WeChat says became of a message; a second one of the same message changes
+// nothing. It may come before the message's own outcome is written, and of messages that other programs
+// sent.
+func (s *Service) Receipt(ctx context.Context, appid string, r queue.Receipt) error {
+	fresh, err := s.queue.AddReceipt(ctx, appid, r)
+	if fresh {
+		s.metrics.receipts.WithLabelValues(appid, receiptLabel(r.Status)).Inc()
+	}
+	return err
 }

@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
+	"github.com/unionbridge/unionbridge/sender/channel"
+	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
 // TestDelivers: whatever way the recipient is named, the right person gets the right message, once.
@@ -30,7 +31,7 @@ func TestDelivers(t *testing.T) {
 	}
 	f.start(t, "one")
 	for id, person := range rows {
-		r := f.await(t, id, statusSent)
+		r := f.await(t, id, queue.Sent)
 		got := f.messagesTo(person)
 		if len(got) != 1 {
 			t.Fatalf("person %d got %d messages", person, len(got))
@@ -68,18 +69,18 @@ func TestBadRows(t *testing.T) {
 		{"empty recipient", columns{"unionid": ""}, reasonNoRecipient, "set one of unionid"},
 		{"mini_appid alone", columns{"mini_appid": miniID}, reasonNoRecipient, "set one of unionid"},
 		{"two recipients", columns{"unionid": u, "openid": "oA"}, reasonSeveralRecipients, "unionid and openid"},
-		{"an id that is none", columns{"unionid": "u 1"}, reasonBadRecipient, `"u 1"`},
-		{"a mini program nobody knows", columns{"mini_openid": "mA", "mini_appid": "wx00000000000000ff"}, reasonBadRecipient, "mini_programs"},
-		{"data is an array", columns{"unionid": u, "data": `["x"]`}, reasonBadData, "not an array"},
-		{"data is a string", columns{"unionid": u, "data": `"{}"`}, reasonBadData, "not a string"},
-		{"data is null", columns{"unionid": u, "data": `null`}, reasonBadData, "not null"},
-		{"data is empty", columns{"unionid": u, "data": `{}`}, reasonBadData, "empty"},
-		{"a value is null", columns{"unionid": u, "data": `{"thing1": null}`}, reasonBadData, "data.thing1"},
-		{"a value is an object without value", columns{"unionid": u, "data": `{"thing1": {"color": "#000"}}`}, reasonBadData, "data.thing1"},
-		{"1 MB of data", columns{"unionid": u, "data": `{"thing1":"` + strings.Repeat("x", 1<<20) + `"}`}, reasonBadData, "at most 16384"},
-		{"an unknown template", columns{"unionid": u, "template": "nope"}, reasonUnknownTemplate, "order"},
-		{"a template of another account", columns{"unionid": u, "template": "elsewhere"}, reasonUnknownTemplate, appid},
-		{"a url without a scheme", columns{"unionid": u, "url": "example.com"}, reasonBadLink, "https://"},
+		{"an id that is none", columns{"unionid": "u 1"}, channel.ReasonBadRecipient, `"u 1"`},
+		{"a mini program nobody knows", columns{"mini_openid": "mA", "mini_appid": "wx00000000000000ff"}, channel.ReasonBadRecipient, "mini_programs"},
+		{"data is an array", columns{"unionid": u, "data": `["x"]`}, channel.ReasonBadData, "not an array"},
+		{"data is a string", columns{"unionid": u, "data": `"{}"`}, channel.ReasonBadData, "not a string"},
+		{"data is null", columns{"unionid": u, "data": `null`}, channel.ReasonBadData, "not null"},
+		{"data is empty", columns{"unionid": u, "data": `{}`}, channel.ReasonBadData, "empty"},
+		{"a value is null", columns{"unionid": u, "data": `{"thing1": null}`}, channel.ReasonBadData, "data.thing1"},
+		{"a value is an object without value", columns{"unionid": u, "data": `{"thing1": {"color": "#000"}}`}, channel.ReasonBadData, "data.thing1"},
+		{"1 MB of data", columns{"unionid": u, "data": `{"thing1":"` + strings.Repeat("x", 1<<20) + `"}`}, channel.ReasonBadData, "at most 16384"},
+		{"an unknown template", columns{"unionid": u, "template": "nope"}, channel.ReasonUnknownTemplate, "order"},
+		{"a template of another account", columns{"unionid": u, "template": "elsewhere"}, channel.ReasonUnknownTemplate, appid},
+		{"a url without a scheme", columns{"unionid": u, "url": "example.com"}, channel.ReasonBadLink, "https://"},
 		{"an account nobody knows", columns{"unionid": u, "appid": "wx00000000000000ff"}, reasonUnknownAccount, "official_accounts"},
 		{"a priority that is none", columns{"unionid": u, "priority": 7}, reasonBadPriority, "0 (urgent)"},
 	}
@@ -90,12 +91,12 @@ func TestBadRows(t *testing.T) {
 	good := f.insert(t, columns{"unionid": u})
 	f.start(t, "one")
 	for i, c := range cases {
-		r := f.await(t, ids[i], statusFailed)
+		r := f.await(t, ids[i], queue.Failed)
 		if r.reason() != c.reason || r.ErrMsg == nil || !strings.Contains(*r.ErrMsg, c.text) || r.Attempts != 0 {
 			t.Errorf("%s: %s after %d attempts, want %s and %q in the text; text: %v", c.name, r.reason(), r.Attempts, c.reason, c.text, deref(r.ErrMsg))
 		}
 	}
-	f.await(t, good, statusSent)
+	f.await(t, good, queue.Sent)
 	if n := f.sim.Calls()["/cgi-bin/message/template/send"]; n != 1 {
 		t.Errorf("%d sends, want the good row's only", n)
 	}
@@ -115,30 +116,30 @@ func TestAnswers(t *testing.T) {
 	cases := []struct {
 		name     string
 		fault    wechatsim.Fault
-		status   status
+		status   queue.Status
 		reason   string
 		attempts int
 		later    bool // pending, and due later
 		paused   bool
 	}{
-		{"refused", code(43101), statusFailed, "refused_by_user", 1, false, false},
-		{"blacklist", code(43019), statusFailed, "blacklisted", 1, false, false},
-		{"bad argument", code(47003), statusFailed, "invalid_keyword_value", 1, false, false},
-		{"not a follower", code(43004), statusWaiting, "not_follower", 1, false, false},
-		{"invalid openid", code(40003), statusWaiting, "invalid_openid", 1, false, false},
-		{"unknown code", code(99999), statusFailed, "unknown_code", 1, false, false},
-		{"too many to this person", code(43117), statusPending, "", 1, true, false},
-		{"invalid template", code(40037), statusPending, "invalid_template", 1, true, false},
-		{"busy, perhaps sent", code(-1), statusPending, "", 1, true, false},
-		{"502, perhaps sent", wechatsim.Fault{Kind: wechatsim.FaultStatus, Code: 502, Path: path}, statusPending, "server_error", 1, true, false},
-		{"html", wechatsim.Fault{Kind: wechatsim.FaultHTML, Path: path}, statusPending, "bad_answer", 1, true, false},
-		{"empty", wechatsim.Fault{Kind: wechatsim.FaultEmpty, Path: path}, statusPending, "bad_answer", 1, true, false},
-		{"truncated", wechatsim.Fault{Kind: wechatsim.FaultTruncate, Path: path}, statusPending, "bad_answer", 1, true, false},
-		{"reset", wechatsim.Fault{Kind: wechatsim.FaultReset, Path: path}, statusPending, "connection_lost", 1, true, false},
-		{"quota of the day", code(45009), statusPending, "quota_day", 0, false, true},
-		{"quota of the minute", code(45011), statusPending, "quota_minute", 0, false, true},
-		{"address not in the whitelist", code(40164), statusPending, "", 0, false, true},
-		{"no permission", code(48001), statusPending, "", 0, false, true},
+		{"refused", code(43101), queue.Failed, "refused_by_user", 1, false, false},
+		{"blacklist", code(43019), queue.Failed, "blacklisted", 1, false, false},
+		{"bad argument", code(47003), queue.Failed, "invalid_keyword_value", 1, false, false},
+		{"not a follower", code(43004), queue.Waiting, "not_follower", 1, false, false},
+		{"invalid openid", code(40003), queue.Waiting, "invalid_openid", 1, false, false},
+		{"unknown code", code(99999), queue.Failed, "unknown_code", 1, false, false},
+		{"too many to this person", code(43117), queue.Pending, "", 1, true, false},
+		{"invalid template", code(40037), queue.Pending, "invalid_template", 1, true, false},
+		{"busy, perhaps sent", code(-1), queue.Pending, "", 1, true, false},
+		{"502, perhaps sent", wechatsim.Fault{Kind: wechatsim.FaultStatus, Code: 502, Path: path}, queue.Pending, "server_error", 1, true, false},
+		{"html", wechatsim.Fault{Kind: wechatsim.FaultHTML, Path: path}, queue.Pending, "bad_answer", 1, true, false},
+		{"empty", wechatsim.Fault{Kind: wechatsim.FaultEmpty, Path: path}, queue.Pending, "bad_answer", 1, true, false},
+		{"truncated", wechatsim.Fault{Kind: wechatsim.FaultTruncate, Path: path}, queue.Pending, "bad_answer", 1, true, false},
+		{"reset", wechatsim.Fault{Kind: wechatsim.FaultReset, Path: path}, queue.Pending, "connection_lost", 1, true, false},
+		{"quota of the day", code(45009), queue.Pending, "quota_day", 0, false, true},
+		{"quota of the minute", code(45011), queue.Pending, "quota_minute", 0, false, true},
+		{"address not in the whitelist", code(40164), queue.Pending, "", 0, false, true},
+		{"no permission", code(48001), queue.Pending, "", 0, false, true},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -159,7 +160,7 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("the row does not say why: %+v", r)
 			}
 			due := f.count(t, `SELECT COUNT(*) FROM send_request WHERE due_at > CURRENT_TIMESTAMP(3) + INTERVAL 3 SECOND`)
-			if c.status == statusPending && (due == 1) != c.later {
+			if c.status == queue.Pending && (due == 1) != c.later {
 				t.Errorf("due later: %v, want %v", due == 1, c.later)
 			}
 			if paused := f.count(t, `SELECT COUNT(*) FROM account_state WHERE appid = ? AND scope = 'send'`, appid); (paused == 1) != c.paused {
@@ -180,7 +181,7 @@ func TestUncertainSendIsRepeatedOnce(t *testing.T) {
 		return f.count(t, `SELECT COUNT(*) FROM send_request WHERE uncertain_at IS NOT NULL AND lease IS NULL`) == 1
 	})
 	f.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3)`)
-	r := f.await(t, id, statusSent)
+	r := f.await(t, id, queue.Sent)
 	got := f.messagesTo(1)
 	if len(got) != 1 || r.Attempts != 2 || *r.MsgID != got[0].MsgID {
 		t.Errorf("%d messages, row %+v", len(got), r)
@@ -195,7 +196,7 @@ func TestOldUncertainSendIsNotRepeated(t *testing.T) {
 	repeated := f.insert(t, columns{"unionid": f.unionid(2), "attempts": 1, "uncertain_at": "2020-01-01"})
 	f.start(t, "one")
 	for _, id := range []int64{crashed, repeated} {
-		if r := f.await(t, id, statusUnknown); r.reason() != "outcome_unknown" || r.ErrMsg == nil {
+		if r := f.await(t, id, queue.Unknown); r.reason() != "outcome_unknown" || r.ErrMsg == nil {
 			t.Errorf("the row says %+v", r)
 		}
 	}
@@ -210,7 +211,7 @@ func TestCrashedClaimFallsDueAgain(t *testing.T) {
 	id := f.insert(t, columns{"unionid": f.unionid(1), "lease": "dead", "attempts": 1})
 	f.exec(t, `UPDATE send_request SET attempted_at = CURRENT_TIMESTAMP(3) - INTERVAL 61 SECOND, due_at = CURRENT_TIMESTAMP(3) - INTERVAL 1 SECOND`)
 	f.start(t, "one")
-	if r := f.await(t, id, statusSent); r.Attempts != 2 {
+	if r := f.await(t, id, queue.Sent); r.Attempts != 2 {
 		t.Errorf("the row says %+v", r)
 	}
 	if n := f.count(t, `SELECT COUNT(*) FROM send_request WHERE uncertain_at IS NOT NULL`); n != 1 {
@@ -226,9 +227,9 @@ func TestDueExpiredCancelled(t *testing.T) {
 	tooLate := f.insert(t, columns{"unionid": u, "cancel": 1, "lease": "dead", "attempts": 1, "attempted_at": "2020-01-01", "due_at": "2020-01-01"})
 	later := f.insert(t, columns{"unionid": u, "due_at": "2037-01-01"})
 	f.start(t, "one")
-	f.await(t, expired, statusExpired)
-	f.await(t, cancelled, statusCancelled)
-	f.await(t, tooLate, statusUnknown)
+	f.await(t, expired, queue.Expired)
+	f.await(t, cancelled, queue.Cancelled)
+	f.await(t, tooLate, queue.Unknown)
 	if r := f.row(t, later); r.Status != "pending" || r.Attempts != 0 {
 		t.Errorf("the row due in 2037 says %+v", r)
 	}
@@ -251,12 +252,12 @@ func TestWaiting(t *testing.T) {
 	impatient := f.insert(t, columns{"unionid": f.unionid(newcomer + 2)})
 	stop := f.start(t, "one")
 	for reason, id := range waits {
-		if r := f.await(t, id, statusWaiting); r.reason() != reason || r.ErrMsg == nil || r.Attempts != 0 {
+		if r := f.await(t, id, queue.Waiting); r.reason() != reason || r.ErrMsg == nil || r.Attempts != 0 {
 			t.Errorf("the row says %+v, want the reason %s", r, reason)
 		}
 	}
-	f.await(t, withdrawn, statusWaiting)
-	f.await(t, impatient, statusWaiting)
+	f.await(t, withdrawn, queue.Waiting)
+	f.await(t, impatient, queue.Waiting)
 	stop()
 
 	f.exec(t, `UPDATE send_request SET cancel = 1 WHERE id = ?`, withdrawn)
@@ -266,10 +267,10 @@ func TestWaiting(t *testing.T) {
 	f.exec(t, `INSERT INTO follower (appid, openid, unionid) VALUES (?, ?, ?)`, appid, f.sim.OpenID(appid, newcomer), f.unionid(newcomer))
 	f.start(t, "two") // a new owner begins with a maintenance round
 	for _, id := range waits {
-		f.await(t, id, statusSent)
+		f.await(t, id, queue.Sent)
 	}
-	f.await(t, withdrawn, statusCancelled)
-	if r := f.await(t, impatient, statusFailed); r.reason() != reasonNoFollower {
+	f.await(t, withdrawn, queue.Cancelled)
+	if r := f.await(t, impatient, queue.Failed); r.reason() != reasonNoFollower {
 		t.Errorf("the row says %+v", r)
 	}
 	if n := len(f.messagesTo(newcomer)); n != len(waits) {
@@ -282,7 +283,7 @@ func TestForeignOpenID(t *testing.T) {
 	f := newFixture(t)
 	id := f.insert(t, columns{"openid": f.sim.OpenID(miniID, 1)})
 	f.start(t, "one")
-	if r := f.await(t, id, statusFailed); r.reason() != "invalid_openid" || r.Attempts != 1 {
+	if r := f.await(t, id, queue.Failed); r.reason() != "invalid_openid" || r.Attempts != 1 {
 		t.Errorf("the row says %+v", r)
 	}
 	if n := f.count(t, `SELECT COUNT(*) FROM follower_recheck`); n != 0 {
@@ -296,14 +297,14 @@ func TestUnlistedNonFollower(t *testing.T) {
 	const stranger = 170
 	id := f.insert(t, columns{"openid": f.sim.OpenID(appid, stranger)})
 	stop := f.start(t, "one")
-	f.await(t, id, statusWaiting)
+	f.await(t, id, queue.Waiting)
 	f.exec(t, `DELETE FROM follower_recheck`) // the refresh has asked: he does not follow
 	stop()
 	stop = f.start(t, "two")
 	eventually(t, "a maintenance round", func() bool {
 		return f.count(t, `SELECT COUNT(*) FROM lease WHERE holder = 'two'`) == 1
 	})
-	time.Sleep(2 * pollInterval)
+	time.Sleep(2 * pollEvery)
 	stop()
 	if r := f.row(t, id); r.Status != "waiting" || r.Attempts != 1 {
 		t.Errorf("the row says %+v", r)
@@ -313,12 +314,12 @@ func TestUnlistedNonFollower(t *testing.T) {
 // TestUnroutableKeepTheirMeaning: a row that no account claims ends as what it is.
 func TestUnroutableKeepTheirMeaning(t *testing.T) {
 	f := newFixture(t)
-	want := map[int64]status{}
-	for status, row := range map[status]columns{
-		statusFailed:    {},
-		statusCancelled: {"cancel": 1},
-		statusExpired:   {"expires_at": "2020-01-01"},
-		statusUnknown:   {"uncertain_at": "2020-01-01"},
+	want := map[int64]queue.Status{}
+	for status, row := range map[queue.Status]columns{
+		queue.Failed:    {},
+		queue.Cancelled: {"cancel": 1},
+		queue.Expired:   {"expires_at": "2020-01-01"},
+		queue.Unknown:   {"uncertain_at": "2020-01-01"},
 	} {
 		row["unionid"], row["appid"] = f.unionid(1), "wx00000000000000ff"
 		want[f.insert(t, row)] = status
@@ -336,7 +337,7 @@ func TestAttemptsEnd(t *testing.T) {
 	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 40037, Path: "/cgi-bin/message/template/send"})
 	id := f.insert(t, columns{"unionid": f.unionid(1), "attempts": 1})
 	f.start(t, "one")
-	if r := f.await(t, id, statusFailed); r.reason() != "invalid_template" || r.Attempts != 2 || r.ErrCode == nil || *r.ErrCode != 40037 {
+	if r := f.await(t, id, queue.Failed); r.reason() != "invalid_template" || r.Attempts != 2 || r.ErrCode == nil || *r.ErrCode != 40037 {
 		t.Errorf("the row says %+v", r)
 	}
 }
@@ -345,9 +346,9 @@ func TestAttemptsEnd(t *testing.T) {
 func TestDeadTokenCostsNoAttempt(t *testing.T) {
 	f := newFixture(t)
 	f.start(t, "one")
-	f.await(t, f.insert(t, columns{"unionid": f.unionid(1)}), statusSent)
+	f.await(t, f.insert(t, columns{"unionid": f.unionid(1)}), queue.Sent)
 	f.sim.InvalidateTokens(appid)
-	if r := f.await(t, f.insert(t, columns{"unionid": f.unionid(2)}), statusSent); r.Attempts != 1 {
+	if r := f.await(t, f.insert(t, columns{"unionid": f.unionid(2)}), queue.Sent); r.Attempts != 1 {
 		t.Errorf("the row says %+v", r)
 	}
 }
@@ -367,7 +368,7 @@ func TestPausedAccountGoesOn(t *testing.T) {
 	}
 	calls := f.sim.Calls()["/cgi-bin/message/template/send"]
 	stop = f.start(t, "two") // the pause is not over
-	time.Sleep(3 * pollInterval)
+	time.Sleep(3 * pollEvery)
 	stop()
 	if n := f.sim.Calls()["/cgi-bin/message/template/send"]; n != calls {
 		t.Errorf("%d sends during the pause", n-calls)
@@ -399,7 +400,7 @@ func TestUnreachableWeChat(t *testing.T) {
 		t.Errorf("the row says %+v", r)
 	}
 	f.server = serveAt(t, address, f.sim)
-	f.await(t, id, statusSent)
+	f.await(t, id, queue.Sent)
 	if n := len(f.messagesTo(1)); n != 1 {
 		t.Errorf("%d messages", n)
 	}
@@ -453,116 +454,6 @@ func TestStopGivesRowsBack(t *testing.T) {
 		AND uncertain_at IS NULL AND due_at <= CURRENT_TIMESTAMP(3)`)
 	if sent == 0 || sent+back != 60 || len(f.sim.Messages(appid)) != sent {
 		t.Errorf("%d sent, %d given back, %d messages; want 60 rows in all", sent, back, len(f.sim.Messages(appid)))
-	}
-}
-
-// TestFence: a claimer that was overtaken does not overwrite what the other one wrote.
-func TestFence(t *testing.T) {
-	f := newFixture(t)
-	s := store{db: f.db}
-	id := f.insert(t, columns{"unionid": f.unionid(1)})
-	claimOnce := func() request {
-		t.Helper()
-		rows, err := s.due(t.Context(), f.quanta(t, 10), 10, nil)
-		if err != nil || len(rows) != 1 {
-			t.Fatalf("due: %v, %v", rows, err)
-		}
-		claimed, _, err := s.claim(t.Context(), claimOrder{appid: appid, rows: rows})
-		if err != nil || len(claimed) != 1 {
-			t.Fatalf("claimed: %v, %v", claimed, err)
-		}
-		return claimed[0]
-	}
-	slow := claimOnce()
-	if due := f.quanta(t, 10); len(due) != 0 {
-		t.Fatalf("a claimed row is due again at once: %v", due)
-	}
-	f.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3)`)
-	fast := claimOnce()
-	if !fast.InDoubtAge.Valid {
-		t.Error("the second claim does not know that the first one's outcome is open")
-	}
-	// What is known to have been sent is true whoever holds the row by now; anything else is fenced.
-	slowSent := slow.end(statusSent, "", "")
-	slowSent.msgid = 1 << 60
-	for _, c := range []struct {
-		name      string
-		result    result
-		overtaken int64
-		status    string
-	}{
-		{"late failure", slow.end(statusFailed, "x", "x"), 1, "pending"},
-		{"late success", slowSent, 0, "sent"},
-		{"failure after that", fast.end(statusFailed, "x", "x"), 1, "sent"},
-	} {
-		done, err := s.settle(t.Context(), []result{c.result}, false)
-		if err != nil || done.overtaken != c.overtaken {
-			t.Errorf("%s: %+v, %v; want %d overtaken", c.name, done, err, c.overtaken)
-		}
-		if r := f.row(t, id); r.Status != c.status {
-			t.Errorf("%s: the row says %+v, want %s", c.name, r, c.status)
-		}
-	}
-	if r := f.row(t, id); *r.MsgID != 1<<60 {
-		t.Errorf("the row says %+v", r)
-	}
-}
-
-// TestRacingClaimers: the compare-and-set gives each row to one of many claimers.
-func TestRacingClaimers(t *testing.T) {
-	f := newFixture(t)
-	s := store{db: f.db}
-	for i := range 200 {
-		f.insert(t, columns{"unionid": f.unionid(i % 100)})
-	}
-	rows, err := s.due(t.Context(), f.quanta(t, 200), 200, nil)
-	if err != nil || len(rows) != 200 {
-		t.Fatalf("due: %d, %v", len(rows), err)
-	}
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	owners := map[int64]int{}
-	for range 6 {
-		wg.Go(func() {
-			claimed, _, err := s.claim(t.Context(), claimOrder{appid: appid, rows: rows})
-			if err != nil {
-				t.Error(err)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			for _, r := range claimed {
-				owners[r.ID]++
-			}
-		})
-	}
-	wg.Wait()
-	for id, n := range owners {
-		if n != 1 {
-			t.Errorf("request %d was claimed %d times", id, n)
-		}
-	}
-	if len(owners) != 200 {
-		t.Errorf("%d requests were claimed, want 200", len(owners))
-	}
-}
-
-// TestUrgentFirst: priority orders what is due.
-func TestUrgentFirst(t *testing.T) {
-	f := newFixture(t)
-	f.insert(t, columns{"unionid": f.unionid(1), "priority": 2, "due_at": "2020-01-01"}) // bulk
-	normal := f.insert(t, columns{"unionid": f.unionid(1), "due_at": "2021-01-01"})
-	older := f.insert(t, columns{"unionid": f.unionid(1), "due_at": "2020-01-01", "appid": appid})
-	urgent := f.insert(t, columns{"unionid": f.unionid(1), "priority": 0})
-	rows, err := store{db: f.db}.due(t.Context(), f.quanta(t, 3), 3, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []int64
-	for _, r := range rows {
-		got = append(got, r.ID)
-	}
-	if diff := cmp.Diff([]int64{urgent, older, normal}, got); diff != "" {
-		t.Errorf("order differs (-want +got):\n%s", diff)
 	}
 }
 

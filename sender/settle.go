@@ -7,122 +7,88 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jmoiron/sqlx"
-
 	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
-// result is what one claim of a row came to.
-type result struct {
-	id             int64
-	token          string
-	status         status
-	reason         string        // "": none
-	errcode        int           // 0: none
-	errmsg         string        // "": none
-	refund         bool          // no attempt was made: it is not counted
-	delay          time.Duration // pending: until the next attempt; waiting: until the wait ends
-	inDoubt        bool          // the attempt may have delivered the message
-	earlierInDoubt bool          // an earlier attempt may have
-	posted         bool          // a POST was made that counts for the day's budget, or may
-	msgid          int64
-	openid         string // whom it was sent to, or may have been
-	warning        string // what was changed of the message, or is doubtful about it
-}
-
-// end is a result without an attempt.
-func (r request) end(s status, reason, text string) result {
-	return result{id: r.ID, token: r.token, status: s, reason: reason, errmsg: text, refund: true, earlierInDoubt: r.InDoubtAge.Valid}
-}
-
-// final is the status that is written: what may have been delivered is never called failed or expired, as its
-// producer would send it again.
-func (r result) final() status {
-	if r.earlierInDoubt && (r.status == statusFailed || r.status == statusExpired) {
-		return statusUnknown
-	}
-	return r.status
-}
-
-// release gives a row back as if it had not been claimed, due again after delay.
-func (r request) release(delay time.Duration) result {
-	return result{id: r.ID, token: r.token, status: statusPending, refund: true, delay: delay, earlierInDoubt: r.InDoubtAge.Valid}
-}
-
 const (
-	// maxSettle results go into one statement.
-	maxSettle = 800
 	// settleLinger is how long the first result of a batch waits for others. Nobody waits for it: the
 	// message has been sent.
 	settleLinger = 20 * time.Millisecond
 	// settleGrace is how long results may still be written after the sender was told to stop.
 	settleGrace = 10 * time.Second
+	// settleRetry is how soon what could not be written is tried again.
+	settleRetry = 200 * time.Millisecond
+	// lockedRetry is the same of rows that somebody else's transaction holds.
+	lockedRetry = time.Second
 )
 
-// settler writes the results of one account in batches. What it knows of a sent message is in no other place, so
-// it tries for as long as the database is away, and gives up only a while after the service was told to stop.
+// settler writes the results of one account in batches. An outcome exists only in memory until it is
+// written, so the settler retries while the database is down and gives up only settleGrace after Stop.
 type settler struct {
-	account    *account
-	open       []result // not written yet
-	held       []result // the same, of rows that somebody else's transaction holds
-	heldAt     time.Time
-	failures   int
-	skipLocked bool      // the last batch had to leave such rows
+	*account
+	fresh    []settlement   // collected, and not known to the channel yet
+	open     []queue.Result // not written yet
+	locked   []queue.Result // the same, of rows that somebody else's transaction holds
+	lockedAt time.Time      // when those were tried last
+	failures int
+	// skipLocked: the last batch had to leave locked rows.
+	skipLocked bool
 	giveUp     time.Time // zero: not told to stop
 }
 
-// settleRetry is how soon what could not be written is tried again.
-const settleRetry = 200 * time.Millisecond
-
-// run settles until the channel is closed and everything is written. ctx is the service's: the end of the
-// account's lease is no reason to forget outcomes, since each is fenced by its row.
-func (s *settler) run(ctx context.Context, results <-chan result) {
-	for more := true; more || len(s.open)+len(s.held) > 0; {
+// run settles until the channel is closed and everything is written. ctx is the service's: the end of
+// the account's lease is no reason to forget outcomes, since each is fenced by its row.
+func (s *settler) run(ctx context.Context, results <-chan settlement) {
+	for more := true; more || s.unwritten(); {
 		if more {
 			more = s.collect(results)
+			s.learn(ctx)
 		} else {
 			sleep(context.WithoutCancel(ctx), settleRetry)
 		}
 		s.flush(ctx)
-		if len(s.open)+len(s.held) > 0 && s.pastDeadline(ctx) {
-			s.account.log.Error("outcomes could not be written before the stop; the rows fall due again by themselves",
-				"outcomes", summarize(append(s.open, s.held...)))
-			s.open, s.held = nil, nil
-			for range results { // whatever still comes is lost alike: the senders must not hang
+		if s.unwritten() && s.pastDeadline(ctx) {
+			s.log.Error("outcomes could not be written before the stop; the rows fall due again",
+				"outcomes", summarize(append(s.open, s.locked...)))
+			s.open, s.locked = nil, nil
+			for range results { // drain, so that senders do not block
 			}
 			return
 		}
 	}
 }
 
-// collect adds results to those that are open, until there is a batch or for a short while. It reports whether
-// the channel is still open.
-func (s *settler) collect(results <-chan result) bool {
+func (s *settler) unwritten() bool { return len(s.open)+len(s.locked) > 0 }
+
+// collect adds results until there is a batch or for a short while. It reports whether the channel is
+// still open.
+func (s *settler) collect(results <-chan settlement) bool {
 	linger := settleLinger
 	switch {
-	case s.failures > 0 || len(s.open) >= maxSettle:
+	case s.failures > 0 || len(s.open) >= queue.MaxSettle:
 		// The senders wait meanwhile: nothing new is sent whose outcome could not be written either.
 		sleep(context.Background(), settleRetry)
 		return true
-	case len(s.open)+len(s.held) > 0:
+	case s.unwritten():
 		linger = settleRetry
 	default:
 		first, ok := <-results
 		if !ok {
 			return false
 		}
-		s.open = append(s.open, first)
+		s.fresh = append(s.fresh, first)
 	}
 	timer := time.NewTimer(linger)
 	defer timer.Stop()
-	for len(s.open) < maxSettle {
+	for len(s.open)+len(s.fresh) < queue.MaxSettle {
 		select {
 		case r, ok := <-results:
 			if !ok {
 				return false
 			}
-			s.open = append(s.open, r)
+			s.fresh = append(s.fresh, r)
 		case <-timer.C:
 			return true
 		}
@@ -130,73 +96,110 @@ func (s *settler) collect(results <-chan result) bool {
 	return true
 }
 
+// learn tells the channel what was delivered, and makes results of it.
+func (s *settler) learn(ctx context.Context) {
+	var done []channel.Delivery
+	for _, f := range s.fresh {
+		if f.job != nil {
+			done = append(done, channel.Delivery{
+				Draft: f.job.draft, Address: f.job.address, Outcome: f.outcome,
+			})
+		}
+	}
+	var err error
+	if len(done) > 0 {
+		err = database.Detached(ctx, func(ctx context.Context) error { return s.channel.Learn(ctx, done) })
+	}
+	if err != nil {
+		s.log.Error("storing what WeChat said of recipients", "err", err)
+	}
+	for _, f := range s.fresh {
+		switch {
+		case f.job == nil:
+			s.open = append(s.open, f.result)
+			continue
+		case err != nil && f.outcome.Verdict == channel.Unreachable:
+			// Waiting, the row would be released at once, sent and refused again.
+			f.outcome.Verdict, f.outcome.After = channel.Retry, unlearnedRetry
+		}
+		s.open = append(s.open, s.apply(f.job, f.outcome))
+	}
+	s.fresh = s.fresh[:0]
+}
+
 // flush writes what is open and keeps what could not be written.
 func (s *settler) flush(ctx context.Context) {
-	s.flushHeld(ctx)
-	batch := s.open[:min(len(s.open), maxSettle)]
+	s.flushLocked(ctx)
+	batch := s.open[:min(len(s.open), queue.MaxSettle)]
 	if len(batch) == 0 {
 		return
 	}
-	var done settled
-	err := database.Detached(ctx, func(ctx context.Context) (err error) {
-		done, err = s.account.svc.store.settle(ctx, batch, s.skipLocked)
-		return err
-	})
-	s.written(done)
+	done, err := s.settle(ctx, batch, s.skipLocked)
 	if err != nil {
 		if s.failures++; s.failures == 1 {
-			s.account.log.Error("settling requests, trying again until it works", "rows", len(batch), "err", err)
+			s.log.Error("settling requests, trying again until it works", "rows", len(batch), "err", err)
 		}
 		// A part of the batch may have been written.
-		s.open = slices.DeleteFunc(s.open, func(r result) bool { return slices.Contains(done.written, r) })
+		s.open = slices.DeleteFunc(s.open, func(r queue.Result) bool {
+			return slices.Contains(done.Written, r)
+		})
 		return
 	}
-	s.failures, s.skipLocked = 0, len(done.locked) > 0
-	s.open, s.held = s.open[len(batch):], append(s.held, done.locked...)
+	s.failures, s.skipLocked = 0, len(done.Locked) > 0
+	s.open, s.locked = s.open[len(batch):], append(s.locked, done.Locked...)
 }
 
-// heldEvery is how often the results of rows are tried that somebody else's transaction holds.
-const heldEvery = time.Second
-
-// flushHeld tries some of those: they must not keep the others waiting.
-func (s *settler) flushHeld(ctx context.Context) {
-	now := s.account.svc.cfg.Now()
-	if since := now.Sub(s.heldAt); len(s.held) == 0 || since >= 0 && since < heldEvery {
+// flushLocked tries some of the rows that another transaction held: they must not keep the others
+// waiting.
+func (s *settler) flushLocked(ctx context.Context) {
+	now := s.now()
+	since := now.Sub(s.lockedAt)
+	if len(s.locked) == 0 || since >= 0 && since < lockedRetry {
 		return
 	}
-	s.heldAt = now
-	batch := s.held[:min(len(s.held), maxSettle)]
-	var done settled
-	err := database.Detached(ctx, func(ctx context.Context) (err error) {
-		done, err = s.account.svc.store.settle(ctx, batch, true)
+	s.lockedAt = now
+	batch := s.locked[:min(len(s.locked), queue.MaxSettle)]
+	done, err := s.settle(ctx, batch, true)
+	left := slices.DeleteFunc(slices.Clone(batch), func(r queue.Result) bool {
+		return slices.Contains(done.Written, r)
+	})
+	s.locked = append(s.locked[len(batch):], left...)
+	if err != nil && s.failures == 0 {
+		s.log.Warn("settling requests that another transaction held", "rows", len(left), "err", err)
+	}
+}
+
+func (s *settler) settle(
+	ctx context.Context, batch []queue.Result, skipLocked bool,
+) (done queue.Settled, err error) {
+	err = database.Detached(ctx, func(ctx context.Context) (err error) {
+		done, err = s.queue.Settle(ctx, batch, skipLocked)
 		return err
 	})
-	s.written(done)
-	left := slices.DeleteFunc(slices.Clone(batch), func(r result) bool { return slices.Contains(done.written, r) })
-	s.held = append(s.held[len(batch):], left...)
-	if err != nil && s.failures == 0 {
-		s.account.log.Warn("settling requests that another transaction held", "rows", len(left), "err", err)
-	}
+	s.count(done)
+	return done, err
 }
 
-// written counts results that have been written.
-func (s *settler) written(done settled) {
-	if done.overtaken > 0 {
-		s.account.log.Warn("settling found rows that another instance has claimed since", "rows", done.overtaken)
+// count counts results that have been written.
+func (s *settler) count(done queue.Settled) {
+	if done.Overtaken > 0 {
+		s.log.Warn("settling found rows that another instance has claimed since", "rows", done.Overtaken)
 	}
 	posted := 0
-	for _, r := range done.written {
-		s.account.svc.metrics.count(s.account.cfg.AppID, r)
-		posted += boolToInt(r.posted)
-		if r.status == statusPending && (r.inDoubt || r.earlierInDoubt) {
-			s.account.redeliveries.add(r.id, s.account.svc.cfg.Now().Add(r.delay))
+	for _, r := range done.Written {
+		s.metrics.count(s.AppID, r)
+		if r.Posted() {
+			posted++
+		}
+		if r.Status == queue.Pending && (r.InDoubt || r.EarlierInDoubt) {
+			s.redelivery.add(r.ID, s.now().Add(r.Delay))
 		}
 	}
-	s.account.countDay(posted)
+	s.throttle.CountSent(posted)
 }
 
 func (s *settler) pastDeadline(ctx context.Context) bool {
-	now := s.account.svc.cfg.Now()
+	now := s.now()
 	if ctx.Err() == nil {
 		return false
 	}
@@ -207,171 +210,13 @@ func (s *settler) pastDeadline(ctx context.Context) bool {
 }
 
 // summarize lists a batch for the log: ids and outcomes, no personal data.
-func summarize(batch []result) string {
+func summarize(batch []queue.Result) string {
 	var b strings.Builder
 	for i, r := range batch {
 		if i > 0 {
 			b.WriteByte(' ')
 		}
-		fmt.Fprintf(&b, "%d:%s", r.id, r.final())
+		fmt.Fprintf(&b, "%d:%s", r.ID, r.Final())
 	}
 	return b.String()
-}
-
-// settled is what became of a batch.
-type settled struct {
-	written   []result
-	locked    []result // rows that somebody else's transaction holds: to be tried again
-	overtaken int64    // rows that another claimer has taken since
-}
-
-// settle writes results. skipLocked leaves out the rows that another transaction holds, as it turns out to be needed
-// by itself where the plain statement has to wait for one. What is returned with an error has been written all the
-// same.
-func (s store) settle(ctx context.Context, batch []result, skipLocked bool) (settled, error) {
-	var plain, others []result
-	for _, r := range batch {
-		if r.isSimpleSent() {
-			plain = append(plain, r)
-		} else {
-			others = append(others, r)
-		}
-	}
-	done, err := s.settlePart(ctx, plain, skipLocked)
-	if err != nil {
-		return done, err
-	}
-	rest, err := s.settlePart(ctx, others, skipLocked)
-	return settled{
-		written: append(done.written, rest.written...), locked: append(done.locked, rest.locked...),
-		overtaken: done.overtaken + rest.overtaken,
-	}, err
-}
-
-// settlePart writes results that are all simply sent, or none of which is.
-func (s store) settlePart(ctx context.Context, part []result, skipLocked bool) (done settled, err error) {
-	if len(part) == 0 {
-		return settled{}, nil
-	}
-	byID := make(map[int64]result, len(part))
-	ids := make([]int64, len(part))
-	for i, r := range part {
-		ids[i], byID[r.id] = r.id, r
-	}
-	locked, err := s.withoutLocked(ctx, ids, skipLocked, func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
-		rows := make([]result, len(ids))
-		for i, id := range ids {
-			rows[i] = byID[id]
-		}
-		query, args := settleSQL(len(rows)), settleArgs(rows)
-		if rows[0].isSimpleSent() {
-			query, args = simpleSentSQL(len(rows)), simpleSentArgs(rows)
-		}
-		n, err := s.execOnce(ctx, db, query, args...)
-		if err == nil {
-			done = settled{written: rows, overtaken: int64(len(rows)) - n}
-		}
-		return err
-	})
-	if err != nil {
-		return settled{}, err
-	}
-	for _, id := range locked {
-		done.locked = append(done.locked, byID[id])
-	}
-	return done, nil
-}
-
-// isSimpleSent reports whether a result is the usual one, for which a shorter statement does.
-func (r result) isSimpleSent() bool {
-	return r.status == statusSent && r.warning == "" && r.reason == "" && r.msgid != 0 && r.openid != ""
-}
-
-// simpleSentSQL is settleSQL for messages that were sent, without anything to be said about them. The server
-// reads a third of the text, which is a tenth of a message's cost there.
-func simpleSentSQL(rows int) string {
-	const first, next = `SELECT ? AS id, ? AS msgid, ? AS openid`, ` UNION ALL SELECT ?, ?, ?`
-	return `
-		UPDATE (` + first + strings.Repeat(next, rows-1) + `) s
-		  STRAIGHT_JOIN send_request r FORCE INDEX (PRIMARY) ON r.id = s.id
-		   SET r.status       = 'sent',
-		       r.reason       = NULL,
-		       r.errcode      = NULL,
-		       r.errmsg       = NULL,
-		       r.finished_at  = CURRENT_TIMESTAMP(3),
-		       r.msgid        = s.msgid,
-		       r.sent_openid  = s.openid,
-		       r.channel      = '` + channelTemplate + `',
-		       r.lease        = NULL
-		 WHERE r.status IN ('pending', 'waiting', 'unknown')`
-}
-
-func simpleSentArgs(batch []result) []any {
-	args := make([]any, 0, len(batch)*3)
-	for _, r := range batch {
-		args = append(args, r.id, r.msgid, r.openid)
-	}
-	return args
-}
-
-// settleSQL writes a result only where the row still carries the claim's token; but that a message was sent
-// is true whoever has claimed its row since.
-func settleSQL(rows int) string {
-	// A derived table instead of CASE chains: the statement grows with the rows, not with their square. It leads
-	// the join, so that no row is locked, or waited for, but those of the batch.
-	const head = `
-		UPDATE (`
-	const row = `SELECT ? AS id, ? AS token, ? AS status, ? AS reason, ? AS errcode, ? AS errmsg, ? AS refund,
-		             ? AS delay, ? AS uncertain, ? AS msgid, ? AS openid, ? AS channel, ? AS warning`
-	const next = ` UNION ALL SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?`
-	const tail = `) s
-		  STRAIGHT_JOIN send_request r FORCE INDEX (PRIMARY) ON r.id = s.id
-		   SET r.uncertain_at = CASE WHEN s.uncertain = 1 THEN COALESCE(r.uncertain_at, r.attempted_at)
-		                             ELSE r.uncertain_at END,
-		       r.status       = s.status,
-		       r.reason       = s.reason,
-		       r.errcode      = s.errcode,
-		       r.errmsg       = s.errmsg,
-		       r.warning      = CASE WHEN r.warning LIKE '` + queue.SQLSentAgain + `%' OR r.warning LIKE '` + queue.SQLSentWithdrawn + `%' THEN r.warning
-		                             ELSE COALESCE(s.warning, r.warning) END,
-		       r.attempts     = r.attempts - s.refund,
-		       r.due_at       = CASE WHEN s.status NOT IN ('pending', 'waiting') THEN r.due_at
-		                             WHEN r.expires_at < CURRENT_TIMESTAMP(3) + INTERVAL s.delay MICROSECOND THEN r.expires_at
-		                             ELSE CURRENT_TIMESTAMP(3) + INTERVAL s.delay MICROSECOND END,
-		       r.finished_at  = CASE WHEN s.status IN ('pending', 'waiting') THEN NULL ELSE CURRENT_TIMESTAMP(3) END,
-		       r.msgid        = s.msgid,
-		       r.sent_openid  = COALESCE(s.openid, r.sent_openid),
-		       r.channel      = s.channel,
-		       r.lease        = NULL
-		 WHERE (r.status = 'pending' AND r.lease = s.token)
-		    OR (s.status = 'sent' AND r.status IN ('pending', 'waiting', 'unknown'))`
-	return head + row + strings.Repeat(next, rows-1) + tail
-}
-
-func settleArgs(batch []result) []any {
-	args := make([]any, 0, len(batch)*13)
-	for _, r := range batch {
-		args = append(args, r.id, r.token, r.final(), database.Null(r.reason), database.Null(r.errcode), database.Null(clip(r.errmsg, 1000)),
-			boolToInt(r.refund), r.delay.Microseconds(), boolToInt(r.inDoubt), database.Null(r.msgid), database.Null(r.openid), database.Null(r.channel()),
-			database.Null(clip(r.warning, 1000)))
-	}
-	return args
-}
-
-// channelTemplate is send_request.channel of a message that went out as the official account's template
-// message.
-const channelTemplate = "oa_template"
-
-func (r result) channel() string {
-	if r.status == statusSent {
-		return channelTemplate
-	}
-	return ""
-}
-
-func boolToInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }

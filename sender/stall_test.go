@@ -8,11 +8,12 @@ import (
 
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
+	"github.com/unionbridge/unionbridge/sender/channel/oatemplate"
 )
 
 // countingAPI counts the POSTs that are made, and notes when the last one began.
 type countingAPI struct {
-	API
+	oatemplate.API
 	posts atomic.Int64
 	last  atomic.Pointer[time.Time]
 }
@@ -25,8 +26,8 @@ func (c *countingAPI) SendTemplate(ctx context.Context, m wechat.TemplateMessage
 }
 
 func (f *fixture) counting() *countingAPI {
-	api := &countingAPI{API: f.config.Accounts[0].API}
-	f.config.Accounts[0].API = api
+	api := &countingAPI{API: f.channel.API}
+	f.channel.API = api
 	return api
 }
 
@@ -89,38 +90,11 @@ func TestHeldWaitingRow(t *testing.T) {
 		f.insert(t, columns{"unionid": f.unionid(i + 1), "status": "waiting", "appid": appid, "due_at": "2037-01-01"})
 	}
 	f.hold(t, `UPDATE send_request SET cancel = 1 WHERE id = ?`, held)
-	s.account.owner.Store(true)
 	begin := time.Now()
-	if err := s.account.svc.maintainOnce(t.Context()); err != nil {
-		t.Error(err)
-	}
+	s.maintain(t)
 	if n := f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending'`); n != 4 || time.Since(begin) > 8*time.Second {
 		t.Errorf("%d of 4 free rows were released, in %s", n, time.Since(begin))
 	}
-}
-
-// TestHeldState: an operator's open transaction on account_state does not stop whoever asks for the state.
-func TestHeldState(t *testing.T) {
-	f := newFixture(t)
-	s := newStepper(t, f)
-	f.exec(t, `INSERT INTO account_state (appid, scope, reason) VALUES (?, 'send', 'x')`, appid)
-	release := f.hold(t, `DELETE FROM account_state`)
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		s.account.beginPause(pauseConfig, &wechat.Error{Reason: "no_permission", Code: 48001})
-	}()
-	begin := time.Now()
-	eventually(t, "the pause", func() bool { return s.account.breaker.active(time.Now()) })
-	if took := time.Since(begin); took > time.Second {
-		t.Errorf("the state could not be read for %s", took)
-	}
-	release()
-	<-written
-	eventually(t, "the row", func() bool {
-		_ = s.account.reloadState(t.Context())
-		return f.count(t, `SELECT COUNT(*) FROM account_state WHERE reason = 'no_permission'`) == 1
-	})
 }
 
 // TestOneProbe: one message finds out whether an account, or a template, works again, however slowly it is answered.
@@ -133,7 +107,7 @@ func TestOneProbe(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
 			api := f.counting()
-			scope := map[string]string{"account": scopeSend, "template": scopeTemplate + f.templateID}[c.name]
+			scope := map[string]string{"account": "send", "template": "template:" + f.templateID}[c.name]
 			f.exec(t, `INSERT INTO account_state (appid, scope, reason, paused_until) VALUES (?, ?, 'x', CURRENT_TIMESTAMP(3))`, appid, scope)
 			f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: c.code, Delay: 1500 * time.Millisecond, Path: wechat.EndpointSendTemplate})
 			for i := range 50 {
@@ -155,13 +129,13 @@ func TestRefusalEndsThePause(t *testing.T) {
 	f := newFixture(t)
 	s := newStepper(t, f)
 	f.exec(t, `INSERT INTO account_state (appid, scope, reason, paused_until) VALUES (?, 'send', 'x', CURRENT_TIMESTAMP(3))`, appid)
-	if err := s.account.refresh(t.Context()); err != nil || !s.account.breaker.isHalfOpen() {
+	if err := s.claims.refresh(t.Context()); err != nil || s.account.throttle.ClaimLimit(10) != 1 {
 		t.Fatalf("the pause was not taken over: %v", err)
 	}
 	f.insert(t, columns{"unionid": f.unionid(1)})
 	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 43101, Path: wechat.EndpointSendTemplate})
 	s.attempt(t)
-	if s.account.breaker.isHalfOpen() || f.count(t, `SELECT COUNT(*) FROM account_state`) != 0 {
+	if s.account.throttle.ClaimLimit(10) != 10 || f.count(t, `SELECT COUNT(*) FROM account_state`) != 0 {
 		t.Error("the account still counts as paused")
 	}
 }
@@ -212,7 +186,7 @@ func TestReserveEndsWithTheDay(t *testing.T) {
 	options.Now = clock.now
 	options.Accounts[0].DailyLimits = map[string]int64{wechat.EndpointSendTemplate: 40}
 	f := newFixtureOf(t, options)
-	f.config.Now = clock.now
+	f.setClock(clock.now)
 	f.config.Accounts[0].UrgentReserve = 0.5
 	for i := range 30 {
 		f.insert(t, columns{"unionid": f.unionid(i)})
@@ -246,8 +220,8 @@ func TestBudgetAfterAnother(t *testing.T) {
 	for i := range 30 {
 		f.insert(t, columns{"unionid": f.unionid(i)})
 	}
-	f.exec(t, `INSERT INTO send_day (appid, day, sent) VALUES (?, ?, 5) ON DUPLICATE KEY UPDATE sent = sent + 5`, appid, s.account.quotaDay().Format(dayFormat))
-	s.account.loaded = false // it lost the lease, and has it again
+	f.exec(t, `INSERT INTO send_day (appid, day, sent) VALUES (?, ?, 5) ON DUPLICATE KEY UPDATE sent = sent + 5`, appid, wechat.QuotaDay(time.Now().Add(-time.Minute), 0).Format(time.DateOnly))
+	s.claims.loaded = false // it lost the lease, and has it again
 	for range 4 {
 		s.prepared(t)
 	}

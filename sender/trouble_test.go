@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
+	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
@@ -57,8 +58,8 @@ func TestOddCancel(t *testing.T) {
 	odd := f.insert(t, columns{"unionid": f.unionid(1), "cancel": 2})
 	good := f.insert(t, columns{"unionid": f.unionid(2)})
 	f.start(t, "one")
-	f.await(t, odd, statusCancelled)
-	f.await(t, good, statusSent)
+	f.await(t, odd, queue.Cancelled)
+	f.await(t, good, queue.Sent)
 }
 
 // TestDeliveredIsNeverCalledFailed: a first attempt may have delivered the message; whatever the second one
@@ -74,11 +75,11 @@ func TestDeliveredIsNeverCalledFailed(t *testing.T) {
 		return f.count(t, `SELECT COUNT(*) FROM send_request WHERE uncertain_at IS NOT NULL AND lease IS NULL`) == 1
 	})
 	f.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3)`)
-	if r := f.await(t, refused, statusUnknown); r.reason() != "refused_by_user" {
+	if r := f.await(t, refused, queue.Unknown); r.reason() != "refused_by_user" {
 		t.Errorf("the row says %+v", r)
 	}
 	bad := f.insert(t, columns{"unionid": f.unionid(2), "template": "gone", "uncertain_at": time.Now().UTC()})
-	if r := f.await(t, bad, statusUnknown); r.reason() != reasonUnknownTemplate {
+	if r := f.await(t, bad, queue.Unknown); r.reason() != channel.ReasonUnknownTemplate {
 		t.Errorf("the row says %+v", r)
 	}
 }
@@ -96,7 +97,7 @@ func TestTokenTroubleBurnsNoAttempt(t *testing.T) {
 		t.Errorf("the row says %+v", r)
 	}
 	f.sim.ClearFaults()
-	f.await(t, id, statusSent)
+	f.await(t, id, queue.Sent)
 }
 
 // TestAfterAPause: rows that need no POST do not hold up the probe for the rows that do.
@@ -109,7 +110,7 @@ func TestAfterAPause(t *testing.T) {
 	f.exec(t, `INSERT INTO account_state (appid, scope, reason, paused_until) VALUES (?, 'send', 'quota_minute', CURRENT_TIMESTAMP(3))`, appid)
 	begin := time.Now()
 	f.start(t, "one")
-	f.await(t, good, statusSent)
+	f.await(t, good, queue.Sent)
 	if took := time.Since(begin); took > 15*time.Second {
 		t.Errorf("it took %s; a second for each expired row would be 200", took)
 	}
@@ -126,8 +127,8 @@ func TestAccountOfAnotherInstance(t *testing.T) {
 	orphan := f.insert(t, columns{"unionid": f.unionid(1), "appid": "wx00000000000000ff", "lease": "dead",
 		"attempted_at": "2020-01-01", "due_at": "2020-01-01"})
 	f.start(t, "one")
-	f.await(t, nobodys, statusFailed)
-	f.await(t, orphan, statusUnknown)
+	f.await(t, nobodys, queue.Failed)
+	f.await(t, orphan, queue.Unknown)
 	if r := f.row(t, theirs); r.Status != "pending" {
 		t.Errorf("the row says %+v", r)
 	}

@@ -9,15 +9,22 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/web"
 	"github.com/unionbridge/unionbridge/internal/wechat/push"
+	"github.com/unionbridge/unionbridge/sender/queue"
 	"github.com/unionbridge/unionbridge/sync"
 )
 
 // receiptStore is the sender, as far as pushes concern it.
 type receiptStore interface {
-	Receipt(ctx context.Context, appid string, r push.Receipt) error
+	Receipt(ctx context.Context, appid string, r queue.Receipt) error
+}
+
+// blocker is the map, as far as pushes concern it.
+type blocker interface {
+	Block(ctx context.Context, r bridge.Refusal, d time.Duration) error
 }
 
 // callbacks is everything that takes WeChat's pushes: the listener, and the events that lead to questions. A nil
@@ -34,6 +41,7 @@ type callbacksConfig struct {
 	registerer prometheus.Registerer
 	sync       *sync.Service
 	receipts   receiptStore
+	identities blocker
 }
 
 // newCallbacks returns nil where the configuration has no http.callback_listen, or no account with a callback.
@@ -41,7 +49,7 @@ func newCallbacks(c callbacksConfig) (*callbacks, error) {
 	if c.cfg.HTTP.CallbackListen == "" {
 		return nil, nil
 	}
-	accounts := make(map[string]*push.Callback)
+	accounts, blockedFor := make(map[string]*push.Callback), make(map[string]time.Duration)
 	for i, a := range c.cfg.OfficialAccounts {
 		if a.Callback == nil {
 			continue
@@ -53,7 +61,7 @@ func newCallbacks(c callbacksConfig) (*callbacks, error) {
 		if err != nil {
 			return nil, fmt.Errorf("official_accounts[%d].callback: %w", i, err)
 		}
-		accounts[a.AppID] = account
+		accounts[a.AppID], blockedFor[a.AppID] = account, a.Send.BlockedFor.Std()
 	}
 	if len(accounts) == 0 {
 		c.log.Warn("http.callback_listen is set, but no account has a callback: nothing listens there")
@@ -63,16 +71,39 @@ func newCallbacks(c callbacksConfig) (*callbacks, error) {
 	return &callbacks{
 		events: events,
 		listener: web.NewCallbacks(web.CallbacksConfig{
-			Listen: c.cfg.HTTP.CallbackListen, Accounts: accounts, Pushes: pushes{c.receipts, events},
+			Listen: c.cfg.HTTP.CallbackListen, Accounts: accounts, Pushes: pushes{
+				receipts: c.receipts, identities: c.identities, events: events, blockedFor: blockedFor,
+				now: time.Now,
+			},
 			Logger: c.log, Registerer: c.registerer, Now: time.Now,
 		}),
 	}, nil
 }
 
-// pushes hands receipts to the sender and follows to the map.
+// pushes hands receipts to the sender, and follows and blocks to the map.
 type pushes struct {
-	receiptStore
-	events *sync.Events
+	receipts   receiptStore
+	identities blocker
+	events     *sync.Events
+	blockedFor map[string]time.Duration // by appid; 0: a person who blocks the account is not noted
+	now        func() time.Time
+}
+
+// Receipt stores a receipt. That the person blocks the account's messages is noted in the map, so that
+// later requests to them fail at once: for a repeated receipt too, as the process may have died between
+// the two statements.
+func (p pushes) Receipt(ctx context.Context, appid string, r push.Receipt) error {
+	if r.At.IsZero() {
+		r.At = p.now()
+	}
+	err := p.receipts.Receipt(ctx, appid, queue.Receipt{
+		MsgID: r.MsgID, OpenID: r.OpenID, Status: r.Status, At: r.At,
+	})
+	if err != nil || r.Status != push.ReceiptUserBlock || p.blockedFor[appid] <= 0 {
+		return err
+	}
+	refusal := bridge.Refusal{AppID: appid, OpenID: r.OpenID, At: r.At}
+	return p.identities.Block(ctx, refusal, p.blockedFor[appid])
 }
 
 func (p pushes) Follow(ctx context.Context, appid string, e push.FollowEvent) error {

@@ -11,16 +11,18 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database/dbtest"
 	"github.com/unionbridge/unionbridge/internal/wechat/push"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
+	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
 // receiptList is a receiptStore.
-type receiptList chan push.Receipt
+type receiptList chan queue.Receipt
 
-func (l receiptList) Receipt(_ context.Context, _ string, r push.Receipt) error {
+func (l receiptList) Receipt(_ context.Context, _ string, r queue.Receipt) error {
 	l <- r
 	return nil
 }
@@ -76,7 +78,7 @@ func TestPushesReachTheirOwners(t *testing.T) {
 	const previous = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 	sim := wechatsim.NewStandard(10, 0, 0)
 	defer sim.Close()
-	c, db, receipts := callbackBed(t, func(c *config.Config) {
+	c, db, _ := callbackBed(t, func(c *config.Config) {
 		c.OfficialAccounts[0].Callback.PreviousAESKey = config.NewSecret(previous)
 	})
 	openid := sim.OpenID(wechatsim.StandardAppID, 3)
@@ -106,10 +108,44 @@ func TestPushesReachTheirOwners(t *testing.T) {
 	if resp.StatusCode != http.StatusForbidden {
 		t.Errorf("an unsigned push: %s", resp.Status)
 	}
-	if err := (pushes{receipts, c.events}).Receipt(t.Context(), wechatsim.StandardAppID, push.Receipt{MsgID: 7}); err != nil {
-		t.Fatal(err)
-	}
-	if r := <-receipts; r.MsgID != 7 {
-		t.Errorf("receipt %+v", r)
+}
+
+// blockList is a blocker.
+type blockList []bridge.Refusal
+
+func (l *blockList) Block(_ context.Context, r bridge.Refusal, _ time.Duration) error {
+	*l = append(*l, r)
+	return nil
+}
+
+// TestReceiptsReachTheirOwners: each receipt is stored, also one without a time, and the map hears of the
+// people who block an account that wants to know.
+func TestReceiptsReachTheirOwners(t *testing.T) {
+	const appid, other = "wx0000000000000001", "wx0000000000000002"
+	now := time.Now()
+	for _, c := range []struct {
+		name    string
+		appid   string
+		receipt push.Receipt
+		blocked bool
+	}{
+		{"delivered", appid, push.Receipt{MsgID: 7, OpenID: "o", Status: push.ReceiptSuccess}, false},
+		{"blocked", appid, push.Receipt{MsgID: 8, OpenID: "o", Status: push.ReceiptUserBlock}, true},
+		{"not wanted", other, push.Receipt{MsgID: 9, OpenID: "o", Status: push.ReceiptUserBlock}, false},
+	} {
+		receipts, blocks := make(receiptList, 1), blockList{}
+		p := pushes{
+			receipts: receipts, identities: &blocks, now: func() time.Time { return now },
+			blockedFor: map[string]time.Duration{appid: time.Hour, other: 0},
+		}
+		if err := p.Receipt(t.Context(), c.appid, c.receipt); err != nil {
+			t.Fatal(err)
+		}
+		if r := <-receipts; r.MsgID != c.receipt.MsgID || !r.At.Equal(now) {
+			t.Errorf("%s: stored %+v", c.name, r)
+		}
+		if (len(blocks) == 1) != c.blocked || c.blocked && !blocks[0].At.Equal(now) {
+			t.Errorf("%s: blocks %+v", c.name, blocks)
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/web"
@@ -120,6 +121,7 @@ func (d *daemon) start(ctx context.Context) error {
 	d.purging = startTask(ctx, p.purger().Run)
 	d.callbacks, err = newCallbacks(callbacksConfig{
 		cfg: d.cfg, log: d.log, registerer: d.registry, sync: d.sync, receipts: d.sender,
+		identities: bridge.New(d.db),
 	})
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"io"
@@ -17,6 +18,8 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/sender"
+	"github.com/unionbridge/unionbridge/sender/channel"
+	"github.com/unionbridge/unionbridge/sender/channel/oatemplate"
 	"github.com/unionbridge/unionbridge/sender/retention"
 	"github.com/unionbridge/unionbridge/sync"
 )
@@ -74,19 +77,8 @@ func (p *parts) sync() *sync.Service {
 }
 
 func (p *parts) sender() (*sender.Service, error) {
-	accounts := make([]sender.Account, len(p.cfg.OfficialAccounts))
-	for i, a := range p.cfg.OfficialAccounts {
-		accounts[i] = sender.Account{
-			AppID: a.AppID, API: p.clients[a.AppID], Rate: a.Send.Rate, Concurrency: a.Send.Concurrency,
-			MaxAttempts: a.Send.MaxAttempts, Wait: a.Send.WaitForFollower.Std(), Default: a.Default,
-			ResendWindow: a.Send.ResendWindow.Std(), Preflight: a.Send.Preflight, DailyBudget: a.Send.DailyBudget,
-			UrgentReserve: a.Send.UrgentReserve.Fraction(), BlockedFor: a.Send.BlockedFor.Std(),
-		}
-	}
 	templates := make(map[string]map[string]string, len(p.cfg.Templates))
-	truncate := make(map[string]bool)
 	for alias, t := range p.cfg.Templates {
-		truncate[alias] = t.Official.Truncate
 		// IDs holds the default account's id too; without an entry an account cannot use the alias.
 		templates[alias] = t.Official.IDs
 	}
@@ -94,12 +86,44 @@ func (p *parts) sender() (*sender.Service, error) {
 	for i, m := range p.cfg.MiniPrograms {
 		minis[i] = m.AppID
 	}
+	accounts := make([]sender.Account, len(p.cfg.OfficialAccounts))
+	for i, a := range p.cfg.OfficialAccounts {
+		accounts[i] = sender.Account{
+			AppID: a.AppID, Channels: []channel.Channel{p.officialChannel(a, minis)}, Rate: a.Send.Rate,
+			Concurrency: a.Send.Concurrency, MaxAttempts: a.Send.MaxAttempts,
+			Wait: a.Send.WaitForFollower.Std(), Default: a.Default,
+			ResendWindow: a.Send.ResendWindow.Std(), DailyBudget: a.Send.DailyBudget,
+			UrgentReserve: a.Send.UrgentReserve.Fraction(), Quota: quotaOf(p.clients[a.AppID]),
+		}
+	}
+	resetHour := p.cfg.WeChat.QuotaResetHour
 	return sender.New(sender.Config{
-		DB: p.db, Leases: p.leases, Identities: bridge.New(p.db), Accounts: accounts, Templates: templates,
-		Truncate: truncate, MiniAppIDs: minis, SendTimeout: p.cfg.WeChat.SendTimeout.Std(),
-		QuotaResetHour: p.cfg.WeChat.QuotaResetHour,
-		Logger:         p.log, Registerer: p.reg, Now: time.Now,
+		DB: p.db, Leases: p.leases, Accounts: accounts, Templates: templates, MiniAppIDs: minis,
+		SendTimeout: p.cfg.WeChat.SendTimeout.Std(), Logger: p.log, Registerer: p.reg, Now: time.Now,
+		QuotaDay:   func(now time.Time) time.Time { return wechat.QuotaDay(now, resetHour) },
+		QuotaReset: func(now time.Time) time.Time { return wechat.QuotaReset(now, resetHour) },
 	})
+}
+
+// officialChannel is how an official account sends: template messages.
+func (p *parts) officialChannel(a config.OfficialAccount, minis []string) channel.Channel {
+	aliases := make(map[string]oatemplate.Alias)
+	for alias, t := range p.cfg.Templates {
+		if id := t.Official.IDs[a.AppID]; id != "" {
+			aliases[alias] = oatemplate.Alias{ID: id, Truncate: t.Official.Truncate}
+		}
+	}
+	return oatemplate.New(oatemplate.Config{
+		AppID: a.AppID, API: p.clients[a.AppID], Identities: bridge.New(p.db), Aliases: aliases,
+		MiniApps: minis, Preflight: a.Send.Preflight, Logger: p.log.With("appid", a.AppID), Now: time.Now,
+	})
+}
+
+func quotaOf(c *wechat.Client) func(context.Context, string) (limit, remaining int64, err error) {
+	return func(ctx context.Context, path string) (limit, remaining int64, err error) {
+		quota, err := c.Quota(ctx, path)
+		return quota.DailyLimit, quota.Remain, err
+	}
 }
 
 func (p *parts) purger() *retention.Purger {

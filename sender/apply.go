@@ -1,0 +1,112 @@
+package sender
+
+import (
+	"time"
+
+	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/sender/channel"
+	"github.com/unionbridge/unionbridge/sender/queue"
+)
+
+const (
+	// reasonNoFollower ends a request whose recipient did not appear in time.
+	reasonNoFollower = "no_follower"
+	// reasonBlocked ends a request to a person who blocks the account's messages, as a receipt said.
+	reasonBlocked = "blocked_by_user"
+)
+
+const (
+	// initialDoubtRetry is how soon a message is repeated at first whose outcome is in doubt.
+	initialDoubtRetry = 5 * time.Second
+	maxDoubtRetry     = 2 * time.Minute
+	// unlearnedRetry is the same where the channel could not store what an answer said of its recipient.
+	unlearnedRetry = 20 * time.Second
+	maxRetry       = time.Hour
+)
+
+// apply turns the outcome of a delivery into the row's result.
+func (a *account) apply(j *job, o channel.Outcome) queue.Result {
+	r := queue.Result{
+		ID: j.row.ID, Token: j.row.Token, EarlierInDoubt: j.row.InDoubtFor.Valid,
+		Note:  queue.Note{Reason: o.Reason, ErrCode: o.Code, ErrMsg: o.Message, Warning: j.draft.Warning()},
+		MsgID: o.MsgID, Channel: string(a.channel.Name()),
+	}
+	switch o.Verdict {
+	case channel.Sent:
+		r.Status, r.OpenID = queue.Sent, j.address.OpenID
+	case channel.InDoubt:
+		r.InDoubt, r.OpenID = true, j.address.OpenID // a receipt for it may tell what became of the message
+		a.repeatInDoubt(j, &r)
+	case channel.PauseAccount, channel.PauseTemplate:
+		// Whatever is wrong would have met any other message too: the attempt is not counted.
+		back := j.row.Release()
+		back.Reason, back.ErrCode, back.ErrMsg = o.Reason, o.Code, o.Message
+		return back
+	case channel.Retry:
+		a.retry(j, &r, o.After)
+	case channel.Unreachable:
+		r.Status, r.Delay = queue.Waiting, a.Wait
+	default:
+		r.Status = queue.Failed
+	}
+	return r
+}
+
+// retry makes the row due again after a growing pause, until its attempts are used up.
+func (a *account) retry(j *job, r *queue.Result, initial time.Duration) {
+	if a.lastAttempt(j) {
+		r.Status = queue.Failed
+		return
+	}
+	r.Status, r.Delay = queue.Pending, backoff(j.row.Attempts+1, initial, maxRetry)
+}
+
+// repeatInDoubt repeats the message while WeChat would drop a second one, and then calls the outcome
+// unknown.
+func (a *account) repeatInDoubt(j *job, r *queue.Result) {
+	age := time.Duration(j.row.InDoubtFor.Int64) * time.Microsecond
+	delay := backoff(j.row.Attempts+1, initialDoubtRetry, maxDoubtRetry)
+	if age+delay >= a.resendWindow() || a.lastAttempt(j) {
+		r.Status = queue.Unknown
+		return
+	}
+	r.Status, r.Delay = queue.Pending, delay
+}
+
+func (a *account) lastAttempt(j *job) bool { return j.row.Attempts+1 >= a.MaxAttempts }
+
+// unreachable is the result of a row whose recipient the map cannot reach now: it waits for them.
+func (a *account) unreachable(row queue.Request, standing bridge.Standing) queue.Result {
+	switch {
+	case standing == bridge.Blocked:
+		return row.End(queue.Failed, reasonBlocked, explain(standing))
+	case !a.channel.Traits().Waits:
+		return row.End(queue.Failed, string(standing), explain(standing))
+	}
+	r := row.End(queue.Waiting, string(standing), explain(standing))
+	r.Delay = a.Wait
+	return r
+}
+
+// explain says to a producer why their row waits.
+func explain(standing bridge.Standing) string {
+	switch standing {
+	case bridge.UnknownUser:
+		return "nobody with this mini_openid is in mini_user yet: INSERT what wx.login told you, " +
+			"with the unionid"
+	case bridge.NoUnionID:
+		return "this mini-program user is known without a unionid: is the mini program bound to the " +
+			"Open Platform account?"
+	case bridge.NotFollowing:
+		return "this person does not follow the official account, as far as the map knows"
+	case bridge.InDoubt:
+		return "WeChat refused the last message to this person; their follower record is being checked"
+	case bridge.Blocked:
+		return "a receipt said that this person blocks the account's messages; requests to them fail " +
+			"at once for a while (send.blocked_for)"
+	case bridge.Ambiguous:
+		return "two followers of the account carry this unionid, so neither is certain to be this " +
+			"person: see v_identity"
+	}
+	return ""
+}

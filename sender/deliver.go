@@ -1,0 +1,86 @@
+package sender
+
+import (
+	"context"
+	"time"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/sender/channel"
+	"github.com/unionbridge/unionbridge/sender/queue"
+	"github.com/unionbridge/unionbridge/sender/throttle"
+)
+
+// job is one claimed row on its way to WeChat.
+type job struct {
+	row      queue.Request
+	draft    channel.Draft
+	address  channel.Address
+	permit   *throttle.Permit
+	expires  time.Time // zero: never
+	deadline time.Time // after this no POST may begin: the row is about to fall due again
+}
+
+// setTimes sets until when a job that was claimed at a moment may begin.
+func (j *job) setTimes(begin time.Time, sendTimeout time.Duration) {
+	const margin = 5 * time.Second
+	j.deadline = begin.Add(queue.Visibility - sendTimeout - margin)
+	if j.row.ExpiresIn.Valid {
+		j.expires = begin.Add(time.Duration(j.row.ExpiresIn.Int64) * time.Microsecond)
+	}
+}
+
+// late reports whether the row's expires_at has passed since it was claimed.
+func (j *job) late(now time.Time) bool { return !j.expires.IsZero() && !now.Before(j.expires) }
+
+// settlement is what the settler is to write: the result of a row that was not delivered, or a job with
+// its outcome, of which the channel is to learn first.
+type settlement struct {
+	job     *job // nil: not delivered
+	outcome channel.Outcome
+	result  queue.Result
+}
+
+// allowed reports whether a POST may begin now.
+func (a *account) allowed(ctx context.Context, lease *database.Lease, j *job) bool {
+	now := a.now()
+	return ctx.Err() == nil && lease.Valid() && now.Before(j.deadline) && !j.late(now) &&
+		j.permit.Allowed()
+}
+
+// deliver makes one attempt. Nothing is sent once ctx has ended, the account is paused, the lease is in
+// doubt or the claim is about to run out: such a row is released and its attempt not counted. A POST
+// that has begun is not interrupted.
+func (a *account) deliver(ctx context.Context, lease *database.Lease, j *job) settlement {
+	if !a.allowed(ctx, lease, j) {
+		return a.release(j)
+	}
+	o := a.post(ctx, j)
+	// The client renews a token that died; the message was refused for certain, so it goes again.
+	if o.Pause == channel.PauseToken && a.allowed(ctx, lease, j) {
+		o = a.post(ctx, j)
+	}
+	j.permit.Done(o)
+	if o.Verdict == channel.Unreachable && a.lastAttempt(j) {
+		o.Verdict = channel.Rejected // the row does not wait, so nobody has to find out
+	}
+	return settlement{job: j, outcome: o}
+}
+
+func (a *account) post(ctx context.Context, j *job) channel.Outcome {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.sendTimeout)
+	defer cancel()
+	begin := a.now()
+	o := a.channel.Deliver(ctx, j.draft, j.address)
+	a.seconds.Observe(a.now().Sub(begin).Seconds())
+	return o
+}
+
+// release gives back a job that was claimed to be sent and was not.
+func (a *account) release(j *job) settlement {
+	j.permit.Release()
+	if j.late(a.now()) {
+		j.row.Expired = true
+		return settlement{result: *overdue(j.row, a.resendWindow())}
+	}
+	return settlement{result: j.row.Release()}
+}

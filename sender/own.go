@@ -1,0 +1,78 @@
+package sender
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/sender/queue"
+)
+
+// leaseTry is how often an instance tries for the lease even if the poller has not seen it free.
+const leaseTry = 10 * time.Second
+
+// run competes for the account's lease and works whenever it has it.
+func (a *account) run(ctx context.Context) {
+	complained := false
+	for ctx.Err() == nil {
+		lease, err := a.leases.TryAcquire(ctx, queue.LeaseName(a.AppID))
+		if err != nil && ctx.Err() == nil && !complained {
+			a.log.Error("acquiring the send lease", "err", err)
+		}
+		complained = err != nil
+		if lease != nil {
+			a.own(ctx, lease)
+			continue
+		}
+		select {
+		case <-a.free:
+		case <-time.After(leaseTry):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// own claims, sends and settles until ctx ends or the lease is lost, then drains.
+func (a *account) own(ctx context.Context, lease *database.Lease) {
+	service := ctx
+	ctx, cancel := lease.Context(ctx)
+	defer cancel()
+	a.log.Info("sending for this account", "lease", lease.Name(), "epoch", lease.Epoch())
+
+	d := newDispatch()
+	results := make(chan settlement, maxClaim)
+	var sending, settling sync.WaitGroup
+	for range a.Concurrency {
+		sending.Go(func() {
+			for {
+				j, ok := d.take(ctx, a, lease, results)
+				if !ok {
+					return
+				}
+				results <- a.deliver(ctx, lease, j)
+			}
+		})
+	}
+	settling.Go(func() { (&settler{account: a}).run(service, results) })
+
+	begin := a.now()
+	a.since.Store(&begin)
+	a.owner.Store(true)
+	notify(a.takenOver)
+	claims := claimer{
+		account: a, dispatch: d, results: results, size: initialClaim,
+		deferredLocked: make(map[int64]time.Time),
+	}
+	claims.run(ctx, lease)
+	a.channel.Close()
+	a.owner.Store(false)
+	a.idle.Store(false)
+	d.close()
+	sending.Wait()
+	close(results)
+	settling.Wait()
+	if err := database.Detached(ctx, lease.Release); err != nil {
+		a.log.Warn("releasing the send lease", "err", err)
+	}
+}

@@ -1,0 +1,180 @@
+package sender
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/sender/channel"
+	"github.com/unionbridge/unionbridge/sender/queue"
+)
+
+// The reasons of requests that are wrong whatever their channel, as send_request.reason. They are final:
+// the row cannot be changed, a new one is needed.
+const (
+	reasonNoRecipient       = "no_recipient"
+	reasonSeveralRecipients = "several_recipients"
+	reasonBadPriority       = "bad_priority"
+	reasonUnknownAccount    = "unknown_account"
+)
+
+var (
+	idPattern         = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+	templateIDPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
+)
+
+// prepare turns a claimed row into its target and its message. A row that cannot be sent, or must not
+// be any more, gets a result instead.
+func (a *account) prepare(
+	ctx context.Context, row queue.Request,
+) (channel.Target, channel.Draft, *queue.Result) {
+	if ended := overdue(row, a.resendWindow()); ended != nil {
+		return channel.Target{}, nil, ended
+	}
+	target, draft, rejection := a.draft(ctx, row)
+	if rejection != nil {
+		return channel.Target{}, nil, reject(row, *rejection)
+	}
+	return target, draft, nil
+}
+
+func (a *account) draft(
+	ctx context.Context, row queue.Request,
+) (channel.Target, channel.Draft, *channel.Rejection) {
+	recipient, rejection := a.recipient(row)
+	if rejection != nil {
+		return channel.Target{}, nil, rejection
+	}
+	templateID, rejection := a.templateID(row.Template, a.AppID)
+	if rejection != nil {
+		return channel.Target{}, nil, rejection
+	}
+	if !row.Data.Valid {
+		return channel.Target{}, nil, &channel.Rejection{
+			Reason: channel.ReasonBadData, Message: fmt.Sprintf(
+				"data has %d bytes, at most %d are allowed", row.DataBytes, queue.MaxData),
+		}
+	}
+	draft, rejection := a.channel.Prepare(ctx, channel.Content{
+		Template: row.Template, TemplateID: templateID, Data: row.Data.String, URL: row.URL.String,
+		MiniAppID: row.MiniAppID.String, MiniPath: row.MiniPath.String,
+		ClientMsgID: a.clientMsgID(row.ID), Redelivery: row.InDoubtFor.Valid,
+	})
+	return channel.Target{Recipient: recipient, TemplateID: templateID}, draft, rejection
+}
+
+// reject is the result of a row that is not to be sent, or not yet.
+func reject(row queue.Request, r channel.Rejection) *queue.Result {
+	result := row.End(queue.Failed, r.Reason, r.Message)
+	if r.After > 0 {
+		result.Status, result.Delay = queue.Pending, r.After
+	}
+	if r.Reason == "" {
+		result.Reason = row.Reason.String
+	}
+	return &result
+}
+
+// clockSlack is how far back the database's clock may go without a doubt about ages.
+const clockSlack = 5 * time.Second
+
+// overdue ends rows whose time has passed: expired ones, and those that have been in doubt for so long
+// that WeChat would deliver the repetition as a second message.
+func overdue(row queue.Request, resendWindow time.Duration) *queue.Result {
+	inDoubt, age := row.InDoubtFor.Valid, time.Duration(row.InDoubtFor.Int64)*time.Microsecond
+	var result queue.Result
+	switch {
+	case inDoubt && (age > resendWindow || age < -clockSlack):
+		// In the future it lies where the database's clock was set back: nobody knows how old it is.
+		result = row.End(queue.Unknown, "outcome_unknown", "an attempt was made whose outcome is not "+
+			"known, and it is too old to be repeated without the risk of a second message")
+	case inDoubt && row.Expired:
+		result = row.End(queue.Unknown, "outcome_unknown",
+			"expires_at has passed after an attempt whose outcome is not known")
+	case row.Expired:
+		result = row.End(queue.Expired, "expired",
+			"expires_at passed before the message could be sent")
+	default:
+		return nil
+	}
+	return &result
+}
+
+// clientMsgID is the same for every attempt of a request and differs between databases. Its length is at
+// most 12 + 1 + 13 bytes; WeChat's limit is not documented, 32 is safe.
+func (s *shared) clientMsgID(id int64) string {
+	return s.installation + "-" + strconv.FormatInt(id, 36)
+}
+
+// recipient is the person a row names.
+func (s *shared) recipient(row queue.Request) (bridge.Recipient, *channel.Rejection) {
+	reject := func(reason, message string) (bridge.Recipient, *channel.Rejection) {
+		return bridge.Recipient{}, &channel.Rejection{Reason: reason, Message: message}
+	}
+	var named []string
+	for _, c := range []struct{ column, value string }{
+		{"unionid", row.UnionID.String}, {"mini_openid", row.MiniOpenID.String},
+		{"openid", row.OpenID.String}, {"mini_appid", row.MiniAppID.String},
+	} {
+		if c.value == "" {
+			continue
+		}
+		if !idPattern.MatchString(c.value) {
+			return reject(channel.ReasonBadRecipient, fmt.Sprintf(
+				"%s %q is not an id of WeChat's: 1 to 64 letters, digits, _ and -", c.column, c.value))
+		}
+		if c.column != "mini_appid" {
+			named = append(named, c.column)
+		}
+	}
+	switch {
+	case len(named) == 0:
+		return reject(reasonNoRecipient,
+			"the row names no recipient: set one of unionid, mini_openid (with mini_appid) or openid")
+	case len(named) > 1:
+		return reject(reasonSeveralRecipients, "the row names its recipient by "+
+			strings.Join(named, " and ")+": set exactly one of them")
+	}
+	rec := bridge.Recipient{
+		UnionID: row.UnionID.String, MiniOpenID: row.MiniOpenID.String, OpenID: row.OpenID.String,
+	}
+	if rec.MiniOpenID == "" {
+		return rec, nil
+	}
+	var rejection *channel.Rejection
+	rec.MiniAppID, rejection = s.miniApps.Choose(row.MiniAppID.String, "mini_openid")
+	return rec, rejection
+}
+
+// knownTemplate returns the id of the template that a row of an account names, or "".
+func (s *shared) knownTemplate(name, appid string) string {
+	id, _ := s.templateID(name, appid)
+	return id
+}
+
+func (s *shared) templateID(name, appid string) (string, *channel.Rejection) {
+	ids, isAlias := s.templates[name]
+	switch {
+	case !isAlias && templateIDPattern.MatchString(name):
+		return name, nil
+	case !isAlias:
+		known := strings.Join(slices.Sorted(maps.Keys(s.templates)), ", ")
+		if known == "" {
+			known = "none is configured"
+		}
+		return "", &channel.Rejection{Reason: channel.ReasonUnknownTemplate, Message: fmt.Sprintf(
+			"template %q is neither an alias of the configuration (%s) nor a template id of 43 characters",
+			channel.Clip(name, 60), channel.Clip(known, 300))}
+	case ids[appid] == "":
+		return "", &channel.Rejection{Reason: channel.ReasonUnknownTemplate, Message: fmt.Sprintf(
+			"template %q has no template id for the official account %s in the configuration",
+			name, appid)}
+	}
+	return ids[appid], nil
+}

@@ -1,0 +1,123 @@
+package queue
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+)
+
+// Visibility is how long a claim keeps a row from falling due again. It is also how long the rows of a
+// killed instance stay untouched.
+const Visibility = 60 * time.Second
+
+// ClaimOrder is what one claim is to take.
+type ClaimOrder struct {
+	AppID      string // becomes the rows' account
+	Rows       []Request
+	SkipLocked bool // some rows are known to be held by other transactions
+}
+
+// Claim takes rows for the account by compare-and-set and returns those it got, and the ids of those
+// that another transaction holds. Withdrawn rows are ended instead.
+func (q *Queue) Claim(ctx context.Context, o ClaimOrder) (ours []Request, locked []int64, err error) {
+	// uncertain_at comes first: it reads the lease that the same statement overwrites. A lease that is
+	// still there belongs to an attempt that nobody settled. By any other index the statement would
+	// lock, and wait for, rows that are not among the ids.
+	const query = `
+		UPDATE send_request FORCE INDEX (PRIMARY)
+		   SET uncertain_at = CASE WHEN lease IS NOT NULL THEN COALESCE(uncertain_at, attempted_at)
+		                           ELSE uncertain_at END,
+		       lease        = ?,
+		       appid        = ?,
+		       attempts     = attempts + 1,
+		       attempted_at = CURRENT_TIMESTAMP(3),
+		       due_at       = CURRENT_TIMESTAMP(3) + INTERVAL ? SECOND
+		 WHERE id IN (?) AND status = 'pending' AND cancel = 0 AND due_at <= CURRENT_TIMESTAMP(3)`
+	var ids, withdrawn []int64
+	for _, r := range o.Rows {
+		if r.Cancel {
+			withdrawn = append(withdrawn, r.ID)
+		} else {
+			ids = append(ids, r.ID)
+		}
+	}
+	locked, err = q.Cancel(ctx, CancelOrder{Pending, withdrawn, o.SkipLocked})
+	if err != nil || len(ids) == 0 {
+		return nil, locked, err
+	}
+	token := rand.Text()
+	var n int64
+	claim := func(ctx context.Context, db sqlx.ExecerContext, ids []int64) (err error) {
+		n, err = execOnce(ctx, db, query, token, o.AppID, int(Visibility/time.Second), ids)
+		return err
+	}
+	held, err := q.withoutLocked(ctx, ids, o.SkipLocked || len(locked) > 0, claim)
+	if err != nil {
+		return nil, nil, fmt.Errorf("claiming %d requests: %w", len(ids), err)
+	}
+	if n < int64(len(ids)) {
+		// Another claimer, or a producer's cancel or lock, came between the two statements.
+		if ids, err = q.claimed(ctx, token, ids); err != nil {
+			return nil, nil, err
+		}
+	}
+	got := make(map[int64]bool, len(ids))
+	for _, id := range ids {
+		got[id] = true
+	}
+	ours = make([]Request, 0, len(ids))
+	for _, r := range o.Rows {
+		if got[r.ID] {
+			r.Token = token
+			ours = append(ours, r)
+		}
+	}
+	return ours, append(locked, held...), nil
+}
+
+func (q *Queue) claimed(ctx context.Context, token string, ids []int64) ([]int64, error) {
+	var ours []int64
+	const query = `SELECT id FROM send_request WHERE id IN (?) AND lease = ?`
+	if err := q.selectIn(ctx, &ours, query, ids, token); err != nil {
+		return nil, fmt.Errorf("reading back a claim: %w", database.Explain(err))
+	}
+	return ours, nil
+}
+
+// CancelOrder is which withdrawn rows are to be ended.
+type CancelOrder struct {
+	From       Status
+	IDs        []int64
+	SkipLocked bool // some rows are known to be held by other transactions
+}
+
+// Cancel ends rows that their producer withdrew, but for those that another transaction holds. One
+// whose last attempt is in doubt cannot be called cancelled.
+func (q *Queue) Cancel(ctx context.Context, o CancelOrder) (locked []int64, err error) {
+	if len(o.IDs) == 0 {
+		return nil, nil
+	}
+	const query = `
+		UPDATE send_request FORCE INDEX (PRIMARY)
+		   SET reason      = CASE WHEN lease IS NOT NULL OR uncertain_at IS NOT NULL
+		                          THEN 'cancelled_too_late' END,
+		       status      = CASE WHEN lease IS NOT NULL OR uncertain_at IS NOT NULL THEN 'unknown'
+		                          ELSE 'cancelled' END,
+		       lease       = NULL,
+		       finished_at = CURRENT_TIMESTAMP(3)
+		 WHERE id IN (?) AND status = ? AND cancel <> 0
+		   AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))`
+	end := func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
+		_, err := execOnce(ctx, db, query, ids, o.From)
+		return err
+	}
+	if locked, err = q.withoutLocked(ctx, o.IDs, o.SkipLocked, end); err != nil {
+		return nil, fmt.Errorf("cancelling %d requests: %w", len(o.IDs), err)
+	}
+	return locked, nil
+}

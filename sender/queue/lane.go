@@ -1,0 +1,41 @@
+package queue
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+)
+
+// Lane is one place of the index send_request_due: the requests of one status, account, priority and
+// template. What is claimed, waited for and counted goes by lanes, so that neither the rows of other
+// lanes nor those that are due later cost anything.
+type Lane struct {
+	Status   Status         `db:"status"`
+	AppID    sql.NullString `db:"appid"`
+	Priority int            `db:"priority"`
+	Template string         `db:"template"`
+	Due      bool           `db:"due"` // its first row is due
+}
+
+// Share is what one claim may take of a lane.
+type Share struct {
+	Lane
+	Quantum int // rows
+}
+
+// Lanes returns the lanes that have rows in one of the statuses.
+func (q *Queue) Lanes(ctx context.Context, of ...Status) ([]Lane, error) {
+	// A loose scan of send_request_due: two dives a lane, whatever the number of rows.
+	const query = `
+		SELECT status, appid, priority, template, MIN(due_at) <= CURRENT_TIMESTAMP(3) AS due
+		  FROM send_request
+		 WHERE status IN (?)
+		 GROUP BY status, appid, priority, template`
+	var lanes []Lane
+	if err := q.selectIn(ctx, &lanes, query, of); err != nil {
+		return nil, fmt.Errorf("looking for open requests: %w", database.Explain(err))
+	}
+	return lanes, nil
+}

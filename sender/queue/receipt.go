@@ -1,0 +1,96 @@
+package queue
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+)
+
+// Receipt is what WeChat said became of a message.
+type Receipt struct {
+	MsgID  int64     `db:"msgid"`
+	OpenID string    `db:"openid"`
+	Status string    `db:"status"` // as the push had it, such as "success" or "failed:user block"
+	At     time.Time `db:"event_time"`
+}
+
+// AddReceipt stores a receipt and reports whether it was new. It may come before the outcome of its
+// message is written, and of messages that other programs sent.
+func (q *Queue) AddReceipt(ctx context.Context, appid string, r Receipt) (fresh bool, err error) {
+	const query = `
+		INSERT INTO send_receipt (appid, msgid, openid, status, event_at) VALUES (?, ?, ?, ?, ?)`
+	_, err = q.exec(ctx, query, appid, r.MsgID, r.OpenID, r.Status, r.At.UTC())
+	if database.IsDuplicate(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("storing a receipt: %w", database.Explain(err))
+	}
+	return true, nil
+}
+
+// UnknownRequest is a request with an unknown outcome.
+type UnknownRequest struct {
+	Request
+	SentOpenID sql.NullString `db:"sent_openid"`
+	First      time.Time      `db:"first_attempt"` // the first attempt in doubt
+	Last       time.Time      `db:"last_attempt"`
+}
+
+// UnknownIn returns up to limit requests of a lane whose outcome has been unknown since yesterday at
+// the longest; those older find no receipt any more.
+func (q *Queue) UnknownIn(ctx context.Context, l Lane, limit int) ([]UnknownRequest, error) {
+	// Of such a row due_at is a claim's visibility after its last attempt.
+	const query = `
+		SELECT id, unionid, mini_appid, mini_openid, openid, sent_openid,
+		       COALESCE(uncertain_at, attempted_at, created_at) AS first_attempt,
+		       COALESCE(attempted_at, created_at) AS last_attempt
+		  FROM send_request
+		 WHERE status = 'unknown' AND appid = ? AND priority = ? AND template = ?
+		   AND due_at > CURRENT_TIMESTAMP(3) - INTERVAL 1 DAY
+		 LIMIT ?`
+	var rows []UnknownRequest
+	err := q.db.SelectContext(ctx, &rows, query, l.AppID, l.Priority, l.Template, limit)
+	if err != nil {
+		return nil, fmt.Errorf("reading unknown outcomes: %w", database.Explain(err))
+	}
+	return rows, nil
+}
+
+// UnclaimedReceipts returns the receipts of the last day to these people that belong to no request and
+// are at least minAge old.
+func (q *Queue) UnclaimedReceipts(
+	ctx context.Context, appid string, openids []string, minAge time.Duration,
+) ([]Receipt, error) {
+	const query = `
+		SELECT s.msgid, s.openid, s.status, COALESCE(s.event_at, s.arrived_at) AS event_time
+		  FROM send_receipt s
+		  LEFT JOIN send_request r ON r.msgid = s.msgid AND r.appid = s.appid
+		 WHERE s.appid = ? AND s.openid IN (?) AND r.id IS NULL
+		   AND s.arrived_at > CURRENT_TIMESTAMP(3) - INTERVAL 1 DAY
+		   AND s.arrived_at < CURRENT_TIMESTAMP(3) - INTERVAL ? SECOND`
+	var rows []Receipt
+	if err := q.selectIn(ctx, &rows, query, appid, openids, int(minAge/time.Second)); err != nil {
+		return nil, fmt.Errorf("reading receipts: %w", database.Explain(err))
+	}
+	return rows, nil
+}
+
+// ResolveByReceipt makes a request sent through channel, unless its outcome is known by now, and
+// reports whether it did.
+func (q *Queue) ResolveByReceipt(
+	ctx context.Context, id int64, r Receipt, channel string,
+) (bool, error) {
+	const query = `
+		UPDATE send_request FORCE INDEX (PRIMARY)
+		   SET status = 'sent', reason = 'resolved_by_receipt', msgid = ?, sent_openid = ?, channel = ?
+		 WHERE id = ? AND status = 'unknown'`
+	n, err := q.exec(ctx, query, r.MsgID, r.OpenID, channel, id)
+	if err != nil {
+		return false, fmt.Errorf("settling request %d by its receipt: %w", id, err)
+	}
+	return n == 1, nil
+}

@@ -1,0 +1,141 @@
+package queue
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+)
+
+// MaxData is the longest data in bytes. A template has at most a few dozen keywords of at most 32
+// characters; longer data is a mistake, and 800 of them at a time would not fit into memory.
+const MaxData = 16 << 10
+
+// Request is a row as a claim reads it.
+type Request struct {
+	ID int64 `db:"id"`
+	Recipient
+	Message
+	State
+
+	Lane  int       `db:"lane"`   // index of the share that it was claimed from
+	DueAt time.Time `db:"due_at"` // read of waiting rows only
+
+	Token string // of the claim
+}
+
+// Recipient is how a row names a person.
+type Recipient struct {
+	UnionID    sql.NullString `db:"unionid"`
+	MiniAppID  sql.NullString `db:"mini_appid"`
+	MiniOpenID sql.NullString `db:"mini_openid"`
+	OpenID     sql.NullString `db:"openid"`
+}
+
+// Message is what a row is to say.
+type Message struct {
+	Template  string         `db:"template"`
+	Data      sql.NullString `db:"data"` // NULL where it is longer than MaxData
+	DataBytes int64          `db:"data_bytes"`
+	URL       sql.NullString `db:"url"`
+	MiniPath  sql.NullString `db:"mini_path"`
+}
+
+// State is what decides whether a row may go.
+type State struct {
+	Cancel    bool           `db:"cancel"`
+	Priority  int            `db:"priority"`
+	Attempts  int            `db:"attempts"` // before this claim
+	Reason    sql.NullString `db:"reason"`   // why it is not final yet
+	Expired   bool           `db:"expired"`
+	ExpiresIn sql.NullInt64  `db:"expires_in"` // microseconds; NULL: never
+	// InDoubtFor is how long ago the first attempt began whose outcome is not known, in microseconds;
+	// NULL: every outcome is known.
+	InDoubtFor sql.NullInt64 `db:"uncertain_age"`
+}
+
+// requestColumns are what a claim reads of a row. Overlong data never leaves the server.
+const requestColumns = `
+		SELECT r.id, r.unionid, r.mini_appid, r.mini_openid, r.openid, r.template, r.priority,
+		       CASE WHEN LENGTH(r.data) <= ? THEN r.data END AS data, LENGTH(r.data) AS data_bytes,
+		       r.url, r.mini_path, r.cancel <> 0 AS cancel, r.attempts, r.reason,
+		       COALESCE(r.expires_at <= CURRENT_TIMESTAMP(3), 0) AS expired,
+		       TIMESTAMPDIFF(MICROSECOND, CURRENT_TIMESTAMP(3), r.expires_at) AS expires_in,
+		       TIMESTAMPDIFF(MICROSECOND,
+		           CASE WHEN r.lease IS NOT NULL THEN COALESCE(r.uncertain_at, r.attempted_at)
+		                ELSE r.uncertain_at END,
+		           CURRENT_TIMESTAMP(3)) AS uncertain_age`
+
+// Due returns rows that may be claimed: of each lane at most its share, urgent ones first and the
+// longest due first, limit in all, and none of except.
+func (q *Queue) Due(
+	ctx context.Context, shares []Share, limit int, except []int64,
+) ([]Request, error) {
+	// Each branch reads its share of a lane in the order of send_request_due; only the winners' rows
+	// are read.
+	const branch = `(
+		    SELECT id, priority, due_at, ? AS lane
+		      FROM send_request
+		     WHERE status = 'pending' AND appid <=> ? AND priority = ? AND template = ?
+		       AND due_at <= CURRENT_TIMESTAMP(3)
+		       AND id NOT IN (?)
+		     ORDER BY due_at
+		     LIMIT ?)`
+	if len(except) == 0 {
+		except = []int64{0} // no id
+	}
+	args := []any{MaxData}
+	for i, l := range shares {
+		args = append(args, i, l.AppID, l.Priority, l.Template, except, l.Quantum)
+	}
+	query := requestColumns + `, d.lane
+		  FROM (` + strings.Repeat(branch+" UNION ALL ", len(shares)-1) + branch + `
+		        ORDER BY priority, due_at LIMIT ?) d
+		  JOIN send_request r ON r.id = d.id
+		 ORDER BY d.priority, d.due_at`
+	var rows []Request
+	if err := q.selectIn(ctx, &rows, query, append(args, limit)...); err != nil {
+		return nil, fmt.Errorf("reading due requests: %w", database.Explain(err))
+	}
+	return rows, nil
+}
+
+// DueByID returns those of the rows that may be claimed, the longest due first.
+func (q *Queue) DueByID(ctx context.Context, appid string, ids []int64) ([]Request, error) {
+	const query = requestColumns + `
+		  FROM send_request r FORCE INDEX (PRIMARY)
+		 WHERE r.id IN (?) AND r.status = 'pending' AND r.appid = ? AND r.due_at <= CURRENT_TIMESTAMP(3)
+		 ORDER BY r.due_at`
+	var rows []Request
+	if err := q.selectIn(ctx, &rows, query, MaxData, ids, appid); err != nil {
+		return nil, fmt.Errorf("reading requests to repeat: %w", database.Explain(err))
+	}
+	return rows, nil
+}
+
+// selectIn runs a query with IN lists.
+func (q *Queue) selectIn(ctx context.Context, into any, query string, args ...any) error {
+	query, args, err := sqlx.In(query, args...)
+	if err != nil {
+		return err
+	}
+	return q.db.SelectContext(ctx, into, query, args...)
+}
+
+// exec runs a statement, repeats it after a deadlock, and returns the rows it matched.
+func (q *Queue) exec(ctx context.Context, query string, args ...any) (n int64, err error) {
+	err = database.Retry(ctx, func(ctx context.Context) error {
+		res, err := q.db.ExecContext(ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		n, err = res.RowsAffected()
+		return err
+	})
+	return n, err
+}

@@ -1,0 +1,172 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+)
+
+// PageSize is how many rows maintenance reads or changes in one statement.
+const PageSize = 1000
+
+// WaitingAfter returns the next page of a waiting lane after the row last, in the order of their index:
+// paging by id would sort all of the lane for each page. After the zero Request it begins.
+func (q *Queue) WaitingAfter(ctx context.Context, l Lane, last Request) ([]Request, error) {
+	// Two branches, as a campaign's rows may all have one due_at: its expires_at. A single condition
+	// with OR would begin at the first of them for each page.
+	const columns = `(
+		    SELECT id, unionid, mini_appid, mini_openid, openid, cancel <> 0 AS cancel, due_at
+		      FROM send_request
+		     WHERE status = 'waiting' AND appid = ? AND priority = ? AND template = ?`
+	const query = columns + ` AND due_at = ? AND id > ? ORDER BY id LIMIT ?)
+		UNION ALL ` + columns + ` AND due_at > ? ORDER BY due_at, id LIMIT ?)
+		ORDER BY due_at, id
+		LIMIT ?`
+	from := last.DueAt
+	if from.IsZero() {
+		from = time.Unix(1, 0).UTC() // the first moment of a TIMESTAMP
+	}
+	var rows []Request
+	err := q.db.SelectContext(ctx, &rows, query,
+		l.AppID, l.Priority, l.Template, from, last.ID, PageSize,
+		l.AppID, l.Priority, l.Template, from, PageSize, PageSize)
+	if err != nil {
+		return nil, fmt.Errorf("reading waiting requests: %w", database.Explain(err))
+	}
+	return rows, nil
+}
+
+// Release makes waiting rows due now. What another transaction holds is left to a later round.
+func (q *Queue) Release(ctx context.Context, ids []int64) error {
+	const query = `
+		UPDATE send_request FORCE INDEX (PRIMARY)
+		   SET status = 'pending', reason = NULL, errmsg = NULL, errcode = NULL,
+		       due_at = CURRENT_TIMESTAMP(3)
+		 WHERE id IN (?) AND status = 'waiting' AND cancel = 0`
+	if len(ids) == 0 {
+		return nil
+	}
+	release := func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
+		_, err := execOnce(ctx, db, query, ids)
+		return err
+	}
+	if _, err := q.withoutLocked(ctx, ids, false, release); err != nil {
+		return fmt.Errorf("releasing %d waiting requests: %w", len(ids), err)
+	}
+	return nil
+}
+
+// endColumns is how an open row ends whose message will not be sent: withdrawn rows as such, and never
+// as failed what may have been delivered. Its parameters are the reason and the text of the plain end.
+const endColumns = `
+		       reason      = CASE WHEN uncertain_at IS NOT NULL OR lease IS NOT NULL THEN 'outcome_unknown'
+		                          WHEN cancel <> 0 THEN NULL
+		                          WHEN expires_at <= CURRENT_TIMESTAMP(3) THEN 'expired' ELSE ? END,
+		       status      = CASE WHEN uncertain_at IS NOT NULL OR lease IS NOT NULL THEN 'unknown'
+		                          WHEN cancel <> 0 THEN 'cancelled'
+		                          WHEN expires_at <= CURRENT_TIMESTAMP(3) THEN 'expired'
+		                          ELSE 'failed' END,
+		       errmsg      = COALESCE(?, errmsg),
+		       lease       = NULL,
+		       finished_at = CURRENT_TIMESTAMP(3)`
+
+// EndWaits ends the rows of a waiting lane whose recipient did not appear in time, with the reason. Of
+// a waiting row, due_at is the end of the wait or expires_at, whichever comes first.
+func (q *Queue) EndWaits(ctx context.Context, l Lane, reason string) error {
+	const over = `
+		SELECT id
+		  FROM send_request
+		 WHERE status = 'waiting' AND appid = ? AND priority = ? AND template = ?
+		   AND due_at <= CURRENT_TIMESTAMP(3)
+		 ORDER BY due_at
+		 LIMIT ?`
+	const query = `
+		UPDATE send_request FORCE INDEX (PRIMARY)
+		   SET` + endColumns + `
+		 WHERE id IN (?) AND status = 'waiting' AND due_at <= CURRENT_TIMESTAMP(3)`
+	_, err := q.endPages(ctx, endOrder{
+		find: over, findArgs: []any{l.AppID, l.Priority, l.Template, PageSize},
+		end: query, endArgs: []any{reason, nil},
+	})
+	if err != nil {
+		return fmt.Errorf("ending waits: %w", err)
+	}
+	return nil
+}
+
+// Unroutable is a lane that no account claims, and why.
+type Unroutable struct {
+	Lane
+	Reason, Message string
+	// Everywhere: no other instance can claim it either, whatever its configuration.
+	Everywhere bool
+}
+
+// unroutableGrace is how long ago the account of an unroutable lane must have been sent for at the
+// latest: other instances may have a newer configuration, and be just restarting.
+const unroutableGrace = 10 * time.Minute
+
+// FailUnroutable fails the rows of one lane, but for those that an attempt may still hold, and unless
+// an instance that knows the account has been seen of late.
+func (q *Queue) FailUnroutable(ctx context.Context, u Unroutable) (int64, error) {
+	const free = `(lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))
+		   AND (? OR NOT EXISTS (
+		           SELECT 1
+		             FROM lease
+		            WHERE name = ? AND expires_at > CURRENT_TIMESTAMP(3) - INTERVAL ? SECOND))`
+	const find = `
+		SELECT id
+		  FROM send_request
+		 WHERE status = ? AND appid <=> ? AND priority = ? AND template = ? AND ` + free + `
+		 LIMIT ?`
+	const query = `
+		UPDATE send_request FORCE INDEX (PRIMARY)
+		   SET` + endColumns + `
+		 WHERE id IN (?) AND status = ? AND ` + free
+	known := []any{u.Everywhere, LeaseName(u.AppID.String), int(unroutableGrace / time.Second)}
+	lane := []any{u.Status, u.AppID, u.Priority, u.Template}
+	total, err := q.endPages(ctx, endOrder{
+		find: find, findArgs: slices.Concat(lane, known, []any{PageSize}),
+		end: query, endArgs: []any{u.Reason, u.Message}, rest: slices.Concat([]any{u.Status}, known),
+	})
+	if err != nil {
+		return total, fmt.Errorf("failing requests that nobody claims: %w", err)
+	}
+	return total, nil
+}
+
+// endOrder is a query for ids, whose last parameter is the size of a page, and what ends the rows of a
+// page: a statement whose parameters are endArgs, the ids, and rest.
+type endOrder struct {
+	find          string
+	findArgs      []any
+	end           string
+	endArgs, rest []any
+}
+
+// endPages ends rows page by page and returns how many. It stops where another transaction holds some:
+// a later round does the rest.
+func (q *Queue) endPages(ctx context.Context, o endOrder) (total int64, err error) {
+	for {
+		var ids []int64
+		err := q.db.SelectContext(ctx, &ids, o.find, o.findArgs...)
+		if err != nil || len(ids) == 0 {
+			return total, err
+		}
+		var n int64
+		end := func(ctx context.Context, db sqlx.ExecerContext, ids []int64) (err error) {
+			n, err = execOnce(ctx, db, o.end, slices.Concat(o.endArgs, []any{ids}, o.rest)...)
+			return err
+		}
+		locked, err := q.withoutLocked(ctx, ids, false, end)
+		total += n
+		if err != nil || n == 0 || len(ids) < PageSize || len(locked) > 0 {
+			return total, err
+		}
+	}
+}
