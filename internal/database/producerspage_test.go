@@ -105,9 +105,36 @@ func TestProducerPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"pending 1", "order-1024-paid cancelled 0", "pending 1 2030-12-24T10:00", "order-1025-paid pending 1"}
+	want := []string{"pending 1", "order-1024-paid cancelled 0", "pending 1 2030-12-24T10:00",
+		"pending 1", "order-1025-paid pending 1"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("what the page's statements leave (-want +got):\n%s", diff)
+	}
+}
+
+// TestProducerPageLogin runs the page's statement for the program that exchanges login codes, as that
+// program's user. A login without a unionid keeps the one that is known.
+func TestProducerPageLogin(t *testing.T) {
+	contract, _ := producersParts(t)
+	m := regexp.MustCompile("(?s)```sql login\n(.*?);\n```").FindStringSubmatch(contract)
+	if m == nil {
+		t.Fatal("docs/producers.md has no statement for the login")
+	}
+	owner := dbtest.New(t)
+	login := newGrants(t, owner, false).connect(t, "login")
+	known := regexp.MustCompile(`'oY8[^']*'`).FindString(m[1])
+	for _, unionid := range []string{"NULL", known, "NULL"} {
+		stmt := strings.Replace(m[1], known, unionid, 1)
+		if _, err := login.ExecContext(t.Context(), stmt); err != nil {
+			t.Fatalf("%s: %v", stmt, err)
+		}
+	}
+	var got []string
+	if err := owner.SelectContext(t.Context(), &got, `SELECT unionid FROM mini_user`); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{strings.Trim(known, "'")}, got); diff != "" {
+		t.Errorf("unionids after three logins (-want +got):\n%s", diff)
 	}
 }
 

@@ -233,7 +233,7 @@ func TestSQLPageIsComplete(t *testing.T) {
 			lines[m[1]] = line
 		}
 	}
-	// README.md and states.md describe the requests; next_openid is the sweep's own.
+	// producers.md and states.md describe the requests; next_openid is the sweep's own.
 	except := []string{"send_request", "installation", "sync_run.next_openid"}
 	var missing []string
 	for _, c := range columns {

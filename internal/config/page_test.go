@@ -11,18 +11,20 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// readmeKey is a row of a README's table of keys.
-type readmeKey struct {
+const keysHeader = "| key | default | meaning |"
+
+// pageKey is a row of a page's table of keys.
+type pageKey struct {
 	Key     string // names in angle brackets left out, since each language has its own
 	Secret  bool   // marked ¹
 	Default string
 }
 
-// TestReadmeKeys compares the tables of both READMEs with the structs: each key once, secrets marked, and
-// in the order of the other language's table.
-func TestReadmeKeys(t *testing.T) {
-	english := readmeKeys(t, "../../README.md", "| key | default | meaning |")
-	chinese := readmeKeys(t, "../../README.zh-CN.md", "| 键 | 默认值 | 含义 |")
+// TestPageKeys compares the tables of docs/configuration.md and of its Chinese page with the structs:
+// each key once, secrets marked, and in the order of the other language's table.
+func TestPageKeys(t *testing.T) {
+	english := pageKeys(t, "../../docs/configuration.md", keysHeader)
+	chinese := pageKeys(t, "../../docs/configuration.zh-CN.md", "| 键 | 默认值 | 含义 |")
 
 	var want, got []string
 	readableKeys(reflect.TypeFor[Config](), "", &want)
@@ -32,7 +34,7 @@ func TestReadmeKeys(t *testing.T) {
 	slices.Sort(want)
 	slices.Sort(got)
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("README.md has other keys than the configuration (-code +table):\n%s", diff)
+		t.Errorf("docs/configuration.md has other keys than the code (-code +table):\n%s", diff)
 	}
 
 	words := strings.NewReplacer("必填，或写 ", "required, or ", "必填", "required", "无", "none", "关闭", "off",
@@ -42,12 +44,12 @@ func TestReadmeKeys(t *testing.T) {
 		chinese[i].Default = words.Replace(chinese[i].Default)
 	}
 	if diff := cmp.Diff(english, chinese); diff != "" {
-		t.Errorf("the two READMEs differ (-README.md +README.zh-CN.md):\n%s", diff)
+		t.Errorf("the two pages differ (-configuration.md +configuration.zh-CN.md):\n%s", diff)
 	}
 }
 
-// TestReadmeDefaults compares the defaults of the table with what the code does without the key.
-func TestReadmeDefaults(t *testing.T) {
+// TestPageDefaults compares the defaults of the table with what the code does without the key.
+func TestPageDefaults(t *testing.T) {
 	t.Setenv("STATE_DIRECTORY", "/var/lib/unionbridge")
 	cfg, err := Decode(readTestdata(t, "good/smallest.yaml"), "/", "smallest.yaml")
 	if err != nil {
@@ -56,27 +58,27 @@ func TestReadmeDefaults(t *testing.T) {
 	code := make(map[string]string)
 	flatten(reflect.ValueOf(*cfg), "", code)
 	value := regexp.MustCompile("^`([^`]+)`$")
-	for _, row := range readmeKeys(t, "../../README.md", "| key | default | meaning |") {
+	for _, row := range pageKeys(t, "../../docs/configuration.md", keysHeader) {
 		path := strings.ReplaceAll(row.Key, "[]", "[0]")
 		set, stated := code[path], value.FindStringSubmatch(row.Default)
 		switch {
 		case stated != nil && stated[1] != set && (set != "" || !zero(stated[1])):
-			t.Errorf("README.md states %s as the default of %s, the code has %q", stated[1], row.Key, set)
+			t.Errorf("docs/configuration.md states %s as the default of %s, the code has %q", stated[1], row.Key, set)
 		case stated == nil && set != "" && (row.Default == "none" || row.Default == "off" || row.Default == ""):
-			t.Errorf("README.md states no default of %s, the code has %s", row.Key, set)
+			t.Errorf("docs/configuration.md states no default of %s, the code has %s", row.Key, set)
 		}
 	}
 }
 
-func (k readmeKey) mark() string {
+func (k pageKey) mark() string {
 	if k.Secret {
 		return k.Key + " ¹"
 	}
 	return k.Key
 }
 
-// readmeKeys reads the table under header.
-func readmeKeys(t *testing.T, file, header string) []readmeKey {
+// pageKeys reads the table under header.
+func pageKeys(t *testing.T, file, header string) []pageKey {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -89,14 +91,14 @@ func readmeKeys(t *testing.T, file, header string) []readmeKey {
 	table, _, _ = strings.Cut(table, "\n\n")
 	line := regexp.MustCompile("^\\| `([^`]+)`( ¹)? \\| ([^|]*?) ?\\| ")
 	name := regexp.MustCompile(`<[^>]+>`)
-	var rows []readmeKey
+	var rows []pageKey
 	for row := range strings.SplitSeq(table, "\n") {
 		m := line.FindStringSubmatch(row)
 		if m == nil {
 			t.Errorf("%s: not one key, its default and its meaning: %s", file, row)
 			continue
 		}
-		rows = append(rows, readmeKey{Key: name.ReplaceAllString(m[1], "<>"), Secret: m[2] != "", Default: m[3]})
+		rows = append(rows, pageKey{Key: name.ReplaceAllString(m[1], "<>"), Secret: m[2] != "", Default: m[3]})
 	}
 	return rows
 }
@@ -133,7 +135,7 @@ func readableKeys(typ reflect.Type, path string, keys *[]string) {
 	}
 }
 
-// isSecretSource tells whether name says where the secret beside it is found: dsn_file beside dsn.
+// isSecretSource reports whether name says where the secret beside it is found: dsn_file beside dsn.
 func isSecretSource(typ reflect.Type, name string) bool {
 	base, ok := strings.CutSuffix(name, "_file")
 	if !ok {
