@@ -65,6 +65,6 @@ GRANT SELECT ON lease         TO unionbridge_reader;
 GRANT SELECT, INSERT, UPDATE, DELETE ON * TO unionbridge_daemon;
 
 -- `unionbridge migrate up` changes tables and views too. Let an administrator run it, or take the
--- comment away to let the daemon's user. The views run with the rights of the user who made them:
--- keep him.
+-- comment away to let the daemon's user. The views run as the user who created them
+-- (SQL SECURITY DEFINER). Do not drop that user.
 -- GRANT CREATE, ALTER, DROP, INDEX, CREATE VIEW, SHOW VIEW ON * TO unionbridge_daemon;

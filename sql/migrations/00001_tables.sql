@@ -1,5 +1,5 @@
 -- The tables of unionbridge. Portable subset: MySQL >= 8.0, MariaDB >= 10.6, Galera, TiDB.
--- DDL commits by itself on these servers, so every statement here can be run a second time
+-- Each DDL statement commits on these servers, so every statement here can be run a second time
 -- after a crash in the middle.
 --
 -- Ids are ascii_bin because openids and unionids are case-sensitive. Moments are TIMESTAMP(3):
@@ -75,7 +75,7 @@ CREATE TABLE IF NOT EXISTS mini_user (
 
 -- sync_run is the ledger: one row per run, also where a restart goes on with it. next_openid is the
 -- cursor of the last page that was spooled; calls maps an endpoint to the number of calls made; mode is
--- rebind where all unionids have changed and everybody is asked about; missing counts the followers who
+-- rebind where all unionids have changed and everybody is checked; missing counts the followers who
 -- are not in WeChat's list; a suspended run goes on at resume_at.
 CREATE TABLE IF NOT EXISTS sync_run (
     id          BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
@@ -214,7 +214,7 @@ CREATE TABLE IF NOT EXISTS subscription_grant (
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4;
 
 -- account_state says why an account's work is paused and until when. scope is send, or template:<id> where
--- one template alone stands still. All instances read it. paused_until NULL: until somebody mends the cause.
+-- one template alone is paused. All instances read it. paused_until NULL: until the cause is fixed.
 CREATE TABLE IF NOT EXISTS account_state (
     appid        VARCHAR(64)   CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     scope        VARCHAR(64)   CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
