@@ -17,6 +17,8 @@ LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 # Built and then run, since go run turns every exit code into 1.
 TOOL = $(GO) build -o bin/ ./internal/devtools/$(1) && exec bin/$(1)
 PRIVATEDB = $(call TOOL,privatedb)
+# What the phrases of tools/prose.txt are looked for in.
+PROSE = $(addprefix --include=,*.md *.sql *.yaml *.yml *.service Makefile)
 # Pinned in a module of its own, so that the product's go.mod stays short.
 LINTER := $(GO) tool -modfile=tools/go.mod golangci-lint
 
@@ -28,7 +30,7 @@ ARGS ?=
 ROUNDS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race lint bench chaos test-galera clean
+.PHONY: help build demo test race lint prose bench chaos test-galera clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,11 +47,16 @@ test: ## Run all tests on a private database, each in its own schema
 race: ## The same with the race detector, several times slower
 	@$(PRIVATEDB) -- $(GO) test -count=1 -race $(TEST)
 
-lint: ## Check formatting, go vet and the chosen linters (.golangci.yml)
+lint: prose ## Check formatting, words, go vet and the chosen linters (.golangci.yml)
 	@unformatted=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...)); \
 	if [ -n "$$unformatted" ]; then printf 'not formatted, run gofmt -w:\n%s\n' "$$unformatted" >&2; exit 1; fi
 	$(GO) vet ./...
 	$(LINTER) run ./...
+
+# grep's 0 is a find, 1 is none, 2 is an error of its own.
+prose:
+	@grep -rnIiE -f <(grep -v '^#' tools/prose.txt) $(PROSE) --exclude-dir={.git,.dev,bin} . >&2; \
+	case $$? in 0) echo 'write it as tools/prose.txt says' >&2; exit 1 ;; 1) ;; *) exit 2 ;; esac
 
 bench: ## Measure; prints a table and a line "name value unit target ok|short" per figure
 	@$(GO) build -o bin/ ./internal/devtools/bench
