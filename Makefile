@@ -63,7 +63,7 @@ bench: ## Measure; prints a table and a line "name value unit target ok|short" p
 	@$(PRIVATEDB) -buffer-pool 512 -- bin/bench $(ARGS)
 
 # Five rounds of each kind kill the daemon 500 times; docs/reliability.md has the figures of a long run.
-chaos: ## Break everything around the real daemon, heal it, and hold rows against messages; ROUNDS=n
+chaos: ## Break everything around the real daemon, repair it, and compare rows with messages; ROUNDS=n
 	@$(GO) build -o bin/ ./internal/devtools/chaos
 	@$(PRIVATEDB) -buffer-pool 256 -- bin/chaos $(if $(ROUNDS),-rounds $(ROUNDS)) $(ARGS)
 
