@@ -49,8 +49,8 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestReadmeLength keeps the READMEs short, and their links complete: each leads to every page of its
-// language.
+// TestReadmeLength keeps the READMEs short, and their links complete: each leads to every page of
+// its language.
 func TestReadmeLength(t *testing.T) {
 	pages := readPages(t)
 	for _, name := range []string{"README.md", "README.zh-CN.md"} {
@@ -96,8 +96,8 @@ func TestMetricPages(t *testing.T) {
 	}
 }
 
-// TestChinesePages compares each Chinese page with the English one: the same code in blocks that people
-// copy, and the same names in code spans, so that no key, reason or column is missing in one of them.
+// TestChinesePages compares each Chinese page with the English one: the same SQL, which people copy,
+// and the same names in code spans, so that neither lacks a key, a reason or a column.
 func TestChinesePages(t *testing.T) {
 	for _, name := range []string{"producers", "states", "configuration", "monitoring", "cli"} {
 		english, chinese := readFile(t, "docs/"+name+".md"), readFile(t, "docs/"+name+".zh-CN.md")
@@ -121,10 +121,9 @@ func TestChinesePages(t *testing.T) {
 
 // copied returns a page's blocks of SQL, and the names in its code spans.
 func copied(text string) (blocks, names []string) {
-	for _, m := range regexp.MustCompile("(?s)```sql.*?```").FindAllString(text, -1) {
-		blocks = append(blocks, m)
-	}
-	for _, m := range regexp.MustCompile("`([a-z_]+(?:[.\\[\\]][a-z_.]+)*)`").FindAllStringSubmatch(text, -1) {
+	blocks = regexp.MustCompile("(?s)```sql.*?```").FindAllString(text, -1)
+	span := regexp.MustCompile("`([a-z_]+(?:[.\\[\\]][a-z_.]+)*)`")
+	for _, m := range span.FindAllStringSubmatch(text, -1) {
 		names = append(names, m[1])
 	}
 	slices.Sort(names)
@@ -135,11 +134,12 @@ func copied(text string) (blocks, names []string) {
 func TestGlossary(t *testing.T) {
 	prose := readPages(t)["docs/glossary.md"].prose
 	var words []string
-	for _, m := range regexp.MustCompile(`(?m)^\| \*\*([^*]+)\*\* \|`).FindAllStringSubmatch(prose, -1) {
+	row := regexp.MustCompile(`(?m)^\| \*\*([^*]+)\*\* \|`)
+	for _, m := range row.FindAllStringSubmatch(prose, -1) {
 		words = append(words, m[1])
 	}
 	if len(words) != 25 || !slices.IsSorted(words) {
-		t.Errorf("docs/glossary.md has %d words, want 25 in alphabetical order: %v", len(words), words)
+		t.Errorf("docs/glossary.md has %d words, want 25, sorted: %v", len(words), words)
 	}
 }
 
@@ -162,7 +162,7 @@ func readFile(t *testing.T, name string) string {
 	return string(text)
 }
 
-// walk calls visit for the files of the repository that end with suffix, by their path with slashes.
+// walk calls visit for the repository's files that end with suffix, by their path with slashes.
 func walk(t *testing.T, suffix string, visit func(name string, text []byte)) {
 	t.Helper()
 	err := filepath.WalkDir(".", func(name string, entry fs.DirEntry, err error) error {

@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// TestCLIPage compares docs/cli.md with the program: its commands, the flags of each section, and the
-// exit codes. The Chinese page has the same commands and exit codes.
+// TestCLIPage compares docs/cli.md with the program: its commands, the flags of each section, and
+// the exit codes. The Chinese page has the same commands and exit codes.
 func TestCLIPage(t *testing.T) {
 	c := &cli{stdout: io.Discard, stderr: io.Discard}
 	flags := map[string][]string{} // by the section, which is the command below the root
@@ -29,7 +29,8 @@ func TestCLIPage(t *testing.T) {
 	english, chinese := readPage(t, "cli.md"), readPage(t, "cli.zh-CN.md")
 	for _, page := range []string{english, chinese} {
 		for _, command := range commands {
-			if !strings.Contains(page, "`unionbridge "+command) && !strings.Contains(page, "`"+command) &&
+			if !strings.Contains(page, "`unionbridge "+command) &&
+				!strings.Contains(page, "`"+command) &&
 				!strings.Contains(page, "`"+lastWord(command)+"`") {
 				t.Errorf("the page lacks the command %q:\n%.40s", command, page)
 			}
@@ -60,8 +61,8 @@ func TestCLIPage(t *testing.T) {
 	}
 }
 
-// collectCommands appends the commands below cmd that do something, and the flags of each by its section:
-// those of all requests are one, others stand under their own name.
+// collectCommands appends the commands below cmd that do something, and the flags of each by its
+// section: the commands of requests share one, each other command has its own.
 func collectCommands(cmd *cobra.Command, commands *[]string, flags map[string][]string) {
 	for _, child := range cmd.Commands() {
 		if child.Hidden || child.IsAdditionalHelpTopicCommand() || child.Name() == "help" {

@@ -20,7 +20,7 @@ type pageKey struct {
 	Default string
 }
 
-// TestPageKeys compares the tables of docs/configuration.md and of its Chinese page with the structs:
+// TestPageKeys compares the tables of docs/configuration.md and its Chinese page with the structs:
 // each key once, secrets marked, and in the order of the other language's table.
 func TestPageKeys(t *testing.T) {
 	english := pageKeys(t, "../../docs/configuration.md", keysHeader)
@@ -37,9 +37,11 @@ func TestPageKeys(t *testing.T) {
 		t.Errorf("docs/configuration.md has other keys than the code (-code +table):\n%s", diff)
 	}
 
-	words := strings.NewReplacer("必填，或写 ", "required, or ", "必填", "required", "无", "none", "关闭", "off",
+	words := strings.NewReplacer("必填，或写 ", "required, or ", "必填", "required",
+		"无", "none", "关闭", "off",
 		"同 appid", "the appid", "第一个账号", "the first account",
-		"systemd 的 `StateDirectory=`，否则用户缓存目录", "systemd's `StateDirectory=`, else the user's cache folder")
+		"systemd 的 `StateDirectory=`，否则用户缓存目录",
+		"systemd's `StateDirectory=`, else the user's cache folder")
 	for i := range chinese {
 		chinese[i].Default = words.Replace(chinese[i].Default)
 	}
@@ -63,7 +65,8 @@ func TestPageDefaults(t *testing.T) {
 		set, stated := code[path], value.FindStringSubmatch(row.Default)
 		switch {
 		case stated != nil && stated[1] != set && (set != "" || !zero(stated[1])):
-			t.Errorf("docs/configuration.md states %s as the default of %s, the code has %q", stated[1], row.Key, set)
+			t.Errorf("docs/configuration.md states %s as the default of %s, the code has %q",
+				stated[1], row.Key, set)
 		case stated == nil && set != "" && (row.Default == "none" || row.Default == "off" || row.Default == ""):
 			t.Errorf("docs/configuration.md states no default of %s, the code has %s", row.Key, set)
 		}
@@ -98,13 +101,14 @@ func pageKeys(t *testing.T, file, header string) []pageKey {
 			t.Errorf("%s: not one key, its default and its meaning: %s", file, row)
 			continue
 		}
-		rows = append(rows, pageKey{Key: name.ReplaceAllString(m[1], "<>"), Secret: m[2] != "", Default: m[3]})
+		key := name.ReplaceAllString(m[1], "<>")
+		rows = append(rows, pageKey{Key: key, Secret: m[2] != "", Default: m[3]})
 	}
 	return rows
 }
 
-// readableKeys appends the paths of all keys below typ as the table writes them. The three ways of giving a
-// secret are one key there.
+// readableKeys appends the paths of all keys below typ as the table writes them. The three ways of
+// giving a secret are one key there.
 func readableKeys(typ reflect.Type, path string, keys *[]string) {
 	for i := range typ.NumField() {
 		name := yamlName(typ.Field(i))

@@ -112,8 +112,8 @@ func TestProducerPage(t *testing.T) {
 	}
 }
 
-// TestProducerPageLogin runs the page's statement for the program that exchanges login codes, as that
-// program's user. A login without a unionid keeps the one that is known.
+// TestProducerPageLogin runs the page's statement for the program that exchanges login codes, as
+// that program's user. A login without a unionid keeps the one that is known.
 func TestProducerPageLogin(t *testing.T) {
 	contract, _ := producersParts(t)
 	m := regexp.MustCompile("(?s)```sql login\n(.*?);\n```").FindStringSubmatch(contract)
