@@ -1,5 +1,6 @@
--- Roles of unionbridge, for MySQL >= 8.0 and MariaDB >= 10.6. Run this as an administrator, with the
--- schema of unionbridge as the current one and after `unionbridge migrate up`; it can be run again:
+-- Roles of unionbridge, for MySQL >= 8.0 and MariaDB >= 10.6. Run this as an administrator, with
+-- the schema of unionbridge as the current one and after `unionbridge migrate up`; it can be run
+-- again:
 --
 --     mysql unionbridge < grants.sql
 --
@@ -18,12 +19,13 @@ CREATE ROLE IF NOT EXISTS unionbridge_login;
 CREATE ROLE IF NOT EXISTS unionbridge_reader;
 CREATE ROLE IF NOT EXISTS unionbridge_daemon;
 
--- Producer: the internal apps (docs/producers.md). They have the intake and nothing else: they insert
--- requests, withdraw them, and read what became of them (the view shows everybody's rows, and whom each
--- was sent to). They can neither write an outcome nor read the map. SELECT on the two keys is what
--- `UPDATE … WHERE id = …` needs. It has a price: for HANDLER, OPTIMIZE, ANALYZE, CHECK and CHECKSUM TABLE
--- MariaDB asks for a right on any column, so a producer who wants to can read whole rows of send_request,
--- messages included, and rebuild the table. Keep the role to programs that you trust with that.
+-- Producer: the internal apps (docs/producers.md). They have the intake and nothing else: they
+-- insert requests, withdraw them, and read what became of them (the view shows everybody's rows,
+-- and whom each was sent to). They can neither write an outcome nor read the map. SELECT on the two
+-- keys is what `UPDATE … WHERE id = …` needs. It has a price: for HANDLER, OPTIMIZE, ANALYZE, CHECK
+-- and CHECKSUM TABLE MariaDB asks for a right on any column, so a producer who wants to can read
+-- whole rows of send_request, messages included, and rebuild the table. Keep the role to programs
+-- that you trust with that.
 GRANT INSERT (appid, unionid, mini_appid, mini_openid, openid, template, data, url, mini_path,
               priority, due_at, expires_at, dedup_key),
       UPDATE (cancel),
@@ -31,17 +33,17 @@ GRANT INSERT (appid, unionid, mini_appid, mini_openid, openid, template, data, u
    ON send_request TO unionbridge_producer;
 GRANT SELECT ON v_send_status TO unionbridge_producer;
 
--- Login: whatever exchanges the codes of wx.login, and reports who the mini program's users are. Keep it
--- to that one program, with a user of its own: who writes mini_user decides whose each mini-program
--- openid is, and can redirect everybody's messages. For INSERT … ON DUPLICATE KEY UPDATE MariaDB wants
--- UPDATE on every inserted column and SELECT on every updated one.
+-- Login: the program that exchanges the codes of wx.login, and reports who the mini program's users
+-- are. Keep it to that one program, with a user of its own: who writes mini_user decides whose each
+-- mini-program openid is, and can redirect everybody's messages. For INSERT … ON DUPLICATE KEY
+-- UPDATE MariaDB wants UPDATE on every inserted column and SELECT on every updated one.
 GRANT INSERT (appid, openid, unionid, seen_at),
       UPDATE (appid, openid, unionid, seen_at),
       SELECT (unionid, seen_at)
    ON mini_user TO unionbridge_login;
 
--- Reader: DBAs, dashboards, reports. No message texts. The columns of send_request are what the status
--- view shows and what its index holds: no index serves a search by the view's status.
+-- Reader: DBAs, dashboards, reports. No message texts. The columns of send_request are what the
+-- status view shows and what its index holds: no index serves a search by the view's status.
 GRANT SELECT ON v_identity    TO unionbridge_reader;
 GRANT SELECT ON v_coverage    TO unionbridge_reader;
 GRANT SELECT ON v_send_status TO unionbridge_reader;
@@ -65,6 +67,6 @@ GRANT SELECT ON lease         TO unionbridge_reader;
 GRANT SELECT, INSERT, UPDATE, DELETE ON * TO unionbridge_daemon;
 
 -- `unionbridge migrate up` changes tables and views too. Let an administrator run it, or take the
--- comment away to let the daemon's user. The views run as the user who created them
--- (SQL SECURITY DEFINER). Do not drop that user.
+-- comment away to let the daemon's user. The views run as the user who created them (SQL SECURITY
+-- DEFINER). Do not drop that user.
 -- GRANT CREATE, ALTER, DROP, INDEX, CREATE VIEW, SHOW VIEW ON * TO unionbridge_daemon;

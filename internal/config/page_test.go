@@ -53,7 +53,7 @@ func TestPageKeys(t *testing.T) {
 // TestPageDefaults compares the defaults of the table with what the code does without the key.
 func TestPageDefaults(t *testing.T) {
 	t.Setenv("STATE_DIRECTORY", "/var/lib/unionbridge")
-	cfg, err := Decode(readTestdata(t, "good/smallest.yaml"), "/", "smallest.yaml")
+	cfg, _, err := decode(readTestdata(t, "good/smallest.yaml"), "/", "smallest.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

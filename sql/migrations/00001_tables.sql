@@ -1,6 +1,6 @@
--- The tables of unionbridge. Portable subset: MySQL >= 8.0, MariaDB >= 10.6, Galera, TiDB.
--- Each DDL statement commits on these servers, so every statement here can be run a second time
--- after a crash in the middle.
+-- The tables of unionbridge. Portable subset: MySQL >= 8.0, MariaDB >= 10.6, Galera, TiDB. DDL
+-- commits implicitly on these servers, so every statement here can be run a second time after a
+-- crash in the middle.
 --
 -- Ids are ascii_bin because openids and unionids are case-sensitive. Moments are TIMESTAMP(3):
 -- a producer whose session runs at +08:00 would shift a DATETIME default by eight hours. Each
@@ -23,11 +23,11 @@ CREATE TABLE IF NOT EXISTS installation (
 INSERT IGNORE INTO installation (singleton, id)
 VALUES (1, LOWER(SUBSTRING(SHA2(CONCAT(UUID(), RAND(), CURRENT_TIMESTAMP(6)), 256), 1, 12)));
 
--- follower is the map: one row per person who follows or followed an official account.
--- Written by package bridge only. A sweep never deletes; an unfollow sets subscribed = 0.
--- follower_unionid carries subscribed so that counting the reachable mini-program users reads no row
--- (v_coverage of a million and a million: 1.9 s instead of 13.8 s). blocked_until: a receipt said that the
--- person refuses the account's messages; until then none is tried.
+-- follower is the map: one row per person who follows or followed an official account. Written by
+-- package bridge only. A sweep never deletes; an unfollow sets subscribed = 0. follower_unionid
+-- carries subscribed so that counting the reachable mini-program users reads no row (v_coverage of
+-- a million and a million: 1.9 s instead of 13.8 s). blocked_until: a receipt said that the person
+-- refuses the account's messages; until then none is tried.
 CREATE TABLE IF NOT EXISTS follower (
     appid           VARCHAR(64)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     openid          VARCHAR(64)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -73,10 +73,10 @@ CREATE TABLE IF NOT EXISTS mini_user (
     KEY mini_user_unionid (unionid)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4;
 
--- sync_run is the ledger: one row per run, also where a restart goes on with it. next_openid is the
--- cursor of the last page that was spooled; calls maps an endpoint to the number of calls made; mode is
--- rebind where all unionids have changed and everybody is checked; missing counts the followers who
--- are not in WeChat's list; a suspended run goes on at resume_at.
+-- sync_run is the ledger: one row per run, also where a restart resumes it. next_openid is the
+-- cursor of the last page that was spooled; calls maps an endpoint to the number of calls made;
+-- mode is rebind where all unionids have changed and every follower is fetched again; missing
+-- counts the followers who are not in WeChat's list; a suspended run goes on at resume_at.
 CREATE TABLE IF NOT EXISTS sync_run (
     id          BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
     kind        VARCHAR(16)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -103,9 +103,9 @@ CREATE TABLE IF NOT EXISTS sync_run (
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4;
 
 -- send_request is the intake. Producers INSERT the first block and may UPDATE cancel; the daemon
--- owns the second block. send_request_due serves scheduling, retry, lease and rescue alike; template stands
--- before due_at so that one template's campaign does not stand in the way of the others of its priority.
--- send_request_msgid tells which request a receipt belongs to.
+-- owns the second block. send_request_due serves scheduling, retry, lease and rescue alike;
+-- template stands before due_at so that one template's campaign does not stand in the way of the
+-- others of its priority. send_request_msgid finds the request that a receipt belongs to.
 CREATE TABLE IF NOT EXISTS send_request (
     id           BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
     appid        VARCHAR(64)   CHARACTER SET ascii COLLATE ascii_bin NULL DEFAULT NULL,
@@ -143,7 +143,8 @@ CREATE TABLE IF NOT EXISTS send_request (
     KEY send_request_msgid (msgid)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4;
 
--- send_request_archive takes finished requests before they are deleted, where the configuration asks for it.
+-- send_request_archive takes finished requests before they are deleted, where the configuration
+-- asks for it.
 CREATE TABLE IF NOT EXISTS send_request_archive (
     id           BIGINT UNSIGNED NOT NULL,
     appid        VARCHAR(64)   CHARACTER SET ascii COLLATE ascii_bin NULL DEFAULT NULL,
@@ -178,8 +179,8 @@ CREATE TABLE IF NOT EXISTS send_request_archive (
     KEY send_request_archive_dedup (dedup_key)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4;
 
--- send_day counts the messages of each account and day, from one reset of WeChat's quotas to the next: an
--- account's own budget is a limit over all instances and restarts.
+-- send_day counts the messages of each account and day, from one reset of WeChat's quotas to the
+-- next: an account's own budget is a limit over all instances and restarts.
 CREATE TABLE IF NOT EXISTS send_day (
     appid VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     day   DATE        NOT NULL,
@@ -187,9 +188,9 @@ CREATE TABLE IF NOT EXISTS send_day (
     PRIMARY KEY (appid, day)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4;
 
--- send_receipt is append-only: what TEMPLATESENDJOBFINISH said, with the spaces of its status brought
--- into one form. A receipt may arrive before the sender's own commit, so it is never an UPDATE of
--- send_request. event_at is WeChat's own time of the event.
+-- send_receipt is append-only: what TEMPLATESENDJOBFINISH said, with the spaces of its status
+-- brought into one form. A receipt may arrive before the sender's own commit, so it is never an
+-- UPDATE of send_request. event_at is WeChat's own time of the event.
 CREATE TABLE IF NOT EXISTS send_receipt (
     appid      VARCHAR(64)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     msgid      BIGINT       NOT NULL,
@@ -213,8 +214,9 @@ CREATE TABLE IF NOT EXISTS subscription_grant (
     PRIMARY KEY (appid, openid, template_id)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4;
 
--- account_state says why an account's work is paused and until when. scope is send, or template:<id> where
--- one template alone is paused. All instances read it. paused_until NULL: until the cause is fixed.
+-- account_state says why an account's work is paused and until when. scope is send, or
+-- template:<id> where one template alone is paused. All instances read it. paused_until NULL: until
+-- the cause is fixed.
 CREATE TABLE IF NOT EXISTS account_state (
     appid        VARCHAR(64)   CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     scope        VARCHAR(64)   CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
