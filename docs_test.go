@@ -73,7 +73,7 @@ func TestReadmeLength(t *testing.T) {
 func TestMetricPages(t *testing.T) {
 	pages := readPages(t)
 	var want []string
-	declared := regexp.MustCompile(`Name:\s+"(unionbridge_\w+)"`)
+	declared := regexp.MustCompile(`"(unionbridge_[a-z_]*[a-z])"`)
 	walk(t, ".go", func(name string, text []byte) {
 		if strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, "internal/devtools/") {
 			return
