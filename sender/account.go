@@ -15,6 +15,24 @@ import (
 	"github.com/unionbridge/unionbridge/sender/throttle"
 )
 
+// Account is one account to send from: anything with an appid that sends.
+type Account struct {
+	AppID       string
+	Channels    []channel.Channel // of this appid; an account of either kind has one
+	Rate        float64           // messages a second, at most
+	Concurrency int               // POSTs in flight
+	MaxAttempts int               // attempts after which a transient error becomes final
+	Wait        time.Duration     // how long a request waits for its recipient to follow
+	Default     bool              // rows without appid belong to this account
+
+	ResendWindow  time.Duration // how long an attempt in doubt may be repeated
+	DailyBudget   int64         // messages a day at most; 0: as many as WeChat allows
+	UrgentReserve float64       // share of the day's messages for urgent requests only, 0 to 1
+	// Quota asks WeChat how many messages a day the account may send, and how many are left; limit
+	// 0: no limit.
+	Quota func(ctx context.Context, path string) (limit, remaining int64, err error)
+}
+
 // shared is what all accounts of a Service have in common.
 type shared struct {
 	queue        *queue.Queue
@@ -24,7 +42,7 @@ type shared struct {
 	sendTimeout  time.Duration
 	installation string // read by Start
 	metrics      *metrics
-	lanes        laneList
+	lanes        *laneList
 	takenOver    chan struct{} // an account has been taken over; holds one token
 	log          *slog.Logger
 	now          func() time.Time

@@ -11,7 +11,8 @@ import (
 const (
 	// reasonNoFollower ends a request whose recipient did not appear in time.
 	reasonNoFollower = "no_follower"
-	// reasonBlocked ends a request to a person who blocks the account's messages, as a receipt said.
+	// reasonBlocked ends a request to a person who blocks the account's messages, as a receipt
+	// said.
 	reasonBlocked = "blocked_by_user"
 )
 
@@ -19,7 +20,8 @@ const (
 	// initialDoubtRetry is how soon a message is repeated at first whose outcome is in doubt.
 	initialDoubtRetry = 5 * time.Second
 	maxDoubtRetry     = 2 * time.Minute
-	// unlearnedRetry is the same where the channel could not store what an answer said of its recipient.
+	// unlearnedRetry is the same where the channel could not store what an answer said of its
+	// recipient.
 	unlearnedRetry = 20 * time.Second
 	maxRetry       = time.Hour
 )
@@ -61,8 +63,8 @@ func (a *account) retry(j *job, r *queue.Result, initial time.Duration) {
 	r.Status, r.Delay = queue.Pending, backoff(j.row.Attempts+1, initial, maxRetry)
 }
 
-// repeatInDoubt repeats the message while WeChat would drop a second one, and then calls the outcome
-// unknown.
+// repeatInDoubt repeats the message while WeChat would drop a second one, and then calls the
+// outcome unknown.
 func (a *account) repeatInDoubt(j *job, r *queue.Result) {
 	age := time.Duration(j.row.InDoubtFor.Int64) * time.Microsecond
 	delay := backoff(j.row.Attempts+1, initialDoubtRetry, maxDoubtRetry)
@@ -72,8 +74,6 @@ func (a *account) repeatInDoubt(j *job, r *queue.Result) {
 	}
 	r.Status, r.Delay = queue.Pending, delay
 }
-
-func (a *account) lastAttempt(j *job) bool { return j.row.Attempts+1 >= a.MaxAttempts }
 
 // unreachable is the result of a row whose recipient the map cannot reach now: it waits for them.
 func (a *account) unreachable(row queue.Request, standing bridge.Standing) queue.Result {

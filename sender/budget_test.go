@@ -8,8 +8,8 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// TestDailyBudget: the account's own number of messages a day holds to the message, over a change of instance, with
-// a part of it kept for urgent rows; the next day begins anew.
+// TestDailyBudget: the account's own number of messages a day holds to the message, over a change
+// of instance, with a part of it kept for urgent rows; the next day begins anew.
 func TestDailyBudget(t *testing.T) {
 	f := newFixture(t)
 	f.config.Accounts[0].DailyBudget, f.config.Accounts[0].UrgentReserve = 20, 0.25

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// TestCancelIsNeverBoth: a producer withdraws rows while they are being claimed, sent and settled. Each ends either
-// cancelled and not delivered or sent and delivered, and what the view once called cancelled stays it.
+// TestCancelIsNeverBoth: a producer withdraws rows while they are being claimed, sent and settled.
+// Each ends either cancelled and not delivered or sent and delivered, and what the view once called
+// cancelled stays it.
 func TestCancelIsNeverBoth(t *testing.T) {
 	f := newFixture(t)
 	f.config.Accounts[0].Rate = 400

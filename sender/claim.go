@@ -13,12 +13,13 @@ import (
 )
 
 const (
-	// maxClaim rows are claimed at once. 500 measured a twentieth slower, and these are the rows that a
-	// kill leaves in doubt.
+	// maxClaim rows are claimed at once. 500 measured a twentieth slower, and these are the rows
+	// that a kill leaves in doubt.
 	maxClaim = 800
 	// minClaim keeps a batch worth its statements where WeChat answers slowly.
 	minClaim = 8
-	// initialClaim is the first claim's size. From there it doubles and halves with what WeChat takes.
+	// initialClaim is the first claim's size. From there it doubles and halves with what WeChat
+	// takes.
 	initialClaim = 64
 	// A claim lasts between these: long enough for batches to be worth it, and short enough for an
 	// urgent row that comes just after it.
@@ -98,8 +99,8 @@ func (c *claimer) refresh(ctx context.Context) error {
 	return c.throttle.RefreshBudget(ctx)
 }
 
-// loadRedelivery lists what the account's last claimer left behind: rows that it claimed and did not
-// settle, and those that it was to repeat soon.
+// loadRedelivery lists what the account's last claimer left behind: rows that it claimed and did
+// not settle, and those that it was to repeat soon.
 func (c *claimer) loadRedelivery(ctx context.Context) {
 	rows, err := c.queue.InDoubtSoon(ctx, c.AppID, maxRedelivery)
 	if err != nil {
@@ -114,11 +115,12 @@ func (c *claimer) loadRedelivery(ctx context.Context) {
 	}
 }
 
-// awaitTurn waits until no more than one claim stands in the queue, so that the senders have something
-// to do while the next one is made, and finds its size: what WeChat takes in a fraction of a second,
-// which is hundreds on a fast line and a handful where it answers slowly. So the rows that an urgent one
-// cannot overtake, and that a kill leaves in doubt, are few. Where an urgent row has come it does not
-// wait for room: then urgent ones alone are claimed. It also waits for the probe of a pause.
+// awaitTurn waits until no more than one claim stands in the queue, so that the senders have
+// something to do while the next one is made, and finds its size: what WeChat takes in a fraction
+// of a second, which is hundreds on a fast line and a handful where it answers slowly. So the rows
+// that an urgent one cannot overtake, and that a kill leaves in doubt, are few. Where an urgent row
+// has come it does not wait for room: then urgent ones alone are claimed. It also waits for the
+// probe of a pause.
 func (c *claimer) awaitTurn(ctx context.Context) {
 	for c.throttle.Probing() && ctx.Err() == nil {
 		sleep(ctx, probePoll)
@@ -146,15 +148,17 @@ func (c *claimer) urgentFits(ctx context.Context, limit int) bool {
 	return len(c.dispatch.urgent) <= limit/2 && c.urgentDue(ctx)
 }
 
-// urgentDue reports whether there is an urgent row to claim. So does an error: the claim will meet it.
+// urgentDue reports whether there is an urgent row to claim. So does an error: the claim will meet
+// it.
 func (c *claimer) urgentDue(ctx context.Context) bool {
-	lanes, err := c.pendingLanes(ctx, laneAge)
+	lanes, err := c.lanes.pending(ctx, laneAge)
 	return err != nil || ctx.Err() != nil || slices.ContainsFunc(lanes, func(l queue.Lane) bool {
 		return l.Priority == priorityUrgent && c.claimable(l, 1) > 0
 	})
 }
 
-// claim takes due rows, settles at once those that cannot be sent, and hands the others to the senders.
+// claim takes due rows, settles at once those that cannot be sent, and hands the others to the
+// senders.
 func (c *claimer) claim(ctx context.Context) (got claimed, err error) {
 	begin := c.now()
 	limit := c.throttle.ClaimLimit(c.size)
@@ -163,8 +167,8 @@ func (c *claimer) claim(ctx context.Context) (got claimed, err error) {
 		return claimed{limit: limit, more: more && err == nil}, err
 	}
 	got = claimed{limit: limit, more: more}
-	// A claim that has begun is not interrupted: its outcome would be unknown, and the rows that it took
-	// would stay untouched until their visibility runs out.
+	// A claim that has begun is not interrupted: its outcome would be unknown, and the rows that it
+	// took would stay untouched until their visibility runs out.
 	var ours []queue.Request
 	var locked []int64
 	err = database.Detached(ctx, func(ctx context.Context) (err error) {
@@ -205,7 +209,8 @@ func (c *claimer) prepareAll(
 	return jobs, targets
 }
 
-// dispatchAll hands jobs to the senders where their recipients can be reached, and returns how many.
+// dispatchAll hands jobs to the senders where their recipients can be reached, and returns how
+// many.
 func (c *claimer) dispatchAll(
 	ctx context.Context, jobs []*job, targets []channel.Target,
 ) (sending int, err error) {
@@ -236,8 +241,8 @@ const (
 	// maxDeferred how many are known at once.
 	lockedFor   = 5 * time.Second
 	maxDeferred = 2000
-	// After a lock timeout, claims use SKIP LOCKED for skipLockedFor; otherwise each would wait for the
-	// lock again.
+	// After a lock timeout, claims use SKIP LOCKED for skipLockedFor; otherwise each would wait for
+	// the lock again.
 	skipLockedFor = time.Minute
 )
 
@@ -269,9 +274,9 @@ func (c *claimer) deferredIDs() []int64 {
 	return slices.Collect(maps.Keys(c.deferredLocked))
 }
 
-// dueRows returns up to limit rows that may be claimed, and whether there are more: up to half of them
-// rows whose last attempt is in doubt, and the others by their lanes. Where the queue is long, urgent
-// ones alone.
+// dueRows returns up to limit rows that may be claimed, and whether there are more: up to half of
+// them rows whose last attempt is in doubt, and the others by their lanes. Where the queue is long,
+// urgent ones alone.
 func (c *claimer) dueRows(ctx context.Context, limit int) (rows []queue.Request, more bool, err error) {
 	if !c.urgentOnly {
 		rows, err = c.dueRedeliveries(ctx, (limit+1)/2)
@@ -279,7 +284,7 @@ func (c *claimer) dueRows(ctx context.Context, limit int) (rows []queue.Request,
 			return rows, true, err
 		}
 	}
-	lanes, err := c.pendingLanes(ctx, laneAge)
+	lanes, err := c.lanes.pending(ctx, laneAge)
 	if err != nil {
 		c.requeue(rows)
 		return nil, false, err
@@ -320,8 +325,8 @@ func (c *claimer) shares(lanes []queue.Lane, limit int) (shares []queue.Share, l
 // heldRedelivery is how long a row stays listed whose template is paused.
 const heldRedelivery = 10 * time.Second
 
-// dueRedeliveries returns rows to be repeated. They may use the reserve of urgent ones, but not more
-// than the account's own number of messages, and those of a paused template stay listed.
+// dueRedeliveries returns rows to be repeated. They may use the reserve of urgent ones, but not
+// more than the account's own number of messages, and those of a paused template stay listed.
 func (c *claimer) dueRedeliveries(ctx context.Context, limit int) ([]queue.Request, error) {
 	now := c.now()
 	if !c.throttle.MayRedeliver() {

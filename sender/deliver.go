@@ -32,8 +32,8 @@ func (j *job) setTimes(begin time.Time, sendTimeout time.Duration) {
 // late reports whether the row's expires_at has passed since it was claimed.
 func (j *job) late(now time.Time) bool { return !j.expires.IsZero() && !now.Before(j.expires) }
 
-// settlement is what the settler is to write: the result of a row that was not delivered, or a job with
-// its outcome, of which the channel is to learn first.
+// settlement is what the settler is to write: the result of a row that was not delivered, or a job
+// with its outcome, of which the channel is to learn first.
 type settlement struct {
 	job     *job // nil: not delivered
 	outcome channel.Outcome
@@ -47,9 +47,9 @@ func (a *account) allowed(ctx context.Context, lease *database.Lease, j *job) bo
 		j.permit.Allowed()
 }
 
-// deliver makes one attempt. Nothing is sent once ctx has ended, the account is paused, the lease is in
-// doubt or the claim is about to run out: such a row is released and its attempt not counted. A POST
-// that has begun is not interrupted.
+// deliver makes one attempt. Nothing is sent once ctx has ended, the account is paused, the lease
+// is in doubt or the claim is about to run out: such a row is released and its attempt not counted.
+// A POST that has begun is not interrupted.
 func (a *account) deliver(ctx context.Context, lease *database.Lease, j *job) settlement {
 	if !a.allowed(ctx, lease, j) {
 		return a.release(j)
@@ -65,6 +65,9 @@ func (a *account) deliver(ctx context.Context, lease *database.Lease, j *job) se
 	}
 	return settlement{job: j, outcome: o}
 }
+
+// lastAttempt reports whether a transient error would be final.
+func (a *account) lastAttempt(j *job) bool { return j.row.Attempts+1 >= a.MaxAttempts }
 
 func (a *account) post(ctx context.Context, j *job) channel.Outcome {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.sendTimeout)

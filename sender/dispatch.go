@@ -16,10 +16,10 @@ type dispatch struct {
 	turn sync.Mutex // of the sender that takes the next job, and waits for the rate
 }
 
-func newDispatch() *dispatch {
-	// The queues take whole claims.
+// newDispatch returns queues that take capacity jobs each: put never waits for a sender.
+func newDispatch(capacity int) *dispatch {
 	return &dispatch{
-		urgent: make(chan *job, 2*maxClaim), others: make(chan *job, 2*maxClaim),
+		urgent: make(chan *job, capacity), others: make(chan *job, capacity),
 		room: make(chan struct{}, 1),
 	}
 }
@@ -37,7 +37,8 @@ func (d *dispatch) close() {
 	close(d.others)
 }
 
-// awaitRoom waits until at most n jobs stand in the queues, and reports whether that was within a time.
+// awaitRoom waits until at most n jobs stand in the queues, and reports whether that was within a
+// time.
 func (d *dispatch) awaitRoom(ctx context.Context, n int, within time.Duration) bool {
 	timer := time.NewTimer(within)
 	defer timer.Stop()
@@ -87,9 +88,9 @@ func pick(urgent, others <-chan *job) (j *job, from <-chan *job, ok bool) {
 	}
 }
 
-// take waits for the next job and for the rate. The senders stand in line for it, so that an urgent job
-// is behind one other at most. What can no longer be sent is released. false: there will be no more.
-// ctx ends with the account's lease or the service.
+// take waits for the next job and for the rate. The senders stand in line for it, so that an urgent
+// job is behind one other at most. What can no longer be sent is released. false: there will be no
+// more. ctx ends with the account's lease or the service.
 func (d *dispatch) take(
 	ctx context.Context, a *account, lease *database.Lease, results chan<- settlement,
 ) (*job, bool) {

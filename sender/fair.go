@@ -1,44 +1,13 @@
 package sender
 
 import (
-	"context"
 	"slices"
-	"sync"
-	"time"
 
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
 // priorityUrgent is send_request.priority of what goes before everything else.
 const priorityUrgent = 0
-
-// laneAge is how old the list of lanes may be that a claim goes by: what an urgent row waits for at
-// most before a busy account notices it.
-const laneAge = 150 * time.Millisecond
-
-// laneList is the list of pending lanes that all accounts of this instance share.
-type laneList struct {
-	mu    sync.Mutex
-	read  time.Time
-	lanes []queue.Lane
-}
-
-// pendingLanes returns the lanes of pending rows, at most maxAge old.
-func (s *shared) pendingLanes(ctx context.Context, maxAge time.Duration) ([]queue.Lane, error) {
-	l := &s.lanes
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	// By the clock of this process alone; one that jumped back must not freeze the list.
-	if age := s.now().Sub(l.read); age >= 0 && age <= maxAge {
-		return l.lanes, nil
-	}
-	lanes, err := s.queue.Lanes(ctx, queue.Pending)
-	if err != nil {
-		return nil, err
-	}
-	l.lanes, l.read = lanes, s.now()
-	return lanes, nil
-}
 
 // claimable returns how many rows of a pending lane, up to limit, this account may claim now.
 func (a *account) claimable(l queue.Lane, limit int) int {
@@ -50,13 +19,14 @@ func (a *account) claimable(l queue.Lane, limit int) int {
 
 func validPriority(priority int) bool { return priority >= 0 && priority <= 2 }
 
-// maxLanes bounds the lanes of one claim: the query has a branch for each. An account has 25 templates;
-// what producers invent beside them takes its turns.
+// maxLanes bounds the lanes of one claim: the query has a branch for each. An account has 25
+// templates; what producers invent beside them takes its turns.
 const maxLanes = 40
 
-// fairShares divides a claim of limit rows among lanes, each with the most that may be claimed of it:
-// all priorities, the most urgent first, and those of one priority alike, whatever the length of their
-// queues. The turn lets each claim begin with another lane. left reports that not all got a share.
+// fairShares divides a claim of limit rows among lanes, each with the most that may be claimed of
+// it: all priorities, the most urgent first, and those of one priority alike, whatever the length
+// of their queues. The turn lets each claim begin with another lane. left reports that not all got
+// a share.
 func fairShares(lanes []queue.Share, limit, turn int) (shares []queue.Share, left bool) {
 	slices.SortStableFunc(lanes, func(a, b queue.Share) int { return a.Priority - b.Priority })
 	for begin := 0; begin < len(lanes); {

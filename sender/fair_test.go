@@ -22,7 +22,8 @@ func (f *fixture) bulk(t *testing.T, n int, template string, priority int) {
 	}
 }
 
-// TestTemplatesShare: a campaign of one template does not stand in the way of another of the same priority.
+// TestTemplatesShare: a campaign of one template does not stand in the way of another of the same
+// priority.
 func TestTemplatesShare(t *testing.T) {
 	f := newFixture(t)
 	f.config.Accounts[0].Rate = 200
@@ -35,8 +36,8 @@ func TestTemplatesShare(t *testing.T) {
 	}
 }
 
-// TestUrgentOvertakes: an urgent row overtakes a campaign that is being sent, the part of it too that has been
-// claimed, and does so at a rate of few messages a second.
+// TestUrgentOvertakes: an urgent row overtakes a campaign that is being sent, the part of it too
+// that has been claimed, and does so at a rate of few messages a second.
 func TestUrgentOvertakes(t *testing.T) {
 	f := newFixture(t)
 	f.config.Accounts[0].Rate, f.config.Accounts[0].Concurrency = 50, 64
@@ -70,8 +71,8 @@ func TestLanesTakeTurns(t *testing.T) {
 	}
 }
 
-// TestBannedTemplateHeals: the messages of a banned template wait without burning attempts while others go on, one
-// message finds out that the ban is over, and then all go.
+// TestBannedTemplateHeals: the messages of a banned template wait without burning attempts while
+// others go on, one message finds out that the ban is over, and then all go.
 func TestBannedTemplateHeals(t *testing.T) {
 	f := newFixture(t)
 	clock := &movedClock{}
@@ -111,7 +112,8 @@ func TestBannedTemplateHeals(t *testing.T) {
 	}
 }
 
-// TestOperatorResumes: deleting the row of account_state ends a pause that would last until tomorrow.
+// TestOperatorResumes: deleting the row of account_state ends a pause that would last until
+// tomorrow.
 func TestOperatorResumes(t *testing.T) {
 	f := newFixture(t)
 	s := newStepper(t, f)
@@ -137,7 +139,8 @@ type movedClock struct{ by atomic.Int64 }
 func (c *movedClock) now() time.Time       { return time.Now().Add(time.Duration(c.by.Load())) }
 func (c *movedClock) move(d time.Duration) { c.by.Add(int64(d)) }
 
-// TestPausedAccountDelaysNoOther: while one account stands still, with many rows due, another one sends at once.
+// TestPausedAccountDelaysNoOther: while one account stands still, with many rows due, another one
+// sends at once.
 func TestPausedAccountDelaysNoOther(t *testing.T) {
 	const otherAppID = "wx0a00000000000002"
 	options := wechatsim.Standard(100, 100, 0)

@@ -31,7 +31,8 @@ const (
 	miniID = wechatsim.StandardMiniAppID
 )
 
-// fixture is a sender on a real database that talks to a simulated WeChat. Nothing runs until start.
+// fixture is a sender on a real database that talks to a simulated WeChat. Nothing runs until
+// start.
 type fixture struct {
 	sim           *wechatsim.Server
 	db            *sqlx.DB
@@ -43,7 +44,8 @@ type fixture struct {
 	config        Config
 }
 
-// newFixture makes an account with 100 followers, persons 0 to 99, who are in the map and in mini_user.
+// newFixture makes an account with 100 followers, persons 0 to 99, who are in the map and in
+// mini_user.
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	return newFixtureOf(t, wechatsim.Standard(100, 100, 0))

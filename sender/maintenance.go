@@ -14,8 +14,8 @@ import (
 // maintainEvery is the pace of maintenance.
 const maintainEvery = 20 * time.Second
 
-// maintenance handles rows the claim loop cannot see: waiting rows, rows no account can send, and those
-// whose outcome is unknown.
+// maintenance handles rows the claim loop cannot see: waiting rows, rows no account can send, and
+// those whose outcome is unknown.
 type maintenance struct {
 	*shared
 	accounts    []*account
@@ -37,7 +37,8 @@ func (m *maintenance) run(ctx context.Context) {
 		if err := m.once(ctx); err != nil && ctx.Err() == nil {
 			m.log.Error("maintaining open requests", "err", err)
 		}
-		// A round over a million waiting rows takes a while: it must not become the database's main load.
+		// A round over a million waiting rows takes a while: it must not become the database's main
+		// load.
 		pause := time.NewTimer(max(maintainEvery, 3*m.now().Sub(begin)))
 		select {
 		case <-pause.C:
@@ -103,8 +104,8 @@ func (m *maintenance) failUnroutable(ctx context.Context, u queue.Unroutable) er
 	return err
 }
 
-// maintainWaiting ends the waits that have lasted long enough and releases the rows whose recipients
-// have appeared.
+// maintainWaiting ends the waits that have lasted long enough and releases the rows whose
+// recipients have appeared.
 func (a *account) maintainWaiting(ctx context.Context, l queue.Lane) error {
 	if err := a.queue.EndWaits(ctx, l, reasonNoFollower); err != nil {
 		return err
@@ -143,7 +144,8 @@ func (a *account) releaseReachable(ctx context.Context, rows []queue.Request) er
 			return err
 		}
 		for i, row := range candidates {
-			// WeChat has refused a person whom the map does not have: they have to appear there first.
+			// WeChat has refused a person whom the map does not have: they have to appear there
+			// first.
 			if found[i].Standing == bridge.Reachable && !found[i].Unlisted {
 				released = append(released, row.ID)
 			}

@@ -33,8 +33,8 @@ func (f *fixture) place(t *testing.T, state string, more columns) int64 {
 
 func (f *fixture) requests() requests.Store { return requests.Store{DB: f.db, DefaultAppID: appid} }
 
-// TestForcedThenFailed: a row that was sent, and whose repetition is refused, ends as failed. Its warning tells the
-// producer, for whom failed means "did not get it" otherwise.
+// TestForcedThenFailed: a row that was sent, and whose repetition is refused, ends as failed. Its
+// warning tells the producer, for whom failed means "did not get it" otherwise.
 func TestForcedThenFailed(t *testing.T) {
 	f := newFixture(t)
 	s := newStepper(t, f)
@@ -86,8 +86,8 @@ func TestRetriedIsSent(t *testing.T) {
 	}
 }
 
-// TestCancelWhileSending: rows are withdrawn while a sender works through them. What is reported as cancelled was
-// not received, and everything else was.
+// TestCancelWhileSending: rows are withdrawn while a sender works through them. What is reported as
+// cancelled was not received, and everything else was.
 func TestCancelWhileSending(t *testing.T) {
 	f := newFixture(t)
 	const rows = 1500
@@ -133,8 +133,8 @@ func TestCancelWhileSending(t *testing.T) {
 	}
 }
 
-// TestRetryRaces: many operators retry the same failed rows while senders work: each row goes out once for each time
-// somebody was told that it was retried.
+// TestRetryRaces: many operators retry the same failed rows while senders work: each row goes out
+// once for each time somebody was told that it was retried.
 func TestRetryRaces(t *testing.T) {
 	f := newFixture(t)
 	const rows = 200
@@ -170,7 +170,8 @@ func TestRetryRaces(t *testing.T) {
 	}
 }
 
-// TestResolveWithdrawn: a request that was withdrawn too late is not sent by somebody who does not know of that.
+// TestResolveWithdrawn: a request that was withdrawn too late is not sent by somebody who does not
+// know of that.
 func TestResolveWithdrawn(t *testing.T) {
 	f := newFixture(t)
 	s := newStepper(t, f)
@@ -193,8 +194,8 @@ func TestResolveWithdrawn(t *testing.T) {
 	}
 }
 
-// TestRetentionAndRetry: what an operator gives back while old rows are being deleted is deleted or sent, never both
-// and never neither.
+// TestRetentionAndRetry: what an operator gives back while old rows are being deleted is deleted or
+// sent, never both and never neither.
 func TestRetentionAndRetry(t *testing.T) {
 	f := newFixture(t)
 	old := time.Now().UTC().AddDate(0, -3, 0)

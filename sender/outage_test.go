@@ -12,8 +12,9 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database/dbtest"
 )
 
-// TestDatabaseGoesAway: the database is cut off in the middle of the work, twice. Every request ends sent
-// and everybody gets his message once, also those whose outcome could not be written at first.
+// TestDatabaseGoesAway: the database is cut off in the middle of the work, twice. Every request
+// ends sent and everybody gets his message once, also those whose outcome could not be written at
+// first.
 func TestDatabaseGoesAway(t *testing.T) {
 	f := newFixture(t)
 	proxy := dbtest.NewProxy(t, dbtest.DSN(t, f.db))
@@ -35,7 +36,8 @@ func TestDatabaseGoesAway(t *testing.T) {
 	}
 	deadline := time.Now().Add(60 * time.Second)
 	for f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`) < rows {
-		// What a lost answer to a claim left behind falls due after the claim's time; the test does not wait for that.
+		// What a lost answer to a claim left behind falls due after the claim's time; the test does
+		// not wait for that.
 		f.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3) WHERE status = 'pending'
 			AND attempted_at < CURRENT_TIMESTAMP(3) - INTERVAL 5 SECOND`)
 		if time.Now().After(deadline) {

@@ -40,7 +40,7 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 	defer cancel()
 	a.log.Info("sending for this account", "lease", lease.Name(), "epoch", lease.Epoch())
 
-	d := newDispatch()
+	d := newDispatch(2 * maxClaim) // one claim is queued while the next one is made
 	results := make(chan settlement, maxClaim)
 	var sending, settling sync.WaitGroup
 	for range a.Concurrency {

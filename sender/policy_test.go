@@ -15,8 +15,8 @@ import (
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
-// stepper is an account that does not run: its tests make one attempt after the other and look at what
-// each leaves.
+// stepper is an account that does not run: its tests make one attempt after the other and look at
+// what each leaves.
 type stepper struct {
 	*fixture
 	leases   *database.Leases
@@ -98,8 +98,8 @@ func (s *stepper) metric(t *testing.T, name string, labels ...string) float64 {
 // attempt claims what is due and makes one attempt at each row.
 func (s *stepper) attempt(t *testing.T) {
 	t.Helper()
-	s.svc.lanes = laneList{}
-	d, results := newDispatch(), make(chan settlement, 100)
+	s.svc.lanes.read = time.Time{}
+	d, results := newDispatch(2*maxClaim), make(chan settlement, 100)
 	s.claims.size, s.claims.dispatch, s.claims.results = initialClaim, d, results
 	if _, err := s.claims.claim(t.Context()); err != nil {
 		t.Fatal(err)
@@ -171,8 +171,8 @@ var policyTable = []policyCase{
 		999999}},
 }
 
-// TestPolicyTable walks every errcode that a send can meet through the simulator: what the row says, what the
-// account's state and the metric say, and what happens next.
+// TestPolicyTable walks every errcode that a send can meet through the simulator: what the row
+// says, what the account's state and the metric say, and what happens next.
 func TestPolicyTable(t *testing.T) {
 	f := newFixture(t)
 	s := newStepper(t, f)

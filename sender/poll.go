@@ -11,9 +11,9 @@ import (
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
-// pollEvery is the pace of the one query that looks for due rows of all idle accounts. With the lease's
-// renewals an idle daemon stays under five queries a second, and a row waits a ninth of a second on
-// average.
+// pollEvery is the pace of the one query that looks for due rows of all idle accounts. With the
+// lease's renewals an idle daemon stays under five queries a second, and a row waits a ninth of a
+// second on average.
 const pollEvery = 221 * time.Millisecond
 
 // poller wakes accounts that have something to do.
@@ -37,7 +37,7 @@ func (p *poller) run(ctx context.Context) {
 			continue
 		}
 		begin := p.now()
-		lanes, err := p.pendingLanes(ctx, pollEvery/2)
+		lanes, err := p.lanes.pending(ctx, pollEvery/2)
 		if err != nil && ctx.Err() == nil {
 			if failures++; failures == 1 {
 				p.log.Error("looking for due requests", "err", err)
@@ -69,9 +69,10 @@ func (p *poller) idle() []*account {
 	return idle
 }
 
-// leasePoll is how often an instance checks, with one query for all accounts, whether a lease has run
-// out that another one held. With the lease's own expiry it bounds how long a dead holder's account
-// stands idle: 15 s also where its last renewal reached the database and its answer did not.
+// leasePoll is how often an instance checks, with one query for all accounts, whether a lease has
+// run out that another one held. With the lease's own expiry it bounds how long a dead holder's
+// account stands idle: 15 s also where its last renewal reached the database and its answer did
+// not.
 const leasePoll = time.Second
 
 // watchLeases wakes the accounts that nobody sends for, until ctx ends.

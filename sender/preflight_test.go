@@ -61,7 +61,8 @@ func standardLister() *lister {
 	return l
 }
 
-// TestPreflightOfRows: what WeChat would refuse ends without a POST, what is doubtful goes out with a warning.
+// TestPreflightOfRows: what WeChat would refuse ends without a POST, what is doubtful goes out with
+// a warning.
 func TestPreflightOfRows(t *testing.T) {
 	f := newFixture(t)
 	f.channel.Preflight = true
@@ -111,7 +112,8 @@ func (a listedAPI) PrivateTemplates(ctx context.Context) ([]wechat.Template, err
 	return a.list.PrivateTemplates(ctx)
 }
 
-// clockStepper is a stepper with a pre-flight by another list, and with a clock that can be put forward.
+// clockStepper is a stepper with a pre-flight by another list, and with a clock that can be put
+// forward.
 type clockStepper struct {
 	*stepper
 	ahead atomic.Int64
@@ -136,7 +138,8 @@ func (c *clockStepper) later(t *testing.T, d time.Duration) {
 	c.account.channel.Close()
 }
 
-// TestLyingListOfRows: WeChat's list lacks a valid template for a quarter of an hour. No row fails of it.
+// TestLyingListOfRows: WeChat's list lacks a valid template for a quarter of an hour. No row fails
+// of it.
 func TestLyingListOfRows(t *testing.T) {
 	list := standardLister()
 	all := list.list
@@ -182,7 +185,8 @@ func TestUnknownTemplateOfRows(t *testing.T) {
 	}
 }
 
-// TestHastenedTemplate: the operator adds the template, and hastens the row before the list shows it.
+// TestHastenedTemplate: the operator adds the template, and hastens the row before the list shows
+// it.
 func TestHastenedTemplate(t *testing.T) {
 	list := standardLister()
 	all := list.list

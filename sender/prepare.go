@@ -15,8 +15,8 @@ import (
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
-// The reasons of requests that are wrong whatever their channel, as send_request.reason. They are final:
-// the row cannot be changed, a new one is needed.
+// The reasons of requests that are wrong whatever their channel, as send_request.reason. They are
+// final: the row cannot be changed, a new one is needed.
 const (
 	reasonNoRecipient       = "no_recipient"
 	reasonSeveralRecipients = "several_recipients"
@@ -29,8 +29,8 @@ var (
 	templateIDPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
 )
 
-// prepare turns a claimed row into its target and its message. A row that cannot be sent, or must not
-// be any more, gets a result instead.
+// prepare turns a claimed row into its target and its message. A row that cannot be sent, or must
+// not be any more, gets a result instead.
 func (a *account) prepare(
 	ctx context.Context, row queue.Request,
 ) (channel.Target, channel.Draft, *queue.Result) {
@@ -84,14 +84,15 @@ func reject(row queue.Request, r channel.Rejection) *queue.Result {
 // clockSlack is how far back the database's clock may go without a doubt about ages.
 const clockSlack = 5 * time.Second
 
-// overdue ends rows whose time has passed: expired ones, and those that have been in doubt for so long
-// that WeChat would deliver the repetition as a second message.
+// overdue ends rows whose time has passed: expired ones, and those that have been in doubt for so
+// long that WeChat would deliver the repetition as a second message.
 func overdue(row queue.Request, resendWindow time.Duration) *queue.Result {
 	inDoubt, age := row.InDoubtFor.Valid, time.Duration(row.InDoubtFor.Int64)*time.Microsecond
 	var result queue.Result
 	switch {
 	case inDoubt && (age > resendWindow || age < -clockSlack):
-		// In the future it lies where the database's clock was set back: nobody knows how old it is.
+		// In the future it lies where the database's clock was set back: nobody knows how old it
+		// is.
 		result = row.End(queue.Unknown, "outcome_unknown", "an attempt was made whose outcome is not "+
 			"known, and it is too old to be repeated without the risk of a second message")
 	case inDoubt && row.Expired:
@@ -106,8 +107,8 @@ func overdue(row queue.Request, resendWindow time.Duration) *queue.Result {
 	return &result
 }
 
-// clientMsgID is the same for every attempt of a request and differs between databases. Its length is at
-// most 12 + 1 + 13 bytes; WeChat's limit is not documented, 32 is safe.
+// clientMsgID is the same for every attempt of a request and differs between databases. Its length
+// is at most 12 + 1 + 13 bytes; WeChat's limit is not documented, 32 is safe.
 func (s *shared) clientMsgID(id int64) string {
 	return s.installation + "-" + strconv.FormatInt(id, 36)
 }

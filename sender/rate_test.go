@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// TestRateOverInstances: an account's rate holds over all instances, and over a change of the one that sends.
+// TestRateOverInstances: an account's rate holds over all instances, and over a change of the one
+// that sends.
 func TestRateOverInstances(t *testing.T) {
 	f := newFixture(t)
 	const perSecond = 100

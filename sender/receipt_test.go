@@ -26,13 +26,14 @@ func (f *fixture) status(t *testing.T, id int64) (status, receipt string) {
 	return row.Status, *row.Receipt
 }
 
-// TestReceiptBeforeCommit: a receipt that comes before the sender has written the outcome is not lost, and a second
-// one changes nothing.
+// TestReceiptBeforeCommit: a receipt that comes before the sender has written the outcome is not
+// lost, and a second one changes nothing.
 func TestReceiptBeforeCommit(t *testing.T) {
 	f := newFixture(t)
 	s := newStepper(t, f)
 	id := f.insert(t, columns{"unionid": f.unionid(1)})
-	// The simulator tells which msgid comes next only by sending; so the row is taken back to before its settle.
+	// The simulator tells which msgid comes next only by sending; so the row is taken back to
+	// before its settle.
 	s.attempt(t)
 	r := f.row(t, id)
 	f.exec(t, `UPDATE send_request SET status = 'pending', msgid = NULL, sent_openid = NULL WHERE id = ?`, id)
@@ -51,8 +52,8 @@ func TestReceiptBeforeCommit(t *testing.T) {
 	}
 }
 
-// TestUserBlockFailsFast: after a receipt said "user block" requests to that person fail without a call, until the
-// configured time is over; other people's go on.
+// TestUserBlockFailsFast: after a receipt said "user block" requests to that person fail without a
+// call, until the configured time is over; other people's go on.
 func TestUserBlockFailsFast(t *testing.T) {
 	f := newFixture(t)
 	s := newStepper(t, f)
@@ -83,8 +84,9 @@ func TestUserBlockFailsFast(t *testing.T) {
 	}
 }
 
-// TestUnknownByReceipt: a receipt that no request has the msgid of, to the same person and of the same time, tells
-// the outcome of an attempt that nobody saw end; where there is more than one choice the row stays unknown.
+// TestUnknownByReceipt: a receipt that no request has the msgid of, to the same person and of the
+// same time, tells the outcome of an attempt that nobody saw end; where there is more than one
+// choice the row stays unknown.
 func TestUnknownByReceipt(t *testing.T) {
 	f := newFixture(t)
 	f.config.Accounts[0].ResendWindow = 0 // an uncertain outcome is final at once
@@ -132,8 +134,8 @@ func TestUnknownByReceipt(t *testing.T) {
 	}
 }
 
-// TestCrashedThenReceipt: the instance died before it could write whom it sent to; the receipt finds the row all the
-// same.
+// TestCrashedThenReceipt: the instance died before it could write whom it sent to; the receipt
+// finds the row all the same.
 func TestCrashedThenReceipt(t *testing.T) {
 	f := newFixture(t)
 	s := newStepper(t, f)
@@ -157,8 +159,8 @@ func TestCrashedThenReceipt(t *testing.T) {
 	}
 }
 
-// TestReceiptOfAnotherTemplate: that two messages to one person differ in template or priority makes their receipts no
-// less ambiguous.
+// TestReceiptOfAnotherTemplate: that two messages to one person differ in template or priority
+// makes their receipts no less ambiguous.
 func TestReceiptOfAnotherTemplate(t *testing.T) {
 	f := newFixture(t)
 	f.config.Accounts[0].ResendWindow = 0
@@ -187,7 +189,8 @@ func TestReceiptOfAnotherTemplate(t *testing.T) {
 	}
 }
 
-// TestOldBlockIsOver: a receipt of before the person's last follow does not block him, however late it comes.
+// TestOldBlockIsOver: a receipt of before the person's last follow does not block him, however late
+// it comes.
 func TestOldBlockIsOver(t *testing.T) {
 	f := newFixture(t)
 	s := newStepper(t, f)

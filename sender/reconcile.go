@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// receiptEarly and receiptLate bound the time between an attempt, by the database's clock, and its
-	// receipt, by WeChat's. Receipts of a large campaign are minutes late.
+	// receiptEarly and receiptLate bound the time between an attempt, by the database's clock, and
+	// its receipt, by WeChat's. Receipts of a large campaign are minutes late.
 	receiptEarly = time.Minute
 	receiptLate  = 30 * time.Minute
 	// reconcileEvery is the pace of the search; maxUnknown bounds the rows of one.
@@ -29,15 +29,16 @@ type reconciler struct {
 }
 
 // minReceiptAge is how old a receipt must be before it may belong to an attempt whose outcome is
-// unknown. By then every other attempt of its time has been repeated to its end: it has its own msgid,
-// which claims its receipt, or has become unknown, and is a candidate as well.
+// unknown. By then every other attempt of its time has been repeated to its end: it has its own
+// msgid, which claims its receipt, or has become unknown, and is a candidate as well.
 func (r *reconciler) minReceiptAge() time.Duration {
 	return r.ResendWindow + queue.Visibility + 2*settleGrace
 }
 
-// run looks for the receipts of attempts whose outcome is unknown. A receipt carries no client_msg_id:
-// it belongs to such a request if it went to the same person at that time, no request has its msgid, and
-// no other request or receipt is a candidate. What is ambiguous stays unknown.
+// run looks for the receipts of attempts whose outcome is unknown. A receipt carries no
+// client_msg_id: it belongs to such a request if it went to the same person at that time, no
+// request has its msgid, and no other request or receipt is a candidate. What is ambiguous stays
+// unknown.
 func (r *reconciler) run(ctx context.Context, lanes []queue.Lane) error {
 	now := r.now()
 	begin := r.since.Load()

@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// redelivery lists the account's requests whose last attempt is in doubt, and when each is due. They
-// are repeated ahead of the queue: behind a campaign of an hour their time would run out, and a message
-// whose answer was lost would end as unknown although it could have been repeated without harm. The
-// list is a short cut and no more. A row that is not in it is claimed when its turn in the queue comes.
+// redelivery lists the account's requests whose last attempt is in doubt, and when each is due.
+// They are repeated ahead of the queue: behind a campaign of an hour their time would run out, and
+// a message whose answer was lost would end as unknown although it could have been repeated without
+// harm. The list is a short cut and no more. A row that is not in it is claimed when its turn in
+// the queue comes.
 type redelivery struct {
 	mu   sync.Mutex
 	rows []redeliveryRow

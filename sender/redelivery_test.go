@@ -8,8 +8,8 @@ import (
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
-// TestRepeatedAheadOfTheQueue: a message whose answer was lost is repeated while its window lasts, and not behind a
-// campaign that lasts longer.
+// TestRepeatedAheadOfTheQueue: a message whose answer was lost is repeated while its window lasts,
+// and not behind a campaign that lasts longer.
 func TestRepeatedAheadOfTheQueue(t *testing.T) {
 	f := newFixture(t)
 	f.config.Accounts[0].Rate = 100
@@ -24,7 +24,8 @@ func TestRepeatedAheadOfTheQueue(t *testing.T) {
 	}
 }
 
-// TestTakeoverRepeatsFirst: what a dead instance had claimed is repeated when it falls due, ahead of the queue.
+// TestTakeoverRepeatsFirst: what a dead instance had claimed is repeated when it falls due, ahead
+// of the queue.
 func TestTakeoverRepeatsFirst(t *testing.T) {
 	f := newFixture(t)
 	f.config.Accounts[0].Rate = 100

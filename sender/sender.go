@@ -1,12 +1,12 @@
 // Package sender turns rows that producers INSERT into send_request into messages, and writes the
-// outcome back. It is the engine: it decides when a row is claimed, sent and settled. What the database
-// does stands in sender/queue, whether a message may go now in sender/throttle, and what one kind of
-// message needs in sender/channel; this package never looks at an errcode.
+// outcome back. It is the engine: it decides when a row is claimed, sent and settled. What the
+// database does stands in sender/queue, whether a message may go now in sender/throttle, and what
+// one kind of message needs in sender/channel; this package never looks at an errcode.
 //
 // One instance at a time claims for an account: the holder of the account's lease. A claim is a
-// visibility timeout, so that a row whose instance died falls due again without a rescuer. What a claim
-// did not settle is in doubt: it is sent again only while WeChat still drops a second message with the
-// same client_msg_id.
+// visibility timeout, so that a row whose instance died falls due again without a rescuer. What a
+// claim did not settle is in doubt: it is sent again only while WeChat still drops a second message
+// with the same client_msg_id.
 package sender
 
 import (
@@ -20,27 +20,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/unionbridge/unionbridge/internal/database"
-	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/queue"
 	"github.com/unionbridge/unionbridge/sender/throttle"
 )
-
-// Account is one account to send from: anything with an appid that sends.
-type Account struct {
-	AppID       string
-	Channels    []channel.Channel // of this appid; an account of either kind has one
-	Rate        float64           // messages a second, at most
-	Concurrency int               // POSTs in flight
-	MaxAttempts int               // attempts after which a transient error becomes final
-	Wait        time.Duration     // how long a request waits for its recipient to follow
-	Default     bool              // rows without appid belong to this account
-
-	ResendWindow  time.Duration // how long an attempt in doubt may be repeated
-	DailyBudget   int64         // messages a day at most; 0: as many as WeChat allows
-	UrgentReserve float64       // share of the day's messages for urgent requests only, 0 to 1
-	// Quota asks WeChat how many messages a day the account may send, and how many are left; limit 0: no limit.
-	Quota func(ctx context.Context, path string) (limit, remaining int64, err error)
-}
 
 // Config is what a Service needs; every field is required but Templates and MiniAppIDs.
 type Config struct {
@@ -54,13 +36,13 @@ type Config struct {
 	Registerer  prometheus.Registerer
 	Now         func() time.Time
 
-	// QuotaDay returns the beginning of the day, as quotas count it, that holds a moment; QuotaReset
-	// when the next one begins.
+	// QuotaDay returns the beginning of the day, as quotas count it, that holds a moment;
+	// QuotaReset when the next one begins.
 	QuotaDay, QuotaReset func(time.Time) time.Time
 }
 
-// MaxSendTimeout keeps a POST shorter than a claim with a margin, so that no row falls due while its
-// message is on its way.
+// MaxSendTimeout keeps a POST shorter than a claim with a margin, so that no row falls due while
+// its message is on its way.
 const MaxSendTimeout = 20 * time.Second
 
 // Service sends for all accounts.
@@ -82,6 +64,7 @@ func New(cfg Config) (*Service, error) {
 	s := &Service{db: cfg.DB, shared: &shared{
 		queue: queue.New(cfg.DB), leases: cfg.Leases, templates: cfg.Templates,
 		miniApps: cfg.MiniAppIDs, sendTimeout: cfg.SendTimeout, metrics: newMetrics(cfg.Registerer),
+		lanes:     &laneList{queue: queue.New(cfg.DB), now: cfg.Now},
 		takenOver: make(chan struct{}, 1), log: cfg.Logger, now: cfg.Now,
 	}}
 	held := throttle.NewMetrics(cfg.Registerer)
@@ -123,9 +106,9 @@ func (s *Service) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends the claiming, lets the POSTs that are on their way finish, gives back the rows that were
-// claimed and not sent yet without counting an attempt, and waits for that until ctx ends. It may be
-// called more than once and without Start.
+// Stop ends the claiming, lets the POSTs that are on their way finish, gives back the rows that
+// were claimed and not sent yet without counting an attempt, and waits for that until ctx ends. It
+// may be called more than once and without Start.
 func (s *Service) Stop(ctx context.Context) error {
 	if s.cancel == nil {
 		return nil
@@ -145,8 +128,8 @@ func (s *Service) Stop(ctx context.Context) error {
 }
 
 // Receipt stores what WeChat says became of a message; a second one of the same message changes
-// nothing. It may come before the message's own outcome is written, and of messages that other programs
-// sent.
+// nothing. It may come before the message's own outcome is written, and of messages that other
+// programs sent.
 func (s *Service) Receipt(ctx context.Context, appid string, r queue.Receipt) error {
 	fresh, err := s.queue.AddReceipt(ctx, appid, r)
 	if fresh {

@@ -55,7 +55,8 @@ func TestDelivers(t *testing.T) {
 	}
 }
 
-// TestBadRows: a row that can never be sent fails with a reason and a cure, and costs WeChat nothing.
+// TestBadRows: a row that can never be sent fails with a reason and a cure, and costs WeChat
+// nothing.
 func TestBadRows(t *testing.T) {
 	f := newFixture(t)
 	u := f.unionid(1)
@@ -170,8 +171,8 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// TestUncertainSendIsRepeatedOnce: the message went out, the answer did not come. The repetition carries
-// the same client_msg_id, so that the person gets it once.
+// TestUncertainSendIsRepeatedOnce: the message went out, the answer did not come. The repetition
+// carries the same client_msg_id, so that the person gets it once.
 func TestUncertainSendIsRepeatedOnce(t *testing.T) {
 	f := newFixture(t)
 	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultReset, After: true, Next: 1, Path: "/cgi-bin/message/template/send"})
@@ -278,7 +279,8 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
-// TestForeignOpenID: an openid that neither the map nor WeChat knows is the producer's mistake, and final.
+// TestForeignOpenID: an openid that neither the map nor WeChat knows is the producer's mistake, and
+// final.
 func TestForeignOpenID(t *testing.T) {
 	f := newFixture(t)
 	id := f.insert(t, columns{"openid": f.sim.OpenID(miniID, 1)})
@@ -353,7 +355,8 @@ func TestDeadTokenCostsNoAttempt(t *testing.T) {
 	}
 }
 
-// TestPausedAccountGoesOn: the pause is stored, and a new claimer takes it over and finds out with one message.
+// TestPausedAccountGoesOn: the pause is stored, and a new claimer takes it over and finds out with
+// one message.
 func TestPausedAccountGoesOn(t *testing.T) {
 	f := newFixture(t)
 	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 40164, Path: "/cgi-bin/message/template/send"})
@@ -406,8 +409,8 @@ func TestUnreachableWeChat(t *testing.T) {
 	}
 }
 
-// TestManyRowsTwoInstances: everybody gets his message once, whichever instance sends it and whoever stops
-// in between.
+// TestManyRowsTwoInstances: everybody gets his message once, whichever instance sends it and
+// whoever stops in between.
 func TestManyRowsTwoInstances(t *testing.T) {
 	f := newFixture(t)
 	const rows = 2000

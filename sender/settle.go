@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// settleLinger is how long the first result of a batch waits for others. Nobody waits for it: the
-	// message has been sent.
+	// settleLinger is how long the first result of a batch waits for others. Nobody waits for it:
+	// the message has been sent.
 	settleLinger = 20 * time.Millisecond
 	// settleGrace is how long results may still be written after the sender was told to stop.
 	settleGrace = 10 * time.Second
@@ -24,8 +24,9 @@ const (
 	lockedRetry = time.Second
 )
 
-// settler writes the results of one account in batches. An outcome exists only in memory until it is
-// written, so the settler retries while the database is down and gives up only settleGrace after Stop.
+// settler writes the results of one account in batches. An outcome exists only in memory until it
+// is written, so the settler retries while the database is down and gives up only settleGrace after
+// Stop.
 type settler struct {
 	*account
 	fresh    []settlement   // collected, and not known to the channel yet
@@ -38,8 +39,8 @@ type settler struct {
 	giveUp     time.Time // zero: not told to stop
 }
 
-// run settles until the channel is closed and everything is written. ctx is the service's: the end of
-// the account's lease is no reason to forget outcomes, since each is fenced by its row.
+// run settles until the channel is closed and everything is written. ctx is the service's: the end
+// of the account's lease is no reason to forget outcomes, since each is fenced by its row.
 func (s *settler) run(ctx context.Context, results <-chan settlement) {
 	for more := true; more || s.unwritten(); {
 		if more {
@@ -62,13 +63,14 @@ func (s *settler) run(ctx context.Context, results <-chan settlement) {
 
 func (s *settler) unwritten() bool { return len(s.open)+len(s.locked) > 0 }
 
-// collect adds results until there is a batch or for a short while. It reports whether the channel is
-// still open.
+// collect adds results until there is a batch or for a short while. It reports whether the channel
+// is still open.
 func (s *settler) collect(results <-chan settlement) bool {
 	linger := settleLinger
 	switch {
 	case s.failures > 0 || len(s.open) >= queue.MaxSettle:
-		// The senders wait meanwhile: nothing new is sent whose outcome could not be written either.
+		// The senders wait meanwhile: nothing new is sent whose outcome could not be written
+		// either.
 		sleep(context.Background(), settleRetry)
 		return true
 	case s.unwritten():

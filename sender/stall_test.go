@@ -45,8 +45,9 @@ func (f *fixture) hold(t *testing.T, query string, args ...any) (release func())
 	return func() { _ = tx.Rollback() }
 }
 
-// TestHeldRowsWaitAlone: rows that a producer's transaction holds do not stop those behind them: not at the head of
-// the queue, not at a rate at which a claim is one row, and not where they are withdrawn ones.
+// TestHeldRowsWaitAlone: rows that a producer's transaction holds do not stop those behind them:
+// not at the head of the queue, not at a rate at which a claim is one row, and not where they are
+// withdrawn ones.
 func TestHeldRowsWaitAlone(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -97,7 +98,8 @@ func TestHeldWaitingRow(t *testing.T) {
 	}
 }
 
-// TestOneProbe: one message finds out whether an account, or a template, works again, however slowly it is answered.
+// TestOneProbe: one message finds out whether an account, or a template, works again, however
+// slowly it is answered.
 func TestOneProbe(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -162,8 +164,8 @@ func TestNothingAfterExpiry(t *testing.T) {
 	}
 }
 
-// TestUrgentPastASlowQueue: WeChat turns slow while a campaign is being sent; an urgent row does not wait for what
-// has been claimed.
+// TestUrgentPastASlowQueue: WeChat turns slow while a campaign is being sent; an urgent row does
+// not wait for what has been claimed.
 func TestUrgentPastASlowQueue(t *testing.T) {
 	f := newFixture(t)
 	f.bulk(t, 3000, "order", 2)
@@ -197,7 +199,8 @@ func TestReserveEndsWithTheDay(t *testing.T) {
 	eventually(t, "the second day", func() bool { return f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`) == 30 })
 }
 
-// TestUncertainInTheFuture: an attempt that lies ahead of the database's clock, which was set back, is of unknown age.
+// TestUncertainInTheFuture: an attempt that lies ahead of the database's clock, which was set back,
+// is of unknown age.
 func TestUncertainInTheFuture(t *testing.T) {
 	f := newFixture(t)
 	s := newStepper(t, f)
@@ -208,7 +211,8 @@ func TestUncertainInTheFuture(t *testing.T) {
 	}
 }
 
-// TestBudgetAfterAnother: an instance that gets the account back on the same day knows what the other one sent.
+// TestBudgetAfterAnother: an instance that gets the account back on the same day knows what the
+// other one sent.
 func TestBudgetAfterAnother(t *testing.T) {
 	f := newFixture(t)
 	f.config.Accounts[0].DailyBudget = 20

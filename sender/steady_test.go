@@ -10,8 +10,8 @@ import (
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
-// TestUrgentStreamPastASlowQueue: one urgent row after the other is claimed at once while WeChat is slow, and each
-// claims no more of the campaign.
+// TestUrgentStreamPastASlowQueue: one urgent row after the other is claimed at once while WeChat is
+// slow, and each claims no more of the campaign.
 func TestUrgentStreamPastASlowQueue(t *testing.T) {
 	f := newFixture(t)
 	f.bulk(t, 4000, "order", 2)
@@ -51,7 +51,8 @@ func TestUrgentBesideOpenOutcomes(t *testing.T) {
 	}
 }
 
-// TestOpenOutcomeKeepsItsPlace: a repetition that meets a pause is repeated ahead of the queue all the same.
+// TestOpenOutcomeKeepsItsPlace: a repetition that meets a pause is repeated ahead of the queue all
+// the same.
 func TestOpenOutcomeKeepsItsPlace(t *testing.T) {
 	f := newFixture(t)
 	s := newStepper(t, f)

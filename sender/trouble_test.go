@@ -9,8 +9,8 @@ import (
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
-// TestForeignLocks: a producer's open transaction holds a row. The others are claimed and settled, and it
-// follows when it is free.
+// TestForeignLocks: a producer's open transaction holds a row. The others are claimed and settled,
+// and it follows when it is free.
 func TestForeignLocks(t *testing.T) {
 	f := newFixture(t)
 	var ids []int64
@@ -62,8 +62,8 @@ func TestOddCancel(t *testing.T) {
 	f.await(t, good, queue.Sent)
 }
 
-// TestDeliveredIsNeverCalledFailed: a first attempt may have delivered the message; whatever the second one
-// meets, the producer must not be told that it failed.
+// TestDeliveredIsNeverCalledFailed: a first attempt may have delivered the message; whatever the
+// second one meets, the producer must not be told that it failed.
 func TestDeliveredIsNeverCalledFailed(t *testing.T) {
 	f := newFixture(t)
 	const send = "/cgi-bin/message/template/send"
@@ -116,8 +116,8 @@ func TestAfterAPause(t *testing.T) {
 	}
 }
 
-// TestAccountOfAnotherInstance: a row for an account that this configuration does not have is left to the
-// instance that has it.
+// TestAccountOfAnotherInstance: a row for an account that this configuration does not have is left
+// to the instance that has it.
 func TestAccountOfAnotherInstance(t *testing.T) {
 	f := newFixture(t)
 	const other = "wx00000000000000fe"

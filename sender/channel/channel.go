@@ -1,9 +1,10 @@
-// Package channel is the contract between the sending engine and one kind of message, such as the official
-// account's template message, and holds what all kinds share: the reading of send_request.data and the
-// choice of a mini program.
+// Package channel is the contract between the sending engine and one kind of message, such as the
+// official account's template message, and holds what all kinds share: the reading of
+// send_request.data and the choice of a mini program.
 //
-// A channel knows WeChat's answers and the map. It must not know the queue, the rate, or when it is called:
-// the engine (package sender) decides that by an Outcome's verdict, and never looks at an errcode.
+// A channel knows WeChat's answers and the map. It must not know the queue, the rate, or when it is
+// called: the engine (package sender) decides that by an Outcome's verdict, and never looks at an
+// errcode.
 package channel
 
 import (
@@ -22,24 +23,26 @@ type Channel interface {
 	// AppID is the sending account: it has one queue, one lease, one rate, one pause and one quota.
 	AppID() string
 	Traits() Traits
-	// Prepare validates a message and builds what does not depend on the person. Its only call is the
-	// catalog's.
+	// Prepare validates a message and builds what does not depend on the person. Its only call is
+	// the catalog's.
 	Prepare(ctx context.Context, c Content) (Draft, *Rejection)
 	// Resolve finds each target's address, in one or two queries a batch; same length and order.
 	Resolve(ctx context.Context, targets []Target) ([]Address, error)
 	// Deliver makes exactly one POST and interprets its answer. It never retries, sleeps or stores.
 	Deliver(ctx context.Context, d Draft, to Address) Outcome
-	// Learn takes a batch of outcomes before they are settled: doubtful followers, templates that WeChat knows
-	// or denies. After an error the engine retries the unreachable ones instead of letting them wait.
+	// Learn takes a batch of outcomes before they are settled: doubtful followers, templates that
+	// WeChat knows or denies. After an error the engine retries the unreachable ones instead of
+	// letting them wait.
 	Learn(ctx context.Context, done []Delivery) error
-	// Close waits for what the channel does in the background. The context of the last Prepare must have ended.
+	// Close waits for what the channel does in the background. The context of the last Prepare must
+	// have ended.
 	Close()
 }
 
 // Traits are what the engine must know of a kind of message.
 type Traits struct {
-	// Idempotency is how long WeChat drops a repeated client_msg_id. An attempt in doubt is repeated within it
-	// only; with 0, never.
+	// Idempotency is how long WeChat drops a repeated client_msg_id. An attempt in doubt is
+	// repeated within it only; with 0, never.
 	Idempotency time.Duration
 	QuotaPath   string // what openapi/quota/get is asked for; "": no known quota
 	Waits       bool   // an unreachable person may become reachable, so the row waits
@@ -73,8 +76,8 @@ type Target struct {
 // Address is where a person is reached. OpenID is set where Standing is bridge.Reachable.
 type Address = bridge.Resolution
 
-// Rejection says why a row cannot be sent as it is. After > 0: not yet, look again after that time; Reason ""
-// then leaves the row's reason as it is. After 0: never.
+// Rejection says why a row cannot be sent as it is. After > 0: not yet, look again after that time;
+// Reason "" then leaves the row's reason as it is. After 0: never.
 type Rejection struct {
 	Reason  string // send_request.reason
 	Message string // send_request.errmsg

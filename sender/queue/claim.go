@@ -11,8 +11,8 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
-// Visibility is how long a claim keeps a row from falling due again. It is also how long the rows of a
-// killed instance stay untouched.
+// Visibility is how long a claim keeps a row from falling due again. It is also how long the rows
+// of a killed instance stay untouched.
 const Visibility = 60 * time.Second
 
 // ClaimOrder is what one claim is to take.
@@ -22,12 +22,12 @@ type ClaimOrder struct {
 	SkipLocked bool // some rows are known to be held by other transactions
 }
 
-// Claim takes rows for the account by compare-and-set and returns those it got, and the ids of those
-// that another transaction holds. Withdrawn rows are ended instead.
+// Claim takes rows for the account by compare-and-set and returns those it got, and the ids of
+// those that another transaction holds. Withdrawn rows are ended instead.
 func (q *Queue) Claim(ctx context.Context, o ClaimOrder) (ours []Request, locked []int64, err error) {
-	// uncertain_at comes first: it reads the lease that the same statement overwrites. A lease that is
-	// still there belongs to an attempt that nobody settled. By any other index the statement would
-	// lock, and wait for, rows that are not among the ids.
+	// uncertain_at comes first: it reads the lease that the same statement overwrites. A lease that
+	// is still there belongs to an attempt that nobody settled. By any other index the statement
+	// would lock, and wait for, rows that are not among the ids.
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET uncertain_at = CASE WHEN lease IS NOT NULL THEN COALESCE(uncertain_at, attempted_at)

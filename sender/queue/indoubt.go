@@ -13,9 +13,9 @@ type InDoubt struct {
 	DueIn int64 `db:"due_in"` // microseconds
 }
 
-// InDoubtSoon returns those rows of an account that are due within the next minutes, at most limit of
-// each lane: a claim's visibility, or the pause before a redelivery, lies ahead of them. Those whose
-// time came before are in the queue.
+// InDoubtSoon returns those rows of an account that are due within the next minutes, at most limit
+// of each lane: a claim's visibility, or the pause before a redelivery, lies ahead of them. Those
+// whose time came before are in the queue.
 func (q *Queue) InDoubtSoon(ctx context.Context, appid string, limit int) ([]InDoubt, error) {
 	lanes, err := q.Lanes(ctx, Pending)
 	if err != nil {

@@ -8,9 +8,9 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
-// Lane is one place of the index send_request_due: the requests of one status, account, priority and
-// template. What is claimed, waited for and counted goes by lanes, so that neither the rows of other
-// lanes nor those that are due later cost anything.
+// Lane is one place of the index send_request_due: the requests of one status, account, priority
+// and template. What is claimed, waited for and counted goes by lanes, so that neither the rows of
+// other lanes nor those that are due later cost anything.
 type Lane struct {
 	Status   Status         `db:"status"`
 	AppID    sql.NullString `db:"appid"`

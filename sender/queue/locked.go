@@ -39,9 +39,9 @@ func execOnce(
 // rowsFunc does something to rows.
 type rowsFunc func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error
 
-// withoutLocked runs do for those of the rows that no other transaction holds, and returns the others:
-// one row that a producer's open transaction holds must not stop the rest. skipLocked says that some
-// are known to be held; otherwise do is tried with all of them first.
+// withoutLocked runs do for those of the rows that no other transaction holds, and returns the
+// others: one row that a producer's open transaction holds must not stop the rest. skipLocked says
+// that some are known to be held; otherwise do is tried with all of them first.
 func (q *Queue) withoutLocked(
 	ctx context.Context, ids []int64, skipLocked bool, do rowsFunc,
 ) (locked []int64, err error) {
@@ -72,8 +72,8 @@ func (q *Queue) withoutLocked(
 	return locked, err
 }
 
-// lockAvailable locks those of the rows that no other transaction holds. Nothing rests on SKIP LOCKED
-// but that other rows need not wait: TiDB, which ignores it, waits.
+// lockAvailable locks those of the rows that no other transaction holds. Nothing rests on SKIP
+// LOCKED but that other rows need not wait: TiDB, which ignores it, waits.
 func lockAvailable(ctx context.Context, tx *sqlx.Tx, ids []int64) (map[int64]bool, error) {
 	query, args, err := sqlx.In(`
 		SELECT id FROM send_request FORCE INDEX (PRIMARY) WHERE id IN (?) FOR UPDATE SKIP LOCKED`, ids)

@@ -1,9 +1,11 @@
-// Package queue is the table send_request as a queue: which rows are due, who has claimed them, how they end.
-// It holds the SQL of that and nothing else: no goroutine, no call to WeChat, no decision about a message.
+// Package queue is the table send_request as a queue: which rows are due, who has claimed them, how
+// they end. It holds the SQL of that and nothing else: no goroutine, no call to WeChat, no decision
+// about a message.
 //
-// A claim is a visibility timeout: it moves due_at past the time an attempt can take, so that a row whose
-// instance died falls due again without a rescuer. What a claim did not settle is in doubt. All moments are the
-// database's own: the producers' due_at is too, and instances' clocks may differ.
+// A claim is a visibility timeout: it moves due_at past the time an attempt can take, so that a row
+// whose instance died falls due again without a rescuer. What a claim did not settle is in doubt.
+// All moments are the database's own: the producers' due_at is too, and instances' clocks may
+// differ.
 package queue
 
 import (
@@ -32,8 +34,8 @@ const (
 // DefaultChannel is send_request.channel of what an official account sends.
 const DefaultChannel = "oa_template"
 
-// What the warning of a row begins with, as an SQL literal's text, that an operator had sent although it was sent
-// or may have been, or although it was withdrawn. Settle keeps such a warning.
+// What the warning of a row begins with, as an SQL literal's text, that an operator had sent
+// although it was sent or may have been, or although it was withdrawn. Settle keeps such a warning.
 const (
 	SQLSentAgain     = `sent again on an operator''s word`
 	SQLSentWithdrawn = `sent on an operator''s word`
@@ -50,7 +52,8 @@ type Queue struct {
 // New returns the queue in db, whose schema must be migrated.
 func New(db *sqlx.DB) *Queue { return &Queue{db: db} }
 
-// Installation returns the id that the first migration gave this database: letters and digits, 12 of them.
+// Installation returns the id that the first migration gave this database: letters and digits, 12
+// of them.
 func (q *Queue) Installation(ctx context.Context) (string, error) {
 	var id string
 	err := q.db.GetContext(ctx, &id, `SELECT id FROM installation WHERE singleton = 1`)

@@ -40,8 +40,8 @@ type UnknownRequest struct {
 	Last       time.Time      `db:"last_attempt"`
 }
 
-// UnknownIn returns up to limit requests of a lane whose outcome has been unknown since yesterday at
-// the longest; those older find no receipt any more.
+// UnknownIn returns up to limit requests of a lane whose outcome has been unknown since yesterday
+// at the longest; those older find no receipt any more.
 func (q *Queue) UnknownIn(ctx context.Context, l Lane, limit int) ([]UnknownRequest, error) {
 	// Of such a row due_at is a claim's visibility after its last attempt.
 	const query = `
@@ -60,8 +60,8 @@ func (q *Queue) UnknownIn(ctx context.Context, l Lane, limit int) ([]UnknownRequ
 	return rows, nil
 }
 
-// UnclaimedReceipts returns the receipts of the last day to these people that belong to no request and
-// are at least minAge old.
+// UnclaimedReceipts returns the receipts of the last day to these people that belong to no request
+// and are at least minAge old.
 func (q *Queue) UnclaimedReceipts(
 	ctx context.Context, appid string, openids []string, minAge time.Duration,
 ) ([]Receipt, error) {

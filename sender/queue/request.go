@@ -54,8 +54,8 @@ type State struct {
 	Reason    sql.NullString `db:"reason"`   // why it is not final yet
 	Expired   bool           `db:"expired"`
 	ExpiresIn sql.NullInt64  `db:"expires_in"` // microseconds; NULL: never
-	// InDoubtFor is how long ago the first attempt began whose outcome is not known, in microseconds;
-	// NULL: every outcome is known.
+	// InDoubtFor is how long ago the first attempt began whose outcome is not known, in
+	// microseconds; NULL: every outcome is known.
 	InDoubtFor sql.NullInt64 `db:"uncertain_age"`
 }
 
@@ -76,8 +76,8 @@ const requestColumns = `
 func (q *Queue) Due(
 	ctx context.Context, shares []Share, limit int, except []int64,
 ) ([]Request, error) {
-	// Each branch reads its share of a lane in the order of send_request_due; only the winners' rows
-	// are read.
+	// Each branch reads its share of a lane in the order of send_request_due; only the winners'
+	// rows are read.
 	const branch = `(
 		    SELECT id, priority, due_at, ? AS lane
 		      FROM send_request

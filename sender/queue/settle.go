@@ -47,8 +47,8 @@ func (r Request) End(s Status, reason, message string) Result {
 // Release gives a row back as if it had not been claimed, due again at once.
 func (r Request) Release() Result { return r.End(Pending, "", "") }
 
-// Final is the status that is written: what may have been delivered is never called failed or expired,
-// as its producer would send it again.
+// Final is the status that is written: what may have been delivered is never called failed or
+// expired, as its producer would send it again.
 func (r Result) Final() Status {
 	if r.EarlierInDoubt && (r.Status == Failed || r.Status == Expired) {
 		return Unknown
@@ -67,8 +67,8 @@ type Settled struct {
 }
 
 // Settle writes results. skipLocked leaves out the rows that another transaction holds; so does a
-// second try, where the plain statement had to wait for one. What is returned with an error has been
-// written nevertheless.
+// second try, where the plain statement had to wait for one. What is returned with an error has
+// been written nevertheless.
 func (q *Queue) Settle(ctx context.Context, batch []Result, skipLocked bool) (Settled, error) {
 	var simple, others []Result
 	for _, r := range batch {
@@ -133,8 +133,8 @@ func (r Result) isSimpleSent(channel string) bool {
 		r.Channel == channel
 }
 
-// simpleSentSQL is settleSQL for messages that were sent, without anything to be said about them. The
-// server reads a third of the text, which is a tenth of a message's cost there.
+// simpleSentSQL is settleSQL for messages that were sent, without anything to be said about them.
+// The server reads a third of the text, which is a tenth of a message's cost there.
 func simpleSentSQL(rows int) string {
 	const first, next = `SELECT ? AS id, ? AS msgid, ? AS openid`, ` UNION ALL SELECT ?, ?, ?`
 	return `
@@ -160,11 +160,11 @@ func simpleSentArgs(batch []Result) []any {
 	return append(args, batch[0].Channel)
 }
 
-// settleSQL writes a result only where the row still carries the claim's token; but that a message was
-// sent is true whoever has claimed its row since.
+// settleSQL writes a result only where the row still carries the claim's token; but that a message
+// was sent is true whoever has claimed its row since.
 func settleSQL(rows int) string {
-	// A derived table instead of CASE chains: the statement grows with the rows, not with their square.
-	// It leads the join, so that no row is locked, or waited for, but those of the batch.
+	// A derived table instead of CASE chains: the statement grows with the rows, not with their
+	// square. It leads the join, so that no row is locked, or waited for, but those of the batch.
 	const head = `
 		UPDATE (`
 	const row = `SELECT ? AS id, ? AS token, ? AS status, ? AS reason, ? AS errcode, ? AS errmsg,

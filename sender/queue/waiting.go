@@ -14,11 +14,11 @@ import (
 // PageSize is how many rows maintenance reads or changes in one statement.
 const PageSize = 1000
 
-// WaitingAfter returns the next page of a waiting lane after the row last, in the order of their index:
-// paging by id would sort all of the lane for each page. After the zero Request it begins.
+// WaitingAfter returns the next page of a waiting lane after the row last, in the order of their
+// index: paging by id would sort all of the lane for each page. After the zero Request it begins.
 func (q *Queue) WaitingAfter(ctx context.Context, l Lane, last Request) ([]Request, error) {
-	// Two branches, as a campaign's rows may all have one due_at: its expires_at. A single condition
-	// with OR would begin at the first of them for each page.
+	// Two branches, as a campaign's rows may all have one due_at: its expires_at. A single
+	// condition with OR would begin at the first of them for each page.
 	const columns = `(
 		    SELECT id, unionid, mini_appid, mini_openid, openid, cancel <> 0 AS cancel, due_at
 		      FROM send_request
@@ -61,8 +61,9 @@ func (q *Queue) Release(ctx context.Context, ids []int64) error {
 	return nil
 }
 
-// endColumns is how an open row ends whose message will not be sent: withdrawn rows as such, and never
-// as failed what may have been delivered. Its parameters are the reason and the text of the plain end.
+// endColumns is how an open row ends whose message will not be sent: withdrawn rows as such, and
+// never as failed what may have been delivered. Its parameters are the reason and the text of the
+// plain end.
 const endColumns = `
 		       reason      = CASE WHEN uncertain_at IS NOT NULL OR lease IS NOT NULL THEN 'outcome_unknown'
 		                          WHEN cancel <> 0 THEN NULL
@@ -75,8 +76,8 @@ const endColumns = `
 		       lease       = NULL,
 		       finished_at = CURRENT_TIMESTAMP(3)`
 
-// EndWaits ends the rows of a waiting lane whose recipient did not appear in time, with the reason. Of
-// a waiting row, due_at is the end of the wait or expires_at, whichever comes first.
+// EndWaits ends the rows of a waiting lane whose recipient did not appear in time, with the reason.
+// Of a waiting row, due_at is the end of the wait or expires_at, whichever comes first.
 func (q *Queue) EndWaits(ctx context.Context, l Lane, reason string) error {
 	const over = `
 		SELECT id
@@ -111,8 +112,8 @@ type Unroutable struct {
 // latest: other instances may have a newer configuration, and be just restarting.
 const unroutableGrace = 10 * time.Minute
 
-// FailUnroutable fails the rows of one lane, but for those that an attempt may still hold, and unless
-// an instance that knows the account has been seen of late.
+// FailUnroutable fails the rows of one lane, but for those that an attempt may still hold, and
+// unless an instance that knows the account has been seen of late.
 func (q *Queue) FailUnroutable(ctx context.Context, u Unroutable) (int64, error) {
 	const free = `(lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))
 		   AND (? OR NOT EXISTS (
@@ -140,8 +141,8 @@ func (q *Queue) FailUnroutable(ctx context.Context, u Unroutable) (int64, error)
 	return total, nil
 }
 
-// endOrder is a query for ids, whose last parameter is the size of a page, and what ends the rows of a
-// page: a statement whose parameters are endArgs, the ids, and rest.
+// endOrder is a query for ids, whose last parameter is the size of a page, and what ends the rows
+// of a page: a statement whose parameters are endArgs, the ids, and rest.
 type endOrder struct {
 	find          string
 	findArgs      []any
@@ -149,8 +150,8 @@ type endOrder struct {
 	endArgs, rest []any
 }
 
-// endPages ends rows page by page and returns how many. It stops where another transaction holds some:
-// a later round does the rest.
+// endPages ends rows page by page and returns how many. It stops where another transaction holds
+// some: a later round does the rest.
 func (q *Queue) endPages(ctx context.Context, o endOrder) (total int64, err error) {
 	for {
 		var ids []int64

@@ -71,8 +71,8 @@ type step struct {
 	args    []any        // those before
 	becomes queue.Status // where there is a query
 	refused string
-	// check has the last word, in the transaction that holds the row; "": nothing speaks against the
-	// step. nil: no check.
+	// check has the last word, in the transaction that holds the row; "": nothing speaks against
+	// the step. nil: no check.
 	check func(ctx context.Context, tx *sqlx.Tx) (refused string, err error)
 }
 

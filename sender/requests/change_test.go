@@ -88,8 +88,8 @@ func TestRetryDecides(t *testing.T) {
 	}
 }
 
-// TestRetryRemembersTheFirst: what was sent before, or withdrawn, says so, for whoever asks why the person got two
-// messages, or one that a failed row denies.
+// TestRetryRemembersTheFirst: what was sent before, or withdrawn, says so, for whoever asks why the
+// person got two messages, or one that a failed row denies.
 func TestRetryRemembersTheFirst(t *testing.T) {
 	f := newFixture(t)
 	past := time.Now().UTC().Add(-time.Hour)

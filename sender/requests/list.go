@@ -47,11 +47,12 @@ const (
 	// after it, up to maxPage: what is looked for is often among the newest.
 	initialPage = 500
 	maxPage     = 10_000
-	// maxRare is how many rows the index may have of the wanted statuses if the search is to use it:
-	// it is not in the order of ids. Walking down the primary key soon finds what is more frequent.
+	// maxRare is how many rows the index may have of the wanted statuses if the search is to use
+	// it: it is not in the order of ids. Walking down the primary key soon finds what is more
+	// frequent.
 	maxRare = 100_000
-	// idSkew is how much an older id may have the later created_at: an INSERT of many rows takes its
-	// time, and on Galera and TiDB each node counts for itself.
+	// idSkew is how much an older id may have the later created_at: an INSERT of many rows takes
+	// its time, and on Galera and TiDB each node counts for itself.
 	idSkew = time.Hour
 )
 

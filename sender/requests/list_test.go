@@ -94,7 +94,8 @@ func TestListArchive(t *testing.T) {
 	}
 }
 
-// TestListDepth: where no index helps, the search ends at its depth and says so; gaps in the ids do not count.
+// TestListDepth: where no index helps, the search ends at its depth and says so; gaps in the ids do
+// not count.
 func TestListDepth(t *testing.T) {
 	f := newFixture(t)
 	first := f.insert(t, columns{"unionid": "wanted"})

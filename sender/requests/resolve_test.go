@@ -8,7 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestResolveMsgID: a msgid that cannot be the row's is refused, and a row of a known outcome for that alone.
+// TestResolveMsgID: a msgid that cannot be the row's is refused, and a row of a known outcome for
+// that alone.
 func TestResolveMsgID(t *testing.T) {
 	f := newFixture(t)
 	q := f.store

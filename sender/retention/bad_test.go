@@ -11,7 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestRetentionOfZeroDates: what INSERT IGNORE makes of a date that is none is archived, and deleted, as any other row.
+// TestRetentionOfZeroDates: what INSERT IGNORE makes of a date that is none is archived, and
+// deleted, as any other row.
 func TestRetentionOfZeroDates(t *testing.T) {
 	f := newFixture(t)
 	old := time.Now().UTC().AddDate(0, -3, 0)
@@ -41,7 +42,8 @@ func TestRetentionOfZeroDates(t *testing.T) {
 	}
 }
 
-// TestRetentionOfArchived: a row that the archive has already, as after somebody put it back by hand, stops nothing.
+// TestRetentionOfArchived: a row that the archive has already, as after somebody put it back by
+// hand, stops nothing.
 func TestRetentionOfArchived(t *testing.T) {
 	f := newFixture(t)
 	old := time.Now().UTC().AddDate(0, -3, 0)
@@ -65,7 +67,8 @@ func TestRetentionOfArchived(t *testing.T) {
 	}
 }
 
-// TestRetentionOfBadRows: a row that the archive does not take stays, is named once, and stops no other.
+// TestRetentionOfBadRows: a row that the archive does not take stays, is named once, and stops no
+// other.
 func TestRetentionOfBadRows(t *testing.T) {
 	f := newFixture(t)
 	rows := f.fill(t)

@@ -98,7 +98,8 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// fill inserts sent rows of two lanes, each of four pages, finished two months ago, each with a receipt.
+// fill inserts sent rows of two lanes, each of four pages, finished two months ago, each with a
+// receipt.
 func (f *fixture) fill(t *testing.T) int {
 	t.Helper()
 	f.exec(t, `INSERT INTO send_request (appid, unionid, template, priority, data, status, msgid, sent_openid, created_at, due_at, finished_at)

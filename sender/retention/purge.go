@@ -49,8 +49,9 @@ func (s store) nextFinalLane(ctx context.Context, of queue.Status, l *finalLane)
 	*finalLane, error,
 ) {
 	// Up to three dives into the index a lane. GROUP BY says the same, and reads every entry on
-	// servers that cannot skip in an index (TiDB). OR says the same too, and MariaDB 10.11 then reads
-	// all entries of an account, or of the whole status, at some lanes. Rows without appid come first.
+	// servers that cannot skip in an index (TiDB). OR says the same too, and MariaDB 10.11 then
+	// reads all entries of an account, or of the whole status, at some lanes. Rows without appid
+	// come first.
 	const entry = `
 		    SELECT status, appid, priority, template
 		      FROM send_request FORCE INDEX (send_request_due)
@@ -102,8 +103,8 @@ func (s store) oldRows(ctx context.Context, l finalLane, at oldRow, before time.
 		     WHERE status = ? AND appid <=> ? AND priority = ? AND template = ?`
 	same, later := `due_at = ?`, `due_at > ?`
 	if at.DueAt.IsZero() {
-		// Below the first moment there is the zero date only, which an INSERT IGNORE makes of an invalid
-		// date. It must not be named: some servers refuse it in a comparison.
+		// Below the first moment there is the zero date only, which an INSERT IGNORE makes of an
+		// invalid date. It must not be named: some servers refuse it in a comparison.
 		same, later, at.DueAt = `due_at < ?`, `due_at >= ?`, firstMoment()
 	}
 	query := lane + ` AND ` + same + ` AND due_at < ? AND id > ? ORDER BY id LIMIT ?)
@@ -246,8 +247,8 @@ func (s store) purgeReceipts(ctx context.Context, from, before time.Time) (recei
 		 WHERE arrived_at > ? AND arrived_at < ?
 		 ORDER BY arrived_at
 		 LIMIT ?`
-	// The walk goes from moment to moment, and any number of receipts may share one: hence the LIMIT
-	// and the repetition.
+	// The walk goes from moment to moment, and any number of receipts may share one: hence the
+	// LIMIT and the repetition.
 	const drop = `
 		DELETE FROM send_receipt
 		 WHERE arrived_at > ? AND arrived_at <= ?

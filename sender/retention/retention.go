@@ -21,16 +21,17 @@ const (
 	// initialDelay is when the first run after a start begins: a daemon that comes back after an
 	// outage has more urgent work.
 	initialDelay = time.Minute
-	// leaseName is the lease under which one instance at a time purges. Concurrent runs are harmless
-	// but redundant.
+	// leaseName is the lease under which one instance at a time purges. Concurrent runs are
+	// harmless but redundant.
 	leaseName = "house:retention"
-	// maxPurge rows are deleted in one transaction: tens of milliseconds, during which nobody waits.
+	// maxPurge rows are deleted in one transaction: tens of milliseconds, during which nobody
+	// waits.
 	maxPurge = 500
 	// loadDivisor is the part of the time that a run works, one in so many; the rest it waits.
 	loadDivisor = 4
-	// minKeepUnknown is how long rows with an unknown outcome are kept at least: somebody has to find
-	// out, and may be on holiday. They do not stay for ever: a receipt comes within minutes, and an
-	// outcome that nobody has looked into while all other rows are kept stays unknown.
+	// minKeepUnknown is how long rows with an unknown outcome are kept at least: somebody has to
+	// find out, and may be on holiday. They do not stay for ever: a receipt comes within minutes,
+	// and an outcome that nobody has looked into while all other rows are kept stays unknown.
 	minKeepUnknown = 7 * 24 * time.Hour
 	// maxLoggedStuck rows that cannot be deleted are logged, each once; more would say nothing new.
 	maxLoggedStuck = 100
@@ -123,7 +124,8 @@ func (p *Purger) purge(ctx context.Context, done *purged) error {
 	if p.cfg.Keep <= 0 {
 		return nil
 	}
-	// What stops one lane or status must not stop the others: the first error is returned at the end.
+	// What stops one lane or status must not stop the others: the first error is returned at the
+	// end.
 	var first error
 	for _, final := range []queue.Status{
 		queue.Sent, queue.Failed, queue.Expired, queue.Cancelled, queue.Unknown,

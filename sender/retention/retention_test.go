@@ -49,7 +49,8 @@ func TestRetentionDecides(t *testing.T) {
 	}
 }
 
-// TestRetentionOfUnknown: an unknown outcome stays for a week at the least, somebody has to look into it.
+// TestRetentionOfUnknown: an unknown outcome stays for a week at the least, somebody has to look
+// into it.
 func TestRetentionOfUnknown(t *testing.T) {
 	f := newFixture(t)
 	for _, days := range []int{1, 6, 8} {
@@ -124,7 +125,8 @@ func TestRetentionForEver(t *testing.T) {
 	}
 }
 
-// TestRetentionInterrupted: a run that is stopped has moved whole requests only, and the next one goes on.
+// TestRetentionInterrupted: a run that is stopped has moved whole requests only, and the next one
+// goes on.
 func TestRetentionInterrupted(t *testing.T) {
 	f := newFixture(t)
 	rows := f.fill(t)
@@ -148,7 +150,8 @@ func TestRetentionInterrupted(t *testing.T) {
 	}
 }
 
-// TestRetentionLeavesLockedRows: a row that a producer holds stays until the next run and holds up nobody.
+// TestRetentionLeavesLockedRows: a row that a producer holds stays until the next run and holds up
+// nobody.
 func TestRetentionLeavesLockedRows(t *testing.T) {
 	f := newFixture(t)
 	old := time.Now().UTC().AddDate(0, -3, 0)
@@ -178,7 +181,8 @@ func TestRetentionLeavesLockedRows(t *testing.T) {
 	}
 }
 
-// TestRetentionReads: open rows cost a run nothing, wherever they stand, and nor do finished ones that are young.
+// TestRetentionReads: open rows cost a run nothing, wherever they stand, and nor do finished ones
+// that are young.
 func TestRetentionReads(t *testing.T) {
 	f := newFixture(t)
 	f.exec(t, `INSERT INTO send_request (appid, unionid, template, data, status, created_at, due_at, finished_at)

@@ -23,7 +23,8 @@ type Config struct {
 	DailyBudget   int64   // messages a day, at most; 0: as many as WeChat allows
 	UrgentReserve float64 // share of the day's messages for urgent requests only, 0 to 1
 	QuotaPath     string  // what Quota is asked for; "": WeChat's quota is not known
-	// Quota returns how many messages a day WeChat allows, and how many are left. limit 0: not known.
+	// Quota returns how many messages a day WeChat allows, and how many are left. limit 0: not
+	// known.
 	Quota func(ctx context.Context, path string) (limit, remaining int64, err error)
 	// Day returns when the day of WeChat's quotas began that contains now, Reset when the next
 	// begins.

@@ -12,7 +12,8 @@ const (
 	// probeInterval is how often a paused account, or template, is tried again where nothing says
 	// when its pause ends.
 	probeInterval = 5 * time.Minute
-	// quotaRetry is how soon an account is tried again that has no quota in the first hour of a day.
+	// quotaRetry is how soon an account is tried again that has no quota in the first hour of a
+	// day.
 	quotaRetry = 10 * time.Minute
 	// maxNetworkPause bounds the pause that doubles while WeChat cannot be reached.
 	maxNetworkPause = 30 * time.Second

@@ -20,7 +20,8 @@ func TestLengthOfPauses(t *testing.T) {
 		{"minute", channel.PauseMinute, time.Time{}, 31 * time.Second},
 		{"configuration", channel.PauseConfig, time.Time{}, 5 * time.Minute},
 		{"day", channel.PauseDay, time.Time{}, 12*time.Hour + 30*time.Second},
-		// What is refused just after the reset may be the day before's: it costs minutes and not a day.
+		// What is refused just after the reset may be the day before's: it costs minutes and not a
+		// day.
 		{"just after midnight", channel.PauseDay, time.Date(2026, 11, 22, 0, 0, 30, 0, china()),
 			30 * time.Second},
 		{"in the first hour", channel.PauseDay, time.Date(2026, 11, 22, 0, 1, 30, 0, china()),

@@ -59,7 +59,8 @@ func (b *budget) left() (normal, urgent int64) {
 func (b *budget) allows(urgent bool) bool {
 	normal, _ := b.left()
 	if urgent {
-		// WeChat's own figure may be off by one in a hundred: its refusal is the limit, not its figure.
+		// WeChat's own figure may be off by one in a hundred: its refusal is the limit, not its
+		// figure.
 		return b.own > b.used
 	}
 	return normal > 0
