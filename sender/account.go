@@ -37,7 +37,7 @@ type Account struct {
 type shared struct {
 	queue        *queue.Queue
 	leases       *database.Leases
-	templates    map[string]map[string]string // alias → appid → template id
+	templates    channel.Templates
 	miniApps     channel.MiniApps
 	sendTimeout  time.Duration
 	installation string // read by Start

@@ -344,7 +344,7 @@ func (c *claimer) dueRedeliveries(ctx context.Context, limit int) ([]queue.Reque
 		return nil, err
 	}
 	return slices.DeleteFunc(found, func(r queue.Request) bool {
-		held := c.throttle.TemplateHeld(c.knownTemplate(r.Template, c.AppID))
+		held := c.throttle.TemplateHeld(c.templates.Known(r.Template, c.AppID))
 		if held {
 			c.redelivery.add(r.ID, now.Add(heldRedelivery))
 		}

@@ -14,6 +14,12 @@ import (
 // maintainEvery is the pace of maintenance.
 const maintainEvery = 20 * time.Second
 
+// The reasons of rows that no account claims.
+const (
+	reasonBadPriority    = "bad_priority"
+	reasonUnknownAccount = "unknown_account"
+)
+
 // maintenance handles rows the claim loop cannot see: waiting rows, rows no account can send, and
 // those whose outcome is unknown.
 type maintenance struct {

@@ -3,30 +3,12 @@ package sender
 import (
 	"context"
 	"fmt"
-	"maps"
-	"regexp"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/queue"
-)
-
-// The reasons of requests that are wrong whatever their channel, as send_request.reason. They are
-// final: the row cannot be changed, a new one is needed.
-const (
-	reasonNoRecipient       = "no_recipient"
-	reasonSeveralRecipients = "several_recipients"
-	reasonBadPriority       = "bad_priority"
-	reasonUnknownAccount    = "unknown_account"
-)
-
-var (
-	idPattern         = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-	templateIDPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
 )
 
 // prepare turns a claimed row into its target and its message. A row that cannot be sent, or must
@@ -51,7 +33,7 @@ func (a *account) draft(
 	if rejection != nil {
 		return channel.Target{}, nil, rejection
 	}
-	templateID, rejection := a.templateID(row.Template, a.AppID)
+	templateID, rejection := a.templates.ID(row.Template, a.AppID)
 	if rejection != nil {
 		return channel.Target{}, nil, rejection
 	}
@@ -115,67 +97,8 @@ func (s *shared) clientMsgID(id int64) string {
 
 // recipient is the person a row names.
 func (s *shared) recipient(row queue.Request) (bridge.Recipient, *channel.Rejection) {
-	reject := func(reason, message string) (bridge.Recipient, *channel.Rejection) {
-		return bridge.Recipient{}, &channel.Rejection{Reason: reason, Message: message}
-	}
-	var named []string
-	for _, c := range []struct{ column, value string }{
-		{"unionid", row.UnionID.String}, {"mini_openid", row.MiniOpenID.String},
-		{"openid", row.OpenID.String}, {"mini_appid", row.MiniAppID.String},
-	} {
-		if c.value == "" {
-			continue
-		}
-		if !idPattern.MatchString(c.value) {
-			return reject(channel.ReasonBadRecipient, fmt.Sprintf(
-				"%s %q is not an id of WeChat's: 1 to 64 letters, digits, _ and -", c.column, c.value))
-		}
-		if c.column != "mini_appid" {
-			named = append(named, c.column)
-		}
-	}
-	switch {
-	case len(named) == 0:
-		return reject(reasonNoRecipient,
-			"the row names no recipient: set one of unionid, mini_openid (with mini_appid) or openid")
-	case len(named) > 1:
-		return reject(reasonSeveralRecipients, "the row names its recipient by "+
-			strings.Join(named, " and ")+": set exactly one of them")
-	}
-	rec := bridge.Recipient{
-		UnionID: row.UnionID.String, MiniOpenID: row.MiniOpenID.String, OpenID: row.OpenID.String,
-	}
-	if rec.MiniOpenID == "" {
-		return rec, nil
-	}
-	var rejection *channel.Rejection
-	rec.MiniAppID, rejection = s.miniApps.Choose(row.MiniAppID.String, "mini_openid")
-	return rec, rejection
-}
-
-// knownTemplate returns the id of the template that a row of an account names, or "".
-func (s *shared) knownTemplate(name, appid string) string {
-	id, _ := s.templateID(name, appid)
-	return id
-}
-
-func (s *shared) templateID(name, appid string) (string, *channel.Rejection) {
-	ids, isAlias := s.templates[name]
-	switch {
-	case !isAlias && templateIDPattern.MatchString(name):
-		return name, nil
-	case !isAlias:
-		known := strings.Join(slices.Sorted(maps.Keys(s.templates)), ", ")
-		if known == "" {
-			known = "none is configured"
-		}
-		return "", &channel.Rejection{Reason: channel.ReasonUnknownTemplate, Message: fmt.Sprintf(
-			"template %q is neither an alias of the configuration (%s) nor a template id of 43 characters",
-			channel.Clip(name, 60), channel.Clip(known, 300))}
-	case ids[appid] == "":
-		return "", &channel.Rejection{Reason: channel.ReasonUnknownTemplate, Message: fmt.Sprintf(
-			"template %q has no template id for the official account %s in the configuration",
-			name, appid)}
-	}
-	return ids[appid], nil
+	return s.miniApps.Recipient(bridge.Recipient{
+		UnionID: row.UnionID.String, OpenID: row.OpenID.String,
+		MiniAppID: row.MiniAppID.String, MiniOpenID: row.MiniOpenID.String,
+	})
 }

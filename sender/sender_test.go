@@ -66,10 +66,10 @@ func TestBadRows(t *testing.T) {
 		reason string
 		text   string // in errmsg
 	}{
-		{"no recipient", columns{}, reasonNoRecipient, "set one of unionid"},
-		{"empty recipient", columns{"unionid": ""}, reasonNoRecipient, "set one of unionid"},
-		{"mini_appid alone", columns{"mini_appid": miniID}, reasonNoRecipient, "set one of unionid"},
-		{"two recipients", columns{"unionid": u, "openid": "oA"}, reasonSeveralRecipients, "unionid and openid"},
+		{"no recipient", columns{}, channel.ReasonNoRecipient, "set one of unionid"},
+		{"empty recipient", columns{"unionid": ""}, channel.ReasonNoRecipient, "set one of unionid"},
+		{"mini_appid alone", columns{"mini_appid": miniID}, channel.ReasonNoRecipient, "set one of unionid"},
+		{"two recipients", columns{"unionid": u, "openid": "oA"}, channel.ReasonSeveralRecipients, "unionid and openid"},
 		{"an id that is none", columns{"unionid": "u 1"}, channel.ReasonBadRecipient, `"u 1"`},
 		{"a mini program nobody knows", columns{"mini_openid": "mA", "mini_appid": "wx00000000000000ff"}, channel.ReasonBadRecipient, "mini_programs"},
 		{"data is an array", columns{"unionid": u, "data": `["x"]`}, channel.ReasonBadData, "not an array"},

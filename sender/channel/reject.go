@@ -2,7 +2,6 @@ package channel
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/unionbridge/unionbridge/internal/wechat/keyword"
@@ -11,35 +10,18 @@ import (
 // The reasons of requests that are wrong in themselves, as send_request.reason. They are final, but
 // for a template that is only missing so far: a row cannot be changed, a new one is needed.
 const (
-	ReasonBadRecipient    = "bad_recipient"
-	ReasonUnknownTemplate = "unknown_template"
-	ReasonBadData         = "bad_data"
-	ReasonBadLink         = "bad_link"
-	ReasonBadKeyword      = "bad_keyword"
+	ReasonNoRecipient       = "no_recipient"
+	ReasonSeveralRecipients = "several_recipients"
+	ReasonBadRecipient      = "bad_recipient"
+	ReasonUnknownTemplate   = "unknown_template"
+	ReasonBadData           = "bad_data"
+	ReasonBadLink           = "bad_link"
+	ReasonBadKeyword        = "bad_keyword"
 )
 
 // Reject is a final Rejection.
 func Reject(reason, message string) *Rejection {
 	return &Rejection{Reason: reason, Message: message}
-}
-
-// MiniApps are the appids of the configured mini programs. A single one is the default.
-type MiniApps []string
-
-// Choose returns the mini program that a row speaks of in a column: the one it names, or the only
-// one there is.
-func (m MiniApps) Choose(named, column string) (string, *Rejection) {
-	switch {
-	case named == "" && len(m) == 1:
-		return m[0], nil
-	case named == "":
-		return "", Reject(ReasonBadRecipient, fmt.Sprintf(
-			"%s needs mini_appid, because %d mini programs are configured", column, len(m)))
-	case !slices.Contains(m, named):
-		return "", Reject(ReasonBadRecipient, fmt.Sprintf(
-			"mini_appid %s is not configured under mini_programs", named))
-	}
-	return named, nil
 }
 
 // maxProblems are named one by one.

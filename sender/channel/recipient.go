@@ -1,0 +1,66 @@
+package channel
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/unionbridge/unionbridge/bridge"
+)
+
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// MiniApps are the appids of the configured mini programs. A single one is the default.
+type MiniApps []string
+
+// Choose returns the mini program that a row speaks of in a column: the one it names, or the only one
+// there is.
+func (m MiniApps) Choose(named, column string) (string, *Rejection) {
+	switch {
+	case named == "" && len(m) == 1:
+		return m[0], nil
+	case named == "":
+		return "", Reject(ReasonBadRecipient, fmt.Sprintf(
+			"%s needs mini_appid, because %d mini programs are configured", column, len(m)))
+	case !slices.Contains(m, named):
+		return "", Reject(ReasonBadRecipient, fmt.Sprintf(
+			"mini_appid %s is not configured under mini_programs", named))
+	}
+	return named, nil
+}
+
+// Recipient checks whom the columns of a row name: exactly one person, by ids that WeChat may have
+// given out. It fills in the default mini program.
+func (m MiniApps) Recipient(r bridge.Recipient) (bridge.Recipient, *Rejection) {
+	var named []string
+	for _, c := range []struct{ column, value string }{
+		{"unionid", r.UnionID}, {"mini_openid", r.MiniOpenID}, {"openid", r.OpenID},
+		{"mini_appid", r.MiniAppID},
+	} {
+		if c.value == "" {
+			continue
+		}
+		if !idPattern.MatchString(c.value) {
+			return r, Reject(ReasonBadRecipient, fmt.Sprintf(
+				"%s %q is not an id of WeChat's: 1 to 64 letters, digits, _ and -", c.column, c.value))
+		}
+		if c.column != "mini_appid" {
+			named = append(named, c.column)
+		}
+	}
+	switch {
+	case len(named) == 0:
+		return r, Reject(ReasonNoRecipient, "the row names no recipient: "+
+			"set one of unionid, mini_openid (with mini_appid) or openid")
+	case len(named) > 1:
+		return r, Reject(ReasonSeveralRecipients, "the row names its recipient by "+
+			strings.Join(named, " and ")+": set exactly one of them")
+	case r.MiniOpenID == "":
+		r.MiniAppID = "" // it belongs to mini_path then
+		return r, nil
+	}
+	var rejection *Rejection
+	r.MiniAppID, rejection = m.Choose(r.MiniAppID, "mini_openid")
+	return r, rejection
+}

@@ -1,0 +1,67 @@
+package channel
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/unionbridge/unionbridge/bridge"
+)
+
+// TestRecipient: exactly one person, named by ids that WeChat may have given out.
+func TestRecipient(t *testing.T) {
+	one, two := MiniApps{"wxmini"}, MiniApps{"wxmini", "wxother"}
+	for _, c := range []struct {
+		name   string
+		apps   MiniApps
+		row    bridge.Recipient
+		want   bridge.Recipient
+		reason string
+	}{
+		{"unionid", one, bridge.Recipient{UnionID: "u"}, bridge.Recipient{UnionID: "u"}, ""},
+		{"openid", one, bridge.Recipient{OpenID: "o"}, bridge.Recipient{OpenID: "o"}, ""},
+		{"unionid and a page's mini program", two, bridge.Recipient{UnionID: "u", MiniAppID: "wxother"},
+			bridge.Recipient{UnionID: "u"}, ""},
+		{"the only mini program", one, bridge.Recipient{MiniOpenID: "m"},
+			bridge.Recipient{MiniAppID: "wxmini", MiniOpenID: "m"}, ""},
+		{"one of two", two, bridge.Recipient{MiniAppID: "wxother", MiniOpenID: "m"},
+			bridge.Recipient{MiniAppID: "wxother", MiniOpenID: "m"}, ""},
+		{"which of two", two, bridge.Recipient{MiniOpenID: "m"}, bridge.Recipient{}, ReasonBadRecipient},
+		{"nobody", one, bridge.Recipient{MiniAppID: "wxmini"}, bridge.Recipient{}, ReasonNoRecipient},
+		{"two people", one, bridge.Recipient{UnionID: "u", OpenID: "o"}, bridge.Recipient{},
+			ReasonSeveralRecipients},
+		{"a blank", one, bridge.Recipient{UnionID: "u "}, bridge.Recipient{}, ReasonBadRecipient},
+		{"too long", one, bridge.Recipient{OpenID: strings.Repeat("o", 65)}, bridge.Recipient{},
+			ReasonBadRecipient},
+	} {
+		got, rejection := c.apps.Recipient(c.row)
+		if rejection != nil {
+			if rejection.Reason != c.reason {
+				t.Errorf("%s: %+v, want %q", c.name, *rejection, c.reason)
+			}
+			continue
+		}
+		if got != c.want || c.reason != "" {
+			t.Errorf("%s: %+v, want %+v %s", c.name, got, c.want, c.reason)
+		}
+	}
+}
+
+// TestTemplates: an alias has an id for an account or none; anything of 43 characters is an id.
+func TestTemplates(t *testing.T) {
+	id, other := strings.Repeat("a", 43), strings.Repeat("b", 43)
+	templates := Templates{"order": {"wx1": id}}
+	for _, c := range []struct{ name, appid, want, text string }{
+		{"order", "wx1", id, ""},
+		{other, "wx1", other, ""},
+		{"order", "wx2", "", "no template id for the official account wx2"},
+		{"nope", "wx1", "", "(order)"},
+	} {
+		got, rejection := templates.ID(c.name, c.appid)
+		if got != c.want || templates.Known(c.name, c.appid) != c.want || (rejection == nil) != (c.text == "") {
+			t.Errorf("%s of %s: %q, %+v", c.name, c.appid, got, rejection)
+		}
+		if rejection != nil && !strings.Contains(rejection.Message, c.text) {
+			t.Errorf("%s of %s: %s", c.name, c.appid, rejection.Message)
+		}
+	}
+}
