@@ -8,7 +8,7 @@ import (
 
 // classicPerDay and classicInterval bound fetches because of a refusal; those at a token's end come on top, a dozen a
 // day. WeChat allows 2,000 a day for all programs together. A new token ends the one before it after 5 minutes, so that
-// even in a fight with another program no more than 288 a day are of use, and those of the first seconds of none.
+// even in contention with another program no more than 288 a day are of use, and those of the first seconds of none.
 // https://developers.weixin.qq.com/doc/service/api/base/api_getaccesstoken
 const (
 	classicPerDay   = 300
@@ -45,7 +45,7 @@ func (s *classicSupply) words() supplyWords {
 		reason:   ReasonTokenRefused,
 		policy:   PolicyToken,
 		refused:  "WeChat refuses a token that it has just issued",
-		fight: "another program fetches classic tokens for this appid (/cgi-bin/token), and each fetch ends the token before " +
+		contention: "another program fetches classic tokens for this appid (/cgi-bin/token), and each fetch ends the token before " +
 			"it; a second instance in token mode classic is such a program too. " +
 			"Cure: token mode stable (stable_token) in every program, or token mode url with one token server for all",
 	}

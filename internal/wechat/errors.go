@@ -230,9 +230,9 @@ func (a *attempt) advise(e *Error) {
 	switch {
 	case e.Endpoint == EndpointToken && e.Code == 45009:
 		e.Message += adviseStable
-	case e.Policy == PolicyToken && a.client.tokens.fighting():
+	case e.Policy == PolicyToken && a.client.tokens.contended():
 		e.Reason = ReasonTokenFight
-		e.Message += "; " + a.client.tokens.supply.words().fight
+		e.Message += "; " + a.client.tokens.supply.words().contention
 	}
 }
 

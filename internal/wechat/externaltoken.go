@@ -61,7 +61,7 @@ func (s *externalSupply) words() supplyWords {
 		reason:   ReasonTokenSupply,
 		policy:   PolicyConfig,
 		refused:  who + " hands out a dead token: WeChat refuses it, and asking again brought the same",
-		fight: "another program fetches classic tokens for this appid beside " + who + ". " +
+		contention: "another program fetches classic tokens for this appid beside " + who + ". " +
 			"Cure: let every program get its token there, or use token mode stable (stable_token) in every program",
 	}
 }

@@ -49,7 +49,7 @@ func (s *stableSupply) words() supplyWords {
 		reason:   ReasonTokenRefused,
 		policy:   PolicyToken,
 		refused:  "WeChat refuses the token it calls current",
-		fight: "another program ends this account's tokens: it fetches tokens for this appid with force_refresh. " +
+		contention: "another program ends this account's tokens: it fetches tokens for this appid with force_refresh. " +
 			"Cure: normal mode of stable_token in every program, or token mode url everywhere",
 	}
 }

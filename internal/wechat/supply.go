@@ -67,11 +67,11 @@ type supply interface {
 }
 
 type supplyWords struct {
-	endpoint string // stands in errors where there was no token to make the call with
-	reason   Reason // of what callers get while the token is refused and nothing can be done about it yet
-	policy   Policy
-	refused  string
-	fight    string // who kills tokens, and the cure
+	endpoint   string // stands in errors where there was no token to make the call with
+	reason     Reason // of what callers get while the token is refused and nothing can be done about it yet
+	policy     Policy
+	refused    string
+	contention string // who kills tokens, and the cure
 }
 
 // decision is what to do about a refused token.

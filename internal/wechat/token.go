@@ -52,12 +52,12 @@ type tokenSource struct {
 	now    func() time.Time
 	log    *slog.Logger
 
-	mu      sync.Mutex
-	current *issued
-	flight  chan struct{} // closed when the fetch under way ends; nil: none
-	failure error         // the last fetch's error, served until holdTil
-	holdTil time.Time
-	fight   fight
+	mu         sync.Mutex
+	current    *issued
+	flight     chan struct{} // closed when the fetch under way ends; nil: none
+	failure    error         // the last fetch's error, served until holdTil
+	holdTil    time.Time
+	contention contention
 }
 
 // get returns a token that is believed to be good, waiting for a fetch at most as long as ctx allows. The fetch runs in
@@ -188,17 +188,17 @@ func (s *tokenSource) bury(t *issued) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	s.fight.bury(t, now)
-	if s.fight.alarm(now) {
-		s.log.Error("access tokens die soon after they were fetched, one after the other: "+s.supply.words().fight,
-			"reason", ReasonTokenFight, "tokens", fightDeaths, "within", now.Sub(s.fight.deaths[0]).Round(time.Second))
+	s.contention.bury(t, now)
+	if s.contention.alarm(now) {
+		s.log.Error("access tokens die soon after they were fetched, one after the other: "+s.supply.words().contention,
+			"reason", ReasonTokenFight, "tokens", contentionLosses, "within", now.Sub(s.contention.deaths[0]).Round(time.Second))
 	}
 }
 
-func (s *tokenSource) fighting() bool {
+func (s *tokenSource) contended() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.fight.on(s.now())
+	return s.contention.active(s.now())
 }
 
 // accept notes that WeChat took the token, so that its next refusal is a first one.
@@ -231,9 +231,9 @@ func (s *tokenSource) refusedError(until time.Time) *Error {
 		Reason:   w.reason,
 		Policy:   w.policy,
 	}
-	if s.fighting() {
+	if s.contended() {
 		e.Reason = ReasonTokenFight
-		e.Message += "; " + w.fight
+		e.Message += "; " + w.contention
 	}
 	return e
 }

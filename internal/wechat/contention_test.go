@@ -38,13 +38,13 @@ func TestTokenFight(t *testing.T) {
 			die(10 * time.Minute)
 			die(time.Hour) // a ripe one does not count
 			die(10 * time.Minute)
-			if s.fighting() || out.Len() > 0 {
+			if s.contended() || out.Len() > 0 {
 				t.Fatalf("alarm after two deaths: %s", &out)
 			}
 			for range 4 {
 				die(10 * time.Minute)
 			}
-			if !s.fighting() {
+			if !s.contended() {
 				t.Error("no fight after four early deaths")
 			}
 			if n := strings.Count(out.String(), "level=ERROR"); n != 1 || !strings.Contains(out.String(), tt.want) {
@@ -54,8 +54,8 @@ func TestTokenFight(t *testing.T) {
 			if e.Reason != ReasonTokenFight || !strings.Contains(e.Message, "Cure: ") {
 				t.Errorf("error %+v", e)
 			}
-			s.clock = s.clock.Add(fightWindow)
-			if s.fighting() {
+			s.clock = s.clock.Add(contentionWindow)
+			if s.contended() {
 				t.Error("the fight goes on for ever")
 			}
 		})
@@ -64,13 +64,13 @@ func TestTokenFight(t *testing.T) {
 
 // TestRipeTokensAreNoFight: stable mode hands out tokens whose end is near, and WeChat swaps them then.
 func TestRipeTokensAreNoFight(t *testing.T) {
-	var f fight
+	var f contention
 	now := time.Unix(1_700_000_000, 0)
-	for range 2 * fightDeaths {
+	for range 2 * contentionLosses {
 		f.bury(&issued{born: now, expires: now.Add(5 * time.Minute)}, now.Add(time.Minute))
 		now = now.Add(time.Minute)
 	}
-	if f.on(now) {
+	if f.active(now) {
 		t.Error("tokens in their last minutes count as killed")
 	}
 }

@@ -1,0 +1,47 @@
+package wechat
+
+import "time"
+
+const (
+	// freshFor is the age under which the death of a token is nobody's expiry but somebody's doing. Two programs that
+	// fetch classic tokens in turn leave each of them a life of 5 to 10 minutes: WeChat keeps the old one for 5 after
+	// each fetch, and the other program notices its own loss no sooner.
+	freshFor = 20 * time.Minute
+
+	// contentionLosses within fightWindow are contention. One early death is an operator's forced refresh or a reset AppSecret,
+	// two may be that and its undoing.
+	contentionLosses = 3
+	contentionWindow = time.Hour
+
+	// alarmInterval is how long one alarm serves.
+	alarmInterval = time.Hour
+)
+
+// contention recognises that somebody else ends this account's tokens. It is guarded by tokenSource.mu.
+type contention struct {
+	deaths  []time.Time // the last fightDeaths early ones
+	alarmed time.Time
+}
+
+// bury notes that a token was refused and replaced by another one.
+func (c *contention) bury(t *issued, now time.Time) {
+	ripe := !now.Before(t.expires.Add(-renewBefore)) // WeChat itself swaps it then
+	if ripe || now.Sub(t.born) >= freshFor {
+		return
+	}
+	c.deaths = append(c.deaths, now)
+	c.deaths = c.deaths[max(0, len(c.deaths)-contentionLosses):]
+}
+
+func (c *contention) active(now time.Time) bool {
+	return len(c.deaths) == contentionLosses && now.Sub(c.deaths[0]) < contentionWindow
+}
+
+// alarm reports whether it is time to say so.
+func (c *contention) alarm(now time.Time) bool {
+	if !c.active(now) || !c.alarmed.IsZero() && now.Sub(c.alarmed) < alarmInterval {
+		return false
+	}
+	c.alarmed = now
+	return true
+}
