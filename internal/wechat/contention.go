@@ -19,22 +19,22 @@ const (
 
 // contention recognises that somebody else ends this account's tokens. It is guarded by tokenSource.mu.
 type contention struct {
-	deaths  []time.Time // the last fightDeaths early ones
+	losses  []time.Time // the last fightDeaths early ones
 	alarmed time.Time
 }
 
-// bury notes that a token was refused and replaced by another one.
-func (c *contention) bury(t *issued, now time.Time) {
+// recordLoss notes that a token was refused and replaced by another one.
+func (c *contention) recordLoss(t *issued, now time.Time) {
 	ripe := !now.Before(t.expires.Add(-renewBefore)) // WeChat itself swaps it then
 	if ripe || now.Sub(t.born) >= freshFor {
 		return
 	}
-	c.deaths = append(c.deaths, now)
-	c.deaths = c.deaths[max(0, len(c.deaths)-contentionLosses):]
+	c.losses = append(c.losses, now)
+	c.losses = c.losses[max(0, len(c.losses)-contentionLosses):]
 }
 
 func (c *contention) active(now time.Time) bool {
-	return len(c.deaths) == contentionLosses && now.Sub(c.deaths[0]) < contentionWindow
+	return len(c.losses) == contentionLosses && now.Sub(c.losses[0]) < contentionWindow
 }
 
 // alarm reports whether it is time to say so.

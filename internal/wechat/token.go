@@ -177,21 +177,21 @@ func (s *tokenSource) renew(ctx context.Context, last *issued) (*issued, error) 
 	case doubted && same:
 		next.doubts = last.doubts
 	case doubted:
-		s.bury(last)
+		s.recordLoss(last)
 	}
 	s.log.Debug("fetched an access token", "forced", todo.step == stepForce, "lifetime", got.lifetime, "same", same)
 	return next, nil
 }
 
-// bury notes the death of a token and sounds the alarm if there were too many.
-func (s *tokenSource) bury(t *issued) {
+// recordLoss notes the death of a token and sounds the alarm if there were too many.
+func (s *tokenSource) recordLoss(t *issued) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	s.contention.bury(t, now)
+	s.contention.recordLoss(t, now)
 	if s.contention.alarm(now) {
 		s.log.Error("access tokens die soon after they were fetched, one after the other: "+s.supply.words().contention,
-			"reason", ReasonTokenFight, "tokens", contentionLosses, "within", now.Sub(s.contention.deaths[0]).Round(time.Second))
+			"reason", ReasonTokenFight, "tokens", contentionLosses, "within", now.Sub(s.contention.losses[0]).Round(time.Second))
 	}
 }
 
