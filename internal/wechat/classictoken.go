@@ -15,19 +15,19 @@ const (
 	classicInterval = 30 * time.Second
 )
 
-// classicSupply fetches tokens of its own. Unlike in stable mode there is no asking what is current: a fetch is always a
+// classicProvider fetches tokens of its own. Unlike in stable mode there is no asking what is current: a fetch is always a
 // new token and ends everybody else's. So it answers a refusal at once (the old one lives on for 5 minutes, should the
 // refusal have been spurious), and only a token that is seconds old is tried a second time first.
-type classicSupply struct {
+type classicProvider struct {
 	client   *Client
 	renewals budget
 }
 
-func (s *classicSupply) fetch(ctx context.Context, _ bool) (grant, error) {
+func (s *classicProvider) fetch(ctx context.Context, _ bool) (grant, error) {
 	return s.client.classicToken(ctx)
 }
 
-func (s *classicSupply) refused(last *issued, now time.Time) decision {
+func (s *classicProvider) refused(last *issued, now time.Time) decision {
 	expired := !now.Before(last.expires)
 	until := last.at.Add(classicInterval)
 	switch {
@@ -39,8 +39,8 @@ func (s *classicSupply) refused(last *issued, now time.Time) decision {
 	return decision{step: stepReuse}
 }
 
-func (s *classicSupply) words() supplyWords {
-	return supplyWords{
+func (s *classicProvider) texts() providerTexts {
+	return providerTexts{
 		endpoint: EndpointToken,
 		reason:   ReasonTokenRefused,
 		policy:   PolicyToken,

@@ -77,9 +77,9 @@ func New(cfg Config) *Client {
 		commandDelay:   commandDelay,
 	}
 	c.tokens = &tokenSource{
-		supply: c.newSupply(),
-		now:    cfg.Now,
-		log:    cfg.Logger.With("appid", cfg.AppID),
+		provider: c.newTokenProvider(),
+		now:      cfg.Now,
+		log:      cfg.Logger.With("appid", cfg.AppID),
 	}
 	return c
 }

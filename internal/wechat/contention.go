@@ -8,7 +8,7 @@ const (
 	// each fetch, and the other program notices its own loss no sooner.
 	freshFor = 20 * time.Minute
 
-	// contentionLosses within fightWindow are contention. One early death is an operator's forced refresh or a reset AppSecret,
+	// contentionLosses within contentionWindow are contention. One early death is an operator's forced refresh or a reset AppSecret,
 	// two may be that and its undoing.
 	contentionLosses = 3
 	contentionWindow = time.Hour
@@ -19,7 +19,7 @@ const (
 
 // contention recognises that somebody else ends this account's tokens. It is guarded by tokenSource.mu.
 type contention struct {
-	losses  []time.Time // the last fightDeaths early ones
+	losses  []time.Time // the last contentionLosses early ones
 	alarmed time.Time
 }
 

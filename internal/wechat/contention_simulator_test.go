@@ -50,8 +50,8 @@ func (r *rival) get(path string) (answer map[string]any) {
 // clock, one call of each a minute.
 func TestRivalAgainstSimulator(t *testing.T) {
 	for name, tt := range map[string]struct {
-		mode  wechat.TokenMode
-		fight bool
+		mode      wechat.TokenMode
+		contended bool
 	}{
 		"classic mode": {wechat.TokenClassic, true},
 		"stable mode":  {wechat.TokenStable, false}, // WeChat keeps the two kinds apart
@@ -84,13 +84,13 @@ func TestRivalAgainstSimulator(t *testing.T) {
 				}
 				clock.Add(60)
 			}
-			if c.TokenFight() != tt.fight {
-				t.Errorf("TokenFight %t, want %t; the other program fetched %d tokens", c.TokenFight(), tt.fight, other.fetched)
+			if c.TokenFight() != tt.contended {
+				t.Errorf("TokenFight %t, want %t; the other program fetched %d tokens", c.TokenFight(), tt.contended, other.fetched)
 			}
-			if tt.fight && (firstSeen == 0 || firstSeen > 60) {
-				t.Errorf("the fight was seen in minute %d", firstSeen)
+			if tt.contended && (firstSeen == 0 || firstSeen > 60) {
+				t.Errorf("the contention was seen in minute %d", firstSeen)
 			}
-			if alarms := strings.Count(out.String(), "level=ERROR"); tt.fight && (alarms < 2 || alarms > 3) || !tt.fight && alarms > 0 {
+			if alarms := strings.Count(out.String(), "level=ERROR"); tt.contended && (alarms < 2 || alarms > 3) || !tt.contended && alarms > 0 {
 				t.Errorf("%d alarms in three hours:\n%s", alarms, &out)
 			}
 			if n := sim.Calls()[wechat.EndpointToken]; n > 60 {

@@ -39,13 +39,13 @@ func TestTokenFight(t *testing.T) {
 			die(time.Hour) // a ripe one does not count
 			die(10 * time.Minute)
 			if s.contended() || out.Len() > 0 {
-				t.Fatalf("alarm after two deaths: %s", &out)
+				t.Fatalf("alarm after two losses: %s", &out)
 			}
 			for range 4 {
 				die(10 * time.Minute)
 			}
 			if !s.contended() {
-				t.Error("no fight after four early deaths")
+				t.Error("no contention after four early losses")
 			}
 			if n := strings.Count(out.String(), "level=ERROR"); n != 1 || !strings.Contains(out.String(), tt.want) {
 				t.Errorf("%d alarms: %s", n, &out)
@@ -56,7 +56,7 @@ func TestTokenFight(t *testing.T) {
 			}
 			s.clock = s.clock.Add(contentionWindow)
 			if s.contended() {
-				t.Error("the fight goes on for ever")
+				t.Error("the contention goes on for ever")
 			}
 		})
 	}
@@ -100,7 +100,7 @@ func TestTokenFightShows(t *testing.T) {
 		clock = clock.Add(classicInterval)
 	}
 	if !c.TokenFight() {
-		t.Fatal("no fight")
+		t.Fatal("no contention")
 	}
 	_, err := c.Followers(t.Context(), "")
 	e := mustError(t, err)

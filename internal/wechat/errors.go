@@ -232,7 +232,7 @@ func (a *attempt) advise(e *Error) {
 		e.Message += adviseStable
 	case e.Policy == PolicyToken && a.client.tokens.contended():
 		e.Reason = ReasonTokenFight
-		e.Message += "; " + a.client.tokens.supply.words().contention
+		e.Message += "; " + a.client.tokens.provider.texts().contention
 	}
 }
 

@@ -23,25 +23,25 @@ const (
 	externalPace = 5 * time.Second
 )
 
-// externalSupply asks a token server or a command of the company's own, which alone renews the token. A refused one is
+// externalProvider asks a token server or a command of the company's own, which alone renews the token. A refused one is
 // asked for again, since there may be a newer one by now, and never forced.
-type externalSupply struct {
+type externalProvider struct {
 	endpoint string
 	ask      func(ctx context.Context) (grant, error)
 	asks     budget // because of refusals
 }
 
-func newExternal(endpoint string, ask func(ctx context.Context) (grant, error)) *externalSupply {
-	return &externalSupply{endpoint: endpoint, ask: ask, asks: budget{interval: externalPace}}
+func newExternal(endpoint string, ask func(ctx context.Context) (grant, error)) *externalProvider {
+	return &externalProvider{endpoint: endpoint, ask: ask, asks: budget{interval: externalPace}}
 }
 
-func (s *externalSupply) fetch(ctx context.Context, _ bool) (grant, error) {
+func (s *externalProvider) fetch(ctx context.Context, _ bool) (grant, error) {
 	g, err := s.ask(ctx)
 	g.renew = min(g.renew, externalEvery)
 	return g, err
 }
 
-func (s *externalSupply) refused(last *issued, now time.Time) decision {
+func (s *externalProvider) refused(last *issued, now time.Time) decision {
 	switch {
 	case s.asks.take(now):
 		return decision{step: stepFetch}
@@ -51,12 +51,12 @@ func (s *externalSupply) refused(last *issued, now time.Time) decision {
 	return decision{stepWait, s.asks.taken[0].Add(externalPace)}
 }
 
-func (s *externalSupply) words() supplyWords {
+func (s *externalProvider) texts() providerTexts {
 	who := "the token server"
 	if s.endpoint == EndpointTokenCommand {
 		who = "the token command"
 	}
-	return supplyWords{
+	return providerTexts{
 		endpoint: s.endpoint,
 		reason:   ReasonTokenSupply,
 		policy:   PolicyConfig,

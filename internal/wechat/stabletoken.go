@@ -15,23 +15,23 @@ const (
 	forcedInterval = 30 * time.Second
 )
 
-// stableSupply gets the token that all programs and instances share. A refused one goes through three steps, since
+// stableProvider gets the token that all programs and instances share. A refused one goes through three steps, since
 // refusals inside the validity happen for no reason: ask WeChat for the current token; if it is the same, try it once
 // more; if it is refused again, force a new one.
-type stableSupply struct {
+type stableProvider struct {
 	call   func(ctx context.Context, force bool) (grant, error)
 	forced budget
 }
 
-func newStable(call func(ctx context.Context, force bool) (grant, error)) *stableSupply {
-	return &stableSupply{call: call, forced: budget{perDay: forcedPerDay, interval: forcedInterval}}
+func newStable(call func(ctx context.Context, force bool) (grant, error)) *stableProvider {
+	return &stableProvider{call: call, forced: budget{perDay: forcedPerDay, interval: forcedInterval}}
 }
 
-func (s *stableSupply) fetch(ctx context.Context, force bool) (grant, error) {
+func (s *stableProvider) fetch(ctx context.Context, force bool) (grant, error) {
 	return s.call(ctx, force)
 }
 
-func (s *stableSupply) refused(last *issued, now time.Time) decision {
+func (s *stableProvider) refused(last *issued, now time.Time) decision {
 	switch until := last.at.Add(forcedInterval); {
 	case last.doubts < 2:
 		return decision{step: stepFetch}
@@ -43,8 +43,8 @@ func (s *stableSupply) refused(last *issued, now time.Time) decision {
 	return decision{step: stepFetch} // the same again most likely, and perhaps WeChat takes it now
 }
 
-func (s *stableSupply) words() supplyWords {
-	return supplyWords{
+func (s *stableProvider) texts() providerTexts {
+	return providerTexts{
 		endpoint: EndpointStableToken,
 		reason:   ReasonTokenRefused,
 		policy:   PolicyToken,

@@ -46,11 +46,11 @@ func (t *issued) again(now time.Time) *issued {
 }
 
 // tokenSource holds the token of one account: in memory, fetched by one goroutine at a time, renewed by
-// compare-and-refresh. Where it comes from, and what a refusal leads to, its supply knows.
+// compare-and-refresh. Where it comes from, and what a refusal leads to, its provider knows.
 type tokenSource struct {
-	supply supply // called by the leader of a flight only
-	now    func() time.Time
-	log    *slog.Logger
+	provider tokenProvider // called by the leader of a flight only
+	now      func() time.Time
+	log      *slog.Logger
 
 	mu         sync.Mutex
 	current    *issued
@@ -152,7 +152,7 @@ func (s *tokenSource) renew(ctx context.Context, last *issued) (*issued, error) 
 	doubted := last != nil && last.refused
 	var todo decision
 	if doubted {
-		todo = s.supply.refused(last, s.now())
+		todo = s.provider.refused(last, s.now())
 	}
 	switch todo.step {
 	case stepWait:
@@ -163,7 +163,7 @@ func (s *tokenSource) renew(ctx context.Context, last *issued) (*issued, error) 
 		s.log.Warn("forcing a new access token: WeChat refused the current one twice", "refusals", last.doubts)
 	case stepFetch:
 	}
-	got, err := s.supply.fetch(ctx, todo.step == stepForce)
+	got, err := s.provider.fetch(ctx, todo.step == stepForce)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +190,7 @@ func (s *tokenSource) recordLoss(t *issued) {
 	now := s.now()
 	s.contention.recordLoss(t, now)
 	if s.contention.alarm(now) {
-		s.log.Error("access tokens die soon after they were fetched, one after the other: "+s.supply.words().contention,
+		s.log.Error("access tokens die soon after they were fetched, one after the other: "+s.provider.texts().contention,
 			"reason", ReasonTokenFight, "tokens", contentionLosses, "within", now.Sub(s.contention.losses[0]).Round(time.Second))
 	}
 }
@@ -224,7 +224,7 @@ func (s *tokenSource) reject(t *issued) {
 
 // refusedError is what callers get while a refused token cannot be replaced yet.
 func (s *tokenSource) refusedError(until time.Time) *Error {
-	w := s.supply.words()
+	w := s.provider.texts()
 	e := &Error{
 		Endpoint: w.endpoint,
 		Message:  w.refused + "; next try at " + until.Format(time.TimeOnly),
@@ -245,7 +245,7 @@ func (s *tokenSource) waitError(err error) *Error {
 		reason = ReasonCancelled
 	}
 	return &Error{
-		Endpoint: s.supply.words().endpoint,
+		Endpoint: s.provider.texts().endpoint,
 		Reason:   reason,
 		Policy:   PolicyRetry,
 		Err:      &cause{text: "waiting for the access token: " + err.Error(), is: err},

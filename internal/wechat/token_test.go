@@ -29,15 +29,15 @@ type scripted struct {
 
 // newScripted is in stable mode.
 func newScripted() *scripted {
-	return newScriptedAs(func(fetch func(context.Context, bool) (grant, error)) supply { return newStable(fetch) })
+	return newScriptedAs(func(fetch func(context.Context, bool) (grant, error)) tokenProvider { return newStable(fetch) })
 }
 
-func newScriptedAs(as func(fetch func(context.Context, bool) (grant, error)) supply) *scripted {
+func newScriptedAs(as func(fetch func(context.Context, bool) (grant, error)) tokenProvider) *scripted {
 	s := &scripted{clock: time.Unix(1_700_000_000, 0), value: "a", life: 2 * time.Hour}
 	s.tokenSource = &tokenSource{
 		now: func() time.Time { return s.clock },
 		log: slog.New(slog.DiscardHandler),
-		supply: as(func(_ context.Context, force bool) (grant, error) {
+		provider: as(func(_ context.Context, force bool) (grant, error) {
 			s.fetches = append(s.fetches, map[bool]string{false: "normal", true: "forced"}[force])
 			if force {
 				s.value += "+"
@@ -183,7 +183,7 @@ func TestTokenForcedBudget(t *testing.T) {
 func TestTokenBudgetGoneAndTokenGood(t *testing.T) {
 	s := newScripted()
 	for range forcedPerDay {
-		s.supply.(*stableSupply).forced.take(s.clock)
+		s.provider.(*stableProvider).forced.take(s.clock)
 		s.clock = s.clock.Add(forcedInterval)
 	}
 	s.reject(s.mustGet(t, "a"))
@@ -288,7 +288,7 @@ func TestWaitersHonourTheirContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fetches := 0
 		s := &tokenSource{now: time.Now, log: slog.New(slog.DiscardHandler)}
-		s.supply = newStable(func(ctx context.Context, _ bool) (grant, error) {
+		s.provider = newStable(func(ctx context.Context, _ bool) (grant, error) {
 			fetches++
 			if fetches == 1 {
 				<-ctx.Done()

@@ -71,23 +71,23 @@ func TestDeadTokenIsRenewedOnce(t *testing.T) {
 }
 
 func scriptedClassic() *scripted {
-	return newScriptedAs(func(fetch func(context.Context, bool) (grant, error)) supply {
-		return &scriptedClassicSupply{classicSupply{renewals: budget{perDay: classicPerDay, interval: classicInterval}}, fetch}
+	return newScriptedAs(func(fetch func(context.Context, bool) (grant, error)) tokenProvider {
+		return &scriptedClassicProvider{classicProvider{renewals: budget{perDay: classicPerDay, interval: classicInterval}}, fetch}
 	})
 }
 
-// scriptedClassicSupply is classic mode without its HTTP call.
-type scriptedClassicSupply struct {
-	classicSupply
+// scriptedClassicProvider is classic mode without its HTTP call.
+type scriptedClassicProvider struct {
+	classicProvider
 	call func(context.Context, bool) (grant, error)
 }
 
-func (s *scriptedClassicSupply) fetch(ctx context.Context, force bool) (grant, error) {
+func (s *scriptedClassicProvider) fetch(ctx context.Context, force bool) (grant, error) {
 	return s.call(ctx, force)
 }
 
 func scriptedExternal() *scripted {
-	return newScriptedAs(func(fetch func(context.Context, bool) (grant, error)) supply {
+	return newScriptedAs(func(fetch func(context.Context, bool) (grant, error)) tokenProvider {
 		return newExternal(EndpointTokenServer, func(ctx context.Context) (grant, error) { return fetch(ctx, false) })
 	})
 }
@@ -206,7 +206,7 @@ func TestHangingTokenServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
 		s := &tokenSource{now: time.Now, log: slog.New(slog.DiscardHandler)}
-		s.supply = newExternal(EndpointTokenServer, func(ctx context.Context) (grant, error) {
+		s.provider = newExternal(EndpointTokenServer, func(ctx context.Context) (grant, error) {
 			if asked++; asked == 1 {
 				return newGrant("a", maxTokenLife), nil
 			}

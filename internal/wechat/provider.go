@@ -40,10 +40,10 @@ type TokenConfig struct {
 // maxTokenLife is how long a token of WeChat lives.
 const maxTokenLife = 2 * time.Hour
 
-// grant is what a supply answers.
+// grant is what a provider answers.
 type grant struct {
 	value    string
-	lifetime time.Duration // as far as the supply knows
+	lifetime time.Duration // as far as the provider knows
 	renew    time.Duration // after this time it is asked again, though the token is still good
 }
 
@@ -56,17 +56,17 @@ func newGrant(value string, lifetime time.Duration) grant {
 	return g
 }
 
-// supply is one way to get tokens. A tokenSource calls it from one goroutine at a time.
-type supply interface {
-	// fetch gets a token. With force the supply makes WeChat end the current one.
+// tokenProvider is one way to get tokens. A tokenSource calls it from one goroutine at a time.
+type tokenProvider interface {
+	// fetch gets a token. With force it makes WeChat end the current one.
 	fetch(ctx context.Context, force bool) (grant, error)
 	// refused decides what to do about a token that WeChat refused.
 	refused(last *issued, now time.Time) decision
-	// words are what errors and the alarm say in this mode.
-	words() supplyWords
+	// texts are what errors and the alarm say in this mode.
+	texts() providerTexts
 }
 
-type supplyWords struct {
+type providerTexts struct {
 	endpoint   string // stands in errors where there was no token to make the call with
 	reason     Reason // of what callers get while the token is refused and nothing can be done about it yet
 	policy     Policy
@@ -112,11 +112,11 @@ func (b *budget) take(now time.Time) bool {
 	return true
 }
 
-// newSupply makes the supply of the configured mode.
-func (c *Client) newSupply() supply {
+// newTokenProvider makes the provider of the configured mode.
+func (c *Client) newTokenProvider() tokenProvider {
 	switch t := c.cfg.Token; t.Mode {
 	case TokenClassic:
-		return &classicSupply{client: c, renewals: budget{perDay: classicPerDay, interval: classicInterval}}
+		return &classicProvider{client: c, renewals: budget{perDay: classicPerDay, interval: classicInterval}}
 	case TokenURL:
 		return newExternal(EndpointTokenServer, c.serverToken)
 	case TokenCommand:
