@@ -27,7 +27,7 @@ func (s *classicProvider) fetch(ctx context.Context, _ bool) (grant, error) {
 	return s.client.classicToken(ctx)
 }
 
-func (s *classicProvider) refused(last *issued, now time.Time) decision {
+func (s *classicProvider) refused(last *token, now time.Time) decision {
 	expired := !now.Before(last.expires)
 	until := last.at.Add(classicInterval)
 	switch {

@@ -129,7 +129,7 @@ const maxTokenTries = 3
 func (c *Client) authorised(ctx context.Context, r request) error {
 	var err error
 	for range maxTokenTries {
-		var token *issued
+		var token *token
 		if token, err = c.tokens.get(ctx); err != nil {
 			return err
 		}
@@ -143,7 +143,7 @@ func (c *Client) authorised(ctx context.Context, r request) error {
 
 // settleToken tells the token source what a call's outcome says about its token, and reports whether it was refused.
 // A network error says nothing.
-func (c *Client) settleToken(token *issued, err error) (refused bool) {
+func (c *Client) settleToken(token *token, err error) (refused bool) {
 	e, ok := asError(err)
 	switch {
 	case err == nil:

@@ -24,7 +24,7 @@ type contention struct {
 }
 
 // recordLoss notes that a token was refused and replaced by another one.
-func (c *contention) recordLoss(t *issued, now time.Time) {
+func (c *contention) recordLoss(t *token, now time.Time) {
 	ripe := !now.Before(t.expires.Add(-renewBefore)) // WeChat itself swaps it then
 	if ripe || now.Sub(t.born) >= freshFor {
 		return

@@ -67,7 +67,7 @@ func TestRipeTokensAreNoFight(t *testing.T) {
 	var f contention
 	now := time.Unix(1_700_000_000, 0)
 	for range 2 * contentionLosses {
-		f.recordLoss(&issued{born: now, expires: now.Add(5 * time.Minute)}, now.Add(time.Minute))
+		f.recordLoss(&token{born: now, expires: now.Add(5 * time.Minute)}, now.Add(time.Minute))
 		now = now.Add(time.Minute)
 	}
 	if f.active(now) {

@@ -41,7 +41,7 @@ func (s *externalProvider) fetch(ctx context.Context, _ bool) (grant, error) {
 	return g, err
 }
 
-func (s *externalProvider) refused(last *issued, now time.Time) decision {
+func (s *externalProvider) refused(last *token, now time.Time) decision {
 	switch {
 	case s.asks.take(now):
 		return decision{step: stepFetch}

@@ -61,7 +61,7 @@ type tokenProvider interface {
 	// fetch gets a token. With force it makes WeChat end the current one.
 	fetch(ctx context.Context, force bool) (grant, error)
 	// refused decides what to do about a token that WeChat refused.
-	refused(last *issued, now time.Time) decision
+	refused(last *token, now time.Time) decision
 	// texts are what errors and the alarm say in this mode.
 	texts() providerTexts
 }

@@ -130,7 +130,7 @@ func leakCheck(t *testing.T, tt leakCase) {
 	c.commandTimeout = 2 * time.Second
 	if failure == nil {
 		if failing != tt.mode.endpoint {
-			c.tokens.current = &issued{value: testToken(1), expires: time.Now().Add(time.Hour), renewAt: time.Now().Add(time.Hour)}
+			c.tokens.current = &token{value: testToken(1), expires: time.Now().Add(time.Hour), renewAt: time.Now().Add(time.Hour)}
 		}
 		fake.Close()
 	}

@@ -161,7 +161,7 @@ func TestNothingWrittenIsCertain(t *testing.T) {
 		if _, err := fake.client(t).SendTemplate(t.Context(), message()); err != nil {
 			t.Fatal(err)
 		}
-		c.tokens.current = &issued{value: testToken(1), expires: time.Now().Add(time.Hour), renewAt: time.Now().Add(time.Hour)}
+		c.tokens.current = &token{value: testToken(1), expires: time.Now().Add(time.Hour), renewAt: time.Now().Add(time.Hour)}
 	}
 	_, err := fake.client(t).SendTemplate(cancelled, message())
 	check := func(name string, err error, want outcome) {

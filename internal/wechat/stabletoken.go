@@ -31,7 +31,7 @@ func (s *stableProvider) fetch(ctx context.Context, force bool) (grant, error) {
 	return s.call(ctx, force)
 }
 
-func (s *stableProvider) refused(last *issued, now time.Time) decision {
+func (s *stableProvider) refused(last *token, now time.Time) decision {
 	switch until := last.at.Add(forcedInterval); {
 	case last.doubts < 2:
 		return decision{step: stepFetch}

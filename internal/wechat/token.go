@@ -26,9 +26,9 @@ const (
 	tokenFailureHold = 3 * time.Second
 )
 
-// issued is one answer of the token endpoint. Two answers may carry the same value; a caller hands back the very issued
+// token is one answer of the token endpoint. Two answers may carry the same value; a caller hands back the very token
 // it used, so that a late refusal of the former answer is not taken for a refusal of the latter.
-type issued struct {
+type token struct {
 	value   string
 	at      time.Time // when this answer came
 	born    time.Time // when this value first came
@@ -41,8 +41,8 @@ type issued struct {
 }
 
 // again is the same token, to be tried once more.
-func (t *issued) again(now time.Time) *issued {
-	return &issued{value: t.value, at: now, born: t.born, expires: t.expires, renewAt: t.renewAt, doubts: t.doubts}
+func (t *token) again(now time.Time) *token {
+	return &token{value: t.value, at: now, born: t.born, expires: t.expires, renewAt: t.renewAt, doubts: t.doubts}
 }
 
 // tokenSource holds the token of one account: in memory, fetched by one goroutine at a time, renewed by
@@ -53,7 +53,7 @@ type tokenSource struct {
 	log      *slog.Logger
 
 	mu         sync.Mutex
-	current    *issued
+	current    *token
 	flight     chan struct{} // closed when the fetch under way ends; nil: none
 	failure    error         // the last fetch's error, served until holdTil
 	holdTil    time.Time
@@ -62,7 +62,7 @@ type tokenSource struct {
 
 // get returns a token that is believed to be good, waiting for a fetch at most as long as ctx allows. The fetch runs in
 // the goroutine, and under the context, of the first caller who needs it; if he goes away, a waiting one takes over.
-func (s *tokenSource) get(ctx context.Context) (*issued, error) {
+func (s *tokenSource) get(ctx context.Context) (*token, error) {
 	for {
 		token, flight, err := s.peek()
 		if token != nil || err != nil {
@@ -81,7 +81,7 @@ func (s *tokenSource) get(ctx context.Context) (*issued, error) {
 
 // peek returns a token or an error to be had without a call, or a flight to wait for, or nothing: then the caller leads,
 // and the flight is his.
-func (s *tokenSource) peek() (*issued, chan struct{}, error) {
+func (s *tokenSource) peek() (*token, chan struct{}, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
@@ -105,8 +105,8 @@ func (s *tokenSource) usable(now time.Time) bool {
 }
 
 // lead renews the token for everybody.
-func (s *tokenSource) lead(ctx context.Context) (*issued, error) {
-	var next *issued
+func (s *tokenSource) lead(ctx context.Context) (*token, error) {
+	var next *token
 	var err error
 	defer s.land(ctx, &next, &err)
 	s.mu.Lock()
@@ -134,7 +134,7 @@ func (s *tokenSource) lead(ctx context.Context) (*issued, error) {
 }
 
 // land ends the flight, also when fetching panicked.
-func (s *tokenSource) land(ctx context.Context, next **issued, err *error) {
+func (s *tokenSource) land(ctx context.Context, next **token, err *error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	close(s.flight)
@@ -148,7 +148,7 @@ func (s *tokenSource) land(ctx context.Context, next **issued, err *error) {
 }
 
 // renew makes at most one fetch. last may be nil, expiring, or refused.
-func (s *tokenSource) renew(ctx context.Context, last *issued) (*issued, error) {
+func (s *tokenSource) renew(ctx context.Context, last *token) (*token, error) {
 	doubted := last != nil && last.refused
 	var todo decision
 	if doubted {
@@ -168,7 +168,7 @@ func (s *tokenSource) renew(ctx context.Context, last *issued) (*issued, error) 
 		return nil, err
 	}
 	now := s.now()
-	next := &issued{value: got.value, at: now, born: now, expires: now.Add(got.lifetime), renewAt: now.Add(got.renew)}
+	next := &token{value: got.value, at: now, born: now, expires: now.Add(got.lifetime), renewAt: now.Add(got.renew)}
 	same := last != nil && last.value == got.value
 	if same {
 		next.born = last.born
@@ -184,7 +184,7 @@ func (s *tokenSource) renew(ctx context.Context, last *issued) (*issued, error) 
 }
 
 // recordLoss notes the death of a token and sounds the alarm if there were too many.
-func (s *tokenSource) recordLoss(t *issued) {
+func (s *tokenSource) recordLoss(t *token) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
@@ -202,14 +202,14 @@ func (s *tokenSource) contended() bool {
 }
 
 // accept notes that WeChat took the token, so that its next refusal is a first one.
-func (s *tokenSource) accept(t *issued) {
+func (s *tokenSource) accept(t *token) {
 	if !t.accepted.Load() { // spare the cache line ten thousand writes a second
 		t.accepted.Store(true)
 	}
 }
 
 // reject hands in a token that WeChat refused. Only the first caller to hand in the current one changes anything.
-func (s *tokenSource) reject(t *issued) {
+func (s *tokenSource) reject(t *token) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.current != t || t.refused {

@@ -56,7 +56,7 @@ func (s *scripted) expect(t *testing.T, want ...string) {
 	s.fetches = nil
 }
 
-func (s *scripted) mustGet(t *testing.T, want string) *issued {
+func (s *scripted) mustGet(t *testing.T, want string) *token {
 	t.Helper()
 	got, err := s.get(t.Context())
 	if err != nil || got.value != want {
