@@ -58,7 +58,7 @@ func (s *classicProvider) texts() providerTexts {
 func (c *Client) classicToken(ctx context.Context) (grant, error) {
 	var token tokenAnswer
 	err := c.read(ctx, request{
-		endpoint: epToken(),
+		endpoint: classicTokenEndpoint,
 		query: url.Values{
 			"grant_type": {"client_credential"},
 			"appid":      {c.cfg.AppID},

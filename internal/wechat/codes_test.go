@@ -40,7 +40,7 @@ func TestEveryListedCode(t *testing.T) {
 	for policy, list := range listed {
 		for _, code := range list {
 			n++
-			got := classify(epUserInfo(), code)
+			got := classify(userInfoEndpoint, code)
 			if got.policy != Policy(policy) {
 				t.Errorf("%d: policy %q, listed as %q", code, got.policy, policy)
 			}
@@ -64,41 +64,41 @@ func TestCodesByEndpoint(t *testing.T) {
 		code     int
 		want     meaning
 	}{
-		{epStableToken(), 40001, meaning{"wrong_secret", PolicyConfig}},
-		{epStableToken(), 40125, meaning{"wrong_secret", PolicyConfig}},
-		{epStableToken(), 40164, meaning{"ip_not_allowed", PolicyConfig}},
-		{epStableToken(), 41004, meaning{"argument_missing", PolicyConfig}}, // never a row's fault
-		{epStableToken(), 42001, meaning{"token_expired", PolicyConfig}},
-		{epStableToken(), 43002, meaning{"wrong_method", PolicyConfig}},
-		{epStableToken(), 45009, meaning{"quota_day", PolicyQuotaDay}},
-		{epStableToken(), 45011, meaning{"quota_minute", PolicyQuotaMinute}},
-		{epStableToken(), -1, meaning{"system_error", PolicyRetry}},
-		{epStableToken(), 98765, meaning{ReasonUnknownCode, PolicyConfig}},
-		{epFollowers(), 40003, meaning{ReasonInvalidCursor, PolicyRequest}},
-		{epFollowers(), 268487002, meaning{"system_busy", PolicyRetry}},
-		{epFollowers(), 98765, meaning{ReasonUnknownCode, PolicyRetry}},
-		{epUserInfo(), 40003, meaning{ReasonInvalidOpenID, PolicyRecipient}},
-		{epBatchInfo(), 40032, meaning{"invalid_openid_list", PolicyRequest}},
-		{epQuota(), 76021, meaning{"unknown_path", PolicyRequest}},
-		{epSession(), 40001, meaning{"wrong_secret", PolicyConfig}},
-		{epSession(), 40029, meaning{"invalid_code", PolicyRequest}},
-		{epSession(), 40163, meaning{"code_used", PolicyRequest}},
-		{epSession(), 40226, meaning{"risky_user", PolicyRecipient}},
-		{epSession(), 42001, meaning{"token_expired", PolicyConfig}},
-		{epSession(), 45011, meaning{"quota_minute", PolicyRecipientLater}},
-		{epSendTemplate(), -1, meaning{"system_error", PolicyUncertain}},
-		{epSendTemplate(), 40241, meaning{"duplicate_in_60s", PolicyUncertain}},
-		{epSendTemplate(), 44007, meaning{"repeated_msg_id", PolicyUncertain}},
-		{epSendTemplate(), 45065, meaning{"client_msg_id_exists", PolicyUncertain}},
-		{epSendTemplate(), 40037, meaning{ReasonInvalidTemplate, PolicyRetry}},
-		{epSendTemplate(), 48011, meaning{"template_disabled", PolicyTemplate}},
-		{epSendTemplate(), 43102, meaning{"template_not_subscription", PolicyTemplate}},
-		{epSendTemplate(), 45026, meaning{"template_count_exceeded", PolicyTemplate}},
-		{epSendTemplate(), 45027, meaning{"template_industry_conflict", PolicyTemplate}},
-		{epSendTemplate(), 45082, meaning{"icp_license_missing", PolicyRequest}},
-		{epSendTemplate(), 43117, meaning{"recipient_later", PolicyRecipientLater}},
-		{epSendTemplate(), 47003, meaning{"invalid_keyword_value", PolicyRequest}},
-		{epSendTemplate(), 98765, meaning{ReasonUnknownCode, PolicyRequest}},
+		{stableTokenEndpoint, 40001, meaning{"wrong_secret", PolicyConfig}},
+		{stableTokenEndpoint, 40125, meaning{"wrong_secret", PolicyConfig}},
+		{stableTokenEndpoint, 40164, meaning{"ip_not_allowed", PolicyConfig}},
+		{stableTokenEndpoint, 41004, meaning{"argument_missing", PolicyConfig}}, // never a row's fault
+		{stableTokenEndpoint, 42001, meaning{"token_expired", PolicyConfig}},
+		{stableTokenEndpoint, 43002, meaning{"wrong_method", PolicyConfig}},
+		{stableTokenEndpoint, 45009, meaning{"quota_day", PolicyQuotaDay}},
+		{stableTokenEndpoint, 45011, meaning{"quota_minute", PolicyQuotaMinute}},
+		{stableTokenEndpoint, -1, meaning{"system_error", PolicyRetry}},
+		{stableTokenEndpoint, 98765, meaning{ReasonUnknownCode, PolicyConfig}},
+		{followersEndpoint, 40003, meaning{ReasonInvalidCursor, PolicyRequest}},
+		{followersEndpoint, 268487002, meaning{"system_busy", PolicyRetry}},
+		{followersEndpoint, 98765, meaning{ReasonUnknownCode, PolicyRetry}},
+		{userInfoEndpoint, 40003, meaning{ReasonInvalidOpenID, PolicyRecipient}},
+		{batchInfoEndpoint, 40032, meaning{"invalid_openid_list", PolicyRequest}},
+		{quotaEndpoint, 76021, meaning{"unknown_path", PolicyRequest}},
+		{sessionEndpoint, 40001, meaning{"wrong_secret", PolicyConfig}},
+		{sessionEndpoint, 40029, meaning{"invalid_code", PolicyRequest}},
+		{sessionEndpoint, 40163, meaning{"code_used", PolicyRequest}},
+		{sessionEndpoint, 40226, meaning{"risky_user", PolicyRecipient}},
+		{sessionEndpoint, 42001, meaning{"token_expired", PolicyConfig}},
+		{sessionEndpoint, 45011, meaning{"quota_minute", PolicyRecipientLater}},
+		{sendTemplateEndpoint, -1, meaning{"system_error", PolicyUncertain}},
+		{sendTemplateEndpoint, 40241, meaning{"duplicate_in_60s", PolicyUncertain}},
+		{sendTemplateEndpoint, 44007, meaning{"repeated_msg_id", PolicyUncertain}},
+		{sendTemplateEndpoint, 45065, meaning{"client_msg_id_exists", PolicyUncertain}},
+		{sendTemplateEndpoint, 40037, meaning{ReasonInvalidTemplate, PolicyRetry}},
+		{sendTemplateEndpoint, 48011, meaning{"template_disabled", PolicyTemplate}},
+		{sendTemplateEndpoint, 43102, meaning{"template_not_subscription", PolicyTemplate}},
+		{sendTemplateEndpoint, 45026, meaning{"template_count_exceeded", PolicyTemplate}},
+		{sendTemplateEndpoint, 45027, meaning{"template_industry_conflict", PolicyTemplate}},
+		{sendTemplateEndpoint, 45082, meaning{"icp_license_missing", PolicyRequest}},
+		{sendTemplateEndpoint, 43117, meaning{"recipient_later", PolicyRecipientLater}},
+		{sendTemplateEndpoint, 47003, meaning{"invalid_keyword_value", PolicyRequest}},
+		{sendTemplateEndpoint, 98765, meaning{ReasonUnknownCode, PolicyRequest}},
 	}
 	for _, tt := range tests {
 		got := classify(tt.endpoint, tt.code)

@@ -28,7 +28,7 @@ const (
 
 // commandToken runs the company's own program. It is waited for in every case, so that no zombie stays, and dies with ctx.
 func (c *Client) commandToken(ctx context.Context) (grant, error) {
-	a := &attempt{client: c, request: request{endpoint: epTokenCommand(), secrets: argumentSecrets(c.cfg.Token.Command)}}
+	a := &attempt{client: c, request: request{endpoint: tokenCommandEndpoint, secrets: argumentSecrets(c.cfg.Token.Command)}}
 	a.begin()
 	g, e := a.runCommand(ctx)
 	a.err = e

@@ -43,33 +43,20 @@ type endpoint struct {
 // smallAnswer bounds answers that are a few hundred bytes; it leaves room for the HTML page of a proxy.
 const smallAnswer = 64 << 10
 
-func epStableToken() endpoint {
-	return endpoint{http.MethodPost, EndpointStableToken, kindToken, smallAnswer}
-}
-
-func epToken() endpoint { return endpoint{http.MethodGet, EndpointToken, kindToken, smallAnswer} }
-
-func epTokenServer() endpoint {
-	return endpoint{http.MethodGet, EndpointTokenServer, kindToken, smallAnswer}
-}
-
-func epTokenCommand() endpoint { return endpoint{"", EndpointTokenCommand, kindToken, smallAnswer} }
-
-// 10,000 openids of 28 characters are 310 KB.
-func epFollowers() endpoint { return endpoint{http.MethodGet, EndpointFollowers, kindRead, 1 << 20} }
-
-func epUserInfo() endpoint { return endpoint{http.MethodGet, EndpointUserInfo, kindRead, smallAnswer} }
-
-// 100 records of 300 bytes are 30 KB; accounts with long remarks and tags stay far below the bound.
-func epBatchInfo() endpoint { return endpoint{http.MethodPost, EndpointBatchInfo, kindRead, 512 << 10} }
-
-func epSendTemplate() endpoint {
-	return endpoint{http.MethodPost, EndpointSendTemplate, kindSend, smallAnswer}
-}
-
-// 25 templates with text and example are some 30 KB, and accounts with more exist.
-func epTemplates() endpoint { return endpoint{http.MethodGet, EndpointTemplates, kindRead, 1 << 20} }
-
-func epQuota() endpoint { return endpoint{http.MethodPost, EndpointQuota, kindRead, smallAnswer} }
-
-func epSession() endpoint { return endpoint{http.MethodGet, EndpointSession, kindSession, smallAnswer} }
+// What is known about each path.
+var ( //nolint:gochecknoglobals // constant tables, which Go cannot declare as such
+	stableTokenEndpoint  = endpoint{http.MethodPost, EndpointStableToken, kindToken, smallAnswer}
+	classicTokenEndpoint = endpoint{http.MethodGet, EndpointToken, kindToken, smallAnswer}
+	tokenServerEndpoint  = endpoint{http.MethodGet, EndpointTokenServer, kindToken, smallAnswer}
+	tokenCommandEndpoint = endpoint{"", EndpointTokenCommand, kindToken, smallAnswer}
+	// 10,000 openids of 28 characters are 310 KB.
+	followersEndpoint = endpoint{http.MethodGet, EndpointFollowers, kindRead, 1 << 20}
+	userInfoEndpoint  = endpoint{http.MethodGet, EndpointUserInfo, kindRead, smallAnswer}
+	// 100 records of 300 bytes are 30 KB; those with long remarks and tags stay far below the bound.
+	batchInfoEndpoint    = endpoint{http.MethodPost, EndpointBatchInfo, kindRead, 512 << 10}
+	sendTemplateEndpoint = endpoint{http.MethodPost, EndpointSendTemplate, kindSend, smallAnswer}
+	// 25 templates with text and example are some 30 KB, and accounts with more exist.
+	templatesEndpoint = endpoint{http.MethodGet, EndpointTemplates, kindRead, 1 << 20}
+	quotaEndpoint     = endpoint{http.MethodPost, EndpointQuota, kindRead, smallAnswer}
+	sessionEndpoint   = endpoint{http.MethodGet, EndpointSession, kindSession, smallAnswer}
+)

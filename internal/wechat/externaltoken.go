@@ -70,7 +70,7 @@ func (s *externalProvider) texts() providerTexts {
 func (c *Client) serverToken(ctx context.Context) (grant, error) {
 	var token externalAnswer
 	err := c.read(ctx, request{
-		endpoint: epTokenServer(),
+		endpoint: tokenServerEndpoint,
 		address:  c.cfg.Token.URL,
 		header:   c.cfg.Token.Header,
 		into:     &token,

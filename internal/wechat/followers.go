@@ -24,7 +24,7 @@ func (p FollowerPage) End() bool { return len(p.OpenIDs) == 0 }
 // https://developers.weixin.qq.com/doc/service/api/usermanage/userinfo/api_getfans
 func (c *Client) Followers(ctx context.Context, nextOpenID string) (FollowerPage, error) {
 	var page followersAnswer
-	r := request{endpoint: epFollowers(), into: &page}
+	r := request{endpoint: followersEndpoint, into: &page}
 	if nextOpenID != "" {
 		r.query = "next_openid=" + url.QueryEscape(nextOpenID)
 	}

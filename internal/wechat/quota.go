@@ -27,7 +27,7 @@ type RateLimit struct {
 func (c *Client) Quota(ctx context.Context, cgiPath string) (Quota, error) {
 	var quota quotaAnswer
 	body := append(AppendString([]byte(`{"cgi_path":`), cgiPath), '}')
-	err := c.authorised(ctx, request{endpoint: epQuota(), body: body, into: &quota})
+	err := c.authorised(ctx, request{endpoint: quotaEndpoint, body: body, into: &quota})
 	return quota.quota, err
 }
 

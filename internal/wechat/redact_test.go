@@ -208,7 +208,7 @@ func TestSessionKeyNeverPrints(t *testing.T) {
 }
 
 func TestClean(t *testing.T) {
-	a := &attempt{client: New(Config{Secret: testSecret}), request: request{endpoint: epFollowers(), token: testToken(1)}}
+	a := &attempt{client: New(Config{Secret: testSecret}), request: request{endpoint: followersEndpoint, token: testToken(1)}}
 	tests := map[string]struct{ in, want string }{
 		"plain":         {"invalid openid", "invalid openid"},
 		"one line":      {"a\r\n\tb\x00\xff  c", "a b c"},

@@ -39,7 +39,7 @@ func (SessionKey) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 func (c *Client) Session(ctx context.Context, jsCode string) (Session, error) {
 	var session sessionAnswer
 	err := c.read(ctx, request{
-		endpoint: epSession(),
+		endpoint: sessionEndpoint,
 		query: url.Values{
 			"appid":      {c.cfg.AppID},
 			"secret":     {c.cfg.Secret},

@@ -69,7 +69,7 @@ func (c *Client) stableToken(ctx context.Context, force bool) (grant, error) {
 		return grant{}, err
 	}
 	var token tokenAnswer
-	err = c.read(ctx, request{endpoint: epStableToken(), body: body, into: &token, single: force})
+	err = c.read(ctx, request{endpoint: stableTokenEndpoint, body: body, into: &token, single: force})
 	return token.grant(), err
 }
 

@@ -35,7 +35,7 @@ func (c *Client) SendTemplate(ctx context.Context, m TemplateMessage) (msgid int
 		return 0, err
 	}
 	var sent sendAnswer
-	err = c.once(ctx, request{endpoint: epSendTemplate(), token: token.value, body: m.json(), into: &sent})
+	err = c.once(ctx, request{endpoint: sendTemplateEndpoint, token: token.value, body: m.json(), into: &sent})
 	c.settleToken(token, err)
 	return sent.msgid, err
 }
@@ -124,7 +124,7 @@ type Template struct {
 // https://developers.weixin.qq.com/doc/service/api/notify/template/api_getalltemplates
 func (c *Client) PrivateTemplates(ctx context.Context) ([]Template, error) {
 	var list templatesAnswer
-	err := c.authorised(ctx, request{endpoint: epTemplates(), into: &list})
+	err := c.authorised(ctx, request{endpoint: templatesEndpoint, into: &list})
 	return list.templates, err
 }
 

@@ -32,7 +32,7 @@ type UserInfo struct {
 func (c *Client) UserInfo(ctx context.Context, openid string) (UserInfo, error) {
 	var user userAnswer
 	err := c.authorised(ctx, request{
-		endpoint: epUserInfo(),
+		endpoint: userInfoEndpoint,
 		query:    "openid=" + url.QueryEscape(openid) + "&lang=zh_CN",
 		into:     &user,
 	})
@@ -59,7 +59,7 @@ func (c *Client) BatchUserInfo(ctx context.Context, openids []string) ([]UserInf
 	}
 	body = append(body, `]}`...)
 	var users usersAnswer
-	err := c.authorised(ctx, request{endpoint: epBatchInfo(), body: body, into: &users})
+	err := c.authorised(ctx, request{endpoint: batchInfoEndpoint, body: body, into: &users})
 	return users.infos, err
 }
 
