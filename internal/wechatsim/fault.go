@@ -135,8 +135,8 @@ func (c *call) caller() string {
 
 const errorPage = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n"
 
-// suffer answers a call that a fault hits.
-func (c *call) suffer(w http.ResponseWriter, fault *Fault) {
+// applyFault answers a call that a fault hits.
+func (c *call) applyFault(w http.ResponseWriter, fault *Fault) {
 	if !sleep(c.r.Context(), fault.Delay) {
 		return
 	}

@@ -165,7 +165,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.write(w)
 		return
 	}
-	c.suffer(w, fault)
+	c.applyFault(w, fault)
 }
 
 // draw returns the next number of the server's random sequence.
