@@ -27,7 +27,7 @@ type call struct {
 	code    int // errcode of the answer
 	send    sendRequest
 	openids [][]byte
-	persons []int
+	people  []int
 }
 
 func (c *call) init(s *Server, r *http.Request, ep *endpoint) {

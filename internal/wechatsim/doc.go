@@ -25,7 +25,7 @@
 //	GET    /_sim/truth               [Identity] of person=, openid= or unionid=
 //	GET    /_sim/mini-users          a mini program's users as CSV appid,openid,unionid; offset, limit, format=ndjson
 //	POST   /_sim/follow, unfollow    a person follows (at=0…1: the place in the list) or leaves
-//	POST   /_sim/join, leave         n new persons follow, n followers leave; answers who
+//	POST   /_sim/join, leave         n new people follow, n followers leave; answers who
 //	POST   /_sim/person              body [Person]: refuses, is blacklisted, had too many messages
 //	POST   /_sim/grant               a mini-program user accepts n messages of template
 //	POST   /_sim/quirks              body [Quirks], fields not named stay

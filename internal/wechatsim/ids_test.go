@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Ten million persons, every 97th of them: openid and back.
+// Ten million people, every 97th of them: openid and back.
 func TestIDRoundTrip(t *testing.T) {
 	codec, other := newIDCodec(7, "a"), newIDCodec(7, "b")
 	last := make(map[byte]bool)

@@ -10,7 +10,7 @@ import (
 )
 
 // users are a mini program's: number k is a person, computed, not stored. Of the first official account's followers as
-// many as there are users that follow; the others are persons just beyond its followers.
+// many as there are users that follow; the others are people just beyond its followers.
 type users struct {
 	count, outsiders int
 	first, followers int // of the official account
@@ -178,7 +178,7 @@ func (c *call) subscribeSend() {
 	if !c.checkSubscribeData() {
 		return
 	}
-	if c.app.persons.of(person).Refuses || !c.app.grants.take(person, string(c.send.template)) {
+	if c.app.people.of(person).Refuses || !c.app.grants.take(person, string(c.send.template)) {
 		c.fail(43101)
 		return
 	}

@@ -43,7 +43,7 @@ type Options struct {
 type Account struct {
 	AppID, Secret string
 	OriginalID    string // gh_…, the ToUserName of pushes; default derived
-	Followers     int    // persons First … First+Followers-1 follow from the start
+	Followers     int    // people First … First+Followers-1 follow from the start
 	First         int
 	Platform      int  // which Open Platform account it is bound to; equal numbers share unionids
 	Unbound       bool // bound to none: no unionid anywhere

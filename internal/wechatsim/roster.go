@@ -10,7 +10,7 @@ import (
 // firstStranger is the number of the first person that Join makes up; nobody configured has one so high.
 const firstStranger = 1 << 30
 
-// roster knows who follows an official account. The followers of the start are not held, only counted: persons first …
+// roster knows who follows an official account. The followers of the start are not held, only counted: people first …
 // first+base-1. Only what changed since is stored.
 type roster struct {
 	seed        uint64
@@ -18,7 +18,7 @@ type roster struct {
 
 	mu        sync.RWMutex
 	changed   map[int]member
-	inserted  []slot // persons beyond the first ones, by place; those who left stay, as their openids may be cursors
+	inserted  []slot // people beyond the first ones, by place; those who left stay, as their openids may be cursors
 	total     int
 	draws     uint64
 	strangers int
@@ -117,36 +117,36 @@ func (r *roster) unfollowLocked(person int) bool {
 	return true
 }
 
-// join lets n persons follow whom nobody knew, at random places.
+// join lets n people follow whom nobody knew, at random places.
 func (r *roster) join(n int, now time.Time) []int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	persons := make([]int, 0, n)
+	people := make([]int, 0, n)
 	for range n {
 		r.draws++
 		person := firstStranger + r.strangers
 		r.strangers++
 		r.followLocked(person, float64(mix(r.seed+r.draws)>>11)/(1<<53), now)
-		persons = append(persons, person)
+		people = append(people, person)
 	}
-	return persons
+	return people
 }
 
 // leave lets n followers go who are drawn at random, fewer if there are not so many.
 func (r *roster) leave(n int) []int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	persons := make([]int, 0, n)
+	people := make([]int, 0, n)
 	everybody := r.base + len(r.inserted)
-	for len(persons) < n && r.total > 0 {
+	for len(people) < n && r.total > 0 {
 		r.draws++
 		at := int(mix(r.seed+r.draws) % uint64(everybody))
 		for !r.unfollowLocked(r.nth(at)) {
 			at = (at + 1) % everybody
 		}
-		persons = append(persons, r.nth(at))
+		people = append(people, r.nth(at))
 	}
-	return persons
+	return people
 }
 
 // nth numbers everybody who ever followed: the first followers, then the others.
@@ -172,7 +172,7 @@ func (r *roster) placeOf(person int) (at place, following, ok bool) {
 func listStart() place { return place{after: -1} }
 
 // page appends up to limit followers behind a place.
-func (r *roster) page(persons []int, behind place, limit int) []int {
+func (r *roster) page(people []int, behind place, limit int) []int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	at, found := slices.BinarySearchFunc(r.inserted, behind, func(s slot, p place) int { return comparePlaces(s.place, p) })
@@ -180,25 +180,25 @@ func (r *roster) page(persons []int, behind place, limit int) []int {
 		at++
 	}
 	index := behind.after // the last of the first followers that is done
-	for len(persons) < limit {
-		for at < len(r.inserted) && r.inserted[at].after <= index && len(persons) < limit {
-			persons = r.appendIfFollowing(persons, r.inserted[at].person)
+	for len(people) < limit {
+		for at < len(r.inserted) && r.inserted[at].after <= index && len(people) < limit {
+			people = r.appendIfFollowing(people, r.inserted[at].person)
 			at++
 		}
-		if len(persons) == limit {
+		if len(people) == limit {
 			break
 		}
 		if index++; index >= r.base {
 			break
 		}
-		persons = r.appendIfFollowing(persons, r.first+index)
+		people = r.appendIfFollowing(people, r.first+index)
 	}
-	return persons
+	return people
 }
 
-func (r *roster) appendIfFollowing(persons []int, person int) []int {
+func (r *roster) appendIfFollowing(people []int, person int) []int {
 	if following, _ := r.look(person); following {
-		persons = append(persons, person)
+		people = append(people, person)
 	}
-	return persons
+	return people
 }

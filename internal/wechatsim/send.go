@@ -62,7 +62,7 @@ func (c *call) templateSend() {
 
 // recipient asks whether the person can be reached.
 func (c *call) recipient(person int) int {
-	flags := c.app.persons.of(person)
+	flags := c.app.people.of(person)
 	switch {
 	case flags.Blacklisted:
 		return 43019

@@ -49,7 +49,7 @@ type app struct {
 	users                users   // mini programs
 	codes                usedCodes
 	store                store
-	persons              personFlags
+	people               personFlags
 	grants               grants
 }
 

@@ -60,7 +60,7 @@ func (c *call) batchUserInfo() {
 			return
 		}
 	}
-	c.persons = c.persons[:0]
+	c.people = c.people[:0]
 	unknown := -1
 	for i, openid := range c.openids {
 		person, ok := c.app.ids.person(openid)
@@ -70,7 +70,7 @@ func (c *call) batchUserInfo() {
 		if !ok && unknown < 0 {
 			unknown = i
 		}
-		c.persons = append(c.persons, person)
+		c.people = append(c.people, person)
 	}
 	shiftFrom := len(c.openids)
 	if unknown >= 0 && c.app.quirks.Load().Misalign {
@@ -90,11 +90,11 @@ func (c *call) batchUserInfo() {
 
 // appendBatchRecord writes the i-th record; a shifted one carries the unionid of its successor, the last one none.
 func (c *call) appendBatchRecord(i int, shifted bool) {
-	person, owner := c.persons[i], c.persons[i]
+	person, owner := c.people[i], c.people[i]
 	if shifted {
 		owner = -1
-		if i+1 < len(c.persons) {
-			owner = c.persons[i+1]
+		if i+1 < len(c.people) {
+			owner = c.people[i+1]
 		}
 	}
 	seen, since := viewStranger, time.Time{}
