@@ -90,15 +90,15 @@ func repetition(d requests.Detail) string {
 func obstacles(d requests.Detail) string {
 	var words []string
 	for _, p := range d.Pauses {
-		what := "Its account stands still"
+		what := "The account is paused"
 		if p.Scope != "send" {
-			what = "Of its account, " + p.Scope + " stands still"
+			what = "Of its account, " + p.Scope + " is paused"
 		}
-		until := "until somebody mends the cause"
+		until := "until the cause is fixed"
 		if !p.Until.IsZero() {
 			until = "until " + localMoment(&p.Until)
 		}
-		words = append(words, fmt.Sprintf(" %s, %s: %s.", what, until, p.Reason))
+		words = append(words, fmt.Sprintf(" %s %s: %s.", what, until, p.Reason))
 		if explanation := wechat.Explain(p.ErrCode); explanation != "" {
 			words = append(words, " "+explanation)
 		}
@@ -152,7 +152,7 @@ func explainUnknown(d requests.Detail) string {
 func failedCure(d requests.Detail) string {
 	switch d.Reason {
 	case "no_recipient", "several_recipients", "bad_recipient", "bad_data", "bad_link", "bad_priority":
-		return " The row itself is wrong and cannot be mended: its producer has to INSERT a new one."
+		return " The row itself is wrong and cannot be repaired: its producer has to INSERT a new one."
 	case "refused_by_user", "blacklisted", "blocked_by_user":
 		return ""
 	}

@@ -84,7 +84,8 @@ func stillOpen(o outcome, waited time.Duration) error {
 	case o.Reason != nil || o.ErrCode != nil:
 		why = o.trouble()
 	case o.Attempts == 0:
-		why = `nobody has taken it: is the daemon ("unionbridge run") running on this database, is it due, and is its account not paused?`
+		why = `no daemon has claimed it. Check that "unionbridge run" uses this database, ` +
+			`that the request is due, and that the account is not paused ("unionbridge status")`
 	}
 	return fmt.Errorf("request %d is still %s after %s: %s", o.ID, o.Status, waited, why)
 }

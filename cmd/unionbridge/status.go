@@ -25,7 +25,7 @@ func (c *cli) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show accounts, last runs, queue, pauses and alarms",
 		Long: `Show how things stand, as the database knows it: each account's last sweep and refresh and its
-next turn, the queue, accounts that stand still, which instance does what, and alarms: what a
+next turn, the queue, paused accounts, which instance does what, and alarms: what a
 person should look at. WeChat is not asked, and no daemon need run.
 
 --coverage counts followers and mini-program users too: how many have a unionid, why others

@@ -22,7 +22,7 @@ func writeStatus(w io.Writer, s statusReport) error {
 	}
 	writeQueue(line, s.Queue)
 	for _, p := range s.Pauses {
-		until := "until somebody mends the cause"
+		until := "until the cause is fixed"
 		if p.Until != nil {
 			until = "until " + localTime(p.Until)
 		}

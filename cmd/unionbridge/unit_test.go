@@ -120,7 +120,7 @@ func TestStillOpen(t *testing.T) {
 		row  outcome
 		want string
 	}{
-		{row("pending", "", 0, 0), `pending after 1s: nobody has taken it: is the daemon ("unionbridge run") running on this database, is it due, and is its account not paused?`},
+		{row("pending", "", 0, 0), `pending after 1s: no daemon has claimed it. Check that "unionbridge run" uses this database, that the request is due, and that the account is not paused ("unionbridge status")`},
 		{row("pending", "", 0, 1), "pending after 1s: is it paused or due later? The daemon's log and account_state say more"},
 		{row("pending", "ip_not_allowed", 40164, 0), "pending after 1s: ip_not_allowed, errcode 40164; " + wechat.Explain(40164)},
 		{row("pending", "invalid_template", 40037, 1), "pending after 1s: invalid_template, errcode 40037; " + wechat.Explain(40037)},
