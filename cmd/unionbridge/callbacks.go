@@ -11,7 +11,7 @@ import (
 
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/config"
-	"github.com/unionbridge/unionbridge/internal/web"
+	"github.com/unionbridge/unionbridge/internal/web/callback"
 	"github.com/unionbridge/unionbridge/internal/wechat/push"
 	"github.com/unionbridge/unionbridge/sender/queue"
 	"github.com/unionbridge/unionbridge/sync"
@@ -30,7 +30,7 @@ type blocker interface {
 // callbacks is everything that takes WeChat's pushes: the listener, and the events that lead to questions. A nil
 // one is switched off and can be used all the same.
 type callbacks struct {
-	listener *web.Callbacks
+	listener *callback.Listener
 	events   *sync.Events
 }
 
@@ -70,8 +70,8 @@ func newCallbacks(c callbacksConfig) (*callbacks, error) {
 	events := sync.NewEvents(c.sync)
 	return &callbacks{
 		events: events,
-		listener: web.NewCallbacks(web.CallbacksConfig{
-			Listen: c.cfg.HTTP.CallbackListen, Accounts: accounts, Pushes: pushes{
+		listener: callback.New(callback.Config{
+			Listen: c.cfg.HTTP.CallbackListen, Accounts: accounts, Store: pushes{
 				receipts: c.receipts, identities: c.identities, events: events, blockedFor: blockedFor,
 				now: time.Now,
 			},

@@ -40,7 +40,7 @@ type daemonConfig struct {
 type daemon struct {
 	daemonConfig
 	registry *prometheus.Registry
-	web      *web.Server
+	web      *web.Admin
 	db       *sqlx.DB
 	sync     *sync.Service
 	sender   *sender.Service
@@ -57,7 +57,7 @@ type daemon struct {
 func newDaemon(cfg daemonConfig) *daemon {
 	d := &daemon{daemonConfig: cfg, registry: newRegistry()}
 	d.setPhase("starting")
-	d.web = web.New(web.Config{
+	d.web = web.NewAdmin(web.AdminConfig{
 		Listen: cfg.cfg.HTTP.Listen, Gatherer: d.registry, Version: buildInfo().version, Logger: cfg.log,
 		Ready: func(ctx context.Context) error { return (*d.ready.Load())(ctx) },
 	})

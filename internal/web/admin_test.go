@@ -15,11 +15,11 @@ import (
 )
 
 // started returns a running server on a free port, and a client that keeps no connection.
-func started(t *testing.T, ready func(context.Context) error) (*Server, *http.Client) {
+func started(t *testing.T, ready func(context.Context) error) (*Admin, *http.Client) {
 	t.Helper()
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "answer"}, func() float64 { return 42 }))
-	s := New(Config{
+	s := NewAdmin(AdminConfig{
 		Listen: "127.0.0.1:0", Gatherer: reg, Ready: ready, Version: `v1<"2">`, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err := s.Start(t.Context()); err != nil {
@@ -96,14 +96,14 @@ func TestReadyzIsBounded(t *testing.T) {
 	if got.status != http.StatusServiceUnavailable {
 		t.Errorf("status %d, want 503", got.status)
 	}
-	if took := time.Since(begin); took < ReadyTimeout || took > 5*ReadyTimeout {
-		t.Errorf("the answer took %s, want about %s", took, ReadyTimeout)
+	if took := time.Since(begin); took < readyTimeout || took > 5*readyTimeout {
+		t.Errorf("the answer took %s, want about %s", took, readyTimeout)
 	}
 }
 
 func TestTakenPort(t *testing.T) {
 	s, _ := started(t, func(context.Context) error { return nil })
-	second := New(Config{Listen: s.Addr(), Gatherer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler)})
+	second := NewAdmin(AdminConfig{Listen: s.Addr(), Gatherer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler)})
 	err := second.Start(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "http.listen") {
 		t.Errorf("a taken port gives %v, want an error that names http.listen", err)

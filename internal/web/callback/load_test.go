@@ -1,4 +1,4 @@
-package web
+package callback
 
 import (
 	"context"
@@ -60,7 +60,7 @@ func TestTooManyAtOnce(t *testing.T) {
 		asked <- struct{}{}
 		<-release
 		return nil
-	}}, func(c *Callbacks) { c.pushes = make(chan struct{}, 1) })
+	}}, func(c *Listener) { c.pushes = make(chan struct{}, 1) })
 	first := make(chan int, 1)
 	go func() {
 		status, _ := post(t, pushURL(l.url, pushToken, ""), receiptXML(1))
@@ -84,7 +84,7 @@ func TestCallbacksStop(t *testing.T) {
 		<-release
 		return nil
 	}}, nil)
-	second := NewCallbacks(CallbacksConfig{Listen: l.Addr(), Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler), Now: time.Now})
+	second := New(Config{Listen: l.Addr(), Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler), Now: time.Now})
 	if err := second.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "http.callback_listen") {
 		t.Errorf("a taken port gives %v", err)
 	}

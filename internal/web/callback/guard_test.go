@@ -1,4 +1,4 @@
-package web
+package callback
 
 import (
 	"bufio"
@@ -42,7 +42,7 @@ func stored(context.Context, push.Receipt) error { return nil }
 
 // TestStrangersTakeNoSlot: whoever cannot sign is answered before his body is read, and keeps nobody out.
 func TestStrangersTakeNoSlot(t *testing.T) {
-	l := listen(t, fake{stored}, func(c *Callbacks) { c.pushes = make(chan struct{}, 1) })
+	l := listen(t, fake{stored}, func(c *Listener) { c.pushes = make(chan struct{}, 1) })
 	begin := time.Now()
 	strangers := []net.Conn{speak(t, l, slowPost(l.url)), speak(t, l, slowPost(pushURL(l.url, "guess", "")))}
 	until(t, "the strangers are refused", func() bool { return l.counted(eventUnread, resultRefused) == len(strangers) })
@@ -56,7 +56,7 @@ func TestStrangersTakeNoSlot(t *testing.T) {
 			t.Errorf("stranger %d got %q, %v; want %s", i, answer, err, want)
 		}
 	}
-	if took := time.Since(begin); took >= pushReadTimeout {
+	if took := time.Since(begin); took >= readTimeout {
 		t.Errorf("the strangers held their connections for %v", took)
 	}
 }

@@ -1,4 +1,4 @@
-package web
+package callback
 
 import (
 	"bytes"
@@ -34,7 +34,7 @@ const (
 	pushAESKey = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
 )
 
-// received is what a fake Pushes was told.
+// received is what a fake Store was told.
 type received struct {
 	OpenID string `db:"openid"`
 	MsgID  int64  `db:"msgid"`
@@ -84,7 +84,7 @@ func (p pushTable) rows(t *testing.T) []received {
 	return rows
 }
 
-// fake is a Pushes whose receipts are up to the test.
+// fake is a Store whose receipts are up to the test.
 type fake struct {
 	receipt func(ctx context.Context, r push.Receipt) error
 }
@@ -95,7 +95,7 @@ func (f fake) Receipt(ctx context.Context, _ string, r push.Receipt) error {
 func (f fake) Follow(context.Context, string, push.FollowEvent) error { return nil }
 
 type listener struct {
-	*Callbacks
+	*Listener
 	url  string
 	logs *logBuffer
 	reg  *prometheus.Registry
@@ -119,19 +119,19 @@ func (l *logBuffer) String() string {
 }
 
 // listen starts a listener for the standard account; change may alter it before it serves.
-func listen(t *testing.T, pushes Pushes, change func(*Callbacks)) *listener {
+func listen(t *testing.T, store Store, change func(*Listener)) *listener {
 	t.Helper()
 	account, err := push.New(push.Config{AppID: pushAppID, Token: pushToken, AESKey: pushAESKey})
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := &listener{logs: new(logBuffer), reg: prometheus.NewRegistry()}
-	l.Callbacks = NewCallbacks(CallbacksConfig{
-		Listen: "127.0.0.1:0", Accounts: map[string]*push.Callback{pushAppID: account}, Pushes: pushes,
+	l.Listener = New(Config{
+		Listen: "127.0.0.1:0", Accounts: map[string]*push.Callback{pushAppID: account}, Store: store,
 		Logger: slog.New(slog.NewTextHandler(l.logs, nil)), Registerer: l.reg, Now: time.Now,
 	})
 	if change != nil {
-		change(l.Callbacks)
+		change(l.Listener)
 	}
 	if err := l.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -323,8 +323,8 @@ func TestAnswers(t *testing.T) {
 		{"another account", pushURL(other, pushToken, ""), receiptXML(4), 404, "404 page not found\n"},
 		{"no account", pushURL("http://"+l.Addr()+"/wechat/", pushToken, ""), receiptXML(4), 404, "404 page not found\n"},
 		{"another path", "http://" + l.Addr() + "/metrics", "", 404, "404 page not found\n"},
-		{"too large", pushURL(l.url, pushToken, ""), receiptXML(4) + strings.Repeat(" ", MaxPush), 413, "too large"},
-		{"as large as it may be", pushURL(l.url, pushToken, ""), receiptXML(5) + strings.Repeat(" ", MaxPush-len(receiptXML(5))), 200, "success"},
+		{"too large", pushURL(l.url, pushToken, ""), receiptXML(4) + strings.Repeat(" ", maxPush), 413, "too large"},
+		{"as large as it may be", pushURL(l.url, pushToken, ""), receiptXML(5) + strings.Repeat(" ", maxPush-len(receiptXML(5))), 200, "success"},
 	} {
 		if status, answer := post(t, test.url, test.body); status != test.status || answer != test.answer {
 			t.Errorf("%s: %d %q, want %d %q", test.name, status, answer, test.status, test.answer)
@@ -349,6 +349,25 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+type page struct {
+	status            int
+	contentType, body string
+}
+
+func get(t *testing.T, client *http.Client, url string) page {
+	t.Helper()
+	resp, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return page{resp.StatusCode, resp.Header.Get("Content-Type"), string(body)}
+}
+
 func TestEcho(t *testing.T) {
 	l := listen(t, fake{}, nil)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -368,7 +387,7 @@ func TestEcho(t *testing.T) {
 // TestRefusalsAreLoggedOnce: a stranger fills no log, and the log holds no secret.
 func TestRefusalsAreLoggedOnce(t *testing.T) {
 	now := atomic.Int64{}
-	l := listen(t, fake{}, func(c *Callbacks) {
+	l := listen(t, fake{}, func(c *Listener) {
 		c.quiet = newQuiet(func() time.Time { return time.Unix(1_700_000_000+now.Load(), 0) })
 	})
 	for range 5 {

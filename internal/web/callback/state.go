@@ -1,4 +1,4 @@
-package web
+package callback
 
 import (
 	"sync"
@@ -29,8 +29,8 @@ const (
 	eventUnread  = "unread" // it was not looked into
 )
 
-func (c *Callbacks) count(appid, event, result string) {
-	c.total.WithLabelValues(appid, event, result).Inc()
+func (l *Listener) count(appid, event, result string) {
+	l.total.WithLabelValues(appid, event, result).Inc()
 }
 
 // eventLabel keeps the metric's label small, whatever WeChat invents.

@@ -1,4 +1,4 @@
-package web
+package callback
 
 import (
 	"context"
@@ -74,7 +74,7 @@ func (g *guard) doubt(next http.Handler) http.Handler {
 
 // trust lets a signed request bring its body and be answered, also during a stop.
 func (g *guard) trust(w http.ResponseWriter, r *http.Request) {
-	_ = http.NewResponseController(w).SetReadDeadline(g.now().Add(pushReadTimeout))
+	_ = http.NewResponseController(w).SetReadDeadline(g.now().Add(readTimeout))
 	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok {
 		g.mu.Lock()
 		defer g.mu.Unlock()
