@@ -2,13 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge"
@@ -41,35 +42,28 @@ is opened, unless --online asks for one to the database.`,
 }
 
 func (c *cli) configCheck(ctx context.Context, online bool) error {
-	cfg, err := c.loadConfig()
-	if err != nil {
-		return err
+	if !online {
+		cfg, err := c.loadConfig()
+		if err != nil {
+			return err
+		}
+		return c.printConfig(cfg)
 	}
+	needs := access{check: database.CheckSchema, before: c.printConfig, log: io.Discard}
+	return c.withDatabase(ctx, needs, func(*config.Config, *sqlx.DB) error {
+		_, err := fmt.Fprintln(c.stdout, "  the database answers and has the right schema")
+		return err
+	})
+}
+
+func (c *cli) printConfig(cfg *config.Config) error {
 	for _, warning := range cfg.Warnings {
 		if _, err := fmt.Fprintln(c.stderr, "warning:", warning); err != nil {
 			return err
 		}
 	}
-	if _, err := fmt.Fprint(c.stdout, c.configPath, " is right.\n", describe(cfg)); err != nil {
-		return err
-	}
-	if !online {
-		return nil
-	}
-	if err := checkOnline(ctx, cfg); err != nil {
-		return databaseError(err)
-	}
-	_, err = fmt.Fprintln(c.stdout, "  the database answers and has the right schema")
+	_, err := fmt.Fprint(c.stdout, c.configPath, " is right.\n", describe(cfg))
 	return err
-}
-
-func checkOnline(ctx context.Context, cfg *config.Config) (err error) {
-	db, err := database.Open(ctx, databaseConfig(cfg, nil))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	return database.CheckSchema(ctx, db)
 }
 
 // describe says what the configuration comes to, without secrets.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge/bridge"
@@ -49,33 +50,34 @@ last line on standard error says with which --from-line to go on.`,
 	return cmd
 }
 
-func (c *cli) importUsers(ctx context.Context, name string, flags importFlags) (err error) {
-	cfg, err := c.loadConfig()
-	if err != nil {
-		return err
-	}
+func (c *cli) importUsers(ctx context.Context, name string, flags importFlags) error {
 	in := c.stdin
-	if name != "-" {
+	needs := access{check: database.CheckSchema, before: func(*config.Config) error {
+		if name == "-" {
+			return nil
+		}
 		file, err := os.Open(name)
 		if err != nil {
 			return fmt.Errorf("reading mini-program users: %w", err)
 		}
-		defer func() { _ = file.Close() }() // only read
 		in = file
-	}
-	db, err := database.Open(ctx, databaseConfig(cfg, commandLogger(cfg.Log, c.stderr)))
-	if err != nil {
-		return databaseError(err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := database.CheckSchema(ctx, db); err != nil {
-		return databaseError(err)
-	}
-	imp := importer{cli: c, flags: flags, people: bridge.New(db), lines: newUserLines(in, miniAppIDs(cfg))}
-	imp.batch, imp.numbers = make([]bridge.MiniUser, 0, bridge.ImportMaxUsers), make([]int, 0, bridge.ImportMaxUsers)
-	start := time.Now()
-	err = imp.run(ctx)
-	return imp.finish(ctx, err, time.Since(start))
+		return nil
+	}}
+	defer func() {
+		if file, ok := in.(*os.File); ok && name != "-" {
+			_ = file.Close() // only read
+		}
+	}()
+	return c.withDatabase(ctx, needs, func(cfg *config.Config, db *sqlx.DB) error {
+		imp := importer{
+			cli: c, flags: flags, people: bridge.New(db), lines: newUserLines(in, miniAppIDs(cfg)),
+			batch:   make([]bridge.MiniUser, 0, bridge.ImportMaxUsers),
+			numbers: make([]int, 0, bridge.ImportMaxUsers),
+		}
+		start := time.Now()
+		err := imp.run(ctx)
+		return imp.finish(ctx, err, time.Since(start))
+	})
 }
 
 func miniAppIDs(cfg *config.Config) []string {

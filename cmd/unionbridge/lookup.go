@@ -4,17 +4,15 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge/bridge"
-	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/internal/config"
 )
 
 func (c *cli) lookupCommand() *cobra.Command {
@@ -55,51 +53,29 @@ func checkID(name, id string) error {
 	return nil
 }
 
-// erTableDenied is the server's number for a table without a grant.
-const erTableDenied = 1142
-
-// checkReadableSchema is CheckSchema for what a producer's or a reader's role can do too: those may not
-// read the list of migrations, and learn what is missing from the statement itself.
-func checkReadableSchema(ctx context.Context, db *sqlx.DB) error {
-	err := database.CheckSchema(ctx, db)
-	if me, ok := errors.AsType[*mysql.MySQLError](err); ok && me.Number == erTableDenied {
-		return nil
-	}
-	return err
-}
-
-func (c *cli) lookup(ctx context.Context, id string, asJSON bool) (err error) {
+func (c *cli) lookup(ctx context.Context, id string, asJSON bool) error {
 	if err := checkID("ID", id); err != nil {
 		return err
 	}
-	cfg, err := c.loadConfig()
-	if err != nil {
-		return err
-	}
-	db, err := database.Open(ctx, databaseConfig(cfg, commandLogger(cfg.Log, c.stderr)))
-	if err != nil {
-		return databaseError(err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := checkReadableSchema(ctx, db); err != nil {
-		return databaseError(err)
-	}
-	found, err := bridge.New(db).Lookup(ctx, id)
-	if err != nil {
-		return databaseError(err)
-	}
-	show := c.printIdentities
-	if asJSON {
-		show = c.printIdentitiesJSON
-	}
-	if err := show(found); err != nil {
-		return err
-	}
-	if len(found) == 0 {
-		return fmt.Errorf("nobody with the id %s is in the map: is it complete, and upper and lower case right? "+
-			`A follower appears with the next sweep ("unionbridge sync"), a mini-program user with a row in mini_user`, id)
-	}
-	return nil
+	needs := access{check: checkReadableSchema}
+	return c.withDatabase(ctx, needs, func(_ *config.Config, db *sqlx.DB) error {
+		found, err := bridge.New(db).Lookup(ctx, id)
+		if err != nil {
+			return databaseError(err)
+		}
+		show := c.printIdentities
+		if asJSON {
+			show = c.printIdentitiesJSON
+		}
+		if err := show(found); err != nil {
+			return err
+		}
+		if len(found) == 0 {
+			return fmt.Errorf("nobody with the id %s is in the map: is it complete, and upper and lower case right? "+
+				`A follower appears with the next sweep ("unionbridge sync"), a mini-program user with a row in mini_user`, id)
+		}
+		return nil
+	})
 }
 
 func (c *cli) printIdentities(list []bridge.Identity) error {
@@ -133,11 +109,4 @@ func (c *cli) printIdentitiesJSON(list []bridge.Identity) error {
 	encoder := json.NewEncoder(c.stdout)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(out)
-}
-
-func orNull(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }

@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge/internal/config"
-	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
@@ -30,26 +30,17 @@ docs/requests.md has examples, docs/states.md explains every status and reason.`
 }
 
 // withRequests opens the database for fn.
-func (c *cli) withRequests(ctx context.Context, fn func(cfg *config.Config, q requests.Store) error) (err error) {
-	cfg, err := c.loadConfig()
-	if err != nil {
-		return err
-	}
-	db, err := database.Open(ctx, databaseConfig(cfg, commandLogger(cfg.Log, c.stderr)))
-	if err != nil {
-		return databaseError(err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := checkReadableSchema(ctx, db); err != nil {
-		return databaseError(err)
-	}
-	q := requests.Store{DB: db}
-	for _, a := range cfg.OfficialAccounts {
-		if a.Default {
-			q.DefaultAppID = a.AppID
+func (c *cli) withRequests(ctx context.Context, fn func(cfg *config.Config, q requests.Store) error) error {
+	needs := access{check: checkReadableSchema}
+	return c.withDatabase(ctx, needs, func(cfg *config.Config, db *sqlx.DB) error {
+		q := requests.Store{DB: db}
+		for _, a := range cfg.OfficialAccounts {
+			if a.Default {
+				q.DefaultAppID = a.AppID
+			}
 		}
-	}
-	return fn(cfg, q)
+		return fn(cfg, q)
+	})
 }
 
 // erColumnDenied is the server's number for a column without a grant.
@@ -274,13 +265,6 @@ func newRequestLine(r requests.Record) requestLine {
 		line.MsgID = &r.MsgID
 	}
 	return line
-}
-
-func jsonMoment(t *time.Time) *string {
-	if t == nil {
-		return nil
-	}
-	return optionalTime(*t)
 }
 
 func (c *cli) printRequestsJSON(list []requests.Record) error {

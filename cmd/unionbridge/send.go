@@ -11,10 +11,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge/internal/config"
-	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
@@ -74,39 +74,31 @@ Exit code 0 means that WeChat accepted the message; see "unionbridge help exit-c
 	return cmd
 }
 
-func (c *cli) send(ctx context.Context, f sendFlags) (err error) {
+func (c *cli) send(ctx context.Context, f sendFlags) error {
 	request, err := c.newRequest(f)
 	if err != nil {
 		return exitError{exitUsage, err}
 	}
-	cfg, err := c.loadConfig()
-	if err != nil {
-		return err
+	needs := access{
+		check:  checkReadableSchema,
+		before: func(cfg *config.Config) error { return checkAccounts(cfg, f) },
 	}
-	if err := checkAccounts(cfg, f); err != nil {
-		return err
-	}
-	db, err := database.Open(ctx, databaseConfig(cfg, commandLogger(cfg.Log, c.stderr)))
-	if err != nil {
-		return databaseError(err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := checkReadableSchema(ctx, db); err != nil {
-		return databaseError(err)
-	}
-	store := requests.Store{DB: db}
-	id, existed, err := store.Insert(ctx, request)
-	if err != nil {
-		return databaseError(err)
-	}
-	if existed {
-		_, _ = fmt.Fprintf(c.stderr, "a request with this dedup key was there before: %d; nothing was inserted\n", id)
-	}
-	if f.wait <= 0 {
-		_, err := fmt.Fprintln(c.stdout, id)
-		return err
-	}
-	return c.follow(ctx, store, followed{id: id, wait: f.wait, json: f.json})
+	return c.withDatabase(ctx, needs, func(_ *config.Config, db *sqlx.DB) error {
+		store := requests.Store{DB: db}
+		id, existed, err := store.Insert(ctx, request)
+		if err != nil {
+			return databaseError(err)
+		}
+		if existed {
+			_, _ = fmt.Fprintf(c.stderr,
+				"a request with this dedup key was there before: %d; nothing was inserted\n", id)
+		}
+		if f.wait <= 0 {
+			_, err := fmt.Fprintln(c.stdout, id)
+			return err
+		}
+		return c.follow(ctx, store, followed{id: id, wait: f.wait, json: f.json})
+	})
 }
 
 // newRequest checks what can be checked without the configuration.

@@ -7,6 +7,7 @@ import (
 	gosync "sync"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
@@ -47,19 +48,16 @@ asked about first, as always. RUN stands in the error message and in "unionbridg
 }
 
 func (c *cli) sync(ctx context.Context, appids []string) error {
-	cfg, err := c.loadConfig()
-	if err != nil {
+	var accounts []config.OfficialAccount
+	before := func(cfg *config.Config) (err error) {
+		accounts, err = officialAccounts(cfg, appids)
 		return err
 	}
-	accounts, err := officialAccounts(cfg, appids)
-	if err != nil {
-		return err
-	}
-	return c.withSync(ctx, cfg, func(service *sync.Service, screen *progress) (err error) {
+	return c.withSync(ctx, before, func(s syncing) (err error) {
 		for _, account := range accounts {
 			// The other accounts have nothing to do with this one's failure.
-			err = errors.Join(err, c.sweep(ctx, cfg, screen, func() (sync.Run, error) {
-				return service.Sweep(ctx, account.AppID, screen.show)
+			err = errors.Join(err, c.sweep(ctx, s, func() (sync.Run, error) {
+				return s.service.Sweep(ctx, account.AppID, s.screen.show)
 			}))
 			if ctx.Err() != nil {
 				return err
@@ -73,30 +71,30 @@ func (c *cli) acceptGone(ctx context.Context, runID int64) error {
 	if runID <= 0 {
 		return exitError{exitUsage, fmt.Errorf("--accept-gone %d: the number of a run is above 0", runID)}
 	}
-	cfg, err := c.loadConfig()
-	if err != nil {
-		return err
-	}
-	return c.withSync(ctx, cfg, func(service *sync.Service, screen *progress) error {
-		return c.sweep(ctx, cfg, screen, func() (sync.Run, error) { return service.AcceptGone(ctx, runID, screen.show) })
+	return c.withSync(ctx, nil, func(s syncing) error {
+		return c.sweep(ctx, s, func() (sync.Run, error) {
+			return s.service.AcceptGone(ctx, runID, s.screen.show)
+		})
 	})
 }
 
-// withSync calls do with a service like the daemon's, and takes down what it has built.
-func (c *cli) withSync(ctx context.Context, cfg *config.Config, do func(*sync.Service, *progress) error) (err error) {
+// syncing is what a sweep by hand works with: a service like the daemon's.
+type syncing struct {
+	cfg     *config.Config
+	service *sync.Service
+	screen  *progress
+}
+
+// withSync calls do, and takes down what it has built.
+func (c *cli) withSync(ctx context.Context, before func(*config.Config) error,
+	do func(syncing) error) error {
 	screen := newProgress(c.stderr, time.Now)
-	log := commandLogger(cfg.Log, screen)
-	db, err := database.Open(ctx, databaseConfig(cfg, log))
-	if err != nil {
-		return databaseError(err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := database.CheckSchema(ctx, db); err != nil {
-		return databaseError(err)
-	}
-	p := newParts(cfg, log, prometheus.NewRegistry(), db)
-	defer keepLeases(ctx, p.leases)()
-	return do(p.sync(), screen)
+	needs := access{check: database.CheckSchema, before: before, log: screen}
+	return c.withDatabase(ctx, needs, func(cfg *config.Config, db *sqlx.DB) error {
+		p := newParts(cfg, commandLogger(cfg.Log, screen), prometheus.NewRegistry(), db)
+		defer keepLeases(ctx, p.leases)()
+		return do(syncing{cfg, p.sync(), screen})
+	})
 }
 
 // keepLeases renews the leases of a command until the returned function is called, which releases them.
@@ -112,14 +110,14 @@ func keepLeases(ctx context.Context, leases *database.Leases) (stop func()) {
 }
 
 // sweep shows one sweep and prints its summary.
-func (c *cli) sweep(ctx context.Context, cfg *config.Config, screen *progress, do func() (sync.Run, error)) error {
-	screen.begin()
+func (c *cli) sweep(ctx context.Context, s syncing, do func() (sync.Run, error)) error {
+	s.screen.begin()
 	run, err := do()
-	screen.end()
+	s.screen.end()
 	if run.ID == 0 {
 		return err // nothing has begun: ErrBusy, or a run that cannot be accepted; the error names it
 	}
-	if _, err := fmt.Fprintln(c.stdout, summary(accountName(cfg, run.AppID), run)); err != nil {
+	if _, err := fmt.Fprintln(c.stdout, summary(accountName(s.cfg, run.AppID), run)); err != nil {
 		return err
 	}
 	switch {

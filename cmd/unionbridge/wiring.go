@@ -133,11 +133,6 @@ func (p *parts) purger() *retention.Purger {
 	})
 }
 
-// databaseConfig is how every command opens the database. It makes one try.
-func databaseConfig(cfg *config.Config, log *slog.Logger) database.Config {
-	return database.Config{DSN: cfg.Database.DSN.Reveal(), MaxConnections: cfg.Database.MaxConnections, Logger: log}
-}
-
 // holderName is this process's name in leases and in the ledger: unique, and it tells an operator which
 // machine and process it is. The columns take 128 ASCII characters.
 func holderName() string {
