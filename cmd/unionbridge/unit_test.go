@@ -178,7 +178,12 @@ func TestUnitFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := config.Decode([]byte(`{database: {dsn: "u:p@tcp(h:1)/d"}, official_accounts: [{appid: wx0a00000000000001, secret: s}]}`), "", "test")
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	const smallest = `{database: {dsn: "u:p@tcp(h:1)/d"}, official_accounts: [{appid: wx0a00000000000001, secret: s}]}`
+	if err := os.WriteFile(file, []byte(smallest), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(file)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -215,7 +215,7 @@ func TestDecodeBad(t *testing.T) {
 	for _, test := range badFiles {
 		t.Run(test.file, func(t *testing.T) {
 			dir := scene(t)
-			cfg, err := Decode(readTestdata(t, "bad/"+test.file+".yaml"), dir, "f.yaml")
+			cfg, _, err := decode(readTestdata(t, "bad/"+test.file+".yaml"), dir, "f.yaml")
 			if err == nil {
 				t.Fatalf("no error, but %+v", cfg)
 			}

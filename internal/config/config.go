@@ -39,7 +39,7 @@ type Config struct {
 
 	// StateDir (state_dir) holds the sweep's spool files: up to 30 bytes per follower and account,
 	// and nothing that cannot be read again from WeChat. Default: $STATE_DIRECTORY, which systemd
-	// sets, else unionbridge below the user's cache directory. Always absolute after Decode.
+	// sets, else unionbridge below the user's cache directory. Always absolute after Load.
 	StateDir string `yaml:"state_dir"`
 
 	// ShutdownTimeout (shutdown_timeout) is how long SIGTERM lets messages under way finish.
@@ -75,7 +75,7 @@ type Database struct {
 
 // WeChat says how to reach the platform's servers.
 type WeChat struct {
-	// BaseURL has no trailing slash after Decode. Default https://api.weixin.qq.com; plain http is
+	// BaseURL has no trailing slash after Load. Default https://api.weixin.qq.com; plain http is
 	// accepted for this machine only (the simulator), because tokens and secrets travel in URLs.
 	BaseURL string `yaml:"base_url"`
 
@@ -123,10 +123,10 @@ type OfficialAccount struct {
 	Name  string `yaml:"name"`  // for people: logs, status; default: the appid
 
 	// Default marks the account that serves requests without an appid. Where no account says so it
-	// is the first one; after Decode exactly one is marked.
+	// is the first one; after Load exactly one is marked.
 	Default bool `yaml:"default"`
 
-	// Secret is the AppSecret; after Decode it is set however it was given. Not needed where the token
+	// Secret is the AppSecret; after Load it is set however it was given. Not needed where the token
 	// comes from the company's own server or command.
 	Secret     Secret `yaml:"secret"`
 	SecretFile string `yaml:"secret_file"`
@@ -159,7 +159,7 @@ type Token struct {
 	Command []string `yaml:"command"`
 }
 
-// HeaderValue is the value of one HTTP header line; after Decode Value is set however it was given.
+// HeaderValue is the value of one HTTP header line; after Load Value is set however it was given.
 type HeaderValue struct {
 	Value     Secret `yaml:"value"`
 	ValueFile string `yaml:"value_file"`
@@ -267,7 +267,7 @@ type OfficialTemplate struct {
 	// ID is the id in the default account.
 	ID string `yaml:"id"`
 
-	// IDs maps appids to ids. After Decode it holds ID too, under the default account's appid, so
+	// IDs maps appids to ids. After Load it holds ID too, under the default account's appid, so
 	// that it alone answers "what is this template's id in that account"; an account without an
 	// entry cannot use the alias.
 	IDs map[string]string `yaml:"ids"`
@@ -283,8 +283,10 @@ type MiniTemplate struct {
 	Page string `yaml:"page"`
 }
 
-// Load reads the file at path and decodes it; see [Decode]. A file that is readable for everybody
-// and holds a secret itself adds a warning.
+// Load reads the file at path. A file that is no YAML, or holds a value of the wrong kind, gives one
+// error with line, column and an excerpt; everything else that is wrong is reported at once, one line
+// each (errors.Join). No error shows a secret. A file that is readable for everybody and holds a
+// secret itself adds a warning.
 func Load(path string) (*Config, error) {
 	data, mode, err := readBounded(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -309,16 +311,8 @@ func Load(path string) (*Config, error) {
 	return cfg, nil
 }
 
-// Decode does what [Load] does with bytes at hand. Relative file names in data are relative to
-// baseDir, name stands at the front of every error. A file that is no YAML, or holds a value of the
-// wrong kind, gives one error with line, column and an excerpt; everything else that is wrong is
-// reported at once, one line each (errors.Join). No error shows a secret.
-func Decode(data []byte, baseDir, name string) (*Config, error) {
-	cfg, _, err := decode(data, baseDir, name)
-	return cfg, err
-}
-
-// decode also says whether a secret stood in data itself.
+// decode resolves relative file names in data against baseDir, and begins every error with name.
+// inline reports whether a secret stood in data itself.
 func decode(data []byte, baseDir, name string) (cfg *Config, inline bool, err error) {
 	ps := &problems{name: name}
 	cfg = defaults()

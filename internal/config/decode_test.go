@@ -80,7 +80,7 @@ func TestDecode(t *testing.T) {
 	} {
 		t.Run(test.file, func(t *testing.T) {
 			dir := scene(t)
-			got, err := Decode(readTestdata(t, "good/"+test.file), dir, test.file)
+			got, _, err := decode(readTestdata(t, "good/"+test.file), dir, test.file)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -31,7 +31,7 @@ func exampleSecrets(t *testing.T) (dir string) {
 
 func TestExampleDecodes(t *testing.T) {
 	t.Setenv("STATE_DIRECTORY", "/var/lib/unionbridge")
-	cfg, err := Decode(unionbridge.ExampleConfig, exampleSecrets(t), "config.example.yaml")
+	cfg, _, err := decode(unionbridge.ExampleConfig, exampleSecrets(t), "config.example.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestExampleComments(t *testing.T) {
 	text = strings.Replace(text, "    mini:\n", "    mini:\n      id: "+strings.Repeat("Z", 43)+"\n", 1)
 	t.Setenv("UNIONBRIDGE_OA_CALLBACK_TOKEN", "t")
 	t.Setenv("UNIONBRIDGE_OA_CALLBACK_AES_KEY", aesKey)
-	cfg, err := Decode([]byte(text), "/nonexistent", "config.example.yaml")
+	cfg, _, err := decode([]byte(text), "/nonexistent", "config.example.yaml")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
@@ -69,7 +69,7 @@ func TestExampleTokenModes(t *testing.T) {
 	for mode, keys := range map[string]string{"url": "url|header|  Authorization|    value_file", "command": "command"} {
 		text := regexp.MustCompile(`(?m)^(      )# ((?:`+keys+`):)`).ReplaceAllString(string(unionbridge.ExampleConfig), "$1$2")
 		text = strings.NewReplacer("mode: stable #", "mode: "+mode+" #", "secret_file: oa.secret", "", "/usr/local/bin/wx-token", "/bin/sh").Replace(text)
-		cfg, err := Decode([]byte(text), dir, "config.example.yaml")
+		cfg, _, err := decode([]byte(text), dir, "config.example.yaml")
 		if err != nil {
 			t.Fatalf("%s: %v", mode, err)
 		}
@@ -96,7 +96,7 @@ func TestExampleIsComplete(t *testing.T) {
 // finds defaults of the code that the example does not state.
 func TestExampleStatesDefaults(t *testing.T) {
 	t.Setenv("STATE_DIRECTORY", "/var/lib/unionbridge")
-	cfg, err := Decode(readTestdata(t, "good/smallest.yaml"), "/", "smallest.yaml")
+	cfg, _, err := decode(readTestdata(t, "good/smallest.yaml"), "/", "smallest.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,7 +78,7 @@ func TestWarnsOfAStopShorterThanASend(t *testing.T) {
 	const warning = "shutdown_timeout: 10s is not above wechat.send_timeout (10s), so a stop may cut a message off on its way; " +
 		"raise shutdown_timeout above it, or lower wechat.send_timeout"
 	for timeout, want := range map[string][]string{"10s": {warning}, "10001ms": nil} {
-		cfg, err := Decode([]byte(data+"\nshutdown_timeout: "+timeout+"\n"), "/", "f.yaml")
+		cfg, _, err := decode([]byte(data+"\nshutdown_timeout: "+timeout+"\n"), "/", "f.yaml")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +118,7 @@ func TestStateDirDefault(t *testing.T) {
 	} {
 		t.Setenv("STATE_DIRECTORY", test.state)
 		t.Setenv("XDG_CACHE_HOME", test.cache)
-		cfg, err := Decode(data, "/", "f.yaml")
+		cfg, _, err := decode(data, "/", "f.yaml")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +130,7 @@ func TestStateDirDefault(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", "")
 	t.Setenv("HOME", "")
 	want := "f.yaml: state_dir: missing, and this user has no cache directory to default to; name a folder"
-	if _, err := Decode(data, "/", "f.yaml"); err == nil || err.Error() != want {
+	if _, _, err := decode(data, "/", "f.yaml"); err == nil || err.Error() != want {
 		t.Errorf("without a home: got %v, want %s", err, want)
 	}
 }

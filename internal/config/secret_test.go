@@ -140,7 +140,7 @@ func TestErrorsShowNoSecret(t *testing.T) {
 	}
 	failed := 0
 	check := func(file string) {
-		_, err := Decode([]byte(file), "/nonexistent", "f.yaml")
+		_, _, err := decode([]byte(file), "/nonexistent", "f.yaml")
 		if err == nil {
 			return
 		}

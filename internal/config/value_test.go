@@ -59,6 +59,6 @@ func TestValuesMarshalAsWritten(t *testing.T) {
 		t.Errorf("yaml: %+v, %v from %s", out, err, data)
 	}
 	if err := yaml.Unmarshal([]byte("wait: 30"), &out); err == nil {
-		t.Error("a duration without a unit is accepted outside Decode")
+		t.Error("a duration without a unit is accepted outside Load")
 	}
 }

@@ -84,14 +84,6 @@ func New(cfg Config) *Client {
 	return c
 }
 
-// TokenFight reports whether another program seems to kill this account's tokens: three in a row died long before their
-// time within the last hour. Refused calls have [ReasonTokenFight] meanwhile, and one Error an hour was logged. It is safe
-// for concurrent use and cheap enough for a metric.
-func (c *Client) TokenFight() bool { return c.tokens.contended() }
-
-// AppID is the account that the client speaks for.
-func (c *Client) AppID() string { return c.cfg.AppID }
-
 func (cfg Config) withDefaults() Config {
 	if cfg.BaseURL == "" {
 		cfg.BaseURL = DefaultBaseURL

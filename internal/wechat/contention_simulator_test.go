@@ -79,13 +79,13 @@ func TestRivalAgainstSimulator(t *testing.T) {
 				if _, err := c.UserInfo(t.Context(), openid); err != nil {
 					t.Fatalf("minute %d: %v", minute, err)
 				}
-				if firstSeen == 0 && c.TokenFight() {
+				if firstSeen == 0 && c.Contended() {
 					firstSeen = minute
 				}
 				clock.Add(60)
 			}
-			if c.TokenFight() != tt.contended {
-				t.Errorf("TokenFight %t, want %t; the other program fetched %d tokens", c.TokenFight(), tt.contended, other.fetched)
+			if c.Contended() != tt.contended {
+				t.Errorf("contended %t, want %t; the other program fetched %d tokens", c.Contended(), tt.contended, other.fetched)
 			}
 			if tt.contended && (firstSeen == 0 || firstSeen > 60) {
 				t.Errorf("the contention was seen in minute %d", firstSeen)

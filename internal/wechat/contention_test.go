@@ -99,7 +99,7 @@ func TestTokenFightShows(t *testing.T) {
 		_, _ = c.Followers(t.Context(), "")
 		clock = clock.Add(classicInterval)
 	}
-	if !c.TokenFight() {
+	if !c.tokens.contended() {
 		t.Fatal("no contention")
 	}
 	_, err := c.Followers(t.Context(), "")

@@ -11,13 +11,6 @@ type Quota struct {
 	DailyLimit int64
 	Used       int64
 	Remain     int64
-	RateLimit  *RateLimit // nil where there is none
-}
-
-// RateLimit is a bound within a day.
-type RateLimit struct {
-	Calls   int64 `json:"call_count"`
-	Seconds int64 `json:"refresh_second"`
 }
 
 // Quota asks for the quota of a path, with its leading slash and without host: one of the Endpoint constants. Paths under
@@ -40,7 +33,6 @@ func (a *quotaAnswer) decode(body []byte) error {
 			Used       int64 `json:"used"`
 			Remain     int64 `json:"remain"`
 		} `json:"quota"`
-		RateLimit *RateLimit `json:"rate_limit"`
 	}
 	if err := unmarshal(body, &wire); err != nil {
 		return err
@@ -48,7 +40,7 @@ func (a *quotaAnswer) decode(body []byte) error {
 	if wire.Quota == nil {
 		return errors.New("quota missing") // zeros would read as "used up"
 	}
-	a.quota = Quota{wire.Quota.DailyLimit, wire.Quota.Used, wire.Quota.Remain, wire.RateLimit}
+	a.quota = Quota{wire.Quota.DailyLimit, wire.Quota.Used, wire.Quota.Remain}
 	return nil
 }
 

@@ -111,12 +111,8 @@ func (a *sendAnswer) scan(body []byte) bool {
 
 // Template is a message template of the account's own library.
 type Template struct {
-	ID              string `json:"template_id"`
-	Title           string `json:"title"`
-	PrimaryIndustry string `json:"primary_industry"`
-	DeputyIndustry  string `json:"deputy_industry"`
-	Content         string `json:"content"` // text with placeholders such as {{thing1.DATA}}
-	Example         string `json:"example"`
+	ID      string `json:"template_id"`
+	Content string `json:"content"` // text with placeholders such as {{thing1.DATA}}
 }
 
 // PrivateTemplates lists the templates that the account may send, 25 at most by the rules of today.
