@@ -27,8 +27,8 @@ type blocker interface {
 	Block(ctx context.Context, r bridge.Refusal, d time.Duration) error
 }
 
-// callbacks is everything that takes WeChat's pushes: the listener, and the events that lead to questions. A nil
-// one is switched off and can be used all the same.
+// callbacks is everything that takes WeChat's pushes: the listener, and the events that lead to
+// questions. A nil one is switched off, and its methods do nothing.
 type callbacks struct {
 	listener *callback.Listener
 	events   *sync.Events
@@ -44,7 +44,8 @@ type callbacksConfig struct {
 	identities blocker
 }
 
-// newCallbacks returns nil where the configuration has no http.callback_listen, or no account with a callback.
+// newCallbacks returns nil where the configuration has no http.callback_listen, or no account with
+// a callback.
 func newCallbacks(c callbacksConfig) (*callbacks, error) {
 	if c.cfg.HTTP.CallbackListen == "" {
 		return nil, nil
@@ -89,9 +90,9 @@ type pushes struct {
 	now        func() time.Time
 }
 
-// Receipt stores a receipt. That the person blocks the account's messages is noted in the map, so that
-// later requests to them fail at once: for a repeated receipt too, as the process may have died between
-// the two statements.
+// Receipt stores a receipt. That the person blocks the account's messages is noted in the map, so
+// that later requests to them fail at once: for a repeated receipt too, as the process may have
+// died between the two statements.
 func (p pushes) Receipt(ctx context.Context, appid string, r push.Receipt) error {
 	if r.At.IsZero() {
 		r.At = p.now()
@@ -130,7 +131,7 @@ func (c *callbacks) stop(ctx context.Context) error {
 	return errors.Join(c.listener.Stop(ctx), c.events.Stop(ctx))
 }
 
-// failed receives one error if the listener ends by itself; a nil one never does.
+// failed receives one error if the listener ends without stop; a nil one never does.
 func (c *callbacks) failed() <-chan error {
 	if c == nil {
 		return nil

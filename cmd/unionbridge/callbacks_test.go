@@ -60,7 +60,8 @@ func callbackBed(t *testing.T, change func(*config.Config)) (*callbacks, *sqlx.D
 	return c, db, receipts
 }
 
-// TestCallbacksOff: without a listener or an account nothing is built, and what calls it need not know.
+// TestCallbacksOff: without a listener or an account nothing is built, and what calls it need not
+// know.
 func TestCallbacksOff(t *testing.T) {
 	for name, change := range map[string]func(*config.Config){
 		"no callback_listen": func(c *config.Config) { c.HTTP.CallbackListen = "" },
@@ -73,7 +74,8 @@ func TestCallbacksOff(t *testing.T) {
 	}
 }
 
-// TestPushesReachTheirOwners: a receipt the sender, an unfollow the map, a previous key still opens.
+// TestPushesReachTheirOwners: a receipt the sender, an unfollow the map, a previous key still
+// opens.
 func TestPushesReachTheirOwners(t *testing.T) {
 	const previous = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 	sim := wechatsim.NewStandard(10, 0, 0)
@@ -118,8 +120,8 @@ func (l *blockList) Block(_ context.Context, r bridge.Refusal, _ time.Duration) 
 	return nil
 }
 
-// TestReceiptsReachTheirOwners: each receipt is stored, also one without a time, and the map hears of the
-// people who block an account that wants to know.
+// TestReceiptsReachTheirOwners: each receipt is stored, also one without a time, and the map hears
+// of the people who block an account that wants to know.
 func TestReceiptsReachTheirOwners(t *testing.T) {
 	const appid, other = "wx0000000000000001", "wx0000000000000002"
 	now := time.Now()

@@ -90,7 +90,8 @@ func describe(cfg *config.Config) string {
 	return b.String()
 }
 
-// describeDSN names user, server and schema: what is left of a DSN when nothing secret may be in it.
+// describeDSN names user, server and schema: what is left of a DSN when nothing secret may be in
+// it.
 func describeDSN(dsn string) string {
 	parsed, err := mysql.ParseDSN(dsn)
 	if err != nil {

@@ -34,9 +34,10 @@ type daemonConfig struct {
 	notify  notifier
 }
 
-// daemon is everything that "unionbridge run" runs. start builds it in an order in which a failure is
-// cheap: the listener first, so that a taken port is known at once and /readyz tells what is being
-// waited for; then the database; then the work. stop undoes as much of it as there is, work first.
+// daemon is everything that "unionbridge run" runs. start builds it in an order in which a failure
+// is cheap: the listener first, so that a taken port is known at once and /readyz shows what the
+// daemon waits for; then the database; then the work. stop undoes as much of it as there is, work
+// first.
 type daemon struct {
 	daemonConfig
 	registry *prometheus.Registry
@@ -71,7 +72,7 @@ func (d *daemon) setPhase(phase string) {
 	d.notify.status(phase)
 }
 
-// run works until ctx ends or something breaks that cannot be mended, then drains.
+// run works until ctx ends or something breaks for good, then drains.
 func (d *daemon) run(ctx context.Context) error {
 	err := d.start(ctx)
 	if err == nil {
@@ -171,7 +172,7 @@ func (t *task) stop(ctx context.Context) error {
 }
 
 // openDatabase waits for a database that is down: daemons start in any order at boot, and a restart
-// loop would say less. What a person must mend ends the start: a wrong password, an older schema, a
+// loop would say less. What a person must fix ends the start: a wrong password, an older schema, a
 // missing grant.
 func (d *daemon) openDatabase(ctx context.Context) error {
 	for waiting := false; ; {
@@ -245,9 +246,9 @@ func (d *daemon) wait(ctx context.Context) error {
 	}
 }
 
-// stop ends what has been started: intake and work first, side by side because they share the time that
-// there is; then the leases, so that a successor takes over at once; the listener last, so that probes
-// and scrapes see the drain.
+// stop ends what has been started: intake and work first, side by side because they share the time
+// that there is; then the leases, so that a successor takes over at once; the listener last, so
+// that probes and scrapes see the drain.
 func (d *daemon) stop(ctx context.Context) error {
 	drain, cancel := context.WithTimeout(ctx, d.cfg.ShutdownTimeout.Std())
 	defer cancel()

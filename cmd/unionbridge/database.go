@@ -16,10 +16,11 @@ import (
 
 // access is what a command needs of the database.
 type access struct {
-	check   func(context.Context, *sqlx.DB) error // of the schema; nil: any will do
-	before  func(*config.Config) error            // what can be refused without a database; nil: nothing
-	timeout time.Duration                         // of one statement; 0: the usual
-	log     io.Writer                             // nil: standard error
+	check func(context.Context, *sqlx.DB) error // of the schema; nil: any will do
+	// what can be refused without a database; nil: nothing
+	before  func(*config.Config) error
+	timeout time.Duration // of one statement; 0: the usual
+	log     io.Writer     // nil: standard error
 }
 
 // withDatabase loads the configuration, opens the database for fn, and closes it.
@@ -60,8 +61,8 @@ func databaseConfig(cfg *config.Config, log *slog.Logger) database.Config {
 // erTableDenied is the server's number for a table without a grant.
 const erTableDenied = 1142
 
-// checkReadableSchema is CheckSchema for what a producer's or a reader's role can do too: those may not
-// read the list of migrations, and learn what is missing from the statement itself.
+// checkReadableSchema is CheckSchema for what a producer's or a reader's role can do too: those may
+// not read the list of migrations, and learn what is missing from the statement itself.
 func checkReadableSchema(ctx context.Context, db *sqlx.DB) error {
 	err := database.CheckSchema(ctx, db)
 	if me, ok := errors.AsType[*mysql.MySQLError](err); ok && me.Number == erTableDenied {
@@ -70,8 +71,8 @@ func checkReadableSchema(ctx context.Context, db *sqlx.DB) error {
 	return err
 }
 
-// databaseError marks what the database package returns: its errors are about the database also where
-// no server has spoken yet, such as a DSN that cannot be read.
+// databaseError marks what the database package returns: its errors are about the database also
+// where no server has spoken yet, such as a DSN that cannot be read.
 func databaseError(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err

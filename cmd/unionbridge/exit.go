@@ -95,8 +95,8 @@ func (c *cli) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	return code
 }
 
-// exitCode finds the code of an error that does not bring its own. The order matters: a sweep's error
-// may wrap several.
+// exitCode finds the code of an error that does not bring its own. The order matters: a sweep's
+// error may wrap several.
 func exitCode(err error) int {
 	if e, ok := errors.AsType[exitError](err); ok {
 		return e.code

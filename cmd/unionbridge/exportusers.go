@@ -42,7 +42,7 @@ func (c *cli) exportUsers(ctx context.Context, appid string) error {
 func (c *cli) writeUsers(ctx context.Context, db *sqlx.DB, appid string) error {
 	out := csv.NewWriter(c.stdout)
 	out.UseCRLF = true // RFC 4180
-	var writing error  // tells a broken pipe from a broken database
+	var writing error  // distinguishes a broken pipe from a broken database
 	write := func(record []string) error {
 		writing = out.Write(record)
 		return writing

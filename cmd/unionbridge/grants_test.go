@@ -8,7 +8,8 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database/dbtest"
 )
 
-// TestRunNamesMissingGrants: a daemon that could not do its work does not start, and says what to grant.
+// TestRunNamesMissingGrants: a daemon that could not do its work does not start, and says what to
+// grant.
 func TestRunNamesMissingGrants(t *testing.T) {
 	db := dbtest.New(t)
 	var schema string
@@ -36,8 +37,8 @@ func TestRunNamesMissingGrants(t *testing.T) {
 	}
 }
 
-// TestSendAsProducer: the rights of an app are enough to send, though they do not show which migrations the
-// database has.
+// TestSendAsProducer: the rights of an app are enough to send, though they do not show which
+// migrations the database has.
 func TestSendAsProducer(t *testing.T) {
 	db := dbtest.New(t)
 	var schema string

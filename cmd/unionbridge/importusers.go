@@ -124,7 +124,7 @@ func (i *importer) run(ctx context.Context) error {
 	}
 }
 
-// take puts one user into the batch, or reports his line.
+// take puts one user into the batch, or reports the line.
 func (i *importer) take(user bridge.MiniUser, err error) error {
 	skipped := i.lines.number < i.flags.fromLine
 	bad, isBad := errors.AsType[badLine](err)
@@ -180,8 +180,8 @@ func (i *importer) finish(ctx context.Context, err error, took time.Duration) er
 	}
 	from := max(i.done+1, i.flags.fromLine)
 	if ctx.Err() != nil {
-		_, _ = fmt.Fprintf(i.stderr, "interrupted: go on with --from-line %d\n", from)
+		_, _ = fmt.Fprintf(i.stderr, "interrupted: resume with --from-line %d\n", from)
 		return exitError{exitInterrupted, errInterrupted}
 	}
-	return fmt.Errorf("importing stopped: %w; all lines before %d are dealt with: go on with --from-line %d", err, from, from)
+	return fmt.Errorf("importing stopped: %w; all lines before %d are dealt with: resume with --from-line %d", err, from, from)
 }

@@ -16,8 +16,8 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// TestImportInterrupted: a signal in the middle of an import costs at most the lines that were not yet
-// stored, says where to go on, and going on there leaves nobody out.
+// TestImportInterrupted: a signal in the middle of an import costs at most the lines that were not
+// yet stored, says where to go on, and going on there leaves nobody out.
 func TestImportInterrupted(t *testing.T) {
 	db := dbtest.New(t)
 	w := newWorld(t, dbtest.DSN(t, db))

@@ -41,8 +41,8 @@ type identity struct {
 	MiniOpenID *string `json:"mini_openid"`
 }
 
-// checkID refuses what cannot be an id of WeChat's. In the database it would not be "not found", but an
-// error about collations: the columns are ASCII.
+// checkID refuses what cannot be an id of WeChat's. In the database it would not be "not found",
+// but an error about collations: the columns are ASCII.
 func checkID(name, id string) error {
 	ok := !strings.ContainsFunc(id, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-'
@@ -83,7 +83,8 @@ func (c *cli) printIdentities(list []bridge.Identity) error {
 		return nil
 	}
 	table := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "UNIONID\tOFFICIAL ACCOUNT\tOPENID\tFOLLOWS\tMINI PROGRAM\tOPENID") // Flush reports
+	// Flush reports
+	_, _ = fmt.Fprintln(table, "UNIONID\tOFFICIAL ACCOUNT\tOPENID\tFOLLOWS\tMINI PROGRAM\tOPENID")
 	for _, i := range list {
 		follows := "-"
 		if i.OAOpenID != "" {

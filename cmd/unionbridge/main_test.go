@@ -328,7 +328,8 @@ func (w *world) commands(t *testing.T) map[string]func(*testscript.TestScript, b
 	}
 }
 
-// shape replaces what a JSON document says by the types of it; of a list the first element stands for all.
+// shape replaces what a JSON document says by the types of it; of a list the first element stands
+// for all.
 func shape(v any) any {
 	switch v := v.(type) {
 	case map[string]any:

@@ -16,10 +16,11 @@ import (
 )
 
 const (
-	// migrationTimeout bounds one statement of a migration: an ALTER of a table with a hundred million
-	// rows takes its time.
+	// migrationTimeout bounds one statement of a migration: an ALTER of a table with a hundred
+	// million rows takes its time.
 	migrationTimeout = 12 * time.Hour
-	// migrationConnections is the least that a migration works with, whatever the configuration says.
+	// migrationConnections is the least that a migration works with, whatever the configuration
+	// says.
 	migrationConnections = 3
 )
 

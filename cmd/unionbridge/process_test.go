@@ -162,8 +162,8 @@ func (w *world) request(t *testing.T, db *sqlx.DB, n int) {
 
 func (w *world) posts() int64 { return w.sim.Calls()[wechat.EndpointSendTemplate] }
 
-// TestSigtermDrains: messages on their way at SIGTERM are finished and settled, no other row has lost an
-// attempt, the leases are free, and systemd knew of everything.
+// TestSigtermDrains: messages on their way at SIGTERM are finished and settled, no other row has
+// lost an attempt, the leases are free, and systemd knew of everything.
 func TestSigtermDrains(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, dbtest.Empty(t))

@@ -188,7 +188,8 @@ func (c *cli) printRequests(list []requests.Record) error {
 		return nil
 	}
 	table := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "ID\tINSERTED\tSTATUS\tREASON\tACCOUNT\tTEMPLATE\tATTEMPTS\tNEXT OR END") // Flush reports
+	// Flush reports
+	_, _ = fmt.Fprintln(table, "ID\tINSERTED\tSTATUS\tREASON\tACCOUNT\tTEMPLATE\tATTEMPTS\tNEXT OR END")
 	for _, r := range list {
 		_, _ = fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", r.ID, localMoment(&r.CreatedAt), statusWords(r), cmp.Or(r.Reason, "-"),
 			cmp.Or(r.AppID, "(default)"), oneLine(r.Template), r.Attempts, nextOrEnd(r))

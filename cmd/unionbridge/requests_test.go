@@ -8,7 +8,8 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database/dbtest"
 )
 
-// TestRequestsGrants: a reader may list; a producer, and a reader who wants more, learn which role they lack.
+// TestRequestsGrants: a reader may list; a producer, and a reader who wants more, learn which role
+// they lack.
 func TestRequestsGrants(t *testing.T) {
 	db := dbtest.New(t)
 	var schema string

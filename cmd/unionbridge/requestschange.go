@@ -108,7 +108,7 @@ func (c *cli) retryMatching(ctx context.Context, f retryFlags) error {
 	})
 }
 
-// printOutcomes tells how many were retried, and why the others were not. That is an error for scripts, too.
+// printOutcomes prints how many were retried, and why the others were not, which is an error.
 func (c *cli) printOutcomes(outcomes map[string]int) error {
 	_, _ = fmt.Fprintf(c.stdout, "%d retried\n", outcomes[""])
 	refused, all := 0, outcomes[""]
@@ -205,7 +205,8 @@ func (c *cli) resolved(change requests.Change, err error, done string) error {
 	return c.printChanges([]requests.Change{change}, done)
 }
 
-// printChanges tells what became of each request: what was done on standard output, what was refused as an error.
+// printChanges prints what became of each request: what was done on standard output, what was
+// refused as an error.
 func (c *cli) printChanges(changes []requests.Change, done string) error {
 	var refused []error
 	for _, change := range changes {

@@ -22,10 +22,10 @@ func explainRequest(d requests.Detail) string {
 	case "failed":
 		words = "It was not sent" + again(d) + ", and is not tried again." + meaning(d) + failedCure(d)
 	case "expired":
-		words = "expires_at passed before it could be sent" + again(d) + ". To send it all the same: unionbridge requests retry --ignore-expiry " +
+		words = "expires_at passed before it could be sent" + again(d) + ". To send it anyway: unionbridge requests retry --ignore-expiry " +
 			withdrawnFlag(d) + number(d)
 	case "cancelled":
-		words = "It was withdrawn before it was sent" + again(d) + ". Its producer counts on it that it is not; to send it all the same: " +
+		words = "It was withdrawn before it was sent" + again(d) + ". Its producer relies on that; to send it anyway: " +
 			"unionbridge requests retry --withdrawn " + number(d)
 	case "unknown":
 		words = explainUnknown(d)
@@ -49,7 +49,8 @@ func again(d requests.Detail) string {
 	return ""
 }
 
-// withdrawnFlag is what retry and resolve need for a request that was withdrawn, with the space after it.
+// withdrawnFlag is what retry and resolve need for a request that was withdrawn, with the space
+// after it.
 func withdrawnFlag(d requests.Detail) string {
 	if d.Cancel {
 		return "--withdrawn "
@@ -70,7 +71,7 @@ func explainPending(d requests.Detail) string {
 	case d.Cancel:
 		return "It was withdrawn: it is not sent, and ends as cancelled when it falls due."
 	case d.Overdue:
-		return "Its expires_at has passed: it ends as expired, or unknown if an attempt's outcome is open, when the daemon looks at it." + obstacles(d)
+		return "Its expires_at has passed: it ends as expired, or unknown if an attempt is in doubt, when the daemon looks at it." + obstacles(d)
 	case d.UncertainAt != nil:
 		return "The outcome of an attempt is not known." + meaning(d) + " " + repetition(d) + obstacles(d)
 	case !d.Due && d.Attempts > 0:
@@ -104,7 +105,7 @@ func obstacles(d requests.Detail) string {
 		}
 	}
 	if d.SentBy == "" {
-		words = append(words, ` Nobody sends for its account at the moment: is the daemon ("unionbridge run") running?`)
+		words = append(words, ` No daemon sends for its account at the moment: is "unionbridge run" running?`)
 	}
 	if len(words) == 0 && d.Due && !d.Leased {
 		words = append(words, " It goes out when its turn comes: more urgent requests go first, and send.rate bounds them all.")
@@ -123,7 +124,7 @@ func explainWaiting(d requests.Detail) string {
 	if d.UncertainAt != nil {
 		end = "unknown"
 	}
-	return fmt.Sprintf("It waits for its recipient, and goes out within a minute of his appearance.%s At %s it ends as %s.",
+	return fmt.Sprintf("It waits for its recipient, and goes out within a minute of them following.%s At %s it ends as %s.",
 		meaning(d), localMoment(&d.DueAt), end)
 }
 
@@ -134,18 +135,18 @@ func explainSent(d requests.Detail) string {
 	accepted := "WeChat accepted it."
 	switch {
 	case d.ReceiptStatus == "":
-		return accepted + " No receipt says yet whether he got it."
+		return accepted + " No receipt says yet whether the person got it."
 	case d.ReceiptStatus == "success":
-		return accepted + " The receipt says that he got it."
+		return accepted + " The receipt says that the person got it."
 	case strings.Contains(d.ReceiptStatus, "block"):
-		return accepted + " The receipt says that he did not get it: he refuses the account's messages."
+		return accepted + " The receipt says that the person did not get it: they refuse the account's messages."
 	}
-	return accepted + " The receipt says that he did not get it: WeChat failed to deliver it."
+	return accepted + " The receipt says that the person did not get it: WeChat failed to deliver it."
 }
 
 func explainUnknown(d requests.Detail) string {
 	return "It was sent once or not at all: an attempt's outcome is not known, and repeating it later would reach the person twice." +
-		meaning(d) + " Ask him, or look into his chat, and then: unionbridge requests resolve " + number(d) + " --sent, or --resend" + strings.TrimSuffix(" "+withdrawnFlag(d), " ") + "."
+		meaning(d) + " Ask the person, or look into their chat, and then: unionbridge requests resolve " + number(d) + " --sent, or --resend" + strings.TrimSuffix(" "+withdrawnFlag(d), " ") + "."
 }
 
 // failedCure is what an operator can do. A row that is wrong in itself fails the same way again.
@@ -159,7 +160,8 @@ func failedCure(d requests.Detail) string {
 	return " Once the cause is gone: unionbridge requests retry " + withdrawnFlag(d) + number(d)
 }
 
-// meaning is what a reason says, in words: those of the daemon or of WeChat's code, else the row's own.
+// meaning is what a reason says, in words: those of the daemon or of WeChat's code, else the row's
+// own.
 func meaning(d requests.Detail) string {
 	if explanation := wechat.Explain(d.ErrCode); d.ErrCode != 0 && explanation != "" {
 		return " " + explanation

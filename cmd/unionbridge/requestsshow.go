@@ -56,7 +56,8 @@ Exit code 1: there is no such request.`,
 	return cmd
 }
 
-// concerning leaves of an account's pauses those that the request meets: of the account, and of its own template.
+// concerning leaves of an account's pauses those that the request meets: of the account, and of its
+// own template.
 func concerning(cfg *config.Config, d requests.Detail) []requests.Pause {
 	return slices.DeleteFunc(d.Pauses, func(p requests.Pause) bool {
 		id, ok := strings.CutPrefix(p.Scope, "template:")

@@ -24,7 +24,7 @@ type cli struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	configPath     string
-	// begun is set when a command's own work begins. Whatever fails before that is the command line.
+	// begun is set when a command's own work begins. What fails before that is the command line.
 	begun bool
 }
 
@@ -61,7 +61,8 @@ func (c *cli) work(fn func(cmd *cobra.Command, args []string) error) func(*cobra
 	}
 }
 
-// group makes a command that only holds others. cobra would print help and succeed for a misspelt one.
+// group makes a command that only holds others. cobra would print help and succeed for a misspelt
+// one.
 func group(cmd *cobra.Command, children ...*cobra.Command) *cobra.Command {
 	cmd.AddCommand(children...)
 	names := make([]string, len(children))

@@ -45,14 +45,15 @@ daemon to apply a new configuration.`,
 }
 
 const (
-	// gcPercent lets the heap grow to four times what is in use before it is collected. Little is in use, so by
-	// Go's default it is collected many times a second while messages are sent: a fifth of the daemon's work.
+	// gcPercent lets the heap grow to four times what is in use before it is collected. Little is
+	// in use, so by Go's default it is collected many times a second while messages are sent: a
+	// fifth of the daemon's work.
 	gcPercent = 300
-	// gcLimit is where collecting becomes frequent all the same, in bytes.
+	// gcLimit is the size in bytes beyond which it collects more often, whatever gcPercent says.
 	gcLimit = 36 << 20
 )
 
-// tuneMemory leaves it to the operator where he has set Go's own variables.
+// tuneMemory leaves it to an operator who has set Go's own variables.
 func tuneMemory() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
@@ -62,8 +63,8 @@ func tuneMemory() {
 	}
 }
 
-// explainHangup answers SIGHUP, which by default would end the process, with a word in the log: for many
-// daemons it means "read the configuration again". The returned function ends that.
+// explainHangup answers SIGHUP, which by default would end the process, with a word in the log: for
+// many daemons it means "read the configuration again". The returned function ends that.
 func explainHangup(log *slog.Logger) (stop func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)

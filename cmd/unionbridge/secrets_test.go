@@ -33,8 +33,8 @@ func (tap *tokenTap) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	tap.next.ServeHTTP(w, r)
 }
 
-// TestNoSecretInAnyOutput runs everything, well and badly, with the log at its most talkative, and looks
-// for each secret in everything that came out: both streams, and the daemon's pages.
+// TestNoSecretInAnyOutput runs everything, well and badly, with the log at its most talkative, and
+// looks for each secret in everything that came out: both streams, and the daemon's pages.
 func TestNoSecretInAnyOutput(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, dbtest.Empty(t))

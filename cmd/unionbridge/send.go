@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// followEvery is how often send looks at its row: a person waits, and one read by primary key is
-	// nothing.
+	// followEvery is how often send looks at its row: a person waits, and one read by primary key
+	// is nothing.
 	followEvery = 200 * time.Millisecond
 	// maxDataFile bounds what is read for --data; the daemon refuses far less.
 	maxDataFile = 1 << 20
@@ -139,8 +139,8 @@ func (c *cli) newRequest(f sendFlags) (requests.Request, error) {
 	return r, err
 }
 
-// checkComplete names everything at once that a request cannot do without. An empty value is a missing
-// one: it comes from a script's empty variable.
+// checkComplete names everything at once that a request cannot do without. An empty value is a
+// missing one: it comes from a script's empty variable.
 func checkComplete(f sendFlags) error {
 	var missing []string
 	if f.unionID == "" && f.openID == "" && f.miniOpenID == "" {
@@ -158,7 +158,7 @@ func checkComplete(f sendFlags) error {
 	return nil
 }
 
-// checkRecipient checks the one way to name him that was given.
+// checkRecipient checks the one way to name the recipient that was given.
 func checkRecipient(f sendFlags) error {
 	switch {
 	case f.unionID != "":
@@ -169,7 +169,8 @@ func checkRecipient(f sendFlags) error {
 	return checkID("--mini-openid", f.miniOpenID)
 }
 
-// keywords makes one JSON object of --data and --set. Whether the template has them is the daemon's to say.
+// keywords makes one JSON object of --data and --set. Whether the template has them is the daemon's
+// to say.
 func (c *cli) keywords(data string, set []string) (string, error) {
 	fields := map[string]any{}
 	if data != "" {

@@ -75,12 +75,12 @@ func verdict(o outcome) error {
 	return exitError{exitNotSent, errors.New(words)}
 }
 
-// stillOpen says why nothing has happened, as far as the row tells.
+// stillOpen says why nothing has happened, as far as the row shows.
 func stillOpen(o outcome, waited time.Duration) error {
 	why := "is it paused or due later? The daemon's log and account_state say more"
 	switch {
 	case o.Status == "waiting":
-		why = "the recipient is not known as a follower yet, and it goes out when he is"
+		why = "the recipient is not known as a follower yet; it goes out once they are"
 	case o.Reason != nil || o.ErrCode != nil:
 		why = o.trouble()
 	case o.Attempts == 0:

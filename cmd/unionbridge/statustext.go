@@ -13,12 +13,13 @@ import (
 	"github.com/unionbridge/unionbridge/internal/status"
 )
 
-// writeStatus prints a report for people: moments in local time, one thing a line, alarms at the end, where
-// the eye is.
+// writeStatus prints a report for people: moments in local time, one thing a line, alarms at the
+// end, where the eye is.
 func writeStatus(w io.Writer, s status.Report) error {
 	var out bytes.Buffer
 	table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
-	line := func(cells ...string) { _, _ = fmt.Fprintln(table, strings.Join(cells, "\t")) } // a buffer takes all
+	// a buffer takes all
+	line := func(cells ...string) { _, _ = fmt.Fprintln(table, strings.Join(cells, "\t")) }
 	for _, a := range s.Accounts {
 		writeAccount(line, a)
 	}
@@ -88,7 +89,7 @@ func unionIDWords(code string) string {
 	case "not_asked":
 		return "the next sweep or refresh asks"
 	case "absent":
-		return "WeChat answers without one; they are asked about again, less and less often"
+		return "WeChat answers without one; they are checked again, less and less often"
 	}
 	return "complete"
 }

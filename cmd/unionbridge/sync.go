@@ -97,7 +97,8 @@ func (c *cli) withSync(ctx context.Context, before func(*config.Config) error,
 	})
 }
 
-// keepLeases renews the leases of a command until the returned function is called, which releases them.
+// keepLeases renews the leases of a command until the returned function is called, which releases
+// them.
 func keepLeases(ctx context.Context, leases *database.Leases) (stop func()) {
 	// A signal ends the sweep first, and then its lease.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -115,7 +116,8 @@ func (c *cli) sweep(ctx context.Context, s syncing, do func() (sync.Run, error))
 	run, err := do()
 	s.screen.end()
 	if run.ID == 0 {
-		return err // nothing has begun: ErrBusy, or a run that cannot be accepted; the error names it
+		// nothing has begun: ErrBusy, or a run that cannot be accepted; the error names it
+		return err
 	}
 	if _, err := fmt.Fprintln(c.stdout, summary(accountName(s.cfg, run.AppID), run)); err != nil {
 		return err

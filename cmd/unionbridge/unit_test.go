@@ -107,7 +107,8 @@ func TestKeywords(t *testing.T) {
 	}
 }
 
-// TestStillOpen: whatever the row tells is said, and the daemon is only asked for where the row tells nothing.
+// TestStillOpen: whatever the row tells is said, and the daemon is only asked for where the row
+// tells nothing.
 func TestStillOpen(t *testing.T) {
 	row := func(status, reason string, code, attempts int) outcome {
 		o := outcome{ID: 7, Status: status, Reason: orNull(reason), Attempts: attempts}
@@ -126,7 +127,7 @@ func TestStillOpen(t *testing.T) {
 		{row("pending", "invalid_template", 40037, 1), "pending after 1s: invalid_template, errcode 40037; " + wechat.Explain(40037)},
 		{row("pending", "unreachable", 0, 0), "pending after 1s: unreachable; the daemon's log and account_state say more"},
 		{row("pending", "", 12345, 1), "pending after 1s: errcode 12345; the daemon's log and account_state say more"},
-		{row("waiting", "not_following", 43004, 1), "waiting after 1s: the recipient is not known as a follower yet, and it goes out when he is"},
+		{row("waiting", "not_following", 43004, 1), "waiting after 1s: the recipient is not known as a follower yet; it goes out once they are"},
 	} {
 		if diff := cmp.Diff("request 7 is still "+tc.want, stillOpen(tc.row, time.Second).Error()); diff != "" {
 			t.Errorf("words (-want +got):\n%s", diff)

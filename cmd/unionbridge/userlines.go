@@ -23,11 +23,13 @@ const (
 
 func userColumns() []string { return []string{columnAppID, columnOpenID, columnUnionID, columnSeenAt} }
 
-// maxUserLine is far above what four ids take, and keeps a file without line ends out of the memory.
+// maxUserLine is far above what four ids take, and keeps a file without line ends out of the
+// memory.
 const maxUserLine = 64 << 10
 
-// userLines reads mini-program users from CSV (RFC 4180) line by line: no id has a line break inside, so a
-// lost quote spoils one line and not the rest of the file, and each problem has the number of its line.
+// userLines reads mini-program users from CSV (RFC 4180) line by line: no id has a line break
+// inside, so a lost quote spoils one line and not the rest of the file, and each problem has the
+// number of its line.
 type userLines struct {
 	in     *bufio.Reader
 	minis  []string // the configured mini programs
@@ -99,7 +101,8 @@ func (l *userLines) readLine() (string, error) {
 	return text, nil
 }
 
-// split takes a line apart. Most have no quotes, and encoding/csv allocates a reader's buffer for each.
+// split takes a line apart. Most have no quotes, and encoding/csv allocates a reader's buffer for
+// each.
 func split(line string) ([]string, error) {
 	if !strings.Contains(line, `"`) {
 		return strings.Split(line, ","), nil
@@ -111,8 +114,8 @@ func split(line string) ([]string, error) {
 	return record, err
 }
 
-// readHeader learns the columns' order from a first line that has the word openid, and takes the usual
-// order otherwise. Columns of other names are passed over.
+// readHeader learns the columns' order from a first line that has the word openid, and takes the
+// usual order otherwise. Columns of other names are passed over.
 func (l *userLines) readHeader(record []string) (header bool, err error) {
 	names := make([]string, len(record))
 	for i, name := range record {
@@ -177,8 +180,8 @@ func (l *userLines) user(record []string) (bridge.MiniUser, error) {
 	return u, nil
 }
 
-// parseSeenAt reads RFC 3339, or what a database client prints, as UTC. The column is a TIMESTAMP, whose
-// range ends in January 2038 on the older servers.
+// parseSeenAt reads RFC 3339, or what a database client prints, as UTC. The column is a TIMESTAMP,
+// whose range ends in January 2038 on the older servers.
 func parseSeenAt(s string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {

@@ -27,7 +27,8 @@ func TestOverlongLine(t *testing.T) {
 	}
 }
 
-// TestSeenAtRange: what no TIMESTAMP holds is refused by its line, and not by the server with its batch.
+// TestSeenAtRange: what no TIMESTAMP holds is refused by its line, and not by the server with its
+// batch.
 func TestSeenAtRange(t *testing.T) {
 	for s, ok := range map[string]bool{
 		"1970-01-01T00:00:01Z": true, "1970-01-01T00:00:00Z": false, "2038-01-19T03:14:06Z": true,

@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version and commit are set by the release build: -ldflags "-X main.version=v1.2.3 -X main.commit=…".
-// Variables, because the linker can set nothing else.
+// version and commit are set by the release build: -ldflags "-X main.version=v1.2.3 -X
+// main.commit=…". Variables, because the linker can set nothing else.
 var (
 	version string
 	commit  string //nolint:gochecknoglobals // the linker can set nothing else

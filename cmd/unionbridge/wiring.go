@@ -24,8 +24,8 @@ import (
 	"github.com/unionbridge/unionbridge/sync"
 )
 
-// parts turns the configuration into the packages' own settings. The daemon and the commands build the
-// same things of it, so that "unionbridge sync" does what the schedule does.
+// parts turns the configuration into the packages' own settings. The daemon and the commands build
+// the same things of it, so that "unionbridge sync" does what the schedule does.
 type parts struct {
 	cfg     *config.Config
 	log     *slog.Logger
@@ -45,7 +45,8 @@ func newParts(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer, d
 		p.clients[a.AppID] = wechat.New(wechat.Config{
 			AppID: a.AppID, Secret: a.Secret.Reveal(), Token: tokenConfig(a.Token), BaseURL: cfg.WeChat.BaseURL,
 			Timeout: cfg.WeChat.Timeout.Std(), SendTimeout: cfg.WeChat.SendTimeout.Std(),
-			// Sends and batches may run at the same time; a few more for the list, tokens and rechecks.
+			// Sends and batches may run at the same time; a few more for the list, tokens and
+			// rechecks.
 			MaxConnections: a.Send.Concurrency + a.Sync.Concurrency + 4,
 			Logger:         log, Observe: observe(a.AppID),
 		})
@@ -133,8 +134,8 @@ func (p *parts) purger() *retention.Purger {
 	})
 }
 
-// holderName is this process's name in leases and in the ledger: unique, and it tells an operator which
-// machine and process it is. The columns take 128 ASCII characters.
+// holderName is this process's name in leases and in the ledger: unique, and an operator sees from
+// it which machine and process it is. The columns take 128 ASCII characters.
 func holderName() string {
 	host, err := os.Hostname()
 	if err != nil || host == "" {
@@ -162,8 +163,8 @@ func newLogger(cfg config.Log, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// commandLogger is for commands of a few seconds, whose result is on the screen anyway: it shows what
-// went wrong on the way, and more only where the configuration asks for debug.
+// commandLogger is for commands of a few seconds, whose result is on the screen anyway: it shows
+// what went wrong on the way, and more only where the configuration asks for debug.
 func commandLogger(cfg config.Log, w io.Writer) *slog.Logger {
 	if cfg.Level == "info" {
 		cfg.Level = "warn"

@@ -31,7 +31,8 @@ type flags struct {
 	faults       []wechatsim.Fault
 }
 
-// parseFlags returns flag.ErrHelp once it has printed the help to stdout; errors are left to the caller to print.
+// parseFlags returns flag.ErrHelp once it has printed the help to stdout; errors are left to the
+// caller to print.
 func parseFlags(args []string, stdout io.Writer) (*flags, error) {
 	f := &flags{}
 	set := flag.NewFlagSet("wechatsim", flag.ContinueOnError)
@@ -115,7 +116,8 @@ func (f *flags) validate() error {
 	return nil
 }
 
-// options builds the platform. The second account has the appid that follows the first one's, and so on.
+// options builds the platform. The second account has the appid that follows the first one's, and
+// so on.
 func (f *flags) options() wechatsim.Options {
 	options := wechatsim.Options{
 		Seed: f.seed, Latency: f.latency, Keep: wechatsim.Keep(f.keep), Faults: f.faults,

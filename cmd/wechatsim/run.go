@@ -23,8 +23,8 @@ const (
 
 const stopTimeout = 5 * time.Second
 
-// run serves until ctx ends. The first line on stdout is the base URL, printed once connections are accepted: a script
-// that reads it needs no retries. The lines after it name the accounts.
+// run serves until ctx ends. The first line on stdout is the base URL, printed once connections are
+// accepted: a script that reads it needs no retries. The lines after it name the accounts.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags, err := parseFlags(args, stdout)
 	switch {

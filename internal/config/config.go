@@ -22,8 +22,8 @@ import (
 // or a second sender posts the same message. A third of the window leaves room for a slow settle.
 const MaxSendTimeout = Duration(20 * time.Second)
 
-// MaxResendWindow bounds official_accounts[].send.resend_window: WeChat drops a repetition within 10 minutes of
-// the first message only, and its clock is not ours.
+// MaxResendWindow bounds official_accounts[].send.resend_window: WeChat drops a repetition within
+// 10 minutes of the first message only, and its clock is not ours.
 const MaxResendWindow = Duration(9*time.Minute + 30*time.Second)
 
 // maxFileSize bounds what Load reads: a configuration is a few KB, and a wrong path (a database
@@ -86,8 +86,8 @@ type WeChat struct {
 	// SendTimeout bounds the one POST of a message. Default 10s, at most MaxSendTimeout.
 	SendTimeout Duration `yaml:"send_timeout"`
 
-	// QuotaResetHour is the hour of the day in China at which WeChat's daily quotas begin anew, 0 to 23.
-	// Default 0: WeChat does not say; midnight is what its users see.
+	// QuotaResetHour is the hour of the day in China at which WeChat resets its daily quotas, 0 to
+	// 23. Default 0: WeChat does not say; midnight is what its users see.
 	QuotaResetHour int `yaml:"quota_reset_hour"`
 }
 
@@ -126,8 +126,8 @@ type OfficialAccount struct {
 	// is the first one; after Load exactly one is marked.
 	Default bool `yaml:"default"`
 
-	// Secret is the AppSecret; after Load it is set however it was given. Not needed where the token
-	// comes from the company's own server or command.
+	// Secret is the AppSecret; after Load it is set however it was given. Not needed where the
+	// token comes from the company's own server or command.
 	Secret     Secret `yaml:"secret"`
 	SecretFile string `yaml:"secret_file"`
 	SecretEnv  string `yaml:"secret_env"`
@@ -142,8 +142,9 @@ type OfficialAccount struct {
 // refused.
 type Token struct {
 	// Mode is "stable" (default): WeChat's stable_token, which gives every program the same token;
-	// "classic": fetched by this one instance, which ends every other program's; "url" or "command":
-	// from the company's own token server, which alone renews it. In these two no AppSecret is needed.
+	// "classic": fetched by this one instance, which ends every other program's; "url" or
+	// "command": from the company's own token server, which alone renews it. In these two no
+	// AppSecret is needed.
 	Mode string `yaml:"mode"`
 
 	// URL is the token server's, asked with GET. A Secret because its query may carry a key. Plain
@@ -190,7 +191,7 @@ type Sync struct {
 	// followers and one more, of the 500 user/get calls a day.
 	Sweep string `yaml:"sweep"`
 
-	// Refresh is when rows with missing or doubtful information are asked about. Default "@every 5m".
+	// Refresh is when rows with missing or doubtful information are checked. Default "@every 5m".
 	Refresh string `yaml:"refresh"`
 
 	// MaxGone is the share of an account's followers that one sweep may mark as gone; beyond it the
@@ -201,10 +202,11 @@ type Sync struct {
 	// others. Default 10%.
 	QuotaReserve Percent `yaml:"quota_reserve"`
 
-	// KeepRuns is how many sweeps, and how many refreshes, the ledger keeps, 10 to 1000000. Default 100.
+	// KeepRuns is how many sweeps, and how many refreshes, the ledger keeps, 10 to 1000000. Default
+	// 100.
 	KeepRuns int `yaml:"keep_runs"`
 
-	// Concurrency is how many batches of 100 are asked about at once, 1 to 1000. Default 8.
+	// Concurrency is how many batches of 100 are fetched at once, 1 to 1000. Default 8.
 	Concurrency int `yaml:"concurrency"`
 }
 
@@ -224,23 +226,25 @@ type Send struct {
 	// 72h; 0s: not at all.
 	WaitForFollower Duration `yaml:"wait_for_follower"`
 
-	// ResendWindow is how long after an attempt whose outcome is not known it may be repeated, at most
-	// MaxResendWindow; 0s: never. Default 9m: WeChat sends one message per person and client_msg_id within
-	// 10 minutes, and a minute is left for clocks and the way.
+	// ResendWindow is how long after an attempt whose outcome is not known it may be repeated, at
+	// most MaxResendWindow; 0s: never. Default 9m: WeChat sends one message per person and
+	// client_msg_id within 10 minutes, and a minute is left for clocks and the way.
 	ResendWindow Duration `yaml:"resend_window"`
 
-	// Preflight checks each message against the account's own templates before a call is spent. Default true.
+	// Preflight checks each message against the account's own templates before a call is spent.
+	// Default true.
 	Preflight bool `yaml:"preflight"`
 
-	// DailyBudget is how many messages a day the account sends at most, over all instances; 0 (default): as
-	// many as WeChat allows.
+	// DailyBudget is how many messages a day the account sends at most, over all instances; 0
+	// (default): as many as WeChat allows.
 	DailyBudget int64 `yaml:"daily_budget"`
 
-	// UrgentReserve is the share of a day's messages that only urgent requests (priority 0) may use. Default 5%.
+	// UrgentReserve is the share of a day's messages that only urgent requests (priority 0) may
+	// use. Default 5%.
 	UrgentReserve Percent `yaml:"urgent_reserve"`
 
-	// BlockedFor is how long requests to a person fail at once after a receipt said "user block"; 0s: not at
-	// all. Default 24h.
+	// BlockedFor is how long requests to a person fail at once after a receipt said "user block";
+	// 0s: not at all. Default 24h.
 	BlockedFor Duration `yaml:"blocked_for"`
 }
 
@@ -262,7 +266,8 @@ type Template struct {
 	Mini     *MiniTemplate    `yaml:"mini"` // the fallback; nil: none
 }
 
-// OfficialTemplate holds a message template's ids. The same template has another id in every account.
+// OfficialTemplate holds a message template's ids. The same template has another id in every
+// account.
 type OfficialTemplate struct {
 	// ID is the id in the default account.
 	ID string `yaml:"id"`
@@ -272,8 +277,8 @@ type OfficialTemplate struct {
 	// entry cannot use the alias.
 	IDs map[string]string `yaml:"ids"`
 
-	// Truncate cuts values of type thing that are longer than WeChat takes, instead of refusing the request.
-	// The row says so. Default false.
+	// Truncate cuts values of type thing that are longer than WeChat takes, instead of refusing the
+	// request. The row says so. Default false.
 	Truncate bool `yaml:"truncate"`
 }
 
@@ -283,10 +288,10 @@ type MiniTemplate struct {
 	Page string `yaml:"page"`
 }
 
-// Load reads the file at path. A file that is no YAML, or holds a value of the wrong kind, gives one
-// error with line, column and an excerpt; everything else that is wrong is reported at once, one line
-// each (errors.Join). No error shows a secret. A file that is readable for everybody and holds a
-// secret itself adds a warning.
+// Load reads the file at path. A file that is no YAML, or holds a value of the wrong kind, gives
+// one error with line, column and an excerpt; everything else that is wrong is reported at once,
+// one line each (errors.Join). No error shows a secret. A file that is readable for everybody and
+// holds a secret itself adds a warning.
 func Load(path string) (*Config, error) {
 	data, mode, err := readBounded(path)
 	if errors.Is(err, fs.ErrNotExist) {

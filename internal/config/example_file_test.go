@@ -43,7 +43,8 @@ func TestExampleDecodes(t *testing.T) {
 	}
 }
 
-// TestExampleComments decodes the example with what its comments offer instead of what stands there.
+// TestExampleComments decodes the example with what its comments offer instead of what stands
+// there.
 func TestExampleComments(t *testing.T) {
 	t.Setenv("STATE_DIRECTORY", "")
 	text := string(unionbridge.ExampleConfig)
@@ -92,8 +93,8 @@ func TestExampleIsComplete(t *testing.T) {
 	}
 }
 
-// TestExampleStatesDefaults compares each "# default: x" with what the code does without the key, and
-// finds defaults of the code that the example does not state.
+// TestExampleStatesDefaults compares each "# default: x" with what the code does without the key,
+// and finds defaults of the code that the example does not state.
 func TestExampleStatesDefaults(t *testing.T) {
 	t.Setenv("STATE_DIRECTORY", "/var/lib/unionbridge")
 	cfg, _, err := decode(readTestdata(t, "good/smallest.yaml"), "/", "smallest.yaml")
@@ -181,7 +182,8 @@ func flatten(value reflect.Value, path string, leaves map[string]string) {
 	}
 }
 
-// zero tells whether a stated default is what Go gives a field that nobody sets: flatten leaves those out.
+// zero tells whether a stated default is what Go gives a field that nobody sets: flatten leaves
+// those out.
 func zero(stated string) bool { return stated == "0" || stated == "false" }
 
 // shortDuration writes 72h0m0s as 72h.

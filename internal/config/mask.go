@@ -71,7 +71,8 @@ func (m *masker) mask() {
 	m.rest = ""
 }
 
-// pair takes one key with its value, or with the bracket that opens its value; false: mask the rest.
+// pair takes one key with its value, or with the bracket that opens its value; false: mask the
+// rest.
 func (m *masker) pair() bool {
 	if open := flowOpen.FindString(m.rest); open != "" {
 		m.flow = true
@@ -118,7 +119,7 @@ func (m *masker) value() bool {
 	return next != ""
 }
 
-// startsWithKey tells whether a line begins with one of keys.
+// startsWithKey reports whether a line begins with one of keys.
 func startsWithKey(line string, keys map[string]bool) bool {
 	key := keyColon.FindStringSubmatch(line[len(lineStart.FindString(line)):])
 	if key == nil {
@@ -133,7 +134,7 @@ func (m *masker) take(text string) {
 	m.rest = m.rest[len(text):]
 }
 
-// sensitive tells whether a key names a secret, or would with a slip of the pen.
+// sensitive reports whether a key names a secret, or would but for a typing mistake.
 func sensitive(key string) bool {
 	if strings.HasSuffix(key, "_file") || strings.HasSuffix(key, "_env") {
 		return false
@@ -150,7 +151,7 @@ func sensitive(key string) bool {
 // secretShapes are an AppSecret, an EncodingAESKey and a DSN.
 var secretShapes = regexp.MustCompile(`^[0-9a-fA-F]{32}$|^[A-Za-z0-9+/]{43}=?$|@(?:tcp|unix)?\(|:.*@`)
 
-// looksSecret tells whether text is likely a secret in the place of something else, such as an
+// looksSecret reports whether text is likely a secret in the place of something else, such as an
 // AppSecret behind secret_env.
 func looksSecret(text string) bool { return secretShapes.MatchString(text) }
 

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// problems collects what is wrong with a file, so that an operator mends it in one go.
+// problems collects what is wrong with a file, so that an operator fixes it in one go.
 type problems struct {
 	name  string              // the file's, in front of every problem
 	at    map[string]position // where each path of the file stands

@@ -17,8 +17,9 @@ const maxSecretSize = 16 << 10
 
 // resolver fetches secrets from where the file says they are.
 type resolver struct {
-	baseDir        string // relative names start here
-	credentialsDir string // systemd's LoadCredential= and SetCredential= put files here; "": not under systemd
+	baseDir string // relative names start here
+	// systemd's LoadCredential= and SetCredential= put files here; "": not under systemd
+	credentialsDir string
 	problems       *problems
 	warnings       []string
 	inline         bool // a secret stood in the configuration itself

@@ -13,18 +13,20 @@ import (
 // redacted stands for a secret wherever one would be printed.
 const redacted = "[redacted]"
 
-// Secret is a value that no way of printing shows: fmt with any verb, slog, JSON, YAML and whatever
-// else asks for text. Only [Secret.Reveal] gives it out. The zero Secret is not set.
+// Secret is a value that no way of printing shows: fmt with any verb, slog, JSON, YAML and
+// everything else that asks for text. Only [Secret.Reveal] gives it out. The zero Secret is not
+// set.
 type Secret struct {
-	// A pointer, because fmt cannot call methods of a value that sits in another struct's unexported
-	// field and prints its memory instead; at that depth a pointer is printed as an address.
+	// A pointer, because fmt cannot call methods of a value that sits in another struct's
+	// unexported field and prints its memory instead; at that depth a pointer is printed as an
+	// address.
 	value *string
 }
 
 // NewSecret wraps value.
 func NewSecret(value string) Secret { return Secret{value: &value} }
 
-// Reveal returns the value itself, "" if the secret is not set. Whoever calls it must not print it.
+// Reveal returns the value itself, "" if the secret is not set. Do not print it.
 func (s Secret) Reveal() string {
 	if s.value == nil {
 		return ""
@@ -32,7 +34,7 @@ func (s Secret) Reveal() string {
 	return *s.value
 }
 
-// IsSet tells whether there is a value, be it empty.
+// IsSet reports whether there is a value, even an empty one.
 func (s Secret) IsSet() bool { return s.value != nil }
 
 // Equal compares the values; == would compare addresses.
@@ -72,7 +74,8 @@ func (s *Secret) UnmarshalYAML(_ context.Context, node ast.Node) error {
 	return nil
 }
 
-// scalarText returns a scalar's text as written, without quotes; false for lists, mappings and null.
+// scalarText returns a scalar's text as written, without quotes; false for lists, mappings and
+// null.
 func scalarText(node ast.Node) (string, bool) {
 	switch n := node.(type) {
 	case *ast.StringNode:

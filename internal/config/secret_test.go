@@ -91,7 +91,8 @@ func TestSecretEqual(t *testing.T) {
 	}
 }
 
-// leakFile spreads secrets over the ways to write one. Every ten characters of them are searched for.
+// leakFile spreads secrets over the ways to write one. Every ten characters of them are searched
+// for.
 const leakFile = `database:
   dsn: "Qzdsn4711user:Qzdsn0815pass@tcp(127.0.0.1:3306)/unionbridge"
 official_accounts:

@@ -32,8 +32,8 @@ func validate(cfg *Config, ps *problems) {
 	validateTemplates(cfg, ps)
 }
 
-// minRetention is longer than everything that still happens to a finished request: receipts, an unknown outcome
-// that a receipt settles, a producer's second look.
+// minRetention is longer than everything that still happens to a finished request: receipts, an
+// unknown outcome that a receipt settles, a producer's second look.
 const minRetention = Duration(time.Hour)
 
 func validateDatabase(db *Database, ps *problems) {
@@ -80,8 +80,8 @@ func validateBaseURL(w *WeChat, ps *problems) {
 	w.BaseURL = strings.TrimRight(w.BaseURL, "/")
 }
 
-// parseURL reports what is no address to send secrets to. It does not repeat the URL, which may carry
-// a password.
+// parseURL reports what is no address to send secrets to. It does not repeat the URL, which may
+// carry a password.
 func parseURL(path, text string, ps *problems) (u *url.URL, ok bool) {
 	u, err := url.Parse(text)
 	switch {

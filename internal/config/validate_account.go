@@ -18,7 +18,8 @@ func validateAccounts(cfg *Config, ps *problems) {
 	if len(cfg.OfficialAccounts) == 0 {
 		ps.add("official_accounts", "missing; at least one official account is needed, with appid and secret_file")
 	}
-	seen := make(map[string]string, len(cfg.OfficialAccounts)+len(cfg.MiniPrograms)) // appid → where
+	// appid → where
+	seen := make(map[string]string, len(cfg.OfficialAccounts)+len(cfg.MiniPrograms))
 	marked := ""
 	for i := range cfg.OfficialAccounts {
 		a := &cfg.OfficialAccounts[i]

@@ -17,8 +17,8 @@ const (
 	tokenCommand = "command"
 )
 
-// headerName is stricter than HTTP: nothing that anybody sends is refused, and what is no name, such
-// as a value that slipped out of its place, is not repeated.
+// headerName is stricter than HTTP: nothing that anybody sends is refused, and what is no name,
+// such as a value that slipped out of its place, is not repeated.
 var headerName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,39}$`)
 
 // headerValue is printable ASCII; anything else would be refused when the first token is fetched.
@@ -45,7 +45,8 @@ func validateToken(path string, t *Token, ps *problems) {
 	}
 }
 
-// refuseKeys reports the keys that are given and belong to another mode: one of the two is a mistake.
+// refuseKeys reports the keys that are given and belong to another mode: one of the two is a
+// mistake.
 func refuseKeys(ps *problems, path, mode string, given map[string]bool) {
 	for key, is := range given {
 		if is {
@@ -59,7 +60,7 @@ func validateTokenURL(path string, t *Token, ps *problems) {
 		u, ok := parseURL(path+".url", text, ps)
 		switch {
 		case ok && u.User != nil:
-			ps.add(path+".url", "must not hold a user; put him into header: {Authorization: {value_file: …}}")
+			ps.add(path+".url", "must not hold a user; put it into header: {Authorization: {value_file: …}}")
 		case ok && u.Fragment != "":
 			ps.add(path+".url", "holds a #, and what follows it is never sent; write %%23 if it belongs to a value")
 		}
@@ -74,7 +75,8 @@ func validateTokenURL(path string, t *Token, ps *problems) {
 	}
 }
 
-// validateTokenCommand looks at the program now: at night, when the first token is due, is too late.
+// validateTokenCommand looks at the program now: at night, when the first token is due, is too
+// late.
 func validateTokenCommand(path string, argv []string, ps *problems) {
 	if len(argv) == 0 {
 		ps.add(path, `missing; give the program and its arguments as a list, such as ["/usr/local/bin/wx-token", "--quiet"]`)

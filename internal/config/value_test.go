@@ -24,7 +24,8 @@ func TestParseDuration(t *testing.T) {
 }
 
 func TestParsePercent(t *testing.T) {
-	for text, want := range map[string]Percent{"5%": 5, "0%": 0, "100%": 100, "0.5%": 0.5, " 5 % ": 5} { //nolint:gocritic // the blanks are what is tested
+	// the blanks are what is tested
+	for text, want := range map[string]Percent{"5%": 5, "0%": 0, "100%": 100, "0.5%": 0.5, " 5 % ": 5} { //nolint:gocritic
 		if got, err := parsePercent(text); err != nil || got != want {
 			t.Errorf("parsePercent(%q) = %s, %v; want %s", text, got, err, want)
 		}

@@ -14,8 +14,9 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// Error numbers of the servers. MySQL: https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html,
-// MariaDB: https://mariadb.com/docs/server/reference/error-codes, TiDB:
+// Error numbers of the servers. MySQL:
+// https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html, MariaDB:
+// https://mariadb.com/docs/server/reference/error-codes, TiDB:
 // https://docs.pingcap.com/tidb/stable/error-codes.
 const (
 	erDBAccessDenied     = 1044
@@ -32,8 +33,8 @@ const (
 	erViewInvalid        = 1356 // the view's definer lacks a grant or is gone
 )
 
-// retryable are the numbers after which the whole transaction may simply be run again: the server
-// has rolled it back (or, 1205, is told to by us), and nothing is wrong with the statement.
+// retryable are the numbers after which the whole transaction may be run again: it was rolled back
+// (after 1205, by us), and nothing is wrong with the statement.
 func retryable(number uint16) bool {
 	switch number {
 	case erRecordChanged, erLockWaitTimeout, erDeadlock,
@@ -46,7 +47,7 @@ func retryable(number uint16) bool {
 	return false
 }
 
-// unavailable are the numbers by which a server says "not me, not now".
+// unavailable are the numbers of a server that cannot serve now.
 func unavailable(number uint16) bool {
 	switch number {
 	case 1040, // too many connections
@@ -68,8 +69,8 @@ func unavailable(number uint16) bool {
 }
 
 // IsUnavailable reports whether err means that the server cannot be reached or cannot serve now, so
-// that the same call may succeed later without anybody changing it. The end of the caller's own
-// context is not the server's fault and does not count.
+// that the same call may succeed later unchanged. The end of the caller's own context is not the
+// server's fault and does not count.
 func IsUnavailable(err error) bool {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return false
@@ -108,8 +109,8 @@ func isRetryable(err error) bool {
 	return retryable(me.Number) || string(me.SQLState[:]) == "40001"
 }
 
-// IsLockTimeout reports whether a statement gave up waiting for a row that another transaction holds. Retry and
-// InTx repeat such a statement; a caller that would rather do without the row may ask.
+// IsLockTimeout reports whether a statement gave up waiting for a row that another transaction
+// holds. Retry and InTx repeat such a statement; a caller may prefer to do without the row.
 func IsLockTimeout(err error) bool {
 	me, ok := errors.AsType[*mysql.MySQLError](err)
 	return ok && me.Number == erLockWaitTimeout
@@ -151,7 +152,7 @@ func Explain(err error) error {
 	return err
 }
 
-// missingGrant turns the server's words into the statement that mends it.
+// missingGrant turns the server's message into the statement that fixes it.
 func missingGrant(message string) string {
 	m := denied.FindStringSubmatch(message)
 	if m == nil {

@@ -42,8 +42,8 @@ func (p probe) statements() []string {
 
 // CheckGrants tries each kind of statement that the daemon will need on each table, so that a
 // missing grant is found at the start and by name, not at three in the morning by the first sweep.
-// Asking the server itself does not depend on how it prints SHOW GRANTS or nests its roles. All that
-// is missing is reported at once.
+// Asking the server itself does not depend on how it prints SHOW GRANTS or nests its roles. All
+// that is missing is reported at once.
 func CheckGrants(ctx context.Context, db *sqlx.DB) error {
 	var missing []error
 	for _, p := range probes() {

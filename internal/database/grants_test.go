@@ -35,7 +35,8 @@ func newGrants(t *testing.T, db *sqlx.DB, migrations bool) grants {
 	}
 	t.Cleanup(func() {
 		for _, role := range []string{"producer", "login", "reader", "daemon"} {
-			if _, err := db.ExecContext(context.Background(), "DROP ROLE IF EXISTS "+g.prefix+role); err != nil { // the test's own has ended
+			// the test's own has ended
+			if _, err := db.ExecContext(context.Background(), "DROP ROLE IF EXISTS "+g.prefix+role); err != nil {
 				t.Errorf("dropping role: %v", err)
 			}
 		}
@@ -85,7 +86,8 @@ func (g grants) connect(t *testing.T, role string) *sqlx.DB {
 	}
 	g.exec(t, fmt.Sprintf(`CREATE USER '%s'@'%%' IDENTIFIED BY 'pw'`, user))
 	t.Cleanup(func() {
-		if _, err := g.db.ExecContext(context.Background(), fmt.Sprintf(`DROP USER '%s'@'%%'`, user)); err != nil { // the test's own has ended
+		// the test's own has ended
+		if _, err := g.db.ExecContext(context.Background(), fmt.Sprintf(`DROP USER '%s'@'%%'`, user)); err != nil {
 			t.Errorf("dropping user: %v", err)
 		}
 	})
@@ -94,7 +96,8 @@ func (g grants) connect(t *testing.T, role string) *sqlx.DB {
 	return dbtest.Open(t, dbtest.DSNAs(t, g.db, user, "pw"))
 }
 
-// isDenied: 1142 table, 1143 column, 1044 schema, 1419 a trigger where the server keeps a binary log.
+// isDenied: 1142 table, 1143 column, 1044 schema, 1419 a trigger where the server keeps a binary
+// log.
 func isDenied(err error) bool {
 	me, ok := errors.AsType[*mysql.MySQLError](err)
 	return ok && (me.Number == 1142 || me.Number == 1143 || me.Number == 1044 || me.Number == 1419)

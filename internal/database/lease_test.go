@@ -193,8 +193,8 @@ func TestLeaseEndsBeforeItCanBeTaken(t *testing.T) {
 	}
 }
 
-// A row that was taken although the holder believes in it (frozen beyond the TTL, clocks apart) ends
-// at the next renewal, and the other leases stay.
+// A row that was taken although the holder believes in it (frozen beyond the TTL, clocks apart)
+// ends at the next renewal, and the other leases stay.
 func TestLeaseNoticesThatItWasTaken(t *testing.T) {
 	db := dbtest.New(t)
 	a := newLeases(t, db, "a", 3*time.Second)

@@ -10,7 +10,7 @@ import (
 const (
 	reasonTaken   = "another instance has taken it"
 	reasonExpired = "it could not be renewed in time"
-	// reasonReleased is empty: giving a lease back is no news.
+	// reasonReleased is empty: releasing a lease is not worth a log line.
 	reasonReleased = ""
 )
 
@@ -65,7 +65,7 @@ func (l *Lease) Context(ctx context.Context) (context.Context, context.CancelFun
 	return ctx, func() { cancel(nil) }
 }
 
-// Valid reports whether the job may go on. Cheap enough to ask before each batch.
+// Valid reports whether the job may go on. Cheap enough to call before each batch.
 func (l *Lease) Valid() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -73,7 +73,7 @@ func (l *Lease) Valid() bool {
 }
 
 // Release gives the lease back at once. It is safe to call twice and after a loss. When it fails
-// the row runs out by itself within the TTL.
+// the row expires within the TTL.
 func (l *Lease) Release(ctx context.Context) error {
 	if !l.end(reasonReleased) {
 		return nil
@@ -92,7 +92,7 @@ func (l *Lease) extend(start time.Time) {
 	l.timer.Reset(l.until.Sub(l.leases.now()))
 }
 
-// end closes Done once, and says whether this call did. A reason is logged, it means a loss.
+// end closes Done once, and reports whether this call did. A reason means a loss, and is logged.
 func (l *Lease) end(reason string) bool {
 	l.mu.Lock()
 	// The timer may have fired while a renewal was being counted.

@@ -96,7 +96,7 @@ func Open(ctx context.Context, cfg Config) (*sqlx.DB, error) {
 }
 
 // driverConfig is the one place where the connection is set up. What correctness rests on is set
-// whatever the DSN says; timeouts are set where the DSN is silent.
+// whatever the DSN says; timeouts are set where the DSN does not.
 func driverConfig(cfg Config) (*mysql.Config, error) {
 	if strings.TrimSpace(cfg.DSN) == "" {
 		return nil, errors.New("the DSN is empty; set database.dsn, dsn_file or dsn_env: user:password@tcp(host:3306)/schema")
@@ -106,7 +106,7 @@ func driverConfig(cfg Config) (*mysql.Config, error) {
 		return nil, parseError(err)
 	}
 	if c.DBName == "" {
-		return nil, fmt.Errorf("the DSN for %s names no schema; end it with /unionbridge or whatever the schema is called", where(c))
+		return nil, fmt.Errorf("the DSN for %s names no schema; end it with /unionbridge, or the schema's name", where(c))
 	}
 
 	// Moments are compared in SQL and in Go; both sides speak UTC, whatever the server's zone is.
@@ -120,8 +120,8 @@ func driverConfig(cfg Config) (*mysql.Config, error) {
 	// store half an openid.
 	c.Params["sql_mode"] = "'STRICT_TRANS_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
 
-	// Shorter than the client's own patience: a statement that waits for a producer's open transaction must not
-	// be carried out after we have given it up and gone on.
+	// Shorter than the client's own patience: a statement that waits for a producer's open
+	// transaction must not be carried out after we have given it up and gone on.
 	c.Params["innodb_lock_wait_timeout"] = "2"
 
 	// A compare-and-set asks "how many rows did I match", not "how many values differ".

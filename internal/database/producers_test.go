@@ -18,8 +18,9 @@ import (
 
 // The promises of docs/producers.md that no statement of the page shows.
 
-// newProducer returns a fresh schema's owner and the pool of a producer, connected as strangers do: with the
-// driver's defaults and not with database.Open. params are DSN parameters of the producer's.
+// newProducer returns a fresh schema's owner and the pool of a producer, connected as strangers do:
+// with the driver's defaults and not with database.Open. params are DSN parameters of the
+// producer's.
 func newProducer(t *testing.T, params ...string) (owner, producer *sqlx.DB) {
 	t.Helper()
 	owner = dbtest.New(t)
@@ -56,8 +57,8 @@ func errNumber(t *testing.T, err error) uint16 {
 
 const insertKey = `INSERT INTO send_request (unionid, template, data, dedup_key) VALUES ('o1', 't', '{"thing1":"x"}', ?)`
 
-// TestProducerDedupRace: of eight who insert one key at the same moment exactly one succeeds, and the others
-// can tell that it was the key.
+// TestProducerDedupRace: of eight who insert one key at the same moment exactly one succeeds, and
+// the others can tell that it was the key.
 func TestProducerDedupRace(t *testing.T) {
 	const producers, keys = 8, 40
 	for _, insert := range []string{insertKey, strings.Replace(insertKey, "INSERT", "INSERT IGNORE", 1)} {
@@ -103,7 +104,8 @@ func TestProducerDedupRace(t *testing.T) {
 	}
 }
 
-// TestProducerDedupWaits: a key that another open transaction holds is decided by that transaction's end.
+// TestProducerDedupWaits: a key that another open transaction holds is decided by that
+// transaction's end.
 func TestProducerDedupWaits(t *testing.T) {
 	owner, db := newProducer(t)
 	for _, end := range []struct {
@@ -142,7 +144,8 @@ func waitForLock(t *testing.T, owner, producer *sqlx.DB) {
 	}
 	deadline := time.Now().Add(20 * time.Second)
 	for waiting := 0; waiting == 0; {
-		// The server shows this table as it was, as long as somebody reads it more often than every 100 ms.
+		// The server shows this table as it was, as long as somebody reads it more often than every
+		// 100 ms.
 		time.Sleep(150 * time.Millisecond)
 		err := owner.GetContext(t.Context(), &waiting, `
 			SELECT COUNT(*)
@@ -158,8 +161,8 @@ func waitForLock(t *testing.T, owner, producer *sqlx.DB) {
 	}
 }
 
-// TestProducerRefusalInTransaction: 1062 undoes its statement only, and keeps the row that was there from being
-// withdrawn by its key until the end, but not from being settled.
+// TestProducerRefusalInTransaction: 1062 undoes its statement only, and keeps the row that was
+// there from being withdrawn by its key until the end, but not from being settled.
 func TestProducerRefusalInTransaction(t *testing.T) {
 	owner, db := newProducer(t)
 	if _, err := db.ExecContext(t.Context(), insertKey, "k1"); err != nil {
@@ -224,8 +227,8 @@ func TestProducerKeys(t *testing.T) {
 	}
 }
 
-// TestProducerIgnoreTrap is the table "INSERT IGNORE stores" of docs/producers.md: what the plain INSERT refuses,
-// IGNORE changes.
+// TestProducerIgnoreTrap is the table "INSERT IGNORE stores" of docs/producers.md: what the plain
+// INSERT refuses, IGNORE changes.
 func TestProducerIgnoreTrap(t *testing.T) {
 	owner, producer := newProducer(t)
 	if !strings.Contains(serverVersion(t, owner), "MariaDB") {
@@ -281,7 +284,8 @@ func TestProducerIgnoreTrap(t *testing.T) {
 	}
 }
 
-// TestProducerMoments: computed moments are right in every session's time zone, literals are read in it.
+// TestProducerMoments: computed moments are right in every session's time zone, literals are read
+// in it.
 func TestProducerMoments(t *testing.T) {
 	owner, db := newProducer(t)
 	for _, zone := range []string{"+00:00", "+08:00", "-05:30"} {
@@ -339,7 +343,8 @@ func TestProducerCharset(t *testing.T) {
 	}
 }
 
-// TestProducerCancel: what the view says of a withdrawn row in each state, and that withdrawing changes nothing else.
+// TestProducerCancel: what the view says of a withdrawn row in each state, and that withdrawing
+// changes nothing else.
 func TestProducerCancel(t *testing.T) {
 	owner, db := newProducer(t)
 	for i, c := range []struct{ set, want string }{

@@ -20,8 +20,8 @@ func producerInserts() []string {
 		"priority", "due_at", "expires_at", "dedup_key"}
 }
 
-// TestProducerRights tries each kind of statement on each column of each table and view, whatever tables there
-// are when it runs: a producer has the intake and nothing else.
+// TestProducerRights tries each kind of statement on each column of each table and view, whatever
+// tables there are when it runs: a producer has the intake and nothing else.
 func TestProducerRights(t *testing.T) {
 	owner := dbtest.New(t)
 	producer := newGrants(t, owner, false).connect(t, "producer")
@@ -154,9 +154,10 @@ func schema(t *testing.T, db *sqlx.DB) (name string) {
 	return name
 }
 
-// TestProducerTableRights holds what rights on columns cannot keep out: for HANDLER, OPTIMIZE and the like MariaDB
-// asks whether the user has the right on any column of the table. sql/grants.sql and docs/producers.md warn of it; if this
-// test fails, because a server or the grants got stricter, the warnings can go.
+// TestProducerTableRights holds what rights on columns cannot keep out: for HANDLER, OPTIMIZE and
+// the like MariaDB asks whether the user has the right on any column of the table. sql/grants.sql
+// and docs/producers.md warn of it; if this test fails, because a server or the grants got
+// stricter, the warnings can go.
 func TestProducerTableRights(t *testing.T) {
 	owner := dbtest.New(t)
 	db := newGrants(t, owner, false).connect(t, "producer")
@@ -174,7 +175,8 @@ func TestProducerTableRights(t *testing.T) {
 			t.Errorf("%s: %v", stmt, err)
 		}
 	}
-	if _, err := conn.ExecContext(t.Context(), `HANDLER send_request OPEN`); err != nil { // OPTIMIZE has closed it
+	// OPTIMIZE has closed it
+	if _, err := conn.ExecContext(t.Context(), `HANDLER send_request OPEN`); err != nil {
 		t.Fatal(err)
 	}
 	rows := answer(t, conn, `HANDLER send_request READ FIRST`)

@@ -42,7 +42,8 @@ func add(ctx context.Context, tx *sqlx.Tx, id int) error {
 	return err
 }
 
-// Two transactions that lock in opposite order, made to meet: the server kills one, InTx repeats it.
+// Two transactions that lock in opposite order, made to meet: the server kills one, InTx repeats
+// it.
 func TestInTxRepeatsAfterDeadlock(t *testing.T) {
 	db := newAccounts(t)
 	var barrier sync.WaitGroup

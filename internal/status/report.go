@@ -1,12 +1,12 @@
-// Package status reads how things stand, as the database knows it: accounts, runs, the queue, pauses,
-// leases, and alarms. One Report serves the command line, pages and JSON. It writes nothing and does
-// not call WeChat.
+// Package status reads how things stand, as the database knows it: accounts, runs, the queue,
+// pauses, leases, and alarms. One Report serves the command line, pages and JSON. It writes nothing
+// and does not call WeChat.
 package status
 
 import "time"
 
-// Report is how things stand. Its JSON is an interface, described in docs/status.md: keys are added,
-// never renamed or removed. Lists are never null.
+// Report is how things stand. Its JSON is an interface, described in docs/status.md: keys are
+// added, never renamed or removed. Lists are never null.
 type Report struct {
 	At       Time      `json:"at"`
 	Accounts []Account `json:"accounts"`

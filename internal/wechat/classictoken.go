@@ -6,18 +6,20 @@ import (
 	"time"
 )
 
-// classicPerDay and classicInterval bound fetches because of a refusal; those at a token's end come on top, a dozen a
-// day. WeChat allows 2,000 a day for all programs together. A new token ends the one before it after 5 minutes, so that
-// even in contention with another program no more than 288 a day are of use, and those of the first seconds of none.
+// classicPerDay and classicInterval bound fetches because of a refusal; those at a token's end come
+// on top, a dozen a day. WeChat allows 2,000 a day for all programs together. A new token ends the
+// one before it after 5 minutes, so that even in contention with another program no more than 288 a
+// day are of use, and those of the first seconds of none.
 // https://developers.weixin.qq.com/doc/service/api/base/api_getaccesstoken
 const (
 	classicPerDay   = 300
 	classicInterval = 30 * time.Second
 )
 
-// classicProvider fetches tokens of its own. Unlike in stable mode there is no asking what is current: a fetch is always a
-// new token and ends everybody else's. So it answers a refusal at once (the old one lives on for 5 minutes, should the
-// refusal have been spurious), and only a token that is seconds old is tried a second time first.
+// classicProvider fetches tokens of its own. Unlike in stable mode there is no asking what is
+// current: a fetch is always a new token and ends everybody else's. So it answers a refusal at once
+// (the old one lives on for 5 minutes, should the refusal have been spurious), and only a token
+// that is seconds old is tried a second time first.
 type classicProvider struct {
 	client   *Client
 	renewals budget
@@ -51,8 +53,9 @@ func (s *classicProvider) texts() providerTexts {
 	}
 }
 
-// classicToken fetches a new token and thereby ends the one before it, after 5 minutes. It may be repeated after a busy or
-// broken answer: a token that was issued and lost has ended the others already.
+// classicToken fetches a new token and thereby ends the one before it, after 5 minutes. It may be
+// repeated after a busy or broken answer: a token that was issued and lost has ended the others
+// already.
 //
 // https://developers.weixin.qq.com/doc/service/api/base/api_getaccesstoken
 func (c *Client) classicToken(ctx context.Context) (grant, error) {

@@ -1,6 +1,7 @@
 package wechat
 
-// classify looks an errcode up: first what it means on this endpoint, then what it means everywhere.
+// classify looks an errcode up: first what it means on this endpoint, then what it means
+// everywhere.
 func classify(e endpoint, code int) verdict {
 	if v, ok := special(e, code); ok {
 		return v
@@ -30,7 +31,7 @@ func special(e endpoint, code int) (verdict, bool) {
 	return v, ok
 }
 
-// unknownPolicy: a code we have never seen must not be repeated for ever where somebody is at the other end; a read may be
+// unknownPolicy: a send with a code we have never seen must not be repeated for ever; a read may be
 // tried a few times more.
 func unknownPolicy(k kind) Policy {
 	if k == kindRead {
@@ -39,8 +40,9 @@ func unknownPolicy(k kind) Policy {
 	return PolicyRequest
 }
 
-// adapt keeps the failures of a token call from being blamed on the message or person it was needed for: whatever is not
-// transient or a quota there is a matter of the account. A session call carries no access token that could be renewed.
+// adapt keeps the failures of a token call from being blamed on the message or person it was needed
+// for: what is not transient or a quota there concerns the account. A session call carries no
+// access token that could be renewed.
 func (k kind) adapt(v verdict) verdict {
 	switch {
 	case k == kindToken && (v.policy == PolicyRequest || v.policy == PolicyRecipient || v.policy == PolicyToken),
@@ -50,16 +52,22 @@ func (k kind) adapt(v verdict) verdict {
 	return v
 }
 
-// sendCodes is what differs where a message may already be under way, or where one template must not stop an account.
-var sendCodes = map[int]verdict{ //nolint:gochecknoglobals // a constant table, which Go cannot declare as such
-	-1:    {ReasonSystemError, PolicyUncertain},      // seen of messages that were sent and of such that were not
-	40241: {"duplicate_in_60s", PolicyUncertain},     // undocumented: delivered, or a duplicate of what was
-	44007: {"repeated_msg_id", PolicyUncertain},      // no observed use; perhaps the answer to a used client_msg_id
+// sendCodes is what differs where a message may already be under way, or where one template must
+// not stop an account.
+// a constant table, which Go cannot declare as such
+var sendCodes = map[int]verdict{ //nolint:gochecknoglobals
+	// seen of messages that were sent, and of others that were not
+	-1: {ReasonSystemError, PolicyUncertain},
+	// undocumented: delivered, or a duplicate of what was
+	40241: {"duplicate_in_60s", PolicyUncertain},
+	// no observed use; perhaps the answer to a used client_msg_id
+	44007: {"repeated_msg_id", PolicyUncertain},
 	45065: {"client_msg_id_exists", PolicyUncertain}, // says that the message went before
 
-	// Once spurious for a valid id, 23 times in 11 minutes. Bad ids are caught before the call by the account's own list.
+	// Once spurious for a valid id, 23 times in 11 minutes. Bad ids are caught before the call by
+	// the account's own list.
 	40037: {ReasonInvalidTemplate, PolicyRetry},
-	// Facts about one template: its messages stand still, the account's others go on.
+	// Facts about one template: its messages pause, the account's others go on.
 	43102: {"template_not_subscription", PolicyTemplate},
 	43116: {"template_banned", PolicyTemplate},
 	45026: {"template_count_exceeded", PolicyTemplate},
@@ -69,9 +77,10 @@ var sendCodes = map[int]verdict{ //nolint:gochecknoglobals // a constant table, 
 	45082: {"icp_license_missing", PolicyRequest},
 }
 
-// codes is what an errcode means, and what to do. Sources: WeChat's table of global return codes and, for the codes it does
-// not have, recorded answers.
-var codes = map[int]verdict{ //nolint:gochecknoglobals // a constant table, which Go cannot declare as such
+// codes is what an errcode means, and what to do. Sources: WeChat's table of global return codes
+// and, for the codes it does not have, recorded answers.
+// a constant table, which Go cannot declare as such
+var codes = map[int]verdict{ //nolint:gochecknoglobals
 	// Busy: the same call may succeed later.
 	-1:        {ReasonSystemError, PolicyRetry},
 	20001:     {ReasonSystemError, PolicyRetry},
@@ -88,12 +97,13 @@ var codes = map[int]verdict{ //nolint:gochecknoglobals // a constant table, whic
 	// The access token.
 	40001: {"invalid_token", PolicyToken},
 	40014: {"invalid_token", PolicyToken},
-	41001: {"token_missing", PolicyToken}, // we always send one; a proxy that drops it is not the message's fault
+	// we always send one; a proxy that drops it is not the message's fault
+	41001: {"token_missing", PolicyToken},
 	42001: {"token_expired", PolicyToken},
 	42007: {"token_expired", PolicyToken},
 	48012: {"invalid_token", PolicyToken},
 
-	// Quotas. A month's is asked about again each day; nobody can wait for it in one piece.
+	// Quotas. A month's is tried again each day, rather than waited for in one piece.
 	43100: {"quota_month", PolicyQuotaDay},
 	45009: {"quota_day", PolicyQuotaDay},
 	45011: {"quota_minute", PolicyQuotaMinute},
@@ -147,7 +157,8 @@ var codes = map[int]verdict{ //nolint:gochecknoglobals // a constant table, whic
 	45087: {"punished", PolicyConfig},
 	45094: {"punished", PolicyConfig},
 	45103: {"api_retired", PolicyConfig},
-	45109: {"api_retired", PolicyConfig}, // also: a mini program's token on an official account's call
+	// also: a mini program's token on an official account's call
+	45109: {"api_retired", PolicyConfig},
 	46101: {"api_retired", PolicyConfig},
 	48001: {"no_permission", PolicyConfig},
 	48003: {"no_permission", PolicyConfig},

@@ -8,11 +8,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// listed is the table of error codes of the API reference by class, copied by hand. The classes are the reference's, not
-// this package's: "ok" is a send that says it went before.
+// listed is the table of error codes of the API reference by class, copied by hand. The classes are
+// the reference's, not this package's: "ok" is a send that says it went before.
 var listed = map[string][]int{
-	"retry":           {-1, 20001, 43108, 45061, 45066, 45102, 45169, 45171, 61450, 268487001, 268487002},
-	"token":           {40001, 40014, 42001, 42007, 48012, 41001}, // 41001: listed as request, and among the token errors of template/send
+	"retry": {-1, 20001, 43108, 45061, 45066, 45102, 45169, 45171, 61450, 268487001, 268487002},
+	// 41001: listed as request, and among the token errors of template/send
+	"token":           {40001, 40014, 42001, 42007, 48012, 41001},
 	"quota_day":       {45009, 43100, 45028, 45040, 45047, 45104, 48006},
 	"quota_minute":    {45011},
 	"recipient_later": {43117},
@@ -67,7 +68,8 @@ func TestCodesByEndpoint(t *testing.T) {
 		{stableTokenEndpoint, 40001, meaning{"wrong_secret", PolicyConfig}},
 		{stableTokenEndpoint, 40125, meaning{"wrong_secret", PolicyConfig}},
 		{stableTokenEndpoint, 40164, meaning{"ip_not_allowed", PolicyConfig}},
-		{stableTokenEndpoint, 41004, meaning{"argument_missing", PolicyConfig}}, // never a row's fault
+		// never a row's fault
+		{stableTokenEndpoint, 41004, meaning{"argument_missing", PolicyConfig}},
 		{stableTokenEndpoint, 42001, meaning{"token_expired", PolicyConfig}},
 		{stableTokenEndpoint, 43002, meaning{"wrong_method", PolicyConfig}},
 		{stableTokenEndpoint, 45009, meaning{"quota_day", PolicyQuotaDay}},

@@ -44,7 +44,8 @@ func TestCommandToken(t *testing.T) {
 	}
 }
 
-// TestCommandLeavesBehind: a program that ended well while something of it holds the pipe is heard, and the rest ended.
+// TestCommandLeavesBehind: a program that ended well while something of it holds the pipe is heard,
+// and the rest ended.
 func TestCommandLeavesBehind(t *testing.T) {
 	var out lockedBuffer
 	c := shell(t, `sleep 300 & echo $! > "$1/child"; echo `+testToken(3), &out)
@@ -123,8 +124,8 @@ func TestCommandCannotStart(t *testing.T) {
 	}
 }
 
-// TestCommandDiesWithItsTime: of context and timeout the earlier one ends the program and what it started, and the
-// program is reaped.
+// TestCommandDiesWithItsTime: of context and timeout the earlier one ends the program and what it
+// started, and the program is reaped.
 func TestCommandDiesWithItsTime(t *testing.T) {
 	for name, tt := range map[string]struct {
 		reason Reason

@@ -3,13 +3,14 @@ package wechat
 import "time"
 
 const (
-	// freshFor is the age under which the death of a token is nobody's expiry but somebody's doing. Two programs that
-	// fetch classic tokens in turn leave each of them a life of 5 to 10 minutes: WeChat keeps the old one for 5 after
-	// each fetch, and the other program notices its own loss no sooner.
+	// freshFor is the age under which a token was not lost by expiry, but ended by another program.
+	// Two programs that fetch classic tokens in turn leave each of them a life of 5 to 10 minutes:
+	// WeChat keeps the old one for 5 after each fetch, and the other program notices its own loss
+	// no sooner.
 	freshFor = 20 * time.Minute
 
-	// contentionLosses within contentionWindow are contention. One early death is an operator's forced refresh or a reset AppSecret,
-	// two may be that and its undoing.
+	// contentionLosses within contentionWindow are contention. One early death is an operator's
+	// forced refresh or a reset AppSecret, two may be that and its undoing.
 	contentionLosses = 3
 	contentionWindow = time.Hour
 
@@ -17,7 +18,8 @@ const (
 	alarmInterval = time.Hour
 )
 
-// contention recognises that somebody else ends this account's tokens. It is guarded by tokenSource.mu.
+// contention recognises that another program ends this account's tokens. It is guarded by
+// tokenSource.mu.
 type contention struct {
 	losses  []time.Time // the last contentionLosses early ones
 	alarmed time.Time

@@ -14,8 +14,8 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// rival is another program of the same account, as they are usually written: it keeps a classic token until WeChat refuses
-// it, and then fetches the next.
+// rival is another program of the same account, as they are usually written: it keeps a classic
+// token until WeChat refuses it, and then fetches the next.
 type rival struct {
 	t       *testing.T
 	base    string
@@ -46,8 +46,8 @@ func (r *rival) get(path string) (answer map[string]any) {
 	return answer
 }
 
-// TestRivalAgainstSimulator lets a program that fetches classic tokens work beside us for three hours of the simulator's
-// clock, one call of each a minute.
+// TestRivalAgainstSimulator lets a program that fetches classic tokens work beside us for three
+// hours of the simulator's clock, one call of each a minute.
 func TestRivalAgainstSimulator(t *testing.T) {
 	for name, tt := range map[string]struct {
 		mode      wechat.TokenMode
@@ -100,7 +100,8 @@ func TestRivalAgainstSimulator(t *testing.T) {
 	}
 }
 
-// TestClassicAgainstSimulator: one token for its whole life, the next before its end, and at once when it is killed.
+// TestClassicAgainstSimulator: one token for its whole life, the next before its end, and at once
+// when it is killed.
 func TestClassicAgainstSimulator(t *testing.T) {
 	var clock atomic.Int64
 	clock.Store(1_790_000_000)

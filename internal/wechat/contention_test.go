@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestTokenFight: two programs that fetch classic tokens in turn. Each of our tokens lives ten minutes, since WeChat keeps
-// the former one for five after each fetch.
+// TestTokenFight: two programs that fetch classic tokens in turn. Each of our tokens lives ten
+// minutes, since WeChat keeps the former one for five after each fetch.
 func TestTokenFight(t *testing.T) {
 	for name, tt := range map[string]struct {
 		source *scripted
@@ -31,7 +31,8 @@ func TestTokenFight(t *testing.T) {
 				s.accept(token)
 				s.clock = s.clock.Add(after)
 				s.mustGet(t, s.value) // an external one is asked for again, and is the same
-				s.value += "x"        // so the other program's fetch, or somebody's force, replaces it
+				// so the other program's fetch, or somebody's force, replaces it
+				s.value += "x"
 				s.reject(s.mustGet(t, s.value[:len(s.value)-1]))
 				s.mustGet(t, s.value)
 			}
@@ -62,7 +63,8 @@ func TestTokenFight(t *testing.T) {
 	}
 }
 
-// TestRipeTokensAreNoFight: stable mode hands out tokens whose end is near, and WeChat swaps them then.
+// TestRipeTokensAreNoFight: stable mode hands out tokens whose end is near, and WeChat swaps them
+// then.
 func TestRipeTokensAreNoFight(t *testing.T) {
 	var f contention
 	now := time.Unix(1_700_000_000, 0)
@@ -75,7 +77,8 @@ func TestRipeTokensAreNoFight(t *testing.T) {
 	}
 }
 
-// TestTokenFightShows: refused calls carry the reason while the fight lasts, for metrics and stored columns.
+// TestTokenFightShows: refused calls carry the reason while the fight lasts, for metrics and stored
+// columns.
 func TestTokenFightShows(t *testing.T) {
 	var fetched atomic.Int32
 	fake := newFake(t, func(w http.ResponseWriter, _ *http.Request) {

@@ -1,10 +1,11 @@
 package wechat
 
-// Explain says in a sentence or two what an errcode comes from and what to do about it: for the codes that operators meet.
-// "" for all others.
+// Explain says in a sentence or two what an errcode comes from and what to do about it: for the
+// codes that operators meet; "" for all others.
 func Explain(code int) string { return explanations[code] }
 
-var explanations = map[int]string{ //nolint:gochecknoglobals // a constant table, which Go cannot declare as such
+// a constant table, which Go cannot declare as such
+var explanations = map[int]string{ //nolint:gochecknoglobals
 	-1:    "WeChat was busy. Nothing to do unless it lasts; a lower send.rate helps if it comes in bursts.",
 	40001: "WeChat refused the access token, or the AppSecret. If it keeps happening, check the secret, and whether another program refreshes tokens of this appid.",
 	40003: "The openid is not one of this account: malformed, of another official account, or a mini program's openid.",
@@ -20,10 +21,10 @@ var explanations = map[int]string{ //nolint:gochecknoglobals // a constant table
 	40241: "WeChat takes the message for a duplicate within 60 seconds. It was probably delivered; it is not repeated blindly.",
 	40243: "The AppSecret is frozen. Unfreeze it in the console: 设置与开发 → 开发接口管理.",
 	40249: "WeChat blocked the message for its content.",
-	42001: "The access token expired; a new one is fetched by itself.",
+	42001: "The access token expired; a new one is fetched automatically.",
 	43004: "The person does not follow the official account.",
-	43019: "The person is on the account's blacklist. Take him off it in the console: 用户管理.",
-	43101: "The person switched these messages off. Only he can switch them on again.",
+	43019: "The person is on the account's blacklist. Take them off it in the console: 用户管理.",
+	43101: "The person switched these messages off. Only they can switch them on again.",
 	43107: "WeChat took this message capability away from the mini program; see the notices in its console.",
 	43116: "WeChat banned the template. Use another one; the console names the reason.",
 	43117: "This person got too many messages lately; later ones may go through.",
@@ -40,7 +41,7 @@ var explanations = map[int]string{ //nolint:gochecknoglobals // a constant table
 	50007: "The account is frozen; see the notices in the console.",
 	61004: "This machine's public address is not registered with the third-party platform.",
 	76021: "The path is not one that WeChat counts: with a leading slash and without host.",
-	89503: "The account's administrator must allow this machine's address: WeChat sent him a request to confirm.",
-	89506: "The account's administrator refused this machine's address; WeChat asks him again after 24 hours.",
-	89507: "The account's administrator refused this machine's address; WeChat asks him again after an hour.",
+	89503: "The account's administrator must allow this machine's address: WeChat sent them a request to confirm.",
+	89506: "The account's administrator refused this machine's address; WeChat asks them again after 24 hours.",
+	89507: "The account's administrator refused this machine's address; WeChat asks them again after an hour.",
 }

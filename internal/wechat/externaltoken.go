@@ -14,17 +14,18 @@ import (
 )
 
 const (
-	// externalEvery is how often a company's own token server is asked though the token is good. When it fetches a new
-	// token the old one lives on for 5 minutes, so asking every 4 means never to meet a dead one. What it says of
-	// expires_in does not help here: many servers repeat the 7200 of the day the token was fetched.
+	// externalEvery is how often a company's own token server is asked though the token is good.
+	// When it fetches a new token the old one lives on for 5 minutes, so asking every 4 never meets
+	// a dead one. What it says of expires_in does not help here: many servers repeat the 7200 of
+	// the day the token was fetched.
 	externalEvery = 4 * time.Minute
 
 	// externalPace bounds how often it is asked because WeChat refused its token.
 	externalPace = 5 * time.Second
 )
 
-// externalProvider asks a token server or a command of the company's own, which alone renews the token. A refused one is
-// asked for again, since there may be a newer one by now, and never forced.
+// externalProvider asks a token server or a command of the company's own, which alone renews the
+// token. A refused one is asked for again, since there may be a newer one by now, and never forced.
 type externalProvider struct {
 	endpoint string
 	ask      func(ctx context.Context) (grant, error)
@@ -79,11 +80,11 @@ func (c *Client) serverToken(ctx context.Context) (grant, error) {
 	return grant(token), err
 }
 
-// shortestSecret keeps the "1" of a v=1 from being blotted out everywhere.
+// shortestSecret keeps the "1" of a v=1 from being redacted everywhere.
 const shortestSecret = 4
 
-// addressSecrets are the parts of URL and header that may occur in no text: the path and query as a whole, each value,
-// and of a header such as "Bearer x" the x too.
+// addressSecrets are the parts of URL and header that no text may contain: the path and query as a
+// whole, each value, and of a header such as "Bearer x" the x too.
 func addressSecrets(t TokenConfig) []string {
 	var all []string
 	if u, err := url.Parse(t.URL); err == nil {
@@ -104,8 +105,8 @@ func addressSecrets(t TokenConfig) []string {
 	return longestFirst(all, shortestSecret)
 }
 
-// longestFirst drops what is too short, and sorts the rest so that no part is blotted out of a longer one, which would
-// then no longer be recognised.
+// longestFirst drops what is too short, and sorts the rest so that no part is redacted inside a
+// longer one, which would then no longer be recognised.
 func longestFirst(secrets []string, shortest int) []string {
 	secrets = slices.DeleteFunc(secrets, func(s string) bool { return len(s) < shortest })
 	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
@@ -123,8 +124,9 @@ func setHeader(h *http.Request, header map[string]string) {
 	}
 }
 
-// externalAnswer is an answer in one of the two forms of [TokenConfig]. It is a fastAnswer not for speed but because a
-// bare token is no JSON: scan sees the body before it is searched for an errcode.
+// externalAnswer is an answer in one of the two forms of [TokenConfig]. It is a fastAnswer not for
+// speed but because a bare token is no JSON: scan sees the body before it is searched for an
+// errcode.
 type externalAnswer grant
 
 func (e *externalAnswer) scan(body []byte) bool {
@@ -143,7 +145,7 @@ func (e *externalAnswer) decode(body []byte) error {
 // longestToken: tokens have 136 to 180 characters today, and WeChat says to make room for 512.
 const longestToken = 1024
 
-// bareToken refuses what an error page, a word such as "unauthorized" or a JSON string would be.
+// bareToken refuses an error page, a word such as "unauthorized" and a JSON string.
 var bareToken = regexp.MustCompile(`^[A-Za-z0-9_.~+/=-]{32,}$`)
 
 // parseExternal reads either form. Its errors quote nothing.

@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// Values with the shapes of the real ones, each unlike any other text, so that a leak test can look for them.
+// Values with the shapes of the real ones, each unlike any other text, so that a leak test can look
+// for them.
 const (
 	testAppID      = "wx0123456789abcdef"
 	testSecret     = "5ec7e75ec7e75ec7e75ec7e75ec7e7aa"
@@ -29,8 +30,8 @@ const (
 	testServerPath = "/company/pAtHpAtHpAtH/token"
 )
 
-// commandWord as the first argument makes the test binary a token command: it prints what the address in the second one
-// answers.
+// commandWord as the first argument makes the test binary a token command: it prints what the
+// address in the second one answers.
 const commandWord = "act-as-token-command"
 
 func TestMain(m *testing.M) {
@@ -123,8 +124,8 @@ func (f *fakeWeChat) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// onToken answers the token's fetches from now on. Under the lock, since a token command asks from another process, and
-// the race detector sees no order between what happens here and there.
+// onToken answers the token's fetches from now on. Under the lock, since a token command asks from
+// another process, and the race detector sees no order between what happens here and there.
 func (f *fakeWeChat) onToken(answer http.HandlerFunc) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -184,7 +185,8 @@ func endpoints() map[string]func(ctx context.Context, c *Client) error {
 	}
 }
 
-// takeConn takes the connection over after the request was read whole: what a server does that processes and then dies.
+// takeConn takes the connection over after the request was read whole: what a server does that
+// processes and then dies.
 func takeConn(w http.ResponseWriter, r *http.Request) net.Conn {
 	_, _ = io.Copy(io.Discard, r.Body)
 	conn, _, err := http.NewResponseController(w).Hijack()

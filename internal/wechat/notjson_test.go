@@ -46,7 +46,8 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
-// TestTokenAnswerIsNoJSON: all modes of fetching over HTTP say what came instead of a token, and quote nothing of it.
+// TestTokenAnswerIsNoJSON: all modes of fetching over HTTP say what came instead of a token, and
+// quote nothing of it.
 func TestTokenAnswerIsNoJSON(t *testing.T) {
 	for _, mode := range tokenModes() {
 		if mode.Mode == TokenCommand {

@@ -6,15 +6,16 @@ import (
 	"time"
 )
 
-// Quota is how often an endpoint may be called and has been called today, with WeChat's own error of about 1 %.
+// Quota is how often an endpoint may be called and has been called today, with WeChat's own error
+// of about 1 %.
 type Quota struct {
 	DailyLimit int64
 	Used       int64
 	Remain     int64
 }
 
-// Quota asks for the quota of a path, with its leading slash and without host: one of the Endpoint constants. Paths under
-// /sns are not known to it (76022).
+// Quota asks for the quota of a path, with its leading slash and without host: one of the Endpoint
+// constants. Paths under /sns are not known to it (76022).
 //
 // https://developers.weixin.qq.com/doc/service/api/apimanage/api_getapiquota
 func (c *Client) Quota(ctx context.Context, cgiPath string) (Quota, error) {
@@ -44,15 +45,17 @@ func (a *quotaAnswer) decode(body []byte) error {
 	return nil
 }
 
-// QuotaDay returns the beginning of the day, as quotas count it, that holds now. hour, 0 to 23, is the hour in
-// China at which it begins: WeChat's texts do not say which; midnight is what its users see.
+// QuotaDay returns the beginning of the day, as quotas count it, that holds now. hour, 0 to 23, is
+// the hour in China at which it begins: WeChat's texts do not say which; midnight is what its users
+// see.
 func QuotaDay(now time.Time, hour int) time.Time {
 	china := time.FixedZone("UTC+8", 8*60*60)
 	y, m, d := now.In(china).Add(-time.Duration(hour) * time.Hour).Date()
 	return time.Date(y, m, d, hour, 0, 0, 0, china)
 }
 
-// QuotaReset returns when the quotas of the day that holds now begin anew; a minute is added because clocks differ.
+// QuotaReset returns when the quotas of the day that holds now are reset; a minute is added because
+// clocks differ.
 func QuotaReset(now time.Time, hour int) time.Time {
 	return QuotaDay(now, hour).Add(24*time.Hour + time.Minute)
 }

@@ -118,7 +118,8 @@ func TestReads(t *testing.T) {
 	}
 }
 
-// TestAbsenceIsNotZero: answers that decode without an error and would mislead: to "end of the list", "left", "used up".
+// TestAbsenceIsNotZero: answers that decode without an error and would mislead: to "end of the
+// list", "left", "used up".
 func TestAbsenceIsNotZero(t *testing.T) {
 	bad := map[string][]string{
 		EndpointFollowers: {
@@ -144,7 +145,8 @@ func TestAbsenceIsNotZero(t *testing.T) {
 	}
 }
 
-// TestReadRetries counts the attempts that an endless failure gets, and checks that one that passes is survived.
+// TestReadRetries counts the attempts that an endless failure gets, and checks that one that passes
+// is survived.
 func TestReadRetries(t *testing.T) {
 	tests := map[string]struct {
 		answer   http.HandlerFunc
@@ -216,7 +218,8 @@ func TestReadSurvivesOneFailure(t *testing.T) {
 	}
 }
 
-// TestSessionIsNotRepeated: a code works once, so an attempt that reached WeChat is the only one; one that did not is not.
+// TestSessionIsNotRepeated: a code works once, so an attempt that reached WeChat is the only one;
+// one that did not is not.
 func TestSessionIsNotRepeated(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"-1": body(`{"errcode":-1}`), "502": status(502),
@@ -301,7 +304,8 @@ func TestBatchSize(t *testing.T) {
 	}
 }
 
-// TestConnectionsAreKept: a hundred calls in a row, errors with bodies among them, use one connection.
+// TestConnectionsAreKept: a hundred calls in a row, errors with bodies among them, use one
+// connection.
 func TestConnectionsAreKept(t *testing.T) {
 	var n atomic.Int32
 	peers := map[string]bool{}

@@ -83,8 +83,9 @@ func failures() map[string]http.HandlerFunc {
 	return m
 }
 
-// TestNoSecretLeaves calls every endpoint in every failure mode, once with the failure on its own path and once on that of
-// the token, in every token mode, and searches errors, logs and observations.
+// TestNoSecretLeaves calls every endpoint in every failure mode, once with the failure on its own
+// path and once on that of the token, in every token mode, and searches errors, logs and
+// observations.
 func TestNoSecretLeaves(t *testing.T) {
 	for path, call := range endpoints() {
 		for name, failure := range failures() {

@@ -71,7 +71,8 @@ func TestScanInteger(t *testing.T) {
 	}
 }
 
-// same fails if the scanner takes a body that encoding/json refuses, or reads another thing from it.
+// same fails if the scanner takes a body that encoding/json refuses, or reads another thing from
+// it.
 func same[T any](t *testing.T, body []byte, fast, slow fastAnswer, content func(fastAnswer) T) {
 	t.Helper()
 	if !fast.scan(body) {
@@ -130,7 +131,8 @@ func addSeeds(f *testing.F, more []byte) {
 	}
 }
 
-// FuzzAppendString: what is written is what encoding/json reads back, short of control characters and broken UTF-8.
+// FuzzAppendString: what is written is what encoding/json reads back, short of control characters
+// and broken UTF-8.
 func FuzzAppendString(f *testing.F) {
 	for _, s := range []string{"", "订单 <a&b> \u2028", "\"\\\n\r\t\b\x00", "a\xffb\xe4\xbd", "\xed\xa0\x80"} {
 		f.Add(s)

@@ -183,8 +183,9 @@ func TestNothingWrittenIsCertain(t *testing.T) {
 	}
 }
 
-// TestProcessedSendIsNotReplayed: net/http replays requests on a kept connection that the server closed. A POST that a
-// server read and then died over must arrive once and only once, and count as uncertain.
+// TestProcessedSendIsNotReplayed: net/http replays requests on a kept connection that the server
+// closed. A POST that a server read and then died over must arrive once and only once, and count as
+// uncertain.
 func TestProcessedSendIsNotReplayed(t *testing.T) {
 	for name, die := range map[string]func(net.Conn){"fin": func(c net.Conn) { _ = c.Close() }, "reset": resetConn} {
 		t.Run(name, func(t *testing.T) {

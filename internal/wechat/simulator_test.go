@@ -13,8 +13,9 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// simulated is a simulator with two and a half pages of followers, and clients for its two accounts. It was written apart
-// from this package, with wire structs of its own: what both agree on is the reference.
+// simulated is a simulator with two and a half pages of followers, and clients for its two
+// accounts. It was written apart from this package, with wire structs of its own: what both agree
+// on is the reference.
 func simulated(t *testing.T) (sim *wechatsim.Server, official, mini *wechat.Client) {
 	t.Helper()
 	sim = wechatsim.NewStandard(25_000, 100, 0.3)

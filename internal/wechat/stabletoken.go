@@ -8,16 +8,17 @@ import (
 	"time"
 )
 
-// forcedPerDay and forcedInterval bound forced refreshes: WeChat allows 20 a day, for all instances together and at
-// least 30 s apart. https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken
+// forcedPerDay and forcedInterval bound forced refreshes: WeChat allows 20 a day, for all instances
+// together and at least 30 s apart.
+// https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken
 const (
 	forcedPerDay   = 18
 	forcedInterval = 30 * time.Second
 )
 
-// stableProvider gets the token that all programs and instances share. A refused one goes through three steps, since
-// refusals inside the validity happen for no reason: ask WeChat for the current token; if it is the same, try it once
-// more; if it is refused again, force a new one.
+// stableProvider gets the token that all programs and instances share. A refused one goes through
+// three steps, since refusals inside the validity happen for no reason: ask WeChat for the current
+// token; if it is the same, try it once more; if it is refused again, force a new one.
 type stableProvider struct {
 	call   func(ctx context.Context, force bool) (grant, error)
 	forced budget
@@ -54,8 +55,9 @@ func (s *stableProvider) texts() providerTexts {
 	}
 }
 
-// stableToken fetches the token that all instances of an account share. Normal mode returns the current one until the last
-// 5 minutes of its life; forced mode invalidates it. Forced mode is not repeated, since each call may count.
+// stableToken fetches the token that all instances of an account share. Normal mode returns the
+// current one until the last 5 minutes of its life; forced mode invalidates it. Forced mode is not
+// repeated, since each call may count.
 //
 // https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken
 func (c *Client) stableToken(ctx context.Context, force bool) (grant, error) {
@@ -92,7 +94,8 @@ func (t *tokenAnswer) decode(body []byte) error {
 	return nil
 }
 
-// encode is json.Marshal without \u0026 and its like: some of WeChat's endpoints refuse \u escapes (40033, 47002).
+// encode is json.Marshal without \u0026 and its like: some of WeChat's endpoints refuse \u escapes
+// (40033, 47002).
 func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

@@ -12,7 +12,8 @@ type TemplateMessage struct {
 	TemplateID  string           // 43 characters; an alias is the caller's to resolve
 	URL         string           // where a tap leads; empty: nowhere
 	MiniProgram *MiniProgramLink // leads before URL, which is then for old WeChat versions
-	// Data is {"thing1":{"value":"x"}}, ready to go: valid JSON, raw UTF-8 without \u escapes. It is not looked at here.
+	// Data is {"thing1":{"value":"x"}}, ready to go: valid JSON, raw UTF-8 without \u escapes. It
+	// is not checked here.
 	Data json.RawMessage
 	// ClientMsgID lets WeChat send one message only per (openid, client_msg_id) within 10 minutes.
 	ClientMsgID string
@@ -24,9 +25,10 @@ type MiniProgramLink struct {
 	PagePath string
 }
 
-// SendTemplate makes exactly one POST, whatever happens, and returns the msgid that the receipt (TEMPLATESENDJOBFINISH) will
-// carry. Success means accepted, not delivered. Of an *Error, Policy says whether and when to repeat, Uncertain whether the
-// message may be under way all the same. If the token was refused (PolicyToken) the next call fetches a new one.
+// SendTemplate makes exactly one POST, whatever happens, and returns the msgid that the receipt
+// (TEMPLATESENDJOBFINISH) will carry. Success means accepted, not delivered. Of an *Error, Policy
+// says whether and when to repeat it, Uncertain whether the message may be under way nevertheless.
+// If the token was refused (PolicyToken) the next call fetches a new one.
 //
 // https://developers.weixin.qq.com/doc/service/api/notify/template/api_sendtemplatemessage
 func (c *Client) SendTemplate(ctx context.Context, m TemplateMessage) (msgid int64, err error) {
@@ -40,7 +42,7 @@ func (c *Client) SendTemplate(ctx context.Context, m TemplateMessage) (msgid int
 	return sent.msgid, err
 }
 
-// json is written by hand: the road carries 10,000 messages a second.
+// json is written by hand, for 10,000 messages a second.
 func (m *TemplateMessage) json() []byte {
 	size := 160 + len(m.ToUser) + len(m.TemplateID) + len(m.URL) + len(m.Data) + len(m.ClientMsgID)
 	if m.MiniProgram != nil {
@@ -126,7 +128,8 @@ func (c *Client) PrivateTemplates(ctx context.Context) ([]Template, error) {
 
 type templatesAnswer struct{ templates []Template }
 
-// decode insists on the list: an account whose templates all seem to be gone would have every request refused.
+// decode insists on the list: an account whose templates all seem to be gone would have every
+// request refused.
 func (a *templatesAnswer) decode(body []byte) error {
 	var wire struct {
 		List *[]Template `json:"template_list"`

@@ -10,24 +10,26 @@ import (
 )
 
 const (
-	// renewBefore is how long before its end a token is renewed. WeChat swaps the stable token in the last 5 minutes of
-	// its life and keeps both valid meanwhile; half a minute less allows for clocks that differ.
+	// renewBefore is how long before its end a token is renewed. WeChat swaps the stable token in
+	// the last 5 minutes of its life and keeps both valid meanwhile; half a minute less allows for
+	// clocks that differ.
 	renewBefore = 4*time.Minute + 30*time.Second
 
 	// renewRetry is the pause after a renewal that failed while the old token is still good.
 	renewRetry = 30 * time.Second
 
-	// renewPatience bounds an early renewal: the call that makes it has a token, and a token server that hangs must not
-	// hold up what could go. Half of a send's default timeout, so that the send may follow.
+	// earlyRenewTimeout bounds an early renewal: the caller has a token, and a token server that
+	// hangs must not delay the call. Half of a send's default timeout, so that the send may follow.
 	renewPatience = 5 * time.Second
 
-	// tokenFailureHold is how long a failed fetch answers for all callers: with a wrong secret a hundred goroutines would
-	// otherwise make a hundred calls, each counted and each certain to fail.
+	// tokenFailureHold is how long a failed fetch answers for all callers: with a wrong secret a
+	// hundred goroutines would otherwise make a hundred calls, each counted and each certain to
+	// fail.
 	tokenFailureHold = 3 * time.Second
 )
 
-// token is one answer of the token endpoint. Two answers may carry the same value; a caller hands back the very token
-// it used, so that a late refusal of the former answer is not taken for a refusal of the latter.
+// token is one answer of the token endpoint. Two answers may carry the same value; callers report
+// on the answer they used, so that a late refusal of the former is not taken for one of the latter.
 type token struct {
 	value   string
 	at      time.Time // when this answer came
@@ -40,13 +42,14 @@ type token struct {
 	accepted atomic.Bool // WeChat took it at least once since this answer
 }
 
-// again is the same token, to be tried once more.
+// again returns the same token, for another try.
 func (t *token) again(now time.Time) *token {
 	return &token{value: t.value, at: now, born: t.born, expires: t.expires, renewAt: t.renewAt, doubts: t.doubts}
 }
 
-// tokenSource holds the token of one account: in memory, fetched by one goroutine at a time, renewed by
-// compare-and-refresh. Where it comes from, and what a refusal leads to, its provider knows.
+// tokenSource holds the token of one account: in memory, fetched by one goroutine at a time,
+// renewed by compare-and-refresh. Its provider knows where it comes from and what a refusal leads
+// to.
 type tokenSource struct {
 	provider tokenProvider // called by the leader of a flight only
 	now      func() time.Time
@@ -60,8 +63,9 @@ type tokenSource struct {
 	contention contention
 }
 
-// get returns a token that is believed to be good, waiting for a fetch at most as long as ctx allows. The fetch runs in
-// the goroutine, and under the context, of the first caller who needs it; if he goes away, a waiting one takes over.
+// get returns a token that is believed to be good, waiting for a fetch at most as long as ctx
+// allows. The fetch runs in the goroutine, and under the context, of the first caller who needs it;
+// if that caller leaves, a waiting one takes over.
 func (s *tokenSource) get(ctx context.Context) (*token, error) {
 	for {
 		token, flight, err := s.peek()
@@ -79,8 +83,8 @@ func (s *tokenSource) get(ctx context.Context) (*token, error) {
 	}
 }
 
-// peek returns a token or an error to be had without a call, or a flight to wait for, or nothing: then the caller leads,
-// and the flight is his.
+// peek returns a token or an error without a call, or a flight to wait for, or nothing: then the
+// caller owns the flight and leads.
 func (s *tokenSource) peek() (*token, chan struct{}, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,7 +137,7 @@ func (s *tokenSource) lead(ctx context.Context) (*token, error) {
 	return nil, err
 }
 
-// land ends the flight, also when fetching panicked.
+// land ends the flight, also after a panic.
 func (s *tokenSource) land(ctx context.Context, next **token, err *error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -142,7 +146,7 @@ func (s *tokenSource) land(ctx context.Context, next **token, err *error) {
 	switch {
 	case *next != nil:
 		s.current, s.failure, s.holdTil = *next, nil, time.Time{}
-	case *err != nil && ctx.Err() == nil: // a leader who left says nothing about WeChat
+	case *err != nil && ctx.Err() == nil: // an interrupted leader says nothing about WeChat
 		s.failure, s.holdTil = *err, s.now().Add(tokenFailureHold)
 	}
 }
@@ -190,7 +194,7 @@ func (s *tokenSource) recordLoss(t *token) {
 	now := s.now()
 	s.contention.recordLoss(t, now)
 	if s.contention.alarm(now) {
-		s.log.Error("access tokens die soon after they were fetched, one after the other: "+s.provider.texts().contention,
+		s.log.Error("access tokens end soon after they were fetched, one after the other: "+s.provider.texts().contention,
 			"reason", ReasonTokenFight, "tokens", contentionLosses, "within", now.Sub(s.contention.losses[0]).Round(time.Second))
 	}
 }
@@ -201,14 +205,14 @@ func (s *tokenSource) contended() bool {
 	return s.contention.active(s.now())
 }
 
-// accept notes that WeChat took the token, so that its next refusal is a first one.
+// accept records that WeChat took the token, so that its next refusal is a first one.
 func (s *tokenSource) accept(t *token) {
 	if !t.accepted.Load() { // spare the cache line ten thousand writes a second
 		t.accepted.Store(true)
 	}
 }
 
-// reject hands in a token that WeChat refused. Only the first caller to hand in the current one changes anything.
+// reject records that WeChat refused a token. Only the first report about the current one counts.
 func (s *tokenSource) reject(t *token) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -72,7 +72,8 @@ func TestTokenLife(t *testing.T) {
 	s.mustGet(t, "a")
 	s.expect(t, "normal")
 
-	// In the last minutes it is swapped, and until that works the old one serves, to its end and not beyond.
+	// In the last minutes it is swapped, and until that works the old one serves, to its end and
+	// not beyond.
 	s.clock = s.clock.Add(2 * time.Second)
 	s.err = &Error{Reason: ReasonTimeout, Policy: PolicyRetry}
 	s.mustGet(t, "a")
@@ -89,7 +90,8 @@ func TestTokenLife(t *testing.T) {
 	s.expect(t, "normal")
 }
 
-// TestTokenShortLife: normal mode tells what is left, which may be seconds; that must not become a fetch for every call.
+// TestTokenShortLife: normal mode tells what is left, which may be seconds; that must not become a
+// fetch for every call.
 func TestTokenShortLife(t *testing.T) {
 	s := newScripted()
 	s.life = 100 * time.Second
@@ -107,7 +109,8 @@ func TestTokenRefusals(t *testing.T) {
 	first := s.mustGet(t, "a")
 	s.expect(t, "normal")
 
-	// First refusal, of as many calls as were under way: ask what is current. It is the same: try it again.
+	// First refusal, of as many calls as were under way: ask what is current. It is the same: try
+	// it again.
 	s.reject(first)
 	s.reject(first)
 	second := s.mustGet(t, "a")
@@ -146,7 +149,8 @@ func TestTokenRefusals(t *testing.T) {
 	s.expect(t, "forced")
 }
 
-// TestTokenForcedBudget lets WeChat refuse everything for a day and a half: never a loop, never over the budget.
+// TestTokenForcedBudget lets WeChat refuse everything for a day and a half: never a loop, never
+// over the budget.
 func TestTokenForcedBudget(t *testing.T) {
 	s := newScripted()
 	var forced []time.Time
@@ -179,7 +183,8 @@ func TestTokenForcedBudget(t *testing.T) {
 	}
 }
 
-// TestTokenBudgetGoneAndTokenGood: when forcing is over for today a refused token is still tried again now and then.
+// TestTokenBudgetGoneAndTokenGood: when forcing is over for today a refused token is still tried
+// again now and then.
 func TestTokenBudgetGoneAndTokenGood(t *testing.T) {
 	s := newScripted()
 	for range forcedPerDay {
@@ -234,7 +239,8 @@ func together(n int, f func() error) []error {
 	return errs
 }
 
-// TestSpuriousRefusal: 40001 inside the validity, and the same token works again: no forced refresh, and the read succeeds.
+// TestSpuriousRefusal: 40001 inside the validity, and the same token works again: no forced
+// refresh, and the read succeeds.
 func TestSpuriousRefusal(t *testing.T) {
 	var n atomic.Int32
 	fake := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -253,7 +259,8 @@ func TestSpuriousRefusal(t *testing.T) {
 	}
 }
 
-// TestRefusedForGood: a token that is never taken ends after three tries of the call, the last with a forced token.
+// TestRefusedForGood: a token that is never taken ends after three tries of the call, the last with
+// a forced token.
 func TestRefusedForGood(t *testing.T) {
 	var modes []bool
 	fake := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -282,8 +289,8 @@ func TestRefusedForGood(t *testing.T) {
 	}
 }
 
-// TestWaitersHonourTheirContext: who waits for another one's fetch leaves when his own time is up, and when the fetching
-// one leaves, a waiting one takes over.
+// TestWaitersHonourTheirContext: who waits for another one's fetch leaves when his own time is up,
+// and when the fetching one leaves, a waiting one takes over.
 func TestWaitersHonourTheirContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fetches := 0

@@ -16,7 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// deadToken is a WeChat whose token dies: token 1 is refused from the start, a fetch yields the next.
+// deadToken is a WeChat whose token dies: token 1 is refused from the start, a fetch yields the
+// next.
 func deadToken(t *testing.T, arrive func()) *fakeWeChat {
 	var fetched atomic.Int32
 	fake := newFake(t, func(w http.ResponseWriter, r *http.Request) {
@@ -110,7 +111,8 @@ func TestClassicRefusals(t *testing.T) {
 	second := s.mustGet(t, "b")
 	s.expect(t, "normal")
 
-	// Refused seconds later: the same once more, then nothing for half a minute, and an error that says so.
+	// Refused seconds later: the same once more, then nothing for half a minute, and an error that
+	// says so.
 	s.reject(second)
 	third := s.mustGet(t, "b")
 	s.reject(second)
@@ -126,7 +128,8 @@ func TestClassicRefusals(t *testing.T) {
 	s.expect(t, "normal")
 }
 
-// TestClassicBudget lets WeChat refuse everything for a day: the fetches stay far below the 2,000 of the day.
+// TestClassicBudget lets WeChat refuse everything for a day: the fetches stay far below the 2,000
+// of the day.
 func TestClassicBudget(t *testing.T) {
 	s := scriptedClassic()
 	for start := s.clock; s.clock.Sub(start) < 24*time.Hour; s.clock = s.clock.Add(time.Second) {
@@ -201,7 +204,8 @@ func TestExternalPace(t *testing.T) {
 	}
 }
 
-// TestHangingTokenServer: while a token is good, a token server that hangs costs one caller 5 seconds, not every one.
+// TestHangingTokenServer: while a token is good, a token server that hangs costs one caller 5
+// seconds, not every one.
 func TestHangingTokenServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
@@ -291,7 +295,8 @@ func TestParseExternal(t *testing.T) {
 	}
 }
 
-// TestServerToken: the request is ours, the forms are both taken, and errors have the meaning that WeChat gives them.
+// TestServerToken: the request is ours, the forms are both taken, and errors have the meaning that
+// WeChat gives them.
 func TestServerToken(t *testing.T) {
 	answer := `{"access_token":"` + testToken(7) + `","expires_in":7200}`
 	fake := newFake(t, func(w http.ResponseWriter, r *http.Request) {

@@ -14,9 +14,10 @@ import (
 	"testing"
 )
 
-// The figures the simulator must reach so that it is never the bottleneck: 25,000 sends and 2,000 full batchgets a second
-// on two cores. The handler benchmarks leave HTTP out; the loopback ones have all of it, with a client that costs little:
-// ready-made requests on keep-alive connections, several written at a time, answers skipped by their Content-Length.
+// The figures the simulator must reach so that it is never the bottleneck: 25,000 sends and 2,000
+// full batchgets a second on two cores. The handler benchmarks leave HTTP out; the loopback ones
+// have all of it, with a client that costs little: ready-made requests on keep-alive connections,
+// several written at a time, answers skipped by their Content-Length.
 
 func benchServer(b *testing.B) (*Server, string) {
 	b.Helper()

@@ -76,7 +76,8 @@ func refuse(w http.ResponseWriter, status int, text string) {
 	_ = json.NewEncoder(w).Encode(map[string]string{"error": text})
 }
 
-// number reads a parameter that is a non-negative number; a bad one is answered and gives ok = false.
+// number reads a parameter that is a non-negative number; a bad one is answered and gives ok =
+// false.
 func number(w http.ResponseWriter, r *http.Request, name string, missing int) (value int, ok bool) {
 	text := r.URL.Query().Get(name)
 	if text == "" {
@@ -90,7 +91,8 @@ func number(w http.ResponseWriter, r *http.Request, name string, missing int) (v
 	return value, true
 }
 
-// decode reads a JSON body; an unknown field is refused, as a misspelt switch would silently do nothing.
+// decode reads a JSON body; an unknown field is refused, as a misspelt switch would silently do
+// nothing.
 func decode(w http.ResponseWriter, r *http.Request, target any) bool {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20))
 	decoder.DisallowUnknownFields()

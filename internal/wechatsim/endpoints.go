@@ -53,8 +53,8 @@ func (e *endpoint) countError(kind string) {
 	e.errors[kind]++
 }
 
-// newEndpoints lists what the platform answers. Daily limits: reference §11; batchget's is not known and taken to be that
-// of user/info.
+// newEndpoints lists what the platform answers. Daily limits: reference §11; batchget's is not
+// known and taken to be that of user/info.
 func newEndpoints() (all map[string]*endpoint, unknown *endpoint) {
 	const get, post = http.MethodGet, http.MethodPost
 	list := []*endpoint{

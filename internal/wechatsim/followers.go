@@ -8,8 +8,9 @@ import (
 // listPage is how many openids one user/get returns at most (reference §2).
 const listPage = 10000
 
-// userGet answers the follower list: in the order of the people' numbers, which has to do with neither the time of
-// following nor the order of the openids. Every page with rows names a next_openid; the one behind the last has no data.
+// userGet answers the follower list: in the order of the people' numbers, which has to do with
+// neither the time of following nor the order of the openids. Every page with rows names a
+// next_openid; the one behind the last has no data.
 func (c *call) userGet() {
 	from := listStart()
 	if cursor := c.query("next_openid"); cursor != "" {
@@ -51,8 +52,9 @@ func (c *call) listTotal() int {
 	return max(0, total)
 }
 
-// Follow lets a person follow an official account, and pushes the event. One who followed before comes back to his old
-// place in the list, a new one gets a random place. It reports whether this changed anything.
+// Follow lets a person follow an official account, and pushes the event. A person who followed
+// before comes back to their old place in the list, a new one gets a random place. It reports
+// whether this changed anything.
 func (s *Server) Follow(appid string, person int) bool {
 	return s.FollowAt(appid, person, float64(s.draw()>>11)/(1<<53))
 }
@@ -100,7 +102,8 @@ func (s *Server) Leave(appid string, n int) []int {
 // FollowerCount is the true number of followers.
 func (s *Server) FollowerCount(appid string) int { return s.mustAccount(appid).followers.size() }
 
-// mustApp finds an account that a test names. An unknown one is the test's mistake, hence the panic.
+// mustApp finds an account that a test names. An unknown one is the test's mistake, hence the
+// panic.
 func (s *Server) mustApp(appid string) *app {
 	a := s.apps[appid]
 	if a == nil {

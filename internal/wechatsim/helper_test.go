@@ -48,8 +48,8 @@ func newTest(t testing.TB, change func(*Options)) (*Server, *testClock) {
 
 var ridPattern = regexp.MustCompile(`rid: [0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{8}`)
 
-// ask makes a call and returns the body, request ids replaced by RID. The token TOKEN in the target stands for a fresh one
-// of the official account, MINITOKEN for one of the mini program.
+// ask makes a call and returns the body, request ids replaced by RID. The token TOKEN in the target
+// stands for a fresh one of the official account, MINITOKEN for one of the mini program.
 func ask(t testing.TB, s *Server, target, body string) string {
 	t.Helper()
 	method := http.MethodGet

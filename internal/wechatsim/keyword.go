@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// keywordRule is the limit of reference §4.4 for a kind of keyword, nil for an unknown kind, as legacy templates have.
-// Lengths count characters, not bytes.
+// keywordRule is the limit of reference §4.4 for a kind of keyword, nil for an unknown kind, as
+// legacy templates have. Lengths count characters, not bytes.
 func keywordRule(kind string) func(value string) bool {
 	switch kind {
 	case "thing", "const", "short_thing": // the limit of the last is not documented
@@ -41,7 +41,7 @@ func keywordRule(kind string) func(value string) bool {
 	return nil
 }
 
-// accepts tells whether a value may stand for a keyword of a category template.
+// accepts reports whether a value may stand for a keyword of a category template.
 func (k keyword) accepts(value string) bool {
 	if k.listed != nil && !slices.Contains(k.listed, value) {
 		return false
@@ -49,8 +49,8 @@ func (k keyword) accepts(value string) bool {
 	return k.rule(value)
 }
 
-// isBlank tells what the platform calls empty: nothing, white space, or only symbols that it cannot show (reference §4.2,
-// the note on 47003 names ①).
+// isBlank reports whether the platform calls a value empty: nothing, white space, or only symbols
+// that it cannot show (reference §4.2, the note on 47003 names ①).
 func isBlank(value []byte) bool {
 	for _, char := range string(value) {
 		unsupported := char >= 0x2460 && char <= 0x24ff || char >= 0x1f000 && char <= 0x1faff
@@ -88,7 +88,8 @@ func isDecimal(value string) bool {
 	return whole != "" && all(whole, isDigit) && all(fraction, isDigit) && (!dotted || fraction != "")
 }
 
-// isAmount: one currency symbol at most, up to 12 digits (10 in subscribe messages, which is not told apart), maybe 元.
+// isAmount: one currency symbol at most, up to 12 digits (10 in subscribe messages, which is not
+// told apart), maybe 元.
 func isAmount(value string) bool {
 	if r, size := utf8.DecodeRuneInString(value); unicode.Is(unicode.Sc, r) || r == '￥' {
 		value = value[size:]

@@ -9,12 +9,14 @@ import (
 	"unicode/utf8"
 )
 
-// users are a mini program's: number k is a person, computed, not stored. Of the first official account's followers as
-// many as there are users that follow; the others are people just beyond its followers.
+// users are a mini program's: number k is a person, computed, not stored. Of the first official
+// account's followers as many as there are users that follow; the others are people just beyond its
+// followers.
 type users struct {
 	count, outsiders int
 	first, followers int // of the official account
-	stride           int // prime to followers: spreads the users over the follower list without meeting one twice
+	// prime to followers: spreads the users over the follower list without meeting one twice
+	stride int
 }
 
 // usedCodes are the login codes that had their one call.
@@ -70,7 +72,8 @@ type sessionAnswer struct {
 	UnionID    string `json:"unionid,omitempty"`
 }
 
-// codeToSession takes codes of the form mini-<k>-<anything>: the login of the k-th user. Each is good for one call.
+// codeToSession takes codes of the form mini-<k>-<anything>: the login of the k-th user. Each is
+// good for one call.
 func (c *call) codeToSession() {
 	if !c.credentials(c.query("appid"), c.query("secret")) {
 		return
@@ -161,7 +164,8 @@ func (g *grants) take(person int, template string) bool {
 // templateIDLength is that of every template id (reference §4.1).
 const templateIDLength = 43
 
-// subscribeSend knows no templates: an id of the right length is one, and its keywords are those that are sent.
+// subscribeSend knows no templates: an id of the right length is one, and its keywords are those
+// that are sent.
 func (c *call) subscribeSend() {
 	if !c.parseSend() {
 		return

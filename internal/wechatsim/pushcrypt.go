@@ -23,7 +23,8 @@ func sign(parts ...string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// encrypt makes the content of <Encrypt>: AES-256-CBC over 16 random bytes, the length, the message and the appid.
+// encrypt makes the content of <Encrypt>: AES-256-CBC over 16 random bytes, the length, the message
+// and the appid.
 func encrypt(encodingKey, appid, message string, salt uint64) (string, error) {
 	key, err := base64.StdEncoding.DecodeString(encodingKey + "=")
 	if err != nil || len(key) != 32 {

@@ -33,8 +33,8 @@ type pushJob struct {
 	due                     time.Time
 }
 
-// pusher delivers events when they fall due. Its goroutines start with the first push, so that a server without
-// callbacks has none. Due times are of the real clock: a receiver is a real server.
+// pusher delivers events when they fall due. Its goroutines start with the first push, so that a
+// server without callbacks has none. Due times are of the real clock: a receiver is a real server.
 type pusher struct {
 	client        *http.Client
 	log           *slog.Logger

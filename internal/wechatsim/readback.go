@@ -12,13 +12,15 @@ import (
 
 // Stats are the server's counters since its start or the last [Server.Reset].
 type Stats struct {
-	Calls     map[string]int64            `json:"calls"`           // by path
-	Errors    map[string]map[string]int64 `json:"errors"`          // by path, then errcode, http_412 or the kind of a fault
-	Delivered map[string]int64            `json:"delivered"`       // by appid
-	Repeats   map[string]int64            `json:"repeats"`         // by appid: sends whose client_msg_id was a repetition
-	Followers map[string]int              `json:"followers"`       // by appid: at present
-	Taken     int64                       `json:"pushes_taken"`    // events
-	GivenUp   int64                       `json:"pushes_given_up"` // events
+	Calls map[string]int64 `json:"calls"` // by path
+	// by path, then errcode, http_412 or the kind of a fault
+	Errors    map[string]map[string]int64 `json:"errors"`
+	Delivered map[string]int64            `json:"delivered"` // by appid
+	// by appid: sends whose client_msg_id was a repetition
+	Repeats   map[string]int64 `json:"repeats"`
+	Followers map[string]int   `json:"followers"`       // by appid: at present
+	Taken     int64            `json:"pushes_taken"`    // events
+	GivenUp   int64            `json:"pushes_given_up"` // events
 }
 
 // Stats returns all counters.
@@ -44,7 +46,8 @@ func (s *Server) Stats() Stats {
 	return stats
 }
 
-// Calls counts the calls by path, failed ones and those that a fault hit included. A path without calls is missing.
+// Calls counts the calls by path, failed ones and those that a fault hit included. A path without
+// calls is missing.
 func (s *Server) Calls() map[string]int64 {
 	calls := make(map[string]int64)
 	s.eachEndpoint(func(e *endpoint) {
@@ -55,8 +58,8 @@ func (s *Server) Calls() map[string]int64 {
 	return calls
 }
 
-// Reset sets the counters to zero and forgets the delivered messages. Followers, tokens, quotas, faults and what
-// client_msg_id remembers stay.
+// Reset sets the counters to zero and forgets the delivered messages. Followers, tokens, quotas,
+// faults and what client_msg_id remembers stay.
 func (s *Server) Reset() {
 	s.eachEndpoint(func(e *endpoint) {
 		e.mu.Lock()

@@ -21,9 +21,10 @@ type ridRecord struct {
 }
 
 type ridRequest struct {
-	InvokeTime   int64  `json:"invoke_time"`
-	CostInMS     int64  `json:"cost_in_ms"`
-	RequestURL   string `json:"request_url"` // the query, with the access token, as the platform has it
+	InvokeTime int64 `json:"invoke_time"`
+	CostInMS   int64 `json:"cost_in_ms"`
+	// the query, with the access token, as the platform has it
+	RequestURL   string `json:"request_url"`
 	RequestBody  string `json:"request_body"`
 	ResponseBody string `json:"response_body"`
 	ClientIP     string `json:"client_ip"`

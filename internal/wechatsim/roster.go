@@ -7,18 +7,20 @@ import (
 	"time"
 )
 
-// firstStranger is the number of the first person that Join makes up; nobody configured has one so high.
+// firstStranger is the number of the first person that Join makes up; nobody configured has one so
+// high.
 const firstStranger = 1 << 30
 
-// roster knows who follows an official account. The followers of the start are not held, only counted: people first …
-// first+base-1. Only what changed since is stored.
+// roster knows who follows an official account. The followers of the start are not held, only
+// counted: people first … first+base-1. Only what changed since is stored.
 type roster struct {
 	seed        uint64
 	first, base int
 
-	mu        sync.RWMutex
-	changed   map[int]member
-	inserted  []slot // people beyond the first ones, by place; those who left stay, as their openids may be cursors
+	mu      sync.RWMutex
+	changed map[int]member
+	// people beyond the first ones, by place; those who left stay, as their openids may be cursors
+	inserted  []slot
 	total     int
 	draws     uint64
 	strangers int
@@ -31,7 +33,8 @@ type member struct {
 	place     place
 }
 
-// place is a position in the follower list: behind the after-th of the first followers (which has order 0 itself).
+// place is a position in the follower list: behind the after-th of the first followers (which has
+// order 0 itself).
 type place struct {
 	after int
 	order uint64
@@ -50,7 +53,8 @@ func newRoster(first, base int, seed uint64) *roster {
 	return &roster{seed: seed, first: first, base: base, total: base, changed: make(map[int]member)}
 }
 
-// look returns a person's state; since is zero for one who has followed from the start. It wants mu held.
+// look returns a person's state; since is zero for one who has followed from the start. It wants mu
+// held.
 func (r *roster) look(person int) (following bool, since time.Time) {
 	if len(r.changed) > 0 {
 		if m, ok := r.changed[person]; ok {
@@ -73,7 +77,8 @@ func (r *roster) size() int {
 	return r.total
 }
 
-// follow adds a person. One who followed before comes back to his old place, a new one is put where at (0 ≤ at < 1) says.
+// follow adds a person. A person who followed before comes back to their old place, a new one is
+// put where at (0 ≤ at < 1) says.
 func (r *roster) follow(person int, at float64, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -85,7 +90,7 @@ func (r *roster) followLocked(person int, at float64, now time.Time) bool {
 		return false
 	}
 	m, known := r.changed[person]
-	if !known { // one of the first followers cannot come here: he would follow
+	if !known { // one of the first followers cannot come here: they would follow
 		r.draws++
 		m.place = place{after: int(at*float64(r.base+1)) - 1, order: mix(r.seed^r.draws) | 1}
 		at, _ := slices.BinarySearchFunc(r.inserted, m.place, func(s slot, p place) int { return comparePlaces(s.place, p) })
@@ -168,7 +173,8 @@ func (r *roster) placeOf(person int) (at place, following, ok bool) {
 	return place{after: person - r.first}, following, following
 }
 
-// listStart lies before everybody: -1 is where those stand who joined before the first of the first followers.
+// listStart lies before everybody: -1 is where those stand who joined before the first of the first
+// followers.
 func listStart() place { return place{after: -1} }
 
 // page appends up to limit followers behind a place.

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Server is the simulated platform. It is an [http.Handler]; all methods are safe for concurrent use. [Server.Close] ends
-// the goroutines of its event pushes.
+// Server is the simulated platform. It is an [http.Handler]; all methods are safe for concurrent
+// use. [Server.Close] ends the goroutines of its event pushes.
 type Server struct {
 	seed      uint64
 	keep      Keep
@@ -53,7 +53,8 @@ type app struct {
 	grants               grants
 }
 
-// New builds a platform. It panics on two accounts with one appid, which is a mistake in a test's own set-up.
+// New builds a platform. It panics on two accounts with one appid, which is a mistake in a test's
+// own set-up.
 func New(o Options) *Server {
 	s := &Server{
 		seed:  mix(o.Seed),
@@ -146,7 +147,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ep = s.unknown
 	}
 	ep.calls.Add(1)
-	if r.ContentLength < 0 { // chunked: the platform's front refuses it before anything is looked at
+	// chunked: the platform's front refuses it before anything is looked at
+	if r.ContentLength < 0 {
 		ep.countError("http_412")
 		w.Header()["Content-Length"] = []string{"0"}
 		w.WriteHeader(http.StatusPreconditionFailed)

@@ -48,8 +48,9 @@ func (c *call) userInfo() {
 	}
 }
 
-// batchUserInfo answers up to 100 at once. What it says of an openid that does not exist is not known for sure: here a
-// well-formed one is a stranger (or shifts the unionids, see Quirks.Misalign) and a malformed one fails the call.
+// batchUserInfo answers up to 100 at once. What it says of an openid that does not exist is not
+// known for sure: here a well-formed one is a stranger (or shifts the unionids, see
+// Quirks.Misalign) and a malformed one fails the call.
 func (c *call) batchUserInfo() {
 	if !c.parseBatch() {
 		return
@@ -88,7 +89,8 @@ func (c *call) batchUserInfo() {
 	c.out = append(c.out, "]}"...)
 }
 
-// appendBatchRecord writes the i-th record; a shifted one carries the unionid of its successor, the last one none.
+// appendBatchRecord writes the i-th record; a shifted one carries the unionid of its successor, the
+// last one none.
 func (c *call) appendBatchRecord(i int, shifted bool) {
 	person, owner := c.people[i], c.people[i]
 	if shifted {
@@ -171,7 +173,8 @@ func (c *call) view(person int, batch bool) (view, time.Time) {
 // personHash is what an account's view of a person is derived from.
 func (a *app) personHash(person int) uint64 { return mix(a.ids.check ^ uint64(person)) }
 
-// appendFollower writes a follower's record with the unionid of owner, who is somebody else in a shifted batch.
+// appendFollower writes a follower's record with the unionid of owner, who is another person in a
+// shifted batch.
 func (c *call) appendFollower(openid []byte, person int, since time.Time, owner int) {
 	hash := c.app.personHash(person)
 	subscribed := oldestFollow + int64(hash%followSpan)

@@ -90,7 +90,8 @@ func DSNAs(t testing.TB, db *sqlx.DB, user, password string) string {
 }
 
 // server returns the settings of the test server. Where there is none, CI fails, because a skipped
-// test there would look like a passed one; elsewhere the test is skipped with the words how to run it.
+// test there would look like a passed one; elsewhere the test is skipped with the words how to run
+// it.
 func server(t testing.TB) *mysql.Config {
 	t.Helper()
 	dsn := os.Getenv(Variable)

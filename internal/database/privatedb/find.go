@@ -15,7 +15,7 @@ import (
 type flavour struct {
 	mariadb   bool
 	server    string // path of mariadbd or mysqld
-	installer string // path of mariadb-install-db; empty with MySQL, which installs by itself
+	installer string // path of mariadb-install-db; empty with MySQL, which needs none
 	version   string // first line of --version
 }
 
@@ -61,7 +61,7 @@ func find(ctx context.Context, h host) (flavour, error) {
 
 var errNotFound = errors.New("neither mariadbd nor mysqld was found")
 
-// search prefers MariaDB where both are installed; UNIONBRIDGE_TEST_DSN is there for whoever wants
+// search prefers MariaDB where both are installed; UNIONBRIDGE_TEST_DSN serves those who want
 // another server.
 func search(ctx context.Context, h host) (flavour, error) {
 	for _, name := range []string{"mariadbd", "mysqld"} {

@@ -35,7 +35,8 @@ func newFakeHost(t *testing.T, root bool, programs ...string) *fakeHost {
 
 func (f *fakeHost) add(programs ...string) {
 	for _, name := range programs {
-		if err := os.WriteFile(filepath.Join(f.dir, name), nil, 0o700); err != nil { //nolint:gosec // it plays an executable
+		// it plays an executable
+		if err := os.WriteFile(filepath.Join(f.dir, name), nil, 0o700); err != nil { //nolint:gosec
 			panic(err)
 		}
 	}

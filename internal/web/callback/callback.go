@@ -1,6 +1,6 @@
-// Package callback is the listener for what WeChat pushes. It is open to the world and believes only
-// what is signed. It owns the bounds, the order and the answers; what a push says is stored by those
-// who own the tables.
+// Package callback is the listener for what WeChat pushes. It is open to the world and believes
+// only what is signed. It owns the bounds, the order and the answers; what a push says is stored by
+// those who own the tables.
 package callback
 
 import (
@@ -26,7 +26,8 @@ const (
 	writeTimeout = 10 * time.Second
 	// pushTimeout bounds the whole of one request in here, the reading of its body included.
 	pushTimeout = 4 * time.Second
-	// idleTimeout is longer than the default of nginx and others, which must be the ones that close.
+	// idleTimeout is longer than the default of nginx and others, which must be the ones that
+	// close.
 	idleTimeout = 90 * time.Second
 )
 
@@ -38,12 +39,14 @@ const (
 	// database's other users need connections too.
 	maxStoring = 4
 	// maxPushes is how many signed requests may be under way. Without a bound each would hold its
-	// body in memory while it waits; with it, the others are refused at once and repeated by WeChat.
+	// body in memory while it waits; with it, the others are refused at once and repeated by
+	// WeChat.
 	maxPushes = 512
 )
 
-// Store takes in what WeChat pushes. When a method has returned nil, the event must survive a crash:
-// WeChat will not repeat it. It may be called with the same event again, also at the same time.
+// Store takes in what WeChat pushes. When a method has returned nil, the event must survive a
+// crash: WeChat will not repeat it. It may be called with the same event again, also at the same
+// time.
 type Store interface {
 	Receipt(ctx context.Context, appid string, r push.Receipt) error
 	Follow(ctx context.Context, appid string, e push.FollowEvent) error

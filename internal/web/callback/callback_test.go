@@ -205,8 +205,8 @@ func until(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// TestSimulatedPushes lets the platform push in all its modes and with all its vices; every event it has made and
-// not lost must be in the table, once.
+// TestSimulatedPushes lets the platform push in all its modes and with all its vices; every event
+// it has made and not lost must be in the table, once.
 func TestSimulatedPushes(t *testing.T) {
 	const messages = 150
 	for name, callback := range map[string]wechatsim.Callback{
@@ -273,7 +273,8 @@ func sendAll(t *testing.T, sim *wechatsim.Server, n int) map[int64]string {
 	return sent
 }
 
-// TestRepeatedPushes: what could not be stored is repeated and stored then; what was stored is not stored again.
+// TestRepeatedPushes: what could not be stored is repeated and stored then; what was stored is not
+// stored again.
 func TestRepeatedPushes(t *testing.T) {
 	table := newPushTable(t)
 	var failures atomic.Int64

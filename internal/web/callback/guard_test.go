@@ -40,7 +40,8 @@ func slowPost(url string) string {
 
 func stored(context.Context, push.Receipt) error { return nil }
 
-// TestStrangersTakeNoSlot: whoever cannot sign is answered before his body is read, and keeps nobody out.
+// TestStrangersTakeNoSlot: whoever cannot sign is answered before his body is read, and keeps
+// nobody out.
 func TestStrangersTakeNoSlot(t *testing.T) {
 	l := listen(t, fake{stored}, func(c *Listener) { c.pushes = make(chan struct{}, 1) })
 	begin := time.Now()
@@ -61,7 +62,8 @@ func TestStrangersTakeNoSlot(t *testing.T) {
 	}
 }
 
-// TestStopLeavesStrangers: none of them delays the end, and a signed push whose body is on its way is still answered.
+// TestStopLeavesStrangers: none of them delays the end, and a signed push whose body is on its way
+// is still answered.
 func TestStopLeavesStrangers(t *testing.T) {
 	l := listen(t, fake{stored}, nil)
 	known := func() int {
@@ -77,7 +79,8 @@ func TestStopLeavesStrangers(t *testing.T) {
 	speak(t, l, slowPost(l.url))
 	until(t, "the one without a signature is refused", func() bool { return l.counted(eventUnread, resultRefused) == 1 })
 
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // the header's and the body's timeouts are 3 s
+	// the header's and the body's timeouts are 3 s
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	stopped := make(chan error, 1)
 	go func() { stopped <- l.Stop(ctx) }()
@@ -100,7 +103,8 @@ func TestStopLeavesStrangers(t *testing.T) {
 	}
 }
 
-// TestStopBeforeAConnection: one that the listener had accepted when it was closed does not stay either.
+// TestStopBeforeAConnection: one that the listener had accepted when it was closed does not stay
+// either.
 func TestStopBeforeAConnection(t *testing.T) {
 	g := newGuard(time.Now)
 	g.close()

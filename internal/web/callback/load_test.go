@@ -17,8 +17,8 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechat/push"
 )
 
-// TestSlowStore: the answer comes in time although nothing listens to its context; meanwhile no more than the slots
-// are at work, and everything else is answered in time too.
+// TestSlowStore: the answer comes in time although nothing listens to its context; meanwhile no
+// more than the slots are at work, and everything else is answered in time too.
 func TestSlowStore(t *testing.T) {
 	release := make(chan struct{})
 	var working, most atomic.Int64

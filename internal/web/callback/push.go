@@ -50,7 +50,7 @@ func (l *Listener) push(w http.ResponseWriter, r *http.Request) {
 		say(w, http.StatusServiceUnavailable, "busy")
 		return
 	}
-	// Not the request's own context: once WeChat has gone, what it brought is stored all the same.
+	// Not the request's own context: what WeChat has brought is stored even if WeChat has gone.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), l.timeout)
 	defer cancel()
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPush))
@@ -94,8 +94,9 @@ func (l *Listener) take(ctx context.Context, w http.ResponseWriter, appid string
 	if err := l.store(ctx, appid, p); err != nil {
 		l.log(appid, "a push could not be stored, WeChat repeats it", err)
 		l.count(appid, event, resultFailed)
-		// WeChat documents repetitions after 5 seconds of silence and after broken connections. It calls any wrong
-		// answer a failure of the service, too; and it must not be called a success.
+		// WeChat documents repetitions after 5 seconds of silence and after broken connections. It
+		// calls any wrong answer a failure of the service, too; and it must not be called a
+		// success.
 		say(w, http.StatusInternalServerError, "not stored")
 		return
 	}
@@ -104,8 +105,8 @@ func (l *Listener) take(ctx context.Context, w http.ResponseWriter, appid string
 	success(w)
 }
 
-// store hands a push on and waits for it until ctx ends, also where the one who stores it does not listen to ctx: the
-// answer is due. The slot stays taken until he has ended.
+// store calls Store and waits until ctx ends, even if Store ignores ctx: the answer is due. The
+// slot stays taken until Store returns.
 func (l *Listener) store(ctx context.Context, appid string, p push.Message) error {
 	select {
 	case l.slots <- struct{}{}:
@@ -129,7 +130,7 @@ func (l *Listener) store(ctx context.Context, appid string, p push.Message) erro
 	}
 }
 
-// refuse answers what does not prove to be WeChat's, in words that tell a stranger nothing.
+// refuse answers what does not prove to be WeChat's, and reveals nothing to a stranger.
 func (l *Listener) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	appid := r.PathValue("appid")
 	l.log(appid, "a request to the callback was refused", err, "from", r.RemoteAddr)
@@ -141,7 +142,7 @@ func (l *Listener) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	say(w, http.StatusForbidden, "refused")
 }
 
-// log writes one line a minute per account and text: whoever finds the port can call it as often as he likes.
+// log writes one line a minute per account and text: a stranger may call the port without end.
 func (l *Listener) log(appid, text string, err error, more ...any) {
 	if skipped, ok := l.quiet.speak(appid + text); ok {
 		l.cfg.Logger.Warn(text, append([]any{"appid", appid, "err", err, "not_logged_before", skipped}, more...)...)

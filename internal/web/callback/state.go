@@ -24,16 +24,16 @@ const (
 // Values of the label event that are no event's name.
 const (
 	eventEcho    = "echo"
-	eventMessage = "message" // somebody wrote to the account
+	eventMessage = "message" // a person wrote to the account
 	eventOther   = "other"
-	eventUnread  = "unread" // it was not looked into
+	eventUnread  = "unread" // it was not read
 )
 
 func (l *Listener) count(appid, event, result string) {
 	l.total.WithLabelValues(appid, event, result).Inc()
 }
 
-// eventLabel keeps the metric's label small, whatever WeChat invents.
+// eventLabel keeps the metric's label small, whatever events WeChat adds.
 func eventLabel(event string) string {
 	switch event {
 	case push.EventReceipt, push.EventSubscribe, push.EventUnsubscribe, "SCAN", "CLICK", "VIEW", "LOCATION",
@@ -45,13 +45,13 @@ func eventLabel(event string) string {
 	return eventOther
 }
 
-// recentMost is how many pushes are remembered at least: what arrives in two minutes of a mass send, and duplicates come
+// minRecent pushes are remembered: what arrives in two minutes of a mass send. Duplicates come
 // within seconds.
 const recentMost = 30_000
 
-// recent remembers pushes that were stored, to spare the database their duplicates. It is not what keeps duplicates from
-// doing harm: instances do not share it, and a restart forgets it. The primary key of receipts and the times of follow
-// events do.
+// recent remembers pushes that were stored, to spare the database their duplicates. It does not
+// make duplicates harmless, since instances do not share it and a restart forgets it: the primary
+// key of receipts and the times of follow events do.
 type recent struct {
 	mu       sync.Mutex
 	now, old map[string]struct{} // two generations: forgetting costs nothing
@@ -79,7 +79,8 @@ func (r *recent) add(key string) {
 // quietFor is how long a log line is not repeated.
 const quietFor = time.Minute
 
-// quiet keeps log lines apart. Its keys are made of configured accounts and of constants, so they are few.
+// quiet limits how often a log line repeats. Its keys are made of configured accounts and
+// constants, so they are few.
 type quiet struct {
 	mu    sync.Mutex
 	clock func() time.Time
@@ -95,7 +96,7 @@ func newQuiet(clock func() time.Time) *quiet {
 	return &quiet{clock: clock, lines: make(map[string]*quietLine)}
 }
 
-// speak tells whether the line may be written, and how often it has not been since the last time.
+// speak reports whether the line may be written, and how often it was skipped since the last time.
 func (q *quiet) speak(key string) (skipped int, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

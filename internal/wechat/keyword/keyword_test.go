@@ -19,7 +19,8 @@ import (
 type keywordCase struct {
 	kind, value string
 	refused     string // the rule of ours that it breaks, "": none
-	doubtful    bool   // we let it pass, and the simulator, which knows one reading of each rule only, refuses it
+	// we let it pass, and the simulator, which knows one reading of each rule only, refuses it
+	doubtful bool
 }
 
 func keywordCases() []keywordCase {
@@ -28,7 +29,8 @@ func keywordCases() []keywordCase {
 	return []keywordCase{
 		{kind: "thing", value: strings.Repeat(han, 20)},
 		{kind: "thing", value: strings.Repeat(han, 21), refused: "thing takes at most 20"},
-		{kind: "thing", value: "a" + strings.Repeat(emoji, 19)}, // beyond the basic plane: one character each
+		// beyond the basic plane: one character each
+		{kind: "thing", value: "a" + strings.Repeat(emoji, 19)},
 		{kind: "thing", value: "a" + strings.Repeat(emoji, 20), refused: "thing takes at most 20"},
 		{kind: "thing", value: strings.Repeat("𠮷", 20)},
 		{kind: "thing", value: strings.Repeat("e\u0301", 10)}, // combining marks count
@@ -53,7 +55,8 @@ func keywordCases() []keywordCase {
 		{kind: "number", value: "-12.50"},
 		{kind: "number", value: strings.Repeat("9", 32)},
 		{kind: "number", value: strings.Repeat("9", 33), refused: "at most 32 digits"},
-		{kind: "number", value: strings.Repeat("9", 31) + ".5", doubtful: true}, // does the point count?
+		// does the point count?
+		{kind: "number", value: strings.Repeat("9", 31) + ".5", doubtful: true},
 		{kind: "number", value: "+5", doubtful: true},
 		{kind: "number", value: "1,000", refused: "at most 32 digits"},
 		{kind: "number", value: "三", refused: "at most 32 digits"},
@@ -141,20 +144,23 @@ func keywordCases() []keywordCase {
 		{kind: "name", value: strings.Repeat(han, 11), refused: "at most 10 Chinese characters"},
 		{kind: "name", value: strings.Repeat("x", 20)},
 		{kind: "name", value: strings.Repeat("x", 21), refused: "name takes at most 20"},
-		{kind: "name", value: "张 Maximilian III", doubtful: true}, // what a mixed name may have is not said
+		// what a mixed name may have is not said
+		{kind: "name", value: "张 Maximilian III", doubtful: true},
 		{kind: "phrase", value: "配送中"},
 		{kind: "phrase", value: strings.Repeat(han, 5)},
 		{kind: "phrase", value: strings.Repeat(han, 6), refused: "phrase takes at most 5"},
 		{kind: "phrase", value: "OK", refused: "Chinese characters only"},
 		{kind: "phrase", value: "已发货！", doubtful: true},
 		{kind: "short_thing", value: strings.Repeat(han, 20)},
-		{kind: "short_thing", value: strings.Repeat(han, 30), doubtful: true}, // its limit is not documented
+		// its limit is not documented
+		{kind: "short_thing", value: strings.Repeat(han, 30), doubtful: true},
 		{kind: "short_thing", value: "", refused: "is empty"},
 	}
 }
 
-// TestKeywords holds each value against our rule and against the simulator's, which was written apart from it: what we refuse
-// the simulator refuses, and what we let pass it takes, but for what is marked as doubtful.
+// TestKeywords holds each value against our rule and against the simulator's, which was written
+// apart from it: what we refuse the simulator refuses, and what we let pass it takes, but for what
+// is marked as doubtful.
 func TestKeywords(t *testing.T) {
 	options := wechatsim.Standard(1, 0, 0)
 	ids := map[string]string{}
@@ -291,7 +297,8 @@ func TestFit(t *testing.T) {
 	}
 }
 
-// FuzzKeywords: no value makes a rule panic, no text about a value holds the value, and what is fitted passes unless it is blank.
+// FuzzKeywords: no value makes a rule panic, no text about a value holds the value, and what is
+// fitted passes unless it is blank.
 func FuzzKeywords(f *testing.F) {
 	for _, c := range keywordCases() {
 		f.Add(c.kind, c.value)

@@ -5,18 +5,19 @@ import (
 	"unicode/utf8"
 )
 
-// isMoments takes what may stand for time and for date: one moment, or two with a half-width ~ between them; the full-width
-// one is refused. Both kinds are documented as a date and a time of which one may be left out. Which one is not always kept to
-// by those who write templates, so each kind takes either, and WeChat decides.
+// isMoments takes what may stand for time and for date: one moment, or two with a half-width ~
+// between them; the full-width one is refused. Both kinds are documented as a date and a time of
+// which one may be left out. Template authors do not always follow which one, so each kind takes
+// either, and WeChat decides.
 func isMoments(value string) bool {
 	from, to, ranged := strings.Cut(value, "~")
 	return !strings.Contains(to, "~") && !strings.Contains(value, "～") && isMoment(from) && (!ranged || isMoment(to))
 }
 
-// isMoment: dates and 24-hour times, with any words before, between and after them, such as a day of the week. The documentation
-// shows 2019年10月1日 15:01; which other notations WeChat knows is not said, so those of everyday are taken. What is refused is
-// what has neither a date nor a time in it (tomorrow, 1767337440), or numbers that no clock and no calendar shows. Eight digits
-// may be a date.
+// isMoment: dates and 24-hour times, with any words before, between and after them, such as a day
+// of the week. The documentation shows 2019年10月1日 15:01; which other notations WeChat knows is
+// not said, so common ones pass. Refused is what has neither a date nor a time in it (tomorrow,
+// 1767337440), or numbers that no clock and no calendar shows. Eight digits may be a date.
 func isMoment(value string) bool {
 	m := momentReader{rest: strings.TrimSpace(value)}
 	if len(m.rest) == len("20260102") && none(m.rest, notDigit) {
@@ -66,7 +67,8 @@ func (m *momentReader) small(least, most int) bool {
 	return digits >= 1 && digits <= 2 && n >= least && n <= most
 }
 
-// clock reads 15:01, 15:01:30 or 15时01分, with what may follow in ISO 8601: a fraction and a zone. 24:00 ends a day.
+// clock reads 15:01, 15:01:30 or 15时01分, with what may follow in ISO 8601: a fraction and a zone.
+// 24:00 ends a day.
 func (m *momentReader) clock() bool {
 	was := m.rest
 	ok := m.small(0, 24) && m.mark(":：时点") != 0 && m.small(0, 59)

@@ -17,9 +17,10 @@ import (
 )
 
 const (
-	pushAppID  = "wxb11529c136998cb6"
-	pushToken  = "pamtest"
-	pushKey    = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG" // its last character holds spare bits
+	pushAppID = "wxb11529c136998cb6"
+	pushToken = "pamtest"
+	// its last character holds spare bits
+	pushKey    = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
 	oldPushKey = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 	pushTime   = 1_727_187_000
 )
@@ -84,8 +85,8 @@ func secureBody(encrypt string) string {
 
 func at(seconds int64) time.Time { return time.Unix(seconds, 0).UTC() }
 
-// TestOfficialVectors: the signatures and the ciphertext are those of the official message push page, the second
-// ciphertext is WxJava's.
+// TestOfficialVectors: the signatures and the ciphertext are those of the official message push
+// page, the second ciphertext is WxJava's.
 func TestOfficialVectors(t *testing.T) {
 	for want, parts := range map[string][]string{
 		"f464b24fc39322e44b38aa78f5edd27bd1441696": {"AAAAA", "1714036504", "1514711492"},
@@ -305,9 +306,11 @@ func TestKeys(t *testing.T) {
 		{current: pushKey, previous: oldPushKey, used: pushKey, ok: true},
 		{previous: oldPushKey, used: oldPushKey, ok: true},
 		{current: pushKey, used: oldPushKey},
-		{current: pushKey, used: oldPushKey, plainToo: true}, // the plaintext beside it is not signed
+		// the plaintext beside it is not signed
+		{current: pushKey, used: oldPushKey, plainToo: true},
 		{used: pushKey},
-		{used: pushKey, plainToo: true, ok: true}, // without a key compatible mode is plaintext mode
+		// without a key compatible mode is plaintext mode
+		{used: pushKey, plainToo: true, ok: true},
 	} {
 		encrypt := sealWith(t, test.used, pushAppID, body)
 		outer := secureBody(encrypt)

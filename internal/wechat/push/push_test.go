@@ -59,8 +59,8 @@ func TestEcho(t *testing.T) {
 	}
 }
 
-// FuzzDecode feeds bodies that are signed, plain and encrypted: nothing may panic, both ways must say the same, and what
-// comes out must fit the database.
+// FuzzDecode feeds bodies that are signed, plain and encrypted: nothing may panic, both ways must
+// say the same, and what comes out must fit the database.
 func FuzzDecode(f *testing.F) {
 	for _, body := range []string{
 		event("subscribe", "<EventKey><![CDATA[]]></EventKey>\n"), event("unsubscribe", ""), event("SCAN", ""),
