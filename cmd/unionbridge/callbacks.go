@@ -34,7 +34,6 @@ type callbacks struct {
 	events   *sync.Events
 }
 
-// callbacksConfig is what newCallbacks needs.
 type callbacksConfig struct {
 	cfg        *config.Config
 	log        *slog.Logger
@@ -44,8 +43,7 @@ type callbacksConfig struct {
 	identities blocker
 }
 
-// newCallbacks returns nil where the configuration has no http.callback_listen, or no account with
-// a callback.
+// newCallbacks returns nil without an http.callback_listen, or an account with a callback.
 func newCallbacks(c callbacksConfig) (*callbacks, error) {
 	if c.cfg.HTTP.CallbackListen == "" {
 		return nil, nil
@@ -57,7 +55,8 @@ func newCallbacks(c callbacksConfig) (*callbacks, error) {
 		}
 		account, err := push.New(push.Config{
 			AppID: a.AppID, Token: a.Callback.Token.Reveal(),
-			AESKey: a.Callback.AESKey.Reveal(), PreviousAESKey: a.Callback.PreviousAESKey.Reveal(), Now: time.Now,
+			AESKey: a.Callback.AESKey.Reveal(), PreviousAESKey: a.Callback.PreviousAESKey.Reveal(),
+			Now: time.Now,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("official_accounts[%d].callback: %w", i, err)

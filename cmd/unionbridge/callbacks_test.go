@@ -35,7 +35,8 @@ func callbackBed(t *testing.T, change func(*config.Config)) (*callbacks, *sqlx.D
 		HTTP: config.HTTP{CallbackListen: "127.0.0.1:0"},
 		OfficialAccounts: []config.OfficialAccount{{
 			AppID: wechatsim.StandardAppID, Secret: config.NewSecret(wechatsim.StandardSecret),
-			Callback: &config.Callback{Token: config.NewSecret("tok"), AESKey: config.NewSecret("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG")},
+			Callback: &config.Callback{Token: config.NewSecret("tok"),
+				AESKey: config.NewSecret("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG")},
 		}},
 	}
 	change(cfg)
@@ -84,15 +85,18 @@ func TestPushesReachTheirOwners(t *testing.T) {
 		c.OfficialAccounts[0].Callback.PreviousAESKey = config.NewSecret(previous)
 	})
 	openid := sim.OpenID(wechatsim.StandardAppID, 3)
-	if _, err := db.ExecContext(t.Context(), `INSERT INTO follower (appid, openid) VALUES (?, ?)`, wechatsim.StandardAppID, openid); err != nil {
+	if _, err := db.ExecContext(t.Context(), `INSERT INTO follower (appid, openid) VALUES (?, ?)`,
+		wechatsim.StandardAppID, openid); err != nil {
 		t.Fatal(err)
 	}
 	url := "http://" + c.listener.Addr() + "/wechat/" + wechatsim.StandardAppID
-	sim.SetCallback(wechatsim.StandardAppID, &wechatsim.Callback{URL: url, Token: "tok", AESKey: previous, Secure: true})
+	sim.SetCallback(wechatsim.StandardAppID,
+		&wechatsim.Callback{URL: url, Token: "tok", AESKey: previous, Secure: true})
 	sim.Unfollow(wechatsim.StandardAppID, 3)
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		var gone bool
-		if err := db.GetContext(t.Context(), &gone, `SELECT subscribed = 0 FROM follower WHERE openid = ?`, openid); err != nil {
+		if err := db.GetContext(t.Context(), &gone,
+			`SELECT subscribed = 0 FROM follower WHERE openid = ?`, openid); err != nil {
 			t.Fatal(err)
 		}
 		if gone {
@@ -131,9 +135,12 @@ func TestReceiptsReachTheirOwners(t *testing.T) {
 		receipt push.Receipt
 		blocked bool
 	}{
-		{"delivered", appid, push.Receipt{MsgID: 7, OpenID: "o", Status: push.ReceiptSuccess}, false},
-		{"blocked", appid, push.Receipt{MsgID: 8, OpenID: "o", Status: push.ReceiptUserBlock}, true},
-		{"not wanted", other, push.Receipt{MsgID: 9, OpenID: "o", Status: push.ReceiptUserBlock}, false},
+		{"delivered", appid, push.Receipt{MsgID: 7, OpenID: "o", Status: push.ReceiptSuccess},
+			false},
+		{"blocked", appid, push.Receipt{MsgID: 8, OpenID: "o", Status: push.ReceiptUserBlock},
+			true},
+		{"not wanted", other, push.Receipt{MsgID: 9, OpenID: "o", Status: push.ReceiptUserBlock},
+			false},
 	} {
 		receipts, blocks := make(receiptList, 1), blockList{}
 		p := pushes{

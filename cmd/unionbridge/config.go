@@ -26,7 +26,9 @@ func (c *cli) configCommand() *cobra.Command {
 read are errors, each with its place and cure. Prints a summary without secrets. No connection
 is opened, unless --online asks for one to the database.`,
 		Args: cobra.NoArgs,
-		RunE: c.work(func(cmd *cobra.Command, _ []string) error { return c.configCheck(cmd.Context(), online) }),
+		RunE: c.work(func(cmd *cobra.Command, _ []string) error {
+			return c.configCheck(cmd.Context(), online)
+		}),
 	}
 	check.Flags().BoolVar(&online, "online", false, "connect to the database too and check its schema")
 	example := &cobra.Command{
@@ -38,7 +40,8 @@ is opened, unless --online asks for one to the database.`,
 			return err
 		}),
 	}
-	return group(&cobra.Command{Use: "config", Short: "Check the configuration, or print an example"}, check, example)
+	return group(&cobra.Command{Use: "config",
+		Short: "Check the configuration, or print an example"}, check, example)
 }
 
 func (c *cli) configCheck(ctx context.Context, online bool) error {
@@ -66,11 +69,11 @@ func (c *cli) printConfig(cfg *config.Config) error {
 	return err
 }
 
-// describe says what the configuration comes to, without secrets.
 func describe(cfg *config.Config) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, "  "+format+"\n", args...) }
-	line("database: %s, at most %d connections", describeDSN(cfg.Database.DSN.Reveal()), cfg.Database.MaxConnections)
+	line("database: %s, at most %d connections", describeDSN(cfg.Database.DSN.Reveal()),
+		cfg.Database.MaxConnections)
 	line("WeChat: %s", cfg.WeChat.BaseURL)
 	line("health and metrics: http://%s", cfg.HTTP.Listen)
 	for _, a := range cfg.OfficialAccounts {
@@ -90,8 +93,7 @@ func describe(cfg *config.Config) string {
 	return b.String()
 }
 
-// describeDSN names user, server and schema: what is left of a DSN when nothing secret may be in
-// it.
+// describeDSN names user, server and schema: what is not secret of a DSN.
 func describeDSN(dsn string) string {
 	parsed, err := mysql.ParseDSN(dsn)
 	if err != nil {

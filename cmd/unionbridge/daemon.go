@@ -34,10 +34,9 @@ type daemonConfig struct {
 	notify  notifier
 }
 
-// daemon is everything that "unionbridge run" runs. start builds it in an order in which a failure
-// is cheap: the listener first, so that a taken port is known at once and /readyz shows what the
-// daemon waits for; then the database; then the work. stop undoes as much of it as there is, work
-// first.
+// daemon is everything that "unionbridge run" runs. start goes from cheap failures to costly ones:
+// the listener, so that a taken port is known at once and /readyz shows what the daemon waits for;
+// the database; the work. stop undoes what there is of it, work first.
 type daemon struct {
 	daemonConfig
 	registry *prometheus.Registry
@@ -171,9 +170,8 @@ func (t *task) stop(ctx context.Context) error {
 	}
 }
 
-// openDatabase waits for a database that is down: daemons start in any order at boot, and a restart
-// loop would say less. What a person must fix ends the start: a wrong password, an older schema, a
-// missing grant.
+// openDatabase waits for a database that is down: at boot, daemons start in any order. What a
+// person must fix ends the start: a wrong password, an older schema, a missing grant.
 func (d *daemon) openDatabase(ctx context.Context) error {
 	for waiting := false; ; {
 		err := d.tryDatabase(ctx)

@@ -23,7 +23,6 @@ type access struct {
 	log     io.Writer     // nil: standard error
 }
 
-// withDatabase loads the configuration, opens the database for fn, and closes it.
 func (c *cli) withDatabase(ctx context.Context, a access,
 	fn func(*config.Config, *sqlx.DB) error) (err error) {
 	cfg, err := c.loadConfig()
@@ -55,7 +54,8 @@ func (c *cli) withDatabase(ctx context.Context, a access,
 
 // databaseConfig is how every command opens the database. It makes one try.
 func databaseConfig(cfg *config.Config, log *slog.Logger) database.Config {
-	return database.Config{DSN: cfg.Database.DSN.Reveal(), MaxConnections: cfg.Database.MaxConnections, Logger: log}
+	return database.Config{DSN: cfg.Database.DSN.Reveal(),
+		MaxConnections: cfg.Database.MaxConnections, Logger: log}
 }
 
 // erTableDenied is the server's number for a table without a grant.

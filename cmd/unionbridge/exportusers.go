@@ -21,7 +21,9 @@ func (c *cli) exportUsersCommand() *cobra.Command {
 		Long: `Print the table mini_user as CSV (RFC 4180) with a header line, in the order of appid and openid,
 as import-users reads it. It reads page by page and keeps no transaction open.`,
 		Args: cobra.NoArgs,
-		RunE: c.work(func(cmd *cobra.Command, _ []string) error { return c.exportUsers(cmd.Context(), appid) }),
+		RunE: c.work(func(cmd *cobra.Command, _ []string) error {
+			return c.exportUsers(cmd.Context(), appid)
+		}),
 	}
 	cmd.Flags().StringVar(&appid, "appid", "", "only the users of this mini program; default: all")
 	return cmd

@@ -58,8 +58,10 @@ func TestSendAsProducer(t *testing.T) {
 	t.Cleanup(func() { _, _ = db.Exec(`DROP USER '` + user + `'@'%'`) })
 	w := newWorld(t, dbtest.DSNAs(t, db, user, password))
 	var stdout, stderr bytes.Buffer
-	args := []string{"-c", w.writeConfig(t, w.dir), "send", "--unionid", "u", "--template", "progress", "--set", "thing1=x", "--wait", "0"}
-	if code := run(t.Context(), args, nil, &stdout, &stderr); code != exitOK || stdout.String() != "1\n" {
+	args := []string{"-c", w.writeConfig(t, w.dir), "send", "--unionid", "u", "--template",
+		"progress", "--set", "thing1=x", "--wait", "0"}
+	if code := run(t.Context(), args, nil, &stdout, &stderr); code != exitOK ||
+		stdout.String() != "1\n" {
 		t.Errorf("exit code %d, printed %q, want the first id:\n%s", code, &stdout, &stderr)
 	}
 }

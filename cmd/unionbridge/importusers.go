@@ -44,9 +44,11 @@ last line on standard error says with which --from-line to go on.`,
 		}
 		return c.importUsers(cmd.Context(), args[0], flags)
 	})
-	cmd.Flags().IntVar(&flags.fromLine, "from-line", 1, "skip the lines before this `number`; a header line is read anyway")
+	cmd.Flags().IntVar(&flags.fromLine, "from-line", 1,
+		"skip the lines before this `number`; a header line is read anyway")
 	cmd.Flags().IntVar(&flags.maxBad, "max-bad", 100, "stop after more bad lines than this `number`")
-	cmd.Flags().BoolVar(&flags.overwrite, "overwrite", false, "let the file's unionid replace a known one that differs")
+	cmd.Flags().BoolVar(&flags.overwrite, "overwrite", false,
+		"let the file's unionid replace a known one that differs")
 	return cmd
 }
 
@@ -88,7 +90,6 @@ func miniAppIDs(cfg *config.Config) []string {
 	return appids
 }
 
-// importer stores a file batch by batch.
 type importer struct {
 	*cli
 	flags  importFlags
@@ -104,7 +105,6 @@ type importer struct {
 
 var errTooManyBad = errors.New("more bad lines")
 
-// run reads and stores until the end of the file, an error, or too many bad lines.
 func (i *importer) run(ctx context.Context) error {
 	for {
 		user, err := i.lines.next()
@@ -124,7 +124,6 @@ func (i *importer) run(ctx context.Context) error {
 	}
 }
 
-// take puts one user into the batch, or reports the line.
 func (i *importer) take(user bridge.MiniUser, err error) error {
 	skipped := i.lines.number < i.flags.fromLine
 	bad, isBad := errors.AsType[badLine](err)
@@ -141,7 +140,8 @@ func (i *importer) take(user bridge.MiniUser, err error) error {
 
 func (i *importer) report(bad badLine) error {
 	if i.bad == i.flags.maxBad {
-		return fmt.Errorf("%w than --max-bad %d: line %d: %s", errTooManyBad, i.flags.maxBad, bad.number, bad.reason)
+		return fmt.Errorf("%w than --max-bad %d: line %d: %s", errTooManyBad, i.flags.maxBad,
+			bad.number, bad.reason)
 	}
 	i.bad++
 	_, _ = fmt.Fprintln(i.stderr, bad) // the exit code tells too
@@ -157,8 +157,8 @@ func (i *importer) flush(ctx context.Context, upTo int) error {
 	i.stored += len(i.batch) - len(contradictions)
 	for _, c := range contradictions {
 		user, number := i.batch[c.Index], i.numbers[c.Index]
-		err := i.report(badLine{number, fmt.Sprintf("%s has the unionid %s in the map, not %s; the map's stays (--overwrite)",
-			user.OpenID, c.Known, user.UnionID)})
+		err := i.report(badLine{number, fmt.Sprintf("%s has the unionid %s in the map, not %s; "+
+			"the map's stays (--overwrite)", user.OpenID, c.Known, user.UnionID)})
 		if err != nil {
 			i.done = number - 1 // it and those after it are looked at again
 			return err
@@ -170,8 +170,8 @@ func (i *importer) flush(ctx context.Context, upTo int) error {
 
 // finish says what was done and, if not all was, where to go on.
 func (i *importer) finish(ctx context.Context, err error, took time.Duration) error {
-	_, printErr := fmt.Fprintf(i.stdout, "%d users stored, %d lines skipped, %.0f a second\n", i.stored, i.bad,
-		float64(i.stored)/max(took.Seconds(), 0.001))
+	_, printErr := fmt.Fprintf(i.stdout, "%d users stored, %d lines skipped, %.0f a second\n",
+		i.stored, i.bad, float64(i.stored)/max(took.Seconds(), 0.001))
 	switch {
 	case err == nil && i.bad > 0:
 		return fmt.Errorf("%d lines were not stored", i.bad)
@@ -183,5 +183,6 @@ func (i *importer) finish(ctx context.Context, err error, took time.Duration) er
 		_, _ = fmt.Fprintf(i.stderr, "interrupted: resume with --from-line %d\n", from)
 		return exitError{exitInterrupted, errInterrupted}
 	}
-	return fmt.Errorf("importing stopped: %w; all lines before %d are dealt with: resume with --from-line %d", err, from, from)
+	return fmt.Errorf("importing stopped: %w; all lines before %d are dealt with: resume with "+
+		"--from-line %d", err, from, from)
 }

@@ -21,13 +21,16 @@ func (c *cli) lookupCommand() *cobra.Command {
 		Use:   "lookup ID",
 		Short: "Show who a unionid or openid is, at each account",
 		Long: `Show everything the map knows of the person behind ID: a unionid, or an openid at any official
-account or mini program. One line for each pair of his accounts; "-" is not known.
+account or mini program. One line for each pair of their accounts; "-" is not known.
 
 Exit code 1: nobody has this id.`,
 		Args: cobra.ExactArgs(1),
-		RunE: c.work(func(cmd *cobra.Command, args []string) error { return c.lookup(cmd.Context(), args[0], asJSON) }),
+		RunE: c.work(func(cmd *cobra.Command, args []string) error {
+			return c.lookup(cmd.Context(), args[0], asJSON)
+		}),
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON array with the columns of the view v_identity")
+	cmd.Flags().BoolVar(&asJSON, "json", false,
+		"print a JSON array with the columns of the view v_identity")
 	return cmd
 }
 
@@ -48,7 +51,8 @@ func checkID(name, id string) error {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-'
 	})
 	if !ok || id == "" || len(id) > 64 {
-		return exitError{exitUsage, fmt.Errorf("%s %q is not an id of WeChat's: 1 to 64 letters, digits, _ and -", name, id)}
+		return exitError{exitUsage, fmt.Errorf("%s %q is not an id of WeChat's: 1 to 64 letters, "+
+			"digits, _ and -", name, id)}
 	}
 	return nil
 }
@@ -71,8 +75,10 @@ func (c *cli) lookup(ctx context.Context, id string, asJSON bool) error {
 			return err
 		}
 		if len(found) == 0 {
-			return fmt.Errorf("nobody with the id %s is in the map: is it complete, and upper and lower case right? "+
-				`A follower appears with the next sweep ("unionbridge sync"), a mini-program user with a row in mini_user`, id)
+			return fmt.Errorf("nobody with the id %s is in the map: is it complete, and upper "+
+				"and lower case right? "+
+				`A follower appears with the next sweep ("unionbridge sync"), a mini-program `+
+				`user with a row in mini_user`, id)
 		}
 		return nil
 	})
@@ -90,7 +96,8 @@ func (c *cli) printIdentities(list []bridge.Identity) error {
 		if i.OAOpenID != "" {
 			follows = map[bool]string{true: "yes", false: "no"}[i.Subscribed]
 		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(i.UnionID, "-"), cmp.Or(i.OAAppID, "-"),
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(i.UnionID, "-"),
+			cmp.Or(i.OAAppID, "-"),
 			cmp.Or(i.OAOpenID, "-"), follows, cmp.Or(i.MiniAppID, "-"), cmp.Or(i.MiniOpenID, "-"))
 	}
 	return table.Flush()

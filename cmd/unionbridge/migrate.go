@@ -19,8 +19,7 @@ const (
 	// migrationTimeout bounds one statement of a migration: an ALTER of a table with a hundred
 	// million rows takes its time.
 	migrationTimeout = 12 * time.Hour
-	// migrationConnections is the least that a migration works with, whatever the configuration
-	// says.
+	// migrationConnections is the least that a migration works with.
 	migrationConnections = 3
 )
 
@@ -40,7 +39,8 @@ the others wait. After a crash run it again. The database user needs the rights 
 		Args:  cobra.NoArgs,
 		RunE:  c.work(func(cmd *cobra.Command, _ []string) error { return c.migrateStatus(cmd.Context()) }),
 	}
-	return group(&cobra.Command{Use: "migrate", Short: "Create or update the database's schema"}, up, status)
+	return group(&cobra.Command{Use: "migrate", Short: "Create or update the database's schema"},
+		up, status)
 }
 
 func (c *cli) migrateUp(ctx context.Context) error {

@@ -16,7 +16,6 @@ import (
 // plainEvery is the pace of progress lines where no terminal is: logs of cron and CI stay readable.
 const plainEvery = 5 * time.Second
 
-// phaseWords name the phases of a sweep for people.
 func phaseWords(phase string) string {
 	switch phase {
 	case "list":
@@ -45,13 +44,11 @@ type progress struct {
 	said    time.Time     // when the last plain line was written
 }
 
-// newProgress shows a bar if out is a terminal.
 func newProgress(out io.Writer, now func() time.Time) *progress {
 	f, ok := out.(*os.File)
 	return &progress{out: out, terminal: ok && term.IsTerminal(int(f.Fd())), now: now, throttle: drawEvery}
 }
 
-// begin readies it for the next sweep.
 func (p *progress) begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -107,8 +104,8 @@ func (p *progress) plain(now sync.Progress) string {
 	if now.Of > 0 {
 		of = fmt.Sprintf(" of %d", now.Of)
 	}
-	return fmt.Sprintf("%s: %s: %d%s%s, %d calls, %.0f seconds", now.AppID, phaseWords(now.Phase), now.Done, of,
-		p.pace(now), totalCalls(now.Run), now.Elapsed.Seconds())
+	return fmt.Sprintf("%s: %s: %d%s%s, %d calls, %.0f seconds", now.AppID, phaseWords(now.Phase),
+		now.Done, of, p.pace(now), totalCalls(now.Run), now.Elapsed.Seconds())
 }
 
 // pace is the phase's rate so far and, where its end is known, the time that is left at that rate.
@@ -130,8 +127,7 @@ func (p *progress) pace(now sync.Progress) string {
 // changes of the bar make it up.
 const drawEvery = 100 * time.Millisecond
 
-// draw moves the bar, a new one for each phase, so that rate and remaining time are the phase's
-// own.
+// draw moves the bar. Each phase has its own, with its rate and remaining time.
 func (p *progress) draw(now sync.Progress, changed bool) {
 	words := fmt.Sprintf("%s %s, %d calls", now.AppID, phaseWords(now.Phase), totalCalls(now.Run))
 	if changed || p.bar == nil {

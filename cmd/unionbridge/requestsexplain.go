@@ -22,16 +22,19 @@ func explainRequest(d requests.Detail) string {
 	case "failed":
 		words = "It was not sent" + again(d) + ", and is not tried again." + meaning(d) + failedCure(d)
 	case "expired":
-		words = "expires_at passed before it could be sent" + again(d) + ". To send it anyway: unionbridge requests retry --ignore-expiry " +
+		words = "expires_at passed before it could be sent" + again(d) +
+			". To send it anyway: unionbridge requests retry --ignore-expiry " +
 			withdrawnFlag(d) + number(d)
 	case "cancelled":
-		words = "It was withdrawn before it was sent" + again(d) + ". Its producer relies on that; to send it anyway: " +
+		words = "It was withdrawn before it was sent" + again(d) +
+			". Its producer relies on that; to send it anyway: " +
 			"unionbridge requests retry --withdrawn " + number(d)
 	case "unknown":
 		words = explainUnknown(d)
 	}
 	if d.SentAgain() && d.Final() && d.Status != "sent" {
-		words += " An operator had it sent again; before that it was sent, or may have been: see the warning."
+		words += " An operator had it sent again; before that it was sent, or may have been: see " +
+			"the warning."
 	}
 	if d.Archived {
 		words += " It is in the archive; to send it again, INSERT a new one."
@@ -49,8 +52,7 @@ func again(d requests.Detail) string {
 	return ""
 }
 
-// withdrawnFlag is what retry and resolve need for a request that was withdrawn, with the space
-// after it.
+// withdrawnFlag is what retry and resolve need for a request that was withdrawn.
 func withdrawnFlag(d requests.Detail) string {
 	if d.Cancel {
 		return "--withdrawn "
@@ -61,21 +63,26 @@ func withdrawnFlag(d requests.Detail) string {
 func explainPending(d requests.Detail) string {
 	switch {
 	case d.UnderWay():
-		return fmt.Sprintf("An attempt is under way since %s. If its instance died, the request falls due again at %s.",
+		return fmt.Sprintf("An attempt is under way since %s. If its instance died, the request "+
+			"falls due again at %s.",
 			localMoment(d.AttemptedAt), localMoment(&d.DueAt))
 	case d.Leased:
-		return fmt.Sprintf("The attempt of %s did not report back: its instance died, or could not reach the database. %s",
+		return fmt.Sprintf("The attempt of %s did not report back: its instance died, or could "+
+			"not reach the database. %s",
 			localMoment(d.AttemptedAt), repetition(d)) + obstacles(d)
 	case d.Cancel && d.UncertainAt != nil:
-		return "It was withdrawn, but an attempt was made before, whose outcome is not known: it ends as unknown when it falls due."
+		return "It was withdrawn, but an attempt was made before, whose outcome is not known: it " +
+			"ends as unknown when it falls due."
 	case d.Cancel:
 		return "It was withdrawn: it is not sent, and ends as cancelled when it falls due."
 	case d.Overdue:
-		return "Its expires_at has passed: it ends as expired, or unknown if an attempt is in doubt, when the daemon looks at it." + obstacles(d)
+		return "Its expires_at has passed: it ends as expired, or unknown if an attempt is in " +
+			"doubt, when the daemon looks at it." + obstacles(d)
 	case d.UncertainAt != nil:
 		return "The outcome of an attempt is not known." + meaning(d) + " " + repetition(d) + obstacles(d)
 	case !d.Due && d.Attempts > 0:
-		return fmt.Sprintf("The last attempt failed; the next one is due at %s.", localMoment(&d.DueAt)) + meaning(d) + obstacles(d)
+		return fmt.Sprintf("The last attempt failed; the next one is due at %s.",
+			localMoment(&d.DueAt)) + meaning(d) + obstacles(d)
 	case !d.Due:
 		return fmt.Sprintf("It is not due before %s.", localMoment(&d.DueAt))
 	}
@@ -83,7 +90,8 @@ func explainPending(d requests.Detail) string {
 }
 
 func repetition(d requests.Detail) string {
-	return fmt.Sprintf("It is repeated from %s on under the same client_msg_id, for as long as WeChat drops a second message by that; "+
+	return fmt.Sprintf("It is repeated from %s on under the same client_msg_id, for as long as "+
+		"WeChat drops a second message by that; "+
 		"after that it ends as unknown.", localMoment(&d.DueAt))
 }
 
@@ -105,10 +113,12 @@ func obstacles(d requests.Detail) string {
 		}
 	}
 	if d.SentBy == "" {
-		words = append(words, ` No daemon sends for its account at the moment: is "unionbridge run" running?`)
+		words = append(words, ` No daemon sends for its account at the moment: is "unionbridge `+
+			`run" running?`)
 	}
 	if len(words) == 0 && d.Due && !d.Leased {
-		words = append(words, " It goes out when its turn comes: more urgent requests go first, and send.rate bounds them all.")
+		words = append(words, " It goes out when its turn comes: more urgent requests go first, "+
+			"and send.rate bounds them all.")
 	}
 	return strings.Join(words, "")
 }
@@ -124,7 +134,8 @@ func explainWaiting(d requests.Detail) string {
 	if d.UncertainAt != nil {
 		end = "unknown"
 	}
-	return fmt.Sprintf("It waits for its recipient, and goes out within a minute of them following.%s At %s it ends as %s.",
+	return fmt.Sprintf("It waits for its recipient, and goes out within a minute of them "+
+		"following.%s At %s it ends as %s.",
 		meaning(d), localMoment(&d.DueAt), end)
 }
 
@@ -139,14 +150,18 @@ func explainSent(d requests.Detail) string {
 	case d.ReceiptStatus == "success":
 		return accepted + " The receipt says that the person got it."
 	case strings.Contains(d.ReceiptStatus, "block"):
-		return accepted + " The receipt says that the person did not get it: they refuse the account's messages."
+		return accepted + " The receipt says that the person did not get it: they refuse the " +
+			"account's messages."
 	}
 	return accepted + " The receipt says that the person did not get it: WeChat failed to deliver it."
 }
 
 func explainUnknown(d requests.Detail) string {
-	return "It was sent once or not at all: an attempt's outcome is not known, and repeating it later would reach the person twice." +
-		meaning(d) + " Ask the person, or look into their chat, and then: unionbridge requests resolve " + number(d) + " --sent, or --resend" + strings.TrimSuffix(" "+withdrawnFlag(d), " ") + "."
+	return "It was sent once or not at all: an attempt's outcome is not known, and repeating it " +
+		"later would reach the person twice." +
+		meaning(d) + " Ask the person, or look into their chat, and then: unionbridge requests " +
+		"resolve " + number(d) + " --sent, or --resend" +
+		strings.TrimSuffix(" "+withdrawnFlag(d), " ") + "."
 }
 
 // failedCure is what an operator can do. A row that is wrong in itself fails the same way again.
@@ -160,8 +175,7 @@ func failedCure(d requests.Detail) string {
 	return " Once the cause is gone: unionbridge requests retry " + withdrawnFlag(d) + number(d)
 }
 
-// meaning is what a reason says, in words: those of the daemon or of WeChat's code, else the row's
-// own.
+// meaning says what a reason means: by WeChat's code, by the reason, or in the row's words.
 func meaning(d requests.Detail) string {
 	if explanation := wechat.Explain(d.ErrCode); d.ErrCode != 0 && explanation != "" {
 		return " " + explanation
@@ -188,7 +202,6 @@ func meaning(d requests.Detail) string {
 	return ""
 }
 
-// sentence makes one of an errmsg.
 func sentence(text string) string {
 	runes := []rune(strings.TrimSuffix(oneLine(text), "."))
 	if len(runes) > 0 {

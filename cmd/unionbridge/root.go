@@ -30,8 +30,9 @@ type cli struct {
 
 func (c *cli) rootCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "unionbridge",
-		Short: "Tie WeChat mini-program users to official-account followers, and send them template messages",
+		Use: "unionbridge",
+		Short: "Tie WeChat mini-program users to official-account followers, and send them " +
+			"template messages",
 		Long: `unionbridge keeps a map from unionid to openid in MySQL, always fresh, and turns the rows
 that apps INSERT into send_request into delivered WeChat template messages.
 
@@ -61,8 +62,7 @@ func (c *cli) work(fn func(cmd *cobra.Command, args []string) error) func(*cobra
 	}
 }
 
-// group makes a command that only holds others. cobra would print help and succeed for a misspelt
-// one.
+// group makes a command that holds others. cobra's own succeeds for a misspelt one.
 func group(cmd *cobra.Command, children ...*cobra.Command) *cobra.Command {
 	cmd.AddCommand(children...)
 	names := make([]string, len(children))
@@ -74,7 +74,8 @@ func group(cmd *cobra.Command, children ...*cobra.Command) *cobra.Command {
 		if len(args) == 0 {
 			return fmt.Errorf("which %s command? %s", cmd.Name(), strings.Join(names, " or "))
 		}
-		return fmt.Errorf("unknown command %q: %s knows %s", args[0], cmd.CommandPath(), strings.Join(names, " and "))
+		return fmt.Errorf("unknown command %q: %s knows %s", args[0], cmd.CommandPath(),
+			strings.Join(names, " and "))
 	}
 	return cmd
 }
@@ -94,13 +95,15 @@ func officialAccounts(cfg *config.Config, appids []string) ([]config.OfficialAcc
 		return cfg.OfficialAccounts, nil
 	}
 	for _, appid := range appids {
-		if !slices.ContainsFunc(cfg.OfficialAccounts, func(a config.OfficialAccount) bool { return a.AppID == appid }) {
+		if !slices.ContainsFunc(cfg.OfficialAccounts,
+			func(a config.OfficialAccount) bool { return a.AppID == appid }) {
 			var known []string
 			for _, a := range cfg.OfficialAccounts {
 				known = append(known, a.AppID)
 			}
-			return nil, exitError{exitUsage, fmt.Errorf("official account %q is not in the configuration, which has %s",
-				appid, strings.Join(known, ", "))}
+			return nil, exitError{exitUsage,
+				fmt.Errorf("official account %q is not in the configuration, which has %s",
+					appid, strings.Join(known, ", "))}
 		}
 	}
 	// In the configuration's order, and each once.

@@ -26,7 +26,8 @@ lost, rows under way fall due again after a minute. SIGHUP changes nothing; rest
 daemon to apply a new configuration.`,
 		Args: cobra.NoArgs,
 	}
-	cmd.Flags().BoolVar(&migrate, "migrate", false, "apply missing migrations first; safe with several instances")
+	cmd.Flags().BoolVar(&migrate, "migrate", false,
+		"apply missing migrations first; safe with several instances")
 	cmd.RunE = c.work(func(cmd *cobra.Command, _ []string) error {
 		cfg, err := c.loadConfig()
 		if err != nil {
@@ -75,7 +76,8 @@ func explainHangup(log *slog.Logger) (stop func()) {
 		for {
 			select {
 			case <-hangups:
-				log.Warn("SIGHUP changes nothing: the configuration is read at the start only, restart to apply a new one")
+				log.Warn("SIGHUP changes nothing: the configuration is read at the start only, " +
+					"restart to apply a new one")
 			case <-ctx.Done():
 				return
 			}

@@ -20,7 +20,8 @@ func (o outcome) final() bool { return o.Status != "pending" && o.Status != "wai
 
 // news reports whether o says something that before did not.
 func (o outcome) news(before outcome) bool {
-	return o.Status != before.Status || o.Attempts != before.Attempts || text(o.Reason) != text(before.Reason)
+	return o.Status != before.Status || o.Attempts != before.Attempts ||
+		text(o.Reason) != text(before.Reason)
 }
 
 // String is a line for people.

@@ -33,7 +33,8 @@ The exit code is 0 also where there are alarms; with --check it is 1 then.`,
 		RunE: c.work(func(cmd *cobra.Command, _ []string) error { return c.status(cmd.Context(), flags) }),
 	}
 	cmd.Flags().BoolVar(&flags.asJSON, "json", false, "print JSON; docs/status.md has its shape")
-	cmd.Flags().BoolVar(&flags.coverage, "coverage", false, "count what the map covers; slow with millions of people")
+	cmd.Flags().BoolVar(&flags.coverage, "coverage", false,
+		"count what the map covers; slow with millions of people")
 	cmd.Flags().BoolVar(&flags.check, "check", false, "exit with 1 if there is an alarm, for monitoring")
 	return cmd
 }

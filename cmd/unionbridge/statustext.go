@@ -13,8 +13,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/status"
 )
 
-// writeStatus prints a report for people: moments in local time, one thing a line, alarms at the
-// end, where the eye is.
+// writeStatus prints a report for people: in local time, alarms at the end, where people look.
 func writeStatus(w io.Writer, s status.Report) error {
 	var out bytes.Buffer
 	table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
@@ -29,7 +28,8 @@ func writeStatus(w io.Writer, s status.Report) error {
 		if p.Until != nil {
 			until = "until " + localTime(*p.Until)
 		}
-		line("paused", fmt.Sprintf("%s of %s: %s, since %s, %s", p.Scope, p.AppID, p.Reason, localTime(p.Since), until))
+		line("paused", fmt.Sprintf("%s of %s: %s, since %s, %s", p.Scope, p.AppID, p.Reason,
+			localTime(p.Since), until))
 	}
 	for _, l := range s.Leases {
 		line("lease", l.Name+" is held by "+l.Holder)

@@ -41,8 +41,10 @@ asked about first, as always. RUN stands in the error message and in "unionbridg
 		}
 		return c.sync(cmd.Context(), appids)
 	})
-	cmd.Flags().Int64Var(&acceptGone, "accept-gone", 0, "confirm the blocked `run`: its missing followers really left")
-	cmd.Flags().StringArrayVar(&appids, "account", nil, "`appid` of an official account to sweep; repeatable; default: all")
+	cmd.Flags().Int64Var(&acceptGone, "accept-gone", 0,
+		"confirm the blocked `run`: its missing followers really left")
+	cmd.Flags().StringArrayVar(&appids, "account", nil,
+		"`appid` of an official account to sweep; repeatable; default: all")
 	cmd.MarkFlagsMutuallyExclusive("account", "accept-gone") // the run names its account
 	return cmd
 }
@@ -97,8 +99,7 @@ func (c *cli) withSync(ctx context.Context, before func(*config.Config) error,
 	})
 }
 
-// keepLeases renews the leases of a command until the returned function is called, which releases
-// them.
+// keepLeases renews the leases of a command until stop, which releases them.
 func keepLeases(ctx context.Context, leases *database.Leases) (stop func()) {
 	// A signal ends the sweep first, and then its lease.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -110,7 +111,6 @@ func keepLeases(ctx context.Context, leases *database.Leases) (stop func()) {
 	}
 }
 
-// sweep shows one sweep and prints its summary.
 func (c *cli) sweep(ctx context.Context, s syncing, do func() (sync.Run, error)) error {
 	s.screen.begin()
 	run, err := do()
@@ -131,7 +131,6 @@ func (c *cli) sweep(ctx context.Context, s syncing, do func() (sync.Run, error))
 	return fmt.Errorf("sweeping %s: %w", run.AppID, err)
 }
 
-// accountName is the appid, and the name where the configuration gives one.
 func accountName(cfg *config.Config, appid string) string {
 	for _, a := range cfg.OfficialAccounts {
 		if a.AppID == appid && a.Name != appid {
@@ -141,10 +140,10 @@ func accountName(cfg *config.Config, appid string) string {
 	return appid
 }
 
-// summary is one line of a finished run, for people and for awk.
 func summary(name string, run sync.Run) string {
 	line := fmt.Sprintf("%s: %s: %d listed, %d added, %d changed, %d gone, %d calls, %.1f seconds",
-		name, run.State, run.Listed, run.Added, run.Changed, run.Gone, totalCalls(run), run.Ended.Sub(run.Started).Seconds())
+		name, run.State, run.Listed, run.Added, run.Changed, run.Gone, totalCalls(run),
+		run.Ended.Sub(run.Started).Seconds())
 	if run.State == sync.StateSuspended {
 		line += "; out of quota, a running daemon goes on at " + run.ResumeAt.Local().Format(time.RFC3339)
 	}

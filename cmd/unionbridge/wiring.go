@@ -38,15 +38,16 @@ type parts struct {
 
 // newParts needs an open database. It starts nothing.
 func newParts(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer, db *sqlx.DB) *parts {
-	p := &parts{cfg: cfg, log: log, reg: reg, db: db, holder: holderName(), clients: make(map[string]*wechat.Client)}
+	p := &parts{cfg: cfg, log: log, reg: reg, db: db, holder: holderName(),
+		clients: make(map[string]*wechat.Client)}
 	p.leases = database.NewLeases(db, database.LeaseConfig{Holder: p.holder, Logger: log})
 	observe := newCallMetrics(reg).observe
 	for _, a := range cfg.OfficialAccounts {
 		p.clients[a.AppID] = wechat.New(wechat.Config{
-			AppID: a.AppID, Secret: a.Secret.Reveal(), Token: tokenConfig(a.Token), BaseURL: cfg.WeChat.BaseURL,
+			AppID: a.AppID, Secret: a.Secret.Reveal(), Token: tokenConfig(a.Token),
+			BaseURL: cfg.WeChat.BaseURL,
 			Timeout: cfg.WeChat.Timeout.Std(), SendTimeout: cfg.WeChat.SendTimeout.Std(),
-			// Sends and batches may run at the same time; a few more for the list, tokens and
-			// rechecks.
+			// Sends and batches run at the same time; 4 for the list, tokens, rechecks.
 			MaxConnections: a.Send.Concurrency + a.Sync.Concurrency + 4,
 			Logger:         log, Observe: observe(a.AppID),
 		})
@@ -59,7 +60,8 @@ func tokenConfig(t config.Token) wechat.TokenConfig {
 	for name, v := range t.Header {
 		header[name] = v.Value.Reveal()
 	}
-	return wechat.TokenConfig{Mode: wechat.TokenMode(t.Mode), URL: t.URL.Reveal(), Header: header, Command: t.Command}
+	return wechat.TokenConfig{Mode: wechat.TokenMode(t.Mode), URL: t.URL.Reveal(), Header: header,
+		Command: t.Command}
 }
 
 func (p *parts) sync() *sync.Service {
@@ -67,7 +69,8 @@ func (p *parts) sync() *sync.Service {
 	for i, a := range p.cfg.OfficialAccounts {
 		accounts[i] = sync.Account{
 			AppID: a.AppID, API: p.clients[a.AppID], Sweep: a.Sync.Sweep, Refresh: a.Sync.Refresh,
-			MaxGone: a.Sync.MaxGone.Fraction(), QuotaReserve: a.Sync.QuotaReserve.Fraction(), KeepRuns: a.Sync.KeepRuns,
+			MaxGone: a.Sync.MaxGone.Fraction(), QuotaReserve: a.Sync.QuotaReserve.Fraction(),
+			KeepRuns:    a.Sync.KeepRuns,
 			Concurrency: a.Sync.Concurrency,
 		}
 	}
@@ -150,7 +153,6 @@ func holderName() string {
 	return fmt.Sprintf("%s-%d-%s", host[:min(64, len(host))], os.Getpid(), strings.ToLower(rand.Text()[:8]))
 }
 
-// newLogger writes to w as the configuration says. Levels were validated with it.
 func newLogger(cfg config.Log, w io.Writer) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {

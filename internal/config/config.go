@@ -116,8 +116,7 @@ type Log struct {
 	Format string `yaml:"format"` // text (default) or json
 }
 
-// OfficialAccount is one official account (公众号/服务号): where followers come from and through
-// which messages go.
+// OfficialAccount is one official account (公众号/服务号): its followers, its messages.
 type OfficialAccount struct {
 	AppID string `yaml:"appid"` // wx and 16 hexadecimal digits
 	Name  string `yaml:"name"`  // for people: logs, status; default: the appid
@@ -138,8 +137,7 @@ type OfficialAccount struct {
 	Send     Send      `yaml:"send"`
 }
 
-// Token says where access tokens come from. What belongs to another mode than the chosen one is
-// refused.
+// Token says where access tokens come from. Keys of other modes are refused.
 type Token struct {
 	// Mode is "stable" (default): WeChat's stable_token, which gives every program the same token;
 	// "classic": fetched by this one instance, which ends every other program's; "url" or
@@ -198,12 +196,10 @@ type Sync struct {
 	// sweep stops and alarms, because an odd answer is likelier than such a loss. Default 5%.
 	MaxGone Percent `yaml:"max_gone"`
 
-	// QuotaReserve is the share of each of the day's quotas that sweeps and refreshes leave for
-	// others. Default 10%.
+	// QuotaReserve is the share of each daily quota that syncing leaves for others. Default 10%.
 	QuotaReserve Percent `yaml:"quota_reserve"`
 
-	// KeepRuns is how many sweeps, and how many refreshes, the ledger keeps, 10 to 1000000. Default
-	// 100.
+	// KeepRuns is how many sweeps and refreshes each the ledger keeps, 10 to 1000000. Default 100.
 	KeepRuns int `yaml:"keep_runs"`
 
 	// Concurrency is how many batches of 100 are fetched at once, 1 to 1000. Default 8.
@@ -222,8 +218,7 @@ type Send struct {
 	// MaxAttempts is how many times one message is tried before it fails, 1 to 100. Default 8.
 	MaxAttempts int `yaml:"max_attempts"`
 
-	// WaitForFollower is how long a request waits for a recipient who is not in the map. Default
-	// 72h; 0s: not at all.
+	// WaitForFollower is how long a request waits for an unknown recipient. Default 72h; 0s: none.
 	WaitForFollower Duration `yaml:"wait_for_follower"`
 
 	// ResendWindow is how long after an attempt whose outcome is not known it may be repeated, at
@@ -231,16 +226,14 @@ type Send struct {
 	// client_msg_id within 10 minutes, and a minute is left for clocks and the way.
 	ResendWindow Duration `yaml:"resend_window"`
 
-	// Preflight checks each message against the account's own templates before a call is spent.
-	// Default true.
+	// Preflight checks each message against the account's templates before a call. Default true.
 	Preflight bool `yaml:"preflight"`
 
 	// DailyBudget is how many messages a day the account sends at most, over all instances; 0
 	// (default): as many as WeChat allows.
 	DailyBudget int64 `yaml:"daily_budget"`
 
-	// UrgentReserve is the share of a day's messages that only urgent requests (priority 0) may
-	// use. Default 5%.
+	// UrgentReserve is the share of a day's messages only for urgent (priority 0) ones. Default 5%.
 	UrgentReserve Percent `yaml:"urgent_reserve"`
 
 	// BlockedFor is how long requests to a person fail at once after a receipt said "user block";
@@ -266,8 +259,7 @@ type Template struct {
 	Mini     *MiniTemplate    `yaml:"mini"` // the fallback; nil: none
 }
 
-// OfficialTemplate holds a message template's ids. The same template has another id in every
-// account.
+// OfficialTemplate holds a message template's ids: each account has its own.
 type OfficialTemplate struct {
 	// ID is the id in the default account.
 	ID string `yaml:"id"`
@@ -310,7 +302,8 @@ func Load(path string) (*Config, error) {
 	}
 	if inline && readableByAll(mode) {
 		cfg.Warnings = append(cfg.Warnings, fmt.Sprintf(
-			"%s holds secrets and every user of this machine can read it (mode %04o): chmod 640, or keep the secrets in files of their own",
+			"%s holds secrets and every user of this machine can read it (mode %04o): chmod 640, "+
+				"or keep the secrets in files of their own",
 			path, mode.Perm()))
 	}
 	return cfg, nil
@@ -352,7 +345,8 @@ func readBounded(path string) ([]byte, fs.FileMode, error) {
 		return nil, 0, err
 	}
 	if len(data) > maxFileSize {
-		return nil, 0, fmt.Errorf("reading %s: larger than %d bytes, surely not the file meant", path, maxFileSize)
+		return nil, 0, fmt.Errorf("reading %s: larger than %d bytes, surely not the file meant",
+			path, maxFileSize)
 	}
 	return data, info.Mode(), nil
 }

@@ -21,7 +21,8 @@ func defaults() *Config {
 func defaultAccount() OfficialAccount {
 	return OfficialAccount{
 		Token: Token{Mode: "stable"},
-		Sync:  Sync{Sweep: "17 3 * * *", Refresh: "@every 5m", MaxGone: 5, QuotaReserve: 10, KeepRuns: 100, Concurrency: 8},
+		Sync: Sync{Sweep: "17 3 * * *", Refresh: "@every 5m", MaxGone: 5, QuotaReserve: 10,
+			KeepRuns: 100, Concurrency: 8},
 		Send: Send{
 			Rate:            200,
 			Concurrency:     64,
@@ -35,8 +36,7 @@ func defaultAccount() OfficialAccount {
 	}
 }
 
-// UnmarshalYAML fills in an account's defaults before its keys: a list's entries do not exist yet
-// when defaults runs.
+// UnmarshalYAML sets an account's defaults before its keys: defaults knows no list entries.
 func (a *OfficialAccount) UnmarshalYAML(unmarshal func(any) error) error {
 	type plain OfficialAccount // without this method, or it would call itself
 	p := plain(defaultAccount())

@@ -158,7 +158,6 @@ func elemType(typ reflect.Type, key string) (reflect.Type, bool) {
 	}
 }
 
-// fieldNames returns the keys that typ takes, sorted.
 func fieldNames(typ reflect.Type) []string {
 	var names []string
 	for i := range typ.NumField() {
@@ -170,7 +169,6 @@ func fieldNames(typ reflect.Type) []string {
 	return names
 }
 
-// yamlName returns the key of a field, "" if it has none.
 func yamlName(field reflect.StructField) string {
 	name := field.Tag.Get("yaml")
 	if name == "-" {

@@ -71,8 +71,7 @@ func (m *masker) mask() {
 	m.rest = ""
 }
 
-// pair takes one key with its value, or with the bracket that opens its value; false: mask the
-// rest.
+// pair takes a key with its value, or the bracket that opens it; false: mask the rest.
 func (m *masker) pair() bool {
 	if open := flowOpen.FindString(m.rest); open != "" {
 		m.flow = true
@@ -103,7 +102,6 @@ func (m *masker) pair() bool {
 	}
 }
 
-// value takes a harmless scalar and what separates it from the next key.
 func (m *masker) value() bool {
 	text := plain.FindString(m.rest)
 	after := m.rest[len(text):]
@@ -119,7 +117,6 @@ func (m *masker) value() bool {
 	return next != ""
 }
 
-// startsWithKey reports whether a line begins with one of keys.
 func startsWithKey(line string, keys map[string]bool) bool {
 	key := keyColon.FindStringSubmatch(line[len(lineStart.FindString(line)):])
 	if key == nil {

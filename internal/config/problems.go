@@ -30,8 +30,7 @@ func (ps *problems) add(path, format string, args ...any) {
 	ps.found = append(ps.found, problem{ps.find(path), path, fmt.Errorf(format, args...)})
 }
 
-// find returns the place of path, or of the nearest thing around it: what is missing is reported
-// where it belongs.
+// find returns the place of path, or of the nearest parent, where what is missing belongs.
 func (ps *problems) find(path string) position {
 	for path != "" {
 		if pos, ok := ps.at[path]; ok {

@@ -13,13 +13,11 @@ import (
 // redacted stands for a secret wherever one would be printed.
 const redacted = "[redacted]"
 
-// Secret is a value that no way of printing shows: fmt with any verb, slog, JSON, YAML and
-// everything else that asks for text. Only [Secret.Reveal] gives it out. The zero Secret is not
-// set.
+// Secret is a value that fmt with any verb, slog, JSON, YAML and every other printer of text hides.
+// Only [Secret.Reveal] gives it out. The zero Secret is not set.
 type Secret struct {
-	// A pointer, because fmt cannot call methods of a value that sits in another struct's
-	// unexported field and prints its memory instead; at that depth a pointer is printed as an
-	// address.
+	// A pointer, because fmt cannot call methods of a value in another struct's unexported field
+	// and prints its memory; of a pointer there it prints the address.
 	value *string
 }
 
@@ -74,8 +72,7 @@ func (s *Secret) UnmarshalYAML(_ context.Context, node ast.Node) error {
 	return nil
 }
 
-// scalarText returns a scalar's text as written, without quotes; false for lists, mappings and
-// null.
+// scalarText returns a scalar's text, without quotes; false for lists, mappings and null.
 func scalarText(node ast.Node) (string, bool) {
 	switch n := node.(type) {
 	case *ast.StringNode:

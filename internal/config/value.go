@@ -44,7 +44,8 @@ func parseDuration(text string) (time.Duration, error) {
 	}
 	parsed, err := time.ParseDuration(text)
 	if err != nil {
-		return 0, fmt.Errorf(`%s is not a duration; write a number and ms, s, m or h, such as "30s" or "72h"`, quote(text))
+		return 0, fmt.Errorf(`%s is not a duration; write a number and ms, s, m or h, such as `+
+			`"30s" or "72h"`, quote(text))
 	}
 	return parsed, nil
 }

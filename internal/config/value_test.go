@@ -10,7 +10,8 @@ import (
 
 func TestParseDuration(t *testing.T) {
 	for text, want := range map[string]time.Duration{
-		"30s": 30 * time.Second, "1h30m": 90 * time.Minute, "250ms": 250 * time.Millisecond, "-1h": -time.Hour, "0s": 0,
+		"30s": 30 * time.Second, "1h30m": 90 * time.Minute, "250ms": 250 * time.Millisecond,
+		"-1h": -time.Hour, "0s": 0,
 	} {
 		if got, err := parseDuration(text); err != nil || got != want {
 			t.Errorf("parseDuration(%s) = %s, %v; want %s", text, got, err, want)
@@ -24,13 +25,14 @@ func TestParseDuration(t *testing.T) {
 }
 
 func TestParsePercent(t *testing.T) {
-	// the blanks are what is tested
-	for text, want := range map[string]Percent{"5%": 5, "0%": 0, "100%": 100, "0.5%": 0.5, " 5 % ": 5} { //nolint:gocritic
+	//nolint:gocritic // the blanks are what is tested
+	for text, want := range map[string]Percent{"5%": 5, "0%": 0, "100%": 100, "0.5%": 0.5, " 5 % ": 5} {
 		if got, err := parsePercent(text); err != nil || got != want {
 			t.Errorf("parsePercent(%q) = %s, %v; want %s", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "%", "5", "0.05", "5%%", "-1%", "100.1%", "NaN%", "Inf%", "five%"} {
+	for _, text := range []string{"", "%", "5", "0.05", "5%%", "-1%", "100.1%", "NaN%", "Inf%",
+		"five%"} {
 		if got, err := parsePercent(text); err == nil {
 			t.Errorf("parsePercent(%q) = %s, want an error", text, got)
 		}

@@ -97,7 +97,6 @@ func IsUnavailable(err error) bool {
 	return ok
 }
 
-// isRetryable reports whether running the whole transaction again may succeed at once.
 func isRetryable(err error) bool {
 	me, ok := errors.AsType[*mysql.MySQLError](err)
 	if !ok {
@@ -116,8 +115,7 @@ func IsLockTimeout(err error) bool {
 	return ok && me.Number == erLockWaitTimeout
 }
 
-// IsDuplicate reports whether a statement was refused because a unique key has the same value
-// already.
+// IsDuplicate reports whether a unique key refused a statement.
 func IsDuplicate(err error) bool {
 	me, ok := errors.AsType[*mysql.MySQLError](err)
 	return ok && me.Number == erDuplicateEntry
@@ -125,12 +123,14 @@ func IsDuplicate(err error) bool {
 
 func isDenied(err error) bool {
 	me, ok := errors.AsType[*mysql.MySQLError](err)
-	return ok && (me.Number == erTableAccessDenied || me.Number == erColumnAccessDenied || me.Number == erDBAccessDenied)
+	return ok && (me.Number == erTableAccessDenied || me.Number == erColumnAccessDenied ||
+		me.Number == erDBAccessDenied)
 }
 
 // denied matches "INSERT command denied to user 'a'@'h' for table `db`.`t`" (MariaDB), "… for table
 // 't'" (MySQL) and "SELECT command denied to user … for column 'c' in table 't'".
-var denied = regexp.MustCompile("^(.+?) command denied to user (\\S+) for (?:column '([^']*)' in )?table [`']?(?:([^`'.]+)[`']?\\.[`']?)?([^`']+)[`']?$")
+var denied = regexp.MustCompile("^(.+?) command denied to user (\\S+) for (?:column '([^']*)' in " +
+	")?table [`']?(?:([^`'.]+)[`']?\\.[`']?)?([^`']+)[`']?$")
 
 // Explain adds to an error about a missing grant what to grant, and to one about a missing table
 // what to run. Other errors, and nil, come back as they are. The result wraps err.
@@ -143,11 +143,13 @@ func Explain(err error) error {
 	case erTableAccessDenied, erColumnAccessDenied:
 		return fmt.Errorf("%w; %s", err, missingGrant(me.Message))
 	case erDBAccessDenied:
-		return fmt.Errorf("%w; the user has no grant on this schema, or it does not exist: see sql/grants.sql", err)
+		return fmt.Errorf("%w; the user has no grant on this schema, or it does not exist: see "+
+			"sql/grants.sql", err)
 	case erNoSuchTable:
 		return fmt.Errorf("%w; run: unionbridge migrate up", err)
 	case erViewInvalid:
-		return fmt.Errorf("%w; the user that created the view is gone or lost its grants: run unionbridge migrate up again as the present one", err)
+		return fmt.Errorf("%w; the user that created the view is gone or lost its grants: run "+
+			"unionbridge migrate up again as the present one", err)
 	}
 	return err
 }
@@ -165,7 +167,8 @@ func missingGrant(message string) string {
 	if schema != "" {
 		table = schema + "." + table
 	}
-	return fmt.Sprintf("missing: GRANT %s ON %s TO %s (sql/grants.sql has the roles)", privilege, table, user)
+	return fmt.Sprintf("missing: GRANT %s ON %s TO %s (sql/grants.sql has the roles)", privilege,
+		table, user)
 }
 
 // parseError keeps of a DSN error only what cannot hold a piece of the DSN. The driver quotes
@@ -188,7 +191,8 @@ func connectHint(c *mysql.Config, err error) string {
 	me, ok := errors.AsType[*mysql.MySQLError](err)
 	switch {
 	case ok && me.Number == erAccessDenied:
-		return "; check user name and password in database.dsn, and from which hosts the server lets this user in"
+		return "; check user name and password in database.dsn, and from which hosts the server " +
+			"lets this user in"
 	case ok && me.Number == erUnknownDatabase:
 		return fmt.Sprintf("; create it first: CREATE DATABASE %s CHARACTER SET utf8mb4", c.DBName)
 	case ok && me.Number == erDBAccessDenied:

@@ -34,7 +34,8 @@ func probes() []probe {
 func (p probe) statements() []string {
 	first, _, _ := strings.Cut(p.columns, ",")
 	return []string{
-		"INSERT INTO " + p.table + " (" + p.columns + ") SELECT " + p.columns + " FROM " + p.table + " WHERE 1 = 0",
+		"INSERT INTO " + p.table + " (" + p.columns + ") SELECT " + p.columns + " FROM " + p.table +
+			" WHERE 1 = 0",
 		"UPDATE " + p.table + " SET " + first + " = " + first + " WHERE 1 = 0",
 		"DELETE FROM " + p.table + " WHERE 1 = 0",
 	}

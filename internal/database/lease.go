@@ -256,8 +256,7 @@ func (l *Leases) dropLost(ctx context.Context, leases []*Lease) ([]*Lease, error
 	return kept, nil
 }
 
-// stop ends all leases and frees their rows with one statement. A failure is only logged: the rows
-// expire.
+// stop ends all leases and frees their rows. A failure is only logged: the rows expire.
 func (l *Leases) stop(ctx context.Context) {
 	l.mu.Lock()
 	l.stopped = true
@@ -270,7 +269,8 @@ func (l *Leases) stop(ctx context.Context) {
 		lease.end(reasonReleased)
 	}
 	if err := l.free(ctx, leases); err != nil {
-		l.log.WarnContext(ctx, "leases could not be released, they expire on their own", "ttl", l.ttl, "error", err)
+		l.log.WarnContext(ctx, "leases could not be released, they expire on their own", "ttl",
+			l.ttl, "error", err)
 	}
 }
 

@@ -30,7 +30,8 @@ type Lease struct {
 }
 
 func newLease(leases *Leases, name string, epoch int64, start time.Time) *Lease {
-	l := &Lease{leases: leases, name: name, epoch: epoch, done: make(chan struct{}), until: start.Add(leases.span())}
+	l := &Lease{leases: leases, name: name, epoch: epoch, done: make(chan struct{}),
+		until: start.Add(leases.span())}
 	l.mu.Lock() // the timer may fire before it is assigned
 	defer l.mu.Unlock()
 	// The timer, not Run, ends a lease that ran out: Run may hang in a statement at that moment.
@@ -81,7 +82,6 @@ func (l *Lease) Release(ctx context.Context) error {
 	return l.leases.free(ctx, []*Lease{l})
 }
 
-// extend counts a renewal that was sent at start.
 func (l *Lease) extend(start time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

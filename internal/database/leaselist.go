@@ -16,8 +16,8 @@ type HeldLease struct {
 	ExpiresAt time.Time `db:"expires_at"` // by the database's clock, unless it is renewed
 }
 
-// HeldLeases returns the leases that have not run out, in the order of their names. The table has a
-// row for each job ever held, a few for each account, so it is read as a whole.
+// HeldLeases returns the leases that have not run out, in the order of their names. The table is
+// small: a few rows for each account.
 func HeldLeases(ctx context.Context, db *sqlx.DB) ([]HeldLease, error) {
 	const query = `
 		SELECT name, holder, epoch, expires_at

@@ -55,7 +55,8 @@ func TestSQLPage(t *testing.T) {
 			t.Logf("%d rows read, keys %v", read, keys)
 			// 10,000 requests are read, sorted and counted by the largest of the small ones.
 			if few := 50_000 + rows/50; len(q.reads) == 0 && read > few {
-				t.Errorf("%d rows were read, want at most %d: the page promises an index", read, few)
+				t.Errorf("%d rows were read, want at most %d: the page promises an index", read,
+					few)
 			}
 			if most := rows * 9 / 10; len(q.reads) > 0 && read < most*len(q.reads) {
 				t.Errorf("%d rows were read: the page warns of all of %v in vain", read, q.reads)
@@ -75,7 +76,8 @@ func pageQueries(t *testing.T) []pageQuery {
 	if !ok {
 		t.Fatal("docs/sql.md has no section Queries")
 	}
-	query := regexp.MustCompile("(?s)^(.*?)\n.*```sql\n(.*?);\n```\n\nPlan: (by|reads all of|a few rows)(.*?)\\.")
+	query := regexp.MustCompile("(?s)^(.*?)\n.*```sql\n(.*?);\n```\n\nPlan: (by|reads all of|a " +
+		"few rows)(.*?)\\.")
 	name := regexp.MustCompile("`(\\w+)`")
 	var queries []pageQuery
 	for _, section := range strings.Split(text, "\n### ")[1:] {
@@ -146,8 +148,8 @@ func seedPage(t *testing.T, db *sqlx.DB, rows int) {
 // answer returns the rows of a query, as texts by column.
 func answer(t *testing.T, db sqlx.QueryerContext, query string) []map[string]string {
 	t.Helper()
-	// closed below, which it does not see
-	rows, err := db.QueryxContext(t.Context(), query) //nolint:sqlclosecheck
+	//nolint:sqlclosecheck // closed below, which it does not see
+	rows, err := db.QueryxContext(t.Context(), query)
 	if err != nil {
 		t.Fatalf("%s: %v", query, err)
 	}

@@ -64,8 +64,7 @@ func (r reader) alarms() ([]Alarm, error) {
 	return list, nil
 }
 
-// alarming leaves out what ends without help within a minute, and a day's quota that has been
-// reset.
+// alarming leaves out what ends within a minute, and a day's quota that has been reset.
 func alarming(p requests.Pause) bool {
 	switch p.Reason {
 	case "quota_minute":

@@ -1,6 +1,6 @@
-// Package status reads how things stand, as the database knows it: accounts, runs, the queue,
-// pauses, leases, and alarms. One Report serves the command line, pages and JSON. It writes nothing
-// and does not call WeChat.
+// Package status reads how things stand from the database: accounts, runs, the queue, pauses,
+// leases, alarms. One Report serves command line, pages and JSON. It writes nothing and calls no
+// WeChat.
 package status
 
 import "time"
@@ -119,8 +119,7 @@ type Alarm struct {
 	Text  string  `json:"text"`
 }
 
-// Time is a moment. As JSON it is in UTC with milliseconds, as the database has them; always 24
-// characters.
+// Time is a moment. Its JSON is UTC with milliseconds, as the database's, in 24 characters.
 type Time struct{ time.Time }
 
 // MarshalJSON hides that of time.Time.

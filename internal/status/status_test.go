@@ -24,8 +24,10 @@ func TestReport(t *testing.T) {
 		         CURRENT_TIMESTAMP(3) - INTERVAL 9 DAY)`,
 		`INSERT INTO sync_run (kind, appid, state, holder) VALUES
 		 ('sweep', '` + first + `', 'running', 'x')`,
-		`INSERT INTO account_state (appid, scope, reason) VALUES ('` + first + `', 'send', 'no_permission')`,
-		`INSERT INTO account_state (appid, scope, reason) VALUES ('` + second + `', 'send', 'quota_minute')`,
+		`INSERT INTO account_state (appid, scope, reason) VALUES ('` + first +
+			`', 'send', 'no_permission')`,
+		`INSERT INTO account_state (appid, scope, reason) VALUES ('` + second +
+			`', 'send', 'quota_minute')`,
 		`INSERT INTO send_request (template, data, due_at) VALUES
 		 ('x', '{}', CURRENT_TIMESTAMP(3) - INTERVAL 1 HOUR)`,
 		`INSERT INTO lease (name, holder, epoch, expires_at) VALUES
@@ -71,7 +73,8 @@ func TestReport(t *testing.T) {
 
 func TestTimeAsJSON(t *testing.T) {
 	at := time.Date(2026, 1, 2, 11, 4, 5, 678_900_000, time.FixedZone("UTC+8", 8*60*60))
-	got, err := json.Marshal(map[string]any{"at": status.Time{Time: at}, "until": (*status.Time)(nil)})
+	got, err := json.Marshal(map[string]any{"at": status.Time{Time: at},
+		"until": (*status.Time)(nil)})
 	if want := `{"at":"2026-01-02T03:04:05.678Z","until":null}`; string(got) != want || err != nil {
 		t.Errorf("%s, %v; want %s", got, err, want)
 	}

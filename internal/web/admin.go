@@ -17,9 +17,9 @@ import (
 // adminTimeouts: everything here is requested by machines nearby, in a few hundred bytes. Write is
 // longer than all checks of /readyz and than a slow scrape; Idle is longer than the usual scrape
 // interval, so that one connection serves them all.
-// a constant, which Go cannot declare as such
-var adminTimeouts = Timeouts{ //nolint:gochecknoglobals
-	ReadHeader: 5 * time.Second, Read: 10 * time.Second, Write: 30 * time.Second, Idle: 2 * time.Minute,
+var adminTimeouts = Timeouts{ //nolint:gochecknoglobals // constant
+	ReadHeader: 5 * time.Second, Read: 10 * time.Second, Write: 30 * time.Second,
+	Idle: 2 * time.Minute,
 }
 
 const (

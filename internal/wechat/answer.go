@@ -57,8 +57,7 @@ func (a *attempt) judge(resp *http.Response, err error) *Error {
 
 var errTooLarge = errors.New("answer too large")
 
-// readBounded reads the whole answer, whatever its Content-Type: WeChat sends JSON as text/plain
-// too.
+// readBounded ignores the Content-Type: WeChat sends JSON as text/plain too.
 func readBounded(resp *http.Response, limit int64) ([]byte, error) {
 	if resp.ContentLength > limit {
 		return nil, errTooLarge
@@ -128,8 +127,7 @@ func stripControls(body []byte) []byte {
 // looseInt is an integer that some answers put into quotes.
 type looseInt int64
 
-// UnmarshalJSON accepts 40001, "40001" and null (which leaves the value alone, as encoding/json
-// does).
+// UnmarshalJSON accepts 40001, "40001" and null, which changes nothing.
 func (n *looseInt) UnmarshalJSON(data []byte) error {
 	if string(data) == "null" {
 		return nil

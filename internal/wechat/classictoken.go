@@ -47,15 +47,16 @@ func (s *classicProvider) texts() providerTexts {
 		reason:   ReasonTokenRefused,
 		policy:   PolicyToken,
 		refused:  "WeChat refuses a token that it has just issued",
-		contention: "another program fetches classic tokens for this appid (/cgi-bin/token), and each fetch ends the token before " +
+		contention: "another program fetches classic tokens for this appid (/cgi-bin/token), and " +
+			"each fetch ends the token before " +
 			"it; a second instance in token mode classic is such a program too. " +
-			"Cure: token mode stable (stable_token) in every program, or token mode url with one token server for all",
+			"Cure: token mode stable (stable_token) in every program, or token mode url with one " +
+			"token server for all",
 	}
 }
 
 // classicToken fetches a new token and thereby ends the one before it, after 5 minutes. It may be
-// repeated after a busy or broken answer: a token that was issued and lost has ended the others
-// already.
+// repeated after a busy or broken answer: a lost token has ended the others anyway.
 //
 // https://developers.weixin.qq.com/doc/service/api/base/api_getaccesstoken
 func (c *Client) classicToken(ctx context.Context) (grant, error) {
@@ -73,4 +74,5 @@ func (c *Client) classicToken(ctx context.Context) (grant, error) {
 }
 
 // adviseStable is what WeChat's own text, which stands before it, recommends too.
-const adviseStable = "; the 2,000 token fetches of the day are used up: set token mode stable, which has 500,000 and ends nobody's token"
+const adviseStable = "; the 2,000 token fetches of the day are used up: set token mode stable, " +
+	"which has 500,000 and ends nobody's token"

@@ -22,8 +22,7 @@ type Config struct {
 
 	BaseURL string // default DefaultBaseURL; without a trailing slash
 
-	// Timeout bounds one attempt of a read, from dialling to the last byte of the answer. Default
-	// 30 s.
+	// Timeout bounds one attempt of a read, from dialling to the last byte. Default 30 s.
 	Timeout time.Duration
 	// SendTimeout bounds the one attempt of a send. Default 10 s: a claim on a row must outlive it.
 	SendTimeout time.Duration
@@ -119,8 +118,7 @@ func (cfg Config) withDefaults() Config {
 // new one.
 const maxTokenTries = 3
 
-// authorised makes a read that needs the access token. A refused token is handed back and the call
-// tried again.
+// authorised makes a read with the access token, and again if the token was refused.
 func (c *Client) authorised(ctx context.Context, r request) error {
 	var err error
 	for range maxTokenTries {

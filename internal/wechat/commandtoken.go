@@ -14,8 +14,7 @@ import (
 )
 
 const (
-	// commandTimeout is generous for a program that asks a server of its own, and well below what a
-	// send may wait.
+	// commandTimeout is generous for a program, and well below what a send may wait.
 	commandTimeout = 10 * time.Second
 
 	// commandDelay is how long the pipes may stay open when the program itself has ended: a
@@ -30,18 +29,21 @@ const (
 // commandToken runs the company's own program. It is always waited for, so that no zombie stays,
 // and is killed when ctx ends.
 func (c *Client) commandToken(ctx context.Context) (grant, error) {
-	a := &attempt{client: c, request: request{endpoint: tokenCommandEndpoint, secrets: argumentSecrets(c.cfg.Token.Command)}}
+	a := &attempt{client: c, request: request{endpoint: tokenCommandEndpoint,
+		secrets: argumentSecrets(c.cfg.Token.Command)}}
 	a.begin()
 	g, e := a.runCommand(ctx)
 	a.err = e
-	c.cfg.Observe(Call{Endpoint: EndpointTokenCommand, Duration: c.cfg.Now().Sub(a.started), Err: a.result()})
+	c.cfg.Observe(Call{Endpoint: EndpointTokenCommand, Duration: c.cfg.Now().Sub(a.started),
+		Err: a.result()})
 	return g, a.result()
 }
 
 func (a *attempt) runCommand(ctx context.Context) (grant, *Error) {
 	argv := a.client.cfg.Token.Command
 	if len(argv) == 0 {
-		return grant{}, a.failure(verdict{ReasonTokenSupply, PolicyConfig}, errors.New("no command configured"))
+		return grant{}, a.failure(verdict{ReasonTokenSupply, PolicyConfig},
+			errors.New("no command configured"))
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.client.commandTimeout)
 	defer cancel()
@@ -76,7 +78,8 @@ func (a *attempt) commandFailure(ctx context.Context, err error, tooLarge bool) 
 	case tooLarge:
 		return a.failure(verdict{ReasonBadAnswer, PolicyRetry}, errTooLarge)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return a.failure(verdict{ReasonTimeout, PolicyRetry}, fmt.Errorf("killed: no end in time: %w", ctx.Err()))
+		return a.failure(verdict{ReasonTimeout, PolicyRetry},
+			fmt.Errorf("killed: no end in time: %w", ctx.Err()))
 	case ctx.Err() != nil:
 		return a.failure(verdict{ReasonCancelled, PolicyRetry}, ctx.Err())
 	case errors.As(err, &exit):
@@ -100,8 +103,8 @@ func (a *attempt) commandAnswer(body []byte) (grant, *Error) {
 const shortestArgument = 8
 
 // argumentSecrets are the parts of the program's arguments that may be keys: each as a whole,
-// behind its "=", and what is secret of an address. They are no secret on this machine, but logs
-// travel further.
+// behind its "=", and what is secret of an address. On this machine they are no secret, but logs
+// travel.
 func argumentSecrets(argv []string) []string {
 	var all []string
 	for _, arg := range argv[min(1, len(argv)):] {

@@ -5,8 +5,7 @@ import "time"
 const (
 	// freshFor is the age under which a token was not lost by expiry, but ended by another program.
 	// Two programs that fetch classic tokens in turn leave each of them a life of 5 to 10 minutes:
-	// WeChat keeps the old one for 5 after each fetch, and the other program notices its own loss
-	// no sooner.
+	// WeChat keeps the old one for 5 after each fetch, when the other program notices its loss.
 	freshFor = 20 * time.Minute
 
 	// contentionLosses within contentionWindow are contention. One early death is an operator's
@@ -18,8 +17,7 @@ const (
 	alarmInterval = time.Hour
 )
 
-// contention recognises that another program ends this account's tokens. It is guarded by
-// tokenSource.mu.
+// contention detects that another program ends this account's tokens; tokenSource.mu guards it.
 type contention struct {
 	losses  []time.Time // the last contentionLosses early ones
 	alarmed time.Time

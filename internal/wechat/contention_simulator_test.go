@@ -25,10 +25,12 @@ type rival struct {
 }
 
 func (r *rival) work() {
-	if r.get("/cgi-bin/user/info?openid=" + r.openid + "&access_token=" + r.token)["errcode"] == nil {
+	if r.get("/cgi-bin/user/info?openid=" + r.openid + "&access_token=" +
+		r.token)["errcode"] == nil {
 		return
 	}
-	answer := r.get("/cgi-bin/token?grant_type=client_credential&appid=" + wechatsim.StandardAppID + "&secret=" + wechatsim.StandardSecret)
+	answer := r.get("/cgi-bin/token?grant_type=client_credential&appid=" + wechatsim.StandardAppID +
+		"&secret=" + wechatsim.StandardSecret)
 	r.token = answer["access_token"].(string)
 	r.fetched++
 }
@@ -67,8 +69,8 @@ func TestRivalAgainstSimulator(t *testing.T) {
 			defer func() { server.Close(); sim.Close() }()
 			var out strings.Builder
 			c := wechat.New(wechat.Config{
-				AppID: wechatsim.StandardAppID, Secret: wechatsim.StandardSecret, BaseURL: server.URL, Now: now,
-				Token:  wechat.TokenConfig{Mode: tt.mode},
+				AppID: wechatsim.StandardAppID, Secret: wechatsim.StandardSecret,
+				BaseURL: server.URL, Now: now, Token: wechat.TokenConfig{Mode: tt.mode},
 				Logger: slog.New(slog.NewTextHandler(&out, nil)),
 			})
 			openid := everybody(t, c)[0]
@@ -85,12 +87,14 @@ func TestRivalAgainstSimulator(t *testing.T) {
 				clock.Add(60)
 			}
 			if c.Contended() != tt.contended {
-				t.Errorf("contended %t, want %t; the other program fetched %d tokens", c.Contended(), tt.contended, other.fetched)
+				t.Errorf("contended %t, want %t; the other program fetched %d tokens",
+					c.Contended(), tt.contended, other.fetched)
 			}
 			if tt.contended && (firstSeen == 0 || firstSeen > 60) {
 				t.Errorf("the contention was seen in minute %d", firstSeen)
 			}
-			if alarms := strings.Count(out.String(), "level=ERROR"); tt.contended && (alarms < 2 || alarms > 3) || !tt.contended && alarms > 0 {
+			if alarms := strings.Count(out.String(), "level=ERROR"); tt.contended &&
+				(alarms < 2 || alarms > 3) || !tt.contended && alarms > 0 {
 				t.Errorf("%d alarms in three hours:\n%s", alarms, &out)
 			}
 			if n := sim.Calls()[wechat.EndpointToken]; n > 60 {
@@ -113,8 +117,8 @@ func TestClassicAgainstSimulator(t *testing.T) {
 	defer func() { server.Close(); sim.Close() }()
 	refused := 0
 	c := wechat.New(wechat.Config{
-		AppID: wechatsim.StandardAppID, Secret: wechatsim.StandardSecret, BaseURL: server.URL, Now: now,
-		Token: wechat.TokenConfig{Mode: wechat.TokenClassic},
+		AppID: wechatsim.StandardAppID, Secret: wechatsim.StandardSecret, BaseURL: server.URL,
+		Now: now, Token: wechat.TokenConfig{Mode: wechat.TokenClassic},
 		Observe: func(call wechat.Call) {
 			if call.Err != nil {
 				refused++
@@ -140,6 +144,7 @@ func TestClassicAgainstSimulator(t *testing.T) {
 	call()
 	call()
 	if n := sim.Calls()[wechat.EndpointToken] - before; n != 1 || refused != 1 {
-		t.Errorf("%d tokens and %d refused calls after the token was killed, want one each", n, refused)
+		t.Errorf("%d tokens and %d refused calls after the token was killed, want one each", n,
+			refused)
 	}
 }

@@ -24,7 +24,8 @@ func TestTokenFight(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
 			s := tt.source
-			s.log = slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelError}))
+			s.log = slog.New(slog.NewTextHandler(&out,
+				&slog.HandlerOptions{Level: slog.LevelError}))
 			die := func(after time.Duration) {
 				t.Helper()
 				token := s.mustGet(t, s.value)
@@ -48,7 +49,8 @@ func TestTokenFight(t *testing.T) {
 			if !s.contended() {
 				t.Error("no contention after four early losses")
 			}
-			if n := strings.Count(out.String(), "level=ERROR"); n != 1 || !strings.Contains(out.String(), tt.want) {
+			if n := strings.Count(out.String(), "level=ERROR"); n != 1 ||
+				!strings.Contains(out.String(), tt.want) {
 				t.Errorf("%d alarms: %s", n, &out)
 			}
 			e := s.refusedError(s.clock)
@@ -82,7 +84,8 @@ func TestRipeTokensAreNoFight(t *testing.T) {
 func TestTokenFightShows(t *testing.T) {
 	var fetched atomic.Int32
 	fake := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `{"errcode":40001,"errmsg":"invalid credential, access_token is invalid or not latest"}`)
+		fmt.Fprint(w, `{"errcode":40001,"errmsg":"invalid credential, access_token is invalid or `+
+			`not latest"}`)
 	})
 	fake.onToken(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, `{"access_token":%q,"expires_in":7200}`, testToken(int(fetched.Add(1))))
@@ -110,7 +113,8 @@ func TestTokenFightShows(t *testing.T) {
 	if e.Reason != ReasonTokenFight || !strings.Contains(e.Message, "token mode stable") {
 		t.Errorf("error %v", e)
 	}
-	if first, last := observed[0], observed[len(observed)-1]; first != "invalid_token" || last != ReasonTokenFight {
+	if first, last := observed[0], observed[len(observed)-1]; first != "invalid_token" ||
+		last != ReasonTokenFight {
 		t.Errorf("observed %v", observed)
 	}
 }

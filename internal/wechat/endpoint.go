@@ -2,8 +2,7 @@ package wechat
 
 import "net/http"
 
-// The endpoints this client calls, as they stand in errors, in [Call] and in the answers of
-// [Client.Quota].
+// The endpoints this client calls, as in errors, [Call] and the answers of [Client.Quota].
 const (
 	EndpointStableToken  = "/cgi-bin/stable_token"
 	EndpointToken        = "/cgi-bin/token"
@@ -15,8 +14,7 @@ const (
 	EndpointQuota        = "/cgi-bin/openapi/quota/get"
 	EndpointSession      = "/sns/jscode2session"
 
-	// Where tokens come from in [TokenURL] and [TokenCommand]: names, since the server's address
-	// may hold a secret.
+	// Of [TokenURL] and [TokenCommand], names, since the server's address may hold a secret.
 	EndpointTokenServer  = "token_server"
 	EndpointTokenCommand = "token_command"
 )
@@ -32,8 +30,7 @@ const (
 	kindSession // spends a single-use code
 )
 
-// quotable reports whether an undecipherable answer may be quoted. Those of the token and session
-// calls hold secrets.
+// quotable: undecipherable answers of the token and session calls may hold secrets.
 func (k kind) quotable() bool { return k == kindRead || k == kindSend }
 
 // endpoint is one row of what we know about a path.
@@ -44,8 +41,7 @@ type endpoint struct {
 	limit  int64 // bytes read of an answer at most
 }
 
-// smallAnswer bounds answers that are a few hundred bytes; it leaves room for the HTML page of a
-// proxy.
+// smallAnswer bounds answers of a few hundred bytes, with room for a proxy's HTML page.
 const smallAnswer = 64 << 10
 
 // What is known about each path.
@@ -57,8 +53,7 @@ var ( //nolint:gochecknoglobals // constant tables, which Go cannot declare as s
 	// 10,000 openids of 28 characters are 310 KB.
 	followersEndpoint = endpoint{http.MethodGet, EndpointFollowers, kindRead, 1 << 20}
 	userInfoEndpoint  = endpoint{http.MethodGet, EndpointUserInfo, kindRead, smallAnswer}
-	// 100 records of 300 bytes are 30 KB; those with long remarks and tags stay far below the
-	// bound.
+	// 100 records of 300 bytes are 30 KB; long remarks and tags stay far below the bound.
 	batchInfoEndpoint    = endpoint{http.MethodPost, EndpointBatchInfo, kindRead, 512 << 10}
 	sendTemplateEndpoint = endpoint{http.MethodPost, EndpointSendTemplate, kindSend, smallAnswer}
 	// 25 templates with text and example are some 30 KB, and accounts with more exist.

@@ -14,9 +14,8 @@ import (
 	"syscall"
 )
 
-// Error is every error that a call to WeChat can end in. It holds no secret, in any field or
-// format. Treat it as read-only: one failed token fetch hands the same Error to all who waited for
-// it.
+// Error is the error of a call to WeChat. It holds no secret, in any field or format. Treat it as
+// read-only: one failed token fetch hands the same Error to all who waited.
 type Error struct {
 	// the path that failed; that of the token's fetch if there was no token to make the call with
 	Endpoint string
@@ -31,8 +30,8 @@ type Error struct {
 	// written yet, or WeChat refused explicitly.
 	Uncertain bool
 	// Err is the cause of an error without errcode. It matches (errors.Is) the context's errors,
-	// io.EOF, io.ErrUnexpectedEOF and the usual syscall errors; the original is not kept, as its
-	// text may quote secrets.
+	// io.EOF, io.ErrUnexpectedEOF and the usual syscall errors; the original's text may quote
+	// secrets.
 	Err error
 
 	method string
@@ -78,8 +77,7 @@ func asError(err error) (*Error, bool) {
 	return e, ok
 }
 
-// cause stands for an error of net/http: its text without secrets, and the sentinel that callers
-// may ask for.
+// cause stands for an error of net/http: its text without secrets, and the sentinel it matches.
 type cause struct {
 	text string
 	is   error
@@ -88,16 +86,15 @@ type cause struct {
 func (c *cause) Error() string { return c.text }
 func (c *cause) Unwrap() error { return c.is }
 
-// newCause strips the *url.Error, which prints the URL, and cleans what is left: net/http quotes
-// parts of odd answers.
+// newCause strips the *url.Error, which prints the URL; net/http quotes parts of odd answers.
 func (a *attempt) newCause(err error) *cause {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
 	c := &cause{text: a.clean(err.Error(), maxMessage)}
 	for _, s := range []error{
-		context.Canceled, context.DeadlineExceeded, os.ErrDeadlineExceeded, io.ErrUnexpectedEOF, io.EOF,
-		syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed,
+		context.Canceled, context.DeadlineExceeded, os.ErrDeadlineExceeded, io.ErrUnexpectedEOF,
+		io.EOF, syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed,
 	} {
 		if errors.Is(err, s) {
 			c.is = s
@@ -120,7 +117,6 @@ func (a *attempt) newError(v verdict) *Error {
 	return e
 }
 
-// failure is an error without any answer.
 func (a *attempt) failure(v verdict, err error) *Error {
 	e := a.newError(v)
 	e.Err = a.newCause(err)
@@ -142,7 +138,6 @@ func (a *attempt) unanswered() Policy {
 	return PolicyRetry
 }
 
-// transportError judges a call without an answer.
 func (a *attempt) transportError(err error) *Error {
 	return a.failure(verdict{a.transportReason(err), a.unanswered()}, err)
 }
@@ -174,7 +169,6 @@ func (a *attempt) brokenAnswer(status int, err error) *Error {
 	return e
 }
 
-// badAnswer judges an HTTP 200 that is not an answer of this endpoint.
 func (a *attempt) badAnswer(body []byte, err error) *Error {
 	e := a.failure(verdict{ReasonBadAnswer, a.unanswered()}, err)
 	e.HTTPStatus = http.StatusOK
@@ -201,8 +195,8 @@ func (a *attempt) statusVerdict(status int) verdict {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return verdict{"http_busy", PolicyRetry}
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed,
-		http.StatusProxyAuthRequired:
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound,
+		http.StatusMethodNotAllowed, http.StatusProxyAuthRequired:
 		return verdict{"http_refused", PolicyConfig}
 	}
 	switch {
@@ -218,7 +212,6 @@ func (a *attempt) statusVerdict(status int) verdict {
 	return verdict{ReasonBadAnswer, a.unanswered()}
 }
 
-// errcode judges an answer in which WeChat names the error.
 func (a *attempt) errcode(status int, env envelope) *Error {
 	e := a.newError(classify(a.request.endpoint, int(env.Code)))
 	e.Code = int(env.Code)
@@ -232,7 +225,6 @@ func (a *attempt) errcode(status int, env envelope) *Error {
 	return e
 }
 
-// advise adds what WeChat's text does not say.
 func (a *attempt) advise(e *Error) {
 	switch {
 	case e.Endpoint == EndpointToken && e.Code == 45009:

@@ -14,11 +14,9 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 )
 
-// maxReadRetries bounds how often a read is repeated after a busy or broken answer, besides the
-// first attempt.
+// maxReadRetries bounds how often a read is repeated after a busy or broken answer.
 const maxReadRetries = 3
 
-// request is one call before it is made.
 type request struct {
 	endpoint endpoint
 	query    string   // encoded, without the access token
@@ -64,13 +62,11 @@ func (c *Client) build(ctx context.Context, r request) (*http.Request, error) {
 
 // unreplayable is the empty body of a GET. net/http silently repeats a GET when a kept connection
 // ends before the answer: uncounted, and fatal to a single-use login code. It does not repeat a
-// request whose body it cannot get again, and sends none for a GET whose body turns out to be
-// empty.
+// request whose body it cannot get again, and sends no empty body of a GET.
 type unreplayable struct{}
 
 func (unreplayable) Read([]byte) (int, error) { return 0, io.EOF }
 
-// once makes exactly one attempt.
 func (c *Client) once(ctx context.Context, r request) error {
 	a := &attempt{client: c, request: r}
 	h, err := c.build(a.traced(ctx), r)
@@ -130,8 +126,7 @@ func jitteredBackoff(low, high time.Duration, n int, _ *http.Response) time.Dura
 	return wait/2 + rand.N(wait/2+1)
 }
 
-// attempt is the state of the HTTP call under way. A read's attempts follow one another in the same
-// attempt.
+// attempt is the state of the HTTP call under way. All tries of a read use one.
 type attempt struct {
 	client  *Client
 	request request
@@ -142,8 +137,7 @@ type attempt struct {
 }
 
 // traced notes whether anything of the request was written. GetConn resets the note: the transport
-// itself takes another connection only if nothing was written to the first one, or for idempotent
-// requests.
+// takes another connection only if nothing was written, or for idempotent requests.
 func (a *attempt) traced(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn:      func(string) { a.wrote.Store(false) },
@@ -156,7 +150,6 @@ func (a *attempt) begin() {
 	a.wrote.Store(false)
 }
 
-// finish reads and judges the answer, closes it, and reports to the observer.
 func (a *attempt) finish(resp *http.Response, err error) {
 	a.err = a.judge(resp, err)
 	a.client.cfg.Observe(Call{
@@ -166,8 +159,7 @@ func (a *attempt) finish(resp *http.Response, err error) {
 	})
 }
 
-// result is the attempt's outcome as an error; the detour keeps a nil *Error from becoming a
-// non-nil error.
+// result keeps a nil *Error from becoming a non-nil error.
 func (a *attempt) result() error {
 	if a.err == nil {
 		return nil
@@ -175,7 +167,6 @@ func (a *attempt) result() error {
 	return a.err
 }
 
-// repeatable reports whether a read may be tried again.
 func (a *attempt) repeatable() bool {
 	if a.err == nil || a.err.Policy != PolicyRetry {
 		return false

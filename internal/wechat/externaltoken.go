@@ -63,11 +63,11 @@ func (s *externalProvider) texts() providerTexts {
 		policy:   PolicyConfig,
 		refused:  who + " hands out a dead token: WeChat refuses it, and asking again brought the same",
 		contention: "another program fetches classic tokens for this appid beside " + who + ". " +
-			"Cure: let every program get its token there, or use token mode stable (stable_token) in every program",
+			"Cure: let every program get its token there, or use token mode stable " +
+			"(stable_token) in every program",
 	}
 }
 
-// serverToken asks the company's token server.
 func (c *Client) serverToken(ctx context.Context) (grant, error) {
 	var token externalAnswer
 	err := c.read(ctx, request{
@@ -124,9 +124,8 @@ func setHeader(h *http.Request, header map[string]string) {
 	}
 }
 
-// externalAnswer is an answer in one of the two forms of [TokenConfig]. It is a fastAnswer not for
-// speed but because a bare token is no JSON: scan sees the body before it is searched for an
-// errcode.
+// externalAnswer is an answer in one of the two forms of [TokenConfig]. It is a fastAnswer because
+// a bare token is no JSON: scan sees the body before the search for an errcode.
 type externalAnswer grant
 
 func (e *externalAnswer) scan(body []byte) bool {
@@ -153,7 +152,8 @@ func parseExternal(body []byte) (grant, error) {
 	body = bytes.TrimSpace(body)
 	if !bytes.HasPrefix(body, []byte("{")) {
 		if len(body) > longestToken || !bareToken.Match(body) {
-			return grant{}, errors.New(`neither {"access_token":"…","expires_in":7200} nor a bare token of 32 to 1024 characters`)
+			return grant{}, errors.New(`neither {"access_token":"…","expires_in":7200} nor a ` +
+				`bare token of 32 to 1024 characters`)
 		}
 		return newGrant(string(body), maxTokenLife), nil
 	}

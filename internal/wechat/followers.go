@@ -32,8 +32,7 @@ func (c *Client) Followers(ctx context.Context, nextOpenID string) (FollowerPage
 	return page.page, err
 }
 
-// followersAnswer checks a page: a sweep takes an empty one for the end of the list, so {} must not
-// pass for one.
+// followersAnswer refuses {}: a sweep takes an empty page for the end of the list.
 type followersAnswer struct{ page FollowerPage }
 
 func (f *followersAnswer) decode(body []byte) error {
@@ -54,8 +53,7 @@ func (f *followersAnswer) decode(body []byte) error {
 	return f.set(*wire.Total, *wire.Count, wire.Data.OpenIDs, wire.NextOpenID)
 }
 
-// set drops empty entries, which old examples of the list contain, and refuses a page whose rows
-// are fewer than its count.
+// set drops empty entries, which old examples contain, and refuses a page that lacks rows.
 func (f *followersAnswer) set(total, count int64, openids []string, next string) error {
 	listed := int64(len(openids))
 	kept := openids[:0]
@@ -78,7 +76,6 @@ func (f *followersAnswer) set(total, count int64, openids []string, next string)
 // allocation instead of many.
 const minOpenIDBytes = 31
 
-// scan reads the usual page in one pass over one copy of it.
 func (f *followersAnswer) scan(body []byte) bool {
 	s := scanner{text: string(body)}
 	var total, count int64

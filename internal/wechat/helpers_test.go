@@ -65,9 +65,11 @@ func tokenModes() []tokenMode {
 	return []tokenMode{
 		{TokenConfig{}, EndpointStableToken, EndpointStableToken},
 		{TokenConfig{Mode: TokenClassic}, EndpointToken, EndpointToken},
-		{TokenConfig{Mode: TokenURL, URL: server, Header: map[string]string{"Authorization": "Bearer " + testHeaderKey}},
+		{TokenConfig{Mode: TokenURL, URL: server,
+			Header: map[string]string{"Authorization": "Bearer " + testHeaderKey}},
 			testServerPath, EndpointTokenServer},
-		{TokenConfig{Mode: TokenCommand, Command: []string{os.Args[0], commandWord, server}}, testServerPath, EndpointTokenCommand},
+		{TokenConfig{Mode: TokenCommand, Command: []string{os.Args[0], commandWord, server}},
+			testServerPath, EndpointTokenCommand},
 	}
 }
 
@@ -79,7 +81,8 @@ func (m tokenMode) set(f *fakeWeChat) func(*Config) {
 		case TokenURL:
 			cfg.Secret, cfg.Token.URL = "", f.URL+m.URL
 		case TokenCommand:
-			cfg.Secret, cfg.Token.Command = "", []string{m.Command[0], m.Command[1], f.URL + m.Command[2]}
+			cfg.Secret, cfg.Token.Command = "",
+				[]string{m.Command[0], m.Command[1], f.URL + m.Command[2]}
 		}
 	}
 }
@@ -113,7 +116,8 @@ func (f *fakeWeChat) serve(w http.ResponseWriter, r *http.Request) {
 	f.calls[r.URL.Path]++
 	token := f.token
 	f.mu.Unlock()
-	isToken := r.URL.Path == EndpointStableToken || r.URL.Path == EndpointToken || r.URL.Path == testServerPath
+	isToken := r.URL.Path == EndpointStableToken || r.URL.Path == EndpointToken ||
+		r.URL.Path == testServerPath
 	switch {
 	case isToken && token != nil:
 		token(w, r)
@@ -167,7 +171,8 @@ func endpoints() map[string]func(ctx context.Context, c *Client) error {
 			return err
 		},
 		EndpointSendTemplate: func(ctx context.Context, c *Client) error {
-			_, err := c.SendTemplate(ctx, TemplateMessage{ToUser: testOpenID, TemplateID: "t", ClientMsgID: "m"})
+			_, err := c.SendTemplate(ctx, TemplateMessage{ToUser: testOpenID, TemplateID: "t",
+				ClientMsgID: "m"})
 			return err
 		},
 		EndpointTemplates: func(ctx context.Context, c *Client) error {

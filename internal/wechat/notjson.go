@@ -30,11 +30,11 @@ func describe(body []byte, err error) error {
 	return fmt.Errorf("not JSON (%d bytes)", len(body))
 }
 
-// looksLikeHTML takes any markup for HTML but XML that says so: pages begin with a comment or a
-// bare <body> too.
+// looksLikeHTML takes any markup but declared XML: pages begin with a comment or <body> too.
 func looksLikeHTML(body []byte) bool {
 	text := bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\ufeff")))
-	return bytes.HasPrefix(text, []byte("<")) && !bytes.HasPrefix(text, []byte("<?xml")) && !bytes.HasPrefix(text, []byte("<xml"))
+	return bytes.HasPrefix(text, []byte("<")) && !bytes.HasPrefix(text, []byte("<?xml")) &&
+		!bytes.HasPrefix(text, []byte("<xml"))
 }
 
 // endsEarly reports whether only the end is missing. json.Unmarshal has the same error type for

@@ -1,7 +1,6 @@
 package wechat
 
-// Reason is why a call failed: a metric label, a stored column and a word in every text for people.
-// snake_case, stable.
+// Reason is why a call failed: a metric label, a column and a word in texts. snake_case, stable.
 type Reason string
 
 // The reasons that callers act on. All others come from the errcode table and need no name here:
@@ -11,13 +10,11 @@ const (
 	ReasonNotFollower Reason = "not_follower"
 	// ReasonInvalidOpenID: malformed, of another account, or not known (40003). user/info decides.
 	ReasonInvalidOpenID Reason = "invalid_openid"
-	// ReasonInvalidCursor: user/get does not know the openid it should go on from (40003). Step
-	// back to an earlier one.
+	// ReasonInvalidCursor: user/get does not know its cursor (40003). Step back to an earlier one.
 	ReasonInvalidCursor Reason = "invalid_cursor"
 	// ReasonRefused: the person switched this message off (43101). Final.
 	ReasonRefused Reason = "refused_by_user"
-	// ReasonInvalidTemplate: unknown, deleted, or of another account or library (40037); once
-	// spurious for 11 minutes.
+	// ReasonInvalidTemplate: unknown, deleted, or of another account or library (40037).
 	ReasonInvalidTemplate Reason = "invalid_template"
 	// ReasonInvalidKeyword: a value breaks the rule of its keyword's type, or is empty (47003).
 	ReasonInvalidKeyword Reason = "invalid_keyword_value"
@@ -36,11 +33,9 @@ const (
 	ReasonCancelled Reason = "cancelled"
 	// ReasonServerError: HTTP 5xx.
 	ReasonServerError Reason = "server_error"
-	// ReasonBadAnswer: HTTP 200 with a body that is empty, cut, too large, or not what the endpoint
-	// answers.
+	// ReasonBadAnswer: HTTP 200 with a body that is empty, cut, too large, or not WeChat's.
 	ReasonBadAnswer Reason = "bad_answer"
-	// ReasonTokenRefused: WeChat refuses a token that it says is current, and a forced refresh is
-	// not allowed yet.
+	// ReasonTokenRefused: WeChat refuses its current token, and no forced refresh is allowed yet.
 	ReasonTokenRefused Reason = "token_refused"
 	// ReasonTokenSupply: the company's token server or command hands out a token that WeChat
 	// refuses, or does not work.

@@ -9,8 +9,8 @@ import (
 type TokenMode string
 
 // The modes. In TokenStable any number of programs and instances may fetch; in TokenClassic one
-// may, since every fetch ends the token before it; the other two leave fetching to a program of the
-// company's own.
+// may, since every fetch ends the token before it; in the others a program of the company's own
+// fetches.
 const (
 	TokenStable  TokenMode = "stable"
 	TokenClassic TokenMode = "classic"
@@ -43,7 +43,6 @@ type TokenConfig struct {
 // maxTokenLife is how long a token of WeChat lives.
 const maxTokenLife = 2 * time.Hour
 
-// grant is a provider's answer.
 type grant struct {
 	value    string
 	lifetime time.Duration // as far as the provider knows
@@ -79,7 +78,6 @@ type providerTexts struct {
 	contention string // who kills tokens, and the cure
 }
 
-// decision is what to do about a refused token.
 type decision struct {
 	step  step
 	until time.Time // with stepWait: when there will be another decision
@@ -101,7 +99,6 @@ type budget struct {
 	taken    []time.Time // of the last 24 hours; only the last one if perDay is 0
 }
 
-// take spends one unit if the budget allows it.
 func (b *budget) take(now time.Time) bool {
 	for len(b.taken) > 0 && now.Sub(b.taken[0]) >= 24*time.Hour {
 		b.taken = b.taken[1:]
@@ -117,11 +114,11 @@ func (b *budget) take(now time.Time) bool {
 	return true
 }
 
-// newTokenProvider makes the provider of the configured mode.
 func (c *Client) newTokenProvider() tokenProvider {
 	switch t := c.cfg.Token; t.Mode {
 	case TokenClassic:
-		return &classicProvider{client: c, renewals: budget{perDay: classicPerDay, interval: classicInterval}}
+		return &classicProvider{client: c,
+			renewals: budget{perDay: classicPerDay, interval: classicInterval}}
 	case TokenURL:
 		return newExternal(EndpointTokenServer, c.serverToken)
 	case TokenCommand:

@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// Quota is how often an endpoint may be called and has been called today, with WeChat's own error
-// of about 1 %.
+// Quota is how often an endpoint may be and was called today, with WeChat's error of about 1 %.
 type Quota struct {
 	DailyLimit int64
 	Used       int64
@@ -45,17 +44,15 @@ func (a *quotaAnswer) decode(body []byte) error {
 	return nil
 }
 
-// QuotaDay returns the beginning of the day, as quotas count it, that holds now. hour, 0 to 23, is
-// the hour in China at which it begins: WeChat's texts do not say which; midnight is what its users
-// see.
+// QuotaDay returns the beginning of the quotas' present day. hour, 0 to 23, is the hour in China at
+// which it begins: WeChat does not say which; its users see midnight.
 func QuotaDay(now time.Time, hour int) time.Time {
 	china := time.FixedZone("UTC+8", 8*60*60)
 	y, m, d := now.In(china).Add(-time.Duration(hour) * time.Hour).Date()
 	return time.Date(y, m, d, hour, 0, 0, 0, china)
 }
 
-// QuotaReset returns when the quotas of the day that holds now are reset; a minute is added because
-// clocks differ.
+// QuotaReset returns when the present day's quotas are reset, plus a minute, as clocks differ.
 func QuotaReset(now time.Time, hour int) time.Time {
 	return QuotaDay(now, hour).Add(24*time.Hour + time.Minute)
 }

@@ -36,13 +36,11 @@ func (s *scanner) blanks() {
 	}
 }
 
-// end reports whether only blanks are left.
 func (s *scanner) end() bool {
 	s.blanks()
 	return s.pos == len(s.text)
 }
 
-// object calls field at the value of each key.
 func (s *scanner) object(field func(key string) bool) bool {
 	if !s.token('{') {
 		return false
@@ -61,7 +59,6 @@ func (s *scanner) object(field func(key string) bool) bool {
 	}
 }
 
-// array calls item at each element.
 func (s *scanner) array(item func() bool) bool {
 	if !s.token('[') {
 		return false
@@ -108,8 +105,7 @@ func (s *scanner) str(to *string) bool {
 	return false
 }
 
-// integer reads an int64 in decimal. msgids have 19 digits, so the last one needs a look at the
-// bound.
+// integer reads an int64 in decimal. msgids have 19 digits, so the bound needs a check.
 func (s *scanner) integer(to *int64) bool {
 	s.blanks()
 	negative := s.pos < len(s.text) && s.text[s.pos] == '-'

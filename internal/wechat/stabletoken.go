@@ -50,7 +50,8 @@ func (s *stableProvider) texts() providerTexts {
 		reason:   ReasonTokenRefused,
 		policy:   PolicyToken,
 		refused:  "WeChat refuses the token it calls current",
-		contention: "another program ends this account's tokens: it fetches tokens for this appid with force_refresh. " +
+		contention: "another program ends this account's tokens: it fetches tokens for this " +
+			"appid with force_refresh. " +
 			"Cure: normal mode of stable_token in every program, or token mode url everywhere",
 	}
 }
@@ -94,8 +95,7 @@ func (t *tokenAnswer) decode(body []byte) error {
 	return nil
 }
 
-// encode is json.Marshal without \u0026 and its like: some of WeChat's endpoints refuse \u escapes
-// (40033, 47002).
+// encode is json.Marshal without \u0026: some of WeChat's endpoints refuse it (40033, 47002).
 func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

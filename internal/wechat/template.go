@@ -12,8 +12,7 @@ type TemplateMessage struct {
 	TemplateID  string           // 43 characters; an alias is the caller's to resolve
 	URL         string           // where a tap leads; empty: nowhere
 	MiniProgram *MiniProgramLink // leads before URL, which is then for old WeChat versions
-	// Data is {"thing1":{"value":"x"}}, ready to go: valid JSON, raw UTF-8 without \u escapes. It
-	// is not checked here.
+	// Data is {"thing1":{"value":"x"}}: valid JSON, raw UTF-8 without \u escapes. Not checked here.
 	Data json.RawMessage
 	// ClientMsgID lets WeChat send one message only per (openid, client_msg_id) within 10 minutes.
 	ClientMsgID string
@@ -37,7 +36,8 @@ func (c *Client) SendTemplate(ctx context.Context, m TemplateMessage) (msgid int
 		return 0, err
 	}
 	var sent sendAnswer
-	err = c.once(ctx, request{endpoint: sendTemplateEndpoint, token: token.value, body: m.json(), into: &sent})
+	err = c.once(ctx, request{endpoint: sendTemplateEndpoint, token: token.value, body: m.json(),
+		into: &sent})
 	c.settleToken(token, err)
 	return sent.msgid, err
 }
@@ -89,7 +89,6 @@ func (a *sendAnswer) decode(body []byte) error {
 	return nil
 }
 
-// scan reads {"errcode":0,"errmsg":"ok","msgid":…}.
 func (a *sendAnswer) scan(body []byte) bool {
 	s := scanner{text: string(body)}
 	code, msgid, errmsg := int64(-1), int64(0), ""
@@ -128,8 +127,7 @@ func (c *Client) PrivateTemplates(ctx context.Context) ([]Template, error) {
 
 type templatesAnswer struct{ templates []Template }
 
-// decode insists on the list: an account whose templates all seem to be gone would have every
-// request refused.
+// decode insists on the list: without any template every request would be refused.
 func (a *templatesAnswer) decode(body []byte) error {
 	var wire struct {
 		List *[]Template `json:"template_list"`

@@ -11,8 +11,7 @@ import (
 
 const (
 	// renewBefore is how long before its end a token is renewed. WeChat swaps the stable token in
-	// the last 5 minutes of its life and keeps both valid meanwhile; half a minute less allows for
-	// clocks that differ.
+	// the last 5 minutes of its life and keeps both valid; half a minute is for clocks that differ.
 	renewBefore = 4*time.Minute + 30*time.Second
 
 	// renewRetry is the pause after a renewal that failed while the old token is still good.
@@ -20,11 +19,10 @@ const (
 
 	// earlyRenewTimeout bounds an early renewal: the caller has a token, and a token server that
 	// hangs must not delay the call. Half of a send's default timeout, so that the send may follow.
-	renewPatience = 5 * time.Second
+	earlyRenewTimeout = 5 * time.Second
 
 	// tokenFailureHold is how long a failed fetch answers for all callers: with a wrong secret a
-	// hundred goroutines would otherwise make a hundred calls, each counted and each certain to
-	// fail.
+	// hundred goroutines would make a hundred calls, each counted, all in vain.
 	tokenFailureHold = 3 * time.Second
 )
 
@@ -42,14 +40,13 @@ type token struct {
 	accepted atomic.Bool // WeChat took it at least once since this answer
 }
 
-// again returns the same token, for another try.
 func (t *token) again(now time.Time) *token {
-	return &token{value: t.value, at: now, born: t.born, expires: t.expires, renewAt: t.renewAt, doubts: t.doubts}
+	return &token{value: t.value, at: now, born: t.born, expires: t.expires, renewAt: t.renewAt,
+		doubts: t.doubts}
 }
 
 // tokenSource holds the token of one account: in memory, fetched by one goroutine at a time,
-// renewed by compare-and-refresh. Its provider knows where it comes from and what a refusal leads
-// to.
+// renewed by compare-and-refresh. Its provider knows the source, and what follows a refusal.
 type tokenSource struct {
 	provider tokenProvider // called by the leader of a flight only
 	now      func() time.Time
@@ -119,7 +116,7 @@ func (s *tokenSource) lead(ctx context.Context) (*token, error) {
 	fetching := ctx
 	if early {
 		var cancel context.CancelFunc
-		fetching, cancel = context.WithTimeout(ctx, renewPatience)
+		fetching, cancel = context.WithTimeout(ctx, earlyRenewTimeout)
 		defer cancel()
 	}
 	if next, err = s.renew(fetching, last); err == nil {
@@ -164,7 +161,8 @@ func (s *tokenSource) renew(ctx context.Context, last *token) (*token, error) {
 	case stepReuse:
 		return last.again(s.now()), nil
 	case stepForce:
-		s.log.Warn("forcing a new access token: WeChat refused the current one twice", "refusals", last.doubts)
+		s.log.Warn("forcing a new access token: WeChat refused the current one twice", "refusals",
+			last.doubts)
 	case stepFetch:
 	}
 	got, err := s.provider.fetch(ctx, todo.step == stepForce)
@@ -172,7 +170,8 @@ func (s *tokenSource) renew(ctx context.Context, last *token) (*token, error) {
 		return nil, err
 	}
 	now := s.now()
-	next := &token{value: got.value, at: now, born: now, expires: now.Add(got.lifetime), renewAt: now.Add(got.renew)}
+	next := &token{value: got.value, at: now, born: now, expires: now.Add(got.lifetime),
+		renewAt: now.Add(got.renew)}
 	same := last != nil && last.value == got.value
 	if same {
 		next.born = last.born
@@ -183,7 +182,8 @@ func (s *tokenSource) renew(ctx context.Context, last *token) (*token, error) {
 	case doubted:
 		s.recordLoss(last)
 	}
-	s.log.Debug("fetched an access token", "forced", todo.step == stepForce, "lifetime", got.lifetime, "same", same)
+	s.log.Debug("fetched an access token", "forced", todo.step == stepForce, "lifetime",
+		got.lifetime, "same", same)
 	return next, nil
 }
 
@@ -195,7 +195,8 @@ func (s *tokenSource) recordLoss(t *token) {
 	s.contention.recordLoss(t, now)
 	if s.contention.alarm(now) {
 		s.log.Error("access tokens end soon after they were fetched, one after the other: "+s.provider.texts().contention,
-			"reason", ReasonTokenFight, "tokens", contentionLosses, "within", now.Sub(s.contention.losses[0]).Round(time.Second))
+			"reason", ReasonTokenFight, "tokens", contentionLosses, "within",
+			now.Sub(s.contention.losses[0]).Round(time.Second))
 	}
 }
 

@@ -29,10 +29,13 @@ type scripted struct {
 
 // newScripted is in stable mode.
 func newScripted() *scripted {
-	return newScriptedAs(func(fetch func(context.Context, bool) (grant, error)) tokenProvider { return newStable(fetch) })
+	return newScriptedAs(func(fetch func(context.Context, bool) (grant, error)) tokenProvider {
+		return newStable(fetch)
+	})
 }
 
-func newScriptedAs(as func(fetch func(context.Context, bool) (grant, error)) tokenProvider) *scripted {
+func newScriptedAs(as func(fetch func(context.Context, bool) (grant,
+	error)) tokenProvider) *scripted {
 	s := &scripted{clock: time.Unix(1_700_000_000, 0), value: "a", life: 2 * time.Hour}
 	s.tokenSource = &tokenSource{
 		now: func() time.Time { return s.clock },
@@ -140,7 +143,8 @@ func TestTokenRefusals(t *testing.T) {
 	s.reject(fifth)
 	s.expect(t, "normal")
 	_, err := s.get(t.Context())
-	if e := mustError(t, err); e.Reason != ReasonTokenRefused || e.Policy != PolicyToken || e.Uncertain {
+	if e := mustError(t, err); e.Reason != ReasonTokenRefused || e.Policy != PolicyToken ||
+		e.Uncertain {
 		t.Errorf("error %+v", e)
 	}
 	s.expect(t)
@@ -205,16 +209,22 @@ func TestTokenBudgetGoneAndTokenGood(t *testing.T) {
 func TestTokenFailureHeld(t *testing.T) {
 	fake := newFake(t, nil)
 	fake.onToken(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `{"errcode":40125,"errmsg":"invalid appsecret rid: 6188b812-3aeef59a-72d5fb8c"}`)
+		fmt.Fprint(w, `{"errcode":40125,"errmsg":"invalid appsecret rid: `+
+			`6188b812-3aeef59a-72d5fb8c"}`)
 	})
 	var now atomic.Int64
-	c := fake.client(t, func(cfg *Config) { cfg.Now = func() time.Time { return time.Unix(now.Load(), 0) } })
+	c := fake.client(t, func(cfg *Config) {
+		cfg.Now = func() time.Time {
+			return time.Unix(now.Load(), 0)
+		}
+	})
 	errs := together(100, func() error {
 		_, err := c.Followers(t.Context(), "")
 		return err
 	})
 	for _, err := range errs {
-		if e := mustError(t, err); e.Code != 40125 || e.Policy != PolicyConfig || e.Endpoint != EndpointStableToken {
+		if e := mustError(t, err); e.Code != 40125 || e.Policy != PolicyConfig ||
+			e.Endpoint != EndpointStableToken {
 			t.Fatalf("error %+v", e)
 		}
 	}
@@ -245,7 +255,8 @@ func TestSpuriousRefusal(t *testing.T) {
 	var n atomic.Int32
 	fake := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
 		if n.Add(1) == 1 {
-			fmt.Fprint(w, `{"errcode":40001,"errmsg":"invalid credential, access_token is invalid or not latest"}`)
+			fmt.Fprint(w, `{"errcode":40001,"errmsg":"invalid credential, access_token is `+
+				`invalid or not latest"}`)
 			return
 		}
 		fmt.Fprint(w, `{"total":0,"count":0,"next_openid":""}`)
@@ -306,7 +317,8 @@ func TestWaitersHonourTheirContext(t *testing.T) {
 		leader, leave := context.WithCancel(t.Context())
 		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		results := map[string]chan error{"leader": make(chan error, 1), "impatient": make(chan error, 1), "patient": make(chan error, 1)}
+		results := map[string]chan error{"leader": make(chan error, 1),
+			"impatient": make(chan error, 1), "patient": make(chan error, 1)}
 		start := func(name string, ctx context.Context) {
 			go func() { _, err := s.get(ctx); results[name] <- err }()
 			synctest.Wait()
@@ -314,7 +326,8 @@ func TestWaitersHonourTheirContext(t *testing.T) {
 		start("leader", leader)
 		start("impatient", impatient)
 		start("patient", t.Context())
-		if err := <-results["impatient"]; !errors.Is(err, context.DeadlineExceeded) || mustError(t, err).Reason != ReasonTimeout {
+		if err := <-results["impatient"]; !errors.Is(err, context.DeadlineExceeded) ||
+			mustError(t, err).Reason != ReasonTimeout {
 			t.Errorf("impatient caller: %v", err)
 		}
 		leave()

@@ -28,8 +28,7 @@ type UserInfo struct {
 	Language       string
 }
 
-// UserInfo looks one person up. ReasonInvalidOpenID: nobody of this account, or a follower of the
-// last seconds.
+// UserInfo looks one person up. ReasonInvalidOpenID: unknown, or a follower of the last seconds.
 //
 // https://developers.weixin.qq.com/doc/service/api/usermanage/userinfo/api_userinfo
 func (c *Client) UserInfo(ctx context.Context, openid string) (UserInfo, error) {
@@ -42,14 +41,14 @@ func (c *Client) UserInfo(ctx context.Context, openid string) (UserInfo, error) 
 	return user.info, err
 }
 
-// BatchUserInfo looks up 1 to [MaxBatch] people. Answers have been seen that miss people or give
-// one the next one's unionid, when an openid in the list does not exist: compare what comes back
-// with what was asked.
+// BatchUserInfo looks up 1 to [MaxBatch] people. With an unknown openid in the list, answers have
+// been seen that miss people or give one the next one's unionid: compare answer and request.
 //
 // https://developers.weixin.qq.com/doc/service/api/usermanage/userinfo/api_batchuserinfo
 func (c *Client) BatchUserInfo(ctx context.Context, openids []string) ([]UserInfo, error) {
 	if len(openids) == 0 || len(openids) > MaxBatch {
-		return nil, fmt.Errorf("looking up %d people in one call: 1 to %d are possible", len(openids), MaxBatch)
+		return nil, fmt.Errorf("looking up %d people in one call: 1 to %d are possible",
+			len(openids), MaxBatch)
 	}
 	body := make([]byte, 0, len(openids)*(len(`{"openid":""},`)+32)+len(`{"user_list":[]}`))
 	body = append(body, `{"user_list":[`...)
@@ -81,8 +80,7 @@ type userWire struct {
 	Language       string  `json:"language"`
 }
 
-// info refuses a record that does not say whether the person follows: absence must not read as
-// "left".
+// info refuses a record without subscribe: absence must not read as "left".
 func (w *userWire) info() (UserInfo, error) {
 	if w.Subscribe == nil || w.OpenID == "" {
 		return UserInfo{}, errors.New("subscribe or openid missing")
@@ -138,7 +136,6 @@ func (u *usersAnswer) decode(body []byte) error {
 	return nil
 }
 
-// scan reads the usual batch in one pass over one copy of it.
 func (u *usersAnswer) scan(body []byte) bool {
 	s := scanner{text: string(body)}
 	var infos []UserInfo

@@ -47,7 +47,8 @@ type Fault struct {
 // Validate refuses a kind that does not exist and a probability that is none.
 func (f Fault) Validate() error {
 	switch f.Kind {
-	case FaultErrcode, FaultStatus, FaultHTML, FaultEmpty, FaultTruncate, FaultCut, FaultReset, FaultSlow:
+	case FaultErrcode, FaultStatus, FaultHTML, FaultEmpty, FaultTruncate, FaultCut, FaultReset,
+		FaultSlow:
 	default:
 		return fmt.Errorf("fault: there is no kind %q", f.Kind)
 	}
@@ -138,7 +139,9 @@ func (c *call) caller() string {
 	return ""
 }
 
-const errorPage = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n"
+const errorPage = "<html>\r\n<head><title>502 Bad " +
+	"Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad " +
+	"Gateway</h1></center>\r\n</body>\r\n</html>\r\n"
 
 // applyFault answers a call that a fault hits.
 func (c *call) applyFault(w http.ResponseWriter, fault *Fault) {

@@ -47,7 +47,8 @@ func TestIDTampering(t *testing.T) {
 }
 
 func FuzzScanner(f *testing.F) {
-	for _, seed := range []string{`{"a":[1,-2.5e3,true,null,"x\u00e9\n"]}`, `{}`, `[`, `{"a":}`, `"`, `{"a":1,}`, `["\0"]`, `["\u12x4"]`, `["\`, "\"\x01\""} {
+	for _, seed := range []string{`{"a":[1,-2.5e3,true,null,"x\u00e9\n"]}`, `{}`, `[`, `{"a":}`,
+		`"`, `{"a":1,}`, `["\0"]`, `["\u12x4"]`, `["\`, "\"\x01\""} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -30,7 +30,9 @@ func keywordRule(kind string) func(value string) bool {
 	case "amount":
 		return isAmount
 	case "phone_number":
-		return func(v string) bool { return atMost(v, 17) && all(v, isVisibleASCII) && !anyOf(v, isLetter) }
+		return func(v string) bool {
+			return atMost(v, 17) && all(v, isVisibleASCII) && !anyOf(v, isLetter)
+		}
 	case "car_number":
 		return func(v string) bool { return atMost(v, 8) && all(v, printable) }
 	case "name":
@@ -85,7 +87,8 @@ func isSymbol(r rune) bool       { return unicode.IsPunct(r) || unicode.IsSymbol
 
 func isDecimal(value string) bool {
 	whole, fraction, dotted := strings.Cut(value, ".")
-	return whole != "" && all(whole, isDigit) && all(fraction, isDigit) && (!dotted || fraction != "")
+	return whole != "" && all(whole, isDigit) && all(fraction, isDigit) &&
+		(!dotted || fraction != "")
 }
 
 // isAmount: one currency symbol at most, up to 12 digits (10 in subscribe messages, which is not
@@ -136,14 +139,16 @@ func isClock(value string) bool {
 
 // isDay: 2026-01-02, 2026/01/02, 2026.01.02 or 2026年1月2日.
 func isDay(value string) bool {
-	for _, form := range [...][3]string{{"-", "-", ""}, {"年", "月", "日"}, {"/", "/", ""}, {".", ".", ""}} {
+	for _, form := range [...][3]string{{"-", "-", ""}, {"年", "月", "日"}, {"/", "/", ""},
+		{".", ".", ""}} {
 		year, rest, ok := strings.Cut(value, form[0])
 		if !ok {
 			continue
 		}
 		month, day, _ := strings.Cut(rest, form[1])
 		day, _ = strings.CutSuffix(day, form[2])
-		return len(year) == 4 && inRange(year, 0, 9999) && inRange(month, 1, 12) && inRange(day, 1, 31)
+		return len(year) == 4 && inRange(year, 0, 9999) && inRange(month, 1, 12) &&
+			inRange(day, 1, 31)
 	}
 	return false
 }

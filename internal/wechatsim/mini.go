@@ -26,7 +26,8 @@ type usedCodes struct {
 }
 
 func newUsers(count int, notFollowing float64, first, followers int) users {
-	u := users{count: count, first: first, followers: followers, outsiders: int(float64(count)*notFollowing + 0.5)}
+	u := users{count: count, first: first, followers: followers,
+		outsiders: int(float64(count)*notFollowing + 0.5)}
 	u.stride = int(float64(followers)*0.618) | 1
 	for gcd(u.stride, followers) > 1 {
 		u.stride += 2
@@ -106,7 +107,8 @@ func (c *call) codeToSession() {
 	var key [16]byte
 	binary.BigEndian.PutUint64(key[:], c.s.draw())
 	binary.BigEndian.PutUint64(key[8:], c.s.draw())
-	c.json(sessionAnswer{base64.StdEncoding.EncodeToString(key[:]), c.app.ids.id(person), c.app.unionID(person)})
+	c.json(sessionAnswer{base64.StdEncoding.EncodeToString(key[:]), c.app.ids.id(person),
+		c.app.unionID(person)})
 }
 
 func codeUser(code string) (k int, ok bool) {

@@ -134,7 +134,8 @@ func Standard(followers, miniUsers int, notFollowing float64) Options {
 		Seed:     1,
 		Accounts: []Account{{AppID: StandardAppID, Secret: StandardSecret, Followers: followers}},
 		Minis: []Mini{{
-			AppID: StandardMiniAppID, Secret: StandardMiniSecret, Users: miniUsers, NotFollowing: notFollowing,
+			AppID: StandardMiniAppID, Secret: StandardMiniSecret, Users: miniUsers,
+			NotFollowing: notFollowing,
 		}},
 	}
 }
@@ -149,16 +150,18 @@ func NewStandard(followers, miniUsers int, notFollowing float64) *Server {
 func StandardTemplates() []Template {
 	return []Template{
 		{
-			ID: "Kq3vZ0rT8yXwB5nM1pL6sD9fG2hJ4kC7aQeRtYuIoPs", Title: "订单支付成功通知", Primary: "商业服务", Deputy: "软件/建站/技术开发",
+			ID: "Kq3vZ0rT8yXwB5nM1pL6sD9fG2hJ4kC7aQeRtYuIoPs", Title: "订单支付成功通知", Primary: "商业服务",
+			Deputy:  "软件/建站/技术开发",
 			Content: "商品名称:{{thing1.DATA}}\n支付时间:{{time2.DATA}}\n支付金额:{{amount3.DATA}}\n订单编号:{{character_string4.DATA}}\n",
 			Example: "商品名称:示例商品\n支付时间:2026-01-02 15:04\n支付金额:39.80元\n订单编号:A-1024\n",
 		},
 		{
-			ID: "Lm8xW2cV5bN7qA1sD4fG6hJ9kZ0pO3iU-yT_rEwQaSd", Title: "服务进度提醒", Primary: "商业服务", Deputy: "软件/建站/技术开发",
-			Content: "进度:{{thing1.DATA}}\n", Example: "进度:已完成\n",
+			ID: "Lm8xW2cV5bN7qA1sD4fG6hJ9kZ0pO3iU-yT_rEwQaSd", Title: "服务进度提醒", Primary: "商业服务",
+			Deputy: "软件/建站/技术开发", Content: "进度:{{thing1.DATA}}\n", Example: "进度:已完成\n",
 		},
 		{
-			ID: "iPk5sOIt5X_flOVKn5GrTFpncEYTojx6ddbt8WYoV5s", Title: "领取奖金提醒", Primary: "IT科技", Deputy: "互联网|电子商务",
+			ID: "iPk5sOIt5X_flOVKn5GrTFpncEYTojx6ddbt8WYoV5s", Title: "领取奖金提醒", Primary: "IT科技",
+			Deputy:  "互联网|电子商务",
 			Content: "{{first.DATA}}\n领奖金额:{{keyword1.DATA}}\n领奖时间:{{keyword2.DATA}}\n{{remark.DATA}}",
 			Example: "您已提交领奖申请\n领奖金额:10元\n领奖时间:2013-10-10 12:22:22\n",
 		},

@@ -46,7 +46,8 @@ func (s *Server) pushReceipt(a *app, person int, msgid int64) {
 		return
 	}
 	s.push(a, callback, pushEvent{person, "TEMPLATESENDJOBFINISH",
-		fmt.Sprintf("<MsgID>%d</MsgID>\n<Status><![CDATA[%s]]></Status>\n", msgid, callback.status(hash))})
+		fmt.Sprintf("<MsgID>%d</MsgID>\n<Status><![CDATA[%s]]></Status>\n", msgid,
+			callback.status(hash))})
 }
 
 // status draws the outcome, spelled as the platform spells it: one with a space behind the colon,

@@ -173,7 +173,8 @@ func (p *pusher) post(ctx context.Context, job pushJob) error {
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("answer with status %d", response.StatusCode)
 	}
-	if text := strings.TrimSpace(string(answer)); text != "" && text != "success" && !strings.HasPrefix(text, "<xml>") {
+	if text := strings.TrimSpace(string(answer)); text != "" && text != "success" &&
+		!strings.HasPrefix(text, "<xml>") {
 		return fmt.Errorf("answer that is neither empty nor success: %.80q", text)
 	}
 	return nil

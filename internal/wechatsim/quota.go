@@ -169,7 +169,8 @@ func (c *call) quotaGet() {
 	defer q.mu.Unlock()
 	u := &q.used[e.index]
 	u.roll(c.now)
-	answer := quotaAnswer{ErrMsg: "ok", Quota: quotaFigures{u.daily, u.used, max(0, u.daily-u.used)}}
+	answer := quotaAnswer{ErrMsg: "ok",
+		Quota: quotaFigures{u.daily, u.used, max(0, u.daily-u.used)}}
 	if u.daily == 0 { // no limit is told as a very large one: the platform has no notation for none
 		answer.Quota = quotaFigures{1 << 40, u.used, 1<<40 - u.used}
 	}

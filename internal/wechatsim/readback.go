@@ -26,8 +26,9 @@ type Stats struct {
 // Stats returns all counters.
 func (s *Server) Stats() Stats {
 	stats := Stats{
-		Calls: s.Calls(), Errors: make(map[string]map[string]int64), Delivered: make(map[string]int64),
-		Repeats: make(map[string]int64), Followers: make(map[string]int),
+		Calls: s.Calls(), Errors: make(map[string]map[string]int64),
+		Delivered: make(map[string]int64),
+		Repeats:   make(map[string]int64), Followers: make(map[string]int),
 	}
 	s.eachEndpoint(func(e *endpoint) {
 		e.mu.Lock()
@@ -93,7 +94,8 @@ type accountInfo struct {
 func (s *Server) controlAccounts(w http.ResponseWriter, _ *http.Request) {
 	list := make([]accountInfo, 0, len(s.order))
 	for _, a := range s.order {
-		info := accountInfo{AppID: a.id, Kind: "official", OriginalID: a.original, Bound: a.unions.Load() != nil}
+		info := accountInfo{AppID: a.id, Kind: "official", OriginalID: a.original,
+			Bound: a.unions.Load() != nil}
 		if a.mini {
 			info.Kind, info.Users = "mini", a.users.count
 		} else {

@@ -32,8 +32,8 @@ type ridRequest struct {
 
 func (l *ridLog) add(rid string, c *call) {
 	record := ridRecord{rid: rid, app: c.app, ridRequest: ridRequest{
-		InvokeTime: c.now.Unix(), RequestURL: c.r.URL.RawQuery, RequestBody: string(c.body), ResponseBody: string(c.out),
-		ClientIP: c.remoteIP(),
+		InvokeTime: c.now.Unix(), RequestURL: c.r.URL.RawQuery, RequestBody: string(c.body),
+		ResponseBody: string(c.out), ClientIP: c.remoteIP(),
 	}}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -93,7 +93,9 @@ func (r *roster) followLocked(person int, at float64, now time.Time) bool {
 	if !known { // one of the first followers cannot come here: they would follow
 		r.draws++
 		m.place = place{after: int(at*float64(r.base+1)) - 1, order: mix(r.seed^r.draws) | 1}
-		at, _ := slices.BinarySearchFunc(r.inserted, m.place, func(s slot, p place) int { return comparePlaces(s.place, p) })
+		at, _ := slices.BinarySearchFunc(r.inserted, m.place, func(s slot, p place) int {
+			return comparePlaces(s.place, p)
+		})
 		r.inserted = slices.Insert(r.inserted, at, slot{m.place, person})
 	}
 	m.following, m.since = true, now
@@ -181,7 +183,9 @@ func listStart() place { return place{after: -1} }
 func (r *roster) page(people []int, behind place, limit int) []int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	at, found := slices.BinarySearchFunc(r.inserted, behind, func(s slot, p place) int { return comparePlaces(s.place, p) })
+	at, found := slices.BinarySearchFunc(r.inserted, behind, func(s slot, p place) int {
+		return comparePlaces(s.place, p)
+	})
 	if found {
 		at++
 	}

@@ -104,7 +104,8 @@ func (s *scanner) rawString() (raw []byte, escaped bool) {
 // escape checks the escape that begins here and steps to its last byte.
 func (s *scanner) escape() {
 	rest := s.b[s.i+1:]
-	if len(rest) >= 5 && rest[0] == 'u' && isHex(rest[1]) && isHex(rest[2]) && isHex(rest[3]) && isHex(rest[4]) {
+	if len(rest) >= 5 && rest[0] == 'u' && isHex(rest[1]) && isHex(rest[2]) && isHex(rest[3]) &&
+		isHex(rest[4]) {
 		s.unicodeEscapes = true
 		s.i += 5
 		return

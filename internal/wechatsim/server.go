@@ -71,7 +71,8 @@ func New(o Options) *Server {
 	s.endpoints, s.unknown = newEndpoints()
 	s.faults.set(o.Faults)
 	s.control = s.newControl()
-	s.pushes = newPusher(cmp.Or(o.Client, &http.Client{Timeout: pushDeadline}), cmp.Or(o.Logger, slog.New(slog.DiscardHandler)))
+	s.pushes = newPusher(cmp.Or(o.Client, &http.Client{Timeout: pushDeadline}),
+		cmp.Or(o.Logger, slog.New(slog.DiscardHandler)))
 	for _, account := range o.Accounts {
 		s.addAccount(account, o.Templates)
 	}
@@ -88,7 +89,8 @@ func (s *Server) addAccount(o Account, templates []Template) {
 	a := s.addApp(o.AppID, o.Secret)
 	a.original = cmp.Or(o.OriginalID, originalID(s.seed, o.AppID))
 	a.bind(s.seed, o.Platform, o.Unbound)
-	a.quota.init(len(s.endpoints)+1, s.dailyLimits(o.Followers, o.DailyLimits), s.byIndex(o.MinuteLimits))
+	a.quota.init(len(s.endpoints)+1, s.dailyLimits(o.Followers, o.DailyLimits),
+		s.byIndex(o.MinuteLimits))
 	a.whitelist.Store(&o.Whitelist)
 	a.quirks.Store(&o.Quirks)
 	a.callback.Store(o.Callback)

@@ -24,7 +24,8 @@ type keyword struct {
 // newKeyword reads the kind out of the name, which is the kind and a number: thing1, time2,
 // amount3.
 func newKeyword(name string, listed []string) keyword {
-	return keyword{name: name, rule: keywordRule(strings.TrimRight(name, "0123456789")), listed: listed}
+	return keyword{name: name, rule: keywordRule(strings.TrimRight(name, "0123456789")),
+		listed: listed}
 }
 
 var placeholder = regexp.MustCompile(`\{ ?\{\s*(\w+)\.DATA\s*\} ?\}`)

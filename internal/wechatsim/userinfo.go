@@ -200,8 +200,10 @@ func (c *call) appendFollower(openid []byte, person int, since time.Time, owner 
 // scene is one of the values of subscribe_scene (reference §3.3).
 func scene(hash uint64) string {
 	scenes := [...]string{
-		"ADD_SCENE_SEARCH", "ADD_SCENE_QR_CODE", "ADD_SCENE_PROFILE_CARD", "ADD_SCENE_WXA", "ADD_SCENE_ACCOUNT_MIGRATION",
-		"ADD_SCENE_PROFILE_LINK", "ADD_SCENE_PROFILE_ITEM", "ADD_SCENE_PAID", "ADD_SCENE_WECHAT_ADVERTISEMENT",
+		"ADD_SCENE_SEARCH", "ADD_SCENE_QR_CODE", "ADD_SCENE_PROFILE_CARD", "ADD_SCENE_WXA",
+		"ADD_SCENE_ACCOUNT_MIGRATION",
+		"ADD_SCENE_PROFILE_LINK", "ADD_SCENE_PROFILE_ITEM", "ADD_SCENE_PAID",
+		"ADD_SCENE_WECHAT_ADVERTISEMENT",
 		"ADD_SCENE_REPRINT", "ADD_SCENE_LIVESTREAM", "ADD_SCENE_CHANNELS", "ADD_SCENE_OTHERS",
 	}
 	return scenes[hash>>32%uint64(len(scenes))]
@@ -241,4 +243,7 @@ func (c *call) appendUnionID(person int) {
 }
 
 // SetQuirks changes an account's odd behaviour from the next call on.
-func (s *Server) SetQuirks(appid string, quirks Quirks) { s.mustAccount(appid).quirks.Store(&quirks) }
+func (s *Server) SetQuirks(appid string,
+	quirks Quirks) {
+	s.mustAccount(appid).quirks.Store(&quirks)
+}

@@ -33,8 +33,8 @@ type process struct {
 // sends the child its death signal when the *thread* that made it ends, and Go ends threads at
 // will.
 func startProcess(program string, args []string) (*process, error) {
-	// outlives the context of its start; stop ends it
-	p := &process{cmd: exec.Command(program, args...), done: make(chan struct{})} //nolint:noctx
+	//nolint:noctx // outlives the context of its start; stop ends it
+	p := &process{cmd: exec.Command(program, args...), done: make(chan struct{})}
 	p.cmd.SysProcAttr = attributes()
 	started := make(chan error, 1)
 	go func() {
@@ -73,7 +73,8 @@ func (p *process) stop(timeout time.Duration) error {
 	}
 	_ = p.cmd.Process.Kill()
 	<-p.done
-	return fmt.Errorf("the database server (pid %d) did not shut down within %s and was killed", p.pid(), timeout)
+	return fmt.Errorf("the database server (pid %d) did not shut down within %s and was killed",
+		p.pid(), timeout)
 }
 
 func freePort(ctx context.Context) (int, error) {

@@ -1,6 +1,6 @@
 // Package callback is the listener for what WeChat pushes. It is open to the world and believes
-// only what is signed. It owns the bounds, the order and the answers; what a push says is stored by
-// those who own the tables.
+// only what is signed. It owns the bounds and the answers; the owners of the tables store what a
+// push says.
 package callback
 
 import (
@@ -19,15 +19,13 @@ import (
 )
 
 // WeChat waits 5 seconds for an answer; then it repeats the push, three times in total, and the
-// console raises an alarm. What these leave of the 5 seconds is for the way here and back, with a
-// proxy on it.
+// console raises an alarm. The rest of the 5 seconds is for the network, with a proxy in it.
 const (
 	readTimeout  = 3 * time.Second // headers and body: both come in one packet or two
 	writeTimeout = 10 * time.Second
 	// pushTimeout bounds the whole of one request in here, the reading of its body included.
 	pushTimeout = 4 * time.Second
-	// idleTimeout is longer than the default of nginx and others, which must be the ones that
-	// close.
+	// idleTimeout exceeds the default of nginx and others, which must close first.
 	idleTimeout = 90 * time.Second
 )
 
@@ -38,15 +36,13 @@ const (
 	// recipient, 73,000 in five minutes have been reported; a write takes a millisecond or two. The
 	// database's other users need connections too.
 	maxStoring = 4
-	// maxPushes is how many signed requests may be under way. Without a bound each would hold its
-	// body in memory while it waits; with it, the others are refused at once and repeated by
-	// WeChat.
+	// maxPushes is how many signed requests may be under way. Each holds its body in memory while
+	// it waits; further ones are refused at once, and WeChat repeats them.
 	maxPushes = 512
 )
 
-// Store takes in what WeChat pushes. When a method has returned nil, the event must survive a
-// crash: WeChat will not repeat it. It may be called with the same event again, also at the same
-// time.
+// Store takes in what WeChat pushes. Once a method has returned nil, the event must survive a
+// crash: WeChat will not repeat it. The same event may come again, also at the same time.
 type Store interface {
 	Receipt(ctx context.Context, appid string, r push.Receipt) error
 	Follow(ctx context.Context, appid string, e push.FollowEvent) error
@@ -110,9 +106,8 @@ func New(cfg Config) *Listener {
 	return l
 }
 
-// Stop closes the listener and all connections but those of signed pushes, lets these be stored and
-// answered until ctx ends, and then cuts them off; WeChat repeats those. It may be called more than
-// once and without Start.
+// Stop closes the listener and all connections but those of signed pushes, which it lets finish
+// until ctx ends; WeChat repeats the others. It may be called more than once and without Start.
 func (l *Listener) Stop(ctx context.Context) error {
 	l.guard.close()
 	err := l.Listener.Stop(ctx)

@@ -95,8 +95,7 @@ func (l *Listener) take(ctx context.Context, w http.ResponseWriter, appid string
 		l.log(appid, "a push could not be stored, WeChat repeats it", err)
 		l.count(appid, event, resultFailed)
 		// WeChat documents repetitions after 5 seconds of silence and after broken connections. It
-		// calls any wrong answer a failure of the service, too; and it must not be called a
-		// success.
+		// calls any wrong answer a failure of the service, too.
 		say(w, http.StatusInternalServerError, "not stored")
 		return
 	}
@@ -145,7 +144,8 @@ func (l *Listener) refuse(w http.ResponseWriter, r *http.Request, err error) {
 // log writes one line a minute per account and text: a stranger may call the port without end.
 func (l *Listener) log(appid, text string, err error, more ...any) {
 	if skipped, ok := l.quiet.speak(appid + text); ok {
-		l.cfg.Logger.Warn(text, append([]any{"appid", appid, "err", err, "not_logged_before", skipped}, more...)...)
+		l.cfg.Logger.Warn(text, append([]any{"appid", appid, "err", err, "not_logged_before",
+			skipped}, more...)...)
 	}
 }
 

@@ -45,9 +45,8 @@ func eventLabel(event string) string {
 	return eventOther
 }
 
-// minRecent pushes are remembered: what arrives in two minutes of a mass send. Duplicates come
-// within seconds.
-const recentMost = 30_000
+// minRecent pushes are remembered: two minutes of a mass send. Duplicates come within seconds.
+const minRecent = 30_000
 
 // recent remembers pushes that were stored, to spare the database their duplicates. It does not
 // make duplicates harmless, since instances do not share it and a restart forgets it: the primary
@@ -70,7 +69,7 @@ func (r *recent) has(key string) bool {
 func (r *recent) add(key string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.now) >= recentMost {
+	if len(r.now) >= minRecent {
 		r.now, r.old = make(map[string]struct{}), r.now
 	}
 	r.now[key] = struct{}{}

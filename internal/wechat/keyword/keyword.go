@@ -71,8 +71,7 @@ func (s *Set) Names() []string {
 	return names
 }
 
-// Empty reports whether the template's text has no placeholder that could be read; its data cannot
-// be checked then.
+// Empty reports whether the text has no readable placeholder; data cannot be checked then.
 func (s *Set) Empty() bool { return len(s.keys) == 0 }
 
 // Has reports whether the template has the key.
@@ -113,7 +112,6 @@ func (s *Set) Check(values []Value) []Problem {
 	return found
 }
 
-// check returns the rule that a value breaks.
 func (k *key) check(value string) string {
 	switch {
 	case value == "":
@@ -158,7 +156,8 @@ func (s *Set) Doubts(values []Value) []Problem {
 			found = append(found, Problem{name,
 				fmt.Sprintf("of which WeChat shows %d", legacyShown), utf8.RuneCountInString(value)})
 		case strings.ContainsAny(value, "\r\n"):
-			found = append(found, Problem{name, "and a line break, at which WeChat cuts or which it removes",
+			found = append(found, Problem{name,
+				"and a line break, at which WeChat cuts or which it removes",
 				utf8.RuneCountInString(value)})
 		}
 	}
@@ -187,7 +186,8 @@ func Fit(values []Value) []Problem {
 		}
 		if longer(value, mostThing) {
 			value = abbreviate(value, mostThing)
-			done = strings.TrimPrefix(done+fmt.Sprintf(", shortened to %d", utf8.RuneCountInString(value)), ", ")
+			done = strings.TrimPrefix(done+fmt.Sprintf(", shortened to %d",
+				utf8.RuneCountInString(value)), ", ")
 		}
 		if value != was {
 			values[i].Value = value

@@ -34,7 +34,8 @@ func keywordCases() []keywordCase {
 		{kind: "thing", value: "a" + strings.Repeat(emoji, 20), refused: "thing takes at most 20"},
 		{kind: "thing", value: strings.Repeat("𠮷", 20)},
 		{kind: "thing", value: strings.Repeat("e\u0301", 10)}, // combining marks count
-		{kind: "thing", value: strings.Repeat("e\u0301", 10) + "e", refused: "thing takes at most 20"},
+		{kind: "thing", value: strings.Repeat("e\u0301", 10) + "e",
+			refused: "thing takes at most 20"},
 		{kind: "thing", value: strings.Repeat("x", 20)},
 		{kind: "thing", value: "咖啡 & 茶 <1> \"2\" \\ '3'"},
 		{kind: "thing", value: "第一行\n第二行", refused: control},
@@ -73,7 +74,8 @@ func keywordCases() []keywordCase {
 		{kind: "symbol", value: "字", refused: "symbols only"},
 		{kind: "symbol", value: "! !", doubtful: true},
 		{kind: "character_string", value: "A-1024_" + strings.Repeat("x", 25)},
-		{kind: "character_string", value: strings.Repeat("x", 33), refused: "character_string takes at most 32"},
+		{kind: "character_string", value: strings.Repeat("x", 33),
+			refused: "character_string takes at most 32"},
 		{kind: "character_string", value: "A 中", refused: "no Chinese characters"},
 		{kind: "character_string", value: "A，1", doubtful: true}, // a full-width symbol
 
@@ -136,7 +138,8 @@ func keywordCases() []keywordCase {
 		{kind: "amount", value: "免费", refused: "one currency symbol"},
 
 		{kind: "phone_number", value: "+86-0766-66888866"},
-		{kind: "phone_number", value: "+86-0766-668888667", refused: "phone_number takes at most 17"},
+		{kind: "phone_number", value: "+86-0766-668888667",
+			refused: "phone_number takes at most 17"},
 		{kind: "phone_number", value: "123 ext 4", doubtful: true},
 		{kind: "car_number", value: "粤A8Z888挂"},
 		{kind: "car_number", value: "粤A8Z8888挂挂", refused: "car_number takes at most 8"},
@@ -175,7 +178,8 @@ func TestKeywords(t *testing.T) {
 	sim := wechatsim.New(options)
 	server := httptest.NewServer(sim)
 	t.Cleanup(func() { server.Close(); sim.Close() })
-	client := wechat.New(wechat.Config{AppID: wechatsim.StandardAppID, Secret: wechatsim.StandardSecret, BaseURL: server.URL})
+	client := wechat.New(wechat.Config{AppID: wechatsim.StandardAppID,
+		Secret: wechatsim.StandardSecret, BaseURL: server.URL})
 
 	for _, c := range keywordCases() {
 		key := c.kind + "1"
@@ -184,7 +188,8 @@ func TestKeywords(t *testing.T) {
 		switch {
 		case c.refused == "" && len(problems) > 0:
 			t.Errorf("%s %q: refused, %v", c.kind, c.value, problems)
-		case c.refused != "" && (len(problems) != 1 || !strings.Contains(problems[0].Rule, c.refused)):
+		case c.refused != "" && (len(problems) != 1 ||
+			!strings.Contains(problems[0].Rule, c.refused)):
 			t.Errorf("%s %q: %v, want %q", c.kind, c.value, problems, c.refused)
 		}
 		data, err := json.Marshal(map[string]any{key: map[string]string{"value": c.value}})
@@ -199,7 +204,8 @@ func TestKeywords(t *testing.T) {
 			t.Fatalf("%s %q: %v", c.kind, c.value, err)
 		}
 		if want := c.refused != "" || c.doubtful; failed != want {
-			t.Errorf("%s %q: the simulator refuses it: %t, want %t (%v)", c.kind, c.value, failed, want, err)
+			t.Errorf("%s %q: the simulator refuses it: %t, want %t (%v)", c.kind, c.value, failed,
+				want, err)
 		}
 	}
 }
@@ -224,19 +230,27 @@ func TestKeywordTexts(t *testing.T) {
 		want          []string
 	}{
 		{"fine", category, values{{"thing1", "咖啡"}, {"time2", "15:01"}}, nil},
-		{"all problems, in the template's order", category, values{{"time2", "明天"}, {"thing1", long}}, []string{
-			"data.thing1 has 25 characters, thing takes at most 20",
-			"data.time2 has 2 characters, time takes a 24-hour time such as 15:01 or 2026-01-02 15:01, a range with a half-width ~",
-		}},
-		{"missing and empty", category, values{{"thing1", ""}}, []string{"data.thing1 is empty", "data.time2 is missing"}},
+		{"all problems, in the template's order", category,
+			values{{"time2", "明天"}, {"thing1", long}}, []string{
+				"data.thing1 has 25 characters, thing takes at most 20",
+				"data.time2 has 2 characters, time takes a 24-hour time such as 15:01 or " +
+					"2026-01-02 " +
+					"15:01, a range with a half-width ~",
+			}},
+		{"missing and empty", category, values{{"thing1", ""}},
+			[]string{"data.thing1 is empty", "data.time2 is missing"}},
 		{"blank", category, values{{"thing1", "   "}, {"time2", "15:01"}}, []string{
-			"data.thing1 has 3 characters, only blanks or symbols that WeChat does not show, which it calls empty"}},
+			"data.thing1 has 3 characters, only blanks or symbols that WeChat does not show, " +
+				"which it calls empty"}},
 		{"legacy", legacy, values{{"first", "您好"}, {"keyword1", long}, {"remark", ""}}, []string{
-			"data.first is not shown any more, since 2023-05-04", "data.keyword1 has 25 characters, of which WeChat shows 20"}},
+			"data.first is not shown any more, since 2023-05-04",
+			"data.keyword1 has 25 characters, of which WeChat shows 20"}},
 		{"legacy line break", legacy, values{{"keyword1", "a\nb"}}, []string{
-			"data.keyword1 has 3 characters, and a line break, at which WeChat cuts or which it removes"}},
+			"data.keyword1 has 3 characters, and a line break, at which WeChat cuts or which it " +
+				"removes"}},
 		{"legacy, missing", legacy, nil, []string{"data.keyword1 is missing"}},
-		{"legacy by a key of its own", "{{orderSum.DATA}} {{name.DATA}}", values{{"orderSum", long}, {"name", "!"}},
+		{"legacy by a key of its own", "{{orderSum.DATA}} {{name.DATA}}",
+			values{{"orderSum", long}, {"name", "!"}},
 			[]string{"data.orderSum has 25 characters, of which WeChat shows 20"}},
 		{"an undocumented kind has to be there", "{{thing1.DATA}} {{future_kind2.DATA}}",
 			values{{"thing1", "x"}, {"future_kind2", long + long + "\n"}}, nil},
@@ -246,7 +260,8 @@ func TestKeywordTexts(t *testing.T) {
 			t.Errorf("%s, -want +got:\n%s", c.name, diff)
 		}
 	}
-	for content, want := range map[string]bool{category: false, legacy: true, "{{keyword1.DATA}}": true, "{{name.DATA}}": true, "{{name1.DATA}}": false} {
+	for content, want := range map[string]bool{category: false, legacy: true,
+		"{{keyword1.DATA}}": true, "{{name.DATA}}": true, "{{name1.DATA}}": false} {
 		if got := keyword.Parse(content).Check(nil) == nil; got != want {
 			t.Errorf("%q: legacy %t, want %t", content, got, want)
 		}
@@ -255,8 +270,10 @@ func TestKeywordTexts(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	tests := map[string][]string{
-		"{{first.DATA}}\n订单：{{thing1.DATA}}\n{{time2.DATA}} {{thing1.DATA}}": {"first", "thing1", "time2"},
-		"{ {result.DATA} }\n\n时间:    { { withdrawTime.DATA } }":              {"result", "withdrawTime"},
+		"{{first.DATA}}\n订单：{{thing1.DATA}}\n{{time2.DATA}} {{thing1.DATA}}": {"first", "thing1",
+			"time2"},
+		"{ {result.DATA} }\n\n时间:    { { withdrawTime.DATA } }": {"result",
+			"withdrawTime"},
 		"{{x.data}} {y.DATA} 无": nil,
 	}
 	for content, want := range tests {
@@ -271,12 +288,17 @@ func TestFit(t *testing.T) {
 	for _, c := range []struct{ key, value, want, said string }{
 		{"thing1", "咖啡", "咖啡", ""},
 		{"thing1", strings.Repeat("啡", 20), strings.Repeat("啡", 20), ""},
-		{"thing1", strings.Repeat("啡", 21), strings.Repeat("啡", 19) + "…", "data.thing1 has 21 characters, shortened to 20"},
-		{"thing12", "一\r\n二\n", "一 二", "data.thing12 has 5 characters, line breaks and control characters replaced by blanks"},
+		{"thing1", strings.Repeat("啡", 21), strings.Repeat("啡", 19) + "…",
+			"data.thing1 has 21 characters, shortened to 20"},
+		{"thing12", "一\r\n二\n", "一 二", "data.thing12 has 5 characters, line breaks and control " +
+			"characters replaced by blanks"},
 		{"thing1", strings.Repeat("a\n", 20), "a a a a a a a a a a…",
-			"data.thing1 has 40 characters, line breaks and control characters replaced by blanks, shortened to 20"},
-		{"thing1", strings.Repeat("x", 18) + "e\u0301" + "yz", strings.Repeat("x", 18) + "…", "data.thing1 has 22 characters, shortened to 19"},
-		{"thing1", strings.Repeat("x", 16) + family + "yz", strings.Repeat("x", 16) + "…", "data.thing1 has 23 characters, shortened to 17"},
+			"data.thing1 has 40 characters, line breaks and control characters replaced by " +
+				"blanks, shortened to 20"},
+		{"thing1", strings.Repeat("x", 18) + "e\u0301" + "yz", strings.Repeat("x", 18) + "…",
+			"data.thing1 has 22 characters, shortened to 19"},
+		{"thing1", strings.Repeat("x", 16) + family + "yz", strings.Repeat("x", 16) + "…",
+			"data.thing1 has 23 characters, shortened to 17"},
 		{"thing", strings.Repeat("x", 30), strings.Repeat("x", 30), ""}, // a legacy key
 		{"short_thing1", strings.Repeat("x", 30), strings.Repeat("x", 30), ""},
 		{"character_string1", strings.Repeat("1", 40), strings.Repeat("1", 40), ""},
@@ -288,7 +310,8 @@ func TestFit(t *testing.T) {
 			said += p.String()
 		}
 		if values[0].Value != c.want || said != c.said {
-			t.Errorf("%s %q: %q (%s), want %q (%s)", c.key, c.value, values[0].Value, said, c.want, c.said)
+			t.Errorf("%s %q: %q (%s), want %q (%s)", c.key, c.value, values[0].Value, said, c.want,
+				c.said)
 		}
 		broken := keyword.Parse("{{" + c.key + ".DATA}}").Check(values)
 		if strings.HasPrefix(c.key, "thing") && len(broken) > 0 {

@@ -11,7 +11,8 @@ import (
 // either, and WeChat decides.
 func isMoments(value string) bool {
 	from, to, ranged := strings.Cut(value, "~")
-	return !strings.Contains(to, "~") && !strings.Contains(value, "～") && isMoment(from) && (!ranged || isMoment(to))
+	return !strings.Contains(to, "~") && !strings.Contains(value, "～") && isMoment(from) &&
+		(!ranged || isMoment(to))
 }
 
 // isMoment: dates and 24-hour times, with any words before, between and after them, such as a day
@@ -36,12 +37,10 @@ func isMoment(value string) bool {
 // momentReader reads a moment from the front of rest; what does not match leaves rest as it was.
 type momentReader struct{ rest string }
 
-// words skips what holds no digit.
 func (m *momentReader) words() {
 	m.rest = strings.TrimLeftFunc(m.rest, notDigit)
 }
 
-// number reads digits, at most four of them.
 func (m *momentReader) number() (n, digits int) {
 	for digits < len(m.rest) && digits < 4 && isDigit(rune(m.rest[digits])) {
 		n = n*10 + int(m.rest[digits]-'0')
@@ -67,8 +66,7 @@ func (m *momentReader) small(least, most int) bool {
 	return digits >= 1 && digits <= 2 && n >= least && n <= most
 }
 
-// clock reads 15:01, 15:01:30 or 15时01分, with what may follow in ISO 8601: a fraction and a zone.
-// 24:00 ends a day.
+// clock reads 15:01, 15:01:30 or 15时01分, with ISO 8601's fraction and zone. 24:00 ends a day.
 func (m *momentReader) clock() bool {
 	was := m.rest
 	ok := m.small(0, 24) && m.mark(":：时点") != 0 && m.small(0, 59)

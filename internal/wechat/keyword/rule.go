@@ -6,8 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// rule is what is documented of one kind of keyword. No kind takes line breaks or control
-// characters.
+// rule is what is documented of a kind. No kind takes line breaks or control characters.
 type rule struct {
 	most int                     // characters; 0: no limit of the length alone
 	fits func(value string) bool // of a value that is neither blank nor too long; nil: anything
@@ -24,18 +23,22 @@ func ruleOf(kind string) *rule {
 	case "enum":
 		return &rule{}
 	case "number":
-		return &rule{fits: func(v string) bool { return isNumber(v, 32) }, says: "at most 32 digits, with or without decimals"}
+		return &rule{fits: func(v string) bool { return isNumber(v, 32) },
+			says: "at most 32 digits, with or without decimals"}
 	case "letter":
-		return &rule{most: 32, fits: func(v string) bool { return none(v, notLetter) }, says: "letters only"}
+		return &rule{most: 32, fits: func(v string) bool { return none(v, notLetter) },
+			says: "letters only"}
 	case "symbol":
 		return &rule{most: 5, fits: func(v string) bool { return none(v, isWord) }, says: "symbols only"}
 	case "character_string":
 		return &rule{most: 32, fits: func(v string) bool { return none(v, isHan) },
 			says: "digits, letters and symbols, no Chinese characters"}
 	case "time":
-		return &rule{fits: isMoments, says: "a 24-hour time such as 15:01 or 2026-01-02 15:01, a range with a half-width ~"}
+		return &rule{fits: isMoments, says: "a 24-hour time such as 15:01 or 2026-01-02 15:01, a " +
+			"range with a half-width ~"}
 	case "date":
-		return &rule{fits: isMoments, says: "a date such as 2026-01-02, with or without a time, a range with a half-width ~"}
+		return &rule{fits: isMoments, says: "a date such as 2026-01-02, with or without a time, " +
+			"a range with a half-width ~"}
 	case "amount":
 		return &rule{fits: isAmount, says: "one currency symbol or none, at most 12 digits, and perhaps 元"}
 	case "phone_number":
@@ -46,7 +49,8 @@ func ruleOf(kind string) *rule {
 		return &rule{most: 20, fits: func(v string) bool { return count(v, isHan) <= 10 },
 			says: "at most 10 Chinese characters or 20 letters and symbols"}
 	case "phrase":
-		return &rule{most: 5, fits: func(v string) bool { return none(v, isLatin) }, says: "Chinese characters only"}
+		return &rule{most: 5, fits: func(v string) bool { return none(v, isLatin) },
+			says: "Chinese characters only"}
 	}
 	return nil
 }
@@ -75,8 +79,7 @@ func longer(value string, characters int) bool {
 
 func hasControl(value string) bool { return !none(value, isControl) }
 
-// isControl includes the separators of lines and paragraphs, which Unicode does not count among the
-// control characters.
+// isControl includes the separators of lines and paragraphs, which Unicode counts elsewhere.
 func isControl(r rune) bool {
 	return r < 0x20 || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029
 }
@@ -137,7 +140,8 @@ func isNumber(value string, most int) bool {
 // them is not said, so they are not counted.
 func isAmount(value string) bool {
 	value = strings.TrimSpace(value)
-	if r, size := utf8.DecodeRuneInString(value); r >= utf8.RuneSelf && unicode.Is(unicode.Sc, r) || r == '$' {
+	if r, size := utf8.DecodeRuneInString(value); r >= utf8.RuneSelf && unicode.Is(unicode.Sc, r) ||
+		r == '$' {
 		value = value[size:]
 	}
 	value = strings.TrimSpace(strings.TrimSuffix(value, "元"))

@@ -47,8 +47,7 @@ type Config struct {
 	Now            func() time.Time // nil: time.Now
 }
 
-// Callback verifies and reads what WeChat pushes to one official account's URL. It is safe for
-// concurrent use.
+// Callback verifies and reads one official account's pushes. It is safe for concurrent use.
 //
 // https://developers.weixin.qq.com/doc/offiaccount/Basic_Information/Access_Overview.html
 type Callback struct {
@@ -58,8 +57,7 @@ type Callback struct {
 	now   func() time.Time
 
 	// sealed: a push has come encrypted. From then on plaintext alone is refused: its signature
-	// does not cover the body, so accepting it would undo the protection of an account in secure
-	// mode.
+	// does not cover the body, so it would undo the protection of secure mode.
 	sealed atomic.Bool
 }
 
@@ -99,8 +97,7 @@ func (c *Callback) Echo(query url.Values) (string, error) {
 }
 
 // Decode verifies a push and reads it. Errors are ErrRefused and ErrUnreadable; neither holds a
-// secret nor anything of the push. In compatible mode, where the body holds both forms, the
-// encrypted one counts.
+// secret nor anything of the push. In compatible mode the encrypted form counts.
 func (c *Callback) Decode(query url.Values, body []byte) (Message, error) {
 	if err := c.verify(query, "signature"); err != nil {
 		return Message{}, err
@@ -134,7 +131,6 @@ func (c *Callback) Decode(query url.Values, body []byte) (Message, error) {
 	return readPush(body)
 }
 
-// open verifies and decrypts the content of <Encrypt>.
 func (c *Callback) open(query url.Values, encrypt string) ([]byte, error) {
 	if err := c.verify(query, "msg_signature", encrypt); err != nil {
 		return nil, err
@@ -145,9 +141,9 @@ func (c *Callback) open(query url.Values, encrypt string) ([]byte, error) {
 			return message, nil
 		}
 	}
-	// The signature was right, so the token is. Which of padding, length and appid was wrong stays
-	// inside.
-	return nil, fmt.Errorf("%w: signed, but not encrypted with callback.aes_key for this appid", ErrRefused)
+	// Which of padding, length and appid was wrong stays inside.
+	return nil, fmt.Errorf("%w: signed, but not encrypted with callback.aes_key for this appid",
+		ErrRefused)
 }
 
 // allowPlain guards the mode that does not sign its content.
@@ -161,14 +157,14 @@ func (c *Callback) allowPlain(query url.Values) error {
 		return fmt.Errorf("%w: the timestamp is no number", ErrRefused)
 	}
 	// Compared in seconds: a Duration overflows on a timestamp from nowhere.
-	if now, limit := c.now().Unix(), int64(plainAge/time.Second); seconds < now-limit || seconds > now+limit {
-		return fmt.Errorf("%w: plaintext with a timestamp more than %s from this machine's clock", ErrRefused, plainAge)
+	if now, limit := c.now().Unix(), int64(plainAge/time.Second); seconds < now-limit ||
+		seconds > now+limit {
+		return fmt.Errorf("%w: plaintext with a timestamp more than %s from this machine's clock",
+			ErrRefused, plainAge)
 	}
 	return nil
 }
 
-// verify compares one of the URL's signatures with that of the token, the timestamp, the nonce and
-// more.
 func (c *Callback) verify(query url.Values, name string, more ...string) error {
 	want := signature(append(more, c.token, query.Get("timestamp"), query.Get("nonce")))
 	if subtle.ConstantTimeCompare([]byte(want), []byte(query.Get(name))) != 1 {

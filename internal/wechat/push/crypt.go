@@ -9,8 +9,7 @@ import (
 )
 
 const (
-	// sealBlock is the block size of WeChat's padding. It is not that of AES: pads of 17 to 32
-	// bytes occur.
+	// sealBlock is the block size of WeChat's padding, not of AES: pads of 17 to 32 bytes occur.
 	sealBlock = 32
 	// sealHead is what stands before the message: 16 random bytes and its length.
 	sealHead = 16 + 4
@@ -27,8 +26,7 @@ func decodeAESKey(text string) ([]byte, error) {
 }
 
 // unseal decrypts the content of <Encrypt>: AES-256-CBC, whose IV is the beginning of the key, over
-// 16 random bytes, the message's length as 4 bytes, the message, and the appid of the account that
-// it is for.
+// 16 random bytes, the message's length in 4, the message, and the account's appid.
 func unseal(key []byte, appid, text string) (message []byte, ok bool) {
 	data, err := base64.StdEncoding.DecodeString(text)
 	if err != nil || len(data) == 0 || len(data)%sealBlock != 0 {

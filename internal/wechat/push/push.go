@@ -78,7 +78,6 @@ type pushWire struct {
 // openidShape bounds what goes on to the database; WeChat's have 28 of these characters.
 var openidShape = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// readPush reads a verified body.
 func readPush(body []byte) (Message, error) {
 	var wire pushWire
 	if err := xml.Unmarshal(body, &wire); err != nil {
@@ -88,7 +87,8 @@ func readPush(body []byte) (Message, error) {
 	if strings.TrimSpace(wire.MsgType) != "event" {
 		event = ""
 	}
-	p := Message{Event: strings.ToValidUTF8(event[:min(len(event), maxEvent)], ""), OpenID: wire.person(event)}
+	p := Message{Event: strings.ToValidUTF8(event[:min(len(event), maxEvent)], ""),
+		OpenID: wire.person(event)}
 	at := wire.at()
 	msgid := strings.TrimSpace(cmp.Or(wire.MsgID, wire.MsgId))
 	p.Key = strings.Join([]string{p.OpenID, strconv.FormatInt(at.Unix(), 10), p.Event, msgid}, "\x00")
@@ -97,7 +97,8 @@ func readPush(body []byte) (Message, error) {
 		id, err := strconv.ParseInt(msgid, 10, 64)
 		status := normalStatus(wire.Status)
 		if err != nil || id <= 0 || status == "" || p.OpenID == "" {
-			return Message{}, fmt.Errorf("%w: a receipt without MsgID, Status or FromUserName", ErrUnreadable)
+			return Message{}, fmt.Errorf("%w: a receipt without MsgID, Status or FromUserName",
+				ErrUnreadable)
 		}
 		p.Receipt = &Receipt{OpenID: p.OpenID, MsgID: id, Status: status, At: at}
 	case EventSubscribe, EventUnsubscribe:
@@ -109,8 +110,7 @@ func readPush(body []byte) (Message, error) {
 	return p, nil
 }
 
-// person is whom the push concerns. Of a change of authorisation FromUserName is one of the
-// platform's accounts.
+// person is whom the push concerns. Changes of authorisation come from a platform account.
 func (w *pushWire) person(event string) string {
 	openid := strings.TrimSpace(w.FromUserName)
 	if strings.HasPrefix(event, "user_authorization_") || event == "user_info_modified" {
@@ -131,8 +131,7 @@ func (w *pushWire) at() time.Time {
 	return time.Unix(seconds, 0).UTC()
 }
 
-// normalStatus brings "failed: system failed" and "failed:system failed" into one form: single
-// spaces, none at a colon.
+// normalStatus turns "failed: system failed" into "failed:system failed".
 func normalStatus(status string) string {
 	words := strings.Fields(status)
 	status = strings.ReplaceAll(strings.ReplaceAll(strings.Join(words, " "), ": ", ":"), " :", ":")
