@@ -35,11 +35,6 @@ func (s Secret) Reveal() string {
 // IsSet reports whether there is a value, even an empty one.
 func (s Secret) IsSet() bool { return s.value != nil }
 
-// Equal compares the values; == would compare addresses.
-func (s Secret) Equal(other Secret) bool {
-	return s.IsSet() == other.IsSet() && s.Reveal() == other.Reveal()
-}
-
 // Format prints "[redacted]" for every verb and flag.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
