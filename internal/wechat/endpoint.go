@@ -45,7 +45,9 @@ type endpoint struct {
 const smallAnswer = 64 << 10
 
 // What is known about each path.
-var ( //nolint:gochecknoglobals // constant tables, which Go cannot declare as such
+//
+//nolint:gochecknoglobals // constants, which Go cannot declare as such
+var (
 	stableTokenEndpoint  = endpoint{http.MethodPost, EndpointStableToken, kindToken, smallAnswer}
 	classicTokenEndpoint = endpoint{http.MethodGet, EndpointToken, kindToken, smallAnswer}
 	tokenServerEndpoint  = endpoint{http.MethodGet, EndpointTokenServer, kindToken, smallAnswer}
