@@ -234,7 +234,7 @@ func (w *world) commands(t *testing.T) map[string]func(*testscript.TestScript, b
 				ts.Fatalf("exit code %d, not %s", got, args[0])
 			}
 		},
-		// reset: the simulator counts calls anew.
+		// reset: the simulator counts calls from zero.
 		"reset": func(*testscript.TestScript, bool, []string) { w.sim.Reset() },
 		// called PATH: waits until the simulator has got such a call.
 		"called": func(ts *testscript.TestScript, _ bool, args []string) {
@@ -245,7 +245,7 @@ func (w *world) commands(t *testing.T) map[string]func(*testscript.TestScript, b
 				return nil
 			}))
 		},
-		// append FILE: writes the standard config.yaml anew, with FILE at its end.
+		// append FILE: rewrites the standard config.yaml with FILE at its end.
 		"append": func(ts *testscript.TestScript, _ bool, args []string) {
 			more := ts.ReadFile(args[0])
 			ts.Check(os.WriteFile(filepath.Join(w.dir, "config.yaml"), []byte(w.config(more)),

@@ -27,12 +27,12 @@ It may run beside the daemon: only one of them sweeps an account at a time.
 
 The progress goes to standard error, a summary line for each account to standard output.
 Interrupted by Ctrl-C nothing is lost: what was stored stays, and nobody is marked as gone.
-The next sweep goes on where this one stopped.
+The next sweep resumes where this one stopped.
 
 A sweep that would mark more followers as gone than max_gone allows marks nobody and is
 blocked. If they really left, --accept-gone RUN sweeps that run's account once more and
 allows as many as RUN has missed, and 100 more, as people go on leaving. Each of them is
-asked about first, as always. RUN stands in the error message and in "unionbridge status".`,
+checked first, as always. The error message and "unionbridge status" name RUN.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.RunE = c.work(func(cmd *cobra.Command, _ []string) error {

@@ -191,7 +191,7 @@ func flatten(value reflect.Value, path string, leaves map[string]string) {
 	}
 }
 
-// zero tells whether a stated default is what Go gives a field that nobody sets: flatten leaves
+// zero reports whether a stated default is what Go gives a field that nobody sets: flatten leaves
 // those out.
 func zero(stated string) bool { return stated == "0" || stated == "false" }
 

@@ -72,7 +72,7 @@ func (g grants) exec(t *testing.T, stmt string) {
 	}
 }
 
-// connect makes a user with the role and returns his connection.
+// connect makes a user with the role and returns its connection.
 func (g grants) connect(t *testing.T, role string) *sqlx.DB {
 	t.Helper()
 	role = g.prefix + role

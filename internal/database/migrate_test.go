@@ -118,7 +118,7 @@ func TestMigrateConcurrently(t *testing.T) {
 	}
 }
 
-// A crash in the middle of a migration leaves some of its statements done (DDL commits by itself)
+// A crash in the middle of a migration leaves some of its statements done (DDL commits implicitly)
 // and its version not recorded.
 func TestMigrateAfterCrash(t *testing.T) {
 	ctx := t.Context()

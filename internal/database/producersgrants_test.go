@@ -77,7 +77,7 @@ func TestProducerRights(t *testing.T) {
 	}
 }
 
-// mayRun tells whether stmt got past the server's check of rights.
+// mayRun reports whether stmt got past the server's check of rights.
 func mayRun(t *testing.T, db *sqlx.DB, stmt string) bool {
 	t.Helper()
 	_, err := db.ExecContext(t.Context(), stmt)

@@ -92,7 +92,7 @@ func testToken(n int) string {
 	return fmt.Sprintf("%s%03d%s", testTokenHead, n, bytes.Repeat([]byte("tKn_"), 32))
 }
 
-// fakeWeChat serves tokens by itself and everything else by handler.
+// fakeWeChat serves tokens, and everything else by its handler.
 type fakeWeChat struct {
 	*httptest.Server
 	mu     sync.Mutex

@@ -300,7 +300,7 @@ func TestRefusedForGood(t *testing.T) {
 	}
 }
 
-// TestWaitersHonourTheirContext: who waits for another one's fetch leaves when his own time is up,
+// TestWaitersHonourTheirContext: a caller that waits for another's fetch leaves when its own time is up,
 // and when the fetching one leaves, a waiting one takes over.
 func TestWaitersHonourTheirContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -128,7 +128,7 @@ func TestScanWhileTheListMoves(t *testing.T) {
 		t.Error("one who joined behind the cursor was missed")
 	}
 	if slices.Contains(openids, gone) {
-		t.Error("one who left before his page came was seen")
+		t.Error("a follower who left before their page came was seen")
 	}
 	again, _ := scan(t, s, nil)
 	if len(again) != 25001 || s.FollowerCount(StandardAppID) != 25001 || again[0] != before {
@@ -175,7 +175,7 @@ func TestLeaveAndReturn(t *testing.T) {
 		t.Error("one who left still follows")
 	}
 	if !s.Follow(StandardAppID, person) || s.Follow(StandardAppID, person) {
-		t.Error("Follow does not tell whether it changed something")
+		t.Error("Follow does not report whether it changed something")
 	}
 	if user := infoOf(t, s, s.OpenID(StandardAppID, person)); user.Subscribe != 1 ||
 		user.SubscribeTime != at {

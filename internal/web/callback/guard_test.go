@@ -41,7 +41,7 @@ func slowPost(url string) string {
 
 func stored(context.Context, push.Receipt) error { return nil }
 
-// TestStrangersTakeNoSlot: whoever cannot sign is answered before his body is read, and keeps
+// TestStrangersTakeNoSlot: a stranger is answered before the body is read, and keeps
 // nobody out.
 func TestStrangersTakeNoSlot(t *testing.T) {
 	l := listen(t, fake{stored}, func(c *Listener) { c.pushes = make(chan struct{}, 1) })
