@@ -17,12 +17,10 @@ import (
 	"github.com/unionbridge/unionbridge/sync"
 )
 
-// receiptStore is the sender, as far as pushes concern it.
 type receiptStore interface {
 	Receipt(ctx context.Context, appid string, r queue.Receipt) error
 }
 
-// blocker is the map, as far as pushes concern it.
 type blocker interface {
 	Block(ctx context.Context, r bridge.Refusal, d time.Duration) error
 }

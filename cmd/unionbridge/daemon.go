@@ -64,7 +64,6 @@ func newDaemon(cfg daemonConfig) *daemon {
 	return d
 }
 
-// setPhase says why the daemon is not ready, to /readyz and to systemd.
 func (d *daemon) setPhase(phase string) {
 	notReady := func(context.Context) error { return errors.New(phase) }
 	d.ready.Store(&notReady)
@@ -140,7 +139,6 @@ func (d *daemon) start(ctx context.Context) error {
 	return nil
 }
 
-// task is a goroutine that runs until it is stopped.
 type task struct {
 	cancel context.CancelFunc
 	ended  chan struct{}
@@ -218,7 +216,6 @@ func (d *daemon) tryDatabase(ctx context.Context) error {
 	return nil
 }
 
-// checkDatabase is /readyz of a daemon that works.
 func (d *daemon) checkDatabase(ctx context.Context) error {
 	if err := d.db.PingContext(ctx); err != nil {
 		return fmt.Errorf("database: %w", err)

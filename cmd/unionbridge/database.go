@@ -14,7 +14,6 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
-// access is what a command needs of the database.
 type access struct {
 	check func(context.Context, *sqlx.DB) error // of the schema; nil: any will do
 	// what can be refused without a database; nil: nothing
@@ -58,7 +57,6 @@ func databaseConfig(cfg *config.Config, log *slog.Logger) database.Config {
 		MaxConnections: cfg.Database.MaxConnections, Logger: log}
 }
 
-// erTableDenied is the server's number for a table without a grant.
 const erTableDenied = 1142
 
 // checkReadableSchema is CheckSchema for what a producer's or a reader's role can do too: those may

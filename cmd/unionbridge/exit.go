@@ -30,7 +30,6 @@ const (
 	exitInterrupted = 130
 )
 
-// exitCodeWords are what "unionbridge help exit-codes" prints.
 func exitCodeWords() []struct {
 	code  int
 	words string

@@ -17,7 +17,6 @@ func newRegistry() *prometheus.Registry {
 	return reg
 }
 
-// callMetrics count what the WeChat clients do, tokens and repeated reads included.
 type callMetrics struct {
 	calls   *prometheus.CounterVec
 	seconds *prometheus.HistogramVec

@@ -43,7 +43,6 @@ func (c *cli) withRequests(ctx context.Context, fn func(cfg *config.Config, q re
 	})
 }
 
-// erColumnDenied is the server's number for a column without a grant.
 const erColumnDenied = 1143
 
 // requestsError is databaseError for what a producer's or a reader's user tries here.
@@ -177,7 +176,6 @@ a million rows a second, for at most --depth rows; --since and --until bound tha
 	return cmd
 }
 
-// noteListing says on standard error what the list does not show.
 func (c *cli) noteListing(l requests.Listing, depth int64) {
 	switch {
 	case l.More:
@@ -227,7 +225,6 @@ func nextOrEnd(r requests.Record) string {
 	return "due " + localMoment(&r.DueAt)
 }
 
-// localMoment is a moment in this machine's time, "-" for none.
 func localMoment(t *time.Time) string {
 	if t == nil {
 		return "-"

@@ -16,7 +16,6 @@ import (
 
 const withdrawnUsage = "send also what its producer has withdrawn"
 
-// retryFlags are what retry does only if it is told to.
 type retryFlags struct {
 	filterFlags
 	options requests.RetryOptions
@@ -112,7 +111,6 @@ func (c *cli) retryMatching(ctx context.Context, f retryFlags) error {
 	})
 }
 
-// printOutcomes prints how many were retried, and why the others were not, which is an error.
 func (c *cli) printOutcomes(outcomes map[string]int) error {
 	_, _ = fmt.Fprintf(c.stdout, "%d retried\n", outcomes[""])
 	refused, all := 0, outcomes[""]
@@ -212,7 +210,6 @@ func (c *cli) resolved(change requests.Change, err error, done string) error {
 	return c.printChanges([]requests.Change{change}, done)
 }
 
-// printChanges prints what was done; what was refused becomes an error.
 func (c *cli) printChanges(changes []requests.Change, done string) error {
 	var refused []error
 	for _, change := range changes {

@@ -9,7 +9,6 @@ import (
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
-// explainRequest says in a few sentences what a request's state means, and what happens next.
 func explainRequest(d requests.Detail) string {
 	var words string
 	switch d.Status {
@@ -52,7 +51,6 @@ func again(d requests.Detail) string {
 	return ""
 }
 
-// withdrawnFlag is what retry and resolve need for a request that was withdrawn.
 func withdrawnFlag(d requests.Detail) string {
 	if d.Cancel {
 		return "--withdrawn "
@@ -95,7 +93,6 @@ func repetition(d requests.Detail) string {
 		"after that it ends as unknown.", localMoment(&d.DueAt))
 }
 
-// obstacles are why a request that is due is not sent.
 func obstacles(d requests.Detail) string {
 	var words []string
 	for _, p := range d.Pauses {

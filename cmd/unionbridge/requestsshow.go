@@ -65,7 +65,6 @@ func concerning(cfg *config.Config, d requests.Detail) []requests.Pause {
 	})
 }
 
-// requestIDs reads the ids of a command line; each counts once.
 func requestIDs(args []string) ([]int64, error) {
 	var ids []int64
 	seen := map[int64]bool{}

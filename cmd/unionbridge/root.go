@@ -19,7 +19,6 @@ const (
 	defaultConfig  = "/etc/unionbridge/config.yaml"
 )
 
-// cli is what all commands share: the streams, and the one global flag.
 type cli struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
@@ -89,7 +88,6 @@ func (c *cli) loadConfig() (*config.Config, error) {
 	return cfg, nil
 }
 
-// officialAccounts returns the accounts that appids name, all of them if it names none.
 func officialAccounts(cfg *config.Config, appids []string) ([]config.OfficialAccount, error) {
 	if len(appids) == 0 {
 		return cfg.OfficialAccounts, nil

@@ -167,7 +167,6 @@ func checkComplete(f sendFlags) error {
 	return nil
 }
 
-// checkRecipient checks the one way to name the recipient that was given.
 func checkRecipient(f sendFlags) error {
 	switch {
 	case f.unionID != "":
@@ -233,7 +232,6 @@ func readAtMost(r io.Reader, name string) ([]byte, error) {
 	return raw, nil
 }
 
-// checkAccounts refuses what the daemon, with the same configuration, would never send.
 func checkAccounts(cfg *config.Config, f sendFlags) error {
 	if f.account != "" {
 		if _, err := officialAccounts(cfg, []string{f.account}); err != nil {
@@ -257,7 +255,6 @@ type followed struct {
 	json bool
 }
 
-// follow prints the request's changes until it is final or the wait ends.
 func (c *cli) follow(ctx context.Context, store requests.Store, f followed) error {
 	deadline := time.NewTimer(f.wait)
 	defer deadline.Stop()

@@ -12,13 +12,10 @@ import (
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
-// outcome is what a producer may read of a request, in words; its JSON is a line of --json.
 type outcome requests.Outcome
 
-// final reports whether nothing will change any more.
 func (o outcome) final() bool { return o.Status != "pending" && o.Status != "waiting" }
 
-// news reports whether o says something that before did not.
 func (o outcome) news(before outcome) bool {
 	return o.Status != before.Status || o.Attempts != before.Attempts ||
 		text(o.Reason) != text(before.Reason)
@@ -76,7 +73,6 @@ func verdict(o outcome) error {
 	return exitError{exitNotSent, errors.New(words)}
 }
 
-// stillOpen says why nothing has happened, as far as the row shows.
 func stillOpen(o outcome, waited time.Duration) error {
 	why := "is it paused or due later? The daemon's log and account_state say more"
 	switch {

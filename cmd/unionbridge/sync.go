@@ -80,7 +80,6 @@ func (c *cli) acceptGone(ctx context.Context, runID int64) error {
 	})
 }
 
-// syncing is what a sweep by hand works with: a service like the daemon's.
 type syncing struct {
 	cfg     *config.Config
 	service *sync.Service

@@ -16,7 +16,6 @@ var (
 	commit  string //nolint:gochecknoglobals // the linker can set nothing else
 )
 
-// build says what this binary was made of.
 type build struct{ version, commit, goVersion string }
 
 func buildInfo() build {

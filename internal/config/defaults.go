@@ -47,7 +47,6 @@ func (a *OfficialAccount) UnmarshalYAML(unmarshal func(any) error) error {
 	return nil
 }
 
-// settle fills in what follows from other values; it needs a validated cfg.
 func settle(cfg *Config) {
 	cfg.OfficialAccounts[defaultIndex(cfg)].Default = true
 	for i := range cfg.OfficialAccounts {
@@ -73,7 +72,6 @@ func settle(cfg *Config) {
 	}
 }
 
-// defaultIndex is the account that is marked default, or the first.
 func defaultIndex(cfg *Config) int {
 	for i := range cfg.OfficialAccounts {
 		if cfg.OfficialAccounts[i].Default {

@@ -58,7 +58,6 @@ func (m *masker) run(hidden bool) {
 	m.mask()
 }
 
-// mask ends the line.
 func (m *masker) mask() {
 	if strings.TrimSpace(m.rest) == "" {
 		m.rest = ""
@@ -145,7 +144,6 @@ func sensitive(key string) bool {
 	return false
 }
 
-// secretShapes are an AppSecret, an EncodingAESKey and a DSN.
 var secretShapes = regexp.MustCompile(`^[0-9a-fA-F]{32}$|^[A-Za-z0-9+/]{43}=?$|@(?:tcp|unix)?\(|:.*@`)
 
 // looksSecret reports whether text is likely a secret in the place of something else, such as an

@@ -150,7 +150,6 @@ func (l *Leases) keep(ctx context.Context, lease *Lease) (*Lease, error) {
 	return nil, errStopped
 }
 
-// take returns the new epoch, or 0 if another holds the lease.
 func (l *Leases) take(ctx context.Context, name string) (int64, error) {
 	var row struct {
 		Epoch int64 `db:"epoch"`

@@ -122,7 +122,6 @@ func newLocker(log *slog.Logger) (lock.Locker, error) {
 	return locker, nil
 }
 
-// up runs what is missing. An instance that waited for the lock finds nothing left.
 func up(ctx context.Context, db *sqlx.DB, log *slog.Logger) (int, error) {
 	files, err := fs.Sub(unionbridge.SQL, migrationsDir)
 	if err != nil {

@@ -163,7 +163,6 @@ func setTimeouts(c *mysql.Config, statement time.Duration) {
 	}
 }
 
-// ping tries once, and while the server is unavailable again until cfg.WaitTimeout has passed.
 func ping(ctx context.Context, db *sqlx.DB, cfg Config) error {
 	waiting, cancel := context.WithTimeout(ctx, cfg.WaitTimeout)
 	defer cancel()

@@ -23,7 +23,6 @@ type contention struct {
 	alarmed time.Time
 }
 
-// recordLoss notes that a token was refused and replaced by another one.
 func (c *contention) recordLoss(t *token, now time.Time) {
 	ripe := !now.Before(t.expires.Add(-renewBefore)) // WeChat itself swaps it then
 	if ripe || now.Sub(t.born) >= freshFor {
@@ -37,7 +36,6 @@ func (c *contention) active(now time.Time) bool {
 	return len(c.losses) == contentionLosses && now.Sub(c.losses[0]) < contentionWindow
 }
 
-// alarm reports whether it is time to say so.
 func (c *contention) alarm(now time.Time) bool {
 	if !c.active(now) || !c.alarmed.IsZero() && now.Sub(c.alarmed) < alarmInterval {
 		return false

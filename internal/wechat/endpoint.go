@@ -19,7 +19,6 @@ const (
 	EndpointTokenCommand = "token_command"
 )
 
-// kind is what a failure of an endpoint can mean, beyond its errcode.
 type kind uint8
 
 const (
@@ -33,7 +32,6 @@ const (
 // quotable: undecipherable answers of the token and session calls may hold secrets.
 func (k kind) quotable() bool { return k == kindRead || k == kindSend }
 
-// endpoint is one row of what we know about a path.
 type endpoint struct {
 	method string
 	path   string
@@ -41,7 +39,6 @@ type endpoint struct {
 	limit  int64 // bytes read of an answer at most
 }
 
-// smallAnswer bounds answers of a few hundred bytes, with room for a proxy's HTML page.
 const smallAnswer = 64 << 10
 
 // What is known about each path.

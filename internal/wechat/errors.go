@@ -123,7 +123,6 @@ func (a *attempt) failure(v verdict, err error) *Error {
 	return e
 }
 
-// interrupted is the error of a read whose caller went away between two attempts.
 func (a *attempt) interrupted(ctxErr error) *Error {
 	e := *a.err
 	e.Err = &cause{text: "waiting to try again: " + ctxErr.Error(), is: ctxErr}
@@ -158,7 +157,6 @@ func (a *attempt) transportReason(err error) Reason {
 	return ReasonConnectionLost
 }
 
-// brokenAnswer judges an answer that began and did not end, or was too large to read.
 func (a *attempt) brokenAnswer(status int, err error) *Error {
 	reason := a.transportReason(err)
 	if errors.Is(err, errTooLarge) || errors.Is(err, io.ErrUnexpectedEOF) {

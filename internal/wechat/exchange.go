@@ -14,7 +14,6 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 )
 
-// maxReadRetries bounds how often a read is repeated after a busy or broken answer.
 const maxReadRetries = 3
 
 type request struct {

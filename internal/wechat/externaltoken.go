@@ -113,7 +113,6 @@ func longestFirst(secrets []string, shortest int) []string {
 	return secrets
 }
 
-// setHeader puts the configured header into a request. Host is special to net/http.
 func setHeader(h *http.Request, header map[string]string) {
 	for _, name := range slices.Sorted(maps.Keys(header)) {
 		if http.CanonicalHeaderKey(name) == "Host" {

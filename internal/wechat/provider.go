@@ -40,7 +40,6 @@ type TokenConfig struct {
 	Command []string
 }
 
-// maxTokenLife is how long a token of WeChat lives.
 const maxTokenLife = 2 * time.Hour
 
 type grant struct {

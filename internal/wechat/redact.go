@@ -84,13 +84,11 @@ func commonPrefix(a, b string) int {
 	return n
 }
 
-// printable turns every run of blanks, control characters and invalid UTF-8 into one blank.
 func printable(text string) string {
 	blank := func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) || unicode.IsSpace(r) }
 	return strings.Join(strings.FieldsFunc(text, blank), " ")
 }
 
-// shorten cuts at a rune boundary and says so.
 func shorten(text string, limit int) string {
 	const mark = "…"
 	if len(text) <= limit {

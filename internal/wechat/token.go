@@ -105,7 +105,6 @@ func (s *tokenSource) usable(now time.Time) bool {
 	return s.current != nil && !s.current.refused && now.Before(s.current.expires)
 }
 
-// lead renews the token for everybody.
 func (s *tokenSource) lead(ctx context.Context) (*token, error) {
 	var next *token
 	var err error
@@ -187,7 +186,6 @@ func (s *tokenSource) renew(ctx context.Context, last *token) (*token, error) {
 	return next, nil
 }
 
-// recordLoss notes the death of a token and sounds the alarm if there were too many.
 func (s *tokenSource) recordLoss(t *token) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -227,7 +225,6 @@ func (s *tokenSource) reject(t *token) {
 	t.doubts++
 }
 
-// refusedError is what callers get while a refused token cannot be replaced yet.
 func (s *tokenSource) refusedError(until time.Time) *Error {
 	w := s.provider.texts()
 	e := &Error{
@@ -243,7 +240,6 @@ func (s *tokenSource) refusedError(until time.Time) *Error {
 	return e
 }
 
-// waitError is what a caller gets whose context ended while another one fetched the token.
 func (s *tokenSource) waitError(err error) *Error {
 	reason := ReasonTimeout
 	if errors.Is(err, context.Canceled) {

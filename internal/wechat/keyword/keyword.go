@@ -197,7 +197,6 @@ func Fit(values []Value) []Problem {
 	return changed
 }
 
-// kindOf is a key without its number: thing of thing1.
 func kindOf(key string) string { return strings.TrimRight(key, "0123456789") }
 
 func lookUp(values []Value, key string) (string, bool) {

@@ -50,7 +50,6 @@ func (m *momentReader) number() (n, digits int) {
 	return n, digits
 }
 
-// mark reads one of the characters and returns it, 0 if none is there.
 func (m *momentReader) mark(of string) rune {
 	r, size := utf8.DecodeRuneInString(m.rest)
 	if size == 0 || !strings.ContainsRune(of, r) {
@@ -60,7 +59,6 @@ func (m *momentReader) mark(of string) rune {
 	return r
 }
 
-// small reads one or two digits up to most.
 func (m *momentReader) small(least, most int) bool {
 	n, digits := m.number()
 	return digits >= 1 && digits <= 2 && n >= least && n <= most

@@ -55,7 +55,6 @@ func ruleOf(kind string) *rule {
 	return nil
 }
 
-// mostThing is how many characters a thing may have.
 const mostThing = 20
 
 // isBlank reports whether WeChat calls a value empty: white space, emoji, which it removes, and the
@@ -149,7 +148,6 @@ func isAmount(value string) bool {
 	return isNumber(value, len(value)) && len(strings.TrimLeft(whole, "+-")) <= 12
 }
 
-// flatten makes one blank of each run of line breaks and control characters, and none at the ends.
 func flatten(value string) string {
 	var b strings.Builder
 	gap := false

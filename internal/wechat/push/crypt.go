@@ -49,7 +49,6 @@ func unseal(key []byte, appid, text string) (message []byte, ok bool) {
 	return data[:size], true
 }
 
-// unpad removes PKCS#7 padding of 1 to 32 bytes.
 func unpad(data []byte) ([]byte, bool) {
 	n := int(data[len(data)-1])
 	if n < 1 || n > sealBlock || n > len(data) {
