@@ -56,7 +56,7 @@ func (l *lister) count() int {
 func standardLister() *lister {
 	l := &lister{}
 	for _, t := range wechatsim.StandardTemplates() {
-		l.list = append(l.list, wechat.Template{ID: t.ID, Title: t.Title, Content: t.Content})
+		l.list = append(l.list, wechat.Template{ID: t.ID, Content: t.Content})
 	}
 	return l
 }

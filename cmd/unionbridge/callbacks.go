@@ -11,30 +11,27 @@ import (
 
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/config"
-	"github.com/unionbridge/unionbridge/internal/web"
+	"github.com/unionbridge/unionbridge/internal/web/callback"
 	"github.com/unionbridge/unionbridge/internal/wechat/push"
 	"github.com/unionbridge/unionbridge/sender/queue"
 	"github.com/unionbridge/unionbridge/sync"
 )
 
-// receiptStore is the sender, as far as pushes concern it.
 type receiptStore interface {
 	Receipt(ctx context.Context, appid string, r queue.Receipt) error
 }
 
-// blocker is the map, as far as pushes concern it.
 type blocker interface {
 	Block(ctx context.Context, r bridge.Refusal, d time.Duration) error
 }
 
-// callbacks is everything that takes WeChat's pushes: the listener, and the events that lead to questions. A nil
-// one is switched off and can be used all the same.
+// callbacks is everything that takes WeChat's pushes: the listener, and the events that lead to
+// questions. A nil one is switched off, and its methods do nothing.
 type callbacks struct {
-	listener *web.Callbacks
+	listener *callback.Listener
 	events   *sync.Events
 }
 
-// callbacksConfig is what newCallbacks needs.
 type callbacksConfig struct {
 	cfg        *config.Config
 	log        *slog.Logger
@@ -44,7 +41,7 @@ type callbacksConfig struct {
 	identities blocker
 }
 
-// newCallbacks returns nil where the configuration has no http.callback_listen, or no account with a callback.
+// newCallbacks returns nil without an http.callback_listen, or an account with a callback.
 func newCallbacks(c callbacksConfig) (*callbacks, error) {
 	if c.cfg.HTTP.CallbackListen == "" {
 		return nil, nil
@@ -56,7 +53,8 @@ func newCallbacks(c callbacksConfig) (*callbacks, error) {
 		}
 		account, err := push.New(push.Config{
 			AppID: a.AppID, Token: a.Callback.Token.Reveal(),
-			AESKey: a.Callback.AESKey.Reveal(), PreviousAESKey: a.Callback.PreviousAESKey.Reveal(), Now: time.Now,
+			AESKey: a.Callback.AESKey.Reveal(), PreviousAESKey: a.Callback.PreviousAESKey.Reveal(),
+			Now: time.Now,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("official_accounts[%d].callback: %w", i, err)
@@ -70,8 +68,8 @@ func newCallbacks(c callbacksConfig) (*callbacks, error) {
 	events := sync.NewEvents(c.sync)
 	return &callbacks{
 		events: events,
-		listener: web.NewCallbacks(web.CallbacksConfig{
-			Listen: c.cfg.HTTP.CallbackListen, Accounts: accounts, Pushes: pushes{
+		listener: callback.New(callback.Config{
+			Listen: c.cfg.HTTP.CallbackListen, Accounts: accounts, Store: pushes{
 				receipts: c.receipts, identities: c.identities, events: events, blockedFor: blockedFor,
 				now: time.Now,
 			},
@@ -89,9 +87,9 @@ type pushes struct {
 	now        func() time.Time
 }
 
-// Receipt stores a receipt. That the person blocks the account's messages is noted in the map, so that
-// later requests to them fail at once: for a repeated receipt too, as the process may have died between
-// the two statements.
+// Receipt stores a receipt. That the person blocks the account's messages is noted in the map, so
+// that later requests to them fail at once: for a repeated receipt too, as the process may have
+// died between the two statements.
 func (p pushes) Receipt(ctx context.Context, appid string, r push.Receipt) error {
 	if r.At.IsZero() {
 		r.At = p.now()
@@ -130,7 +128,7 @@ func (c *callbacks) stop(ctx context.Context) error {
 	return errors.Join(c.listener.Stop(ctx), c.events.Stop(ctx))
 }
 
-// failed receives one error if the listener ends by itself; a nil one never does.
+// failed receives one error if the listener ends without stop; a nil one never does.
 func (c *callbacks) failed() <-chan error {
 	if c == nil {
 		return nil

@@ -35,7 +35,8 @@ func callbackBed(t *testing.T, change func(*config.Config)) (*callbacks, *sqlx.D
 		HTTP: config.HTTP{CallbackListen: "127.0.0.1:0"},
 		OfficialAccounts: []config.OfficialAccount{{
 			AppID: wechatsim.StandardAppID, Secret: config.NewSecret(wechatsim.StandardSecret),
-			Callback: &config.Callback{Token: config.NewSecret("tok"), AESKey: config.NewSecret("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG")},
+			Callback: &config.Callback{Token: config.NewSecret("tok"),
+				AESKey: config.NewSecret("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG")},
 		}},
 	}
 	change(cfg)
@@ -60,7 +61,8 @@ func callbackBed(t *testing.T, change func(*config.Config)) (*callbacks, *sqlx.D
 	return c, db, receipts
 }
 
-// TestCallbacksOff: without a listener or an account nothing is built, and what calls it need not know.
+// TestCallbacksOff: without a listener or an account nothing is built, and what calls it need not
+// know.
 func TestCallbacksOff(t *testing.T) {
 	for name, change := range map[string]func(*config.Config){
 		"no callback_listen": func(c *config.Config) { c.HTTP.CallbackListen = "" },
@@ -73,7 +75,8 @@ func TestCallbacksOff(t *testing.T) {
 	}
 }
 
-// TestPushesReachTheirOwners: a receipt the sender, an unfollow the map, a previous key still opens.
+// TestPushesReachTheirOwners: a receipt the sender, an unfollow the map, a previous key still
+// opens.
 func TestPushesReachTheirOwners(t *testing.T) {
 	const previous = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 	sim := wechatsim.NewStandard(10, 0, 0)
@@ -82,15 +85,18 @@ func TestPushesReachTheirOwners(t *testing.T) {
 		c.OfficialAccounts[0].Callback.PreviousAESKey = config.NewSecret(previous)
 	})
 	openid := sim.OpenID(wechatsim.StandardAppID, 3)
-	if _, err := db.ExecContext(t.Context(), `INSERT INTO follower (appid, openid) VALUES (?, ?)`, wechatsim.StandardAppID, openid); err != nil {
+	if _, err := db.ExecContext(t.Context(), `INSERT INTO follower (appid, openid) VALUES (?, ?)`,
+		wechatsim.StandardAppID, openid); err != nil {
 		t.Fatal(err)
 	}
 	url := "http://" + c.listener.Addr() + "/wechat/" + wechatsim.StandardAppID
-	sim.SetCallback(wechatsim.StandardAppID, &wechatsim.Callback{URL: url, Token: "tok", AESKey: previous, Secure: true})
+	sim.SetCallback(wechatsim.StandardAppID,
+		&wechatsim.Callback{URL: url, Token: "tok", AESKey: previous, Secure: true})
 	sim.Unfollow(wechatsim.StandardAppID, 3)
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		var gone bool
-		if err := db.GetContext(t.Context(), &gone, `SELECT subscribed = 0 FROM follower WHERE openid = ?`, openid); err != nil {
+		if err := db.GetContext(t.Context(), &gone,
+			`SELECT subscribed = 0 FROM follower WHERE openid = ?`, openid); err != nil {
 			t.Fatal(err)
 		}
 		if gone {
@@ -118,8 +124,8 @@ func (l *blockList) Block(_ context.Context, r bridge.Refusal, _ time.Duration) 
 	return nil
 }
 
-// TestReceiptsReachTheirOwners: each receipt is stored, also one without a time, and the map hears of the
-// people who block an account that wants to know.
+// TestReceiptsReachTheirOwners: each receipt is stored, also one without a time, and the map hears
+// of the people who block an account that wants to know.
 func TestReceiptsReachTheirOwners(t *testing.T) {
 	const appid, other = "wx0000000000000001", "wx0000000000000002"
 	now := time.Now()
@@ -129,9 +135,12 @@ func TestReceiptsReachTheirOwners(t *testing.T) {
 		receipt push.Receipt
 		blocked bool
 	}{
-		{"delivered", appid, push.Receipt{MsgID: 7, OpenID: "o", Status: push.ReceiptSuccess}, false},
-		{"blocked", appid, push.Receipt{MsgID: 8, OpenID: "o", Status: push.ReceiptUserBlock}, true},
-		{"not wanted", other, push.Receipt{MsgID: 9, OpenID: "o", Status: push.ReceiptUserBlock}, false},
+		{"delivered", appid, push.Receipt{MsgID: 7, OpenID: "o", Status: push.ReceiptSuccess},
+			false},
+		{"blocked", appid, push.Receipt{MsgID: 8, OpenID: "o", Status: push.ReceiptUserBlock},
+			true},
+		{"not wanted", other, push.Receipt{MsgID: 9, OpenID: "o", Status: push.ReceiptUserBlock},
+			false},
 	} {
 		receipts, blocks := make(receiptList, 1), blockList{}
 		p := pushes{

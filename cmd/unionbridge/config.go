@@ -2,13 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge"
@@ -25,7 +26,9 @@ func (c *cli) configCommand() *cobra.Command {
 read are errors, each with its place and cure. Prints a summary without secrets. No connection
 is opened, unless --online asks for one to the database.`,
 		Args: cobra.NoArgs,
-		RunE: c.work(func(cmd *cobra.Command, _ []string) error { return c.configCheck(cmd.Context(), online) }),
+		RunE: c.work(func(cmd *cobra.Command, _ []string) error {
+			return c.configCheck(cmd.Context(), online)
+		}),
 	}
 	check.Flags().BoolVar(&online, "online", false, "connect to the database too and check its schema")
 	example := &cobra.Command{
@@ -37,46 +40,40 @@ is opened, unless --online asks for one to the database.`,
 			return err
 		}),
 	}
-	return group(&cobra.Command{Use: "config", Short: "Check the configuration, or print an example"}, check, example)
+	return group(&cobra.Command{Use: "config",
+		Short: "Check the configuration, or print an example"}, check, example)
 }
 
 func (c *cli) configCheck(ctx context.Context, online bool) error {
-	cfg, err := c.loadConfig()
-	if err != nil {
-		return err
+	if !online {
+		cfg, err := c.loadConfig()
+		if err != nil {
+			return err
+		}
+		return c.printConfig(cfg)
 	}
+	needs := access{check: database.CheckSchema, before: c.printConfig, log: io.Discard}
+	return c.withDatabase(ctx, needs, func(*config.Config, *sqlx.DB) error {
+		_, err := fmt.Fprintln(c.stdout, "  the database answers and has the right schema")
+		return err
+	})
+}
+
+func (c *cli) printConfig(cfg *config.Config) error {
 	for _, warning := range cfg.Warnings {
 		if _, err := fmt.Fprintln(c.stderr, "warning:", warning); err != nil {
 			return err
 		}
 	}
-	if _, err := fmt.Fprint(c.stdout, c.configPath, " is right.\n", describe(cfg)); err != nil {
-		return err
-	}
-	if !online {
-		return nil
-	}
-	if err := checkOnline(ctx, cfg); err != nil {
-		return databaseError(err)
-	}
-	_, err = fmt.Fprintln(c.stdout, "  the database answers and has the right schema")
+	_, err := fmt.Fprint(c.stdout, c.configPath, " is right.\n", describe(cfg))
 	return err
 }
 
-func checkOnline(ctx context.Context, cfg *config.Config) (err error) {
-	db, err := database.Open(ctx, databaseConfig(cfg, nil))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	return database.CheckSchema(ctx, db)
-}
-
-// describe says what the configuration comes to, without secrets.
 func describe(cfg *config.Config) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, "  "+format+"\n", args...) }
-	line("database: %s, at most %d connections", describeDSN(cfg.Database.DSN.Reveal()), cfg.Database.MaxConnections)
+	line("database: %s, at most %d connections", describeDSN(cfg.Database.DSN.Reveal()),
+		cfg.Database.MaxConnections)
 	line("WeChat: %s", cfg.WeChat.BaseURL)
 	line("health and metrics: http://%s", cfg.HTTP.Listen)
 	for _, a := range cfg.OfficialAccounts {
@@ -96,7 +93,7 @@ func describe(cfg *config.Config) string {
 	return b.String()
 }
 
-// describeDSN names user, server and schema: what is left of a DSN when nothing secret may be in it.
+// describeDSN names user, server and schema: what is not secret of a DSN.
 func describeDSN(dsn string) string {
 	parsed, err := mysql.ParseDSN(dsn)
 	if err != nil {

@@ -34,13 +34,13 @@ type daemonConfig struct {
 	notify  notifier
 }
 
-// daemon is everything that "unionbridge run" runs. start builds it in an order in which a failure is
-// cheap: the listener first, so that a taken port is known at once and /readyz tells what is being
-// waited for; then the database; then the work. stop undoes as much of it as there is, work first.
+// daemon is everything that "unionbridge run" runs. start goes from cheap failures to costly ones:
+// the listener, so that a taken port is known at once and /readyz shows what the daemon waits for;
+// the database; the work. stop undoes what there is of it, work first.
 type daemon struct {
 	daemonConfig
 	registry *prometheus.Registry
-	web      *web.Server
+	web      *web.Admin
 	db       *sqlx.DB
 	sync     *sync.Service
 	sender   *sender.Service
@@ -57,21 +57,20 @@ type daemon struct {
 func newDaemon(cfg daemonConfig) *daemon {
 	d := &daemon{daemonConfig: cfg, registry: newRegistry()}
 	d.setPhase("starting")
-	d.web = web.New(web.Config{
+	d.web = web.NewAdmin(web.AdminConfig{
 		Listen: cfg.cfg.HTTP.Listen, Gatherer: d.registry, Version: buildInfo().version, Logger: cfg.log,
 		Ready: func(ctx context.Context) error { return (*d.ready.Load())(ctx) },
 	})
 	return d
 }
 
-// setPhase says why the daemon is not ready, to /readyz and to systemd.
 func (d *daemon) setPhase(phase string) {
 	notReady := func(context.Context) error { return errors.New(phase) }
 	d.ready.Store(&notReady)
 	d.notify.status(phase)
 }
 
-// run works until ctx ends or something breaks that cannot be mended, then drains.
+// run works until ctx ends or something breaks for good, then drains.
 func (d *daemon) run(ctx context.Context) error {
 	err := d.start(ctx)
 	if err == nil {
@@ -140,7 +139,6 @@ func (d *daemon) start(ctx context.Context) error {
 	return nil
 }
 
-// task is a goroutine that runs until it is stopped.
 type task struct {
 	cancel context.CancelFunc
 	ended  chan struct{}
@@ -170,9 +168,8 @@ func (t *task) stop(ctx context.Context) error {
 	}
 }
 
-// openDatabase waits for a database that is down: daemons start in any order at boot, and a restart
-// loop would say less. What a person must mend ends the start: a wrong password, an older schema, a
-// missing grant.
+// openDatabase waits for a database that is down: at boot, daemons start in any order. What a
+// person must fix ends the start: a wrong password, an older schema, a missing grant.
 func (d *daemon) openDatabase(ctx context.Context) error {
 	for waiting := false; ; {
 		err := d.tryDatabase(ctx)
@@ -219,7 +216,6 @@ func (d *daemon) tryDatabase(ctx context.Context) error {
 	return nil
 }
 
-// checkDatabase is /readyz of a daemon that works.
 func (d *daemon) checkDatabase(ctx context.Context) error {
 	if err := d.db.PingContext(ctx); err != nil {
 		return fmt.Errorf("database: %w", err)
@@ -245,9 +241,9 @@ func (d *daemon) wait(ctx context.Context) error {
 	}
 }
 
-// stop ends what has been started: intake and work first, side by side because they share the time that
-// there is; then the leases, so that a successor takes over at once; the listener last, so that probes
-// and scrapes see the drain.
+// stop ends what has been started: intake and work first, side by side because they share the time
+// that there is; then the leases, so that a successor takes over at once; the listener last, so
+// that probes and scrapes see the drain.
 func (d *daemon) stop(ctx context.Context) error {
 	drain, cancel := context.WithTimeout(ctx, d.cfg.ShutdownTimeout.Std())
 	defer cancel()

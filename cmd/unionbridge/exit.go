@@ -30,7 +30,6 @@ const (
 	exitInterrupted = 130
 )
 
-// exitCodeWords are what "unionbridge help exit-codes" prints.
 func exitCodeWords() []struct {
 	code  int
 	words string
@@ -40,7 +39,8 @@ func exitCodeWords() []struct {
 		words string
 	}{
 		{exitOK, "it worked; run: stopped by a signal, with everything under way finished"},
-		{exitFailed, "it failed; lookup: nobody has this id; requests: one was refused or does not exist; run: not everything finished in time;\n" +
+		{exitFailed, "it failed; lookup: nobody has this id; requests: one was refused or does " +
+			"not exist; run: not everything finished in time;\n" +
 			"       status --check: there is an alarm; import-users: not every line was stored"},
 		{exitUsage, "the command line is wrong"},
 		{exitConfig, "the configuration is wrong or cannot be read"},
@@ -67,7 +67,6 @@ only, restart the daemon to apply a new one.`
 	return &cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: text}
 }
 
-// exitError is an error with its exit code.
 type exitError struct {
 	code int
 	err  error
@@ -76,7 +75,6 @@ type exitError struct {
 func (e exitError) Error() string { return e.err.Error() }
 func (e exitError) Unwrap() error { return e.err }
 
-// report prints what became of cmd, for people, and returns the exit code.
 func (c *cli) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	if err == nil {
 		return exitOK
@@ -95,8 +93,7 @@ func (c *cli) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	return code
 }
 
-// exitCode finds the code of an error that does not bring its own. The order matters: a sweep's error
-// may wrap several.
+// exitCode finds an error's code. The order matters: a sweep's error may wrap several.
 func exitCode(err error) int {
 	if e, ok := errors.AsType[exitError](err); ok {
 		return e.code

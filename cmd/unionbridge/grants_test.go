@@ -8,7 +8,8 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database/dbtest"
 )
 
-// TestRunNamesMissingGrants: a daemon that could not do its work does not start, and says what to grant.
+// TestRunNamesMissingGrants: a daemon that could not do its work does not start, and says what to
+// grant.
 func TestRunNamesMissingGrants(t *testing.T) {
 	db := dbtest.New(t)
 	var schema string
@@ -36,8 +37,8 @@ func TestRunNamesMissingGrants(t *testing.T) {
 	}
 }
 
-// TestSendAsProducer: the rights of an app are enough to send, though they do not show which migrations the
-// database has.
+// TestSendAsProducer: the rights of an app are enough to send, though they do not show which
+// migrations the database has.
 func TestSendAsProducer(t *testing.T) {
 	db := dbtest.New(t)
 	var schema string
@@ -57,8 +58,10 @@ func TestSendAsProducer(t *testing.T) {
 	t.Cleanup(func() { _, _ = db.Exec(`DROP USER '` + user + `'@'%'`) })
 	w := newWorld(t, dbtest.DSNAs(t, db, user, password))
 	var stdout, stderr bytes.Buffer
-	args := []string{"-c", w.writeConfig(t, w.dir), "send", "--unionid", "u", "--template", "progress", "--set", "thing1=x", "--wait", "0"}
-	if code := run(t.Context(), args, nil, &stdout, &stderr); code != exitOK || stdout.String() != "1\n" {
+	args := []string{"-c", w.writeConfig(t, w.dir), "send", "--unionid", "u", "--template",
+		"progress", "--set", "thing1=x", "--wait", "0"}
+	if code := run(t.Context(), args, nil, &stdout, &stderr); code != exitOK ||
+		stdout.String() != "1\n" {
 		t.Errorf("exit code %d, printed %q, want the first id:\n%s", code, &stdout, &stderr)
 	}
 }

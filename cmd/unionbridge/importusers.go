@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge/bridge"
@@ -43,39 +44,42 @@ last line on standard error says with which --from-line to go on.`,
 		}
 		return c.importUsers(cmd.Context(), args[0], flags)
 	})
-	cmd.Flags().IntVar(&flags.fromLine, "from-line", 1, "skip the lines before this `number`; a header line is read anyway")
+	cmd.Flags().IntVar(&flags.fromLine, "from-line", 1,
+		"skip the lines before this `number`; a header line is read anyway")
 	cmd.Flags().IntVar(&flags.maxBad, "max-bad", 100, "stop after more bad lines than this `number`")
-	cmd.Flags().BoolVar(&flags.overwrite, "overwrite", false, "let the file's unionid replace a known one that differs")
+	cmd.Flags().BoolVar(&flags.overwrite, "overwrite", false,
+		"let the file's unionid replace a known one that differs")
 	return cmd
 }
 
-func (c *cli) importUsers(ctx context.Context, name string, flags importFlags) (err error) {
-	cfg, err := c.loadConfig()
-	if err != nil {
-		return err
-	}
+func (c *cli) importUsers(ctx context.Context, name string, flags importFlags) error {
 	in := c.stdin
-	if name != "-" {
+	needs := access{check: database.CheckSchema, before: func(*config.Config) error {
+		if name == "-" {
+			return nil
+		}
 		file, err := os.Open(name)
 		if err != nil {
 			return fmt.Errorf("reading mini-program users: %w", err)
 		}
-		defer func() { _ = file.Close() }() // only read
 		in = file
-	}
-	db, err := database.Open(ctx, databaseConfig(cfg, commandLogger(cfg.Log, c.stderr)))
-	if err != nil {
-		return databaseError(err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := database.CheckSchema(ctx, db); err != nil {
-		return databaseError(err)
-	}
-	imp := importer{cli: c, flags: flags, people: bridge.New(db), lines: newUserLines(in, miniAppIDs(cfg))}
-	imp.batch, imp.numbers = make([]bridge.MiniUser, 0, bridge.ImportMaxUsers), make([]int, 0, bridge.ImportMaxUsers)
-	start := time.Now()
-	err = imp.run(ctx)
-	return imp.finish(ctx, err, time.Since(start))
+		return nil
+	}}
+	defer func() {
+		if file, ok := in.(*os.File); ok && name != "-" {
+			_ = file.Close() // only read
+		}
+	}()
+	return c.withDatabase(ctx, needs, func(cfg *config.Config, db *sqlx.DB) error {
+		imp := importer{
+			cli: c, flags: flags, people: bridge.New(db), lines: newUserLines(in, miniAppIDs(cfg)),
+			batch:   make([]bridge.MiniUser, 0, bridge.ImportMaxUsers),
+			numbers: make([]int, 0, bridge.ImportMaxUsers),
+		}
+		start := time.Now()
+		err := imp.run(ctx)
+		return imp.finish(ctx, err, time.Since(start))
+	})
 }
 
 func miniAppIDs(cfg *config.Config) []string {
@@ -86,7 +90,6 @@ func miniAppIDs(cfg *config.Config) []string {
 	return appids
 }
 
-// importer stores a file batch by batch.
 type importer struct {
 	*cli
 	flags  importFlags
@@ -102,7 +105,6 @@ type importer struct {
 
 var errTooManyBad = errors.New("more bad lines")
 
-// run reads and stores until the end of the file, an error, or too many bad lines.
 func (i *importer) run(ctx context.Context) error {
 	for {
 		user, err := i.lines.next()
@@ -122,7 +124,6 @@ func (i *importer) run(ctx context.Context) error {
 	}
 }
 
-// take puts one user into the batch, or reports his line.
 func (i *importer) take(user bridge.MiniUser, err error) error {
 	skipped := i.lines.number < i.flags.fromLine
 	bad, isBad := errors.AsType[badLine](err)
@@ -139,7 +140,8 @@ func (i *importer) take(user bridge.MiniUser, err error) error {
 
 func (i *importer) report(bad badLine) error {
 	if i.bad == i.flags.maxBad {
-		return fmt.Errorf("%w than --max-bad %d: line %d: %s", errTooManyBad, i.flags.maxBad, bad.number, bad.reason)
+		return fmt.Errorf("%w than --max-bad %d: line %d: %s", errTooManyBad, i.flags.maxBad,
+			bad.number, bad.reason)
 	}
 	i.bad++
 	_, _ = fmt.Fprintln(i.stderr, bad) // the exit code tells too
@@ -155,8 +157,8 @@ func (i *importer) flush(ctx context.Context, upTo int) error {
 	i.stored += len(i.batch) - len(contradictions)
 	for _, c := range contradictions {
 		user, number := i.batch[c.Index], i.numbers[c.Index]
-		err := i.report(badLine{number, fmt.Sprintf("%s has the unionid %s in the map, not %s; the map's stays (--overwrite)",
-			user.OpenID, c.Known, user.UnionID)})
+		err := i.report(badLine{number, fmt.Sprintf("%s has the unionid %s in the map, not %s; "+
+			"the map's stays (--overwrite)", user.OpenID, c.Known, user.UnionID)})
 		if err != nil {
 			i.done = number - 1 // it and those after it are looked at again
 			return err
@@ -168,8 +170,8 @@ func (i *importer) flush(ctx context.Context, upTo int) error {
 
 // finish says what was done and, if not all was, where to go on.
 func (i *importer) finish(ctx context.Context, err error, took time.Duration) error {
-	_, printErr := fmt.Fprintf(i.stdout, "%d users stored, %d lines skipped, %.0f a second\n", i.stored, i.bad,
-		float64(i.stored)/max(took.Seconds(), 0.001))
+	_, printErr := fmt.Fprintf(i.stdout, "%d users stored, %d lines skipped, %.0f a second\n",
+		i.stored, i.bad, float64(i.stored)/max(took.Seconds(), 0.001))
 	switch {
 	case err == nil && i.bad > 0:
 		return fmt.Errorf("%d lines were not stored", i.bad)
@@ -178,8 +180,9 @@ func (i *importer) finish(ctx context.Context, err error, took time.Duration) er
 	}
 	from := max(i.done+1, i.flags.fromLine)
 	if ctx.Err() != nil {
-		_, _ = fmt.Fprintf(i.stderr, "interrupted: go on with --from-line %d\n", from)
+		_, _ = fmt.Fprintf(i.stderr, "interrupted: resume with --from-line %d\n", from)
 		return exitError{exitInterrupted, errInterrupted}
 	}
-	return fmt.Errorf("importing stopped: %w; all lines before %d are dealt with: go on with --from-line %d", err, from, from)
+	return fmt.Errorf("importing stopped: %w; all lines before %d are dealt with: resume with "+
+		"--from-line %d", err, from, from)
 }

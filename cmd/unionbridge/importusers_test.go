@@ -16,8 +16,8 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// TestImportInterrupted: a signal in the middle of an import costs at most the lines that were not yet
-// stored, says where to go on, and going on there leaves nobody out.
+// TestImportInterrupted: a signal in the middle of an import costs at most the lines that were not
+// yet stored, says where to go on, and going on there leaves nobody out.
 func TestImportInterrupted(t *testing.T) {
 	db := dbtest.New(t)
 	w := newWorld(t, dbtest.DSN(t, db))
@@ -33,7 +33,8 @@ func TestImportInterrupted(t *testing.T) {
 		strings.NewReader(strings.Join(lines[2500:], "")))
 	var stdout, stderr bytes.Buffer
 	code := run(ctx, []string{"-c", path, "import-users", "-"}, stdin, &stdout, &stderr)
-	if code != exitInterrupted || !strings.Contains(stderr.String(), "interrupted: go on with --from-line 2001\n") ||
+	if code != exitInterrupted || !strings.Contains(stderr.String(),
+		"interrupted: resume with --from-line 2001\n") ||
 		!strings.HasPrefix(stdout.String(), "2000 users stored, 0 lines skipped") {
 		t.Fatalf("exit code %d\n%s%s", code, stdout.String(), stderr.String())
 	}
@@ -47,8 +48,10 @@ func TestImportInterrupted(t *testing.T) {
 	if n := count(); n != 2000 {
 		t.Errorf("%d users are in the table, want 2000", n)
 	}
-	again := do(t.Context(), strings.Join(lines, ""), "-c", path, "import-users", "--from-line", "2001", "-")
-	if again.code != exitOK || !strings.HasPrefix(again.stdout, "3000 users stored") || count() != 5000 {
+	again := do(t.Context(), strings.Join(lines, ""), "-c", path, "import-users", "--from-line",
+		"2001", "-")
+	if again.code != exitOK || !strings.HasPrefix(again.stdout, "3000 users stored") ||
+		count() != 5000 {
 		t.Errorf("going on: %+v, %d users", again, count())
 	}
 }
@@ -62,7 +65,8 @@ func TestImportDatabaseGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := do(t.Context(), wechatsim.StandardMiniAppID+",o1,u1\n", "-c", path, "import-users", "-")
-	if got.code != exitDatabase || !strings.Contains(got.stderr, "all lines before 1 are dealt with: go on with --from-line 1") {
+	if got.code != exitDatabase || !strings.Contains(got.stderr,
+		"all lines before 1 are dealt with: resume with --from-line 1") {
 		t.Errorf("%+v", got)
 	}
 }

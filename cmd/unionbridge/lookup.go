@@ -4,17 +4,15 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge/bridge"
-	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/internal/config"
 )
 
 func (c *cli) lookupCommand() *cobra.Command {
@@ -23,13 +21,16 @@ func (c *cli) lookupCommand() *cobra.Command {
 		Use:   "lookup ID",
 		Short: "Show who a unionid or openid is, at each account",
 		Long: `Show everything the map knows of the person behind ID: a unionid, or an openid at any official
-account or mini program. One line for each pair of his accounts; "-" is not known.
+account or mini program. One line for each pair of their accounts; "-" is not known.
 
 Exit code 1: nobody has this id.`,
 		Args: cobra.ExactArgs(1),
-		RunE: c.work(func(cmd *cobra.Command, args []string) error { return c.lookup(cmd.Context(), args[0], asJSON) }),
+		RunE: c.work(func(cmd *cobra.Command, args []string) error {
+			return c.lookup(cmd.Context(), args[0], asJSON)
+		}),
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON array with the columns of the view v_identity")
+	cmd.Flags().BoolVar(&asJSON, "json", false,
+		"print a JSON array with the columns of the view v_identity")
 	return cmd
 }
 
@@ -43,63 +44,44 @@ type identity struct {
 	MiniOpenID *string `json:"mini_openid"`
 }
 
-// checkID refuses what cannot be an id of WeChat's. In the database it would not be "not found", but an
-// error about collations: the columns are ASCII.
+// checkID refuses what cannot be an id of WeChat's. In the database it would not be "not found",
+// but an error about collations: the columns are ASCII.
 func checkID(name, id string) error {
 	ok := !strings.ContainsFunc(id, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-'
 	})
 	if !ok || id == "" || len(id) > 64 {
-		return exitError{exitUsage, fmt.Errorf("%s %q is not an id of WeChat's: 1 to 64 letters, digits, _ and -", name, id)}
+		return exitError{exitUsage, fmt.Errorf("%s %q is not an id of WeChat's: 1 to 64 letters, "+
+			"digits, _ and -", name, id)}
 	}
 	return nil
 }
 
-// erTableDenied is the server's number for a table without a grant.
-const erTableDenied = 1142
-
-// checkReadableSchema is CheckSchema for what a producer's or a reader's role can do too: those may not
-// read the list of migrations, and learn what is missing from the statement itself.
-func checkReadableSchema(ctx context.Context, db *sqlx.DB) error {
-	err := database.CheckSchema(ctx, db)
-	if me, ok := errors.AsType[*mysql.MySQLError](err); ok && me.Number == erTableDenied {
-		return nil
-	}
-	return err
-}
-
-func (c *cli) lookup(ctx context.Context, id string, asJSON bool) (err error) {
+func (c *cli) lookup(ctx context.Context, id string, asJSON bool) error {
 	if err := checkID("ID", id); err != nil {
 		return err
 	}
-	cfg, err := c.loadConfig()
-	if err != nil {
-		return err
-	}
-	db, err := database.Open(ctx, databaseConfig(cfg, commandLogger(cfg.Log, c.stderr)))
-	if err != nil {
-		return databaseError(err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := checkReadableSchema(ctx, db); err != nil {
-		return databaseError(err)
-	}
-	found, err := bridge.New(db).Lookup(ctx, id)
-	if err != nil {
-		return databaseError(err)
-	}
-	show := c.printIdentities
-	if asJSON {
-		show = c.printIdentitiesJSON
-	}
-	if err := show(found); err != nil {
-		return err
-	}
-	if len(found) == 0 {
-		return fmt.Errorf("nobody with the id %s is in the map: is it complete, and upper and lower case right? "+
-			`A follower appears with the next sweep ("unionbridge sync"), a mini-program user with a row in mini_user`, id)
-	}
-	return nil
+	needs := access{check: checkReadableSchema}
+	return c.withDatabase(ctx, needs, func(_ *config.Config, db *sqlx.DB) error {
+		found, err := bridge.New(db).Lookup(ctx, id)
+		if err != nil {
+			return databaseError(err)
+		}
+		show := c.printIdentities
+		if asJSON {
+			show = c.printIdentitiesJSON
+		}
+		if err := show(found); err != nil {
+			return err
+		}
+		if len(found) == 0 {
+			return fmt.Errorf("nobody with the id %s is in the map: is it complete, and upper "+
+				"and lower case right? "+
+				`A follower appears with the next sweep ("unionbridge sync"), a mini-program `+
+				`user with a row in mini_user`, id)
+		}
+		return nil
+	})
 }
 
 func (c *cli) printIdentities(list []bridge.Identity) error {
@@ -107,13 +89,15 @@ func (c *cli) printIdentities(list []bridge.Identity) error {
 		return nil
 	}
 	table := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "UNIONID\tOFFICIAL ACCOUNT\tOPENID\tFOLLOWS\tMINI PROGRAM\tOPENID") // Flush reports
+	// Flush reports
+	_, _ = fmt.Fprintln(table, "UNIONID\tOFFICIAL ACCOUNT\tOPENID\tFOLLOWS\tMINI PROGRAM\tOPENID")
 	for _, i := range list {
 		follows := "-"
 		if i.OAOpenID != "" {
 			follows = map[bool]string{true: "yes", false: "no"}[i.Subscribed]
 		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(i.UnionID, "-"), cmp.Or(i.OAAppID, "-"),
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(i.UnionID, "-"),
+			cmp.Or(i.OAAppID, "-"),
 			cmp.Or(i.OAOpenID, "-"), follows, cmp.Or(i.MiniAppID, "-"), cmp.Or(i.MiniOpenID, "-"))
 	}
 	return table.Flush()
@@ -133,11 +117,4 @@ func (c *cli) printIdentitiesJSON(list []bridge.Identity) error {
 	encoder := json.NewEncoder(c.stdout)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(out)
-}
-
-func orNull(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }

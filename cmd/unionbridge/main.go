@@ -1,5 +1,5 @@
-// Command unionbridge keeps the map from unionids to openids in MySQL fresh, and turns rows that apps
-// INSERT into delivered WeChat template messages.
+// Command unionbridge keeps the map from unionids to openids in MySQL fresh, and turns rows that
+// apps INSERT into delivered WeChat template messages.
 //
 // This package wires: it turns the configuration file into the packages' own settings, and their
 // results into words and exit codes. Only main knows the process: signals, arguments, os.Exit.
@@ -15,7 +15,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// With the first signal the default comes back: the second one ends the process where it stands.
+	// The first signal restores the default: the second one ends the process at once.
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

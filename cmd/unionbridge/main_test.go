@@ -97,7 +97,8 @@ func (w *world) writeConfig(t testing.TB, dir string) string {
 		dsn = "unionbridge:s3cret-of-the-dsn@tcp(" + freePort(t) + ")/unionbridge"
 	}
 	for name, content := range map[string]string{
-		"config.yaml": w.config(""), "database.dsn": dsn + "\n", "oa.secret": wechatsim.StandardSecret + "\n",
+		"config.yaml": w.config(""), "database.dsn": dsn + "\n",
+		"oa.secret": wechatsim.StandardSecret + "\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -124,7 +125,8 @@ func (w *world) vars() []string {
 		"SIM=" + w.server.URL, "LISTEN=" + w.listen,
 		"UNIONID=" + w.sim.UnionID(following), "OPENID=" + w.sim.OpenID(appid, following),
 		"MINI_OPENID=" + w.sim.OpenID(mini, following),
-		"STRANGER_UNIONID=" + w.sim.UnionID(stranger), "STRANGER_MINI_OPENID=" + w.sim.OpenID(mini, stranger),
+		"STRANGER_UNIONID=" + w.sim.UnionID(stranger), "STRANGER_MINI_OPENID=" +
+			w.sim.OpenID(mini, stranger),
 		"FOLLOWERS=" + strconv.Itoa(followers),
 	}
 }
@@ -232,7 +234,7 @@ func (w *world) commands(t *testing.T) map[string]func(*testscript.TestScript, b
 				ts.Fatalf("exit code %d, not %s", got, args[0])
 			}
 		},
-		// reset: the simulator counts calls anew.
+		// reset: the simulator counts calls from zero.
 		"reset": func(*testscript.TestScript, bool, []string) { w.sim.Reset() },
 		// called PATH: waits until the simulator has got such a call.
 		"called": func(ts *testscript.TestScript, _ bool, args []string) {
@@ -243,13 +245,16 @@ func (w *world) commands(t *testing.T) map[string]func(*testscript.TestScript, b
 				return nil
 			}))
 		},
-		// append FILE: writes the standard config.yaml anew, with FILE at its end.
+		// append FILE: rewrites the standard config.yaml with FILE at its end.
 		"append": func(ts *testscript.TestScript, _ bool, args []string) {
 			more := ts.ReadFile(args[0])
-			ts.Check(os.WriteFile(filepath.Join(w.dir, "config.yaml"), []byte(w.config(more)), 0o600))
+			ts.Check(os.WriteFile(filepath.Join(w.dir, "config.yaml"), []byte(w.config(more)),
+				0o600))
 		},
 		// mini-users: the apps have inserted their users.
-		"mini-users": func(*testscript.TestScript, bool, []string) { w.insertMiniUsers(t, dbtest.Open(t, w.dsn)) },
+		"mini-users": func(*testscript.TestScript, bool, []string) {
+			w.insertMiniUsers(t, dbtest.Open(t, w.dsn))
+		},
 		// sql STATEMENT
 		"sql": func(ts *testscript.TestScript, _ bool, args []string) {
 			_, err := dbtest.Open(t, w.dsn).Exec(args[0])
@@ -296,7 +301,8 @@ func (w *world) commands(t *testing.T) map[string]func(*testscript.TestScript, b
 				if err != nil {
 					return err
 				}
-				if (status == http.StatusOK) == neg || len(args) > 0 && !strings.Contains(body, args[0]) {
+				if (status == http.StatusOK) == neg || len(args) > 0 &&
+					!strings.Contains(body, args[0]) {
 					return fmt.Errorf("readyz answers %d %s", status, body)
 				}
 				return nil
@@ -328,7 +334,8 @@ func (w *world) commands(t *testing.T) map[string]func(*testscript.TestScript, b
 	}
 }
 
-// shape replaces what a JSON document says by the types of it; of a list the first element stands for all.
+// shape replaces what a JSON document says by the types of it; of a list the first element stands
+// for all.
 func shape(v any) any {
 	switch v := v.(type) {
 	case map[string]any:

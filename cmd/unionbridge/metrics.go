@@ -12,12 +12,11 @@ import (
 // newRegistry holds what every Go program shows, and the build. The packages add their own.
 func newRegistry() *prometheus.Registry {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		buildInfo().collector())
+	reg.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo().collector())
 	return reg
 }
 
-// callMetrics count what the WeChat clients do, tokens and repeated reads included.
 type callMetrics struct {
 	calls   *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
@@ -30,7 +29,8 @@ func newCallMetrics(reg prometheus.Registerer) callMetrics {
 			Help: `HTTP calls to WeChat by endpoint and reason of failure; reason "ok" is success.`,
 		}, []string{"appid", "endpoint", "reason"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "unionbridge_wechat_call_seconds", Help: "Time of one HTTP call to WeChat, until its answer was decoded.",
+			Name:    "unionbridge_wechat_call_seconds",
+			Help:    "Time of one HTTP call to WeChat, until its answer was decoded.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, []string{"endpoint"}),
 	}
@@ -38,7 +38,6 @@ func newCallMetrics(reg prometheus.Registerer) callMetrics {
 	return m
 }
 
-// observe returns what the client of one account reports to.
 func (m callMetrics) observe(appid string) func(wechat.Call) {
 	return func(call wechat.Call) {
 		reason := "ok"

@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge/internal/config"
@@ -15,10 +16,10 @@ import (
 )
 
 const (
-	// migrationTimeout bounds one statement of a migration: an ALTER of a table with a hundred million
-	// rows takes its time.
+	// migrationTimeout bounds one statement of a migration: an ALTER of a table with a hundred
+	// million rows takes its time.
 	migrationTimeout = 12 * time.Hour
-	// migrationConnections is the least that a migration works with, whatever the configuration says.
+	// migrationConnections is the least that a migration works with.
 	migrationConnections = 3
 )
 
@@ -38,7 +39,8 @@ the others wait. After a crash run it again. The database user needs the rights 
 		Args:  cobra.NoArgs,
 		RunE:  c.work(func(cmd *cobra.Command, _ []string) error { return c.migrateStatus(cmd.Context()) }),
 	}
-	return group(&cobra.Command{Use: "migrate", Short: "Create or update the database's schema"}, up, status)
+	return group(&cobra.Command{Use: "migrate", Short: "Create or update the database's schema"},
+		up, status)
 }
 
 func (c *cli) migrateUp(ctx context.Context) error {
@@ -68,20 +70,20 @@ func migrate(ctx context.Context, cfg *config.Config, log *slog.Logger) (err err
 	return nil
 }
 
-func (c *cli) migrateStatus(ctx context.Context) (err error) {
-	cfg, err := c.loadConfig()
-	if err != nil {
-		return err
-	}
-	db, err := database.Open(ctx, databaseConfig(cfg, commandLogger(cfg.Log, c.stderr)))
-	if err != nil {
-		return databaseError(err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	list, err := database.Status(ctx, db)
-	if err != nil {
-		return databaseError(err)
-	}
+func (c *cli) migrateStatus(ctx context.Context) error {
+	return c.withDatabase(ctx, access{}, func(_ *config.Config, db *sqlx.DB) error {
+		list, err := database.Status(ctx, db)
+		if err != nil {
+			return databaseError(err)
+		}
+		if err := c.printMigrations(list); err != nil {
+			return err
+		}
+		return database.CheckSchema(ctx, db)
+	})
+}
+
+func (c *cli) printMigrations(list []database.Migration) error {
 	table := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(table, "VERSION\tAPPLIED\tFILE") // Flush reports
 	for _, m := range list {
@@ -94,17 +96,5 @@ func (c *cli) migrateStatus(ctx context.Context) (err error) {
 		}
 		_, _ = fmt.Fprintf(table, "%d\t%s\t%s\n", m.Version, applied, file)
 	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	return database.CheckSchema(ctx, db)
-}
-
-// databaseError marks what the database package returns: its errors are about the database also where
-// no server has spoken yet, such as a DSN that cannot be read.
-func databaseError(err error) error {
-	if err == nil || errors.Is(err, context.Canceled) {
-		return err
-	}
-	return exitError{exitDatabase, err}
+	return table.Flush()
 }

@@ -8,15 +8,15 @@ import (
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 )
 
-// notifier tells systemd how the daemon is (Type=notify). Without systemd it says nothing.
+// notifier reports the daemon's state to systemd (Type=notify). Without systemd it does nothing.
 type notifier struct {
 	send     func(state string)
 	interval time.Duration // half of WatchdogSec; 0: no watchdog
 	log      *slog.Logger
 }
 
-// notifySystemd reads what systemd asks for from the environment. Both variables stay set for nobody:
-// the daemon starts no children.
+// notifySystemd reads what systemd asks for from the environment. Both variables stay set for
+// nobody: the daemon starts no children.
 func notifySystemd(log *slog.Logger) notifier {
 	timeout, err := systemd.SdWatchdogEnabled(false)
 	if err != nil {
@@ -33,8 +33,8 @@ func (n notifier) status(text string) { n.send("STATUS=" + text) }
 func (n notifier) stopping()          { n.send(systemd.SdNotifyStopping) }
 func (n notifier) ready(text string)  { n.send(systemd.SdNotifyReady + "\nSTATUS=" + text) }
 
-// watchdog reports life twice per timeout while alive says so. A database or a WeChat that is away is
-// no reason to fall silent: a restart would mend neither, and would cut off what is on its way.
+// watchdog reports life twice per timeout while alive says so. A database or a WeChat that is away
+// is no reason to fall silent: a restart would fix neither, and would cut off what is under way.
 func (n notifier) watchdog(ctx context.Context, alive func(context.Context) error) {
 	if n.interval <= 0 {
 		return

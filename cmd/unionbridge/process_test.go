@@ -26,7 +26,8 @@ import (
 func buildBinary(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "unionbridge")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-trimpath", "-o", path, ".").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-trimpath",
+		"-o", path, ".").CombinedOutput()
 	if err != nil {
 		t.Fatalf("building: %v\n%s", err, out)
 	}
@@ -155,15 +156,16 @@ func (w *world) request(t *testing.T, db *sqlx.DB, n int) {
 	for i := range args {
 		args[i] = w.sim.OpenID(wechatsim.StandardAppID, i)
 	}
-	if _, err := db.Exec(`INSERT INTO send_request (openid, template, data) VALUES `+rows, args...); err != nil {
+	if _, err := db.Exec(`INSERT INTO send_request (openid, template, data) VALUES `+rows,
+		args...); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func (w *world) posts() int64 { return w.sim.Calls()[wechat.EndpointSendTemplate] }
 
-// TestSigtermDrains: messages on their way at SIGTERM are finished and settled, no other row has lost an
-// attempt, the leases are free, and systemd knew of everything.
+// TestSigtermDrains: messages on their way at SIGTERM are finished and settled, no other row has
+// lost an attempt, the leases are free, and systemd knew of everything.
 func TestSigtermDrains(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, dbtest.Empty(t))
@@ -174,7 +176,8 @@ func TestSigtermDrains(t *testing.T) {
 	p.signal(t, syscall.SIGHUP)
 
 	db := dbtest.Open(t, w.dsn)
-	w.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultSlow, Path: wechat.EndpointSendTemplate, Delay: time.Second})
+	w.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultSlow, Path: wechat.EndpointSendTemplate,
+		Delay: time.Second})
 	w.request(t, db, 200)
 	await(t, "messages on their way", func() error {
 		if n := w.posts(); n < 10 {
@@ -216,7 +219,8 @@ func TestSecondSignal(t *testing.T) {
 	w := newWorld(t, dbtest.Empty(t))
 	p := w.start(t, buildBinary(t), "run", "--migrate")
 	await(t, "readiness", w.ready)
-	w.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultSlow, Path: wechat.EndpointSendTemplate, Delay: time.Minute})
+	w.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultSlow, Path: wechat.EndpointSendTemplate,
+		Delay: time.Minute})
 	w.request(t, dbtest.Open(t, w.dsn), 1)
 	await(t, "a message on its way", func() error {
 		if w.posts() == 0 {
@@ -228,7 +232,8 @@ func TestSecondSignal(t *testing.T) {
 	p.awaitNote(t, "STOPPING=1")
 	await(t, "the drain to show", func() error {
 		status, body, err := w.get("/readyz")
-		if err == nil && (status != http.StatusServiceUnavailable || !strings.Contains(body, "stopping")) {
+		if err == nil && (status != http.StatusServiceUnavailable ||
+			!strings.Contains(body, "stopping")) {
 			err = fmt.Errorf("%d %s", status, body)
 		}
 		return err
@@ -257,7 +262,8 @@ func TestDatabaseComesAndGoes(t *testing.T) {
 	proxy.start(t)
 	await(t, "readiness after the first outage", w.ready)
 	await(t, "the first sweep", func() error {
-		return w.metric(`unionbridge_sync_runs_total{appid="` + wechatsim.StandardAppID + `",kind="sweep",state="done"} 1`)
+		return w.metric(`unionbridge_sync_runs_total{appid="` + wechatsim.StandardAppID +
+			`",kind="sweep",state="done"} 1`)
 	})
 	proxy.stop()
 	await(t, "the outage to show", func() error {
@@ -302,9 +308,11 @@ func (w *world) metric(want string) error {
 func checkMetrics(t *testing.T, w *world) {
 	t.Helper()
 	for _, want := range []string{
-		`unionbridge_wechat_calls_total{appid="` + wechatsim.StandardAppID + `",endpoint="/cgi-bin/message/template/send",reason="ok"} 1`,
+		`unionbridge_wechat_calls_total{appid="` + wechatsim.StandardAppID +
+			`",endpoint="/cgi-bin/message/template/send",reason="ok"} 1`,
 		`unionbridge_wechat_call_seconds_count{endpoint="/cgi-bin/message/template/send"} 1`,
-		`unionbridge_build_info{`, `go_goroutines `, `process_resident_memory_bytes `, `go_sql_open_connections{db_name="unionbridge"} `,
+		`unionbridge_build_info{`, `go_goroutines `, `process_resident_memory_bytes `,
+		`go_sql_open_connections{db_name="unionbridge"} `,
 	} {
 		// WeChat has the message a moment before its answer is counted here.
 		await(t, "the metric", func() error { return w.metric(want) })
@@ -321,7 +329,8 @@ func TestListenTaken(t *testing.T) {
 	}
 	defer func() { _ = listener.Close() }()
 	got := do(t.Context(), "", "-c", w.writeConfig(t, w.dir), "run")
-	if got.code != exitFailed || !strings.Contains(got.stderr, "unionbridge: listening (http.listen): ") {
+	if got.code != exitFailed || !strings.Contains(got.stderr,
+		"unionbridge: listening (http.listen): ") {
 		t.Errorf("exit code %d and %q, want 1 and the address", got.code, got.stderr)
 	}
 	if strings.Contains(got.stderr, "database") {

@@ -16,7 +16,6 @@ import (
 // plainEvery is the pace of progress lines where no terminal is: logs of cron and CI stay readable.
 const plainEvery = 5 * time.Second
 
-// phaseWords name the phases of a sweep for people.
 func phaseWords(phase string) string {
 	switch phase {
 	case "list":
@@ -29,28 +28,27 @@ func phaseWords(phase string) string {
 	return phase
 }
 
-// progress shows how sweeps go: a bar on a terminal, a line now and then elsewhere. It is an io.Writer
-// for log lines, which push the bar aside. Safe for concurrent use.
+// progress shows how sweeps go: a bar on a terminal, a line now and then elsewhere. It is an
+// io.Writer for log lines, which push the bar aside. Safe for concurrent use.
 type progress struct {
 	out      io.Writer
 	terminal bool
 	now      func() time.Time
 	throttle time.Duration // of the bar's drawings
 
-	mu      gosync.Mutex
-	bar     *progressbar.ProgressBar // of the present phase; nil between phases and without a terminal
+	mu gosync.Mutex
+	// of the present phase; nil between phases and without a terminal
+	bar     *progressbar.ProgressBar
 	phase   string
 	entered sync.Progress // the first look at the present phase
 	said    time.Time     // when the last plain line was written
 }
 
-// newProgress shows a bar if out is a terminal.
 func newProgress(out io.Writer, now func() time.Time) *progress {
 	f, ok := out.(*os.File)
 	return &progress{out: out, terminal: ok && term.IsTerminal(int(f.Fd())), now: now, throttle: drawEvery}
 }
 
-// begin readies it for the next sweep.
 func (p *progress) begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -106,12 +104,12 @@ func (p *progress) plain(now sync.Progress) string {
 	if now.Of > 0 {
 		of = fmt.Sprintf(" of %d", now.Of)
 	}
-	return fmt.Sprintf("%s: %s: %d%s%s, %d calls, %.0f seconds", now.AppID, phaseWords(now.Phase), now.Done, of,
-		p.pace(now), totalCalls(now.Run), now.Elapsed.Seconds())
+	return fmt.Sprintf("%s: %s: %d%s%s, %d calls, %.0f seconds", now.AppID, phaseWords(now.Phase),
+		now.Done, of, p.pace(now), totalCalls(now.Run), now.Elapsed.Seconds())
 }
 
-// pace is the phase's rate so far and, where its end is known, the time that is left at that rate. What a
-// resumed run had done before does not count.
+// pace is the phase's rate so far and, where its end is known, the time that is left at that rate.
+// What a resumed run had done before does not count.
 func (p *progress) pace(now sync.Progress) string {
 	done, took := now.Done-p.entered.Done, now.Elapsed-p.entered.Elapsed
 	if done <= 0 || took <= 0 {
@@ -129,7 +127,7 @@ func (p *progress) pace(now sync.Progress) string {
 // changes of the bar make it up.
 const drawEvery = 100 * time.Millisecond
 
-// draw moves the bar, a new one for each phase, so that rate and remaining time are the phase's own.
+// draw moves the bar. Each phase has its own, with its rate and remaining time.
 func (p *progress) draw(now sync.Progress, changed bool) {
 	words := fmt.Sprintf("%s %s, %d calls", now.AppID, phaseWords(now.Phase), totalCalls(now.Run))
 	if changed || p.bar == nil {
@@ -151,8 +149,8 @@ func (p *progress) draw(now sync.Progress, changed bool) {
 	}
 }
 
-// barLength is what a phase has to do; -1: not known. WeChat's total moves while the list is read, and
-// may be smaller than what has come.
+// barLength is what a phase has to do; -1: not known. WeChat's total moves while the list is read,
+// and may be smaller than what has come.
 func barLength(now sync.Progress) int64 {
 	if now.Of <= 0 {
 		return -1

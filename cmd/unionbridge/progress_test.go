@@ -14,7 +14,8 @@ import (
 // at is a look at a sweep.
 func at(phase string, done, of int64, seconds int) sync.Progress {
 	return sync.Progress{
-		Run:   sync.Run{AppID: "wx1", Calls: map[string]int64{"/cgi-bin/user/get": int64(seconds), "/cgi-bin/user/info/batchget": 2}},
+		Run: sync.Run{AppID: "wx1", Calls: map[string]int64{"/cgi-bin/user/get": int64(seconds),
+			"/cgi-bin/user/info/batchget": 2}},
 		Phase: phase, Done: done, Of: of, Elapsed: time.Duration(seconds) * time.Second,
 	}
 }
@@ -69,7 +70,8 @@ func TestBar(t *testing.T) {
 	p.end()
 
 	lines := strings.FieldsFunc(out.String(), func(r rune) bool { return r == '\r' || r == '\n' })
-	for _, want := range []string{"wx1 listing, 7 calls", "5000/20000", "21000/21000", "a log line", "wx1 comparing, 10 calls", "10000/21000"} {
+	for _, want := range []string{"wx1 listing, 7 calls", "5000/20000", "21000/21000", "a log line",
+		"wx1 comparing, 10 calls", "10000/21000"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the terminal never shows %q", want)
 		}

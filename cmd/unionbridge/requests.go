@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge/internal/config"
-	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
@@ -26,44 +26,35 @@ func (c *cli) requestsCommand() *cobra.Command {
 		Long: `Look at the rows of send_request, and put right what the daemon cannot. The daemon may run meanwhile.
 
 docs/requests.md has examples, docs/states.md explains every status and reason.`,
-	}, c.listRequestsCommand(), c.showRequestCommand(), c.retryRequestsCommand(), c.cancelRequestsCommand(), c.resolveRequestCommand())
+	}, c.listRequestsCommand(), c.showRequestCommand(), c.retryRequestsCommand(),
+		c.cancelRequestsCommand(), c.resolveRequestCommand())
 }
 
-// withRequests opens the database for fn.
-func (c *cli) withRequests(ctx context.Context, fn func(cfg *config.Config, q requests.Store) error) (err error) {
-	cfg, err := c.loadConfig()
-	if err != nil {
-		return err
-	}
-	db, err := database.Open(ctx, databaseConfig(cfg, commandLogger(cfg.Log, c.stderr)))
-	if err != nil {
-		return databaseError(err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := checkReadableSchema(ctx, db); err != nil {
-		return databaseError(err)
-	}
-	q := requests.Store{DB: db}
-	for _, a := range cfg.OfficialAccounts {
-		if a.Default {
-			q.DefaultAppID = a.AppID
+func (c *cli) withRequests(ctx context.Context, fn func(cfg *config.Config, q requests.Store) error) error {
+	needs := access{check: checkReadableSchema}
+	return c.withDatabase(ctx, needs, func(cfg *config.Config, db *sqlx.DB) error {
+		q := requests.Store{DB: db}
+		for _, a := range cfg.OfficialAccounts {
+			if a.Default {
+				q.DefaultAppID = a.AppID
+			}
 		}
-	}
-	return fn(cfg, q)
+		return fn(cfg, q)
+	})
 }
 
-// erColumnDenied is the server's number for a column without a grant.
 const erColumnDenied = 1143
 
 // requestsError is databaseError for what a producer's or a reader's user tries here.
 func requestsError(err error) error {
-	if me, ok := errors.AsType[*mysql.MySQLError](err); ok && (me.Number == erTableDenied || me.Number == erColumnDenied) {
-		err = fmt.Errorf("%w; the role unionbridge_reader may list without --recipient, all else here needs unionbridge_daemon", err)
+	if me, ok := errors.AsType[*mysql.MySQLError](err); ok &&
+		(me.Number == erTableDenied || me.Number == erColumnDenied) {
+		err = fmt.Errorf("%w; the role unionbridge_reader may list without --recipient, all else "+
+			"here needs unionbridge_daemon", err)
 	}
 	return databaseError(err)
 }
 
-// filterFlags are the filters of list and retry as they were typed.
 type filterFlags struct {
 	statuses                  []string
 	reason, account, template string
@@ -74,13 +65,16 @@ type filterFlags struct {
 
 func (f *filterFlags) register(cmd *cobra.Command, depth int64) {
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.statuses, "status", nil, "only this `status`; repeatable: "+strings.Join(requestStatuses(), ", "))
+	flags.StringSliceVar(&f.statuses, "status", nil,
+		"only this `status`; repeatable: "+strings.Join(requestStatuses(), ", "))
 	flags.StringVar(&f.reason, "reason", "", "only this `reason`, as in docs/states.md")
 	flags.StringVar(&f.account, "account", "", "only this official account's, by its `appid`")
 	flags.StringVar(&f.template, "template", "", "only this template's, by the `name` in the row")
-	flags.StringVar(&f.since, "since", "", "inserted since this `time`: 2h ago, or 2026-01-02T15:04:05+08:00")
+	flags.StringVar(&f.since, "since", "",
+		"inserted since this `time`: 2h ago, or 2026-01-02T15:04:05+08:00")
 	flags.StringVar(&f.until, "until", "", "inserted until this `time`")
-	flags.StringVar(&f.recipient, "recipient", "", "to this person: `ID` is a unionid, mini_openid, openid or sent_openid")
+	flags.StringVar(&f.recipient, "recipient", "",
+		"to this person: `ID` is a unionid, mini_openid, openid or sent_openid")
 	flags.StringVar(&f.dedupKey, "dedup-key", "", "with this `key`; archived requests too")
 	flags.Int64Var(&f.msgid, "msgid", 0, "with this `number` of WeChat's; archived requests too")
 	flags.Int64Var(&f.depth, "depth", depth, "read at most this many `rows` where no index helps; 0: all")
@@ -90,11 +84,11 @@ func requestStatuses() []string {
 	return []string{"pending", "waiting", "sent", "failed", "expired", "cancelled", "unknown"}
 }
 
-// filter checks what was typed.
 func (f *filterFlags) filter(now time.Time) (requests.Filter, error) {
 	for _, s := range f.statuses {
 		if !slices.Contains(requestStatuses(), s) {
-			return requests.Filter{}, fmt.Errorf("--status %q: there are %s", s, strings.Join(requestStatuses(), ", "))
+			return requests.Filter{}, fmt.Errorf("--status %q: there are %s", s,
+				strings.Join(requestStatuses(), ", "))
 		}
 	}
 	if f.recipient != "" {
@@ -102,7 +96,8 @@ func (f *filterFlags) filter(now time.Time) (requests.Filter, error) {
 			return requests.Filter{}, err
 		}
 	}
-	for flag, text := range map[string]string{"--reason": f.reason, "--account": f.account, "--dedup-key": f.dedupKey} {
+	for flag, text := range map[string]string{"--reason": f.reason, "--account": f.account,
+		"--dedup-key": f.dedupKey} {
 		// The columns are ASCII: anything else would be an error about collations.
 		if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
 			return requests.Filter{}, fmt.Errorf("%s %q: only ASCII stands there", flag, text)
@@ -116,7 +111,8 @@ func (f *filterFlags) filter(now time.Time) (requests.Filter, error) {
 		return requests.Filter{}, err
 	}
 	until, err := moment("--until", f.until, now)
-	return requests.Filter{Statuses: f.statuses, Reason: f.reason, AppID: f.account, Template: f.template, Recipient: f.recipient,
+	return requests.Filter{Statuses: f.statuses, Reason: f.reason, AppID: f.account,
+		Template: f.template, Recipient: f.recipient,
 		DedupKey: f.dedupKey, MsgID: f.msgid, Since: since, Until: until, Depth: f.depth}, err
 }
 
@@ -130,7 +126,8 @@ func moment(flag, text string, now time.Time) (time.Time, error) {
 	}
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return t, fmt.Errorf("%s %q is neither a duration such as 2h, nor a time with its zone such as 2026-01-02T15:04:05+08:00", flag, text)
+		return t, fmt.Errorf("%s %q is neither a duration such as 2h, nor a time with its zone "+
+			"such as 2026-01-02T15:04:05+08:00", flag, text)
 	}
 	return t, nil
 }
@@ -179,13 +176,14 @@ a million rows a second, for at most --depth rows; --since and --until bound tha
 	return cmd
 }
 
-// noteListing says on standard error what the list does not show.
 func (c *cli) noteListing(l requests.Listing, depth int64) {
 	switch {
 	case l.More:
-		_, _ = fmt.Fprintf(c.stderr, "there are more: --limit shows more than the newest %d\n", len(l.Records))
+		_, _ = fmt.Fprintf(c.stderr, "there are more: --limit shows more than the newest %d\n",
+			len(l.Records))
 	case l.Cut:
-		_, _ = fmt.Fprintf(c.stderr, "the search ended after %d rows, at request %d; older ones were not looked at: raise --depth, or name --since and --until\n",
+		_, _ = fmt.Fprintf(c.stderr, "the search ended after %d rows, at request %d; older ones "+
+			"were not looked at: raise --depth, or name --since and --until\n",
 			depth, l.Last)
 	case len(l.Records) == 0:
 		_, _ = fmt.Fprintln(c.stderr, "no request matches")
@@ -197,9 +195,11 @@ func (c *cli) printRequests(list []requests.Record) error {
 		return nil
 	}
 	table := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "ID\tINSERTED\tSTATUS\tREASON\tACCOUNT\tTEMPLATE\tATTEMPTS\tNEXT OR END") // Flush reports
+	// Flush reports
+	_, _ = fmt.Fprintln(table, "ID\tINSERTED\tSTATUS\tREASON\tACCOUNT\tTEMPLATE\tATTEMPTS\tNEXT OR END")
 	for _, r := range list {
-		_, _ = fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", r.ID, localMoment(&r.CreatedAt), statusWords(r), cmp.Or(r.Reason, "-"),
+		_, _ = fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", r.ID,
+			localMoment(&r.CreatedAt), statusWords(r), cmp.Or(r.Reason, "-"),
 			cmp.Or(r.AppID, "(default)"), oneLine(r.Template), r.Attempts, nextOrEnd(r))
 	}
 	return table.Flush()
@@ -225,7 +225,6 @@ func nextOrEnd(r requests.Record) string {
 	return "due " + localMoment(&r.DueAt)
 }
 
-// localMoment is a moment in this machine's time, "-" for none.
 func localMoment(t *time.Time) string {
 	if t == nil {
 		return "-"
@@ -233,7 +232,6 @@ func localMoment(t *time.Time) string {
 	return t.Local().Format(time.DateTime)
 }
 
-// requestLine is one line of --json: the columns of send_request, null where nothing is known.
 type requestLine struct {
 	ID          int64   `json:"id"`
 	AppID       *string `json:"appid"`
@@ -261,10 +259,13 @@ type requestLine struct {
 
 func newRequestLine(r requests.Record) requestLine {
 	line := requestLine{
-		ID: r.ID, AppID: orNull(r.AppID), Template: r.Template, Priority: r.Priority, Status: r.Status, Reason: orNull(r.Reason),
-		ErrMsg: orNull(r.ErrMsg), Warning: orNull(r.Warning), Attempts: r.Attempts, Cancel: r.Cancel, DedupKey: orNull(r.DedupKey),
+		ID: r.ID, AppID: orNull(r.AppID), Template: r.Template, Priority: r.Priority,
+		Status: r.Status, Reason: orNull(r.Reason),
+		ErrMsg: orNull(r.ErrMsg), Warning: orNull(r.Warning), Attempts: r.Attempts,
+		Cancel: r.Cancel, DedupKey: orNull(r.DedupKey),
 		CreatedAt: jsonTime(r.CreatedAt), DueAt: jsonTime(r.DueAt), ExpiresAt: jsonMoment(r.ExpiresAt),
-		AttemptedAt: jsonMoment(r.AttemptedAt), FinishedAt: jsonMoment(r.FinishedAt), Channel: orNull(r.Channel),
+		AttemptedAt: jsonMoment(r.AttemptedAt), FinishedAt: jsonMoment(r.FinishedAt),
+		Channel:    orNull(r.Channel),
 		SentOpenID: orNull(r.SentOpenID), Archived: r.Archived,
 	}
 	if r.ErrCode != 0 {
@@ -274,13 +275,6 @@ func newRequestLine(r requests.Record) requestLine {
 		line.MsgID = &r.MsgID
 	}
 	return line
-}
-
-func jsonMoment(t *time.Time) *string {
-	if t == nil {
-		return nil
-	}
-	return optionalTime(*t)
 }
 
 func (c *cli) printRequestsJSON(list []requests.Record) error {

@@ -8,7 +8,8 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database/dbtest"
 )
 
-// TestRequestsGrants: a reader may list; a producer, and a reader who wants more, learn which role they lack.
+// TestRequestsGrants: a reader may list; a producer, and a reader who wants more, learn which role
+// they lack.
 func TestRequestsGrants(t *testing.T) {
 	db := dbtest.New(t)
 	var schema string
@@ -17,7 +18,8 @@ func TestRequestsGrants(t *testing.T) {
 	}
 	const password = "pass-4"
 	grants := map[string][]string{
-		"ub_requests_producer": {`INSERT (unionid, template, data), UPDATE (cancel), SELECT (id, dedup_key) ON ` + schema + `.send_request`},
+		"ub_requests_producer": {`INSERT (unionid, template, data), UPDATE (cancel), SELECT (id, ` +
+			`dedup_key) ON ` + schema + `.send_request`},
 		"ub_requests_reader": {
 			`SELECT (id, dedup_key, appid, template, priority, due_at, expires_at, cancel, created_at, status, reason, errcode, errmsg,
 			         warning, attempts, attempted_at, channel, sent_openid, msgid, finished_at) ON ` + schema + `.send_request`,
@@ -25,17 +27,20 @@ func TestRequestsGrants(t *testing.T) {
 		},
 	}
 	for user, rights := range grants {
-		if _, err := db.ExecContext(t.Context(), `CREATE USER '`+user+`'@'%' IDENTIFIED BY '`+password+`'`); err != nil {
+		if _, err := db.ExecContext(t.Context(),
+			`CREATE USER '`+user+`'@'%' IDENTIFIED BY '`+password+`'`); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _, _ = db.Exec(`DROP USER '` + user + `'@'%'`) })
 		for _, right := range rights {
-			if _, err := db.ExecContext(t.Context(), `GRANT `+right+` TO '`+user+`'@'%'`); err != nil {
+			if _, err := db.ExecContext(t.Context(),
+				`GRANT `+right+` TO '`+user+`'@'%'`); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if _, err := db.ExecContext(t.Context(), `INSERT INTO send_request (unionid, template, data) VALUES ('u', 'progress', '{}')`); err != nil {
+	if _, err := db.ExecContext(t.Context(),
+		`INSERT INTO send_request (unionid, template, data) VALUES ('u', 'progress', '{}')`); err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct {
@@ -44,12 +49,15 @@ func TestRequestsGrants(t *testing.T) {
 		code int
 		say  string // "": nothing is missing
 	}{
-		{"ub_requests_reader", []string{"list", "--status", "pending", "--since", "1h"}, exitOK, ""},
+		{"ub_requests_reader", []string{"list", "--status", "pending", "--since", "1h"}, exitOK,
+			""},
 		{"ub_requests_reader", []string{"show", "1"}, exitDatabase, "missing: GRANT SELECT"},
 		{"ub_requests_producer", []string{"list"}, exitDatabase, "missing: GRANT SELECT (appid)"},
 		{"ub_requests_producer", []string{"show", "1"}, exitDatabase, "missing: GRANT SELECT"},
-		{"ub_requests_producer", []string{"retry", "1"}, exitDatabase, "missing: GRANT SELECT (status)"},
-		{"ub_requests_producer", []string{"cancel", "1"}, exitDatabase, "missing: GRANT SELECT (status)"},
+		{"ub_requests_producer", []string{"retry", "1"}, exitDatabase,
+			"missing: GRANT SELECT (status)"},
+		{"ub_requests_producer", []string{"cancel", "1"}, exitDatabase,
+			"missing: GRANT SELECT (status)"},
 	} {
 		t.Run(tc.user+" "+tc.args[0], func(t *testing.T) {
 			w := newWorld(t, dbtest.DSNAs(t, db, tc.user, password))
@@ -59,7 +67,8 @@ func TestRequestsGrants(t *testing.T) {
 			if code != tc.code || !strings.Contains(stderr.String(), tc.say) {
 				t.Errorf("exit code %d, want %d and %q:\n%s", code, tc.code, tc.say, &stderr)
 			}
-			if tc.say != "" && !strings.Contains(stderr.String(), "all else here needs unionbridge_daemon") {
+			if tc.say != "" && !strings.Contains(stderr.String(),
+				"all else here needs unionbridge_daemon") {
 				t.Errorf("the role is not named:\n%s", &stderr)
 			}
 		})

@@ -16,7 +16,6 @@ import (
 
 const withdrawnUsage = "send also what its producer has withdrawn"
 
-// retryFlags are what retry does only if it is told to.
 type retryFlags struct {
 	filterFlags
 	options requests.RetryOptions
@@ -32,7 +31,7 @@ func (c *cli) retryRequestsCommand() *cobra.Command {
 Their history (reason, errcode, errmsg, attempts) is cleared.
 
 What was sent, or may have been, is refused: WeChat drops a second message only within 10 minutes of
-the first attempt, after that the person gets it twice. --force does it all the same. So is what was
+the first attempt, after that the person gets it twice. --force does it anyway. So is what was
 withdrawn, for its producer may have read that it is never sent: --withdrawn. The row's warning says
 either from then on.
 
@@ -47,8 +46,10 @@ Exit code 1: not all of them were retried.`,
 	flags := cmd.Flags()
 	flags.BoolVar(&f.options.Force, "force", false, "repeat also what was sent or may have been")
 	flags.BoolVar(&f.options.Withdrawn, "withdrawn", false, withdrawnUsage)
-	flags.BoolVar(&f.options.IgnoreExpiry, "ignore-expiry", false, "take expires_at away where it has passed")
-	flags.BoolVar(&f.options.Now, "now", false, "make pending and waiting requests due now; those whose recipient cannot be reached wait again")
+	flags.BoolVar(&f.options.IgnoreExpiry, "ignore-expiry", false,
+		"take expires_at away where it has passed")
+	flags.BoolVar(&f.options.Now, "now", false,
+		"make pending and waiting requests due now; those whose recipient cannot be reached wait again")
 	flags.BoolVar(&f.yes, "yes", false, "retry all that match the filters, not only count them")
 	cmd.RunE = c.work(func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {
@@ -64,7 +65,8 @@ func (c *cli) retryIDs(cmd *cobra.Command, args []string, f retryFlags) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"status", "reason", "account", "template", "since", "until", "recipient", "dedup-key", "msgid", "yes"} {
+	for _, name := range []string{"status", "reason", "account", "template", "since", "until",
+		"recipient", "dedup-key", "msgid", "yes"} {
 		if cmd.Flags().Changed(name) {
 			return exitError{exitUsage, fmt.Errorf("either ids or filters: --%s goes without ids", name)}
 		}
@@ -90,7 +92,8 @@ func (c *cli) retryMatching(ctx context.Context, f retryFlags) error {
 		}
 		_, _ = fmt.Fprintf(c.stdout, "matching requests: %d\n", n)
 		if cut {
-			_, _ = fmt.Fprintf(c.stderr, "the search ended after %d rows; older ones were not looked at\n", f.depth)
+			_, _ = fmt.Fprintf(c.stderr, "the search ended after %d rows; older ones were not "+
+				"looked at\n", f.depth)
 		}
 		if n == 0 {
 			return nil
@@ -108,7 +111,6 @@ func (c *cli) retryMatching(ctx context.Context, f retryFlags) error {
 	})
 }
 
-// printOutcomes tells how many were retried, and why the others were not. That is an error for scripts, too.
 func (c *cli) printOutcomes(outcomes map[string]int) error {
 	_, _ = fmt.Fprintf(c.stdout, "%d retried\n", outcomes[""])
 	refused, all := 0, outcomes[""]
@@ -159,8 +161,8 @@ func (c *cli) resolveRequestCommand() *cobra.Command {
 		Use:   "resolve ID {--sent [--msgid N] | --resend}",
 		Short: "Say what became of a request whose outcome is unknown",
 		Long: `Say what became of a request whose outcome is unknown. --sent: the person got it; the row becomes sent,
-reason resolved_by_operator. --resend: he did not; the row is pending again, due now. If he did get it
-all the same, and more than 10 minutes ago, he gets it twice. One that was withdrawn meanwhile takes
+reason resolved_by_operator. --resend: they did not; the row is pending again, due now. If they did get
+it after all, and more than 10 minutes ago, they get it twice. One that was withdrawn meanwhile takes
 --withdrawn too.
 
 Exit code 1: the request's outcome is known, it was withdrawn, the msgid is another message's, or there
@@ -170,9 +172,11 @@ is no such request.`,
 	flags := cmd.Flags()
 	flags.BoolVar(&f.sent, "sent", false, "it was sent")
 	flags.BoolVar(&f.resend, "resend", false, "it was not: send it again")
-	flags.Int64Var(&f.msgid, "msgid", 0, "WeChat's `number` of the message, with --sent, if it is known: a receipt is found by it")
+	flags.Int64Var(&f.msgid, "msgid", 0,
+		"WeChat's `number` of the message, with --sent, if it is known: a receipt is found by it")
 	flags.BoolVar(&f.options.Withdrawn, "withdrawn", false, "with --resend: "+withdrawnUsage)
-	flags.BoolVar(&f.options.IgnoreExpiry, "ignore-expiry", false, "with --resend: take expires_at away where it has passed")
+	flags.BoolVar(&f.options.IgnoreExpiry, "ignore-expiry", false,
+		"with --resend: take expires_at away where it has passed")
 	cmd.MarkFlagsMutuallyExclusive("sent", "resend")
 	cmd.MarkFlagsOneRequired("sent", "resend")
 	cmd.MarkFlagsMutuallyExclusive("resend", "msgid")
@@ -184,7 +188,8 @@ is no such request.`,
 			return err
 		}
 		if cmd.Flags().Changed("msgid") && f.msgid < 1 {
-			return exitError{exitUsage, fmt.Errorf("--msgid %d is not one of WeChat's, which are above zero; leave it out if it is not known", f.msgid)}
+			return exitError{exitUsage, fmt.Errorf("--msgid %d is not one of WeChat's, which are "+
+				"above zero; leave it out if it is not known", f.msgid)}
 		}
 		return c.withRequests(cmd.Context(), func(_ *config.Config, q requests.Store) error {
 			if f.resend {
@@ -205,7 +210,6 @@ func (c *cli) resolved(change requests.Change, err error, done string) error {
 	return c.printChanges([]requests.Change{change}, done)
 }
 
-// printChanges tells what became of each request: what was done on standard output, what was refused as an error.
 func (c *cli) printChanges(changes []requests.Change, done string) error {
 	var refused []error
 	for _, change := range changes {
@@ -215,7 +219,8 @@ func (c *cli) printChanges(changes []requests.Change, done string) error {
 		case change.Status == "":
 			refused = append(refused, fmt.Errorf("request %d: %s", change.ID, change.Refused))
 		default:
-			refused = append(refused, fmt.Errorf("request %d (%s): %s", change.ID, change.Status, change.Refused))
+			refused = append(refused, fmt.Errorf("request %d (%s): %s", change.ID, change.Status,
+				change.Refused))
 		}
 	}
 	return errors.Join(refused...)

@@ -9,7 +9,6 @@ import (
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
-// explainRequest says in a few sentences what a request's state means, and what happens next.
 func explainRequest(d requests.Detail) string {
 	var words string
 	switch d.Status {
@@ -22,16 +21,19 @@ func explainRequest(d requests.Detail) string {
 	case "failed":
 		words = "It was not sent" + again(d) + ", and is not tried again." + meaning(d) + failedCure(d)
 	case "expired":
-		words = "expires_at passed before it could be sent" + again(d) + ". To send it all the same: unionbridge requests retry --ignore-expiry " +
+		words = "expires_at passed before it could be sent" + again(d) +
+			". To send it anyway: unionbridge requests retry --ignore-expiry " +
 			withdrawnFlag(d) + number(d)
 	case "cancelled":
-		words = "It was withdrawn before it was sent" + again(d) + ". Its producer counts on it that it is not; to send it all the same: " +
+		words = "It was withdrawn before it was sent" + again(d) +
+			". Its producer relies on that; to send it anyway: " +
 			"unionbridge requests retry --withdrawn " + number(d)
 	case "unknown":
 		words = explainUnknown(d)
 	}
 	if d.SentAgain() && d.Final() && d.Status != "sent" {
-		words += " An operator had it sent again; before that it was sent, or may have been: see the warning."
+		words += " An operator had it sent again; before that it was sent, or may have been: see " +
+			"the warning."
 	}
 	if d.Archived {
 		words += " It is in the archive; to send it again, INSERT a new one."
@@ -49,7 +51,6 @@ func again(d requests.Detail) string {
 	return ""
 }
 
-// withdrawnFlag is what retry and resolve need for a request that was withdrawn, with the space after it.
 func withdrawnFlag(d requests.Detail) string {
 	if d.Cancel {
 		return "--withdrawn "
@@ -60,21 +61,26 @@ func withdrawnFlag(d requests.Detail) string {
 func explainPending(d requests.Detail) string {
 	switch {
 	case d.UnderWay():
-		return fmt.Sprintf("An attempt is under way since %s. If its instance died, the request falls due again at %s.",
+		return fmt.Sprintf("An attempt is under way since %s. If its instance died, the request "+
+			"falls due again at %s.",
 			localMoment(d.AttemptedAt), localMoment(&d.DueAt))
 	case d.Leased:
-		return fmt.Sprintf("The attempt of %s did not report back: its instance died, or could not reach the database. %s",
+		return fmt.Sprintf("The attempt of %s did not report back: its instance died, or could "+
+			"not reach the database. %s",
 			localMoment(d.AttemptedAt), repetition(d)) + obstacles(d)
 	case d.Cancel && d.UncertainAt != nil:
-		return "It was withdrawn, but an attempt was made before, whose outcome is not known: it ends as unknown when it falls due."
+		return "It was withdrawn, but an attempt was made before, whose outcome is not known: it " +
+			"ends as unknown when it falls due."
 	case d.Cancel:
 		return "It was withdrawn: it is not sent, and ends as cancelled when it falls due."
 	case d.Overdue:
-		return "Its expires_at has passed: it ends as expired, or unknown if an attempt's outcome is open, when the daemon looks at it." + obstacles(d)
+		return "Its expires_at has passed: it ends as expired, or unknown if an attempt is in " +
+			"doubt, when the daemon looks at it." + obstacles(d)
 	case d.UncertainAt != nil:
 		return "The outcome of an attempt is not known." + meaning(d) + " " + repetition(d) + obstacles(d)
 	case !d.Due && d.Attempts > 0:
-		return fmt.Sprintf("The last attempt failed; the next one is due at %s.", localMoment(&d.DueAt)) + meaning(d) + obstacles(d)
+		return fmt.Sprintf("The last attempt failed; the next one is due at %s.",
+			localMoment(&d.DueAt)) + meaning(d) + obstacles(d)
 	case !d.Due:
 		return fmt.Sprintf("It is not due before %s.", localMoment(&d.DueAt))
 	}
@@ -82,32 +88,34 @@ func explainPending(d requests.Detail) string {
 }
 
 func repetition(d requests.Detail) string {
-	return fmt.Sprintf("It is repeated from %s on under the same client_msg_id, for as long as WeChat drops a second message by that; "+
+	return fmt.Sprintf("It is repeated from %s on under the same client_msg_id, for as long as "+
+		"WeChat drops a second message by that; "+
 		"after that it ends as unknown.", localMoment(&d.DueAt))
 }
 
-// obstacles are why a request that is due is not sent.
 func obstacles(d requests.Detail) string {
 	var words []string
 	for _, p := range d.Pauses {
-		what := "Its account stands still"
+		what := "The account is paused"
 		if p.Scope != "send" {
-			what = "Of its account, " + p.Scope + " stands still"
+			what = "Of its account, " + p.Scope + " is paused"
 		}
-		until := "until somebody mends the cause"
+		until := "until the cause is fixed"
 		if !p.Until.IsZero() {
 			until = "until " + localMoment(&p.Until)
 		}
-		words = append(words, fmt.Sprintf(" %s, %s: %s.", what, until, p.Reason))
+		words = append(words, fmt.Sprintf(" %s %s: %s.", what, until, p.Reason))
 		if explanation := wechat.Explain(p.ErrCode); explanation != "" {
 			words = append(words, " "+explanation)
 		}
 	}
 	if d.SentBy == "" {
-		words = append(words, ` Nobody sends for its account at the moment: is the daemon ("unionbridge run") running?`)
+		words = append(words, ` No daemon sends for its account at the moment: is "unionbridge `+
+			`run" running?`)
 	}
 	if len(words) == 0 && d.Due && !d.Leased {
-		words = append(words, " It goes out when its turn comes: more urgent requests go first, and send.rate bounds them all.")
+		words = append(words, " It goes out when its turn comes: more urgent requests go first, "+
+			"and send.rate bounds them all.")
 	}
 	return strings.Join(words, "")
 }
@@ -123,7 +131,8 @@ func explainWaiting(d requests.Detail) string {
 	if d.UncertainAt != nil {
 		end = "unknown"
 	}
-	return fmt.Sprintf("It waits for its recipient, and goes out within a minute of his appearance.%s At %s it ends as %s.",
+	return fmt.Sprintf("It waits for its recipient, and goes out within a minute of them "+
+		"following.%s At %s it ends as %s.",
 		meaning(d), localMoment(&d.DueAt), end)
 }
 
@@ -134,32 +143,36 @@ func explainSent(d requests.Detail) string {
 	accepted := "WeChat accepted it."
 	switch {
 	case d.ReceiptStatus == "":
-		return accepted + " No receipt says yet whether he got it."
+		return accepted + " No receipt says yet whether the person got it."
 	case d.ReceiptStatus == "success":
-		return accepted + " The receipt says that he got it."
+		return accepted + " The receipt says that the person got it."
 	case strings.Contains(d.ReceiptStatus, "block"):
-		return accepted + " The receipt says that he did not get it: he refuses the account's messages."
+		return accepted + " The receipt says that the person did not get it: they refuse the " +
+			"account's messages."
 	}
-	return accepted + " The receipt says that he did not get it: WeChat failed to deliver it."
+	return accepted + " The receipt says that the person did not get it: WeChat failed to deliver it."
 }
 
 func explainUnknown(d requests.Detail) string {
-	return "It was sent once or not at all: an attempt's outcome is not known, and repeating it later would reach the person twice." +
-		meaning(d) + " Ask him, or look into his chat, and then: unionbridge requests resolve " + number(d) + " --sent, or --resend" + strings.TrimSuffix(" "+withdrawnFlag(d), " ") + "."
+	return "It was sent once or not at all: an attempt's outcome is not known, and repeating it " +
+		"later would reach the person twice." +
+		meaning(d) + " Ask the person, or look into their chat, and then: unionbridge requests " +
+		"resolve " + number(d) + " --sent, or --resend" +
+		strings.TrimSuffix(" "+withdrawnFlag(d), " ") + "."
 }
 
 // failedCure is what an operator can do. A row that is wrong in itself fails the same way again.
 func failedCure(d requests.Detail) string {
 	switch d.Reason {
 	case "no_recipient", "several_recipients", "bad_recipient", "bad_data", "bad_link", "bad_priority":
-		return " The row itself is wrong and cannot be mended: its producer has to INSERT a new one."
+		return " The row itself is wrong and cannot be repaired: its producer has to INSERT a new one."
 	case "refused_by_user", "blacklisted", "blocked_by_user":
 		return ""
 	}
 	return " Once the cause is gone: unionbridge requests retry " + withdrawnFlag(d) + number(d)
 }
 
-// meaning is what a reason says, in words: those of the daemon or of WeChat's code, else the row's own.
+// meaning says what a reason means: by WeChat's code, by the reason, or in the row's words.
 func meaning(d requests.Detail) string {
 	if explanation := wechat.Explain(d.ErrCode); d.ErrCode != 0 && explanation != "" {
 		return " " + explanation
@@ -186,7 +199,6 @@ func meaning(d requests.Detail) string {
 	return ""
 }
 
-// sentence makes one of an errmsg.
 func sentence(text string) string {
 	runes := []rune(strings.TrimSuffix(oneLine(text), "."))
 	if len(runes) > 0 {

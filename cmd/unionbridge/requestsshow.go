@@ -38,7 +38,8 @@ Exit code 1: there is no such request.`,
 		return c.withRequests(cmd.Context(), func(cfg *config.Config, q requests.Store) error {
 			d, err := q.Show(cmd.Context(), ids[0])
 			if errors.Is(err, requests.ErrNotFound) {
-				return fmt.Errorf("request %d is not in send_request, nor in its archive: is the number right, and was it deleted (retention)?", ids[0])
+				return fmt.Errorf("request %d is not in send_request, nor in its archive: is the "+
+					"number right, and was it deleted (retention)?", ids[0])
 			}
 			if err != nil {
 				return requestsError(err)
@@ -56,7 +57,7 @@ Exit code 1: there is no such request.`,
 	return cmd
 }
 
-// concerning leaves of an account's pauses those that the request meets: of the account, and of its own template.
+// concerning keeps the pauses that the request meets: its account's, and its template's.
 func concerning(cfg *config.Config, d requests.Detail) []requests.Pause {
 	return slices.DeleteFunc(d.Pauses, func(p requests.Pause) bool {
 		id, ok := strings.CutPrefix(p.Scope, "template:")
@@ -64,14 +65,14 @@ func concerning(cfg *config.Config, d requests.Detail) []requests.Pause {
 	})
 }
 
-// requestIDs reads the ids of a command line; each counts once.
 func requestIDs(args []string) ([]int64, error) {
 	var ids []int64
 	seen := map[int64]bool{}
 	for _, arg := range args {
 		id, err := strconv.ParseInt(arg, 10, 64)
 		if err != nil || id < 1 {
-			return nil, exitError{exitUsage, fmt.Errorf("%q is not a request's id: a number, the column id of send_request", arg)}
+			return nil, exitError{exitUsage,
+				fmt.Errorf("%q is not a request's id: a number, the column id of send_request", arg)}
 		}
 		if !seen[id] {
 			seen[id], ids = true, append(ids, id)
@@ -101,7 +102,8 @@ func (c *cli) printRequest(d requests.Detail) error {
 	line("recipient", recipientWords(d))
 	line("url", d.URL)
 	line("mini path", d.MiniPath)
-	line("priority", fmt.Sprintf("%d (%s)", d.Priority, map[int]string{0: "urgent", 1: "normal", 2: "bulk"}[d.Priority]))
+	line("priority", fmt.Sprintf("%d (%s)", d.Priority,
+		map[int]string{0: "urgent", 1: "normal", 2: "bulk"}[d.Priority]))
 	line("dedup key", d.DedupKey)
 	line("inserted", localMoment(&d.CreatedAt))
 	line("due", localMoment(&d.DueAt))
@@ -129,7 +131,8 @@ func (c *cli) printRequest(d requests.Detail) error {
 func recipientWords(d requests.Detail) string {
 	var words []string
 	for _, r := range []struct{ column, id string }{
-		{"unionid", d.UnionID}, {"mini_appid", d.MiniAppID}, {"mini_openid", d.MiniOpenID}, {"openid", d.OpenID},
+		{"unionid", d.UnionID}, {"mini_appid", d.MiniAppID}, {"mini_openid", d.MiniOpenID},
+		{"openid", d.OpenID},
 	} {
 		if r.id != "" {
 			words = append(words, r.column+" "+r.id)
@@ -138,7 +141,6 @@ func recipientWords(d requests.Detail) string {
 	return strings.Join(words, ", ")
 }
 
-// requestDetail is what show --json prints.
 type requestDetail struct {
 	requestLine
 	UnionID       *string         `json:"unionid"`
@@ -161,8 +163,11 @@ func (c *cli) printRequestJSON(d requests.Detail) error {
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(requestDetail{
 		requestLine: newRequestLine(d.Record), UnionID: orNull(d.UnionID), MiniAppID: orNull(d.MiniAppID),
-		MiniOpenID: orNull(d.MiniOpenID), OpenID: orNull(d.OpenID), URL: orNull(d.URL), MiniPath: orNull(d.MiniPath),
-		UncertainAt: jsonMoment(d.UncertainAt), UnderWay: d.UnderWay(), ReceiptStatus: orNull(d.ReceiptStatus),
-		ReceiptAt: jsonMoment(d.ReceiptAt), Data: json.RawMessage(d.Data), Explanation: explainRequest(d),
+		MiniOpenID: orNull(d.MiniOpenID), OpenID: orNull(d.OpenID), URL: orNull(d.URL),
+		MiniPath:    orNull(d.MiniPath),
+		UncertainAt: jsonMoment(d.UncertainAt), UnderWay: d.UnderWay(),
+		ReceiptStatus: orNull(d.ReceiptStatus),
+		ReceiptAt:     jsonMoment(d.ReceiptAt), Data: json.RawMessage(d.Data),
+		Explanation: explainRequest(d),
 	})
 }

@@ -19,19 +19,19 @@ const (
 	defaultConfig  = "/etc/unionbridge/config.yaml"
 )
 
-// cli is what all commands share: the streams, and the one global flag.
 type cli struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	configPath     string
-	// begun is set when a command's own work begins. Whatever fails before that is the command line.
+	// begun is set when a command's own work begins. What fails before that is the command line.
 	begun bool
 }
 
 func (c *cli) rootCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "unionbridge",
-		Short: "Tie WeChat mini-program users to official-account followers, and send them template messages",
+		Use: "unionbridge",
+		Short: "Tie WeChat mini-program users to official-account followers, and send them " +
+			"template messages",
 		Long: `unionbridge keeps a map from unionid to openid in MySQL, always fresh, and turns the rows
 that apps INSERT into send_request into delivered WeChat template messages.
 
@@ -61,7 +61,7 @@ func (c *cli) work(fn func(cmd *cobra.Command, args []string) error) func(*cobra
 	}
 }
 
-// group makes a command that only holds others. cobra would print help and succeed for a misspelt one.
+// group makes a command that holds others. cobra's own succeeds for a misspelt one.
 func group(cmd *cobra.Command, children ...*cobra.Command) *cobra.Command {
 	cmd.AddCommand(children...)
 	names := make([]string, len(children))
@@ -73,7 +73,8 @@ func group(cmd *cobra.Command, children ...*cobra.Command) *cobra.Command {
 		if len(args) == 0 {
 			return fmt.Errorf("which %s command? %s", cmd.Name(), strings.Join(names, " or "))
 		}
-		return fmt.Errorf("unknown command %q: %s knows %s", args[0], cmd.CommandPath(), strings.Join(names, " and "))
+		return fmt.Errorf("unknown command %q: %s knows %s", args[0], cmd.CommandPath(),
+			strings.Join(names, " and "))
 	}
 	return cmd
 }
@@ -87,19 +88,20 @@ func (c *cli) loadConfig() (*config.Config, error) {
 	return cfg, nil
 }
 
-// officialAccounts returns the accounts that appids name, all of them if it names none.
 func officialAccounts(cfg *config.Config, appids []string) ([]config.OfficialAccount, error) {
 	if len(appids) == 0 {
 		return cfg.OfficialAccounts, nil
 	}
 	for _, appid := range appids {
-		if !slices.ContainsFunc(cfg.OfficialAccounts, func(a config.OfficialAccount) bool { return a.AppID == appid }) {
+		if !slices.ContainsFunc(cfg.OfficialAccounts,
+			func(a config.OfficialAccount) bool { return a.AppID == appid }) {
 			var known []string
 			for _, a := range cfg.OfficialAccounts {
 				known = append(known, a.AppID)
 			}
-			return nil, exitError{exitUsage, fmt.Errorf("official account %q is not in the configuration, which has %s",
-				appid, strings.Join(known, ", "))}
+			return nil, exitError{exitUsage,
+				fmt.Errorf("official account %q is not in the configuration, which has %s",
+					appid, strings.Join(known, ", "))}
 		}
 	}
 	// In the configuration's order, and each once.

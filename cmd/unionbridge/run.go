@@ -26,7 +26,8 @@ lost, rows under way fall due again after a minute. SIGHUP changes nothing; rest
 daemon to apply a new configuration.`,
 		Args: cobra.NoArgs,
 	}
-	cmd.Flags().BoolVar(&migrate, "migrate", false, "apply missing migrations first; safe with several instances")
+	cmd.Flags().BoolVar(&migrate, "migrate", false,
+		"apply missing migrations first; safe with several instances")
 	cmd.RunE = c.work(func(cmd *cobra.Command, _ []string) error {
 		cfg, err := c.loadConfig()
 		if err != nil {
@@ -45,14 +46,15 @@ daemon to apply a new configuration.`,
 }
 
 const (
-	// gcPercent lets the heap grow to four times what is in use before it is collected. Little is in use, so by
-	// Go's default it is collected many times a second while messages are sent: a fifth of the daemon's work.
+	// gcPercent lets the heap grow to four times what is in use before it is collected. Little is
+	// in use, so by Go's default it is collected many times a second while messages are sent: a
+	// fifth of the daemon's work.
 	gcPercent = 300
-	// gcLimit is where collecting becomes frequent all the same, in bytes.
+	// gcLimit is the size in bytes beyond which it collects more often, whatever gcPercent says.
 	gcLimit = 36 << 20
 )
 
-// tuneMemory leaves it to the operator where he has set Go's own variables.
+// tuneMemory leaves it to an operator who has set Go's own variables.
 func tuneMemory() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
@@ -62,8 +64,8 @@ func tuneMemory() {
 	}
 }
 
-// explainHangup answers SIGHUP, which by default would end the process, with a word in the log: for many
-// daemons it means "read the configuration again". The returned function ends that.
+// explainHangup answers SIGHUP, which by default would end the process, with a word in the log: for
+// many daemons it means "read the configuration again". The returned function ends that.
 func explainHangup(log *slog.Logger) (stop func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
@@ -74,7 +76,8 @@ func explainHangup(log *slog.Logger) (stop func()) {
 		for {
 			select {
 			case <-hangups:
-				log.Warn("SIGHUP changes nothing: the configuration is read at the start only, restart to apply a new one")
+				log.Warn("SIGHUP changes nothing: the configuration is read at the start only, " +
+					"restart to apply a new one")
 			case <-ctx.Done():
 				return
 			}

@@ -33,8 +33,8 @@ func (tap *tokenTap) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	tap.next.ServeHTTP(w, r)
 }
 
-// TestNoSecretInAnyOutput runs everything, well and badly, with the log at its most talkative, and looks
-// for each secret in everything that came out: both streams, and the daemon's pages.
+// TestNoSecretInAnyOutput runs everything, well and badly, with the log at its most talkative, and
+// looks for each secret in everything that came out: both streams, and the daemon's pages.
 func TestNoSecretInAnyOutput(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, dbtest.Empty(t))
@@ -47,8 +47,9 @@ func TestNoSecretInAnyOutput(t *testing.T) {
 	const wrongPassword, aesKey = "wr0ng-p4ssword", "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
 	secrets := map[string]string{
 		"the database's password": parsed.Passwd, "a refused password": wrongPassword,
-		"the AppSecret": wechatsim.StandardSecret, "the mini program's secret": wechatsim.StandardMiniSecret,
-		"the callback's token": "c4llback-t0ken", "the AES key": aesKey,
+		"the AppSecret":             wechatsim.StandardSecret,
+		"the mini program's secret": wechatsim.StandardMiniSecret,
+		"the callback's token":      "c4llback-t0ken", "the AES key": aesKey,
 	}
 	if parsed.Passwd == "" {
 		delete(secrets, "the database's password")
@@ -85,20 +86,26 @@ templates:
 	printed := outputs{}
 	good := write("good.yaml", w.dsn, w.server.URL)
 	commands := [][]string{
-		{"migrate", "up"}, {"migrate", "status"}, {"config", "check", "--online"}, {"sync"}, {"lookup", "nobody"},
-		{"send", "--openid", w.sim.OpenID(wechatsim.StandardAppID, 1), "--template", "progress", "--set", "thing1=x", "--wait", "1ns"},
+		{"migrate", "up"}, {"migrate", "status"}, {"config", "check", "--online"}, {"sync"},
+		{"lookup", "nobody"},
+		{"send", "--openid", w.sim.OpenID(wechatsim.StandardAppID, 1), "--template", "progress",
+			"--set", "thing1=x", "--wait", "1ns"},
 	}
 	for _, path := range []string{
-		good, write("denied.yaml", denied.FormatDSN(), w.server.URL), write("nowhere.yaml", nowhere.FormatDSN(), w.server.URL),
-		write("refused.yaml", w.dsn, dead.URL), write("broken.yaml", w.dsn+"?:"+wrongPassword, w.server.URL),
+		good, write("denied.yaml", denied.FormatDSN(), w.server.URL),
+		write("nowhere.yaml", nowhere.FormatDSN(), w.server.URL),
+		write("refused.yaml", w.dsn, dead.URL),
+		write("broken.yaml", w.dsn+"?:"+wrongPassword, w.server.URL),
 	} {
 		for _, args := range commands {
-			printed.add(filepath.Base(path)+" "+args[0], do(t.Context(), "", append([]string{"-c", path}, args...)...))
+			printed.add(filepath.Base(path)+" "+args[0],
+				do(t.Context(), "", append([]string{"-c", path}, args...)...))
 		}
 	}
 	for _, fault := range []wechatsim.Fault{
 		{Kind: wechatsim.FaultErrcode, Code: 40001}, {Kind: wechatsim.FaultErrcode, Code: 40164},
-		{Kind: wechatsim.FaultHTML}, {Kind: wechatsim.FaultTruncate}, {Kind: wechatsim.FaultReset}, {Kind: wechatsim.FaultStatus},
+		{Kind: wechatsim.FaultHTML}, {Kind: wechatsim.FaultTruncate}, {Kind: wechatsim.FaultReset},
+		{Kind: wechatsim.FaultStatus},
 	} {
 		w.sim.SetFault(fault)
 		printed.add("sync with "+string(fault.Kind), do(t.Context(), "", "-c", good, "sync"))

@@ -11,22 +11,20 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge/internal/config"
-	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
 const (
-	// followEvery is how often send looks at its row: a person waits, and one read by primary key is
-	// nothing.
+	// followEvery is how often send reads its row, by primary key, for a person who waits.
 	followEvery = 200 * time.Millisecond
 	// maxDataFile bounds what is read for --data; the daemon refuses far less.
 	maxDataFile = 1 << 20
 )
 
-// sendFlags are the flags of send as they were typed.
 type sendFlags struct {
 	unionID, openID, miniOpenID, miniAppID string
 	template, data                         string
@@ -56,64 +54,65 @@ Exit code 0 means that WeChat accepted the message; see "unionbridge help exit-c
 	flags.StringVar(&f.unionID, "unionid", "", "recipient by `unionid`")
 	flags.StringVar(&f.openID, "openid", "", "recipient by `openid` at the official account")
 	flags.StringVar(&f.miniOpenID, "mini-openid", "", "recipient by `openid` at a mini program")
-	flags.StringVar(&f.miniAppID, "mini-appid", "", "`appid` of the mini program of --mini-openid or --mini-path; may be left out if there is one")
-	flags.StringVar(&f.template, "template", "", "`name` of the configuration's templates, or WeChat's template id")
-	flags.StringVar(&f.data, "data", "", `keywords as a JSON object, {"thing1":"x"}; @FILE reads a file, - standard input`)
-	flags.StringArrayVar(&f.set, "set", nil, "one keyword, `thing1=text`; repeatable, goes over --data")
+	flags.StringVar(&f.miniAppID, "mini-appid", "",
+		"`appid` of the mini program of --mini-openid or --mini-path; may be left out if there "+
+			"is one")
+	flags.StringVar(&f.template, "template", "",
+		"`name` of the configuration's templates, or WeChat's template id")
+	flags.StringVar(&f.data, "data", "",
+		`keywords as a JSON object, {"thing1":"x"}; @FILE reads a file, - standard input`)
+	flags.StringArrayVar(&f.set, "set", nil,
+		"one keyword, `thing1=text`; repeatable, goes over --data")
 	flags.StringVar(&f.url, "url", "", "`address` that a tap opens")
 	flags.StringVar(&f.miniPath, "mini-path", "", "mini program's `page` that a tap opens")
-	flags.StringVar(&f.account, "account", "", "`appid` of the official account; default: the configuration's")
+	flags.StringVar(&f.account, "account", "",
+		"`appid` of the official account; default: the configuration's")
 	flags.IntVar(&f.priority, "priority", 1, "0 urgent, 1 normal, 2 bulk")
 	flags.StringVar(&f.dueAt, "due-at", "", "not before this `time`, such as 2026-01-02T15:04:05+08:00")
 	flags.DurationVar(&f.expiresIn, "expires-in", 0, "not later than this from now, such as 2h")
-	flags.StringVar(&f.dedupKey, "dedup-key", "", "`key` of your own: a second request with it is not inserted, the first is followed")
-	flags.DurationVar(&f.wait, "wait", 30*time.Second, "how long to follow the request; 0 prints its id and ends")
+	flags.StringVar(&f.dedupKey, "dedup-key", "",
+		"`key` of your own: a second request with it is not inserted, the first is followed")
+	flags.DurationVar(&f.wait, "wait", 30*time.Second,
+		"how long to follow the request; 0 prints its id and ends")
 	flags.BoolVar(&f.json, "json", false, "print each change as a line of JSON")
 	// What is missing is newRequest's to say: cobra would name one thing at a time.
 	cmd.MarkFlagsMutuallyExclusive("unionid", "openid", "mini-openid")
 	return cmd
 }
 
-func (c *cli) send(ctx context.Context, f sendFlags) (err error) {
+func (c *cli) send(ctx context.Context, f sendFlags) error {
 	request, err := c.newRequest(f)
 	if err != nil {
 		return exitError{exitUsage, err}
 	}
-	cfg, err := c.loadConfig()
-	if err != nil {
-		return err
+	needs := access{
+		check:  checkReadableSchema,
+		before: func(cfg *config.Config) error { return checkAccounts(cfg, f) },
 	}
-	if err := checkAccounts(cfg, f); err != nil {
-		return err
-	}
-	db, err := database.Open(ctx, databaseConfig(cfg, commandLogger(cfg.Log, c.stderr)))
-	if err != nil {
-		return databaseError(err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := checkReadableSchema(ctx, db); err != nil {
-		return databaseError(err)
-	}
-	store := requests.Store{DB: db}
-	id, existed, err := store.Insert(ctx, request)
-	if err != nil {
-		return databaseError(err)
-	}
-	if existed {
-		_, _ = fmt.Fprintf(c.stderr, "a request with this dedup key was there before: %d; nothing was inserted\n", id)
-	}
-	if f.wait <= 0 {
-		_, err := fmt.Fprintln(c.stdout, id)
-		return err
-	}
-	return c.follow(ctx, store, followed{id: id, wait: f.wait, json: f.json})
+	return c.withDatabase(ctx, needs, func(_ *config.Config, db *sqlx.DB) error {
+		store := requests.Store{DB: db}
+		id, existed, err := store.Insert(ctx, request)
+		if err != nil {
+			return databaseError(err)
+		}
+		if existed {
+			_, _ = fmt.Fprintf(c.stderr,
+				"a request with this dedup key was there before: %d; nothing was inserted\n", id)
+		}
+		if f.wait <= 0 {
+			_, err := fmt.Fprintln(c.stdout, id)
+			return err
+		}
+		return c.follow(ctx, store, followed{id: id, wait: f.wait, json: f.json})
+	})
 }
 
 // newRequest checks what can be checked without the configuration.
 func (c *cli) newRequest(f sendFlags) (requests.Request, error) {
 	r := requests.Request{
 		AppID: orNull(f.account), UnionID: orNull(f.unionID), MiniAppID: orNull(f.miniAppID),
-		MiniOpenID: orNull(f.miniOpenID), OpenID: orNull(f.openID), Template: f.template, URL: orNull(f.url),
+		MiniOpenID: orNull(f.miniOpenID), OpenID: orNull(f.openID), Template: f.template,
+		URL:      orNull(f.url),
 		MiniPath: orNull(f.miniPath), Priority: f.priority, DedupKey: orNull(f.dedupKey),
 	}
 	if err := checkComplete(f); err != nil {
@@ -125,7 +124,8 @@ func (c *cli) newRequest(f sendFlags) (requests.Request, error) {
 	if f.priority < 0 || f.priority > 2 {
 		return r, fmt.Errorf("--priority is %d: 0 urgent, 1 normal or 2 bulk", f.priority)
 	}
-	if len(f.dedupKey) > 128 || strings.ContainsFunc(f.dedupKey, func(r rune) bool { return r < ' ' || r > '~' }) {
+	if len(f.dedupKey) > 128 || strings.ContainsFunc(f.dedupKey,
+		func(r rune) bool { return r < ' ' || r > '~' }) {
 		return r, fmt.Errorf("--dedup-key %q is not a key: at most 128 characters of ASCII", f.dedupKey)
 	}
 	if f.expiresIn < 0 {
@@ -138,7 +138,8 @@ func (c *cli) newRequest(f sendFlags) (requests.Request, error) {
 	if f.dueAt != "" {
 		due, err := time.Parse(time.RFC3339, f.dueAt)
 		if err != nil {
-			return r, fmt.Errorf("--due-at %q is not a time with its zone, such as 2026-01-02T15:04:05+08:00", f.dueAt)
+			return r, fmt.Errorf("--due-at %q is not a time with its zone, such as "+
+				"2026-01-02T15:04:05+08:00", f.dueAt)
 		}
 		r.DueAt = &due
 	}
@@ -147,8 +148,8 @@ func (c *cli) newRequest(f sendFlags) (requests.Request, error) {
 	return r, err
 }
 
-// checkComplete names everything at once that a request cannot do without. An empty value is a missing
-// one: it comes from a script's empty variable.
+// checkComplete names everything at once that a request cannot do without. An empty value is a
+// missing one: it comes from a script's empty variable.
 func checkComplete(f sendFlags) error {
 	var missing []string
 	if f.unionID == "" && f.openID == "" && f.miniOpenID == "" {
@@ -166,7 +167,6 @@ func checkComplete(f sendFlags) error {
 	return nil
 }
 
-// checkRecipient checks the one way to name him that was given.
 func checkRecipient(f sendFlags) error {
 	switch {
 	case f.unionID != "":
@@ -177,7 +177,7 @@ func checkRecipient(f sendFlags) error {
 	return checkID("--mini-openid", f.miniOpenID)
 }
 
-// keywords makes one JSON object of --data and --set. Whether the template has them is the daemon's to say.
+// keywords makes one JSON object of --data and --set. The daemon checks it.
 func (c *cli) keywords(data string, set []string) (string, error) {
 	fields := map[string]any{}
 	if data != "" {
@@ -232,7 +232,6 @@ func readAtMost(r io.Reader, name string) ([]byte, error) {
 	return raw, nil
 }
 
-// checkAccounts refuses what the daemon, with the same configuration, would never send.
 func checkAccounts(cfg *config.Config, f sendFlags) error {
 	if f.account != "" {
 		if _, err := officialAccounts(cfg, []string{f.account}); err != nil {
@@ -250,14 +249,12 @@ func checkAccounts(cfg *config.Config, f sendFlags) error {
 	return exitError{exitUsage, fmt.Errorf("mini program %q is not in the configuration", f.miniAppID)}
 }
 
-// followed is what follow follows.
 type followed struct {
 	id   int64
 	wait time.Duration
 	json bool
 }
 
-// follow prints the request's changes until it is final or the wait ends.
 func (c *cli) follow(ctx context.Context, store requests.Store, f followed) error {
 	deadline := time.NewTimer(f.wait)
 	defer deadline.Stop()
@@ -284,7 +281,9 @@ func (c *cli) follow(ctx context.Context, store requests.Store, f followed) erro
 		case <-deadline.C:
 			return exitError{exitNotYet, stillOpen(now, f.wait)}
 		case <-ctx.Done():
-			return exitError{exitInterrupted, fmt.Errorf("%w: request %d is still %s and may go out later", errInterrupted, f.id, now.Status)}
+			return exitError{exitInterrupted,
+				fmt.Errorf("%w: request %d is still %s and may go out later", errInterrupted, f.id,
+					now.Status)}
 		}
 	}
 }

@@ -12,15 +12,13 @@ import (
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
-// outcome is what a producer may read of a request, in words; its JSON is a line of --json.
 type outcome requests.Outcome
 
-// final reports whether nothing will change any more.
 func (o outcome) final() bool { return o.Status != "pending" && o.Status != "waiting" }
 
-// news reports whether o says something that before did not.
 func (o outcome) news(before outcome) bool {
-	return o.Status != before.Status || o.Attempts != before.Attempts || text(o.Reason) != text(before.Reason)
+	return o.Status != before.Status || o.Attempts != before.Attempts ||
+		text(o.Reason) != text(before.Reason)
 }
 
 // String is a line for people.
@@ -75,16 +73,16 @@ func verdict(o outcome) error {
 	return exitError{exitNotSent, errors.New(words)}
 }
 
-// stillOpen says why nothing has happened, as far as the row tells.
 func stillOpen(o outcome, waited time.Duration) error {
 	why := "is it paused or due later? The daemon's log and account_state say more"
 	switch {
 	case o.Status == "waiting":
-		why = "the recipient is not known as a follower yet, and it goes out when he is"
+		why = "the recipient is not known as a follower yet; it goes out once they are"
 	case o.Reason != nil || o.ErrCode != nil:
 		why = o.trouble()
 	case o.Attempts == 0:
-		why = `nobody has taken it: is the daemon ("unionbridge run") running on this database, is it due, and is its account not paused?`
+		why = `no daemon has claimed it. Check that "unionbridge run" uses this database, ` +
+			`that the request is due, and that the account is not paused ("unionbridge status")`
 	}
 	return fmt.Errorf("request %d is still %s after %s: %s", o.ID, o.Status, waited, why)
 }

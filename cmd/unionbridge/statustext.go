@@ -9,24 +9,27 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/unionbridge/unionbridge/internal/status"
 )
 
-// writeStatus prints a report for people: moments in local time, one thing a line, alarms at the end, where
-// the eye is.
-func writeStatus(w io.Writer, s statusReport) error {
+// writeStatus prints a report for people: in local time, alarms at the end, where people look.
+func writeStatus(w io.Writer, s status.Report) error {
 	var out bytes.Buffer
 	table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
-	line := func(cells ...string) { _, _ = fmt.Fprintln(table, strings.Join(cells, "\t")) } // a buffer takes all
+	// a buffer takes all
+	line := func(cells ...string) { _, _ = fmt.Fprintln(table, strings.Join(cells, "\t")) }
 	for _, a := range s.Accounts {
 		writeAccount(line, a)
 	}
 	writeQueue(line, s.Queue)
 	for _, p := range s.Pauses {
-		until := "until somebody mends the cause"
+		until := "until the cause is fixed"
 		if p.Until != nil {
-			until = "until " + localTime(p.Until)
+			until = "until " + localTime(*p.Until)
 		}
-		line("paused", fmt.Sprintf("%s of %s: %s, since %s, %s", p.Scope, p.AppID, p.Reason, localTime(&p.Since), until))
+		line("paused", fmt.Sprintf("%s of %s: %s, since %s, %s", p.Scope, p.AppID, p.Reason,
+			localTime(p.Since), until))
 	}
 	for _, l := range s.Leases {
 		line("lease", l.Name+" is held by "+l.Holder)
@@ -44,7 +47,7 @@ func writeStatus(w io.Writer, s statusReport) error {
 	return err
 }
 
-func writeAccount(line func(...string), a accountStatus) {
+func writeAccount(line func(...string), a status.Account) {
 	name := a.AppID
 	if a.Name != a.AppID {
 		name += " " + a.Name
@@ -57,7 +60,7 @@ func writeAccount(line func(...string), a accountStatus) {
 	if good := a.Sweep.LastGood; good != nil && good.ID != a.Sweep.Last.ID {
 		line("  last good", describeRun(good))
 	}
-	line("  next sweep", describeTurn(a.Sweep.jobStatus))
+	line("  next sweep", describeTurn(a.Sweep.Job))
 	line("  last refresh", describeRun(a.Refresh.Last))
 	line("  next refresh", describeTurn(a.Refresh))
 	if a.SentBy != nil {
@@ -70,7 +73,7 @@ func writeAccount(line func(...string), a accountStatus) {
 	}
 }
 
-func writeCoverage(line func(...string), c coverageStatus) {
+func writeCoverage(line func(...string), c status.Coverage) {
 	line("  followers", fmt.Sprintf("%d, and %d former ones", c.Subscribed, c.Followers-c.Subscribed))
 	line("  unionids", fmt.Sprintf("%d known, %d not asked yet, %d absent: %s", c.WithUnionID, c.NotAsked,
 		c.AskedWithoutUnionID, unionIDWords(c.UnionIDs)))
@@ -86,12 +89,12 @@ func unionIDWords(code string) string {
 	case "not_asked":
 		return "the next sweep or refresh asks"
 	case "absent":
-		return "WeChat answers without one; they are asked about again, less and less often"
+		return "WeChat answers without one; they are checked again, less and less often"
 	}
 	return "complete"
 }
 
-func writeQueue(line func(...string), q queueStatus) {
+func writeQueue(line func(...string), q status.Queue) {
 	if len(q.Open) == 0 {
 		line("queue", "empty")
 	}
@@ -102,7 +105,7 @@ func writeQueue(line func(...string), q queueStatus) {
 		}
 		words := fmt.Sprintf("%d %s of %s", o.Requests, o.Status, appid)
 		if o.Late > 0 {
-			words += fmt.Sprintf(", %d of them due, the oldest since %s", o.Late, localTime(&o.OldestDueAt))
+			words += fmt.Sprintf(", %d of them due, the oldest since %s", o.Late, localTime(o.OldestDueAt))
 		}
 		line("queue", words)
 	}
@@ -115,16 +118,16 @@ func writeQueue(line func(...string), q queueStatus) {
 	}
 }
 
-func describeRun(r *runStatus) string {
+func describeRun(r *status.Run) string {
 	if r == nil {
 		return "none yet"
 	}
-	words := fmt.Sprintf("run %d: %s, started %s", r.ID, r.State, localTime(&r.StartedAt))
+	words := fmt.Sprintf("run %d: %s, started %s", r.ID, r.State, localTime(r.StartedAt))
 	if r.EndedAt != nil {
-		words += ", ended " + localTime(r.EndedAt)
+		words += ", ended " + localTime(*r.EndedAt)
 	}
 	if r.ResumeAt != nil {
-		words += ", goes on " + localTime(r.ResumeAt)
+		words += ", goes on " + localTime(*r.ResumeAt)
 	}
 	words += fmt.Sprintf("; %d listed, %d added, %d changed, %d gone", r.Listed, r.Added, r.Changed, r.Gone)
 	if r.State == "blocked" {
@@ -143,20 +146,13 @@ func describeRun(r *runStatus) string {
 	return words
 }
 
-func describeTurn(j jobStatus) string {
+func describeTurn(j status.Job) string {
 	if j.NextAt == nil {
 		return j.Schedule
 	}
-	return localTime(j.NextAt) + " (" + j.Schedule + ")"
+	return localTime(*j.NextAt) + " (" + j.Schedule + ")"
 }
 
-// localTime turns a report's moment into this machine's time.
-func localTime(moment *string) string {
-	t, err := time.Parse(time.RFC3339, *moment)
-	if err != nil {
-		return *moment // not one of jsonTime's
-	}
-	return t.Local().Format(time.DateTime)
-}
+func localTime(t status.Time) string { return t.Local().Format(time.DateTime) }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

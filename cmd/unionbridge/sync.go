@@ -7,6 +7,7 @@ import (
 	gosync "sync"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
@@ -26,12 +27,12 @@ It may run beside the daemon: only one of them sweeps an account at a time.
 
 The progress goes to standard error, a summary line for each account to standard output.
 Interrupted by Ctrl-C nothing is lost: what was stored stays, and nobody is marked as gone.
-The next sweep goes on where this one stopped.
+The next sweep resumes where this one stopped.
 
 A sweep that would mark more followers as gone than max_gone allows marks nobody and is
 blocked. If they really left, --accept-gone RUN sweeps that run's account once more and
 allows as many as RUN has missed, and 100 more, as people go on leaving. Each of them is
-asked about first, as always. RUN stands in the error message and in "unionbridge status".`,
+checked first, as always. The error message and "unionbridge status" name RUN.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.RunE = c.work(func(cmd *cobra.Command, _ []string) error {
@@ -40,26 +41,25 @@ asked about first, as always. RUN stands in the error message and in "unionbridg
 		}
 		return c.sync(cmd.Context(), appids)
 	})
-	cmd.Flags().Int64Var(&acceptGone, "accept-gone", 0, "confirm the blocked `run`: its missing followers really left")
-	cmd.Flags().StringArrayVar(&appids, "account", nil, "`appid` of an official account to sweep; repeatable; default: all")
+	cmd.Flags().Int64Var(&acceptGone, "accept-gone", 0,
+		"confirm the blocked `run`: its missing followers really left")
+	cmd.Flags().StringArrayVar(&appids, "account", nil,
+		"`appid` of an official account to sweep; repeatable; default: all")
 	cmd.MarkFlagsMutuallyExclusive("account", "accept-gone") // the run names its account
 	return cmd
 }
 
 func (c *cli) sync(ctx context.Context, appids []string) error {
-	cfg, err := c.loadConfig()
-	if err != nil {
+	var accounts []config.OfficialAccount
+	before := func(cfg *config.Config) (err error) {
+		accounts, err = officialAccounts(cfg, appids)
 		return err
 	}
-	accounts, err := officialAccounts(cfg, appids)
-	if err != nil {
-		return err
-	}
-	return c.withSync(ctx, cfg, func(service *sync.Service, screen *progress) (err error) {
+	return c.withSync(ctx, before, func(s syncing) (err error) {
 		for _, account := range accounts {
 			// The other accounts have nothing to do with this one's failure.
-			err = errors.Join(err, c.sweep(ctx, cfg, screen, func() (sync.Run, error) {
-				return service.Sweep(ctx, account.AppID, screen.show)
+			err = errors.Join(err, c.sweep(ctx, s, func() (sync.Run, error) {
+				return s.service.Sweep(ctx, account.AppID, s.screen.show)
 			}))
 			if ctx.Err() != nil {
 				return err
@@ -73,33 +73,32 @@ func (c *cli) acceptGone(ctx context.Context, runID int64) error {
 	if runID <= 0 {
 		return exitError{exitUsage, fmt.Errorf("--accept-gone %d: the number of a run is above 0", runID)}
 	}
-	cfg, err := c.loadConfig()
-	if err != nil {
-		return err
-	}
-	return c.withSync(ctx, cfg, func(service *sync.Service, screen *progress) error {
-		return c.sweep(ctx, cfg, screen, func() (sync.Run, error) { return service.AcceptGone(ctx, runID, screen.show) })
+	return c.withSync(ctx, nil, func(s syncing) error {
+		return c.sweep(ctx, s, func() (sync.Run, error) {
+			return s.service.AcceptGone(ctx, runID, s.screen.show)
+		})
 	})
 }
 
-// withSync calls do with a service like the daemon's, and takes down what it has built.
-func (c *cli) withSync(ctx context.Context, cfg *config.Config, do func(*sync.Service, *progress) error) (err error) {
-	screen := newProgress(c.stderr, time.Now)
-	log := commandLogger(cfg.Log, screen)
-	db, err := database.Open(ctx, databaseConfig(cfg, log))
-	if err != nil {
-		return databaseError(err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := database.CheckSchema(ctx, db); err != nil {
-		return databaseError(err)
-	}
-	p := newParts(cfg, log, prometheus.NewRegistry(), db)
-	defer keepLeases(ctx, p.leases)()
-	return do(p.sync(), screen)
+type syncing struct {
+	cfg     *config.Config
+	service *sync.Service
+	screen  *progress
 }
 
-// keepLeases renews the leases of a command until the returned function is called, which releases them.
+// withSync calls do, and takes down what it has built.
+func (c *cli) withSync(ctx context.Context, before func(*config.Config) error,
+	do func(syncing) error) error {
+	screen := newProgress(c.stderr, time.Now)
+	needs := access{check: database.CheckSchema, before: before, log: screen}
+	return c.withDatabase(ctx, needs, func(cfg *config.Config, db *sqlx.DB) error {
+		p := newParts(cfg, commandLogger(cfg.Log, screen), prometheus.NewRegistry(), db)
+		defer keepLeases(ctx, p.leases)()
+		return do(syncing{cfg, p.sync(), screen})
+	})
+}
+
+// keepLeases renews the leases of a command until stop, which releases them.
 func keepLeases(ctx context.Context, leases *database.Leases) (stop func()) {
 	// A signal ends the sweep first, and then its lease.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -111,15 +110,15 @@ func keepLeases(ctx context.Context, leases *database.Leases) (stop func()) {
 	}
 }
 
-// sweep shows one sweep and prints its summary.
-func (c *cli) sweep(ctx context.Context, cfg *config.Config, screen *progress, do func() (sync.Run, error)) error {
-	screen.begin()
+func (c *cli) sweep(ctx context.Context, s syncing, do func() (sync.Run, error)) error {
+	s.screen.begin()
 	run, err := do()
-	screen.end()
+	s.screen.end()
 	if run.ID == 0 {
-		return err // nothing has begun: ErrBusy, or a run that cannot be accepted; the error names it
+		// nothing has begun: ErrBusy, or a run that cannot be accepted; the error names it
+		return err
 	}
-	if _, err := fmt.Fprintln(c.stdout, summary(accountName(cfg, run.AppID), run)); err != nil {
+	if _, err := fmt.Fprintln(c.stdout, summary(accountName(s.cfg, run.AppID), run)); err != nil {
 		return err
 	}
 	switch {
@@ -131,7 +130,6 @@ func (c *cli) sweep(ctx context.Context, cfg *config.Config, screen *progress, d
 	return fmt.Errorf("sweeping %s: %w", run.AppID, err)
 }
 
-// accountName is the appid, and the name where the configuration gives one.
 func accountName(cfg *config.Config, appid string) string {
 	for _, a := range cfg.OfficialAccounts {
 		if a.AppID == appid && a.Name != appid {
@@ -141,10 +139,10 @@ func accountName(cfg *config.Config, appid string) string {
 	return appid
 }
 
-// summary is one line of a finished run, for people and for awk.
 func summary(name string, run sync.Run) string {
 	line := fmt.Sprintf("%s: %s: %d listed, %d added, %d changed, %d gone, %d calls, %.1f seconds",
-		name, run.State, run.Listed, run.Added, run.Changed, run.Gone, totalCalls(run), run.Ended.Sub(run.Started).Seconds())
+		name, run.State, run.Listed, run.Added, run.Changed, run.Gone, totalCalls(run),
+		run.Ended.Sub(run.Started).Seconds())
 	if run.State == sync.StateSuspended {
 		line += "; out of quota, a running daemon goes on at " + run.ResumeAt.Local().Format(time.RFC3339)
 	}

@@ -65,7 +65,8 @@ func TestInterruptedIsNoFailure(t *testing.T) {
 	cancel()
 	var stderr strings.Builder
 	c := &cli{stderr: &stderr, begun: true}
-	err := fmt.Errorf("listing followers: %w", &wechat.Error{Reason: wechat.ReasonCancelled, Err: context.Canceled})
+	err := fmt.Errorf("listing followers: %w",
+		&wechat.Error{Reason: wechat.ReasonCancelled, Err: context.Canceled})
 	if got := c.report(ctx, c.rootCommand(), err); got != exitInterrupted {
 		t.Errorf("exit code %d, want %d", got, exitInterrupted)
 	}
@@ -86,7 +87,8 @@ func TestKeywords(t *testing.T) {
 		want string
 	}{
 		{`{"amount3": 39.80}`, nil, `{"amount3":39.80}`},
-		{`{"a": "1", "b": "2"}`, []string{"b=<3&4>", "c=x=y", "d="}, `{"a":"1","b":"<3&4>","c":"x=y","d":""}`},
+		{`{"a": "1", "b": "2"}`, []string{"b=<3&4>", "c=x=y", "d="},
+			`{"a":"1","b":"<3&4>","c":"x=y","d":""}`},
 		{"", []string{"thing1=茶"}, `{"thing1":"茶"}`},
 		{"@" + file, nil, `{"thing1":{"value":"文"}}`},
 		{"-", nil, `{"from":"stdin"}`},
@@ -107,7 +109,8 @@ func TestKeywords(t *testing.T) {
 	}
 }
 
-// TestStillOpen: whatever the row tells is said, and the daemon is only asked for where the row tells nothing.
+// TestStillOpen: whatever the row tells is said, and the daemon is only asked for where the row
+// tells nothing.
 func TestStillOpen(t *testing.T) {
 	row := func(status, reason string, code, attempts int) outcome {
 		o := outcome{ID: 7, Status: status, Reason: orNull(reason), Attempts: attempts}
@@ -120,15 +123,25 @@ func TestStillOpen(t *testing.T) {
 		row  outcome
 		want string
 	}{
-		{row("pending", "", 0, 0), `pending after 1s: nobody has taken it: is the daemon ("unionbridge run") running on this database, is it due, and is its account not paused?`},
-		{row("pending", "", 0, 1), "pending after 1s: is it paused or due later? The daemon's log and account_state say more"},
-		{row("pending", "ip_not_allowed", 40164, 0), "pending after 1s: ip_not_allowed, errcode 40164; " + wechat.Explain(40164)},
-		{row("pending", "invalid_template", 40037, 1), "pending after 1s: invalid_template, errcode 40037; " + wechat.Explain(40037)},
-		{row("pending", "unreachable", 0, 0), "pending after 1s: unreachable; the daemon's log and account_state say more"},
-		{row("pending", "", 12345, 1), "pending after 1s: errcode 12345; the daemon's log and account_state say more"},
-		{row("waiting", "not_following", 43004, 1), "waiting after 1s: the recipient is not known as a follower yet, and it goes out when he is"},
+		{row("pending", "", 0, 0), `pending after 1s: no daemon has claimed it. Check that ` +
+			`"unionbridge run" uses this database, that the request is due, and that the account ` +
+			`is not paused ("unionbridge status")`},
+		{row("pending", "", 0, 1), "pending after 1s: is it paused or due later? The daemon's " +
+			"log and account_state say more"},
+		{row("pending", "ip_not_allowed", 40164, 0),
+			"pending after 1s: ip_not_allowed, errcode 40164; " + wechat.Explain(40164)},
+		{row("pending", "invalid_template", 40037, 1),
+			"pending after 1s: invalid_template, errcode 40037; " + wechat.Explain(40037)},
+		{row("pending", "unreachable", 0, 0),
+			"pending after 1s: unreachable; the daemon's log and account_state say more"},
+		{row("pending", "", 12345, 1), "pending after 1s: errcode 12345; the daemon's log and " +
+			"account_state say more"},
+		{row("waiting", "not_following", 43004, 1),
+			"waiting after 1s: the recipient is not known as a follower yet; it goes out once " +
+				"they are"},
 	} {
-		if diff := cmp.Diff("request 7 is still "+tc.want, stillOpen(tc.row, time.Second).Error()); diff != "" {
+		if diff := cmp.Diff("request 7 is still "+tc.want,
+			stillOpen(tc.row, time.Second).Error()); diff != "" {
 			t.Errorf("words (-want +got):\n%s", diff)
 		}
 	}
@@ -171,19 +184,26 @@ func TestUnitFile(t *testing.T) {
 		}
 		return m[1]
 	}
-	if got, want := setting("RestartPreventExitStatus"), fmt.Sprint(exitUsage, " ", exitConfig); got != want {
+	if got, want := setting("RestartPreventExitStatus"),
+		fmt.Sprint(exitUsage, " ", exitConfig); got != want {
 		t.Errorf("RestartPreventExitStatus=%s, want %s", got, want)
 	}
 	stop, err := time.ParseDuration(setting("TimeoutStopSec") + "s")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := config.Decode([]byte(`{database: {dsn: "u:p@tcp(h:1)/d"}, official_accounts: [{appid: wx0a00000000000001, secret: s}]}`), "", "test")
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	const smallest = `{database: {dsn: "u:p@tcp(h:1)/d"}, official_accounts: [{appid: wx0a00000000000001, secret: s}]}`
+	if err := os.WriteFile(file, []byte(smallest), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if least := cfg.ShutdownTimeout.Std() + webGrace + 5*time.Second; stop < least {
-		t.Errorf("TimeoutStopSec is %s: a drain with the default shutdown_timeout may take %s", stop, least)
+		t.Errorf("TimeoutStopSec is %s: a drain with the default shutdown_timeout may take %s",
+			stop, least)
 	}
 
 	analyze, err := exec.LookPath("systemd-analyze")

@@ -23,11 +23,11 @@ const (
 
 func userColumns() []string { return []string{columnAppID, columnOpenID, columnUnionID, columnSeenAt} }
 
-// maxUserLine is far above what four ids take, and keeps a file without line ends out of the memory.
+// maxUserLine is far above four ids, and bounds the memory for a file without line ends.
 const maxUserLine = 64 << 10
 
-// userLines reads mini-program users from CSV (RFC 4180) line by line: no id has a line break inside, so a
-// lost quote spoils one line and not the rest of the file, and each problem has the number of its line.
+// userLines reads mini-program users from CSV (RFC 4180) line by line: ids have no line breaks, so
+// a lost quote spoils one line only, and each problem has a line number.
 type userLines struct {
 	in     *bufio.Reader
 	minis  []string // the configured mini programs
@@ -75,7 +75,6 @@ func (l *userLines) next() (bridge.MiniUser, error) {
 	}
 }
 
-// readLine returns the next line without its end, or io.EOF.
 func (l *userLines) readLine() (string, error) {
 	line, err := l.in.ReadSlice('\n')
 	if len(line) > 0 || err == nil {
@@ -99,7 +98,7 @@ func (l *userLines) readLine() (string, error) {
 	return text, nil
 }
 
-// split takes a line apart. Most have no quotes, and encoding/csv allocates a reader's buffer for each.
+// split takes a line apart. Most need no encoding/csv, which allocates a buffer for each.
 func split(line string) ([]string, error) {
 	if !strings.Contains(line, `"`) {
 		return strings.Split(line, ","), nil
@@ -111,8 +110,8 @@ func split(line string) ([]string, error) {
 	return record, err
 }
 
-// readHeader learns the columns' order from a first line that has the word openid, and takes the usual
-// order otherwise. Columns of other names are passed over.
+// readHeader learns the columns' order from a first line that has the word openid, and takes the
+// usual order otherwise. Columns of other names are passed over.
 func (l *userLines) readHeader(record []string) (header bool, err error) {
 	names := make([]string, len(record))
 	for i, name := range record {
@@ -128,8 +127,8 @@ func (l *userLines) readHeader(record []string) (header bool, err error) {
 		i := slices.Index(names, column)
 		switch {
 		case i < 0 && column != columnSeenAt:
-			return false, fmt.Errorf("line %d: the header has no column %s: it needs appid, openid and unionid, and may have seen_at",
-				l.number, column)
+			return false, fmt.Errorf("line %d: the header has no column %s: it needs appid, "+
+				"openid and unionid, and may have seen_at", l.number, column)
 		case i >= 0:
 			l.fields[column] = i
 		}
@@ -153,7 +152,8 @@ func (l *userLines) user(record []string) (bridge.MiniUser, error) {
 		}
 		return ""
 	}
-	u := bridge.MiniUser{AppID: field(columnAppID), OpenID: field(columnOpenID), UnionID: field(columnUnionID)}
+	u := bridge.MiniUser{AppID: field(columnAppID), OpenID: field(columnOpenID),
+		UnionID: field(columnUnionID)}
 	if u.OpenID == "" {
 		return bad("openid is empty")
 	}
@@ -177,15 +177,16 @@ func (l *userLines) user(record []string) (bridge.MiniUser, error) {
 	return u, nil
 }
 
-// parseSeenAt reads RFC 3339, or what a database client prints, as UTC. The column is a TIMESTAMP, whose
-// range ends in January 2038 on the older servers.
+// parseSeenAt reads RFC 3339, or what a database client prints, as UTC. The column is a TIMESTAMP,
+// whose range ends in January 2038 on the older servers.
 func parseSeenAt(s string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {
 		t, err = time.Parse(time.DateTime, s)
 	}
 	if err != nil {
-		return time.Time{}, fmt.Errorf("seen_at %q is neither like 2026-01-02T15:04:05+08:00 nor, in UTC, like 2026-01-02 15:04:05", s)
+		return time.Time{}, fmt.Errorf("seen_at %q is neither like 2026-01-02T15:04:05+08:00 "+
+			"nor, in UTC, like 2026-01-02 15:04:05", s)
 	}
 	if t.Unix() < 1 || t.Unix() >= 1<<31-1 {
 		return time.Time{}, fmt.Errorf("seen_at %q is not between 1970 and 2038", s)

@@ -9,14 +9,13 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version and commit are set by the release build: -ldflags "-X main.version=v1.2.3 -X main.commit=…".
-// Variables, because the linker can set nothing else.
+// version and commit are set by the release build: -ldflags "-X main.version=v1.2.3 -X
+// main.commit=…". Variables, because the linker can set nothing else.
 var (
 	version string
 	commit  string //nolint:gochecknoglobals // the linker can set nothing else
 )
 
-// build says what this binary was made of.
 type build struct{ version, commit, goVersion string }
 
 func buildInfo() build {

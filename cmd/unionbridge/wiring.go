@@ -24,8 +24,8 @@ import (
 	"github.com/unionbridge/unionbridge/sync"
 )
 
-// parts turns the configuration into the packages' own settings. The daemon and the commands build the
-// same things of it, so that "unionbridge sync" does what the schedule does.
+// parts turns the configuration into the packages' own settings. The daemon and the commands build
+// the same things of it, so that "unionbridge sync" does what the schedule does.
 type parts struct {
 	cfg     *config.Config
 	log     *slog.Logger
@@ -38,14 +38,16 @@ type parts struct {
 
 // newParts needs an open database. It starts nothing.
 func newParts(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer, db *sqlx.DB) *parts {
-	p := &parts{cfg: cfg, log: log, reg: reg, db: db, holder: holderName(), clients: make(map[string]*wechat.Client)}
+	p := &parts{cfg: cfg, log: log, reg: reg, db: db, holder: holderName(),
+		clients: make(map[string]*wechat.Client)}
 	p.leases = database.NewLeases(db, database.LeaseConfig{Holder: p.holder, Logger: log})
 	observe := newCallMetrics(reg).observe
 	for _, a := range cfg.OfficialAccounts {
 		p.clients[a.AppID] = wechat.New(wechat.Config{
-			AppID: a.AppID, Secret: a.Secret.Reveal(), Token: tokenConfig(a.Token), BaseURL: cfg.WeChat.BaseURL,
+			AppID: a.AppID, Secret: a.Secret.Reveal(), Token: tokenConfig(a.Token),
+			BaseURL: cfg.WeChat.BaseURL,
 			Timeout: cfg.WeChat.Timeout.Std(), SendTimeout: cfg.WeChat.SendTimeout.Std(),
-			// Sends and batches may run at the same time; a few more for the list, tokens and rechecks.
+			// Sends and batches run at the same time; 4 for the list, tokens, rechecks.
 			MaxConnections: a.Send.Concurrency + a.Sync.Concurrency + 4,
 			Logger:         log, Observe: observe(a.AppID),
 		})
@@ -58,7 +60,8 @@ func tokenConfig(t config.Token) wechat.TokenConfig {
 	for name, v := range t.Header {
 		header[name] = v.Value.Reveal()
 	}
-	return wechat.TokenConfig{Mode: wechat.TokenMode(t.Mode), URL: t.URL.Reveal(), Header: header, Command: t.Command}
+	return wechat.TokenConfig{Mode: wechat.TokenMode(t.Mode), URL: t.URL.Reveal(), Header: header,
+		Command: t.Command}
 }
 
 func (p *parts) sync() *sync.Service {
@@ -66,7 +69,8 @@ func (p *parts) sync() *sync.Service {
 	for i, a := range p.cfg.OfficialAccounts {
 		accounts[i] = sync.Account{
 			AppID: a.AppID, API: p.clients[a.AppID], Sweep: a.Sync.Sweep, Refresh: a.Sync.Refresh,
-			MaxGone: a.Sync.MaxGone.Fraction(), QuotaReserve: a.Sync.QuotaReserve.Fraction(), KeepRuns: a.Sync.KeepRuns,
+			MaxGone: a.Sync.MaxGone.Fraction(), QuotaReserve: a.Sync.QuotaReserve.Fraction(),
+			KeepRuns:    a.Sync.KeepRuns,
 			Concurrency: a.Sync.Concurrency,
 		}
 	}
@@ -133,13 +137,8 @@ func (p *parts) purger() *retention.Purger {
 	})
 }
 
-// databaseConfig is how every command opens the database. It makes one try.
-func databaseConfig(cfg *config.Config, log *slog.Logger) database.Config {
-	return database.Config{DSN: cfg.Database.DSN.Reveal(), MaxConnections: cfg.Database.MaxConnections, Logger: log}
-}
-
-// holderName is this process's name in leases and in the ledger: unique, and it tells an operator which
-// machine and process it is. The columns take 128 ASCII characters.
+// holderName is this process's name in leases and in the ledger: unique, and an operator sees from
+// it which machine and process it is. The columns take 128 ASCII characters.
 func holderName() string {
 	host, err := os.Hostname()
 	if err != nil || host == "" {
@@ -154,7 +153,6 @@ func holderName() string {
 	return fmt.Sprintf("%s-%d-%s", host[:min(64, len(host))], os.Getpid(), strings.ToLower(rand.Text()[:8]))
 }
 
-// newLogger writes to w as the configuration says. Levels were validated with it.
 func newLogger(cfg config.Log, w io.Writer) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
@@ -167,8 +165,8 @@ func newLogger(cfg config.Log, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// commandLogger is for commands of a few seconds, whose result is on the screen anyway: it shows what
-// went wrong on the way, and more only where the configuration asks for debug.
+// commandLogger is for commands of a few seconds, whose result is on the screen anyway: it shows
+// what went wrong on the way, and more only where the configuration asks for debug.
 func commandLogger(cfg config.Log, w io.Writer) *slog.Logger {
 	if cfg.Level == "info" {
 		cfg.Level = "warn"

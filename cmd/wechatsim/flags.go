@@ -31,7 +31,7 @@ type flags struct {
 	faults       []wechatsim.Fault
 }
 
-// parseFlags returns flag.ErrHelp once it has printed the help to stdout; errors are left to the caller to print.
+// parseFlags returns flag.ErrHelp once it has printed the help; the caller prints errors.
 func parseFlags(args []string, stdout io.Writer) (*flags, error) {
 	f := &flags{}
 	set := flag.NewFlagSet("wechatsim", flag.ContinueOnError)
@@ -53,27 +53,40 @@ func parseFlags(args []string, stdout io.Writer) (*flags, error) {
 }
 
 func (f *flags) define(set *flag.FlagSet) {
-	set.StringVar(&f.listen, "listen", "127.0.0.1:8082", "`address` to serve on; port 0: any free one, which is printed")
-	set.IntVar(&f.accounts, "accounts", 1, "official accounts: "+wechatsim.StandardAppID+" and following numbers")
-	set.IntVar(&f.followers, "followers", 50000, "followers of each official account; they are the same persons")
-	set.IntVar(&f.miniPrograms, "mini-programs", 1, "mini programs: "+wechatsim.StandardMiniAppID+" and following numbers")
+	set.StringVar(&f.listen, "listen", "127.0.0.1:8082",
+		"`address` to serve on; port 0: any free one, which is printed")
+	set.IntVar(&f.accounts, "accounts", 1,
+		"official accounts: "+wechatsim.StandardAppID+" and following numbers")
+	set.IntVar(&f.followers, "followers", 50000,
+		"followers of each official account; they are the same persons")
+	set.IntVar(&f.miniPrograms, "mini-programs", 1,
+		"mini programs: "+wechatsim.StandardMiniAppID+" and following numbers")
 	set.IntVar(&f.miniUsers, "mini-users", 20000, "users of each mini program")
-	set.Float64Var(&f.notFollowing, "not-following", 1.0/3, "`share` of the mini-program users who do not follow the first account")
+	set.Float64Var(&f.notFollowing, "not-following", 1.0/3,
+		"`share` of the mini-program users who do not follow the first account")
 	set.Float64Var(&f.refuse, "refuse", 0, "`share` of the followers who refuse messages (43101)")
 	set.DurationVar(&f.latency, "latency", 0, "added to every answer")
-	set.Uint64Var(&f.seed, "seed", 1, "everything derived follows from it: openids, unionids, chance")
-	set.BoolVar(&f.unbound, "unbound", false, "no account is bound to an Open Platform account: no unionids")
+	set.Uint64Var(&f.seed, "seed", 1,
+		"everything derived follows from it: openids, unionids, chance")
+	set.BoolVar(&f.unbound, "unbound", false,
+		"no account is bound to an Open Platform account: no unionids")
 	set.BoolVar(&f.limits, "limits", true, "enforce WeChat's daily limits")
-	set.StringVar(&f.keep, "keep", string(wechatsim.KeepAll), "what is kept of delivered messages: all, heads or counts")
-	set.StringVar(&f.callback.URL, "callback-url", "", "where events are pushed to, {appid} stands for the account's")
+	set.StringVar(&f.keep, "keep", string(wechatsim.KeepAll),
+		"what is kept of delivered messages: all, heads or counts")
+	set.StringVar(&f.callback.URL, "callback-url", "",
+		"where events are pushed to, {appid} stands for the account's")
 	set.StringVar(&f.callback.Token, "callback-token", "", "token that signs the pushes")
-	set.StringVar(&f.callback.AESKey, "callback-aes-key", "", "EncodingAESKey; pushes are encrypted if it is given")
+	set.StringVar(&f.callback.AESKey, "callback-aes-key", "",
+		"EncodingAESKey; pushes are encrypted if it is given")
 	set.DurationVar(&f.callback.Delay, "callback-delay", 0, "from a send to its receipt")
-	set.Float64Var(&f.callback.Duplicate, "callback-duplicate", 0, "`share` of the pushes that come twice")
+	set.Float64Var(&f.callback.Duplicate, "callback-duplicate", 0,
+		"`share` of the pushes that come twice")
 	set.Float64Var(&f.callback.Lost, "callback-lost", 0, "`share` of the receipts that never come")
-	set.Float64Var(&f.callback.UserBlock, "callback-user-block", 0, "`share` of the receipts that say failed:user block")
+	set.Float64Var(&f.callback.UserBlock, "callback-user-block", 0,
+		"`share` of the receipts that say failed:user block")
 	set.Func("fault", "JSON of a wechatsim.Fault, repeatable, for example "+
-		`{"kind":"reset","path":"/cgi-bin/message/template/send","after":true,"probability":0.01}`, f.addFault)
+		`{"kind":"reset","path":"/cgi-bin/message/template/send","after":true,"probability":0.01}`,
+		f.addFault)
 }
 
 func (f *flags) addFault(text string) error {
@@ -92,21 +105,24 @@ func (f *flags) addFault(text string) error {
 
 func (f *flags) validate() error {
 	for name, share := range map[string]float64{
-		"not-following": f.notFollowing, "refuse": f.refuse, "callback-duplicate": f.callback.Duplicate,
-		"callback-lost": f.callback.Lost, "callback-user-block": f.callback.UserBlock,
+		"not-following": f.notFollowing, "refuse": f.refuse,
+		"callback-duplicate": f.callback.Duplicate,
+		"callback-lost":      f.callback.Lost, "callback-user-block": f.callback.UserBlock,
 	} {
 		if share < 0 || share > 1 {
 			return fmt.Errorf("-%s: %v is no share, which lies between 0 and 1", name, share)
 		}
 	}
 	for name, count := range map[string]int{
-		"accounts": f.accounts, "followers": f.followers, "mini-programs": f.miniPrograms, "mini-users": f.miniUsers,
+		"accounts": f.accounts, "followers": f.followers, "mini-programs": f.miniPrograms,
+		"mini-users": f.miniUsers,
 	} {
 		if count < 0 {
 			return fmt.Errorf("-%s: %d is negative", name, count)
 		}
 	}
-	if !slices.Contains([]wechatsim.Keep{wechatsim.KeepAll, wechatsim.KeepHeads, wechatsim.KeepCounts}, wechatsim.Keep(f.keep)) {
+	if !slices.Contains([]wechatsim.Keep{wechatsim.KeepAll, wechatsim.KeepHeads,
+		wechatsim.KeepCounts}, wechatsim.Keep(f.keep)) {
 		return fmt.Errorf("-keep: %q is none of all, heads, counts", f.keep)
 	}
 	if f.callback.AESKey != "" && len(f.callback.AESKey) != 43 {
@@ -115,14 +131,15 @@ func (f *flags) validate() error {
 	return nil
 }
 
-// options builds the platform. The second account has the appid that follows the first one's, and so on.
+// options builds the platform. The accounts' appids are consecutive.
 func (f *flags) options() wechatsim.Options {
 	options := wechatsim.Options{
 		Seed: f.seed, Latency: f.latency, Keep: wechatsim.Keep(f.keep), Faults: f.faults,
 	}
 	for i := range f.accounts {
 		account := wechatsim.Account{
-			AppID: numbered(wechatsim.StandardAppID, i), Secret: numbered(wechatsim.StandardSecret, i),
+			AppID:     numbered(wechatsim.StandardAppID, i),
+			Secret:    numbered(wechatsim.StandardSecret, i),
 			Followers: f.followers, Unbound: f.unbound, DailyLimits: f.dailyLimits(),
 			Quirks: wechatsim.Quirks{RefuseShare: f.refuse},
 		}
@@ -136,8 +153,10 @@ func (f *flags) options() wechatsim.Options {
 	}
 	for i := range f.miniPrograms {
 		options.Minis = append(options.Minis, wechatsim.Mini{
-			AppID: numbered(wechatsim.StandardMiniAppID, i), Secret: numbered(wechatsim.StandardMiniSecret, i),
-			Users: f.miniUsers, NotFollowing: f.notFollowing, Unbound: f.unbound, DailyLimits: f.dailyLimits(),
+			AppID:  numbered(wechatsim.StandardMiniAppID, i),
+			Secret: numbered(wechatsim.StandardMiniSecret, i),
+			Users:  f.miniUsers, NotFollowing: f.notFollowing, Unbound: f.unbound,
+			DailyLimits: f.dailyLimits(),
 		})
 	}
 	return options

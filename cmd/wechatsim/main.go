@@ -1,5 +1,5 @@
-// Command wechatsim serves the WeChat simulator of internal/wechatsim: accounts, followers and faults by flags, everything
-// else at run time under /_sim/, which the documentation of that package describes.
+// Command wechatsim serves the WeChat simulator of internal/wechatsim: accounts, followers and
+// faults by flags, all else at run time under /_sim/, as that package documents.
 package main
 
 import (

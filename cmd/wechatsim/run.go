@@ -23,8 +23,8 @@ const (
 
 const stopTimeout = 5 * time.Second
 
-// run serves until ctx ends. The first line on stdout is the base URL, printed once connections are accepted: a script
-// that reads it needs no retries. The lines after it name the accounts.
+// run serves until ctx ends. The first line on stdout is the base URL, printed once connections are
+// accepted: a script that reads it needs no retries. The lines after it name the accounts.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags, err := parseFlags(args, stdout)
 	switch {
@@ -51,7 +51,8 @@ func serve(ctx context.Context, address string, options wechatsim.Options, stdou
 	}
 	sim := wechatsim.New(options)
 	defer sim.Close()
-	web := &http.Server{Handler: sim, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(options.Logger.Handler(), slog.LevelWarn)}
+	web := &http.Server{Handler: sim, ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: slog.NewLogLogger(options.Logger.Handler(), slog.LevelWarn)}
 	served := make(chan error, 1)
 	go func() { served <- web.Serve(listener) }()
 	printAccounts(stdout, "http://"+listener.Addr().String(), options)
@@ -74,9 +75,11 @@ func serve(ctx context.Context, address string, options wechatsim.Options, stdou
 func printAccounts(stdout io.Writer, base string, options wechatsim.Options) {
 	fmt.Fprintln(stdout, base)
 	for _, account := range options.Accounts {
-		fmt.Fprintf(stdout, "official account %s, secret %s, %d followers\n", account.AppID, account.Secret, account.Followers)
+		fmt.Fprintf(stdout, "official account %s, secret %s, %d followers\n", account.AppID,
+			account.Secret, account.Followers)
 	}
 	for _, mini := range options.Minis {
-		fmt.Fprintf(stdout, "mini program %s, secret %s, %d users\n", mini.AppID, mini.Secret, mini.Users)
+		fmt.Fprintf(stdout, "mini program %s, secret %s, %d users\n", mini.AppID, mini.Secret,
+			mini.Users)
 	}
 }

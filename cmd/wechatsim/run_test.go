@@ -66,7 +66,8 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []account{
-		{wechatsim.StandardAppID, false, 7, 0}, {"wx0a00000000000002", false, 7, 0}, {wechatsim.StandardMiniAppID, false, 0, 3},
+		{wechatsim.StandardAppID, false, 7, 0}, {"wx0a00000000000002", false, 7, 0},
+		{wechatsim.StandardMiniAppID, false, 0, 3},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -104,15 +105,18 @@ func TestBadCommandLines(t *testing.T) {
 	} {
 		var stdout, stderr bytes.Buffer
 		code := run(t.Context(), strings.Fields(test.args), &stdout, &stderr)
-		if code != test.code || !strings.Contains(stderr.String(), test.want) || strings.Count(stderr.String(), "\n") != 1 {
-			t.Errorf("%s: exit code %d, %q; want %d, one line with %q", test.args, code, stderr.String(), test.code, test.want)
+		if code != test.code || !strings.Contains(stderr.String(), test.want) ||
+			strings.Count(stderr.String(), "\n") != 1 {
+			t.Errorf("%s: exit code %d, %q; want %d, one line with %q", test.args, code,
+				stderr.String(), test.code, test.want)
 		}
 	}
 }
 
 func TestHelp(t *testing.T) {
 	var stdout, stderr bytes.Buffer
-	if code := run(t.Context(), []string{"-help"}, &stdout, &stderr); code != exitOK || stderr.Len() > 0 || !strings.Contains(stdout.String(), "-mini-users") {
+	if code := run(t.Context(), []string{"-help"}, &stdout, &stderr); code != exitOK ||
+		stderr.Len() > 0 || !strings.Contains(stdout.String(), "-mini-users") {
 		t.Errorf("exit code %d, %q, %q", code, stdout.String(), stderr.String())
 	}
 }

@@ -103,7 +103,7 @@ f.yaml:2:1: found character '	' that cannot start any token
 	{"token", `
 f.yaml:3:44: official_accounts[0].token.url: missing; give url_file, url_env or url
 f.yaml:4:52: official_accounts[1].token.url: must be https: tokens and secrets travel in it; plain http is for this machine only (127.0.0.1, ::1, localhost)
-f.yaml:5:52: official_accounts[2].token.url: must not hold a user; put him into header: {Authorization: {value_file: …}}
+f.yaml:5:52: official_accounts[2].token.url: must not hold a user; put it into header: {Authorization: {value_file: …}}
 f.yaml:6:52: official_accounts[3].token.url: holds a #, and what follows it is never sent; write %23 if it belongs to a value
 f.yaml:10:7: official_accounts[4].token.url: given more than once; keep exactly one of url, url_file and url_env
 f.yaml:12:7: official_accounts[4].token.header: a name is 1 to 40 letters, digits and hyphens, such as Authorization
@@ -215,7 +215,7 @@ func TestDecodeBad(t *testing.T) {
 	for _, test := range badFiles {
 		t.Run(test.file, func(t *testing.T) {
 			dir := scene(t)
-			cfg, err := Decode(readTestdata(t, "bad/"+test.file+".yaml"), dir, "f.yaml")
+			cfg, _, err := decode(readTestdata(t, "bad/"+test.file+".yaml"), dir, "f.yaml")
 			if err == nil {
 				t.Fatalf("no error, but %+v", cfg)
 			}

@@ -22,8 +22,8 @@ import (
 // or a second sender posts the same message. A third of the window leaves room for a slow settle.
 const MaxSendTimeout = Duration(20 * time.Second)
 
-// MaxResendWindow bounds official_accounts[].send.resend_window: WeChat drops a repetition within 10 minutes of
-// the first message only, and its clock is not ours.
+// MaxResendWindow bounds official_accounts[].send.resend_window: WeChat drops a repetition within
+// 10 minutes of the first message only, and its clock is not ours.
 const MaxResendWindow = Duration(9*time.Minute + 30*time.Second)
 
 // maxFileSize bounds what Load reads: a configuration is a few KB, and a wrong path (a database
@@ -39,7 +39,7 @@ type Config struct {
 
 	// StateDir (state_dir) holds the sweep's spool files: up to 30 bytes per follower and account,
 	// and nothing that cannot be read again from WeChat. Default: $STATE_DIRECTORY, which systemd
-	// sets, else unionbridge below the user's cache directory. Always absolute after Decode.
+	// sets, else unionbridge below the user's cache directory. Always absolute after Load.
 	StateDir string `yaml:"state_dir"`
 
 	// ShutdownTimeout (shutdown_timeout) is how long SIGTERM lets messages under way finish.
@@ -75,7 +75,7 @@ type Database struct {
 
 // WeChat says how to reach the platform's servers.
 type WeChat struct {
-	// BaseURL has no trailing slash after Decode. Default https://api.weixin.qq.com; plain http is
+	// BaseURL has no trailing slash after Load. Default https://api.weixin.qq.com; plain http is
 	// accepted for this machine only (the simulator), because tokens and secrets travel in URLs.
 	BaseURL string `yaml:"base_url"`
 
@@ -86,8 +86,8 @@ type WeChat struct {
 	// SendTimeout bounds the one POST of a message. Default 10s, at most MaxSendTimeout.
 	SendTimeout Duration `yaml:"send_timeout"`
 
-	// QuotaResetHour is the hour of the day in China at which WeChat's daily quotas begin anew, 0 to 23.
-	// Default 0: WeChat does not say; midnight is what its users see.
+	// QuotaResetHour is the hour of the day in China at which WeChat resets its daily quotas, 0 to
+	// 23. Default 0: WeChat does not say; midnight is what its users see.
 	QuotaResetHour int `yaml:"quota_reset_hour"`
 }
 
@@ -116,18 +116,17 @@ type Log struct {
 	Format string `yaml:"format"` // text (default) or json
 }
 
-// OfficialAccount is one official account (公众号/服务号): where followers come from and through
-// which messages go.
+// OfficialAccount is one official account (公众号/服务号): its followers, its messages.
 type OfficialAccount struct {
 	AppID string `yaml:"appid"` // wx and 16 hexadecimal digits
 	Name  string `yaml:"name"`  // for people: logs, status; default: the appid
 
 	// Default marks the account that serves requests without an appid. Where no account says so it
-	// is the first one; after Decode exactly one is marked.
+	// is the first one; after Load exactly one is marked.
 	Default bool `yaml:"default"`
 
-	// Secret is the AppSecret; after Decode it is set however it was given. Not needed where the token
-	// comes from the company's own server or command.
+	// Secret is the AppSecret; after Load it is set however it was given. Not needed where the
+	// token comes from the company's own server or command.
 	Secret     Secret `yaml:"secret"`
 	SecretFile string `yaml:"secret_file"`
 	SecretEnv  string `yaml:"secret_env"`
@@ -138,12 +137,12 @@ type OfficialAccount struct {
 	Send     Send      `yaml:"send"`
 }
 
-// Token says where access tokens come from. What belongs to another mode than the chosen one is
-// refused.
+// Token says where access tokens come from. Keys of other modes are refused.
 type Token struct {
 	// Mode is "stable" (default): WeChat's stable_token, which gives every program the same token;
-	// "classic": fetched by this one instance, which ends every other program's; "url" or "command":
-	// from the company's own token server, which alone renews it. In these two no AppSecret is needed.
+	// "classic": fetched by this one instance, which ends every other program's; "url" or
+	// "command": from the company's own token server, which alone renews it. In these two no
+	// AppSecret is needed.
 	Mode string `yaml:"mode"`
 
 	// URL is the token server's, asked with GET. A Secret because its query may carry a key. Plain
@@ -159,7 +158,7 @@ type Token struct {
 	Command []string `yaml:"command"`
 }
 
-// HeaderValue is the value of one HTTP header line; after Decode Value is set however it was given.
+// HeaderValue is the value of one HTTP header line; after Load Value is set however it was given.
 type HeaderValue struct {
 	Value     Secret `yaml:"value"`
 	ValueFile string `yaml:"value_file"`
@@ -190,21 +189,20 @@ type Sync struct {
 	// followers and one more, of the 500 user/get calls a day.
 	Sweep string `yaml:"sweep"`
 
-	// Refresh is when rows with missing or doubtful information are asked about. Default "@every 5m".
+	// Refresh is when rows with missing or doubtful information are checked. Default "@every 5m".
 	Refresh string `yaml:"refresh"`
 
 	// MaxGone is the share of an account's followers that one sweep may mark as gone; beyond it the
 	// sweep stops and alarms, because an odd answer is likelier than such a loss. Default 5%.
 	MaxGone Percent `yaml:"max_gone"`
 
-	// QuotaReserve is the share of each of the day's quotas that sweeps and refreshes leave for
-	// others. Default 10%.
+	// QuotaReserve is the share of each daily quota that syncing leaves for others. Default 10%.
 	QuotaReserve Percent `yaml:"quota_reserve"`
 
-	// KeepRuns is how many sweeps, and how many refreshes, the ledger keeps, 10 to 1000000. Default 100.
+	// KeepRuns is how many sweeps and refreshes each the ledger keeps, 10 to 1000000. Default 100.
 	KeepRuns int `yaml:"keep_runs"`
 
-	// Concurrency is how many batches of 100 are asked about at once, 1 to 1000. Default 8.
+	// Concurrency is how many batches of 100 are fetched at once, 1 to 1000. Default 8.
 	Concurrency int `yaml:"concurrency"`
 }
 
@@ -220,27 +218,26 @@ type Send struct {
 	// MaxAttempts is how many times one message is tried before it fails, 1 to 100. Default 8.
 	MaxAttempts int `yaml:"max_attempts"`
 
-	// WaitForFollower is how long a request waits for a recipient who is not in the map. Default
-	// 72h; 0s: not at all.
+	// WaitForFollower is how long a request waits for an unknown recipient. Default 72h; 0s: none.
 	WaitForFollower Duration `yaml:"wait_for_follower"`
 
-	// ResendWindow is how long after an attempt whose outcome is not known it may be repeated, at most
-	// MaxResendWindow; 0s: never. Default 9m: WeChat sends one message per person and client_msg_id within
-	// 10 minutes, and a minute is left for clocks and the way.
+	// ResendWindow is how long after an attempt whose outcome is not known it may be repeated, at
+	// most MaxResendWindow; 0s: never. Default 9m: WeChat sends one message per person and
+	// client_msg_id within 10 minutes, and a minute is left for clocks and the way.
 	ResendWindow Duration `yaml:"resend_window"`
 
-	// Preflight checks each message against the account's own templates before a call is spent. Default true.
+	// Preflight checks each message against the account's templates before a call. Default true.
 	Preflight bool `yaml:"preflight"`
 
-	// DailyBudget is how many messages a day the account sends at most, over all instances; 0 (default): as
-	// many as WeChat allows.
+	// DailyBudget is how many messages a day the account sends at most, over all instances; 0
+	// (default): as many as WeChat allows.
 	DailyBudget int64 `yaml:"daily_budget"`
 
-	// UrgentReserve is the share of a day's messages that only urgent requests (priority 0) may use. Default 5%.
+	// UrgentReserve is the share of a day's messages only for urgent (priority 0) ones. Default 5%.
 	UrgentReserve Percent `yaml:"urgent_reserve"`
 
-	// BlockedFor is how long requests to a person fail at once after a receipt said "user block"; 0s: not at
-	// all. Default 24h.
+	// BlockedFor is how long requests to a person fail at once after a receipt said "user block";
+	// 0s: not at all. Default 24h.
 	BlockedFor Duration `yaml:"blocked_for"`
 }
 
@@ -262,18 +259,18 @@ type Template struct {
 	Mini     *MiniTemplate    `yaml:"mini"` // the fallback; nil: none
 }
 
-// OfficialTemplate holds a message template's ids. The same template has another id in every account.
+// OfficialTemplate holds a message template's ids: each account has its own.
 type OfficialTemplate struct {
 	// ID is the id in the default account.
 	ID string `yaml:"id"`
 
-	// IDs maps appids to ids. After Decode it holds ID too, under the default account's appid, so
+	// IDs maps appids to ids. After Load it holds ID too, under the default account's appid, so
 	// that it alone answers "what is this template's id in that account"; an account without an
 	// entry cannot use the alias.
 	IDs map[string]string `yaml:"ids"`
 
-	// Truncate cuts values of type thing that are longer than WeChat takes, instead of refusing the request.
-	// The row says so. Default false.
+	// Truncate cuts values of type thing that are longer than WeChat takes, instead of refusing the
+	// request. The row says so. Default false.
 	Truncate bool `yaml:"truncate"`
 }
 
@@ -283,8 +280,10 @@ type MiniTemplate struct {
 	Page string `yaml:"page"`
 }
 
-// Load reads the file at path and decodes it; see [Decode]. A file that is readable for everybody
-// and holds a secret itself adds a warning.
+// Load reads the file at path. A file that is no YAML, or holds a value of the wrong kind, gives
+// one error with line, column and an excerpt; everything else that is wrong is reported at once,
+// one line each (errors.Join). No error shows a secret. A file that is readable for everybody and
+// holds a secret itself adds a warning.
 func Load(path string) (*Config, error) {
 	data, mode, err := readBounded(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -303,22 +302,15 @@ func Load(path string) (*Config, error) {
 	}
 	if inline && readableByAll(mode) {
 		cfg.Warnings = append(cfg.Warnings, fmt.Sprintf(
-			"%s holds secrets and every user of this machine can read it (mode %04o): chmod 640, or keep the secrets in files of their own",
+			"%s holds secrets and every user of this machine can read it (mode %04o): chmod 640, "+
+				"or keep the secrets in files of their own",
 			path, mode.Perm()))
 	}
 	return cfg, nil
 }
 
-// Decode does what [Load] does with bytes at hand. Relative file names in data are relative to
-// baseDir, name stands at the front of every error. A file that is no YAML, or holds a value of the
-// wrong kind, gives one error with line, column and an excerpt; everything else that is wrong is
-// reported at once, one line each (errors.Join). No error shows a secret.
-func Decode(data []byte, baseDir, name string) (*Config, error) {
-	cfg, _, err := decode(data, baseDir, name)
-	return cfg, err
-}
-
-// decode also says whether a secret stood in data itself.
+// decode resolves relative file names in data against baseDir, and begins every error with name.
+// inline reports whether a secret stood in data itself.
 func decode(data []byte, baseDir, name string) (cfg *Config, inline bool, err error) {
 	ps := &problems{name: name}
 	cfg = defaults()
@@ -353,7 +345,8 @@ func readBounded(path string) ([]byte, fs.FileMode, error) {
 		return nil, 0, err
 	}
 	if len(data) > maxFileSize {
-		return nil, 0, fmt.Errorf("reading %s: larger than %d bytes, surely not the file meant", path, maxFileSize)
+		return nil, 0, fmt.Errorf("reading %s: larger than %d bytes, surely not the file meant",
+			path, maxFileSize)
 	}
 	return data, info.Mode(), nil
 }

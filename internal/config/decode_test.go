@@ -65,7 +65,8 @@ func TestDecode(t *testing.T) {
 	smallest := defaults()
 	smallest.StateDir = "/var/lib/unionbridge"
 	smallest.Database.DSN = NewSecret("unionbridge:secret@tcp(127.0.0.1:3306)/unionbridge")
-	smallest.OfficialAccounts = []OfficialAccount{account("wx0123456789abcdef", "0123456789abcdef0123456789abcdef")}
+	smallest.OfficialAccounts = []OfficialAccount{account("wx0123456789abcdef",
+		"0123456789abcdef0123456789abcdef")}
 	smallest.OfficialAccounts[0].Default = true
 	smallest.MiniPrograms = []MiniProgram{{AppID: "wxfedcba9876543210", Name: "wxfedcba9876543210"}}
 
@@ -80,7 +81,7 @@ func TestDecode(t *testing.T) {
 	} {
 		t.Run(test.file, func(t *testing.T) {
 			dir := scene(t)
-			got, err := Decode(readTestdata(t, "good/"+test.file), dir, test.file)
+			got, _, err := decode(readTestdata(t, "good/"+test.file), dir, test.file)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,9 +111,11 @@ func wantSecrets() *Config {
 	cfg.OfficialAccounts[2].SecretFile = "crlf.secret"
 	cfg.OfficialAccounts[3].SecretFile = "credential.secret"
 	cfg.MiniPrograms = []MiniProgram{
-		{AppID: "wx0000000000000006", Name: "wx0000000000000006", Secret: NewSecret("quoted: {# }")},
+		{AppID: "wx0000000000000006", Name: "wx0000000000000006",
+			Secret: NewSecret("quoted: {# }")},
 	}
-	cfg.Warnings = []string{"official_accounts[0].callback: nothing listens for it; set http.callback_listen"}
+	cfg.Warnings = []string{"official_accounts[0].callback: nothing listens for it; set " +
+		"http.callback_listen"}
 	return cfg
 }
 
@@ -128,9 +131,11 @@ func wantSeveral() *Config {
 
 	paid, page := strings.Repeat("A", 43), strings.Repeat("B", 43)
 	return &Config{
-		Database: Database{DSN: NewSecret("u:p@unix(/run/mysqld/mysqld.sock)/ub?tls=false"), MaxConnections: 20},
+		Database: Database{DSN: NewSecret("u:p@unix(/run/mysqld/mysqld.sock)/ub?tls=false"),
+			MaxConnections: 20},
 		WeChat: WeChat{
-			BaseURL: "http://127.0.0.1:9000", Timeout: Duration(90 * time.Second), SendTimeout: Duration(20 * time.Second),
+			BaseURL: "http://127.0.0.1:9000", Timeout: Duration(90 * time.Second),
+			SendTimeout: Duration(20 * time.Second),
 		},
 		HTTP:             HTTP{Listen: ":0"},
 		Log:              Log{Level: "debug", Format: "json"},
@@ -140,8 +145,9 @@ func wantSeveral() *Config {
 		OfficialAccounts: []OfficialAccount{first, second},
 		Templates: map[string]Template{
 			"order.paid": {
-				Official: OfficialTemplate{ID: paid, IDs: map[string]string{"wx0000000000000002": paid}},
-				Mini:     &MiniTemplate{ID: page, Page: "pages/order"},
+				Official: OfficialTemplate{ID: paid,
+					IDs: map[string]string{"wx0000000000000002": paid}},
+				Mini: &MiniTemplate{ID: page, Page: "pages/order"},
 			},
 			"first_only": {
 				Official: OfficialTemplate{IDs: map[string]string{"wx0000000000000001": strings.Repeat("C", 43)}},
@@ -173,15 +179,19 @@ func wantToken() *Config {
 			"X-Dsn":         {Value: NewSecret("u:p@tcp(h:3306)/d"), ValueEnv: "TEST_DSN"},
 		},
 	}
-	cfg.OfficialAccounts[2].Token = Token{Mode: "url", URL: NewSecret("http://127.0.0.1:9000/token"), URLEnv: "TEST_LOOPBACK"}
-	cfg.OfficialAccounts[3].Token = Token{Mode: "command", Command: []string{"/bin/sh", "-c", "echo $0", "wx0000000000000004"}}
-	cfg.Warnings = []string{"official_accounts[0].token.mode: classic ends the tokens of every other program and instance; run one instance, or use stable"}
+	cfg.OfficialAccounts[2].Token = Token{Mode: "url",
+		URL: NewSecret("http://127.0.0.1:9000/token"), URLEnv: "TEST_LOOPBACK"}
+	cfg.OfficialAccounts[3].Token = Token{Mode: "command",
+		Command: []string{"/bin/sh", "-c", "echo $0", "wx0000000000000004"}}
+	cfg.Warnings = []string{"official_accounts[0].token.mode: classic ends the tokens of every " +
+		"other program and instance; run one instance, or use stable"}
 	return cfg
 }
 
 // TestTestdataIsUsed notices a file that no test reads.
 func TestTestdataIsUsed(t *testing.T) {
-	used := map[string]bool{"good/smallest.yaml": true, "good/secrets.yaml": true, "good/several.yaml": true, "good/token.yaml": true}
+	used := map[string]bool{"good/smallest.yaml": true, "good/secrets.yaml": true,
+		"good/several.yaml": true, "good/token.yaml": true}
 	for _, test := range badFiles {
 		used["bad/"+test.file+".yaml"] = true
 	}

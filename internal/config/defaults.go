@@ -21,7 +21,8 @@ func defaults() *Config {
 func defaultAccount() OfficialAccount {
 	return OfficialAccount{
 		Token: Token{Mode: "stable"},
-		Sync:  Sync{Sweep: "17 3 * * *", Refresh: "@every 5m", MaxGone: 5, QuotaReserve: 10, KeepRuns: 100, Concurrency: 8},
+		Sync: Sync{Sweep: "17 3 * * *", Refresh: "@every 5m", MaxGone: 5, QuotaReserve: 10,
+			KeepRuns: 100, Concurrency: 8},
 		Send: Send{
 			Rate:            200,
 			Concurrency:     64,
@@ -35,8 +36,7 @@ func defaultAccount() OfficialAccount {
 	}
 }
 
-// UnmarshalYAML fills in an account's defaults before its keys: a list's entries do not exist yet
-// when defaults runs.
+// UnmarshalYAML sets an account's defaults before its keys: defaults knows no list entries.
 func (a *OfficialAccount) UnmarshalYAML(unmarshal func(any) error) error {
 	type plain OfficialAccount // without this method, or it would call itself
 	p := plain(defaultAccount())
@@ -47,7 +47,6 @@ func (a *OfficialAccount) UnmarshalYAML(unmarshal func(any) error) error {
 	return nil
 }
 
-// settle fills in what follows from other values; it needs a validated cfg.
 func settle(cfg *Config) {
 	cfg.OfficialAccounts[defaultIndex(cfg)].Default = true
 	for i := range cfg.OfficialAccounts {
@@ -73,7 +72,6 @@ func settle(cfg *Config) {
 	}
 }
 
-// defaultIndex is the account that is marked default, or the first.
 func defaultIndex(cfg *Config) int {
 	for i := range cfg.OfficialAccounts {
 		if cfg.OfficialAccounts[i].Default {

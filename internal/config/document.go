@@ -62,8 +62,8 @@ func onlyDocument(file *ast.File) (ast.Node, error) {
 }
 
 // walker goes over the file beside the types that it decodes into: it notes where each value stands
-// and finds every key that no field takes. The decoder's own strict mode names one of them, and with
-// two it is chance which.
+// and finds every key that no field takes. The decoder's own strict mode names one of them, and
+// with two it is chance which.
 type walker struct {
 	problems *problems
 }
@@ -111,7 +111,8 @@ func (w *walker) walkMapping(mapping ast.MapNode, typ reflect.Type, path string)
 		}
 		w.note(at, iter.Key())
 		if _, ok := iter.Value().(*ast.FloatNode); ok && elem.Kind() == reflect.Int {
-			w.problems.add(at, "this must be a whole number") // the decoder would cut it down to one
+			// the decoder would cut it down to one
+			w.problems.add(at, "this must be a whole number")
 		}
 		w.walk(iter.Value(), elem, at)
 	}
@@ -157,7 +158,6 @@ func elemType(typ reflect.Type, key string) (reflect.Type, bool) {
 	}
 }
 
-// fieldNames returns the keys that typ takes, sorted.
 func fieldNames(typ reflect.Type) []string {
 	var names []string
 	for i := range typ.NumField() {
@@ -169,7 +169,6 @@ func fieldNames(typ reflect.Type) []string {
 	return names
 }
 
-// yamlName returns the key of a field, "" if it has none.
 func yamlName(field reflect.StructField) string {
 	name := field.Tag.Get("yaml")
 	if name == "-" {

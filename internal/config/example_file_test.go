@@ -31,7 +31,7 @@ func exampleSecrets(t *testing.T) (dir string) {
 
 func TestExampleDecodes(t *testing.T) {
 	t.Setenv("STATE_DIRECTORY", "/var/lib/unionbridge")
-	cfg, err := Decode(unionbridge.ExampleConfig, exampleSecrets(t), "config.example.yaml")
+	cfg, _, err := decode(unionbridge.ExampleConfig, exampleSecrets(t), "config.example.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,20 +43,24 @@ func TestExampleDecodes(t *testing.T) {
 	}
 }
 
-// TestExampleComments decodes the example with what its comments offer instead of what stands there.
+// TestExampleComments decodes the example with what its comments offer instead of what stands
+// there.
 func TestExampleComments(t *testing.T) {
 	t.Setenv("STATE_DIRECTORY", "")
 	text := string(unionbridge.ExampleConfig)
 	text = regexp.MustCompile(`(?m)^ *(dsn_file|secret_file|token_file|aes_key_file|id): .*\n`).ReplaceAllString(text, "")
-	text = regexp.MustCompile(`(?m)^( *)# ((?:dsn|secret|token_env|aes_key_env|state_dir|ids|  wx[0-9a-f]{16}):)`).ReplaceAllString(text, "$1$2")
-	text = strings.Replace(text, "    mini:\n", "    mini:\n      id: "+strings.Repeat("Z", 43)+"\n", 1)
+	text = regexp.MustCompile(`(?m)^( *)# ((?:dsn|secret|token_env|aes_key_env|state_dir|ids|  `+
+		`wx[0-9a-f]{16}):)`).ReplaceAllString(text, "$1$2")
+	text = strings.Replace(text, "    mini:\n",
+		"    mini:\n      id: "+strings.Repeat("Z", 43)+"\n", 1)
 	t.Setenv("UNIONBRIDGE_OA_CALLBACK_TOKEN", "t")
 	t.Setenv("UNIONBRIDGE_OA_CALLBACK_AES_KEY", aesKey)
-	cfg, err := Decode([]byte(text), "/nonexistent", "config.example.yaml")
+	cfg, _, err := decode([]byte(text), "/nonexistent", "config.example.yaml")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
-	if cfg.StateDir != "/var/lib/unionbridge" || len(cfg.Templates["order_paid"].Official.IDs) != 1 {
+	if cfg.StateDir != "/var/lib/unionbridge" ||
+		len(cfg.Templates["order_paid"].Official.IDs) != 1 {
 		t.Errorf("not all comments were taken in: %+v", cfg)
 	}
 }
@@ -66,16 +70,19 @@ func TestExampleTokenModes(t *testing.T) {
 	t.Setenv("STATE_DIRECTORY", "/var/lib/unionbridge")
 	dir := exampleSecrets(t)
 	writeFile(t, filepath.Join(dir, "oa.token-key"), "Bearer k", 0o600)
-	for mode, keys := range map[string]string{"url": "url|header|  Authorization|    value_file", "command": "command"} {
+	for mode, keys := range map[string]string{"url": "url|header|  Authorization|    value_file",
+		"command": "command"} {
 		text := regexp.MustCompile(`(?m)^(      )# ((?:`+keys+`):)`).ReplaceAllString(string(unionbridge.ExampleConfig), "$1$2")
-		text = strings.NewReplacer("mode: stable #", "mode: "+mode+" #", "secret_file: oa.secret", "", "/usr/local/bin/wx-token", "/bin/sh").Replace(text)
-		cfg, err := Decode([]byte(text), dir, "config.example.yaml")
+		text = strings.NewReplacer("mode: stable #", "mode: "+mode+" #", "secret_file: oa.secret",
+			"", "/usr/local/bin/wx-token", "/bin/sh").Replace(text)
+		cfg, _, err := decode([]byte(text), dir, "config.example.yaml")
 		if err != nil {
 			t.Fatalf("%s: %v", mode, err)
 		}
 		token := cfg.OfficialAccounts[0].Token
 		switch {
-		case mode == "url" && token.Header["Authorization"].Value.Reveal() == "Bearer k" && token.URL.IsSet():
+		case mode == "url" && token.Header["Authorization"].Value.Reveal() == "Bearer k" &&
+			token.URL.IsSet():
 		case mode == "command" && len(token.Command) == 2:
 		default:
 			t.Errorf("%s: not all comments were taken in: %+v", mode, token)
@@ -92,19 +99,21 @@ func TestExampleIsComplete(t *testing.T) {
 	}
 }
 
-// TestExampleStatesDefaults compares each "# default: x" with what the code does without the key, and
-// finds defaults of the code that the example does not state.
+// TestExampleStatesDefaults compares each "# default: x" with what the code does without the key,
+// and finds defaults of the code that the example does not state.
 func TestExampleStatesDefaults(t *testing.T) {
 	t.Setenv("STATE_DIRECTORY", "/var/lib/unionbridge")
-	cfg, err := Decode(readTestdata(t, "good/smallest.yaml"), "/", "smallest.yaml")
+	cfg, _, err := decode(readTestdata(t, "good/smallest.yaml"), "/", "smallest.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	code := make(map[string]string)
 	flatten(reflect.ValueOf(*cfg), "", code)
 	for _, path := range []string{ // required, or derived from what is
-		"database.dsn", "official_accounts[0].appid", "official_accounts[0].name", "official_accounts[0].default",
-		"official_accounts[0].secret", "mini_programs[0].appid", "mini_programs[0].name", "state_dir",
+		"database.dsn", "official_accounts[0].appid", "official_accounts[0].name",
+		"official_accounts[0].default",
+		"official_accounts[0].secret", "mini_programs[0].appid", "mini_programs[0].name",
+		"state_dir",
 	} {
 		if _, ok := code[path]; !ok {
 			t.Errorf("%s is not set by the smallest file", path)
@@ -114,7 +123,8 @@ func TestExampleStatesDefaults(t *testing.T) {
 	stated := statedDefaults(t)
 	for path, want := range stated {
 		if got := code[path]; got != want && (got != "" || !zero(want)) {
-			t.Errorf("config.example.yaml states %s as the default of %s, the code has %q", want, path, got)
+			t.Errorf("config.example.yaml states %s as the default of %s, the code has %q", want,
+				path, got)
 		}
 	}
 	for path, value := range code {
@@ -181,7 +191,8 @@ func flatten(value reflect.Value, path string, leaves map[string]string) {
 	}
 }
 
-// zero tells whether a stated default is what Go gives a field that nobody sets: flatten leaves those out.
+// zero reports whether a stated default is what Go gives a field that nobody sets: flatten leaves
+// those out.
 func zero(stated string) bool { return stated == "0" || stated == "false" }
 
 // shortDuration writes 72h0m0s as 72h.

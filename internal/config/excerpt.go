@@ -27,7 +27,6 @@ func yamlError(data []byte, name string, err error) error {
 		excerpt(string(data), position{at.Line, at.Column}))
 }
 
-// message says what is wrong without the names of Go's types.
 func message(err yaml.Error) string {
 	var mismatch *yaml.TypeError
 	if errors.As(err, &mismatch) {

@@ -31,7 +31,8 @@ func TestLoadReadsBesideTheFile(t *testing.T) {
 		t.Errorf("DSN = %q", got)
 	}
 	want := []string{fmt.Sprintf(
-		"official_accounts[0].secret_file: every user of this machine can read %s (mode 0644): chmod 640",
+		"official_accounts[0].secret_file: every user of this machine can read %s (mode 0644): "+
+			"chmod 640",
 		filepath.Join(dir, "oa.secret"))}
 	if diff := cmp.Diff(want, cfg.Warnings); diff != "" {
 		t.Errorf("warnings, -want +got:\n%s", diff)
@@ -49,7 +50,8 @@ func TestLoadRelativePath(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !filepath.IsAbs(cfg.StateDir) || !strings.HasSuffix(cfg.StateDir, filepath.Join(filepath.Base(dir), "spool")) {
+	if !filepath.IsAbs(cfg.StateDir) ||
+		!strings.HasSuffix(cfg.StateDir, filepath.Join(filepath.Base(dir), "spool")) {
 		t.Errorf("StateDir = %s, want spool beside the file, absolute", cfg.StateDir)
 	}
 	if len(cfg.Warnings) != 0 {
@@ -75,10 +77,11 @@ func TestLoadWarnsOfSecretsForEverybody(t *testing.T) {
 
 func TestWarnsOfAStopShorterThanASend(t *testing.T) {
 	data := string(readTestdata(t, "good/smallest.yaml"))
-	const warning = "shutdown_timeout: 10s is not above wechat.send_timeout (10s), so a stop may cut a message off on its way; " +
+	const warning = "shutdown_timeout: 10s is not above wechat.send_timeout (10s), so a stop may " +
+		"cut a message off on its way; " +
 		"raise shutdown_timeout above it, or lower wechat.send_timeout"
 	for timeout, want := range map[string][]string{"10s": {warning}, "10001ms": nil} {
-		cfg, err := Decode([]byte(data+"\nshutdown_timeout: "+timeout+"\n"), "/", "f.yaml")
+		cfg, _, err := decode([]byte(data+"\nshutdown_timeout: "+timeout+"\n"), "/", "f.yaml")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,13 +93,16 @@ func TestWarnsOfAStopShorterThanASend(t *testing.T) {
 
 func TestLoadErrors(t *testing.T) {
 	dir := scene(t)
-	writeFile(t, filepath.Join(dir, "large.yaml"), strings.Repeat("# much\n", maxFileSize/7+1), 0o600)
+	writeFile(t, filepath.Join(dir, "large.yaml"), strings.Repeat("# much\n", maxFileSize/7+1),
+		0o600)
 	writeFile(t, filepath.Join(dir, "bad.yaml"), "proxy: none", 0o600)
 	for name, want := range map[string]string{
-		"absent.yaml": `open DIR/absent.yaml: no such file or directory; "unionbridge config example" prints one to start from`,
-		"large.yaml":  "reading DIR/large.yaml: larger than 1048576 bytes, surely not the file meant",
-		"folder":      "read DIR/folder: is a directory",
-		"bad.yaml":    "DIR/bad.yaml:1:1: proxy: unknown key; known here: ",
+		"absent.yaml": `open DIR/absent.yaml: no such file or directory; "unionbridge config ` +
+			`example" prints one to start from`,
+		"large.yaml": "reading DIR/large.yaml: larger than 1048576 bytes, surely not the file " +
+			"meant",
+		"folder":   "read DIR/folder: is a directory",
+		"bad.yaml": "DIR/bad.yaml:1:1: proxy: unknown key; known here: ",
 	} {
 		cfg, err := Load(filepath.Join(dir, name))
 		if err == nil {
@@ -118,19 +124,21 @@ func TestStateDirDefault(t *testing.T) {
 	} {
 		t.Setenv("STATE_DIRECTORY", test.state)
 		t.Setenv("XDG_CACHE_HOME", test.cache)
-		cfg, err := Decode(data, "/", "f.yaml")
+		cfg, _, err := decode(data, "/", "f.yaml")
 		if err != nil {
 			t.Fatal(err)
 		}
 		if cfg.StateDir != test.want {
-			t.Errorf("STATE_DIRECTORY=%s: StateDir = %s, want %s", test.state, cfg.StateDir, test.want)
+			t.Errorf("STATE_DIRECTORY=%s: StateDir = %s, want %s", test.state, cfg.StateDir,
+				test.want)
 		}
 	}
 	t.Setenv("STATE_DIRECTORY", "")
 	t.Setenv("XDG_CACHE_HOME", "")
 	t.Setenv("HOME", "")
-	want := "f.yaml: state_dir: missing, and this user has no cache directory to default to; name a folder"
-	if _, err := Decode(data, "/", "f.yaml"); err == nil || err.Error() != want {
+	want := "f.yaml: state_dir: missing, and this user has no cache directory to default to; " +
+		"name a folder"
+	if _, _, err := decode(data, "/", "f.yaml"); err == nil || err.Error() != want {
 		t.Errorf("without a home: got %v, want %s", err, want)
 	}
 }

@@ -58,7 +58,6 @@ func (m *masker) run(hidden bool) {
 	m.mask()
 }
 
-// mask ends the line.
 func (m *masker) mask() {
 	if strings.TrimSpace(m.rest) == "" {
 		m.rest = ""
@@ -71,7 +70,7 @@ func (m *masker) mask() {
 	m.rest = ""
 }
 
-// pair takes one key with its value, or with the bracket that opens its value; false: mask the rest.
+// pair takes a key with its value, or the bracket that opens it; false: mask the rest.
 func (m *masker) pair() bool {
 	if open := flowOpen.FindString(m.rest); open != "" {
 		m.flow = true
@@ -102,7 +101,6 @@ func (m *masker) pair() bool {
 	}
 }
 
-// value takes a harmless scalar and what separates it from the next key.
 func (m *masker) value() bool {
 	text := plain.FindString(m.rest)
 	after := m.rest[len(text):]
@@ -118,7 +116,6 @@ func (m *masker) value() bool {
 	return next != ""
 }
 
-// startsWithKey tells whether a line begins with one of keys.
 func startsWithKey(line string, keys map[string]bool) bool {
 	key := keyColon.FindStringSubmatch(line[len(lineStart.FindString(line)):])
 	if key == nil {
@@ -133,7 +130,7 @@ func (m *masker) take(text string) {
 	m.rest = m.rest[len(text):]
 }
 
-// sensitive tells whether a key names a secret, or would with a slip of the pen.
+// sensitive reports whether a key names a secret, or would but for a typing mistake.
 func sensitive(key string) bool {
 	if strings.HasSuffix(key, "_file") || strings.HasSuffix(key, "_env") {
 		return false
@@ -147,10 +144,9 @@ func sensitive(key string) bool {
 	return false
 }
 
-// secretShapes are an AppSecret, an EncodingAESKey and a DSN.
 var secretShapes = regexp.MustCompile(`^[0-9a-fA-F]{32}$|^[A-Za-z0-9+/]{43}=?$|@(?:tcp|unix)?\(|:.*@`)
 
-// looksSecret tells whether text is likely a secret in the place of something else, such as an
+// looksSecret reports whether text is likely a secret in the place of something else, such as an
 // AppSecret behind secret_env.
 func looksSecret(text string) bool { return secretShapes.MatchString(text) }
 

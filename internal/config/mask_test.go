@@ -37,7 +37,8 @@ func TestExcerptMasks(t *testing.T) {
 		{"user:hush@tcp(h)/d", "[redacted]"},
 		{"secret: |\n  hush: hush\n  name: hush", "secret: [redacted]\n  [redacted]\n  [redacted]"},
 		{"  secret: |\n hush: hush\n  name: x", "  secret: [redacted]\n [redacted]\n  name: x"},
-		{"  secret:\n    hush\n\n    hush: x\n  appid: x", "  secret:\n    [redacted]\n\n    [redacted]\n  appid: x"},
+		{"  secret:\n    hush\n\n    hush: x\n  appid: x",
+			"  secret:\n    [redacted]\n\n    [redacted]\n  appid: x"},
 	} {
 		lines := strings.Split(test.source, "\n")
 		var got []string
@@ -56,14 +57,16 @@ func TestExcerptMasks(t *testing.T) {
 
 func TestQuote(t *testing.T) {
 	for _, value := range []string{
-		"", "61 3 * * *", "CRON_TZ=America/Argentina/Buenos_Aires 0 0 31 2 *", "TM00015", "127.0.0.1:99999", "wx0123456789ABCDEF", "5",
+		"", "61 3 * * *", "CRON_TZ=America/Argentina/Buenos_Aires 0 0 31 2 *", "TM00015",
+		"127.0.0.1:99999", "wx0123456789ABCDEF", "5",
 	} {
 		if got, want := quote(value), fmt.Sprintf("%q", value); got != want {
 			t.Errorf("quote(%q) = %s", value, got)
 		}
 	}
 	for _, value := range []string{
-		"wx0 secret: 'hush'", "wx0 secret 'hush'", "17 3 * * * token=hush", "daily name: hush", "0123456789abcdef0123456789abcdef",
+		"wx0 secret: 'hush'", "wx0 secret 'hush'", "17 3 * * * token=hush", "daily name: hush",
+		"0123456789abcdef0123456789abcdef",
 		"u:hush@tcp(h)/d", "u:hush@(h)/d", strings.Repeat("a b ", 20),
 	} {
 		if got := quote(value); got != `"[redacted]"` {

@@ -8,7 +8,6 @@ import (
 	"strings"
 )
 
-// problems collects what is wrong with a file, so that an operator mends it in one go.
 type problems struct {
 	name  string              // the file's, in front of every problem
 	at    map[string]position // where each path of the file stands
@@ -30,8 +29,7 @@ func (ps *problems) add(path, format string, args ...any) {
 	ps.found = append(ps.found, problem{ps.find(path), path, fmt.Errorf(format, args...)})
 }
 
-// find returns the place of path, or of the nearest thing around it: what is missing is reported
-// where it belongs.
+// find returns the place of path, or of the nearest parent, where what is missing belongs.
 func (ps *problems) find(path string) position {
 	for path != "" {
 		if pos, ok := ps.at[path]; ok {
@@ -42,7 +40,6 @@ func (ps *problems) find(path string) position {
 	return position{}
 }
 
-// err joins all problems, in the order of the file; nil if there are none.
 func (ps *problems) err() error {
 	slices.SortStableFunc(ps.found, func(a, b problem) int {
 		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column))

@@ -15,10 +15,10 @@ import (
 // maxSecretSize bounds a secret's file: the longest, a DSN with options, is a few hundred bytes.
 const maxSecretSize = 16 << 10
 
-// resolver fetches secrets from where the file says they are.
 type resolver struct {
-	baseDir        string // relative names start here
-	credentialsDir string // systemd's LoadCredential= and SetCredential= put files here; "": not under systemd
+	baseDir string // relative names start here
+	// systemd's LoadCredential= and SetCredential= put files here; "": not under systemd
+	credentialsDir string
 	problems       *problems
 	warnings       []string
 	inline         bool // a secret stood in the configuration itself
@@ -37,9 +37,9 @@ type secretField struct {
 	optional bool
 }
 
-// secrets fetches all of cfg's secrets.
 func (r *resolver) secrets(cfg *Config) {
-	r.fetch(secretField{"database.dsn", &cfg.Database.DSN, cfg.Database.DSNFile, cfg.Database.DSNEnv, false})
+	r.fetch(secretField{"database.dsn", &cfg.Database.DSN, cfg.Database.DSNFile,
+		cfg.Database.DSNEnv, false})
 	for i := range cfg.OfficialAccounts {
 		a := &cfg.OfficialAccounts[i]
 		path := fmt.Sprintf("official_accounts[%d]", i)
@@ -50,7 +50,8 @@ func (r *resolver) secrets(cfg *Config) {
 			r.fetch(secretField{path + ".callback.token", &c.Token, c.TokenFile, c.TokenEnv, false})
 			r.fetch(secretField{path + ".callback.aes_key", &c.AESKey, c.AESKeyFile, c.AESKeyEnv, true})
 			r.fetch(secretField{
-				path + ".callback.previous_aes_key", &c.PreviousAESKey, c.PreviousAESKeyFile, c.PreviousAESKeyEnv, true,
+				path + ".callback.previous_aes_key", &c.PreviousAESKey, c.PreviousAESKeyFile,
+				c.PreviousAESKeyEnv, true,
 			})
 		}
 	}
@@ -61,8 +62,7 @@ func (r *resolver) secrets(cfg *Config) {
 	}
 }
 
-// token fetches the token server's address and header; both are looked at in mode url alone, and
-// refused in others.
+// token reads the token server's address and header, which belong to mode url alone.
 func (r *resolver) token(path string, t *Token) {
 	if t.Mode != tokenURL {
 		return
@@ -71,7 +71,8 @@ func (r *resolver) token(path string, t *Token) {
 	for _, name := range slices.Sorted(maps.Keys(t.Header)) {
 		at := path + ".header." + name
 		if !headerName.MatchString(name) {
-			r.problems.add(path+".header", "a name is 1 to 40 letters, digits and hyphens, such as Authorization")
+			r.problems.add(path+".header",
+				"a name is 1 to 40 letters, digits and hyphens, such as Authorization")
 			continue
 		}
 		v := t.Header[name]
@@ -80,7 +81,6 @@ func (r *resolver) token(path string, t *Token) {
 	}
 }
 
-// fetch sets *f.value, or reports why it cannot.
 func (r *resolver) fetch(f secretField) {
 	key := f.path[strings.LastIndex(f.path, ".")+1:]
 	ways := 0
@@ -93,7 +93,8 @@ func (r *resolver) fetch(f secretField) {
 	case ways == 0 && !f.optional:
 		r.problems.add(f.path, "missing; give %s_file, %s_env or %s", key, key, key)
 	case ways > 1:
-		r.problems.add(f.path, "given more than once; keep exactly one of %s, %s_file and %s_env", key, key, key)
+		r.problems.add(f.path, "given more than once; keep exactly one of %s, %s_file and %s_env",
+			key, key, key)
 	case f.value.IsSet():
 		r.inline = true
 		*f.value = NewSecret(trimSecret(f.value.Reveal()))
@@ -136,7 +137,8 @@ func (r *resolver) fromFile(f secretField) {
 	case errors.Is(err, fs.ErrNotExist):
 		r.problems.add(path, "%s does not exist; create it, readable for the daemon's user alone", name)
 	case errors.Is(err, fs.ErrPermission):
-		r.problems.add(path, "%s may not be read by this user; give it to the daemon's user or group", name)
+		r.problems.add(path, "%s may not be read by this user; give it to the daemon's user or "+
+			"group", name)
 	case err != nil:
 		r.problems.add(path, "%w", err)
 	case value == "":
@@ -147,7 +149,8 @@ func (r *resolver) fromFile(f secretField) {
 		*f.value = NewSecret(value)
 		if readableByAll(mode) && !credential {
 			r.warnings = append(r.warnings, fmt.Sprintf(
-				"%s: every user of this machine can read %s (mode %04o): chmod 640", path, name, mode.Perm()))
+				"%s: every user of this machine can read %s (mode %04o): chmod 640", path, name,
+				mode.Perm()))
 		}
 	}
 }
@@ -185,7 +188,8 @@ func (r *resolver) stateDir(cfg *Config) {
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		r.problems.add("state_dir", "missing, and this user has no cache directory to default to; name a folder")
+		r.problems.add("state_dir", "missing, and this user has no cache directory to default "+
+			"to; name a folder")
 		return
 	}
 	cfg.StateDir = filepath.Join(cache, "unionbridge")

@@ -13,18 +13,18 @@ import (
 // redacted stands for a secret wherever one would be printed.
 const redacted = "[redacted]"
 
-// Secret is a value that no way of printing shows: fmt with any verb, slog, JSON, YAML and whatever
-// else asks for text. Only [Secret.Reveal] gives it out. The zero Secret is not set.
+// Secret is a value that fmt with any verb, slog, JSON, YAML and every other printer of text hides.
+// Only [Secret.Reveal] gives it out. The zero Secret is not set.
 type Secret struct {
-	// A pointer, because fmt cannot call methods of a value that sits in another struct's unexported
-	// field and prints its memory instead; at that depth a pointer is printed as an address.
+	// A pointer, because fmt cannot call methods of a value in another struct's unexported field
+	// and prints its memory; of a pointer there it prints the address.
 	value *string
 }
 
 // NewSecret wraps value.
 func NewSecret(value string) Secret { return Secret{value: &value} }
 
-// Reveal returns the value itself, "" if the secret is not set. Whoever calls it must not print it.
+// Reveal returns the value itself, "" if the secret is not set. Do not print it.
 func (s Secret) Reveal() string {
 	if s.value == nil {
 		return ""
@@ -32,13 +32,8 @@ func (s Secret) Reveal() string {
 	return *s.value
 }
 
-// IsSet tells whether there is a value, be it empty.
+// IsSet reports whether there is a value, even an empty one.
 func (s Secret) IsSet() bool { return s.value != nil }
-
-// Equal compares the values; == would compare addresses.
-func (s Secret) Equal(other Secret) bool {
-	return s.IsSet() == other.IsSet() && s.Reveal() == other.Reveal()
-}
 
 // Format prints "[redacted]" for every verb and flag.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
@@ -72,7 +67,7 @@ func (s *Secret) UnmarshalYAML(_ context.Context, node ast.Node) error {
 	return nil
 }
 
-// scalarText returns a scalar's text as written, without quotes; false for lists, mappings and null.
+// scalarText returns a scalar's text, without quotes; false for lists, mappings and null.
 func scalarText(node ast.Node) (string, bool) {
 	switch n := node.(type) {
 	case *ast.StringNode:

@@ -23,15 +23,18 @@ func TestSecretNeverPrints(t *testing.T) {
 	cfg := Config{
 		Database: Database{DSN: NewSecret(hush)},
 		OfficialAccounts: []OfficialAccount{{
-			Secret: NewSecret(hush), Callback: &Callback{Token: NewSecret(hush), AESKey: NewSecret(hush)},
-			Token: Token{URL: NewSecret(hush), Header: map[string]HeaderValue{"Authorization": {Value: NewSecret(hush)}}},
+			Secret: NewSecret(hush), Callback: &Callback{Token: NewSecret(hush),
+				AESKey: NewSecret(hush)},
+			Token: Token{URL: NewSecret(hush),
+				Header: map[string]HeaderValue{"Authorization": {Value: NewSecret(hush)}}},
 		}},
 		MiniPrograms: []MiniProgram{{Secret: NewSecret(hush)}},
 	}
 	secret := cfg.Database.DSN
 	for what, value := range map[string]any{
-		"secret": secret, "pointer": &secret, "config": cfg, "config pointer": &cfg, "unexported": wrapped{cfg},
-		"list": []Secret{secret}, "key": map[Secret]Secret{secret: secret},
+		"secret": secret, "pointer": &secret, "config": cfg, "config pointer": &cfg,
+		"unexported": wrapped{cfg},
+		"list":       []Secret{secret}, "key": map[Secret]Secret{secret: secret},
 	} {
 		t.Run(what, func(t *testing.T) {
 			for verb, printed := range prints(value) {
@@ -41,7 +44,8 @@ func TestSecretNeverPrints(t *testing.T) {
 			}
 		})
 	}
-	if got, want := fmt.Sprintf("%s|%v|%+v|%#v|%q|%x|%d", secret, secret, secret, secret, secret, secret, secret),
+	if got, want := fmt.Sprintf("%s|%v|%+v|%#v|%q|%x|%d", secret, secret, secret, secret, secret,
+		secret, secret),
 		strings.TrimSuffix(strings.Repeat(redacted+"|", 7), "|"); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -53,17 +57,20 @@ func TestSecretNeverPrints(t *testing.T) {
 // prints renders value by every way that a program has of printing one.
 func prints(value any) map[string]string {
 	all := make(map[string]string)
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d", "%t", "%e", "%c", "%U", "%p", "%w", "%20.3v"} {
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d", "%t",
+		"%e", "%c", "%U", "%p", "%w", "%20.3v"} {
 		all[verb] = fmt.Sprintf(verb, value)
 	}
 	all["print"] = fmt.Sprint(value)
 	all["error"] = fmt.Errorf("using %v: %w", value, errors.ErrUnsupported).Error()
-	for name, marshal := range map[string]func(any) ([]byte, error){"json": json.Marshal, "yaml": yaml.Marshal, "xml": xml.Marshal} {
+	for name, marshal := range map[string]func(any) ([]byte, error){"json": json.Marshal,
+		"yaml": yaml.Marshal, "xml": xml.Marshal} {
 		data, err := marshal(value)
 		all[name] = fmt.Sprintf("%s %v", data, err)
 	}
 	var text, object bytes.Buffer
-	slog.New(slog.NewTextHandler(&text, nil)).Info("m", "value", value, slog.Group("g", "value", value))
+	slog.New(slog.NewTextHandler(&text, nil)).Info("m", "value", value,
+		slog.Group("g", "value", value))
 	slog.New(slog.NewJSONHandler(&object, nil)).Info("m", "value", value)
 	all["slog text"], all["slog json"] = text.String(), object.String()
 	return all
@@ -91,7 +98,8 @@ func TestSecretEqual(t *testing.T) {
 	}
 }
 
-// leakFile spreads secrets over the ways to write one. Every ten characters of them are searched for.
+// leakFile spreads secrets over the ways to write one. Every ten characters of them are searched
+// for.
 const leakFile = `database:
   dsn: "Qzdsn4711user:Qzdsn0815pass@tcp(127.0.0.1:3306)/unionbridge"
 official_accounts:
@@ -140,7 +148,7 @@ func TestErrorsShowNoSecret(t *testing.T) {
 	}
 	failed := 0
 	check := func(file string) {
-		_, err := Decode([]byte(file), "/nonexistent", "f.yaml")
+		_, _, err := decode([]byte(file), "/nonexistent", "f.yaml")
 		if err == nil {
 			return
 		}
@@ -154,7 +162,8 @@ func TestErrorsShowNoSecret(t *testing.T) {
 	}
 	for i := range len(leakFile) {
 		check(leakFile[:i] + leakFile[i+1:])
-		for _, slip := range []string{"\n", "\t", " ", ":", ": ", "\"", "'", "{", "}", "[", "#", ",", "- ", "*", "&", "!", "|", ">", "@", "%", "\x00", "x"} {
+		for _, slip := range []string{"\n", "\t", " ", ":", ": ", "\"", "'", "{", "}", "[", "#",
+			",", "- ", "*", "&", "!", "|", ">", "@", "%", "\x00", "x"} {
 			check(leakFile[:i] + slip + leakFile[i:])
 		}
 		if t.Failed() {
@@ -180,7 +189,8 @@ func TestFileKeys(t *testing.T) {
 	keys := fileKeys()
 	for key, want := range map[string]bool{
 		"secret": false, "token": false, "aes_key": false, "dsn": false,
-		"appid": true, "secret_file": true, "max_gone": true, "page": true, "url": false, "value": false, "value_file": true,
+		"appid": true, "secret_file": true, "max_gone": true, "page": true, "url": false,
+		"value": false, "value_file": true,
 	} {
 		if got, known := keys[key]; !known || got != want {
 			t.Errorf("%s may be shown: %t, known: %t", key, got, known)

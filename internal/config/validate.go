@@ -25,15 +25,16 @@ func validate(cfg *Config, ps *problems) {
 		ps.add("shutdown_timeout", `%s is too short to finish anything; at least "1s"`, cfg.ShutdownTimeout)
 	}
 	if f := cfg.Retention.Finished; f != 0 && f < minRetention {
-		ps.add("retention.finished", `%s is too short: producers look their outcomes up; at least %s, or "0s" to keep them for ever`,
+		ps.add("retention.finished", `%s is too short: producers look their outcomes up; at `+
+			`least %s, or "0s" to keep them for ever`,
 			f, minRetention)
 	}
 	validateAccounts(cfg, ps)
 	validateTemplates(cfg, ps)
 }
 
-// minRetention is longer than everything that still happens to a finished request: receipts, an unknown outcome
-// that a receipt settles, a producer's second look.
+// minRetention is longer than everything that still happens to a finished request: receipts, an
+// unknown outcome that a receipt settles, a producer's second look.
 const minRetention = Duration(time.Hour)
 
 func validateDatabase(db *Database, ps *problems) {
@@ -65,8 +66,8 @@ func validateWeChat(w *WeChat, ps *problems) {
 		ps.add("wechat.timeout", `%s must be above zero; "30s" is the default`, w.Timeout)
 	}
 	if w.SendTimeout <= 0 || w.SendTimeout > MaxSendTimeout {
-		ps.add("wechat.send_timeout", "%s must be above zero and at most %s, so that a claimed message is settled before it falls due again",
-			w.SendTimeout, MaxSendTimeout)
+		ps.add("wechat.send_timeout", "%s must be above zero and at most %s, so that a claimed "+
+			"message is settled before it falls due again", w.SendTimeout, MaxSendTimeout)
 	}
 	inRange(ps, "wechat.quota_reset_hour", w.QuotaResetHour, [2]int{0, 23})
 }
@@ -80,15 +81,15 @@ func validateBaseURL(w *WeChat, ps *problems) {
 	w.BaseURL = strings.TrimRight(w.BaseURL, "/")
 }
 
-// parseURL reports what is no address to send secrets to. It does not repeat the URL, which may carry
-// a password.
+// parseURL refuses what may get no secrets. It does not quote the URL: it may hold a password.
 func parseURL(path, text string, ps *problems) (u *url.URL, ok bool) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Host == "" || u.Opaque != "":
 		ps.add(path, "not a URL; the form is https://host")
 	case u.Scheme == "http" && !loopback(u.Hostname()):
-		ps.add(path, "must be https: tokens and secrets travel in it; plain http is for this machine only (127.0.0.1, ::1, localhost)")
+		ps.add(path, "must be https: tokens and secrets travel in it; plain http is for this "+
+			"machine only (127.0.0.1, ::1, localhost)")
 	case u.Scheme != "http" && u.Scheme != "https":
 		ps.add(path, "must begin with https://")
 	default:
@@ -109,7 +110,8 @@ func validateHTTP(h *HTTP, ps *problems) {
 	}
 	validateListen("http.callback_listen", h.CallbackListen, ps)
 	if _, port, _ := net.SplitHostPort(h.Listen); h.CallbackListen == h.Listen && port != "0" {
-		ps.add("http.callback_listen", "is the same address as http.listen; the callback's port is open to the internet, health and metrics should not be")
+		ps.add("http.callback_listen", "is the same address as http.listen; the callback's port "+
+			"is open to the internet, health and metrics should not be")
 	}
 }
 
@@ -146,7 +148,8 @@ func validateTemplates(cfg *Config, ps *problems) {
 		path := "templates." + alias
 		switch {
 		case templateID.MatchString(alias):
-			ps.add(path, "an alias of 43 characters reads as WeChat's own template id; choose a shorter name")
+			ps.add(path, "an alias of 43 characters reads as WeChat's own template id; choose a "+
+				"shorter name")
 		case !templateAlias.MatchString(alias):
 			ps.add(path, "an alias is 1 to 64 of a-z, 0-9, underscore, dot and hyphen")
 		}
@@ -167,7 +170,9 @@ func validateOfficialTemplate(cfg *Config, path string, t OfficialTemplate, ps *
 	for appid, id := range t.IDs {
 		at := path + ".ids." + appid
 		validateTemplateID(at, id, ps)
-		i := slices.IndexFunc(cfg.OfficialAccounts, func(a OfficialAccount) bool { return a.AppID == appid })
+		i := slices.IndexFunc(cfg.OfficialAccounts, func(a OfficialAccount) bool {
+			return a.AppID == appid
+		})
 		if i < 0 {
 			ps.add(at, "no official account has this appid; add it or remove this line")
 		}
@@ -179,11 +184,11 @@ func validateOfficialTemplate(cfg *Config, path string, t OfficialTemplate, ps *
 
 func validateTemplateID(path, id string, ps *problems) {
 	if !templateID.MatchString(id) {
-		ps.add(path, "%s is not a template id: 43 letters, digits, hyphens and underscores, as the platform's console shows it", quote(id))
+		ps.add(path, "%s is not a template id: 43 letters, digits, hyphens and underscores, as "+
+			"the platform's console shows it", quote(id))
 	}
 }
 
-// inRange reports a value outside bounds, both included.
 func inRange(ps *problems, path string, value int, bounds [2]int) {
 	if value < bounds[0] || value > bounds[1] {
 		ps.add(path, "%d is not between %d and %d", value, bounds[0], bounds[1])
@@ -196,18 +201,20 @@ func positive(ps *problems, path string, value float64) {
 	}
 }
 
-// warnings lists what is legal and hardly meant.
 func warnings(cfg *Config) []string {
 	var list []string
 	if cfg.ShutdownTimeout <= cfg.WeChat.SendTimeout {
 		list = append(list, fmt.Sprintf(
-			"shutdown_timeout: %s is not above wechat.send_timeout (%s), so a stop may cut a message off on its way; "+
-				"raise shutdown_timeout above it, or lower wechat.send_timeout", cfg.ShutdownTimeout, cfg.WeChat.SendTimeout))
+			"shutdown_timeout: %s is not above wechat.send_timeout (%s), so a stop may cut a "+
+				"message off on its way; "+
+				"raise shutdown_timeout above it, or lower wechat.send_timeout",
+			cfg.ShutdownTimeout, cfg.WeChat.SendTimeout))
 	}
 	for i, a := range cfg.OfficialAccounts {
 		if a.Token.Mode == tokenClassic {
 			list = append(list, fmt.Sprintf(
-				"official_accounts[%d].token.mode: classic ends the tokens of every other program and instance; run one instance, or use stable", i))
+				"official_accounts[%d].token.mode: classic ends the tokens of every other "+
+					"program and instance; run one instance, or use stable", i))
 		}
 		if a.Callback != nil && cfg.HTTP.CallbackListen == "" {
 			list = append(list, fmt.Sprintf(

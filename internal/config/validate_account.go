@@ -16,9 +16,11 @@ var appID = regexp.MustCompile(`^wx[0-9a-f]{16}$`)
 
 func validateAccounts(cfg *Config, ps *problems) {
 	if len(cfg.OfficialAccounts) == 0 {
-		ps.add("official_accounts", "missing; at least one official account is needed, with appid and secret_file")
+		ps.add("official_accounts", "missing; at least one official account is needed, with "+
+			"appid and secret_file")
 	}
-	seen := make(map[string]string, len(cfg.OfficialAccounts)+len(cfg.MiniPrograms)) // appid → where
+	// appid → where
+	seen := make(map[string]string, len(cfg.OfficialAccounts)+len(cfg.MiniPrograms))
 	marked := ""
 	for i := range cfg.OfficialAccounts {
 		a := &cfg.OfficialAccounts[i]
@@ -74,7 +76,8 @@ func validateSend(path string, s *Send, ps *problems) {
 		ps.add(path+".wait_for_follower", `%s is negative; "0s" does not wait`, s.WaitForFollower)
 	}
 	if s.ResendWindow < 0 || s.ResendWindow > MaxResendWindow {
-		ps.add(path+".resend_window", `%s is not between 0s (never repeat) and %s: WeChat drops a second message within 10 minutes only`,
+		ps.add(path+".resend_window", `%s is not between 0s (never repeat) and %s: WeChat drops `+
+			`a second message within 10 minutes only`,
 			s.ResendWindow, MaxResendWindow)
 	}
 	if s.DailyBudget < 0 {
@@ -93,7 +96,8 @@ func validateAESKey(path string, key Secret, ps *problems) {
 		return // reported as missing or empty
 	}
 	if _, err := base64.StdEncoding.DecodeString(value + "="); err != nil || len(value) != 43 {
-		ps.add(path, "is not an EncodingAESKey: 43 letters and digits, as the platform's console shows it (this has %d characters)", len(value))
+		ps.add(path, "is not an EncodingAESKey: 43 letters and digits, as the platform's console "+
+			"shows it (this has %d characters)", len(value))
 	}
 }
 

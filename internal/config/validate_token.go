@@ -17,8 +17,8 @@ const (
 	tokenCommand = "command"
 )
 
-// headerName is stricter than HTTP: nothing that anybody sends is refused, and what is no name, such
-// as a value that slipped out of its place, is not repeated.
+// headerName is stricter than HTTP: nothing that anybody sends is refused, and what is no name,
+// such as a value that slipped out of its place, is not repeated.
 var headerName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,39}$`)
 
 // headerValue is printable ASCII; anything else would be refused when the first token is fetched.
@@ -28,14 +28,16 @@ func validateToken(path string, t *Token, ps *problems) {
 	switch t.Mode {
 	case tokenStable, tokenClassic, tokenURL, tokenCommand:
 	default:
-		ps.add(path+".mode", "%s is not known; use stable (or leave it out), classic, url or command", quote(t.Mode))
+		ps.add(path+".mode", "%s is not known; use stable (or leave it out), classic, url or "+
+			"command", quote(t.Mode))
 		return
 	}
 	if t.Mode == tokenURL {
 		validateTokenURL(path, t, ps)
 	} else {
 		refuseKeys(ps, path, tokenURL, map[string]bool{
-			"url": t.URL.IsSet(), "url_file": t.URLFile != "", "url_env": t.URLEnv != "", "header": len(t.Header) > 0,
+			"url": t.URL.IsSet(), "url_file": t.URLFile != "", "url_env": t.URLEnv != "",
+			"header": len(t.Header) > 0,
 		})
 	}
 	if t.Mode == tokenCommand {
@@ -45,7 +47,7 @@ func validateToken(path string, t *Token, ps *problems) {
 	}
 }
 
-// refuseKeys reports the keys that are given and belong to another mode: one of the two is a mistake.
+// refuseKeys reports given keys of another mode: one of the two is a mistake.
 func refuseKeys(ps *problems, path, mode string, given map[string]bool) {
 	for key, is := range given {
 		if is {
@@ -59,9 +61,11 @@ func validateTokenURL(path string, t *Token, ps *problems) {
 		u, ok := parseURL(path+".url", text, ps)
 		switch {
 		case ok && u.User != nil:
-			ps.add(path+".url", "must not hold a user; put him into header: {Authorization: {value_file: …}}")
+			ps.add(path+".url", "must not hold a user; put it into header: {Authorization: "+
+				"{value_file: …}}")
 		case ok && u.Fragment != "":
-			ps.add(path+".url", "holds a #, and what follows it is never sent; write %%23 if it belongs to a value")
+			ps.add(path+".url", "holds a #, and what follows it is never sent; write %%23 if it "+
+				"belongs to a value")
 		}
 	}
 	for name, value := range t.Header {
@@ -74,10 +78,11 @@ func validateTokenURL(path string, t *Token, ps *problems) {
 	}
 }
 
-// validateTokenCommand looks at the program now: at night, when the first token is due, is too late.
+// validateTokenCommand checks the program now, and not when the first token is due.
 func validateTokenCommand(path string, argv []string, ps *problems) {
 	if len(argv) == 0 {
-		ps.add(path, `missing; give the program and its arguments as a list, such as ["/usr/local/bin/wx-token", "--quiet"]`)
+		ps.add(path, `missing; give the program and its arguments as a list, such as `+
+			`["/usr/local/bin/wx-token", "--quiet"]`)
 		return
 	}
 	for _, arg := range argv {

@@ -20,9 +20,6 @@ func (d Duration) Std() time.Duration { return time.Duration(d) }
 // String writes d as the file may.
 func (d Duration) String() string { return time.Duration(d).String() }
 
-// MarshalText writes d as the file may.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
-
 // UnmarshalYAML reads a duration. A mistake goes to the list of problems that the decoding context
 // carries, so that it is reported together with all others.
 func (d *Duration) UnmarshalYAML(ctx context.Context, node ast.Node) error {
@@ -44,7 +41,8 @@ func parseDuration(text string) (time.Duration, error) {
 	}
 	parsed, err := time.ParseDuration(text)
 	if err != nil {
-		return 0, fmt.Errorf(`%s is not a duration; write a number and ms, s, m or h, such as "30s" or "72h"`, quote(text))
+		return 0, fmt.Errorf(`%s is not a duration; write a number and ms, s, m or h, such as `+
+			`"30s" or "72h"`, quote(text))
 	}
 	return parsed, nil
 }
@@ -57,9 +55,6 @@ func (p Percent) Fraction() float64 { return float64(p) / 100 }
 
 // String writes p as the file does.
 func (p Percent) String() string { return strconv.FormatFloat(float64(p), 'f', -1, 64) + "%" }
-
-// MarshalText writes p as the file does.
-func (p Percent) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 // UnmarshalYAML reads a percentage; see [Duration.UnmarshalYAML] for its mistakes.
 func (p *Percent) UnmarshalYAML(ctx context.Context, node ast.Node) error {

@@ -14,8 +14,9 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// Error numbers of the servers. MySQL: https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html,
-// MariaDB: https://mariadb.com/docs/server/reference/error-codes, TiDB:
+// Error numbers of the servers. MySQL:
+// https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html, MariaDB:
+// https://mariadb.com/docs/server/reference/error-codes, TiDB:
 // https://docs.pingcap.com/tidb/stable/error-codes.
 const (
 	erDBAccessDenied     = 1044
@@ -32,8 +33,8 @@ const (
 	erViewInvalid        = 1356 // the view's definer lacks a grant or is gone
 )
 
-// retryable are the numbers after which the whole transaction may simply be run again: the server
-// has rolled it back (or, 1205, is told to by us), and nothing is wrong with the statement.
+// retryable are the numbers after which the whole transaction may be run again: it was rolled back
+// (after 1205, by us), and nothing is wrong with the statement.
 func retryable(number uint16) bool {
 	switch number {
 	case erRecordChanged, erLockWaitTimeout, erDeadlock,
@@ -46,7 +47,7 @@ func retryable(number uint16) bool {
 	return false
 }
 
-// unavailable are the numbers by which a server says "not me, not now".
+// unavailable are the numbers of a server that cannot serve now.
 func unavailable(number uint16) bool {
 	switch number {
 	case 1040, // too many connections
@@ -68,8 +69,8 @@ func unavailable(number uint16) bool {
 }
 
 // IsUnavailable reports whether err means that the server cannot be reached or cannot serve now, so
-// that the same call may succeed later without anybody changing it. The end of the caller's own
-// context is not the server's fault and does not count.
+// that the same call may succeed later unchanged. The end of the caller's own context is not the
+// server's fault and does not count.
 func IsUnavailable(err error) bool {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return false
@@ -96,7 +97,6 @@ func IsUnavailable(err error) bool {
 	return ok
 }
 
-// isRetryable reports whether running the whole transaction again may succeed at once.
 func isRetryable(err error) bool {
 	me, ok := errors.AsType[*mysql.MySQLError](err)
 	if !ok {
@@ -108,15 +108,14 @@ func isRetryable(err error) bool {
 	return retryable(me.Number) || string(me.SQLState[:]) == "40001"
 }
 
-// IsLockTimeout reports whether a statement gave up waiting for a row that another transaction holds. Retry and
-// InTx repeat such a statement; a caller that would rather do without the row may ask.
+// IsLockTimeout reports whether a statement gave up waiting for a row that another transaction
+// holds. Retry and InTx repeat such a statement; a caller may prefer to do without the row.
 func IsLockTimeout(err error) bool {
 	me, ok := errors.AsType[*mysql.MySQLError](err)
 	return ok && me.Number == erLockWaitTimeout
 }
 
-// IsDuplicate reports whether a statement was refused because a unique key has the same value
-// already.
+// IsDuplicate reports whether a unique key refused a statement.
 func IsDuplicate(err error) bool {
 	me, ok := errors.AsType[*mysql.MySQLError](err)
 	return ok && me.Number == erDuplicateEntry
@@ -124,12 +123,14 @@ func IsDuplicate(err error) bool {
 
 func isDenied(err error) bool {
 	me, ok := errors.AsType[*mysql.MySQLError](err)
-	return ok && (me.Number == erTableAccessDenied || me.Number == erColumnAccessDenied || me.Number == erDBAccessDenied)
+	return ok && (me.Number == erTableAccessDenied || me.Number == erColumnAccessDenied ||
+		me.Number == erDBAccessDenied)
 }
 
 // denied matches "INSERT command denied to user 'a'@'h' for table `db`.`t`" (MariaDB), "… for table
 // 't'" (MySQL) and "SELECT command denied to user … for column 'c' in table 't'".
-var denied = regexp.MustCompile("^(.+?) command denied to user (\\S+) for (?:column '([^']*)' in )?table [`']?(?:([^`'.]+)[`']?\\.[`']?)?([^`']+)[`']?$")
+var denied = regexp.MustCompile("^(.+?) command denied to user (\\S+) for (?:column '([^']*)' in " +
+	")?table [`']?(?:([^`'.]+)[`']?\\.[`']?)?([^`']+)[`']?$")
 
 // Explain adds to an error about a missing grant what to grant, and to one about a missing table
 // what to run. Other errors, and nil, come back as they are. The result wraps err.
@@ -142,16 +143,18 @@ func Explain(err error) error {
 	case erTableAccessDenied, erColumnAccessDenied:
 		return fmt.Errorf("%w; %s", err, missingGrant(me.Message))
 	case erDBAccessDenied:
-		return fmt.Errorf("%w; the user has no grant on this schema, or it does not exist: see sql/grants.sql", err)
+		return fmt.Errorf("%w; the user has no grant on this schema, or it does not exist: see "+
+			"sql/grants.sql", err)
 	case erNoSuchTable:
 		return fmt.Errorf("%w; run: unionbridge migrate up", err)
 	case erViewInvalid:
-		return fmt.Errorf("%w; the user that created the view is gone or lost its grants: run unionbridge migrate up again as the present one", err)
+		return fmt.Errorf("%w; the user that created the view is gone or lost its grants: run "+
+			"unionbridge migrate up again as the present one", err)
 	}
 	return err
 }
 
-// missingGrant turns the server's words into the statement that mends it.
+// missingGrant turns the server's message into the statement that fixes it.
 func missingGrant(message string) string {
 	m := denied.FindStringSubmatch(message)
 	if m == nil {
@@ -164,7 +167,8 @@ func missingGrant(message string) string {
 	if schema != "" {
 		table = schema + "." + table
 	}
-	return fmt.Sprintf("missing: GRANT %s ON %s TO %s (sql/grants.sql has the roles)", privilege, table, user)
+	return fmt.Sprintf("missing: GRANT %s ON %s TO %s (sql/grants.sql has the roles)", privilege,
+		table, user)
 }
 
 // parseError keeps of a DSN error only what cannot hold a piece of the DSN. The driver quotes
@@ -187,7 +191,8 @@ func connectHint(c *mysql.Config, err error) string {
 	me, ok := errors.AsType[*mysql.MySQLError](err)
 	switch {
 	case ok && me.Number == erAccessDenied:
-		return "; check user name and password in database.dsn, and from which hosts the server lets this user in"
+		return "; check user name and password in database.dsn, and from which hosts the server " +
+			"lets this user in"
 	case ok && me.Number == erUnknownDatabase:
 		return fmt.Sprintf("; create it first: CREATE DATABASE %s CHARACTER SET utf8mb4", c.DBName)
 	case ok && me.Number == erDBAccessDenied:

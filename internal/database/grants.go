@@ -34,7 +34,8 @@ func probes() []probe {
 func (p probe) statements() []string {
 	first, _, _ := strings.Cut(p.columns, ",")
 	return []string{
-		"INSERT INTO " + p.table + " (" + p.columns + ") SELECT " + p.columns + " FROM " + p.table + " WHERE 1 = 0",
+		"INSERT INTO " + p.table + " (" + p.columns + ") SELECT " + p.columns + " FROM " + p.table +
+			" WHERE 1 = 0",
 		"UPDATE " + p.table + " SET " + first + " = " + first + " WHERE 1 = 0",
 		"DELETE FROM " + p.table + " WHERE 1 = 0",
 	}
@@ -42,8 +43,8 @@ func (p probe) statements() []string {
 
 // CheckGrants tries each kind of statement that the daemon will need on each table, so that a
 // missing grant is found at the start and by name, not at three in the morning by the first sweep.
-// Asking the server itself does not depend on how it prints SHOW GRANTS or nests its roles. All that
-// is missing is reported at once.
+// Asking the server itself does not depend on how it prints SHOW GRANTS or nests its roles. All
+// that is missing is reported at once.
 func CheckGrants(ctx context.Context, db *sqlx.DB) error {
 	var missing []error
 	for _, p := range probes() {

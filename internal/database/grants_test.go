@@ -35,7 +35,9 @@ func newGrants(t *testing.T, db *sqlx.DB, migrations bool) grants {
 	}
 	t.Cleanup(func() {
 		for _, role := range []string{"producer", "login", "reader", "daemon"} {
-			if _, err := db.ExecContext(context.Background(), "DROP ROLE IF EXISTS "+g.prefix+role); err != nil { // the test's own has ended
+			// the test's own has ended
+			if _, err := db.ExecContext(context.Background(),
+				"DROP ROLE IF EXISTS "+g.prefix+role); err != nil {
 				t.Errorf("dropping role: %v", err)
 			}
 		}
@@ -70,7 +72,7 @@ func (g grants) exec(t *testing.T, stmt string) {
 	}
 }
 
-// connect makes a user with the role and returns his connection.
+// connect makes a user with the role and returns its connection.
 func (g grants) connect(t *testing.T, role string) *sqlx.DB {
 	t.Helper()
 	role = g.prefix + role
@@ -85,7 +87,9 @@ func (g grants) connect(t *testing.T, role string) *sqlx.DB {
 	}
 	g.exec(t, fmt.Sprintf(`CREATE USER '%s'@'%%' IDENTIFIED BY 'pw'`, user))
 	t.Cleanup(func() {
-		if _, err := g.db.ExecContext(context.Background(), fmt.Sprintf(`DROP USER '%s'@'%%'`, user)); err != nil { // the test's own has ended
+		// the test's own has ended
+		if _, err := g.db.ExecContext(context.Background(),
+			fmt.Sprintf(`DROP USER '%s'@'%%'`, user)); err != nil {
 			t.Errorf("dropping user: %v", err)
 		}
 	})
@@ -94,7 +98,8 @@ func (g grants) connect(t *testing.T, role string) *sqlx.DB {
 	return dbtest.Open(t, dbtest.DSNAs(t, g.db, user, "pw"))
 }
 
-// isDenied: 1142 table, 1143 column, 1044 schema, 1419 a trigger where the server keeps a binary log.
+// isDenied: 1142 table, 1143 column, 1044 schema, 1419 a trigger where the server keeps a binary
+// log.
 func isDenied(err error) bool {
 	me, ok := errors.AsType[*mysql.MySQLError](err)
 	return ok && (me.Number == 1142 || me.Number == 1143 || me.Number == 1044 || me.Number == 1419)
@@ -122,11 +127,13 @@ func TestGrantsProducer(t *testing.T) {
 	g := newGrants(t, dbtest.New(t), false)
 	db := g.connect(t, "producer")
 	allow(t, db,
-		`INSERT INTO send_request (unionid, template, data) VALUES ('o1', 'order_paid', '{"thing1":"x"}')`,
+		`INSERT INTO send_request (unionid, template, data) VALUES ('o1', 'order_paid', `+
+			`'{"thing1":"x"}')`,
 		`INSERT INTO send_request (appid, unionid, mini_appid, mini_openid, openid, template, data, url, mini_path,
 		                           priority, due_at, expires_at, dedup_key)
 		 VALUES ('wx1', NULL, NULL, NULL, 'o2', 't', '{}', 'https://x', 'p', 0, NOW(), NOW() + INTERVAL 1 DAY, 'k1')`,
-		`INSERT IGNORE INTO send_request (openid, template, data, dedup_key) VALUES ('o2', 't', '{}', 'k1')`,
+		`INSERT IGNORE INTO send_request (openid, template, data, dedup_key) VALUES ('o2', 't', `+
+			`'{}', 'k1')`,
 		`UPDATE send_request SET cancel = 1 WHERE id = 1`,
 		`UPDATE send_request SET cancel = 1 WHERE dedup_key = 'k1'`,
 		`SELECT id, dedup_key FROM send_request`,
@@ -134,11 +141,14 @@ func TestGrantsProducer(t *testing.T) {
 		`SELECT status FROM v_send_status WHERE dedup_key = 'k1'`,
 	)
 	var cancelled int
-	if err := g.db.GetContext(t.Context(), &cancelled, `SELECT COUNT(*) FROM v_send_status WHERE status = 'cancelled'`); err != nil || cancelled != 2 {
+	if err := g.db.GetContext(t.Context(), &cancelled,
+		`SELECT COUNT(*) FROM v_send_status WHERE status = 'cancelled'`); err != nil ||
+		cancelled != 2 {
 		t.Errorf("%d requests are cancelled (%v), want 2", cancelled, err)
 	}
 	deny(t, db,
-		`INSERT INTO send_request (unionid, template, data, status) VALUES ('o1', 't', '{}', 'sent')`,
+		`INSERT INTO send_request (unionid, template, data, status) VALUES ('o1', 't', '{}', `+
+			`'sent')`,
 		`INSERT INTO send_request (unionid, template, data, msgid) VALUES ('o1', 't', '{}', 1)`,
 		`INSERT INTO send_request (id, unionid, template, data) VALUES (9, 'o1', 't', '{}')`,
 		`UPDATE send_request SET status = 'pending' WHERE id = 1`,
@@ -182,7 +192,9 @@ func TestGrantsLogin(t *testing.T) {
 		     ON DUPLICATE KEY UPDATE unionid = VALUES(unionid), seen_at = VALUES(seen_at)`,
 	)
 	var unionid string
-	if err := g.db.GetContext(t.Context(), &unionid, `SELECT unionid FROM mini_user WHERE appid = 'wxm' AND openid = 'm1'`); err != nil || unionid != "o3" {
+	if err := g.db.GetContext(t.Context(), &unionid,
+		`SELECT unionid FROM mini_user WHERE appid = 'wxm' AND openid = 'm1'`); err != nil ||
+		unionid != "o3" {
 		t.Errorf("m1 belongs to %q (%v), want o3", unionid, err)
 	}
 	deny(t, db,
@@ -253,7 +265,8 @@ func TestGrantsDaemon(t *testing.T) {
 func TestGrantsDaemonMigrates(t *testing.T) {
 	g := newGrants(t, dbtest.New(t), true)
 	db := g.connect(t, "daemon")
-	for _, stmt := range []string{`DROP VIEW v_identity`, `DROP TABLE lease`, `DELETE FROM goose_db_version WHERE version_id > 0`} {
+	for _, stmt := range []string{`DROP VIEW v_identity`, `DROP TABLE lease`,
+		`DELETE FROM goose_db_version WHERE version_id > 0`} {
 		g.exec(t, stmt)
 	}
 	if _, err := database.Migrate(t.Context(), db, quiet); err != nil {

@@ -61,7 +61,8 @@ func TestLeaseContextEndsWithTheLease(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("the lease is over, its context is not")
 	}
-	if cause := context.Cause(ctx); cause == nil || cause == context.Canceled { //nolint:errorlint // not wrapped
+	//nolint:errorlint // not wrapped
+	if cause := context.Cause(ctx); cause == nil || cause == context.Canceled {
 		t.Errorf("the cause is %v, want the lease", cause)
 	}
 }

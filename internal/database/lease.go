@@ -35,7 +35,7 @@ type LeaseConfig struct {
 	TTL time.Duration
 	// Logger hears of lost leases and of renewals that fail. nil: nothing.
 	Logger *slog.Logger
-	// Now is the clock that Valid goes by; it must be monotonic, as time.Now is. nil: time.Now.
+	// Now is the clock of Valid; it must be monotonic, as time.Now is. nil: time.Now.
 	Now func() time.Time
 }
 
@@ -98,9 +98,9 @@ func (l *Leases) Run(ctx context.Context) error {
 	}
 }
 
-// TryAcquire takes the lease called name (at most 128 ASCII characters) if nobody has it. It returns
-// nil, nil if another holder has it, or this one already. While another has it this costs one read
-// by primary key and no write.
+// TryAcquire takes the lease called name (at most 128 ASCII characters) if nobody has it. It
+// returns nil, nil if another holder has it, or this one already. While another has it this costs
+// one read by primary key and no write.
 func (l *Leases) TryAcquire(ctx context.Context, name string) (*Lease, error) {
 	if l.holder == "" {
 		return nil, errNoHolder
@@ -150,7 +150,6 @@ func (l *Leases) keep(ctx context.Context, lease *Lease) (*Lease, error) {
 	return nil, errStopped
 }
 
-// take returns the new epoch, or 0 if another holds the lease.
 func (l *Leases) take(ctx context.Context, name string) (int64, error) {
 	var row struct {
 		Epoch int64 `db:"epoch"`
@@ -256,8 +255,7 @@ func (l *Leases) dropLost(ctx context.Context, leases []*Lease) ([]*Lease, error
 	return kept, nil
 }
 
-// stop ends all leases and frees their rows with one statement. A failure is logged only: the rows
-// run out by themselves.
+// stop ends all leases and frees their rows. A failure is only logged: the rows expire.
 func (l *Leases) stop(ctx context.Context) {
 	l.mu.Lock()
 	l.stopped = true
@@ -270,7 +268,8 @@ func (l *Leases) stop(ctx context.Context) {
 		lease.end(reasonReleased)
 	}
 	if err := l.free(ctx, leases); err != nil {
-		l.log.WarnContext(ctx, "leases could not be released, they run out by themselves", "ttl", l.ttl, "error", err)
+		l.log.WarnContext(ctx, "leases could not be released, they expire on their own", "ttl",
+			l.ttl, "error", err)
 	}
 }
 

@@ -101,7 +101,8 @@ func TestLeaseHasOneHolder(t *testing.T) {
 	refused(t, b, "send/wx1")
 	refused(t, a, "send/wx1") // not twice by the same one either
 	if lease.Name() != "send/wx1" || lease.Epoch() != 1 || !lease.Valid() {
-		t.Errorf("lease = %s, epoch %d, valid %t; want send/wx1, 1, true", lease.Name(), lease.Epoch(), lease.Valid())
+		t.Errorf("lease = %s, epoch %d, valid %t; want send/wx1, 1, true", lease.Name(),
+			lease.Epoch(), lease.Valid())
 	}
 	other := acquire(t, b, "send/wx2")
 
@@ -193,14 +194,15 @@ func TestLeaseEndsBeforeItCanBeTaken(t *testing.T) {
 	}
 }
 
-// A row that was taken although the holder believes in it (frozen beyond the TTL, clocks apart) ends
-// at the next renewal, and the other leases stay.
+// A row that was taken although the holder believes in it (frozen beyond the TTL, clocks apart)
+// ends at the next renewal, and the other leases stay.
 func TestLeaseNoticesThatItWasTaken(t *testing.T) {
 	db := dbtest.New(t)
 	a := newLeases(t, db, "a", 3*time.Second)
 	runLeases(t, a)
 	taken, kept := acquire(t, a, "taken"), acquire(t, a, "kept")
-	if _, err := db.ExecContext(t.Context(), `UPDATE lease SET epoch = epoch + 1, holder = 'b' WHERE name = 'taken'`); err != nil {
+	if _, err := db.ExecContext(t.Context(),
+		`UPDATE lease SET epoch = epoch + 1, holder = 'b' WHERE name = 'taken'`); err != nil {
 		t.Fatal(err)
 	}
 	lost(t, taken)
@@ -211,7 +213,8 @@ func TestLeaseNoticesThatItWasTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	var holder string
-	if err := db.GetContext(t.Context(), &holder, `SELECT holder FROM lease WHERE name = 'taken'`); err != nil || holder != "b" {
+	if err := db.GetContext(t.Context(), &holder,
+		`SELECT holder FROM lease WHERE name = 'taken'`); err != nil || holder != "b" {
 		t.Errorf("holder = %q (%v), want b: a lost lease must not be freed", holder, err)
 	}
 }
@@ -226,7 +229,8 @@ func TestLeaseValidityStartsAtTheRequest(t *testing.T) {
 		// Each look at the clock finds three seconds more gone, as if the statement took that long.
 		return base.Add(time.Duration(calls) * 3 * time.Second)
 	}
-	l := database.NewLeases(db, database.LeaseConfig{Holder: "slow", TTL: 10 * time.Second, Now: now})
+	l := database.NewLeases(db, database.LeaseConfig{Holder: "slow", TTL: 10 * time.Second,
+		Now: now})
 	lease, err := l.TryAcquire(t.Context(), "job")
 	if err != nil || lease == nil {
 		t.Fatalf("TryAcquire = %v, %v", lease, err)
@@ -265,6 +269,7 @@ func TestLeaseRace(t *testing.T) {
 	all := slices.Concat(won...)
 	slices.Sort(all)
 	if len(all) != jobs || len(slices.Compact(all)) != jobs {
-		t.Errorf("%d instances won %d leases (%v), want each of %d once", instances, len(all), won, jobs)
+		t.Errorf("%d instances won %d leases (%v), want each of %d once", instances, len(all), won,
+			jobs)
 	}
 }

@@ -10,7 +10,7 @@ import (
 const (
 	reasonTaken   = "another instance has taken it"
 	reasonExpired = "it could not be renewed in time"
-	// reasonReleased is empty: giving a lease back is no news.
+	// reasonReleased is empty: releasing a lease is not worth a log line.
 	reasonReleased = ""
 )
 
@@ -30,7 +30,8 @@ type Lease struct {
 }
 
 func newLease(leases *Leases, name string, epoch int64, start time.Time) *Lease {
-	l := &Lease{leases: leases, name: name, epoch: epoch, done: make(chan struct{}), until: start.Add(leases.span())}
+	l := &Lease{leases: leases, name: name, epoch: epoch, done: make(chan struct{}),
+		until: start.Add(leases.span())}
 	l.mu.Lock() // the timer may fire before it is assigned
 	defer l.mu.Unlock()
 	// The timer, not Run, ends a lease that ran out: Run may hang in a statement at that moment.
@@ -65,7 +66,7 @@ func (l *Lease) Context(ctx context.Context) (context.Context, context.CancelFun
 	return ctx, func() { cancel(nil) }
 }
 
-// Valid reports whether the job may go on. Cheap enough to ask before each batch.
+// Valid reports whether the job may go on. Cheap enough to call before each batch.
 func (l *Lease) Valid() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -73,7 +74,7 @@ func (l *Lease) Valid() bool {
 }
 
 // Release gives the lease back at once. It is safe to call twice and after a loss. When it fails
-// the row runs out by itself within the TTL.
+// the row expires within the TTL.
 func (l *Lease) Release(ctx context.Context) error {
 	if !l.end(reasonReleased) {
 		return nil
@@ -81,7 +82,6 @@ func (l *Lease) Release(ctx context.Context) error {
 	return l.leases.free(ctx, []*Lease{l})
 }
 
-// extend counts a renewal that was sent at start.
 func (l *Lease) extend(start time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -92,7 +92,7 @@ func (l *Lease) extend(start time.Time) {
 	l.timer.Reset(l.until.Sub(l.leases.now()))
 }
 
-// end closes Done once, and says whether this call did. A reason is logged, it means a loss.
+// end closes Done once, and reports whether this call did. A reason means a loss, and is logged.
 func (l *Lease) end(reason string) bool {
 	l.mu.Lock()
 	// The timer may have fired while a renewal was being counted.

@@ -8,7 +8,7 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-// HeldLease is a lease that somebody holds, as pages and commands show it.
+// HeldLease is a lease that an instance holds, as pages and commands show it.
 type HeldLease struct {
 	Name      string    `db:"name"`
 	Holder    string    `db:"holder"`
@@ -16,8 +16,8 @@ type HeldLease struct {
 	ExpiresAt time.Time `db:"expires_at"` // by the database's clock, unless it is renewed
 }
 
-// HeldLeases returns the leases that have not run out, in the order of their names. The table has a row
-// for each job there has ever been, a few for each account, so it is read as a whole.
+// HeldLeases returns the leases that have not run out, in the order of their names. The table is
+// small: a few rows for each account.
 func HeldLeases(ctx context.Context, db *sqlx.DB) ([]HeldLease, error) {
 	const query = `
 		SELECT name, holder, epoch, expires_at

@@ -23,8 +23,7 @@ const migrationsDir = "sql/migrations"
 
 // The migration lock is a row with an expiry, because GET_LOCK is local to one node in Galera.
 const (
-	// lockLease is how long others wait after a migrating instance died. Three lost heartbeats fit
-	// into it.
+	// lockLease is how long others wait for a dead instance: three lost heartbeats.
 	lockLease     = 16 * time.Second
 	lockHeartbeat = 4 * time.Second
 
@@ -40,8 +39,7 @@ const (
 // Migration is one step of the schema.
 type Migration struct {
 	Version int64
-	// Name is the file's base name; empty if the database has a migration that this program does
-	// not know.
+	// Name is the file's base name; empty for a migration that this program does not know.
 	Name string
 	// Applied says whether the database has it, and AppliedAt (UTC) since when.
 	Applied   bool
@@ -60,12 +58,15 @@ type SchemaError struct {
 func (e *SchemaError) Error() string {
 	switch {
 	case len(e.Unknown) > 0:
-		return fmt.Sprintf("the database's schema has version %d, which this program (up to %d) does not know: "+
-			"a newer unionbridge has migrated it, install that one", e.Unknown[len(e.Unknown)-1], e.Want)
+		return fmt.Sprintf("the database's schema has version %d, which this program (up to %d) "+
+			"does not know: "+
+			"a newer unionbridge has migrated it, install that one", e.Unknown[len(e.Unknown)-1],
+			e.Want)
 	case e.Have == 0:
 		return "the database has no schema of unionbridge yet: run unionbridge migrate up"
 	default:
-		return fmt.Sprintf("the database's schema is older than this program (versions %v are missing): "+
+		return fmt.Sprintf("the database's schema is older than this program (versions %v are "+
+			"missing): "+
 			"run unionbridge migrate up", e.Missing)
 	}
 }
@@ -121,13 +122,13 @@ func newLocker(log *slog.Logger) (lock.Locker, error) {
 	return locker, nil
 }
 
-// up runs what is missing. Whoever waited for the lock finds nothing left.
 func up(ctx context.Context, db *sqlx.DB, log *slog.Logger) (int, error) {
 	files, err := fs.Sub(unionbridge.SQL, migrationsDir)
 	if err != nil {
 		return 0, fmt.Errorf("migrating: reading embedded files: %w", err)
 	}
-	provider, err := goose.NewProvider(goose.DialectMySQL, db.DB, files, goose.WithDisableGlobalRegistry(true))
+	provider, err := goose.NewProvider(goose.DialectMySQL, db.DB, files,
+		goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return 0, fmt.Errorf("migrating: %w", err)
 	}
@@ -145,9 +146,8 @@ func up(ctx context.Context, db *sqlx.DB, log *slog.Logger) (int, error) {
 	return len(results), nil
 }
 
-// mayWaitForLock: goose does not type "already held by another instance", so what is not the
-// server's own error counts as that. Waiting ten minutes for a missing grant or a dead server
-// would help nobody.
+// mayWaitForLock: goose does not type "already held by another instance", so all but the server's
+// own errors count as that: waiting ten minutes for a missing grant is useless.
 func mayWaitForLock(err error) bool {
 	if _, ok := errors.AsType[*mysql.MySQLError](err); ok {
 		return isRetryable(err)
@@ -155,8 +155,7 @@ func mayWaitForLock(err error) bool {
 	return !IsUnavailable(err)
 }
 
-// CheckSchema returns a *SchemaError unless the database has exactly the migrations that this
-// program embeds.
+// CheckSchema returns a *SchemaError unless the database has exactly this program's migrations.
 func CheckSchema(ctx context.Context, db *sqlx.DB) error {
 	state, err := schemaState(ctx, db)
 	if err != nil {

@@ -20,8 +20,8 @@ var quiet = slog.New(slog.DiscardHandler)
 // Tables and views as DESIGN and README name them: other people's scripts type these.
 var relations = []string{
 	"account_state", "follower", "follower_recheck", "installation", "lease", "mini_user",
-	"send_day", "send_receipt", "send_request", "send_request_archive", "subscription_grant", "sync_run",
-	"v_coverage", "v_identity", "v_send_status",
+	"send_day", "send_receipt", "send_request", "send_request_archive", "subscription_grant",
+	"sync_run", "v_coverage", "v_identity", "v_send_status",
 }
 
 func listRelations(t *testing.T, db *sqlx.DB) []string {
@@ -43,8 +43,10 @@ func TestMigrate(t *testing.T) {
 	db := dbtest.Open(t, dbtest.Empty(t))
 
 	var schemaErr *database.SchemaError
-	if err := database.CheckSchema(ctx, db); !errors.As(err, &schemaErr) || !strings.Contains(err.Error(), "unionbridge migrate up") {
-		t.Fatalf("CheckSchema of an empty schema = %v, want a SchemaError that says what to run", err)
+	if err := database.CheckSchema(ctx, db); !errors.As(err, &schemaErr) ||
+		!strings.Contains(err.Error(), "unionbridge migrate up") {
+		t.Fatalf("CheckSchema of an empty schema = %v, want a SchemaError that says what to run",
+			err)
 	}
 
 	embedded, err := database.Status(ctx, db)
@@ -104,17 +106,19 @@ func TestMigrateConcurrently(t *testing.T) {
 				t.Fatal(err)
 			}
 			if sum != len(status) {
-				t.Errorf("migrations applied by all instances together: %v, want each of %d once", applied, len(status))
+				t.Errorf("migrations applied by all instances together: %v, want each of %d once",
+					applied, len(status))
 			}
 			var ids int
-			if err := db.GetContext(t.Context(), &ids, `SELECT COUNT(*) FROM installation`); err != nil || ids != 1 {
+			if err := db.GetContext(t.Context(), &ids,
+				`SELECT COUNT(*) FROM installation`); err != nil || ids != 1 {
 				t.Errorf("installation has %d rows (%v), want 1", ids, err)
 			}
 		})
 	}
 }
 
-// A crash in the middle of a migration leaves some of its statements done (DDL commits by itself)
+// A crash in the middle of a migration leaves some of its statements done (DDL commits implicitly)
 // and its version not recorded.
 func TestMigrateAfterCrash(t *testing.T) {
 	ctx := t.Context()
@@ -144,7 +148,8 @@ func TestMigrateAfterCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	if before != after {
-		t.Errorf("installation id changed from %s to %s: client_msg_ids in flight would lose their protection", before, after)
+		t.Errorf("installation id changed from %s to %s: client_msg_ids in flight would lose "+
+			"their protection", before, after)
 	}
 }
 
@@ -181,7 +186,8 @@ func serverTime(t *testing.T, db *sqlx.DB) (now time.Time) {
 func TestNewerSchemaIsRefused(t *testing.T) {
 	ctx := t.Context()
 	db := dbtest.New(t)
-	if _, err := db.ExecContext(ctx, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, TRUE)`); err != nil {
+	if _, err := db.ExecContext(ctx, `INSERT INTO goose_db_version (version_id, is_applied) `+
+		`VALUES (99999, TRUE)`); err != nil {
 		t.Fatal(err)
 	}
 	check := database.CheckSchema(ctx, db)

@@ -50,8 +50,7 @@ type Config struct {
 	DSN string
 	// MaxConnections bounds the pool. 0 means 8; less than 3 is refused.
 	MaxConnections int
-	// Logger gets what the driver has to say about broken connections, and a line when Open has to
-	// wait. nil: nothing.
+	// Logger gets the driver's complaints, and a line when Open has to wait. nil: nothing.
 	Logger *slog.Logger
 	// WaitTimeout is how long Open goes on trying while the server is down. 0: one try.
 	WaitTimeout time.Duration
@@ -70,8 +69,8 @@ func Open(ctx context.Context, cfg Config) (*sqlx.DB, error) {
 		cfg.MaxConnections = defaultMaxConnections
 	}
 	if cfg.MaxConnections < minConnections {
-		return nil, fmt.Errorf("opening database: max_connections is %d; a migration needs %d at once, set it to %d or more",
-			cfg.MaxConnections, minConnections, minConnections)
+		return nil, fmt.Errorf("opening database: max_connections is %d; a migration needs %d at "+
+			"once, set it to %d or more", cfg.MaxConnections, minConnections, minConnections)
 	}
 	settings, err := driverConfig(cfg)
 	if err != nil {
@@ -96,17 +95,19 @@ func Open(ctx context.Context, cfg Config) (*sqlx.DB, error) {
 }
 
 // driverConfig is the one place where the connection is set up. What correctness rests on is set
-// whatever the DSN says; timeouts are set where the DSN is silent.
+// whatever the DSN says; timeouts are set where the DSN does not.
 func driverConfig(cfg Config) (*mysql.Config, error) {
 	if strings.TrimSpace(cfg.DSN) == "" {
-		return nil, errors.New("the DSN is empty; set database.dsn, dsn_file or dsn_env: user:password@tcp(host:3306)/schema")
+		return nil, errors.New("the DSN is empty; set database.dsn, dsn_file or dsn_env: " +
+			"user:password@tcp(host:3306)/schema")
 	}
 	c, err := mysql.ParseDSN(cfg.DSN)
 	if err != nil {
 		return nil, parseError(err)
 	}
 	if c.DBName == "" {
-		return nil, fmt.Errorf("the DSN for %s names no schema; end it with /unionbridge or whatever the schema is called", where(c))
+		return nil, fmt.Errorf("the DSN for %s names no schema; end it with /unionbridge, or the "+
+			"schema's name", where(c))
 	}
 
 	// Moments are compared in SQL and in Go; both sides speak UTC, whatever the server's zone is.
@@ -116,12 +117,11 @@ func driverConfig(cfg Config) (*mysql.Config, error) {
 		c.Params = make(map[string]string)
 	}
 	c.Params["time_zone"] = "'+00:00'"
-	// A value that does not fit is an error, not a silent cut; a server with a lax default would
-	// store half an openid.
+	// A value that does not fit is an error: a lax server would store half an openid.
 	c.Params["sql_mode"] = "'STRICT_TRANS_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
 
-	// Shorter than the client's own patience: a statement that waits for a producer's open transaction must not
-	// be carried out after we have given it up and gone on.
+	// Shorter than the client's own patience: a statement that waits for a producer's open
+	// transaction must not be carried out after we have given it up and gone on.
 	c.Params["innodb_lock_wait_timeout"] = "2"
 
 	// A compare-and-set asks "how many rows did I match", not "how many values differ".
@@ -163,7 +163,6 @@ func setTimeouts(c *mysql.Config, statement time.Duration) {
 	}
 }
 
-// ping tries once, and while the server is unavailable again until cfg.WaitTimeout has passed.
 func ping(ctx context.Context, db *sqlx.DB, cfg Config) error {
 	waiting, cancel := context.WithTimeout(ctx, cfg.WaitTimeout)
 	defer cancel()
@@ -171,7 +170,8 @@ func ping(ctx context.Context, db *sqlx.DB, cfg Config) error {
 	if err == nil || !IsUnavailable(err) || cfg.WaitTimeout <= 0 {
 		return err
 	}
-	cfg.Logger.WarnContext(ctx, "database is not available, waiting for it", "wait", cfg.WaitTimeout, "error", err)
+	cfg.Logger.WarnContext(ctx, "database is not available, waiting for it", "wait",
+		cfg.WaitTimeout, "error", err)
 	for err != nil && IsUnavailable(err) {
 		select {
 		case <-waiting.Done():
@@ -200,7 +200,8 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if !ok {
 		return nil, errors.Join(errors.New("setting the isolation level: the driver cannot execute"), conn.Close())
 	}
-	if _, err := execer.ExecContext(ctx, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", nil); err != nil {
+	if _, err := execer.ExecContext(ctx, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+		nil); err != nil {
 		return nil, errors.Join(fmt.Errorf("setting the isolation level: %w", err), conn.Close())
 	}
 	return conn, nil
@@ -214,7 +215,6 @@ func (l driverLogger) Print(v ...any) {
 	l.log.Debug("database driver", "message", strings.TrimSpace(fmt.Sprint(v...)))
 }
 
-// where names the server for people, without user name and password.
 func where(c *mysql.Config) string {
 	if c.Net == "unix" {
 		return c.Addr

@@ -37,7 +37,8 @@ func TestOpenSetsUpTheSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if session.Zone != "+00:00" || session.Charset != "utf8mb4" || session.Collation != "utf8mb4_bin" ||
+	if session.Zone != "+00:00" || session.Charset != "utf8mb4" ||
+		session.Collation != "utf8mb4_bin" ||
 		!strings.Contains(session.Mode, "STRICT_TRANS_TABLES") {
 		t.Errorf("session = %+v, want UTC, utf8mb4_bin and a strict mode", session)
 	}
@@ -47,11 +48,13 @@ func TestOpenSetsUpTheSession(t *testing.T) {
 		isolation = "@@session.tx_isolation"
 	}
 	var level string
-	if err := db.GetContext(t.Context(), &level, "SELECT "+isolation); err != nil || level != "READ-COMMITTED" {
+	if err := db.GetContext(t.Context(), &level, "SELECT "+isolation); err != nil ||
+		level != "READ-COMMITTED" {
 		t.Errorf("isolation = %q (%v), want READ-COMMITTED", level, err)
 	}
 
-	for _, stmt := range []string{`CREATE TABLE x (id INT PRIMARY KEY, s VARCHAR(3), at TIMESTAMP(3) NULL)`, `INSERT INTO x VALUES (1, 'abc', NULL)`} {
+	for _, stmt := range []string{`CREATE TABLE x (id INT PRIMARY KEY, s VARCHAR(3), at ` +
+		`TIMESTAMP(3) NULL)`, `INSERT INTO x VALUES (1, 'abc', NULL)`} {
 		if _, err := db.ExecContext(t.Context(), stmt); err != nil {
 			t.Fatal(err)
 		}
@@ -65,11 +68,13 @@ func TestOpenSetsUpTheSession(t *testing.T) {
 		t.Errorf("an UPDATE that changes nothing matched %d rows, want 1", n)
 	}
 	moment := time.Date(2026, 3, 29, 1, 30, 0, 123e6, time.FixedZone("+8", 8*3600))
-	if _, err := db.ExecContext(t.Context(), `UPDATE x SET at = ? WHERE id = ?`, moment, 1); err != nil {
+	if _, err := db.ExecContext(t.Context(), `UPDATE x SET at = ? WHERE id = ?`, moment,
+		1); err != nil {
 		t.Fatal(err)
 	}
 	var got time.Time
-	if err := db.GetContext(t.Context(), &got, `SELECT at FROM x`); err != nil || !got.Equal(moment) || got.Location() != time.UTC {
+	if err := db.GetContext(t.Context(), &got, `SELECT at FROM x`); err != nil ||
+		!got.Equal(moment) || got.Location() != time.UTC {
 		t.Errorf("stored %s, read %s (%v), want the same moment in UTC", moment, got, err)
 	}
 	if _, err := db.ExecContext(t.Context(), `SELECT 1; SELECT 2`); err == nil {
@@ -96,14 +101,19 @@ func TestOpenErrors(t *testing.T) {
 		max  int
 		want []string
 	}{
-		"empty":          {dsn: " ", want: []string{"DSN is empty", "database.dsn"}},
-		"no slash":       {dsn: "u:" + password, want: []string{"invalid DSN", "user:password@tcp(host:3306)/schema"}},
+		"empty": {dsn: " ", want: []string{"DSN is empty", "database.dsn"}},
+		"no slash": {dsn: "u:" + password,
+			want: []string{"invalid DSN", "user:password@tcp(host:3306)/schema"}},
 		"odd parameter":  {dsn: "u:" + password + "?timeout=s3cr3t", want: []string{"invalid DSN"}},
 		"password split": {dsn: "u:pa/ss?parseTime=s3cr3t", want: []string{"invalid DSN"}},
-		"no schema":      {dsn: "u:" + password + "@tcp(db.example:3306)/", want: []string{"db.example:3306", "names no schema"}},
-		"pool too small": {dsn: "u:" + password + "@tcp(127.0.0.1:1)/d", max: 2, want: []string{"max_connections is 2", "3 or more"}},
-		"refused":        {dsn: "u:" + password + "@tcp(127.0.0.1:1)/d", want: []string{"127.0.0.1:1", `"u"`, "is the server running"}},
-		"no socket":      {dsn: "u:" + password + "@unix(/nowhere/s.sock)/d", want: []string{"/nowhere/s.sock", "is the server running"}},
+		"no schema": {dsn: "u:" + password + "@tcp(db.example:3306)/",
+			want: []string{"db.example:3306", "names no schema"}},
+		"pool too small": {dsn: "u:" + password + "@tcp(127.0.0.1:1)/d", max: 2,
+			want: []string{"max_connections is 2", "3 or more"}},
+		"refused": {dsn: "u:" + password + "@tcp(127.0.0.1:1)/d",
+			want: []string{"127.0.0.1:1", `"u"`, "is the server running"}},
+		"no socket": {dsn: "u:" + password + "@unix(/nowhere/s.sock)/d",
+			want: []string{"/nowhere/s.sock", "is the server running"}},
 		"access denied": {
 			dsn:  with(func(c *mysql.Config) {}),
 			want: []string{server.Addr, "Access denied", "check user name and password"},
@@ -117,7 +127,8 @@ func TestOpenErrors(t *testing.T) {
 			var log bytes.Buffer
 			db, err := database.Open(t.Context(), database.Config{
 				DSN: test.dsn, MaxConnections: test.max,
-				Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+				Logger: slog.New(slog.NewTextHandler(&log,
+					&slog.HandlerOptions{Level: slog.LevelDebug})),
 			})
 			if err == nil {
 				_ = db.Close()
@@ -129,7 +140,8 @@ func TestOpenErrors(t *testing.T) {
 				}
 			}
 			for _, secret := range []string{password, "s3cr3t", "p%40ss", server.Passwd} {
-				if secret != "" && strings.Contains(fmt.Sprintf("%v %+v %#v %s", err, err, err, &log), secret) {
+				if secret != "" && strings.Contains(fmt.Sprintf("%v %+v %#v %s", err, err, err,
+					&log), secret) {
 					t.Errorf("Open = %v, log %s\nholds the password (%q)", err, &log, secret)
 				}
 			}
@@ -140,13 +152,15 @@ func TestOpenErrors(t *testing.T) {
 func TestOpenWaitsForTheServer(t *testing.T) {
 	proxy := dbtest.NewProxy(t, dbtest.Empty(t))
 	proxy.Cut()
-	if _, err := database.Open(t.Context(), database.Config{DSN: proxy.DSN()}); !database.IsUnavailable(err) {
+	if _, err := database.Open(t.Context(),
+		database.Config{DSN: proxy.DSN()}); !database.IsUnavailable(err) {
 		t.Errorf("Open of a server that is down = %v, want an unavailable database", err)
 	}
 	ready := make(chan error, 1)
 	log := waiting{started: make(chan struct{}, 1)}
 	go func() {
-		db, err := database.Open(t.Context(), database.Config{DSN: proxy.DSN(), WaitTimeout: patience, Logger: slog.New(log)})
+		db, err := database.Open(t.Context(),
+			database.Config{DSN: proxy.DSN(), WaitTimeout: patience, Logger: slog.New(log)})
 		if err == nil {
 			err = db.Close()
 		}
@@ -165,7 +179,10 @@ type waiting struct {
 	started chan struct{}
 }
 
-func (w waiting) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+func (w waiting) Enabled(_ context.Context,
+	level slog.Level) bool {
+	return level >= slog.LevelWarn
+}
 
 func (w waiting) Handle(context.Context, slog.Record) error {
 	w.started <- struct{}{}
@@ -233,11 +250,17 @@ func TestExplain(t *testing.T) {
 		number        uint16
 		message, want string
 	}{
-		{1142, "INSERT command denied to user 'ub'@'10.%' for table `unionbridge`.`follower`", "missing: GRANT INSERT ON unionbridge.follower TO 'ub'@'10.%' (sql/grants.sql has the roles)"},
-		{1142, "UPDATE command denied to user 'ub'@'h' for table 'lease'", "missing: GRANT UPDATE ON lease TO 'ub'@'h' (sql/grants.sql has the roles)"},
-		{1143, "SELECT command denied to user 'ub'@'h' for column 'data' in table 'send_request'", "missing: GRANT SELECT (data) ON send_request TO 'ub'@'h' (sql/grants.sql has the roles)"},
+		{1142, "INSERT command denied to user 'ub'@'10.%' for table `unionbridge`.`follower`",
+			"missing: GRANT INSERT ON unionbridge.follower TO 'ub'@'10.%' (sql/grants.sql has " +
+				"the roles)"},
+		{1142, "UPDATE command denied to user 'ub'@'h' for table 'lease'",
+			"missing: GRANT UPDATE ON lease TO 'ub'@'h' (sql/grants.sql has the roles)"},
+		{1143, "SELECT command denied to user 'ub'@'h' for column 'data' in table 'send_request'",
+			"missing: GRANT SELECT (data) ON send_request TO 'ub'@'h' (sql/grants.sql has the " +
+				"roles)"},
 		{1142, "quelque chose", "a grant is missing: see sql/grants.sql"},
-		{1044, "Access denied for user 'ub'@'h' to database 'x'", "the user has no grant on this schema, or it does not exist: see sql/grants.sql"},
+		{1044, "Access denied for user 'ub'@'h' to database 'x'",
+			"the user has no grant on this schema, or it does not exist: see sql/grants.sql"},
 		{1146, "Table 'x.lease' doesn't exist", "run: unionbridge migrate up"},
 	} {
 		cause := &mysql.MySQLError{Number: test.number, Message: test.message}

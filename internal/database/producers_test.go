@@ -18,8 +18,9 @@ import (
 
 // The promises of docs/producers.md that no statement of the page shows.
 
-// newProducer returns a fresh schema's owner and the pool of a producer, connected as strangers do: with the
-// driver's defaults and not with database.Open. params are DSN parameters of the producer's.
+// newProducer returns a fresh schema's owner and the pool of a producer, connected as strangers do:
+// with the driver's defaults and not with database.Open. params are DSN parameters of the
+// producer's.
 func newProducer(t *testing.T, params ...string) (owner, producer *sqlx.DB) {
 	t.Helper()
 	owner = dbtest.New(t)
@@ -56,11 +57,12 @@ func errNumber(t *testing.T, err error) uint16 {
 
 const insertKey = `INSERT INTO send_request (unionid, template, data, dedup_key) VALUES ('o1', 't', '{"thing1":"x"}', ?)`
 
-// TestProducerDedupRace: of eight who insert one key at the same moment exactly one succeeds, and the others
-// can tell that it was the key.
+// TestProducerDedupRace: of eight who insert one key at the same moment exactly one succeeds, and
+// the others can tell that it was the key.
 func TestProducerDedupRace(t *testing.T) {
 	const producers, keys = 8, 40
-	for _, insert := range []string{insertKey, strings.Replace(insertKey, "INSERT", "INSERT IGNORE", 1)} {
+	for _, insert := range []string{insertKey,
+		strings.Replace(insertKey, "INSERT", "INSERT IGNORE", 1)} {
 		owner, db := newProducer(t)
 		var inserted [keys]int
 		var mu sync.Mutex
@@ -72,7 +74,8 @@ func TestProducerDedupRace(t *testing.T) {
 				for key := range keys {
 					res, err := db.ExecContext(t.Context(), insert, fmt.Sprint("order-", key))
 					me, refused := errors.AsType[*mysql.MySQLError](err)
-					if refused && me.Number == 1062 && strings.Contains(me.Message, "send_request_dedup") {
+					if refused && me.Number == 1062 &&
+						strings.Contains(me.Message, "send_request_dedup") {
 						continue
 					}
 					if err != nil {
@@ -97,13 +100,15 @@ func TestProducerDedupRace(t *testing.T) {
 			}
 		}
 		var rows int
-		if err := owner.GetContext(t.Context(), &rows, `SELECT COUNT(*) FROM send_request`); err != nil || rows != keys {
+		if err := owner.GetContext(t.Context(), &rows,
+			`SELECT COUNT(*) FROM send_request`); err != nil || rows != keys {
 			t.Errorf("%d rows (%v), want %d", rows, err, keys)
 		}
 	}
 }
 
-// TestProducerDedupWaits: a key that another open transaction holds is decided by that transaction's end.
+// TestProducerDedupWaits: a key that another open transaction holds is decided by that
+// transaction's end.
 func TestProducerDedupWaits(t *testing.T) {
 	owner, db := newProducer(t)
 	for _, end := range []struct {
@@ -128,7 +133,8 @@ func TestProducerDedupWaits(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := errNumber(t, <-second); got != end.want {
-			t.Errorf("after the first one's %s the second gets %d, want %d", end.name, got, end.want)
+			t.Errorf("after the first one's %s the second gets %d, want %d", end.name, got,
+				end.want)
 		}
 	}
 }
@@ -137,12 +143,14 @@ func TestProducerDedupWaits(t *testing.T) {
 func waitForLock(t *testing.T, owner, producer *sqlx.DB) {
 	t.Helper()
 	var user string
-	if err := producer.GetContext(t.Context(), &user, `SELECT SUBSTRING_INDEX(CURRENT_USER(), '@', 1)`); err != nil {
+	if err := producer.GetContext(t.Context(), &user,
+		`SELECT SUBSTRING_INDEX(CURRENT_USER(), '@', 1)`); err != nil {
 		t.Fatal(err)
 	}
 	deadline := time.Now().Add(20 * time.Second)
 	for waiting := 0; waiting == 0; {
-		// The server shows this table as it was, as long as somebody reads it more often than every 100 ms.
+		// The server shows this table as it was, as long as somebody reads it more often than every
+		// 100 ms.
 		time.Sleep(150 * time.Millisecond)
 		err := owner.GetContext(t.Context(), &waiting, `
 			SELECT COUNT(*)
@@ -158,8 +166,8 @@ func waitForLock(t *testing.T, owner, producer *sqlx.DB) {
 	}
 }
 
-// TestProducerRefusalInTransaction: 1062 undoes its statement only, and keeps the row that was there from being
-// withdrawn by its key until the end, but not from being settled.
+// TestProducerRefusalInTransaction: 1062 undoes its statement only, and keeps the row that was
+// there from being withdrawn by its key until the end, but not from being settled.
 func TestProducerRefusalInTransaction(t *testing.T) {
 	owner, db := newProducer(t)
 	if _, err := db.ExecContext(t.Context(), insertKey, "k1"); err != nil {
@@ -177,17 +185,20 @@ func TestProducerRefusalInTransaction(t *testing.T) {
 		t.Errorf("the second k1 = %v, want 1062", err)
 	}
 	impatient := outsider(t, dbtest.DSN(t, owner), "innodb_lock_wait_timeout=1")
-	if _, err := impatient.ExecContext(t.Context(), `UPDATE send_request SET cancel = 1 WHERE dedup_key = 'k1'`); errNumber(t, err) != 1205 {
+	if _, err := impatient.ExecContext(t.Context(),
+		`UPDATE send_request SET cancel = 1 WHERE dedup_key = 'k1'`); errNumber(t, err) != 1205 {
 		t.Errorf("withdrawing k1 by its key meanwhile = %v, want 1205", err)
 	}
-	if _, err := impatient.ExecContext(t.Context(), `UPDATE send_request SET status = 'sent' WHERE id = 1 AND status = 'pending'`); err != nil {
+	if _, err := impatient.ExecContext(t.Context(),
+		`UPDATE send_request SET status = 'sent' WHERE id = 1 AND status = 'pending'`); err != nil {
 		t.Errorf("settling k1 meanwhile: %v", err)
 	}
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
 	var keys []string
-	if err := owner.SelectContext(t.Context(), &keys, `SELECT dedup_key FROM send_request ORDER BY id`); err != nil {
+	if err := owner.SelectContext(t.Context(), &keys,
+		`SELECT dedup_key FROM send_request ORDER BY id`); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"k1", "k2"}, keys); diff != "" {
@@ -224,8 +235,8 @@ func TestProducerKeys(t *testing.T) {
 	}
 }
 
-// TestProducerIgnoreTrap is the table "INSERT IGNORE stores" of docs/producers.md: what the plain INSERT refuses,
-// IGNORE changes.
+// TestProducerIgnoreTrap is the table "INSERT IGNORE stores" of docs/producers.md: what the plain
+// INSERT refuses, IGNORE changes.
 func TestProducerIgnoreTrap(t *testing.T) {
 	owner, producer := newProducer(t)
 	if !strings.Contains(serverVersion(t, owner), "MariaDB") {
@@ -237,11 +248,14 @@ func TestProducerIgnoreTrap(t *testing.T) {
 		refused             uint16
 		stored              string
 	}{
-		{"long key", "dedup_key", `'` + strings.Repeat("k", 140) + `'`, 1406, strings.Repeat("k", 128)},
-		{"long key that begins alike", "dedup_key", `'` + strings.Repeat("k", 139) + `x'`, 1406, "no row"},
+		{"long key", "dedup_key", `'` + strings.Repeat("k", 140) + `'`, 1406,
+			strings.Repeat("k", 128)},
+		{"long key that begins alike", "dedup_key", `'` + strings.Repeat("k", 139) + `x'`, 1406,
+			"no row"},
 		{"Chinese key", "dedup_key", `'订单-1'`, 1366, "??-1"},
 		{"another Chinese key", "dedup_key", `'付款-1'`, 1366, "no row"},
-		{"long recipient", "openid", `'` + strings.Repeat("o", 70) + `'`, 1406, strings.Repeat("o", 64)},
+		{"long recipient", "openid", `'` + strings.Repeat("o", 70) + `'`, 1406,
+			strings.Repeat("o", 64)},
 		{"priority in words", "priority", `'high'`, 1366, "0"},
 		{"priority NULL", "priority", `NULL`, 1048, "0"},
 		{"priority 900", "priority", `900`, 1264, "127"},
@@ -259,8 +273,10 @@ func TestProducerIgnoreTrap(t *testing.T) {
 			for name, value := range columns {
 				names, values = append(names, name), append(values, value)
 			}
-			stmt := " INTO send_request (" + strings.Join(names, ", ") + ") VALUES (" + strings.Join(values, ", ") + ")"
-			if _, err := producer.ExecContext(t.Context(), "INSERT"+stmt); errNumber(t, err) != c.refused {
+			stmt := " INTO send_request (" + strings.Join(names, ", ") + ") VALUES (" +
+				strings.Join(values, ", ") + ")"
+			if _, err := producer.ExecContext(t.Context(), "INSERT"+stmt); errNumber(t,
+				err) != c.refused {
 				t.Errorf("INSERT = %v, want %d", err, c.refused)
 			}
 			stored := "no row"
@@ -270,7 +286,8 @@ func TestProducerIgnoreTrap(t *testing.T) {
 			}
 			if err == nil {
 				if n, _ := res.RowsAffected(); n == 1 {
-					row := answer(t, owner, "SELECT CONCAT("+c.column+", '') AS v FROM send_request ORDER BY id DESC LIMIT 1")
+					row := answer(t, owner, "SELECT CONCAT("+c.column+", '') AS v FROM "+
+						"send_request ORDER BY id DESC LIMIT 1")
 					stored = row[0]["v"]
 				}
 			}
@@ -281,7 +298,8 @@ func TestProducerIgnoreTrap(t *testing.T) {
 	}
 }
 
-// TestProducerMoments: computed moments are right in every session's time zone, literals are read in it.
+// TestProducerMoments: computed moments are right in every session's time zone, literals are read
+// in it.
 func TestProducerMoments(t *testing.T) {
 	owner, db := newProducer(t)
 	for _, zone := range []string{"+00:00", "+08:00", "-05:30"} {
@@ -291,8 +309,10 @@ func TestProducerMoments(t *testing.T) {
 		}
 		for _, stmt := range []string{
 			`SET time_zone = '` + zone + `'`,
-			`INSERT INTO send_request (openid, template, data, expires_at) VALUES ('computed', 't', '{}', CURRENT_TIMESTAMP(3) + INTERVAL 2 HOUR)`,
-			`INSERT INTO send_request (openid, template, data, expires_at) VALUES ('literal', 't', '{}', '2030-12-24 18:00:00')`,
+			`INSERT INTO send_request (openid, template, data, expires_at) VALUES ('computed', ` +
+				`'t', '{}', CURRENT_TIMESTAMP(3) + INTERVAL 2 HOUR)`,
+			`INSERT INTO send_request (openid, template, data, expires_at) VALUES ('literal', ` +
+				`'t', '{}', '2030-12-24 18:00:00')`,
 		} {
 			if _, err := conn.ExecContext(t.Context(), stmt); err != nil {
 				t.Fatalf("%s: %v", stmt, err)
@@ -310,7 +330,8 @@ func TestProducerMoments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"in 120 min", "in 120 min", "in 120 min", "2030-12-24 18:00", "2030-12-24 10:00", "2030-12-24 23:30"}
+	want := []string{"in 120 min", "in 120 min", "in 120 min", "2030-12-24 18:00",
+		"2030-12-24 10:00", "2030-12-24 23:30"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("expires_at in UTC (-want +got):\n%s", diff)
 	}
@@ -325,12 +346,14 @@ func TestProducerCharset(t *testing.T) {
 		whole   bool
 	}{{"utf8mb4", 0, true}, {"utf8", 1366, false}, {"latin1", 0, false}} {
 		owner, db := newProducer(t, "charset="+c.charset)
-		_, err := db.ExecContext(t.Context(), `INSERT INTO send_request (openid, template, data) VALUES ('o1', 't', ?)`, text)
+		_, err := db.ExecContext(t.Context(),
+			`INSERT INTO send_request (openid, template, data) VALUES ('o1', 't', ?)`, text)
 		if got := errNumber(t, err); got != c.refused {
 			t.Errorf("%s = %v, want %d", c.charset, err, c.refused)
 		}
 		var stored []string
-		if err := owner.SelectContext(t.Context(), &stored, `SELECT CAST(data AS CHAR) FROM send_request`); err != nil {
+		if err := owner.SelectContext(t.Context(), &stored,
+			`SELECT CAST(data AS CHAR) FROM send_request`); err != nil {
 			t.Fatal(err)
 		}
 		if slices.Contains(stored, text) != c.whole {
@@ -339,7 +362,8 @@ func TestProducerCharset(t *testing.T) {
 	}
 }
 
-// TestProducerCancel: what the view says of a withdrawn row in each state, and that withdrawing changes nothing else.
+// TestProducerCancel: what the view says of a withdrawn row in each state, and that withdrawing
+// changes nothing else.
 func TestProducerCancel(t *testing.T) {
 	owner, db := newProducer(t)
 	for i, c := range []struct{ set, want string }{
@@ -355,7 +379,8 @@ func TestProducerCancel(t *testing.T) {
 		{`status = 'unknown', reason = 'outcome_unknown'`, "unknown"},
 	} {
 		key := fmt.Sprint("k", i)
-		allow(t, db, `INSERT INTO send_request (unionid, template, data, dedup_key) VALUES ('o1', 't', '{}', '`+key+`')`)
+		allow(t, db, `INSERT INTO send_request (unionid, template, data, dedup_key) VALUES `+
+			`('o1', 't', '{}', '`+key+`')`)
 		allow(t, owner, `UPDATE send_request SET `+c.set+` WHERE dedup_key = '`+key+`'`)
 		const row = `SELECT CONCAT_WS(',', status, reason, attempts, lease, uncertain_at, msgid, due_at, finished_at) FROM send_request WHERE dedup_key = ?`
 		before, after, status := "", "", ""
@@ -367,7 +392,8 @@ func TestProducerCancel(t *testing.T) {
 		}
 		get(owner, &before, row)
 		for n := int64(1); n >= 0; n-- {
-			res, err := db.ExecContext(t.Context(), `UPDATE send_request SET cancel = 1 WHERE dedup_key = ?`, key)
+			res, err := db.ExecContext(t.Context(),
+				`UPDATE send_request SET cancel = 1 WHERE dedup_key = ?`, key)
 			if err != nil {
 				t.Fatal(err)
 			}

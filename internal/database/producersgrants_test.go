@@ -16,12 +16,12 @@ import (
 
 // producerInserts are the columns of send_request that a producer may set in an INSERT.
 func producerInserts() []string {
-	return []string{"appid", "unionid", "mini_appid", "mini_openid", "openid", "template", "data", "url", "mini_path",
-		"priority", "due_at", "expires_at", "dedup_key"}
+	return []string{"appid", "unionid", "mini_appid", "mini_openid", "openid", "template", "data",
+		"url", "mini_path", "priority", "due_at", "expires_at", "dedup_key"}
 }
 
-// TestProducerRights tries each kind of statement on each column of each table and view, whatever tables there
-// are when it runs: a producer has the intake and nothing else.
+// TestProducerRights tries each kind of statement on each column of each table and view, whatever
+// tables there are when it runs: a producer has the intake and nothing else.
 func TestProducerRights(t *testing.T) {
 	owner := dbtest.New(t)
 	producer := newGrants(t, owner, false).connect(t, "producer")
@@ -37,7 +37,8 @@ func TestProducerRights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string][]string{"SELECT": {"send_request.id", "send_request.dedup_key"}, "UPDATE": {"send_request.cancel"}}
+	want := map[string][]string{"SELECT": {"send_request.id", "send_request.dedup_key"},
+		"UPDATE": {"send_request.cancel"}}
 	for _, c := range producerInserts() {
 		want["INSERT"] = append(want["INSERT"], "send_request."+c)
 	}
@@ -50,7 +51,8 @@ func TestProducerRights(t *testing.T) {
 		// No condition holds, so nothing is written; rights are checked before rows are looked for.
 		for verb, stmt := range map[string]string{
 			"SELECT": "SELECT " + c.Column + " FROM " + c.Table + " WHERE 1 = 0",
-			"INSERT": "INSERT INTO " + c.Table + " (" + c.Column + ") SELECT NULL FROM DUAL WHERE 1 = 0",
+			"INSERT": "INSERT INTO " + c.Table + " (" + c.Column +
+				") SELECT NULL FROM DUAL WHERE 1 = 0",
 			"UPDATE": "UPDATE " + c.Table + " SET " + c.Column + " = NULL WHERE 1 = 0",
 		} {
 			if mayRun(t, producer, stmt) {
@@ -75,7 +77,7 @@ func TestProducerRights(t *testing.T) {
 	}
 }
 
-// mayRun tells whether stmt got past the server's check of rights.
+// mayRun reports whether stmt got past the server's check of rights.
 func mayRun(t *testing.T, db *sqlx.DB, stmt string) bool {
 	t.Helper()
 	_, err := db.ExecContext(t.Context(), stmt)
@@ -93,27 +95,33 @@ func mayRun(t *testing.T, db *sqlx.DB, stmt string) bool {
 func TestProducerDenied(t *testing.T) {
 	g := newGrants(t, dbtest.New(t), false)
 	db := g.connect(t, "producer")
-	allow(t, db, `INSERT INTO send_request (unionid, template, data, dedup_key) VALUES ('o1', 't', '{}', 'k1')`)
+	allow(t, db, `INSERT INTO send_request (unionid, template, data, dedup_key) VALUES ('o1', `+
+		`'t', '{}', 'k1')`)
 	deny(t, db,
 		// Other people's messages, by ways round.
 		`SELECT id FROM send_request WHERE data LIKE '%secret%'`,
 		`SELECT id FROM send_request ORDER BY unionid`,
 		`SELECT COUNT(*) FROM send_request GROUP BY openid`,
-		`SELECT s.id FROM v_send_status s JOIN send_request r ON r.id = s.id WHERE r.url IS NOT NULL`,
-		`INSERT INTO send_request (unionid, template, data) SELECT 'o1', 't', data FROM send_request`,
+		`SELECT s.id FROM v_send_status s JOIN send_request r ON r.id = s.id WHERE r.url IS NOT `+
+			`NULL`,
+		`INSERT INTO send_request (unionid, template, data) SELECT 'o1', 't', data FROM `+
+			`send_request`,
 		`UPDATE send_request SET cancel = 1 WHERE data LIKE '%secret%'`,
 		`SELECT r.id FROM send_request r JOIN follower f ON f.unionid = r.dedup_key`,
 		// Writing an outcome, by ways round.
 		`INSERT INTO send_request SET unionid = 'o1', template = 't', data = '{}', attempts = 7`,
 		`INSERT INTO send_request (unionid, template, data, cancel) VALUES ('o1', 't', '{}', 1)`,
-		`INSERT INTO send_request (unionid, template, data, created_at) VALUES ('o1', 't', '{}', NOW())`,
-		`INSERT INTO send_request (unionid, template, data, status) VALUES ('o1', 't', '{}', DEFAULT)`,
+		`INSERT INTO send_request (unionid, template, data, created_at) VALUES ('o1', 't', '{}', `+
+			`NOW())`,
+		`INSERT INTO send_request (unionid, template, data, status) VALUES ('o1', 't', '{}', `+
+			`DEFAULT)`,
 		`INSERT INTO send_request (unionid, template, data, lease) VALUES ('o1', 't', '{}', 'x')`,
 		`INSERT INTO send_request (unionid, template, data, dedup_key) VALUES ('o1', 't', '{}', 'k1')
 		     ON DUPLICATE KEY UPDATE status = 'pending'`,
 		`INSERT INTO send_request (unionid, template, data, dedup_key) VALUES ('o1', 't', '{}', 'k1')
 		     ON DUPLICATE KEY UPDATE data = VALUES(data)`,
-		`REPLACE INTO send_request (unionid, template, data, dedup_key) VALUES ('o1', 't', '{}', 'k1')`,
+		`REPLACE INTO send_request (unionid, template, data, dedup_key) VALUES ('o1', 't', '{}', `+
+			`'k1')`,
 		`UPDATE send_request SET cancel = 1, priority = 0 WHERE id = 1`,
 		`UPDATE send_request SET cancel = attempts WHERE id = 1`,
 		`UPDATE v_send_status SET status = 'pending' WHERE id = 1`,
@@ -136,7 +144,8 @@ func TestProducerDenied(t *testing.T) {
 	)
 	// Rights over the whole server, refused with codes of their own.
 	for _, stmt := range []string{
-		`CREATE USER mine`, `SET GLOBAL max_connections = 10`, `FLUSH TABLES`, `SET ROLE ` + g.prefix + `daemon`,
+		`CREATE USER mine`, `SET GLOBAL max_connections = 10`, `FLUSH TABLES`, `SET ROLE ` +
+			g.prefix + `daemon`,
 		`SELECT id FROM v_send_status INTO OUTFILE '/tmp/unionbridge-mine'`,
 		`LOAD DATA INFILE '/etc/hostname' INTO TABLE send_request (unionid)`,
 	} {
@@ -154,34 +163,39 @@ func schema(t *testing.T, db *sqlx.DB) (name string) {
 	return name
 }
 
-// TestProducerTableRights holds what rights on columns cannot keep out: for HANDLER, OPTIMIZE and the like MariaDB
-// asks whether the user has the right on any column of the table. sql/grants.sql and docs/producers.md warn of it; if this
-// test fails, because a server or the grants got stricter, the warnings can go.
+// TestProducerTableRights holds what rights on columns cannot keep out: for HANDLER, OPTIMIZE and
+// the like MariaDB asks whether the user has the right on any column of the table. sql/grants.sql
+// and docs/producers.md warn of it; if this test fails, because a server or the grants got
+// stricter, the warnings can go.
 func TestProducerTableRights(t *testing.T) {
 	owner := dbtest.New(t)
 	db := newGrants(t, owner, false).connect(t, "producer")
 	if !strings.Contains(serverVersion(t, owner), "MariaDB") {
 		t.Skip("measured on MariaDB only")
 	}
-	allow(t, owner, `INSERT INTO send_request (unionid, template, data) VALUES ('o1', 't', '{"thing1":"another one''s"}')`)
+	allow(t, owner, `INSERT INTO send_request (unionid, template, data) VALUES ('o1', 't', `+
+		`'{"thing1":"another one''s"}')`)
 	conn, err := db.Connx(t.Context()) // HANDLER belongs to its session
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	for _, stmt := range []string{`HANDLER send_request OPEN`, `OPTIMIZE TABLE send_request`, `ANALYZE TABLE send_request`} {
+	for _, stmt := range []string{`HANDLER send_request OPEN`, `OPTIMIZE TABLE send_request`,
+		`ANALYZE TABLE send_request`} {
 		if _, err := conn.ExecContext(t.Context(), stmt); err != nil {
 			t.Errorf("%s: %v", stmt, err)
 		}
 	}
-	if _, err := conn.ExecContext(t.Context(), `HANDLER send_request OPEN`); err != nil { // OPTIMIZE has closed it
+	// OPTIMIZE has closed it
+	if _, err := conn.ExecContext(t.Context(), `HANDLER send_request OPEN`); err != nil {
 		t.Fatal(err)
 	}
 	rows := answer(t, conn, `HANDLER send_request READ FIRST`)
 	if len(rows) != 1 || rows[0]["data"] != `{"thing1":"another one's"}` {
 		t.Errorf("HANDLER reads %v, want the whole row", rows)
 	}
-	if _, err := conn.ExecContext(context.WithoutCancel(t.Context()), `HANDLER send_request CLOSE`); err != nil {
+	if _, err := conn.ExecContext(context.WithoutCancel(t.Context()),
+		`HANDLER send_request CLOSE`); err != nil {
 		t.Error(err)
 	}
 }

@@ -42,7 +42,8 @@ type pageStatement struct {
 	want uint16
 }
 
-// producersStatements reads the blocks of SQL. A statement that is to be refused says so behind it: "-- error 1062".
+// producersStatements reads the blocks of SQL. A statement that is to be refused says so behind it:
+// "-- error 1062".
 func producersStatements(t *testing.T, contract string) []pageStatement {
 	t.Helper()
 	end := regexp.MustCompile(`^(.*);(?:  -- error (\d+))?$`)
@@ -66,8 +67,8 @@ func producersStatements(t *testing.T, contract string) []pageStatement {
 	return list
 }
 
-// TestProducerPage runs the statements of docs/producers.md one after the other as a producer, and looks at what
-// they have left.
+// TestProducerPage runs the statements of docs/producers.md one after the other as a producer, and
+// looks at what they have left.
 func TestProducerPage(t *testing.T) {
 	contract, _ := producersParts(t)
 	owner := dbtest.New(t)
@@ -164,7 +165,8 @@ func TestProducerPageColumns(t *testing.T) {
 // example is a program of the page and how it is run.
 type example struct {
 	title, fence, file string
-	// command returns the program with its first arguments; nil: it is not here, and why says how to get it.
+	// command returns the program with its first arguments; nil: it is not here, and why says how
+	// to get it.
 	command func(t *testing.T) (command []string, why string)
 }
 
@@ -205,7 +207,8 @@ func probed(t *testing.T, programs, args []string, otherwise string) (command []
 	return nil, otherwise
 }
 
-// javaCommand finds a JDK that runs a source file, and a driver: on the CLASSPATH, or where Debian puts it.
+// javaCommand finds a JDK that runs a source file, and a driver: on the CLASSPATH, or where Debian
+// puts it.
 func javaCommand(t *testing.T) (command []string, why string) {
 	t.Helper()
 	why = "needs a JDK of version 11 or later and a driver on the CLASSPATH (Debian: default-jdk-headless libmariadb-java)"
@@ -223,8 +226,8 @@ func javaCommand(t *testing.T) (command []string, why string) {
 	return nil, why
 }
 
-// TestProducerExamples runs the programs of docs/producers.md as a producer, and looks at what they print and at
-// the rows they leave. A language without its interpreter or driver here is skipped.
+// TestProducerExamples runs the programs of docs/producers.md as a producer, and looks at what they
+// print and at the rows they leave. A language without its interpreter or driver here is skipped.
 func TestProducerExamples(t *testing.T) {
 	_, text := producersParts(t)
 	owner := dbtest.New(t)
@@ -277,7 +280,8 @@ func producerEnvironment(t *testing.T, owner *sqlx.DB, user string) []string {
 		"MYSQL_PWD=pw", "NODE_NO_WARNINGS=1")
 }
 
-// runExample returns what the program prints. The last of command is its file; a file of SQL goes to the client's input.
+// runExample returns what the program prints. The last of command is its file; a file of SQL goes
+// to the client's input.
 func runExample(t *testing.T, environment, command []string, order string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // Go and Java compile first

@@ -21,9 +21,10 @@ type pageQuery struct {
 	reads      []string // tables that it reads as a whole
 }
 
-// TestSQLPage runs the queries of docs/sql.md as a reader, on tables large enough for a plan to matter: each
-// one answers, uses the keys that the page names, and reads few rows or, where the page says so, a whole
-// table. Rows are counted by the server while it works; EXPLAIN only estimates them.
+// TestSQLPage runs the queries of docs/sql.md as a reader, on tables large enough for a plan to
+// matter: each one answers, uses the keys that the page names, and reads few rows or, where the
+// page says so, a whole table. Rows are counted by the server while it works; EXPLAIN only
+// estimates them.
 func TestSQLPage(t *testing.T) {
 	queries := pageQueries(t)
 	db := dbtest.New(t)
@@ -54,7 +55,8 @@ func TestSQLPage(t *testing.T) {
 			t.Logf("%d rows read, keys %v", read, keys)
 			// 10,000 requests are read, sorted and counted by the largest of the small ones.
 			if few := 50_000 + rows/50; len(q.reads) == 0 && read > few {
-				t.Errorf("%d rows were read, want at most %d: the page promises an index", read, few)
+				t.Errorf("%d rows were read, want at most %d: the page promises an index", read,
+					few)
 			}
 			if most := rows * 9 / 10; len(q.reads) > 0 && read < most*len(q.reads) {
 				t.Errorf("%d rows were read: the page warns of all of %v in vain", read, q.reads)
@@ -74,7 +76,8 @@ func pageQueries(t *testing.T) []pageQuery {
 	if !ok {
 		t.Fatal("docs/sql.md has no section Queries")
 	}
-	query := regexp.MustCompile("(?s)^(.*?)\n.*```sql\n(.*?);\n```\n\nPlan: (by|reads all of|a few rows)(.*?)\\.")
+	query := regexp.MustCompile("(?s)^(.*?)\n.*```sql\n(.*?);\n```\n\nPlan: (by|reads all of|a " +
+		"few rows)(.*?)\\.")
 	name := regexp.MustCompile("`(\\w+)`")
 	var queries []pageQuery
 	for _, section := range strings.Split(text, "\n### ")[1:] {
@@ -113,8 +116,9 @@ func seedPage(t *testing.T, db *sqlx.DB, rows int) {
 		UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9)`
 	const numbers = ` FROM (SELECT ? + a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d AS n
 		FROM ` + digit + ` a, ` + digit + ` b, ` + digit + ` c, ` + digit + ` e, ` + digit + ` f) numbers WHERE n < ?`
-	// Every mini-program user n is the person 2n: half of them follow or followed. One follower in twenty
-	// has left, one in fifty has no unionid, one in a hundred came back; two requests in a hundred are open.
+	// Every mini-program user n is the person 2n: half of them follow or followed. One follower in
+	// twenty has left, one in fifty has no unionid, one in a hundred came back; two requests in a
+	// hundred are open.
 	for from := 0; from < rows; from += 100_000 {
 		exec(`INSERT INTO follower (appid, openid, unionid, subscribed, subscribe_time, info_at, created_at)
 			SELECT 'wx0a00000000000001', CONCAT('oFollower', LPAD(n, 19, '0')),
@@ -144,7 +148,8 @@ func seedPage(t *testing.T, db *sqlx.DB, rows int) {
 // answer returns the rows of a query, as texts by column.
 func answer(t *testing.T, db sqlx.QueryerContext, query string) []map[string]string {
 	t.Helper()
-	rows, err := db.QueryxContext(t.Context(), query) //nolint:sqlclosecheck // closed below, which it does not see
+	//nolint:sqlclosecheck // closed below, which it does not see
+	rows, err := db.QueryxContext(t.Context(), query)
 	if err != nil {
 		t.Fatalf("%s: %v", query, err)
 	}
@@ -182,8 +187,8 @@ func planKeys(t *testing.T, db *sqlx.DB, query string) (keys []string, ok bool) 
 	return keys, true
 }
 
-// rowsRead returns how many rows, or entries of an index, the server reads for a query, those of its own
-// temporary tables among them.
+// rowsRead returns how many rows, or entries of an index, the server reads for a query, those of
+// its own temporary tables among them.
 func rowsRead(t *testing.T, db *sqlx.DB, query string) int {
 	t.Helper()
 	conn, err := db.Connx(t.Context())
@@ -207,8 +212,8 @@ func rowsRead(t *testing.T, db *sqlx.DB, query string) int {
 	return count() - before
 }
 
-// TestSQLPageIsComplete: the page names each view and each table of the schema, and each of its columns where
-// it says that all may be relied on.
+// TestSQLPageIsComplete: the page names each view and each table of the schema, and each of its
+// columns where it says that all may be relied on.
 func TestSQLPageIsComplete(t *testing.T) {
 	page, err := os.ReadFile("../../docs/sql.md")
 	if err != nil {

@@ -20,10 +20,10 @@ const (
 	retryCap  = 400 * time.Millisecond
 )
 
-// InTx runs fn in a transaction and commits it; an error or a panic of fn rolls it back. A deadlock,
-// a lock wait timeout or a certification conflict (Galera, TiDB) repeats the whole transaction up to
-// 8 times with jittered pauses, so fn must be safe to run again: it keeps no state between tries but
-// what it resets at its start.
+// InTx runs fn in a transaction and commits it; an error or a panic of fn rolls it back. A
+// deadlock, a lock wait timeout or a certification conflict (Galera, TiDB) repeats the whole
+// transaction up to 8 times with jittered pauses, so fn must be safe to run again: it keeps no
+// state between tries but what it resets at its start.
 //
 // The isolation level is READ COMMITTED: the one every connection of Open has.
 //

@@ -42,7 +42,8 @@ func add(ctx context.Context, tx *sqlx.Tx, id int) error {
 	return err
 }
 
-// Two transactions that lock in opposite order, made to meet: the server kills one, InTx repeats it.
+// Two transactions that lock in opposite order, made to meet: the server kills one, InTx repeats
+// it.
 func TestInTxRepeatsAfterDeadlock(t *testing.T) {
 	db := newAccounts(t)
 	var barrier sync.WaitGroup
@@ -132,12 +133,16 @@ func TestRetryIsBounded(t *testing.T) {
 		err   error
 		tries int
 	}{
-		"deadlock":               {&mysql.MySQLError{Number: 1213, Message: "Deadlock found"}, 8},
-		"lock wait":              {&mysql.MySQLError{Number: 1205, Message: "Lock wait timeout exceeded"}, 8},
-		"TiDB write conflict":    {&mysql.MySQLError{Number: 9007, Message: "Write conflict"}, 8},
-		"Galera at commit":       {&mysql.MySQLError{Number: 1180, Message: `Got error 149 "Lock deadlock; Retry transaction" during COMMIT`}, 8},
-		"serialization failure":  {&mysql.MySQLError{Number: 65000, SQLState: [5]byte{'4', '0', '0', '0', '1'}}, 8},
-		"disk full at commit":    {&mysql.MySQLError{Number: 1180, Message: "Got error 28 during COMMIT"}, 1},
+		"deadlock": {&mysql.MySQLError{Number: 1213, Message: "Deadlock found"}, 8},
+		"lock wait": {&mysql.MySQLError{Number: 1205,
+			Message: "Lock wait timeout exceeded"}, 8},
+		"TiDB write conflict": {&mysql.MySQLError{Number: 9007, Message: "Write conflict"}, 8},
+		"Galera at commit": {&mysql.MySQLError{Number: 1180,
+			Message: `Got error 149 "Lock deadlock; Retry transaction" during COMMIT`}, 8},
+		"serialization failure": {&mysql.MySQLError{Number: 65000,
+			SQLState: [5]byte{'4', '0', '0', '0', '1'}}, 8},
+		"disk full at commit": {&mysql.MySQLError{Number: 1180,
+			Message: "Got error 28 during COMMIT"}, 1},
 		"duplicate key":          {&mysql.MySQLError{Number: 1062, Message: "Duplicate entry"}, 1},
 		"lost connection":        {mysql.ErrInvalidConn, 1},
 		"something of our own":   {errors.New("boom"), 1},
@@ -151,7 +156,8 @@ func TestRetryIsBounded(t *testing.T) {
 					return test.err
 				})
 				if !errors.Is(err, test.err) || tries != test.tries {
-					t.Errorf("Retry = %v after %d tries, want %v after %d", err, tries, test.err, test.tries)
+					t.Errorf("Retry = %v after %d tries, want %v after %d", err, tries, test.err,
+						test.tries)
 				}
 			})
 		})

@@ -77,7 +77,8 @@ func TestViewCoverage(t *testing.T) {
 		SELECT appid, followers, subscribed, with_unionid, not_asked, asked_without_unionid, mini_users, reachable_mini_users
 		  FROM v_coverage ORDER BY appid`)
 	want := []row{
-		{AppID: "oa1", Followers: 4, Subscribed: 4, Known: 2, NotAsked: 1, Without: 1, MiniUsers: 4, Reachable: 2},
+		{AppID: "oa1", Followers: 4, Subscribed: 4, Known: 2, NotAsked: 1, Without: 1, MiniUsers: 4,
+			Reachable: 2},
 		// u1 left oa2: on the map, but out of reach.
 		{AppID: "oa2", Followers: 1, Subscribed: 0, MiniUsers: 4},
 	}
@@ -96,7 +97,8 @@ func TestViewSendStatus(t *testing.T) {
 			(5, 'oa1', 'o', 't', '{}', 'pending', 1, NULL, NOW(), NULL),
 			(6, 'oa1', 'o', 't', '{}', 'sent', 1, NULL, NULL, 9007199254740993),
 			(7, 'oa2', 'o', 't', '{}', 'sent', 0, NULL, NULL, 9007199254740993)`,
-		`INSERT INTO send_receipt (appid, msgid, openid, status) VALUES ('oa1', 9007199254740993, 'o', 'failed:user block')`,
+		`INSERT INTO send_receipt (appid, msgid, openid, status) VALUES ('oa1', `+
+			`9007199254740993, 'o', 'failed:user block')`,
 	)
 	got := selectAll[string](t, db, `
 		SELECT CONCAT_WS(' ', id, status, COALESCE(msgid, '-'), COALESCE(receipt_status, '-')) AS line

@@ -12,13 +12,14 @@ import (
 
 // answer is where a call's body is decoded to.
 type answer interface {
-	// decode reads a body that carries no error. It refuses one in which something is missing that absence must not be
-	// mistaken for, such as a follower page without counts: a sweep would take it for the end of the list.
+	// decode reads a body that carries no error. It refuses one in which something is missing that
+	// absence must not be mistaken for, such as a follower page without counts: a sweep would take
+	// it for the end of the list.
 	decode(body []byte) error
 }
 
-// fastAnswer is an answer that can read its usual shape much faster than encoding/json. scan reports false, having kept
-// nothing, for everything unusual, an errcode above all.
+// fastAnswer is an answer that can read its usual shape much faster than encoding/json. scan
+// reports false, having kept nothing, for everything unusual, an errcode above all.
 type fastAnswer interface {
 	answer
 	scan(body []byte) bool
@@ -56,7 +57,7 @@ func (a *attempt) judge(resp *http.Response, err error) *Error {
 
 var errTooLarge = errors.New("answer too large")
 
-// readBounded reads the whole answer, whatever its Content-Type: WeChat sends JSON as text/plain too.
+// readBounded ignores the Content-Type: WeChat sends JSON as text/plain too.
 func readBounded(resp *http.Response, limit int64) ([]byte, error) {
 	if resp.ContentLength > limit {
 		return nil, errTooLarge
@@ -88,8 +89,8 @@ func decodeEnvelope(body []byte) (envelope, error) {
 	return env, unmarshal(body, &env)
 }
 
-// unmarshal is json.Unmarshal with a second try: users' texts bring raw control characters into WeChat's strings, which
-// encoding/json refuses. Its errors quote nothing of the body.
+// unmarshal is json.Unmarshal with a second try: users' texts bring raw control characters into
+// WeChat's strings, which encoding/json refuses. Its errors quote nothing of the body.
 func unmarshal(body []byte, v any) error {
 	err := json.Unmarshal(body, v)
 	if err == nil {
@@ -126,7 +127,7 @@ func stripControls(body []byte) []byte {
 // looseInt is an integer that some answers put into quotes.
 type looseInt int64
 
-// UnmarshalJSON accepts 40001, "40001" and null (which leaves the value alone, as encoding/json does).
+// UnmarshalJSON accepts 40001, "40001" and null, which changes nothing.
 func (n *looseInt) UnmarshalJSON(data []byte) error {
 	if string(data) == "null" {
 		return nil

@@ -7,8 +7,9 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechat/keyword"
 )
 
-// AppendString appends s as a JSON string in raw UTF-8. It writes no \u escape, which some endpoints refuse (40033, 47002):
-// invalid UTF-8 becomes U+FFFD, and control characters without a short escape are left out; WeChat refuses both anyway.
+// AppendString appends s as a JSON string in raw UTF-8. It writes no \u escape, which some
+// endpoints refuse (40033, 47002): invalid UTF-8 becomes U+FFFD, and control characters without a
+// short escape are left out; WeChat refuses both anyway.
 func AppendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	start := 0

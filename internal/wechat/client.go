@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// DefaultBaseURL is WeChat's nearest-site address. Others with the same paths: api2 (disaster recovery), sh.api, sz.api
-// and hk.api under weixin.qq.com.
+// DefaultBaseURL is WeChat's nearest-site address. Others with the same paths: api2 (disaster
+// recovery), sh.api, sz.api and hk.api under weixin.qq.com.
 const DefaultBaseURL = "https://api.weixin.qq.com"
 
-// Config is what a [Client] needs. AppID is required, Secret too unless Token names another place to get tokens from and
-// [Client.Session] is not called; everything else has a default.
+// Config is what a [Client] needs. AppID is required, Secret too unless Token names another place
+// to get tokens from and [Client.Session] is not called; everything else has a default.
 type Config struct {
 	AppID  string // of the official account or mini program, "wx" and 16 hex digits
 	Secret string // its AppSecret
@@ -22,21 +22,21 @@ type Config struct {
 
 	BaseURL string // default DefaultBaseURL; without a trailing slash
 
-	// Timeout bounds one attempt of a read, from dialling to the last byte of the answer. Default 30 s.
+	// Timeout bounds one attempt of a read, from dialling to the last byte. Default 30 s.
 	Timeout time.Duration
 	// SendTimeout bounds the one attempt of a send. Default 10 s: a claim on a row must outlive it.
 	SendTimeout time.Duration
 
-	// MaxConnections is how many idle connections are kept; set it to the number of calls that run at once, or
-	// every burst pays for new TLS handshakes. Default 100.
+	// MaxConnections is how many idle connections are kept; set it to the number of calls that run
+	// at once, or every burst pays for new TLS handshakes. Default 100.
 	MaxConnections int
 
 	Transport http.RoundTripper // default: an own transport, see newTransport
 	Logger    *slog.Logger      // default: discards
 	Now       func() time.Time  // default time.Now
 
-	// Observe is told of each HTTP call when it ended, token calls and retries included. It must be safe for
-	// concurrent use and quick. Default: nobody.
+	// Observe is called at the end of each HTTP call, token calls and retries included. It must be
+	// safe for concurrent use and quick. Default: none.
 	Observe func(Call)
 }
 
@@ -47,15 +47,15 @@ type Call struct {
 	Err      error         // nil, or an *Error
 }
 
-// Client speaks to WeChat for one account. It is safe for concurrent use; make one per account, since it holds the
-// account's token.
+// Client speaks to WeChat for one account. It is safe for concurrent use; make one per account,
+// since it holds the account's token.
 type Client struct {
 	cfg    Config
 	reads  *http.Client
 	sends  *http.Client
 	tokens *tokenSource
 
-	// Fields for the tests' sake.
+	// Fields so that tests can change them.
 	retryMin, retryMax time.Duration // waits between the attempts of a read
 	commandTimeout     time.Duration
 	commandDelay       time.Duration
@@ -66,8 +66,8 @@ func New(cfg Config) *Client {
 	cfg = cfg.withDefaults()
 	c := &Client{
 		cfg: cfg,
-		// The wrapper hides CloseIdleConnections: go-retryablehttp calls it whenever it gives a read up, and that
-		// would cost the sends their warm connections.
+		// The wrapper hides CloseIdleConnections: go-retryablehttp calls it whenever it gives a
+		// read up, and that would cost the sends their warm connections.
 		reads:    newHTTPClient(roundTripperFunc(cfg.Transport.RoundTrip), cfg.Timeout),
 		sends:    newHTTPClient(cfg.Transport, cfg.SendTimeout),
 		retryMin: 200 * time.Millisecond,
@@ -77,20 +77,12 @@ func New(cfg Config) *Client {
 		commandDelay:   commandDelay,
 	}
 	c.tokens = &tokenSource{
-		supply: c.newSupply(),
-		now:    cfg.Now,
-		log:    cfg.Logger.With("appid", cfg.AppID),
+		provider: c.newTokenProvider(),
+		now:      cfg.Now,
+		log:      cfg.Logger.With("appid", cfg.AppID),
 	}
 	return c
 }
-
-// TokenFight reports whether another program seems to kill this account's tokens: three in a row died long before their
-// time within the last hour. Refused calls have [ReasonTokenFight] meanwhile, and one Error an hour was logged. It is safe
-// for concurrent use and cheap enough for a metric.
-func (c *Client) TokenFight() bool { return c.tokens.fighting() }
-
-// AppID is the account that the client speaks for.
-func (c *Client) AppID() string { return c.cfg.AppID }
 
 func (cfg Config) withDefaults() Config {
 	if cfg.BaseURL == "" {
@@ -121,15 +113,16 @@ func (cfg Config) withDefaults() Config {
 	return cfg
 }
 
-// maxTokenTries bounds how often one read is tried because its token was refused: with the token in hand, with the same
-// one again (a refusal inside the validity is often spurious), with a forced new one.
+// maxTokenTries bounds how often one read is tried when its token was refused: with the token in
+// hand, with the same one again (a refusal inside the validity is often spurious), with a forced
+// new one.
 const maxTokenTries = 3
 
-// authorised makes a read that needs the access token. A refused token is handed back and the call tried again.
+// authorised makes a read with the access token, and again if the token was refused.
 func (c *Client) authorised(ctx context.Context, r request) error {
 	var err error
 	for range maxTokenTries {
-		var token *issued
+		var token *token
 		if token, err = c.tokens.get(ctx); err != nil {
 			return err
 		}
@@ -141,9 +134,9 @@ func (c *Client) authorised(ctx context.Context, r request) error {
 	return err
 }
 
-// settleToken tells the token source what a call's outcome says about its token, and reports whether it was refused.
-// A network error says nothing.
-func (c *Client) settleToken(token *issued, err error) (refused bool) {
+// settleToken hands the token source what a call's outcome says about its token, and reports
+// whether it was refused. A network error says nothing.
+func (c *Client) settleToken(token *token, err error) (refused bool) {
 	e, ok := asError(err)
 	switch {
 	case err == nil:

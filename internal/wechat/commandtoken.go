@@ -14,32 +14,36 @@ import (
 )
 
 const (
-	// commandTimeout is generous for a program that asks a server of its own, and well below what a send may wait.
+	// commandTimeout is generous for a program, and well below what a send may wait.
 	commandTimeout = 10 * time.Second
 
-	// commandDelay is how long the pipes may stay open when the program itself has ended: what it left behind in the
-	// background holds them.
+	// commandDelay is how long the pipes may stay open when the program itself has ended: a
+	// background process it started holds them.
 	commandDelay = time.Second
 
-	// maxStderr is how much of the program's complaints is kept for cleaning. Its end says most, and of that maxMessage
-	// bytes are shown.
+	// maxStderr is how much of the program's error output is kept for cleaning. Its end says most,
+	// and of that maxMessage bytes are shown.
 	maxStderr = 4 << 10
 )
 
-// commandToken runs the company's own program. It is waited for in every case, so that no zombie stays, and dies with ctx.
+// commandToken runs the company's own program. It is always waited for, so that no zombie stays,
+// and is killed when ctx ends.
 func (c *Client) commandToken(ctx context.Context) (grant, error) {
-	a := &attempt{client: c, request: request{endpoint: epTokenCommand(), secrets: argumentSecrets(c.cfg.Token.Command)}}
+	a := &attempt{client: c, request: request{endpoint: tokenCommandEndpoint,
+		secrets: argumentSecrets(c.cfg.Token.Command)}}
 	a.begin()
 	g, e := a.runCommand(ctx)
 	a.err = e
-	c.cfg.Observe(Call{Endpoint: EndpointTokenCommand, Duration: c.cfg.Now().Sub(a.started), Err: a.result()})
+	c.cfg.Observe(Call{Endpoint: EndpointTokenCommand, Duration: c.cfg.Now().Sub(a.started),
+		Err: a.result()})
 	return g, a.result()
 }
 
 func (a *attempt) runCommand(ctx context.Context) (grant, *Error) {
 	argv := a.client.cfg.Token.Command
 	if len(argv) == 0 {
-		return grant{}, a.failure(verdict{ReasonTokenSupply, PolicyConfig}, errors.New("no command configured"))
+		return grant{}, a.failure(verdict{ReasonTokenSupply, PolicyConfig},
+			errors.New("no command configured"))
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.client.commandTimeout)
 	defer cancel()
@@ -53,10 +57,10 @@ func (a *attempt) runCommand(ctx context.Context) (grant, *Error) {
 	cmd.Cancel = func() error { return killGroup(cmd.Process.Pid) }
 	err := cmd.Run()
 	if err != nil && cmd.Process != nil {
-		_ = killGroup(cmd.Process.Pid) // what it left behind; as a rule there is nobody
+		_ = killGroup(cmd.Process.Pid) // what it left behind; usually nothing
 	}
 	if errors.Is(err, exec.ErrWaitDelay) {
-		err = nil // it ended well, and only what it left behind held a pipe
+		err = nil // it ended well; only what it left behind held a pipe
 	}
 	if err != nil || stdout.over {
 		e := a.commandFailure(ctx, err, stdout.over)
@@ -66,15 +70,16 @@ func (a *attempt) runCommand(ctx context.Context) (grant, *Error) {
 	return a.commandAnswer(stdout.kept)
 }
 
-// commandFailure judges a program that did not end well. A program that cannot be started needs a person; everything else
-// may be a passing trouble of what it asks.
+// commandFailure judges a program that did not end well. A program that cannot be started needs a
+// person; everything else may be transient.
 func (a *attempt) commandFailure(ctx context.Context, err error, tooLarge bool) *Error {
 	var exit *exec.ExitError
 	switch {
 	case tooLarge:
 		return a.failure(verdict{ReasonBadAnswer, PolicyRetry}, errTooLarge)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return a.failure(verdict{ReasonTimeout, PolicyRetry}, fmt.Errorf("killed: no end in time: %w", ctx.Err()))
+		return a.failure(verdict{ReasonTimeout, PolicyRetry},
+			fmt.Errorf("killed: no end in time: %w", ctx.Err()))
 	case ctx.Err() != nil:
 		return a.failure(verdict{ReasonCancelled, PolicyRetry}, ctx.Err())
 	case errors.As(err, &exit):
@@ -94,11 +99,12 @@ func (a *attempt) commandAnswer(body []byte) (grant, *Error) {
 	return grant{}, a.failure(verdict{ReasonBadAnswer, PolicyRetry}, fmt.Errorf("standard output: %w", err))
 }
 
-// shortestArgument keeps a "get" or "-v" from being blotted out of what the program says.
+// shortestArgument keeps a "get" or "-v" from being redacted in what the program prints.
 const shortestArgument = 8
 
-// argumentSecrets are the parts of the program's arguments that may be keys: each as a whole, behind its "=", and what
-// is secret of an address. They are no secret on this machine, but logs travel further.
+// argumentSecrets are the parts of the program's arguments that may be keys: each as a whole,
+// behind its "=", and what is secret of an address. On this machine they are no secret, but logs
+// travel.
 func argumentSecrets(argv []string) []string {
 	var all []string
 	for _, arg := range argv[min(1, len(argv)):] {
@@ -111,7 +117,7 @@ func argumentSecrets(argv []string) []string {
 	return longestFirst(all, shortestArgument)
 }
 
-// commandEnv is everything the program finds in its environment: what of the daemon's may hold secrets stays here.
+// commandEnv is everything the program finds in its environment: the daemon's own may hold secrets.
 func commandEnv(appid string) []string {
 	env := []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -138,8 +144,8 @@ var (
 	anyQuery   = regexp.MustCompile(`\?[^\s"']+`)
 )
 
-// cleanStderr is the end of what the program complained about. The text is cleaned as a whole and cut afterwards, so that
-// no cut makes a secret unrecognisable.
+// cleanStderr is the end of the program's error output. The text is cleaned as a whole and cut
+// afterwards, so that no cut makes a secret unrecognisable.
 func (a *attempt) cleanStderr(w *tailWriter) string {
 	text := string(w.kept)
 	if w.cut { // the first word may be the rest of a secret

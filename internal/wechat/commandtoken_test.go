@@ -18,9 +18,9 @@ import (
 func shell(t *testing.T, script string, out *lockedBuffer) *Client {
 	t.Helper()
 	c := New(Config{
-		AppID:   testAppID,
-		Secret:  testSecret,
-		Token:   TokenConfig{Mode: TokenCommand, Command: []string{"/bin/sh", "-c", script, "sh", t.TempDir()}},
+		AppID: testAppID, Secret: testSecret,
+		Token: TokenConfig{Mode: TokenCommand,
+			Command: []string{"/bin/sh", "-c", script, "sh", t.TempDir()}},
 		Logger:  slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Observe: func(call Call) { printAll(out, call, call.Err) },
 	})
@@ -44,7 +44,8 @@ func TestCommandToken(t *testing.T) {
 	}
 }
 
-// TestCommandLeavesBehind: a program that ended well while something of it holds the pipe is heard, and the rest ended.
+// TestCommandLeavesBehind: a program that ended well while something of it holds the pipe is heard,
+// and the rest ended.
 func TestCommandLeavesBehind(t *testing.T) {
 	var out lockedBuffer
 	c := shell(t, `sleep 300 & echo $! > "$1/child"; echo `+testToken(3), &out)
@@ -78,26 +79,37 @@ func TestCommandFails(t *testing.T) {
 		policy Policy
 		text   string // in the error
 	}{
-		"exit status": {`echo starting >&2; echo "curl: (7) cannot connect" >&2; exit 7`, ReasonTokenSupply, PolicyRetry, "starting curl: (7) cannot connect (token_supply): exit status 7"},
-		"a signal":    {`kill -9 $$`, ReasonTokenSupply, PolicyRetry, "signal: killed"},
-		"no token":    {`true`, ReasonBadAnswer, PolicyRetry, "standard output: neither"},
-		"a page":      {`echo "<html>` + quoting + `"`, ReasonBadAnswer, PolicyRetry, "standard output: neither"},
-		"an errcode":  {`echo '{"errcode":40164,"errmsg":"invalid ip ` + quoting + `"}'`, "ip_not_allowed", PolicyConfig, "40164 invalid ip"},
-		"too much":    {`yes ` + testToken(1), ReasonBadAnswer, PolicyRetry, "answer too large"},
-		"talkative": {`i=0; while [ $i -lt 200 ]; do echo "line $i ` + quoting + `" >&2; i=$((i+1)); done; echo the end >&2; exit 1`,
+		"exit status": {`echo starting >&2; echo "curl: (7) cannot connect" >&2; exit 7`,
+			ReasonTokenSupply, PolicyRetry,
+			"starting curl: (7) cannot connect (token_supply): exit status 7"},
+		"a signal": {`kill -9 $$`, ReasonTokenSupply, PolicyRetry, "signal: killed"},
+		"no token": {`true`, ReasonBadAnswer, PolicyRetry, "standard output: neither"},
+		"a page": {`echo "<html>` + quoting + `"`, ReasonBadAnswer, PolicyRetry,
+			"standard output: neither"},
+		"an errcode": {`echo '{"errcode":40164,"errmsg":"invalid ip ` + quoting + `"}'`,
+			"ip_not_allowed", PolicyConfig, "40164 invalid ip"},
+		"too much": {`yes ` + testToken(1), ReasonBadAnswer, PolicyRetry, "answer too large"},
+		"talkative": {`i=0; while [ $i -lt 200 ]; do echo "line $i ` + quoting +
+			`" >&2; i=$((i+1)); done; echo the end >&2; exit 1`,
 			ReasonTokenSupply, PolicyRetry, "the end (token_supply)"},
-		"one long line": {`i=0; while [ $i -lt 200 ]; do printf "x` + quoting + `" >&2; i=$((i+1)); done; exit 1`,
+		"one long line": {`i=0; while [ $i -lt 200 ]; do printf "x` + quoting +
+			`" >&2; i=$((i+1)); done; exit 1`,
 			ReasonTokenSupply, PolicyRetry, "exit status 1"},
-		"traced": {`echo "> GET /t?key=` + testQueryKey + `" >&2; echo "> Authorization: Bearer hunter2hunter2" >&2; echo "X-Api-Key: hunter2hunter2" >&2; exit 1`,
+		"traced": {`echo "> GET /t?key=` + testQueryKey +
+			`" >&2; echo "> Authorization: Bearer hunter2hunter2" >&2; echo "X-Api-Key: ` +
+			`hunter2hunter2" >&2; exit 1`,
 			ReasonTokenSupply, PolicyRetry, "> GET /t?[redacted]"},
-		"token to stderr": {`echo '{"access_token":"` + testToken(1) + `"}' ` + testSecret + ` >&2; exit 2`, ReasonTokenSupply, PolicyRetry, "exit status 2"},
+		"token to stderr": {`echo '{"access_token":"` + testToken(1) + `"}' ` + testSecret +
+			` >&2; exit 2`, ReasonTokenSupply, PolicyRetry, "exit status 2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out lockedBuffer
 			_, err := shell(t, tt.script, &out).Followers(t.Context(), "")
 			e := mustError(t, err)
-			if e.Reason != tt.reason || e.Policy != tt.policy || e.Endpoint != EndpointTokenCommand || !strings.Contains(err.Error(), tt.text) {
-				t.Errorf("%s, %s: %v; want %s, %s: %s", e.Reason, e.Policy, err, tt.reason, tt.policy, tt.text)
+			if e.Reason != tt.reason || e.Policy != tt.policy ||
+				e.Endpoint != EndpointTokenCommand || !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("%s, %s: %v; want %s, %s: %s", e.Reason, e.Policy, err, tt.reason,
+					tt.policy, tt.text)
 			}
 			slog.New(slog.NewJSONHandler(&out, nil)).Error("failed", "error", err, "e", e)
 			printAll(&out, err, err)
@@ -123,8 +135,8 @@ func TestCommandCannotStart(t *testing.T) {
 	}
 }
 
-// TestCommandDiesWithItsTime: of context and timeout the earlier one ends the program and what it started, and the
-// program is reaped.
+// TestCommandDiesWithItsTime: of context and timeout the earlier one ends the program and what it
+// started, and the program is reaped.
 func TestCommandDiesWithItsTime(t *testing.T) {
 	for name, tt := range map[string]struct {
 		reason Reason
@@ -151,11 +163,13 @@ func TestCommandDiesWithItsTime(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out lockedBuffer
-			c := shell(t, `cd "$1"; sleep 300 & echo $! > child; echo $$ > self; echo waiting for the vault >&2; wait`, &out)
+			c := shell(t, `cd "$1"; sleep 300 & echo $! > child; echo $$ > self; echo waiting `+
+				`for the vault >&2; wait`, &out)
 			c.commandDelay = time.Minute // nobody holds the pipe: the group died as one
 			begin := time.Now()
 			err := tt.run(c)
-			if e := mustError(t, err); e.Reason != tt.reason || e.Policy != PolicyRetry || e.Message != "waiting for the vault" {
+			if e := mustError(t, err); e.Reason != tt.reason || e.Policy != PolicyRetry ||
+				e.Message != "waiting for the vault" {
 				t.Errorf("%v", err)
 			}
 			if waited := time.Since(begin); waited > 5*time.Second {

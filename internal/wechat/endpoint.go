@@ -2,7 +2,7 @@ package wechat
 
 import "net/http"
 
-// The endpoints this client calls, as they stand in errors, in [Call] and in the answers of [Client.Quota].
+// The endpoints this client calls, as in errors, [Call] and the answers of [Client.Quota].
 const (
 	EndpointStableToken  = "/cgi-bin/stable_token"
 	EndpointToken        = "/cgi-bin/token"
@@ -14,25 +14,24 @@ const (
 	EndpointQuota        = "/cgi-bin/openapi/quota/get"
 	EndpointSession      = "/sns/jscode2session"
 
-	// Where tokens come from in [TokenURL] and [TokenCommand]: names, since the server's address may hold a secret.
+	// Of [TokenURL] and [TokenCommand], names, since the server's address may hold a secret.
 	EndpointTokenServer  = "token_server"
 	EndpointTokenCommand = "token_command"
 )
 
-// kind is what a failure of an endpoint can mean, beyond its errcode.
 type kind uint8
 
 const (
-	kindRead    kind = iota // harmless to repeat
-	kindSend                // reaches a person: a failure may hide a success
-	kindToken               // authenticates the account: its failures are the account's, never a message's
-	kindSession             // spends a single-use code
+	kindRead kind = iota // harmless to repeat
+	kindSend             // reaches a person: a failure may hide a success
+	// authenticates the account: its failures are the account's, never a message's
+	kindToken
+	kindSession // spends a single-use code
 )
 
-// quotable reports whether an undecipherable answer may be quoted. Those of the token and session calls hold secrets.
+// quotable: undecipherable answers of the token and session calls may hold secrets.
 func (k kind) quotable() bool { return k == kindRead || k == kindSend }
 
-// endpoint is one row of what we know about a path.
 type endpoint struct {
 	method string
 	path   string
@@ -40,36 +39,24 @@ type endpoint struct {
 	limit  int64 // bytes read of an answer at most
 }
 
-// smallAnswer bounds answers that are a few hundred bytes; it leaves room for the HTML page of a proxy.
 const smallAnswer = 64 << 10
 
-func epStableToken() endpoint {
-	return endpoint{http.MethodPost, EndpointStableToken, kindToken, smallAnswer}
-}
-
-func epToken() endpoint { return endpoint{http.MethodGet, EndpointToken, kindToken, smallAnswer} }
-
-func epTokenServer() endpoint {
-	return endpoint{http.MethodGet, EndpointTokenServer, kindToken, smallAnswer}
-}
-
-func epTokenCommand() endpoint { return endpoint{"", EndpointTokenCommand, kindToken, smallAnswer} }
-
-// 10,000 openids of 28 characters are 310 KB.
-func epFollowers() endpoint { return endpoint{http.MethodGet, EndpointFollowers, kindRead, 1 << 20} }
-
-func epUserInfo() endpoint { return endpoint{http.MethodGet, EndpointUserInfo, kindRead, smallAnswer} }
-
-// 100 records of 300 bytes are 30 KB; accounts with long remarks and tags stay far below the bound.
-func epBatchInfo() endpoint { return endpoint{http.MethodPost, EndpointBatchInfo, kindRead, 512 << 10} }
-
-func epSendTemplate() endpoint {
-	return endpoint{http.MethodPost, EndpointSendTemplate, kindSend, smallAnswer}
-}
-
-// 25 templates with text and example are some 30 KB, and accounts with more exist.
-func epTemplates() endpoint { return endpoint{http.MethodGet, EndpointTemplates, kindRead, 1 << 20} }
-
-func epQuota() endpoint { return endpoint{http.MethodPost, EndpointQuota, kindRead, smallAnswer} }
-
-func epSession() endpoint { return endpoint{http.MethodGet, EndpointSession, kindSession, smallAnswer} }
+// What is known about each path.
+//
+//nolint:gochecknoglobals // constants, which Go cannot declare as such
+var (
+	stableTokenEndpoint  = endpoint{http.MethodPost, EndpointStableToken, kindToken, smallAnswer}
+	classicTokenEndpoint = endpoint{http.MethodGet, EndpointToken, kindToken, smallAnswer}
+	tokenServerEndpoint  = endpoint{http.MethodGet, EndpointTokenServer, kindToken, smallAnswer}
+	tokenCommandEndpoint = endpoint{"", EndpointTokenCommand, kindToken, smallAnswer}
+	// 10,000 openids of 28 characters are 310 KB.
+	followersEndpoint = endpoint{http.MethodGet, EndpointFollowers, kindRead, 1 << 20}
+	userInfoEndpoint  = endpoint{http.MethodGet, EndpointUserInfo, kindRead, smallAnswer}
+	// 100 records of 300 bytes are 30 KB; long remarks and tags stay far below the bound.
+	batchInfoEndpoint    = endpoint{http.MethodPost, EndpointBatchInfo, kindRead, 512 << 10}
+	sendTemplateEndpoint = endpoint{http.MethodPost, EndpointSendTemplate, kindSend, smallAnswer}
+	// 25 templates with text and example are some 30 KB, and accounts with more exist.
+	templatesEndpoint = endpoint{http.MethodGet, EndpointTemplates, kindRead, 1 << 20}
+	quotaEndpoint     = endpoint{http.MethodPost, EndpointQuota, kindRead, smallAnswer}
+	sessionEndpoint   = endpoint{http.MethodGet, EndpointSession, kindSession, smallAnswer}
+)

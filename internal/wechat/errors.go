@@ -14,21 +14,24 @@ import (
 	"syscall"
 )
 
-// Error is every error that a call to WeChat can end in. It holds no secret, in any field or format.
-// Treat it as read-only: one failed token fetch hands the same Error to all who waited for it.
+// Error is the error of a call to WeChat. It holds no secret, in any field or format. Treat it as
+// read-only: one failed token fetch hands the same Error to all who waited.
 type Error struct {
-	Endpoint   string // the path that failed; that of the token's fetch if there was no token to make the call with
-	Code       int    // errcode, 0 if there was none
-	Message    string // errmsg without its rid, or a short printable excerpt of an answer that is not WeChat's JSON
+	// the path that failed; that of the token's fetch if there was no token to make the call with
+	Endpoint string
+	Code     int // errcode, 0 if there was none
+	// errmsg without its rid, or a short printable excerpt of an answer that is not WeChat's JSON
+	Message    string
 	RID        string // WeChat's request id, for its rid/get and its support; 7 days valid
 	HTTPStatus int    // 0 if no answer came
 	Reason     Reason
 	Policy     Policy
-	// Uncertain: a send that may have been accepted all the same. False also where nothing was written yet, or WeChat
-	// said no in so many words.
+	// Uncertain: a send that may have been accepted nevertheless. False also where nothing was
+	// written yet, or WeChat refused explicitly.
 	Uncertain bool
-	// Err is the cause of an error without errcode. It matches (errors.Is) the context's errors, io.EOF,
-	// io.ErrUnexpectedEOF and the usual syscall errors; the original is not kept, as its text may quote secrets.
+	// Err is the cause of an error without errcode. It matches (errors.Is) the context's errors,
+	// io.EOF, io.ErrUnexpectedEOF and the usual syscall errors; the original's text may quote
+	// secrets.
 	Err error
 
 	method string
@@ -74,7 +77,7 @@ func asError(err error) (*Error, bool) {
 	return e, ok
 }
 
-// cause stands for an error of net/http: its text without secrets, and the sentinel that callers may ask for.
+// cause stands for an error of net/http: its text without secrets, and the sentinel it matches.
 type cause struct {
 	text string
 	is   error
@@ -83,15 +86,15 @@ type cause struct {
 func (c *cause) Error() string { return c.text }
 func (c *cause) Unwrap() error { return c.is }
 
-// newCause strips the *url.Error, which prints the URL, and cleans what is left: net/http quotes parts of odd answers.
+// newCause strips the *url.Error, which prints the URL; net/http quotes parts of odd answers.
 func (a *attempt) newCause(err error) *cause {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
 	c := &cause{text: a.clean(err.Error(), maxMessage)}
 	for _, s := range []error{
-		context.Canceled, context.DeadlineExceeded, os.ErrDeadlineExceeded, io.ErrUnexpectedEOF, io.EOF,
-		syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed,
+		context.Canceled, context.DeadlineExceeded, os.ErrDeadlineExceeded, io.ErrUnexpectedEOF,
+		io.EOF, syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed,
 	} {
 		if errors.Is(err, s) {
 			c.is = s
@@ -101,8 +104,8 @@ func (a *attempt) newCause(err error) *cause {
 	return c
 }
 
-// newError is an error of this attempt with the judgement that a send needs: whatever is not a definite answer may hide
-// an accepted message as soon as bytes of the request may have left.
+// newError is an error of this attempt. A send without a definite answer may hide an accepted
+// message as soon as bytes of the request may have left; its verdict says so.
 func (a *attempt) newError(v verdict) *Error {
 	e := &Error{
 		Endpoint: a.request.endpoint.path,
@@ -114,21 +117,19 @@ func (a *attempt) newError(v verdict) *Error {
 	return e
 }
 
-// failure is an error without any answer.
 func (a *attempt) failure(v verdict, err error) *Error {
 	e := a.newError(v)
 	e.Err = a.newCause(err)
 	return e
 }
 
-// interrupted is the error of a read whose caller went away between two attempts.
 func (a *attempt) interrupted(ctxErr error) *Error {
 	e := *a.err
 	e.Err = &cause{text: "waiting to try again: " + ctxErr.Error(), is: ctxErr}
 	return &e
 }
 
-// unanswered is the policy of a failure that leaves the outcome open.
+// unanswered is the policy of a failure that leaves the outcome in doubt.
 func (a *attempt) unanswered() Policy {
 	if a.request.endpoint.kind == kindSend && a.wrote.Load() {
 		return PolicyUncertain
@@ -136,7 +137,6 @@ func (a *attempt) unanswered() Policy {
 	return PolicyRetry
 }
 
-// transportError judges a call without an answer.
 func (a *attempt) transportError(err error) *Error {
 	return a.failure(verdict{a.transportReason(err), a.unanswered()}, err)
 }
@@ -157,7 +157,6 @@ func (a *attempt) transportReason(err error) Reason {
 	return ReasonConnectionLost
 }
 
-// brokenAnswer judges an answer that began and did not end, or was too large to read.
 func (a *attempt) brokenAnswer(status int, err error) *Error {
 	reason := a.transportReason(err)
 	if errors.Is(err, errTooLarge) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -168,7 +167,6 @@ func (a *attempt) brokenAnswer(status int, err error) *Error {
 	return e
 }
 
-// badAnswer judges an HTTP 200 that is not an answer of this endpoint.
 func (a *attempt) badAnswer(body []byte, err error) *Error {
 	e := a.failure(verdict{ReasonBadAnswer, a.unanswered()}, err)
 	e.HTTPStatus = http.StatusOK
@@ -176,8 +174,8 @@ func (a *attempt) badAnswer(body []byte, err error) *Error {
 	return e
 }
 
-// statusError judges an answer other than HTTP 200. WeChat itself answers 200 even to errors, so this is a proxy, a load
-// balancer or a wrong address, unless the body is WeChat's JSON.
+// statusError judges an answer other than HTTP 200. WeChat itself answers 200 even to errors, so
+// this is a proxy, a load balancer or a wrong address, unless the body is WeChat's JSON.
 func (a *attempt) statusError(resp *http.Response, body []byte) *Error {
 	if env, err := decodeEnvelope(body); err == nil && env.Code != 0 {
 		return a.errcode(resp.StatusCode, env)
@@ -188,14 +186,15 @@ func (a *attempt) statusError(resp *http.Response, body []byte) *Error {
 	return e
 }
 
-// statusVerdict: a 3xx or 4xx says that the request was not carried out. Only what asks to be tried again is transient;
-// "not here", "not you" and "not this way" come from the address or a proxy in between, and concern every call alike.
+// statusVerdict: a 3xx or 4xx says that the request was not carried out. Only what asks to be tried
+// again is transient; "not here", "not you" and "not this way" come from the address or a proxy in
+// between, and concern every call alike.
 func (a *attempt) statusVerdict(status int) verdict {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return verdict{"http_busy", PolicyRetry}
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed,
-		http.StatusProxyAuthRequired:
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound,
+		http.StatusMethodNotAllowed, http.StatusProxyAuthRequired:
 		return verdict{"http_refused", PolicyConfig}
 	}
 	switch {
@@ -211,7 +210,6 @@ func (a *attempt) statusVerdict(status int) verdict {
 	return verdict{ReasonBadAnswer, a.unanswered()}
 }
 
-// errcode judges an answer in which WeChat names the error.
 func (a *attempt) errcode(status int, env envelope) *Error {
 	e := a.newError(classify(a.request.endpoint, int(env.Code)))
 	e.Code = int(env.Code)
@@ -225,14 +223,13 @@ func (a *attempt) errcode(status int, env envelope) *Error {
 	return e
 }
 
-// advise adds what WeChat's text does not say.
 func (a *attempt) advise(e *Error) {
 	switch {
 	case e.Endpoint == EndpointToken && e.Code == 45009:
 		e.Message += adviseStable
-	case e.Policy == PolicyToken && a.client.tokens.fighting():
+	case e.Policy == PolicyToken && a.client.tokens.contended():
 		e.Reason = ReasonTokenFight
-		e.Message += "; " + a.client.tokens.supply.words().fight
+		e.Message += "; " + a.client.tokens.provider.texts().contention
 	}
 }
 

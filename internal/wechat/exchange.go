@@ -14,10 +14,8 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 )
 
-// maxReadRetries bounds how often a read is repeated after a busy or broken answer, besides the first attempt.
 const maxReadRetries = 3
 
-// request is one call before it is made.
 type request struct {
 	endpoint endpoint
 	query    string   // encoded, without the access token
@@ -32,8 +30,8 @@ type request struct {
 	header  map[string]string
 }
 
-// build turns the request into HTTP. The body is a bytes.Reader on purpose: WeChat refuses chunked bodies with an empty
-// HTTP 412, and only a body of known length gets a Content-Length.
+// build turns the request into HTTP. The body is a bytes.Reader on purpose: WeChat refuses chunked
+// bodies with an empty HTTP 412, and only a body of known length gets a Content-Length.
 func (c *Client) build(ctx context.Context, r request) (*http.Request, error) {
 	query := r.query
 	if r.token != "" {
@@ -61,14 +59,13 @@ func (c *Client) build(ctx context.Context, r request) (*http.Request, error) {
 	return h, nil
 }
 
-// unreplayable is the empty body of a GET. net/http repeats a GET by itself when a kept connection ends before the answer:
-// uncounted, and deadly to a single-use login code. It does not repeat a request whose body it cannot get again, and sends
-// none for a GET whose body turns out to be empty.
+// unreplayable is the empty body of a GET. net/http silently repeats a GET when a kept connection
+// ends before the answer: uncounted, and fatal to a single-use login code. It does not repeat a
+// request whose body it cannot get again, and sends no empty body of a GET.
 type unreplayable struct{}
 
 func (unreplayable) Read([]byte) (int, error) { return 0, io.EOF }
 
-// once makes exactly one attempt.
 func (c *Client) once(ctx context.Context, r request) error {
 	a := &attempt{client: c, request: r}
 	h, err := c.build(a.traced(ctx), r)
@@ -80,8 +77,9 @@ func (c *Client) once(ctx context.Context, r request) error {
 	return a.result()
 }
 
-// read makes attempts until one answers, the error is of a kind that stays, or the retries are used up. The decision
-// needs the errcode, which stands in the body of an HTTP 200, so the whole answer is read and decoded inside CheckRetry.
+// read makes attempts until one answers, the error is of a kind that stays, or the retries are used
+// up. The decision needs the errcode, which stands in the body of an HTTP 200, so the whole answer
+// is read and decoded inside CheckRetry.
 func (c *Client) read(ctx context.Context, r request) error {
 	a := &attempt{client: c, request: r}
 	h, err := c.build(a.traced(ctx), r)
@@ -112,7 +110,7 @@ func (c *Client) read(ctx context.Context, r request) error {
 	}
 	resp, err := retry.Do(again)
 	if resp != nil {
-		_ = resp.Body.Close() // finish closed it; this is for readers of the code and of go vet
+		_ = resp.Body.Close() // finish closed it; this is for readers and go vet
 	}
 	if a.err != nil && err != nil && ctx.Err() != nil {
 		return a.interrupted(ctx.Err())
@@ -120,14 +118,14 @@ func (c *Client) read(ctx context.Context, r request) error {
 	return a.result()
 }
 
-// jitteredBackoff doubles the wait each time and spreads it over the upper half, so that the sweep's workers, which were
-// all told "busy" at once, do not come back at once.
+// jitteredBackoff doubles the wait each time and spreads it over the upper half, so that the
+// sweep's workers, which were all told "busy" at once, do not come back at once.
 func jitteredBackoff(low, high time.Duration, n int, _ *http.Response) time.Duration {
 	wait := min(low<<n, high)
 	return wait/2 + rand.N(wait/2+1)
 }
 
-// attempt is the state of the HTTP call under way. A read's attempts follow one another in the same attempt.
+// attempt is the state of the HTTP call under way. All tries of a read use one.
 type attempt struct {
 	client  *Client
 	request request
@@ -137,8 +135,8 @@ type attempt struct {
 	err     *Error
 }
 
-// traced notes whether anything of the request was written. GetConn resets the note: the transport itself takes another
-// connection only if nothing was written to the first one, or for idempotent requests.
+// traced notes whether anything of the request was written. GetConn resets the note: the transport
+// takes another connection only if nothing was written, or for idempotent requests.
 func (a *attempt) traced(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn:      func(string) { a.wrote.Store(false) },
@@ -151,7 +149,6 @@ func (a *attempt) begin() {
 	a.wrote.Store(false)
 }
 
-// finish reads and judges the answer, closes it, and tells the observer.
 func (a *attempt) finish(resp *http.Response, err error) {
 	a.err = a.judge(resp, err)
 	a.client.cfg.Observe(Call{
@@ -161,7 +158,7 @@ func (a *attempt) finish(resp *http.Response, err error) {
 	})
 }
 
-// result is the attempt's outcome as an error; the detour keeps a nil *Error from becoming a non-nil error.
+// result keeps a nil *Error from becoming a non-nil error.
 func (a *attempt) result() error {
 	if a.err == nil {
 		return nil
@@ -169,7 +166,6 @@ func (a *attempt) result() error {
 	return a.err
 }
 
-// repeatable reports whether a read may be tried again.
 func (a *attempt) repeatable() bool {
 	if a.err == nil || a.err.Policy != PolicyRetry {
 		return false

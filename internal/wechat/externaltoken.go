@@ -14,34 +14,35 @@ import (
 )
 
 const (
-	// externalEvery is how often a company's own token server is asked though the token is good. When it fetches a new
-	// token the old one lives on for 5 minutes, so asking every 4 means never to meet a dead one. What it says of
-	// expires_in does not help here: many servers repeat the 7200 of the day the token was fetched.
+	// externalEvery is how often a company's own token server is asked though the token is good.
+	// When it fetches a new token the old one lives on for 5 minutes, so asking every 4 never meets
+	// a dead one. What it says of expires_in does not help here: many servers repeat the 7200 of
+	// the day the token was fetched.
 	externalEvery = 4 * time.Minute
 
 	// externalPace bounds how often it is asked because WeChat refused its token.
 	externalPace = 5 * time.Second
 )
 
-// externalSupply asks a token server or a command of the company's own, which alone renews the token. A refused one is
-// asked for again, since there may be a newer one by now, and never forced.
-type externalSupply struct {
+// externalProvider asks a token server or a command of the company's own, which alone renews the
+// token. A refused one is asked for again, since there may be a newer one by now, and never forced.
+type externalProvider struct {
 	endpoint string
 	ask      func(ctx context.Context) (grant, error)
 	asks     budget // because of refusals
 }
 
-func newExternal(endpoint string, ask func(ctx context.Context) (grant, error)) *externalSupply {
-	return &externalSupply{endpoint: endpoint, ask: ask, asks: budget{interval: externalPace}}
+func newExternal(endpoint string, ask func(ctx context.Context) (grant, error)) *externalProvider {
+	return &externalProvider{endpoint: endpoint, ask: ask, asks: budget{interval: externalPace}}
 }
 
-func (s *externalSupply) fetch(ctx context.Context, _ bool) (grant, error) {
+func (s *externalProvider) fetch(ctx context.Context, _ bool) (grant, error) {
 	g, err := s.ask(ctx)
 	g.renew = min(g.renew, externalEvery)
 	return g, err
 }
 
-func (s *externalSupply) refused(last *issued, now time.Time) decision {
+func (s *externalProvider) refused(last *token, now time.Time) decision {
 	switch {
 	case s.asks.take(now):
 		return decision{step: stepFetch}
@@ -51,26 +52,26 @@ func (s *externalSupply) refused(last *issued, now time.Time) decision {
 	return decision{stepWait, s.asks.taken[0].Add(externalPace)}
 }
 
-func (s *externalSupply) words() supplyWords {
+func (s *externalProvider) texts() providerTexts {
 	who := "the token server"
 	if s.endpoint == EndpointTokenCommand {
 		who = "the token command"
 	}
-	return supplyWords{
+	return providerTexts{
 		endpoint: s.endpoint,
 		reason:   ReasonTokenSupply,
 		policy:   PolicyConfig,
 		refused:  who + " hands out a dead token: WeChat refuses it, and asking again brought the same",
-		fight: "another program fetches classic tokens for this appid beside " + who + ". " +
-			"Cure: let every program get its token there, or use token mode stable (stable_token) in every program",
+		contention: "another program fetches classic tokens for this appid beside " + who + ". " +
+			"Cure: let every program get its token there, or use token mode stable " +
+			"(stable_token) in every program",
 	}
 }
 
-// serverToken asks the company's token server.
 func (c *Client) serverToken(ctx context.Context) (grant, error) {
 	var token externalAnswer
 	err := c.read(ctx, request{
-		endpoint: epTokenServer(),
+		endpoint: tokenServerEndpoint,
 		address:  c.cfg.Token.URL,
 		header:   c.cfg.Token.Header,
 		into:     &token,
@@ -79,11 +80,11 @@ func (c *Client) serverToken(ctx context.Context) (grant, error) {
 	return grant(token), err
 }
 
-// shortestSecret keeps the "1" of a v=1 from being blotted out everywhere.
+// shortestSecret keeps the "1" of a v=1 from being redacted everywhere.
 const shortestSecret = 4
 
-// addressSecrets are the parts of URL and header that may occur in no text: the path and query as a whole, each value,
-// and of a header such as "Bearer x" the x too.
+// addressSecrets are the parts of URL and header that no text may contain: the path and query as a
+// whole, each value, and of a header such as "Bearer x" the x too.
 func addressSecrets(t TokenConfig) []string {
 	var all []string
 	if u, err := url.Parse(t.URL); err == nil {
@@ -104,15 +105,14 @@ func addressSecrets(t TokenConfig) []string {
 	return longestFirst(all, shortestSecret)
 }
 
-// longestFirst drops what is too short, and sorts the rest so that no part is blotted out of a longer one, which would
-// then no longer be recognised.
+// longestFirst drops what is too short, and sorts the rest so that no part is redacted inside a
+// longer one, which would then no longer be recognised.
 func longestFirst(secrets []string, shortest int) []string {
 	secrets = slices.DeleteFunc(secrets, func(s string) bool { return len(s) < shortest })
 	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
 	return secrets
 }
 
-// setHeader puts the configured header into a request. Host is special to net/http.
 func setHeader(h *http.Request, header map[string]string) {
 	for _, name := range slices.Sorted(maps.Keys(header)) {
 		if http.CanonicalHeaderKey(name) == "Host" {
@@ -123,8 +123,8 @@ func setHeader(h *http.Request, header map[string]string) {
 	}
 }
 
-// externalAnswer is an answer in one of the two forms of [TokenConfig]. It is a fastAnswer not for speed but because a
-// bare token is no JSON: scan sees the body before it is searched for an errcode.
+// externalAnswer is an answer in one of the two forms of [TokenConfig]. It is a fastAnswer because
+// a bare token is no JSON: scan sees the body before the search for an errcode.
 type externalAnswer grant
 
 func (e *externalAnswer) scan(body []byte) bool {
@@ -143,7 +143,7 @@ func (e *externalAnswer) decode(body []byte) error {
 // longestToken: tokens have 136 to 180 characters today, and WeChat says to make room for 512.
 const longestToken = 1024
 
-// bareToken refuses what an error page, a word such as "unauthorized" or a JSON string would be.
+// bareToken refuses an error page, a word such as "unauthorized" and a JSON string.
 var bareToken = regexp.MustCompile(`^[A-Za-z0-9_.~+/=-]{32,}$`)
 
 // parseExternal reads either form. Its errors quote nothing.
@@ -151,7 +151,8 @@ func parseExternal(body []byte) (grant, error) {
 	body = bytes.TrimSpace(body)
 	if !bytes.HasPrefix(body, []byte("{")) {
 		if len(body) > longestToken || !bareToken.Match(body) {
-			return grant{}, errors.New(`neither {"access_token":"…","expires_in":7200} nor a bare token of 32 to 1024 characters`)
+			return grant{}, errors.New(`neither {"access_token":"…","expires_in":7200} nor a ` +
+				`bare token of 32 to 1024 characters`)
 		}
 		return newGrant(string(body), maxTokenLife), nil
 	}

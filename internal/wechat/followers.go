@@ -6,25 +6,25 @@ import (
 	"net/url"
 )
 
-// FollowerPage is one page of an account's followers, up to 10,000, in no order that means anything. The strings of a page
-// share its memory; strings.Clone what outlives it.
+// FollowerPage is one page of an account's followers, up to 10,000, in no order that means
+// anything. The strings of a page share its memory; strings.Clone what outlives it.
 type FollowerPage struct {
 	Total      int64    // followers of the account by WeChat's count, which moves during a scan
 	OpenIDs    []string // never an empty one
 	NextOpenID string   // what to call Followers with next
 }
 
-// End reports whether the list is over. Only an empty page ends it: the last page with followers names a next openid like
-// all others, and Total is not to be relied on.
+// End reports whether the list is over. Only an empty page ends it: the last page with followers
+// names a next openid like all others, and Total is unreliable.
 func (p FollowerPage) End() bool { return len(p.OpenIDs) == 0 }
 
-// Followers returns the page after nextOpenID, the first for "". 500 calls a day. ReasonInvalidCursor: the person at the
-// cursor left meanwhile.
+// Followers returns the page after nextOpenID, the first for "". 500 calls a day.
+// ReasonInvalidCursor: the person at the cursor left meanwhile.
 //
 // https://developers.weixin.qq.com/doc/service/api/usermanage/userinfo/api_getfans
 func (c *Client) Followers(ctx context.Context, nextOpenID string) (FollowerPage, error) {
 	var page followersAnswer
-	r := request{endpoint: epFollowers(), into: &page}
+	r := request{endpoint: followersEndpoint, into: &page}
 	if nextOpenID != "" {
 		r.query = "next_openid=" + url.QueryEscape(nextOpenID)
 	}
@@ -32,8 +32,7 @@ func (c *Client) Followers(ctx context.Context, nextOpenID string) (FollowerPage
 	return page.page, err
 }
 
-// followersAnswer checks a page before anybody believes it: a sweep takes an empty one for the end of the list, so {} must
-// not pass for one.
+// followersAnswer refuses {}: a sweep takes an empty page for the end of the list.
 type followersAnswer struct{ page FollowerPage }
 
 func (f *followersAnswer) decode(body []byte) error {
@@ -54,7 +53,7 @@ func (f *followersAnswer) decode(body []byte) error {
 	return f.set(*wire.Total, *wire.Count, wire.Data.OpenIDs, wire.NextOpenID)
 }
 
-// set drops empty entries, which old examples of the list contain, and refuses a page whose rows are fewer than its count.
+// set drops empty entries, which old examples contain, and refuses a page that lacks rows.
 func (f *followersAnswer) set(total, count int64, openids []string, next string) error {
 	listed := int64(len(openids))
 	kept := openids[:0]
@@ -73,10 +72,10 @@ func (f *followersAnswer) set(total, count int64, openids []string, next string)
 	return nil
 }
 
-// minOpenIDBytes is an openid with its quotes and comma: how many a page holds at most, for one allocation instead of many.
+// minOpenIDBytes is an openid with its quotes and comma: how many a page holds at most, for one
+// allocation instead of many.
 const minOpenIDBytes = 31
 
-// scan reads the usual page in one pass over one copy of it.
 func (f *followersAnswer) scan(body []byte) bool {
 	s := scanner{text: string(body)}
 	var total, count int64

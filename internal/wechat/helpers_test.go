@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// Values with the shapes of the real ones, each unlike any other text, so that a leak test can look for them.
+// Values with the shapes of the real ones, each unlike any other text, so that a leak test can look
+// for them.
 const (
 	testAppID      = "wx0123456789abcdef"
 	testSecret     = "5ec7e75ec7e75ec7e75ec7e75ec7e7aa"
@@ -29,8 +30,8 @@ const (
 	testServerPath = "/company/pAtHpAtHpAtH/token"
 )
 
-// commandWord as the first argument makes the test binary a token command: it prints what the address in the second one
-// answers.
+// commandWord as the first argument makes the test binary a token command: it prints what the
+// address in the second one answers.
 const commandWord = "act-as-token-command"
 
 func TestMain(m *testing.M) {
@@ -64,9 +65,11 @@ func tokenModes() []tokenMode {
 	return []tokenMode{
 		{TokenConfig{}, EndpointStableToken, EndpointStableToken},
 		{TokenConfig{Mode: TokenClassic}, EndpointToken, EndpointToken},
-		{TokenConfig{Mode: TokenURL, URL: server, Header: map[string]string{"Authorization": "Bearer " + testHeaderKey}},
+		{TokenConfig{Mode: TokenURL, URL: server,
+			Header: map[string]string{"Authorization": "Bearer " + testHeaderKey}},
 			testServerPath, EndpointTokenServer},
-		{TokenConfig{Mode: TokenCommand, Command: []string{os.Args[0], commandWord, server}}, testServerPath, EndpointTokenCommand},
+		{TokenConfig{Mode: TokenCommand, Command: []string{os.Args[0], commandWord, server}},
+			testServerPath, EndpointTokenCommand},
 	}
 }
 
@@ -78,7 +81,8 @@ func (m tokenMode) set(f *fakeWeChat) func(*Config) {
 		case TokenURL:
 			cfg.Secret, cfg.Token.URL = "", f.URL+m.URL
 		case TokenCommand:
-			cfg.Secret, cfg.Token.Command = "", []string{m.Command[0], m.Command[1], f.URL + m.Command[2]}
+			cfg.Secret, cfg.Token.Command = "",
+				[]string{m.Command[0], m.Command[1], f.URL + m.Command[2]}
 		}
 	}
 }
@@ -88,7 +92,7 @@ func testToken(n int) string {
 	return fmt.Sprintf("%s%03d%s", testTokenHead, n, bytes.Repeat([]byte("tKn_"), 32))
 }
 
-// fakeWeChat serves tokens by itself and everything else by handler.
+// fakeWeChat serves tokens, and everything else by its handler.
 type fakeWeChat struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -112,7 +116,8 @@ func (f *fakeWeChat) serve(w http.ResponseWriter, r *http.Request) {
 	f.calls[r.URL.Path]++
 	token := f.token
 	f.mu.Unlock()
-	isToken := r.URL.Path == EndpointStableToken || r.URL.Path == EndpointToken || r.URL.Path == testServerPath
+	isToken := r.URL.Path == EndpointStableToken || r.URL.Path == EndpointToken ||
+		r.URL.Path == testServerPath
 	switch {
 	case isToken && token != nil:
 		token(w, r)
@@ -123,8 +128,8 @@ func (f *fakeWeChat) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// onToken answers the token's fetches from now on. Under the lock, since a token command asks from another process, and
-// the race detector sees no order between what happens here and there.
+// onToken answers the token's fetches from now on. Under the lock, since a token command asks from
+// another process, and the race detector sees no order between what happens here and there.
 func (f *fakeWeChat) onToken(answer http.HandlerFunc) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -166,7 +171,8 @@ func endpoints() map[string]func(ctx context.Context, c *Client) error {
 			return err
 		},
 		EndpointSendTemplate: func(ctx context.Context, c *Client) error {
-			_, err := c.SendTemplate(ctx, TemplateMessage{ToUser: testOpenID, TemplateID: "t", ClientMsgID: "m"})
+			_, err := c.SendTemplate(ctx, TemplateMessage{ToUser: testOpenID, TemplateID: "t",
+				ClientMsgID: "m"})
 			return err
 		},
 		EndpointTemplates: func(ctx context.Context, c *Client) error {
@@ -184,7 +190,8 @@ func endpoints() map[string]func(ctx context.Context, c *Client) error {
 	}
 }
 
-// takeConn takes the connection over after the request was read whole: what a server does that processes and then dies.
+// takeConn takes the connection over after the request was read whole: what a server does that
+// processes and then dies.
 func takeConn(w http.ResponseWriter, r *http.Request) net.Conn {
 	_, _ = io.Copy(io.Discard, r.Body)
 	conn, _, err := http.NewResponseController(w).Hijack()

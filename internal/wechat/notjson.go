@@ -8,9 +8,9 @@ import (
 	"io"
 )
 
-// describe puts an error of encoding/json into words for an operator, who has to find out who answered instead of WeChat.
-// encoding/json's own name a character and a Go type, and quote a number, which a token's answer must not. Other errors,
-// and nil, come back as they are.
+// describe rewords an error of encoding/json for an operator, who has to find out what answered
+// instead of WeChat. encoding/json's own texts name a character and a Go type, and quote a number,
+// which a token's answer must not. Other errors, and nil, come back as they are.
 func describe(body []byte, err error) error {
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		if wrong.Field == "" {
@@ -30,14 +30,15 @@ func describe(body []byte, err error) error {
 	return fmt.Errorf("not JSON (%d bytes)", len(body))
 }
 
-// looksLikeHTML takes any markup for HTML but XML that says so: pages begin with a comment or a bare <body> too.
+// looksLikeHTML takes any markup but declared XML: pages begin with a comment or <body> too.
 func looksLikeHTML(body []byte) bool {
 	text := bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\ufeff")))
-	return bytes.HasPrefix(text, []byte("<")) && !bytes.HasPrefix(text, []byte("<?xml")) && !bytes.HasPrefix(text, []byte("<xml"))
+	return bytes.HasPrefix(text, []byte("<")) && !bytes.HasPrefix(text, []byte("<?xml")) &&
+		!bytes.HasPrefix(text, []byte("<xml"))
 }
 
-// endsEarly reports whether only the end is missing. json.Unmarshal has the same error type for that and for nonsense, a
-// Decoder has not.
+// endsEarly reports whether only the end is missing. json.Unmarshal has the same error type for
+// that and for nonsense, a Decoder has not.
 func endsEarly(body []byte) bool {
 	var whole json.RawMessage
 	err := json.NewDecoder(bytes.NewReader(stripControls(body))).Decode(&whole)

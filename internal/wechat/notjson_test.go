@@ -24,9 +24,10 @@ func TestDescribe(t *testing.T) {
 		`{"errcode":0}}`:                 "not JSON (14 bytes)",
 		`{"errcode":0,"errm`:             "JSON that ends early (18 bytes)",
 		"{\"errmsg\":\"raw \x01 control": "JSON that ends early (24 bytes)",
-		`{"count":12345678901234567890}`: "JSON of another shape (30 bytes): count is not of its type",
-		`["errcode"]`:                    "JSON of another shape (11 bytes)",
-		`{"errcode":"busy"}`:             "number out of shape, 6 bytes",
+		`{"count":12345678901234567890}`: "JSON of another shape (30 bytes): count is not of its " +
+			"type",
+		`["errcode"]`:        "JSON of another shape (11 bytes)",
+		`{"errcode":"busy"}`: "number out of shape, 6 bytes",
 	} {
 		err := unmarshal([]byte(body), &wire)
 		if err == nil {
@@ -46,7 +47,8 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
-// TestTokenAnswerIsNoJSON: all modes of fetching over HTTP say what came instead of a token, and quote nothing of it.
+// TestTokenAnswerIsNoJSON: all modes of fetching over HTTP say what came instead of a token, and
+// quote nothing of it.
 func TestTokenAnswerIsNoJSON(t *testing.T) {
 	for _, mode := range tokenModes() {
 		if mode.Mode == TokenCommand {
@@ -66,7 +68,8 @@ func TestTokenAnswerIsNoJSON(t *testing.T) {
 				if e.Reason != ReasonBadAnswer || e.Endpoint != mode.endpoint || e.Message != "" {
 					t.Errorf("got %+v, want a bad answer of %s without a message", e, mode.endpoint)
 				}
-				if text := err.Error(); !strings.Contains(text, want) || strings.Contains(text, testTokenHead) {
+				if text := err.Error(); !strings.Contains(text, want) ||
+					strings.Contains(text, testTokenHead) {
 					t.Errorf("got %q, want %q and nothing of the token", text, want)
 				}
 			})

@@ -6,28 +6,21 @@ import (
 	"time"
 )
 
-// Quota is how often an endpoint may be called and has been called today, with WeChat's own error of about 1 %.
+// Quota is how often an endpoint may be and was called today, with WeChat's error of about 1 %.
 type Quota struct {
 	DailyLimit int64
 	Used       int64
 	Remain     int64
-	RateLimit  *RateLimit // nil where there is none
 }
 
-// RateLimit is a bound within a day.
-type RateLimit struct {
-	Calls   int64 `json:"call_count"`
-	Seconds int64 `json:"refresh_second"`
-}
-
-// Quota asks for the quota of a path, with its leading slash and without host: one of the Endpoint constants. Paths under
-// /sns are not known to it (76022).
+// Quota asks for the quota of a path, with its leading slash and without host: one of the Endpoint
+// constants. Paths under /sns are not known to it (76022).
 //
 // https://developers.weixin.qq.com/doc/service/api/apimanage/api_getapiquota
 func (c *Client) Quota(ctx context.Context, cgiPath string) (Quota, error) {
 	var quota quotaAnswer
 	body := append(AppendString([]byte(`{"cgi_path":`), cgiPath), '}')
-	err := c.authorised(ctx, request{endpoint: epQuota(), body: body, into: &quota})
+	err := c.authorised(ctx, request{endpoint: quotaEndpoint, body: body, into: &quota})
 	return quota.quota, err
 }
 
@@ -40,7 +33,6 @@ func (a *quotaAnswer) decode(body []byte) error {
 			Used       int64 `json:"used"`
 			Remain     int64 `json:"remain"`
 		} `json:"quota"`
-		RateLimit *RateLimit `json:"rate_limit"`
 	}
 	if err := unmarshal(body, &wire); err != nil {
 		return err
@@ -48,19 +40,19 @@ func (a *quotaAnswer) decode(body []byte) error {
 	if wire.Quota == nil {
 		return errors.New("quota missing") // zeros would read as "used up"
 	}
-	a.quota = Quota{wire.Quota.DailyLimit, wire.Quota.Used, wire.Quota.Remain, wire.RateLimit}
+	a.quota = Quota{wire.Quota.DailyLimit, wire.Quota.Used, wire.Quota.Remain}
 	return nil
 }
 
-// QuotaDay returns the beginning of the day, as quotas count it, that holds now. hour, 0 to 23, is the hour in
-// China at which it begins: WeChat's texts do not say which; midnight is what its users see.
+// QuotaDay returns the beginning of the quotas' present day. hour, 0 to 23, is the hour in China at
+// which it begins: WeChat does not say which; its users see midnight.
 func QuotaDay(now time.Time, hour int) time.Time {
 	china := time.FixedZone("UTC+8", 8*60*60)
 	y, m, d := now.In(china).Add(-time.Duration(hour) * time.Hour).Date()
 	return time.Date(y, m, d, hour, 0, 0, 0, china)
 }
 
-// QuotaReset returns when the quotas of the day that holds now begin anew; a minute is added because clocks differ.
+// QuotaReset returns when the present day's quotas are reset, plus a minute, as clocks differ.
 func QuotaReset(now time.Time, hour int) time.Time {
 	return QuotaDay(now, hour).Add(24*time.Hour + time.Minute)
 }

@@ -15,18 +15,19 @@ const (
 	redacted = "[redacted]"
 )
 
-// Words that no message needs and a token or session key may be. Tokens have 130 characters and more, an openid has 28, a
-// template id 43. The narrow pattern serves the calls whose answers are secrets: a session key has 24 characters.
+// Words that no message needs and a token or session key may be. Tokens have 130 characters and
+// more, an openid has 28, a template id 43. The narrow pattern serves the calls whose answers are
+// secrets: a session key has 24 characters.
 var (
 	longWord  = regexp.MustCompile(`[A-Za-z0-9_-]{64,}`)
 	shortWord = regexp.MustCompile(`[A-Za-z0-9+/=_-]{24,}`)
-	// A proxy's address in the environment may carry a password, and net/http quotes it when it cannot parse it.
+	// net/http quotes a proxy's address that it cannot parse, password included.
 	userinfo = regexp.MustCompile(`[^\s/:@"]+:[^\s/@"]+@`)
 	// Named secrets that are not ours to know, such as those of another call in a proxy's page.
 	named = regexp.MustCompile(`(?i)(session_key|access_token|refresh_token|secret|js_code)(["'\s]*[:=]["'\s]*)[^"'\s&,}]+`)
 )
 
-// clean makes a foreign text fit for logs and people: no secret of this call, one line, printable, bounded.
+// clean makes a foreign text fit for logs: no secret of this call, one line, printable, bounded.
 func (a *attempt) clean(text string, limit int) string {
 	for _, s := range append([]string{a.client.cfg.Secret, a.request.token}, a.request.secrets...) {
 		text = withoutSecret(text, s)
@@ -44,17 +45,17 @@ func (a *attempt) clean(text string, limit int) string {
 	return shorten(printable(text), limit)
 }
 
-// excerpt is what may be shown of an undecipherable body: nothing where it may hold a secret of its own.
+// excerpt is what may be shown of an undecipherable body: nothing where it may hold a secret.
 func (a *attempt) excerpt(body []byte) string {
 	if !a.request.endpoint.kind.quotable() {
 		return ""
 	}
-	// Cut before cleaning so that a megabyte of HTML is not searched, far behind what will be shown.
+	// Cut before cleaning, so that a megabyte of HTML is not searched.
 	return a.clean(string(body[:min(len(body), 4<<10)]), maxExcerpt)
 }
 
-// withoutSecret removes a secret, and what a cut body may have left of it: its first eight characters and what follows
-// of it.
+// withoutSecret removes a secret, and what a cut body may have left of it: its first eight
+// characters and what follows of it.
 func withoutSecret(text, secret string) string {
 	if secret == "" {
 		return text
@@ -83,13 +84,11 @@ func commonPrefix(a, b string) int {
 	return n
 }
 
-// printable turns every run of blanks, control characters and invalid UTF-8 into one blank.
 func printable(text string) string {
 	blank := func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) || unicode.IsSpace(r) }
 	return strings.Join(strings.FieldsFunc(text, blank), " ")
 }
 
-// shorten cuts at a rune boundary and says so.
 func shorten(text string, limit int) string {
 	const mark = "…"
 	if len(text) <= limit {

@@ -19,7 +19,8 @@ import (
 func echo(r *http.Request) string {
 	body, _ := io.ReadAll(r.Body)
 	query, _ := url.QueryUnescape(r.URL.RawQuery)
-	return fmt.Sprintf("%s %s %s %s %s %s session_key=%s", r.RequestURI, query, body, r.URL.Query().Get("js_code"),
+	return fmt.Sprintf("%s %s %s %s %s %s session_key=%s", r.RequestURI, query, body,
+		r.URL.Query().Get("js_code"),
 		r.URL.Query().Get("key"), r.Header.Get("Authorization"), testSessionKey)
 }
 
@@ -45,19 +46,31 @@ func failures() map[string]http.HandlerFunc {
 		"refused": nil,
 		"reset":   func(w http.ResponseWriter, r *http.Request) { resetConn(takeConn(w, r)) },
 		"closed":  func(w http.ResponseWriter, r *http.Request) { _ = takeConn(w, r).Close() },
-		"timeout": func(_ http.ResponseWriter, r *http.Request) { _, _ = io.ReadAll(r.Body); <-r.Context().Done() },
-		"500":     status(500), "502": status(502), "403": status(403), "412": status(412), "200 text": status(200),
-		"empty": func(http.ResponseWriter, *http.Request) {},
-		"html":  func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "<html>%s</html>", echo(r)) },
+		"timeout": func(_ http.ResponseWriter, r *http.Request) {
+			_,
+				_ = io.ReadAll(r.Body)
+			<-r.Context().Done()
+		},
+		"500": status(500), "502": status(502), "403": status(403), "412": status(412),
+		"200 text": status(200),
+		"empty":    func(http.ResponseWriter, *http.Request) {},
+		"html": func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprintf(w, "<html>%s</html>", echo(r))
+		},
 		"redirect": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/elsewhere?"+r.URL.RawQuery, http.StatusMovedPermanently)
 		},
 		"redirect nowhere": raw(func(r *http.Request) string {
-			return "HTTP/1.1 302 Found\r\nLocation: http://[" + r.RequestURI + "\r\nContent-Length: 0\r\n\r\n"
+			return "HTTP/1.1 302 Found\r\nLocation: http://[" + r.RequestURI +
+				"\r\nContent-Length: 0\r\n\r\n"
 		}),
-		"no http":    raw(func(r *http.Request) string { return echo(r) + "\r\n\r\n" }),
-		"bad status": raw(func(r *http.Request) string { return "HTTP/1.1 " + echo(r) + "\r\n\r\n" }),
-		"bad header": raw(func(r *http.Request) string { return "HTTP/1.1 200 OK\r\n" + echo(r) + "\r\n\r\n" }),
+		"no http": raw(func(r *http.Request) string { return echo(r) + "\r\n\r\n" }),
+		"bad status": raw(func(r *http.Request) string {
+			return "HTTP/1.1 " + echo(r) + "\r\n\r\n"
+		}),
+		"bad header": raw(func(r *http.Request) string {
+			return "HTTP/1.1 200 OK\r\n" + echo(r) + "\r\n\r\n"
+		}),
 		"truncated": raw(func(r *http.Request) string {
 			return "HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n" + echo(r)
 		}),
@@ -77,20 +90,23 @@ func failures() map[string]http.HandlerFunc {
 	}
 	for _, code := range []int{-1, 40001, 40003, 40125, 40164, 45009, 47001, 123456} {
 		m[fmt.Sprint("errcode ", code)] = func(w http.ResponseWriter, r *http.Request) {
-			fmt.Fprintf(w, `{"errcode":%d,"errmsg":"%s rid: 6188b812-3aeef59a-72d5fb8c"}`, code, errmsg(r))
+			fmt.Fprintf(w, `{"errcode":%d,"errmsg":"%s rid: 6188b812-3aeef59a-72d5fb8c"}`, code,
+				errmsg(r))
 		}
 	}
 	return m
 }
 
-// TestNoSecretLeaves calls every endpoint in every failure mode, once with the failure on its own path and once on that of
-// the token, in every token mode, and searches errors, logs and observations.
+// TestNoSecretLeaves calls every endpoint in every failure mode, once with the failure on its own
+// path and once on that of the token, in every token mode, and searches errors, logs and
+// observations.
 func TestNoSecretLeaves(t *testing.T) {
 	for path, call := range endpoints() {
 		for name, failure := range failures() {
 			t.Run(fmt.Sprintf("%s/%s", path, name), func(t *testing.T) {
 				t.Parallel()
-				leakCheck(t, leakCase{call: call, failing: path, failure: failure, mode: tokenModes()[0]})
+				leakCheck(t, leakCase{call: call, failing: path, failure: failure,
+					mode: tokenModes()[0]})
 			})
 		}
 	}
@@ -102,7 +118,8 @@ func TestNoSecretLeaves(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%s", mode.endpoint, name), func(t *testing.T) {
 				t.Parallel()
 				call := endpoints()[EndpointFollowers]
-				leakCheck(t, leakCase{call: call, failing: mode.endpoint, failure: failure, mode: mode})
+				leakCheck(t, leakCase{call: call, failing: mode.endpoint, failure: failure,
+					mode: mode})
 			})
 		}
 	}
@@ -124,13 +141,15 @@ func leakCheck(t *testing.T, tt leakCase) {
 	}
 	c := fake.client(t, tt.mode.set(fake), func(cfg *Config) {
 		cfg.Timeout, cfg.SendTimeout = 40*time.Millisecond, 40*time.Millisecond
-		cfg.Logger = slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		cfg.Logger = slog.New(slog.NewTextHandler(&out,
+			&slog.HandlerOptions{Level: slog.LevelDebug}))
 		cfg.Observe = func(call Call) { printAll(&out, call, call.Err) }
 	})
 	c.commandTimeout = 2 * time.Second
 	if failure == nil {
 		if failing != tt.mode.endpoint {
-			c.tokens.current = &issued{value: testToken(1), expires: time.Now().Add(time.Hour), renewAt: time.Now().Add(time.Hour)}
+			c.tokens.current = &token{value: testToken(1), expires: time.Now().Add(time.Hour),
+				renewAt: time.Now().Add(time.Hour)}
 		}
 		fake.Close()
 	}
@@ -208,7 +227,8 @@ func TestSessionKeyNeverPrints(t *testing.T) {
 }
 
 func TestClean(t *testing.T) {
-	a := &attempt{client: New(Config{Secret: testSecret}), request: request{endpoint: epFollowers(), token: testToken(1)}}
+	a := &attempt{client: New(Config{Secret: testSecret}),
+		request: request{endpoint: followersEndpoint, token: testToken(1)}}
 	tests := map[string]struct{ in, want string }{
 		"plain":         {"invalid openid", "invalid openid"},
 		"one line":      {"a\r\n\tb\x00\xff  c", "a b c"},

@@ -5,10 +5,11 @@ import (
 	"unicode/utf8"
 )
 
-// scanner reads plain JSON several times faster than encoding/json, which is worth having on the two answers a sweep
-// consists of. Its methods report false for everything out of the ordinary (escapes, null, fractions, invalid UTF-8, syntax
-// errors); the caller then starts over with encoding/json. Where it reports true, encoding/json reads the same: a fuzz test
-// compares them. Strings share the text's memory.
+// scanner reads plain JSON several times faster than encoding/json, which is worth having on the
+// two answers a sweep consists of. Its methods report false for everything out of the ordinary
+// (escapes, null, fractions, invalid UTF-8, syntax errors); the caller then starts over with
+// encoding/json. Where it reports true, encoding/json reads the same: a fuzz test compares them.
+// Strings share the text's memory.
 type scanner struct {
 	text string
 	pos  int
@@ -35,13 +36,11 @@ func (s *scanner) blanks() {
 	}
 }
 
-// end reports whether only blanks are left.
 func (s *scanner) end() bool {
 	s.blanks()
 	return s.pos == len(s.text)
 }
 
-// object calls field at the value of each key.
 func (s *scanner) object(field func(key string) bool) bool {
 	if !s.token('{') {
 		return false
@@ -60,7 +59,6 @@ func (s *scanner) object(field func(key string) bool) bool {
 	}
 }
 
-// array calls item at each element.
 func (s *scanner) array(item func() bool) bool {
 	if !s.token('[') {
 		return false
@@ -107,7 +105,7 @@ func (s *scanner) str(to *string) bool {
 	return false
 }
 
-// integer reads an int64 in decimal. msgids have 19 digits, so the last one needs a look at the bound.
+// integer reads an int64 in decimal. msgids have 19 digits, so the bound needs a check.
 func (s *scanner) integer(to *int64) bool {
 	s.blanks()
 	negative := s.pos < len(s.text) && s.text[s.pos] == '-'

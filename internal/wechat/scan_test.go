@@ -14,7 +14,8 @@ import (
 func usualUser(n int) string {
 	return fmt.Sprintf(`{"subscribe":1,"openid":"oSYN%023d-","nickname":"","sex":0,"language":"zh_CN","city":"","province":"",`+
 		`"country":"","headimgurl":"","subscribe_time":%d,"unionid":"oUNI%023d-","remark":"","groupid":0,"tagid_list":[2,134],`+
-		`"subscribe_scene":"ADD_SCENE_SEARCH","qr_scene":98765,"qr_scene_str":""}`, n, 1641364601+n, n)
+		`"subscribe_scene":"ADD_SCENE_SEARCH","qr_scene":98765,"qr_scene_str":""}`, n, 1641364601+n,
+		n)
 }
 
 func usualBatch(n int) []byte {
@@ -31,7 +32,8 @@ func usualPage(n int) []byte {
 		ids[i] = fmt.Sprintf("oSYN%023d-", i)
 	}
 	list, _ := json.Marshal(ids)
-	return fmt.Appendf(nil, `{"total":1000000,"count":%d,"data":{"openid":%s},"next_openid":%q}`, n, list, ids[n-1])
+	return fmt.Appendf(nil, `{"total":1000000,"count":%d,"data":{"openid":%s},"next_openid":%q}`, n,
+		list, ids[n-1])
 }
 
 // TestScanTakesTheUsual: the fallback would make a scanner that refuses everything look right.
@@ -49,7 +51,8 @@ func TestScanTakesTheUsual(t *testing.T) {
 		t.Error("the last page refused")
 	}
 	var sent sendAnswer
-	if !sent.scan([]byte(`{"errcode":0,"errmsg":"ok","msgid":2841345375939657729}`)) || sent.msgid != 2841345375939657729 {
+	if !sent.scan([]byte(`{"errcode":0,"errmsg":"ok","msgid":2841345375939657729}`)) ||
+		sent.msgid != 2841345375939657729 {
 		t.Error("usual send refused or wrong", sent.msgid)
 	}
 }
@@ -60,7 +63,8 @@ func TestScanInteger(t *testing.T) {
 		ok   bool
 	}{
 		"0": {0, true}, "-7": {-7, true}, "9223372036854775807": {math.MaxInt64, true},
-		"9223372036854775808": {}, "99999999999999999999": {}, "18446744073709551617": {}, "01": {}, "": {}, "-": {}, "x": {},
+		"9223372036854775808": {}, "99999999999999999999": {}, "18446744073709551617": {}, "01": {},
+		"": {}, "-": {}, "x": {},
 	}
 	for text, want := range tests {
 		var got int64
@@ -71,7 +75,8 @@ func TestScanInteger(t *testing.T) {
 	}
 }
 
-// same fails if the scanner takes a body that encoding/json refuses, or reads another thing from it.
+// same fails if the scanner takes a body that encoding/json refuses, or reads another thing from
+// it.
 func same[T any](t *testing.T, body []byte, fast, slow fastAnswer, content func(fastAnswer) T) {
 	t.Helper()
 	if !fast.scan(body) {
@@ -90,36 +95,52 @@ func same[T any](t *testing.T, body []byte, fast, slow fastAnswer, content func(
 
 // seeds are bodies at the edge between usual and unusual.
 var seeds = []string{
-	`{}`, `null`, `[]`, `{"errcode":40001,"errmsg":"x"}`, `{"errcode":0}`, ` { "total" : 1 , "count":0,"next_openid":""} `,
-	`{"total":1,"count":1,"data":{"openid":["a"]},"next_openid":"a"}`, `{"total":1,"count":2,"data":{"openid":["","a"]},"next_openid":"a"}`,
-	`{"total":1,"count":1,"data":{"openid":["a"],"openid":["b"]},"next_openid":"a"}`, `{"total":1,"count":1,"data":{"openid":["a"]},"data":{}}`,
-	`{"total":1e2,"count":0}`, `{"total":01,"count":0}`, `{"total":-0,"count":0}`, `{"total":1,"count":0}x`, `{"Total":1,"count":0}`,
-	`{"total":1,"count":1,"data":{"openid":["\u0061"]}}`, "{\"total\":1,\"count\":1,\"data\":{\"openid\":[\"\x02\"]}}",
-	"{\"total\":1,\"count\":1,\"data\":{\"openid\":[\"\xff\"]}}", `{"total":1,"count":1,"data":{"openid":[null]}}`, `{"total":null,"count":0}`,
-	`{"user_info_list":[]}`, `{"user_info_list":null}`, `{"user_info_list":[{"subscribe":1,"openid":"o"},{"subscribe":0,"openid":"p"}]}`,
-	`{"user_info_list":[{"subscribe":1,"openid":"o","tagid_list":[1],"tagid_list":[2]}]}`, `{"user_info_list":[{"openid":"o"}]}`,
-	`{"user_info_list":[{"subscribe":1,"openid":"o","subscribe":0,"tagid_list":[]}]}`, `{"user_info_list":[{"subscribe":1,"openid":"o"}],"user_info_list":[{}]}`,
-	`{"errcode":0,"errmsg":"ok","msgid":2841345375939657729}`, `{"errcode":0,"errmsg":"ok","msgid":"2841345375939657729"}`,
+	`{}`, `null`, `[]`, `{"errcode":40001,"errmsg":"x"}`, `{"errcode":0}`,
+	` { "total" : 1 , "count":0,"next_openid":""} `,
+	`{"total":1,"count":1,"data":{"openid":["a"]},"next_openid":"a"}`,
+	`{"total":1,"count":2,"data":{"openid":["","a"]},"next_openid":"a"}`,
+	`{"total":1,"count":1,"data":{"openid":["a"],"openid":["b"]},"next_openid":"a"}`,
+	`{"total":1,"count":1,"data":{"openid":["a"]},"data":{}}`,
+	`{"total":1e2,"count":0}`, `{"total":01,"count":0}`, `{"total":-0,"count":0}`,
+	`{"total":1,"count":0}x`, `{"Total":1,"count":0}`,
+	`{"total":1,"count":1,"data":{"openid":["\u0061"]}}`,
+	"{\"total\":1,\"count\":1,\"data\":{\"openid\":[\"\x02\"]}}",
+	"{\"total\":1,\"count\":1,\"data\":{\"openid\":[\"\xff\"]}}",
+	`{"total":1,"count":1,"data":{"openid":[null]}}`, `{"total":null,"count":0}`,
+	`{"user_info_list":[]}`, `{"user_info_list":null}`,
+	`{"user_info_list":[{"subscribe":1,"openid":"o"},{"subscribe":0,"openid":"p"}]}`,
+	`{"user_info_list":[{"subscribe":1,"openid":"o","tagid_list":[1],"tagid_list":[2]}]}`,
+	`{"user_info_list":[{"openid":"o"}]}`,
+	`{"user_info_list":[{"subscribe":1,"openid":"o","subscribe":0,"tagid_list":[]}]}`,
+	`{"user_info_list":[{"subscribe":1,"openid":"o"}],"user_info_list":[{}]}`,
+	`{"errcode":0,"errmsg":"ok","msgid":2841345375939657729}`,
+	`{"errcode":0,"errmsg":"ok","msgid":"2841345375939657729"}`,
 }
 
 func FuzzScanFollowers(f *testing.F) {
 	addSeeds(f, usualPage(3))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		same(t, body, new(followersAnswer), new(followersAnswer), func(a fastAnswer) FollowerPage { return a.(*followersAnswer).page })
+		same(t, body, new(followersAnswer), new(followersAnswer), func(a fastAnswer) FollowerPage {
+			return a.(*followersAnswer).page
+		})
 	})
 }
 
 func FuzzScanUsers(f *testing.F) {
 	addSeeds(f, usualBatch(2))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		same(t, body, new(usersAnswer), new(usersAnswer), func(a fastAnswer) []UserInfo { return a.(*usersAnswer).infos })
+		same(t, body, new(usersAnswer), new(usersAnswer), func(a fastAnswer) []UserInfo {
+			return a.(*usersAnswer).infos
+		})
 	})
 }
 
 func FuzzScanSend(f *testing.F) {
 	addSeeds(f, nil)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		same(t, body, new(sendAnswer), new(sendAnswer), func(a fastAnswer) int64 { return a.(*sendAnswer).msgid })
+		same(t, body, new(sendAnswer), new(sendAnswer), func(a fastAnswer) int64 {
+			return a.(*sendAnswer).msgid
+		})
 	})
 }
 
@@ -130,9 +151,11 @@ func addSeeds(f *testing.F, more []byte) {
 	}
 }
 
-// FuzzAppendString: what is written is what encoding/json reads back, short of control characters and broken UTF-8.
+// FuzzAppendString: what is written is what encoding/json reads back, short of control characters
+// and broken UTF-8.
 func FuzzAppendString(f *testing.F) {
-	for _, s := range []string{"", "订单 <a&b> \u2028", "\"\\\n\r\t\b\x00", "a\xffb\xe4\xbd", "\xed\xa0\x80"} {
+	for _, s := range []string{"", "订单 <a&b> \u2028", "\"\\\n\r\t\b\x00", "a\xffb\xe4\xbd",
+		"\xed\xa0\x80"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -158,7 +181,11 @@ func FuzzAppendString(f *testing.F) {
 
 func BenchmarkDecodeBatch(b *testing.B) {
 	body := usualBatch(100)
-	b.Run("scan", func(b *testing.B) { decodeBench(b, body, func() bool { return new(usersAnswer).scan(body) }) })
+	b.Run("scan", func(b *testing.B) {
+		decodeBench(b, body, func() bool {
+			return new(usersAnswer).scan(body)
+		})
+	})
 	b.Run("encoding_json", func(b *testing.B) {
 		decodeBench(b, body, func() bool { return new(usersAnswer).decode(body) == nil })
 	})
@@ -166,7 +193,11 @@ func BenchmarkDecodeBatch(b *testing.B) {
 
 func BenchmarkDecodePage(b *testing.B) {
 	body := usualPage(10000)
-	b.Run("scan", func(b *testing.B) { decodeBench(b, body, func() bool { return new(followersAnswer).scan(body) }) })
+	b.Run("scan", func(b *testing.B) {
+		decodeBench(b, body, func() bool {
+			return new(followersAnswer).scan(body)
+		})
+	})
 	b.Run("encoding_json", func(b *testing.B) {
 		decodeBench(b, body, func() bool { return new(followersAnswer).decode(body) == nil })
 	})

@@ -49,7 +49,8 @@ func TestSendTemplateRequest(t *testing.T) {
 func checkBodyHeaders(t *testing.T, r *http.Request, length int) {
 	t.Helper()
 	if r.ContentLength != int64(length) || len(r.TransferEncoding) > 0 {
-		t.Errorf("%s: Content-Length %d, Transfer-Encoding %v", r.URL.Path, r.ContentLength, r.TransferEncoding)
+		t.Errorf("%s: Content-Length %d, Transfer-Encoding %v", r.URL.Path, r.ContentLength,
+			r.TransferEncoding)
 	}
 	if got := r.Header.Get("Content-Type"); got != "application/json;charset=utf-8" {
 		t.Errorf("%s: Content-Type %q", r.URL.Path, got)
@@ -91,31 +92,49 @@ func TestSendOutcomes(t *testing.T) {
 		answer http.HandlerFunc
 		want   outcome
 	}{
-		"closed after processing": {func(w http.ResponseWriter, r *http.Request) { _ = takeConn(w, r).Close() }, outcome{ReasonConnectionLost, PolicyUncertain, true, 0}},
-		"reset after processing":  {func(w http.ResponseWriter, r *http.Request) { resetConn(takeConn(w, r)) }, outcome{ReasonConnectionLost, PolicyUncertain, true, 0}},
-		"timeout":                 {func(_ http.ResponseWriter, r *http.Request) { _, _ = io.ReadAll(r.Body); <-r.Context().Done() }, outcome{ReasonTimeout, PolicyUncertain, true, 0}},
-		"500":                     {status(500), outcome{ReasonServerError, PolicyUncertain, true, 0}},
+		"closed after processing": {func(w http.ResponseWriter,
+			r *http.Request) {
+			_ = takeConn(w, r).Close()
+		}, outcome{ReasonConnectionLost, PolicyUncertain, true, 0}},
+		"reset after processing": {func(w http.ResponseWriter,
+			r *http.Request) {
+			resetConn(takeConn(w, r))
+		}, outcome{ReasonConnectionLost, PolicyUncertain, true, 0}},
+		"timeout": {func(_ http.ResponseWriter, r *http.Request) {
+			_,
+				_ = io.ReadAll(r.Body)
+			<-r.Context().Done()
+		}, outcome{ReasonTimeout, PolicyUncertain, true, 0}},
+		"500": {status(500),
+			outcome{ReasonServerError, PolicyUncertain, true, 0}},
 		"502 html": {func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusBadGateway)
 			fmt.Fprint(w, "<html>")
 		}, outcome{ReasonServerError, PolicyUncertain, true, 0}},
 		"empty": {body(""), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
 		"204":   {status(204), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
-		"html":  {body("<html><title>busy</title></html>"), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
-		"cut":   {body(`{"errcode":0,"errm`), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
+		"html": {body("<html><title>busy</title></html>"),
+			outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
+		"cut": {body(`{"errcode":0,"errm`), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
 		"cut below its length": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "50")
 			fmt.Fprint(w, `{"errcode":0`)
 		}, outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
 		"no errcode": {body(`{}`), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
 		"null":       {body(`null`), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
-		"too large":  {body(strings.Repeat(" ", smallAnswer+1)), outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
-		"412":        {status(412), outcome{"http_refused", PolicyRequest, false, 0}},
-		"404":        {status(404), outcome{"http_refused", PolicyConfig, false, 0}},
-		"429":        {status(429), outcome{"http_busy", PolicyRetry, false, 0}},
-		"redirect":   {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", http.StatusFound) }, outcome{"redirected", PolicyConfig, false, 0}},
-		"-1":         {body(`{"errcode":-1,"errmsg":"system error"}`), outcome{"system_error", PolicyUncertain, true, -1}},
-		"40241":      {body(`{"errcode":40241,"errmsg":"The message is duplicate in 60 seconds"}`), outcome{"duplicate_in_60s", PolicyUncertain, true, 40241}},
+		"too large": {body(strings.Repeat(" ", smallAnswer+1)),
+			outcome{ReasonBadAnswer, PolicyUncertain, true, 0}},
+		"412": {status(412), outcome{"http_refused", PolicyRequest, false, 0}},
+		"404": {status(404), outcome{"http_refused", PolicyConfig, false, 0}},
+		"429": {status(429), outcome{"http_busy", PolicyRetry, false, 0}},
+		"redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/other",
+				http.StatusFound)
+		}, outcome{"redirected", PolicyConfig, false, 0}},
+		"-1": {body(`{"errcode":-1,"errmsg":"system error"}`),
+			outcome{"system_error", PolicyUncertain, true, -1}},
+		"40241": {body(`{"errcode":40241,"errmsg":"The message is duplicate in 60 seconds"}`),
+			outcome{"duplicate_in_60s", PolicyUncertain, true, 40241}},
 		"errcode in a 500": {func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusInternalServerError)
 			fmt.Fprint(w, `{"errcode":43004}`)
@@ -124,10 +143,14 @@ func TestSendOutcomes(t *testing.T) {
 			w.WriteHeader(http.StatusInternalServerError)
 			fmt.Fprint(w, `{"errcode":0}`)
 		}, outcome{ReasonServerError, PolicyUncertain, true, 0}},
-		"errcode as string": {body(`{"errcode":"43101","errmsg":"user refuse to accept the msg"}`), outcome{ReasonRefused, PolicyRecipient, false, 43101}},
-		"expired token":     {body(`{"errcode":42001,"errmsg":"access_token expired"}`), outcome{"token_expired", PolicyToken, false, 42001}},
-		"spurious template": {body(`{"errcode":40037}`), outcome{ReasonInvalidTemplate, PolicyRetry, false, 40037}},
-		"never seen":        {body(`{"errcode":98765}`), outcome{ReasonUnknownCode, PolicyRequest, false, 98765}},
+		"errcode as string": {body(`{"errcode":"43101","errmsg":"user refuse to accept the msg"}`),
+			outcome{ReasonRefused, PolicyRecipient, false, 43101}},
+		"expired token": {body(`{"errcode":42001,"errmsg":"access_token expired"}`),
+			outcome{"token_expired", PolicyToken, false, 42001}},
+		"spurious template": {body(`{"errcode":40037}`),
+			outcome{ReasonInvalidTemplate, PolicyRetry, false, 40037}},
+		"never seen": {body(`{"errcode":98765}`),
+			outcome{ReasonUnknownCode, PolicyRequest, false, 98765}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -150,18 +173,23 @@ func TestNothingWrittenIsCertain(t *testing.T) {
 	fake := newFake(t, body(`{"errcode":0,"errmsg":"ok","msgid":1}`))
 	refused := fake.client(t)
 	dns := fake.client(t, func(cfg *Config) {
-		cfg.Transport = &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
-			return nil, &net.DNSError{Err: "no such host", Name: "api.weixin.qq.com", IsNotFound: true}
+		cfg.Transport = &http.Transport{DialContext: func(context.Context, string,
+			string) (net.Conn, error) {
+			return nil, &net.DNSError{Err: "no such host", Name: "api.weixin.qq.com",
+				IsNotFound: true}
 		}}
 	})
-	tlsFailure := fake.client(t, func(cfg *Config) { cfg.BaseURL = strings.Replace(fake.URL, "http:", "https:", 1) })
+	tlsFailure := fake.client(t, func(cfg *Config) {
+		cfg.BaseURL = strings.Replace(fake.URL, "http:", "https:", 1)
+	})
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, c := range []*Client{refused, dns, tlsFailure} {
 		if _, err := fake.client(t).SendTemplate(t.Context(), message()); err != nil {
 			t.Fatal(err)
 		}
-		c.tokens.current = &issued{value: testToken(1), expires: time.Now().Add(time.Hour), renewAt: time.Now().Add(time.Hour)}
+		c.tokens.current = &token{value: testToken(1), expires: time.Now().Add(time.Hour),
+			renewAt: time.Now().Add(time.Hour)}
 	}
 	_, err := fake.client(t).SendTemplate(cancelled, message())
 	check := func(name string, err error, want outcome) {
@@ -178,15 +206,18 @@ func TestNothingWrittenIsCertain(t *testing.T) {
 	fake.Close()
 	_, err = refused.SendTemplate(t.Context(), message())
 	check("refused", err, outcome{ReasonUnreachable, PolicyRetry, false, 0})
-	if text := err.Error(); strings.Contains(text, "http://") || strings.Contains(text, "access_token") || !errors.Is(err, syscall.ECONNREFUSED) {
+	if text := err.Error(); strings.Contains(text, "http://") ||
+		strings.Contains(text, "access_token") || !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("%s: holds the URL, or not the cause", text)
 	}
 }
 
-// TestProcessedSendIsNotReplayed: net/http replays requests on a kept connection that the server closed. A POST that a
-// server read and then died over must arrive once and only once, and count as uncertain.
+// TestProcessedSendIsNotReplayed: net/http replays requests on a kept connection that the server
+// closed. A POST that a server read and then died over must arrive once and only once, and count as
+// uncertain.
 func TestProcessedSendIsNotReplayed(t *testing.T) {
-	for name, die := range map[string]func(net.Conn){"fin": func(c net.Conn) { _ = c.Close() }, "reset": resetConn} {
+	for name, die := range map[string]func(net.Conn){"fin": func(c net.Conn) { _ = c.Close() },
+		"reset": resetConn} {
 		t.Run(name, func(t *testing.T) {
 			var arrived atomic.Int32
 			fake := newFake(t, func(w http.ResponseWriter, r *http.Request) {
@@ -218,11 +249,14 @@ func TestProcessedSendIsNotReplayed(t *testing.T) {
 // TestTokenTroubleOfASend: a send without a token was never made.
 func TestTokenTroubleOfASend(t *testing.T) {
 	fake := newFake(t, body(`{"errcode":0,"msgid":1}`))
-	fake.onToken(body(`{"errcode":40164,"errmsg":"invalid ip 203.0.113.7 ipv6 ::ffff:203.0.113.7, not in whitelist rid: 691d5b03-245c4618-0056bcfe"}`))
+	fake.onToken(body(`{"errcode":40164,"errmsg":"invalid ip 203.0.113.7 ipv6 ` +
+		`::ffff:203.0.113.7, not in whitelist rid: 691d5b03-245c4618-0056bcfe"}`))
 	_, err := fake.client(t).SendTemplate(t.Context(), message())
-	const text = "POST /cgi-bin/stable_token: 40164 invalid ip 203.0.113.7 ipv6 ::ffff:203.0.113.7, not in whitelist (ip_not_allowed), " +
+	const text = "POST /cgi-bin/stable_token: 40164 invalid ip 203.0.113.7 ipv6 " +
+		"::ffff:203.0.113.7, not in whitelist (ip_not_allowed), " +
 		"rid 691d5b03-245c4618-0056bcfe"
-	if diff := cmp.Diff(outcome{"ip_not_allowed", PolicyConfig, false, 40164}, outcomeOf(t, err)); diff != "" || err.Error() != text {
+	if diff := cmp.Diff(outcome{"ip_not_allowed", PolicyConfig, false, 40164},
+		outcomeOf(t, err)); diff != "" || err.Error() != text {
 		t.Errorf("%v\n%s", err, diff)
 	}
 	if fake.count(EndpointSendTemplate) != 0 {

@@ -32,14 +32,15 @@ func (SessionKey) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText hides the key from encoding/json and its like.
 func (SessionKey) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// Session exchanges a login code; the client is the mini program's. A code lives 5 minutes and works once, so after an
-// attempt that reached WeChat the call is not repeated: the app asks the person's WeChat for a new code.
+// Session exchanges a login code; the client is the mini program's. A code lives 5 minutes and
+// works once, so after an attempt that reached WeChat the call is not repeated: the app asks the
+// person's WeChat for a new code.
 //
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/user-login/code2Session.html
 func (c *Client) Session(ctx context.Context, jsCode string) (Session, error) {
 	var session sessionAnswer
 	err := c.read(ctx, request{
-		endpoint: epSession(),
+		endpoint: sessionEndpoint,
 		query: url.Values{
 			"appid":      {c.cfg.AppID},
 			"secret":     {c.cfg.Secret},

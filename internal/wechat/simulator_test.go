@@ -13,15 +13,18 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// simulated is a simulator with two and a half pages of followers, and clients for its two accounts. It was written apart
-// from this package, with wire structs of its own: what both agree on is the reference.
+// simulated is a simulator with two and a half pages of followers, and clients for its two
+// accounts. It was written apart from this package, with wire structs of its own: what both agree
+// on is the reference.
 func simulated(t *testing.T) (sim *wechatsim.Server, official, mini *wechat.Client) {
 	t.Helper()
 	sim = wechatsim.NewStandard(25_000, 100, 0.3)
 	server := httptest.NewServer(sim)
 	t.Cleanup(func() { server.Close(); sim.Close() })
-	official = wechat.New(wechat.Config{AppID: wechatsim.StandardAppID, Secret: wechatsim.StandardSecret, BaseURL: server.URL + "/"})
-	mini = wechat.New(wechat.Config{AppID: wechatsim.StandardMiniAppID, Secret: wechatsim.StandardMiniSecret, BaseURL: server.URL})
+	official = wechat.New(wechat.Config{AppID: wechatsim.StandardAppID,
+		Secret: wechatsim.StandardSecret, BaseURL: server.URL + "/"})
+	mini = wechat.New(wechat.Config{AppID: wechatsim.StandardMiniAppID,
+		Secret: wechatsim.StandardMiniSecret, BaseURL: server.URL})
 	return sim, official, mini
 }
 
@@ -77,7 +80,8 @@ func TestAgainstSimulator(t *testing.T) {
 	}
 	session, err := mini.Session(t.Context(), "mini-7-x")
 	person := sim.MiniUser(wechatsim.StandardMiniAppID, 7)
-	if err != nil || session.UnionID != sim.UnionID(person) || session.OpenID != sim.OpenID(wechatsim.StandardMiniAppID, person) {
+	if err != nil || session.UnionID != sim.UnionID(person) ||
+		session.OpenID != sim.OpenID(wechatsim.StandardMiniAppID, person) {
 		t.Errorf("session: %+v, %v", session, err)
 	}
 	_, err = mini.Session(t.Context(), "mini-7-x")
@@ -89,7 +93,8 @@ func TestSendAgainstSimulator(t *testing.T) {
 	to := everybody(t, official)[0]
 	m := wechat.TemplateMessage{
 		ToUser: to, TemplateID: wechatsim.StandardTemplates()[1].ID, ClientMsgID: "c1",
-		Data: json.RawMessage(`{"thing1":{"value":"a & <b> 完"}}`), URL: "https://example.com/?a=1&b=2",
+		Data: json.RawMessage(`{"thing1":{"value":"a & <b> 完"}}`),
+		URL:  "https://example.com/?a=1&b=2",
 	}
 	msgid, err := official.SendTemplate(t.Context(), m)
 	if err != nil || msgid <= 1<<53 {

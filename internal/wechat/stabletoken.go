@@ -8,30 +8,31 @@ import (
 	"time"
 )
 
-// forcedPerDay and forcedInterval bound forced refreshes: WeChat allows 20 a day, for all instances together and at
-// least 30 s apart. https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken
+// forcedPerDay and forcedInterval bound forced refreshes: WeChat allows 20 a day, for all instances
+// together and at least 30 s apart.
+// https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken
 const (
 	forcedPerDay   = 18
 	forcedInterval = 30 * time.Second
 )
 
-// stableSupply gets the token that all programs and instances share. A refused one goes through three steps, since
-// refusals inside the validity happen for no reason: ask WeChat for the current token; if it is the same, try it once
-// more; if it is refused again, force a new one.
-type stableSupply struct {
+// stableProvider gets the token that all programs and instances share. A refused one goes through
+// three steps, since refusals inside the validity happen for no reason: ask WeChat for the current
+// token; if it is the same, try it once more; if it is refused again, force a new one.
+type stableProvider struct {
 	call   func(ctx context.Context, force bool) (grant, error)
 	forced budget
 }
 
-func newStable(call func(ctx context.Context, force bool) (grant, error)) *stableSupply {
-	return &stableSupply{call: call, forced: budget{perDay: forcedPerDay, interval: forcedInterval}}
+func newStable(call func(ctx context.Context, force bool) (grant, error)) *stableProvider {
+	return &stableProvider{call: call, forced: budget{perDay: forcedPerDay, interval: forcedInterval}}
 }
 
-func (s *stableSupply) fetch(ctx context.Context, force bool) (grant, error) {
+func (s *stableProvider) fetch(ctx context.Context, force bool) (grant, error) {
 	return s.call(ctx, force)
 }
 
-func (s *stableSupply) refused(last *issued, now time.Time) decision {
+func (s *stableProvider) refused(last *token, now time.Time) decision {
 	switch until := last.at.Add(forcedInterval); {
 	case last.doubts < 2:
 		return decision{step: stepFetch}
@@ -43,19 +44,21 @@ func (s *stableSupply) refused(last *issued, now time.Time) decision {
 	return decision{step: stepFetch} // the same again most likely, and perhaps WeChat takes it now
 }
 
-func (s *stableSupply) words() supplyWords {
-	return supplyWords{
+func (s *stableProvider) texts() providerTexts {
+	return providerTexts{
 		endpoint: EndpointStableToken,
 		reason:   ReasonTokenRefused,
 		policy:   PolicyToken,
 		refused:  "WeChat refuses the token it calls current",
-		fight: "another program ends this account's tokens: it fetches tokens for this appid with force_refresh. " +
+		contention: "another program ends this account's tokens: it fetches tokens for this " +
+			"appid with force_refresh. " +
 			"Cure: normal mode of stable_token in every program, or token mode url everywhere",
 	}
 }
 
-// stableToken fetches the token that all instances of an account share. Normal mode returns the current one until the last
-// 5 minutes of its life; forced mode invalidates it. Forced mode is not repeated, since each call may count.
+// stableToken fetches the token that all instances of an account share. Normal mode returns the
+// current one until the last 5 minutes of its life; forced mode invalidates it. Forced mode is not
+// repeated, since each call may count.
 //
 // https://developers.weixin.qq.com/doc/service/api/base/api_getstableaccesstoken
 func (c *Client) stableToken(ctx context.Context, force bool) (grant, error) {
@@ -69,7 +72,7 @@ func (c *Client) stableToken(ctx context.Context, force bool) (grant, error) {
 		return grant{}, err
 	}
 	var token tokenAnswer
-	err = c.read(ctx, request{endpoint: epStableToken(), body: body, into: &token, single: force})
+	err = c.read(ctx, request{endpoint: stableTokenEndpoint, body: body, into: &token, single: force})
 	return token.grant(), err
 }
 
@@ -92,7 +95,7 @@ func (t *tokenAnswer) decode(body []byte) error {
 	return nil
 }
 
-// encode is json.Marshal without \u0026 and its like: some of WeChat's endpoints refuse \u escapes (40033, 47002).
+// encode is json.Marshal without \u0026: some of WeChat's endpoints refuse it (40033, 47002).
 func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

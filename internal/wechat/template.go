@@ -12,7 +12,7 @@ type TemplateMessage struct {
 	TemplateID  string           // 43 characters; an alias is the caller's to resolve
 	URL         string           // where a tap leads; empty: nowhere
 	MiniProgram *MiniProgramLink // leads before URL, which is then for old WeChat versions
-	// Data is {"thing1":{"value":"x"}}, ready to go: valid JSON, raw UTF-8 without \u escapes. It is not looked at here.
+	// Data is {"thing1":{"value":"x"}}: valid JSON, raw UTF-8 without \u escapes. Not checked here.
 	Data json.RawMessage
 	// ClientMsgID lets WeChat send one message only per (openid, client_msg_id) within 10 minutes.
 	ClientMsgID string
@@ -24,9 +24,10 @@ type MiniProgramLink struct {
 	PagePath string
 }
 
-// SendTemplate makes exactly one POST, whatever happens, and returns the msgid that the receipt (TEMPLATESENDJOBFINISH) will
-// carry. Success means accepted, not delivered. Of an *Error, Policy says whether and when to repeat, Uncertain whether the
-// message may be under way all the same. If the token was refused (PolicyToken) the next call fetches a new one.
+// SendTemplate makes exactly one POST, whatever happens, and returns the msgid that the receipt
+// (TEMPLATESENDJOBFINISH) will carry. Success means accepted, not delivered. Of an *Error, Policy
+// says whether and when to repeat it, Uncertain whether the message may be under way nevertheless.
+// If the token was refused (PolicyToken) the next call fetches a new one.
 //
 // https://developers.weixin.qq.com/doc/service/api/notify/template/api_sendtemplatemessage
 func (c *Client) SendTemplate(ctx context.Context, m TemplateMessage) (msgid int64, err error) {
@@ -35,12 +36,13 @@ func (c *Client) SendTemplate(ctx context.Context, m TemplateMessage) (msgid int
 		return 0, err
 	}
 	var sent sendAnswer
-	err = c.once(ctx, request{endpoint: epSendTemplate(), token: token.value, body: m.json(), into: &sent})
+	err = c.once(ctx, request{endpoint: sendTemplateEndpoint, token: token.value, body: m.json(),
+		into: &sent})
 	c.settleToken(token, err)
 	return sent.msgid, err
 }
 
-// json is written by hand: the road carries 10,000 messages a second.
+// json is written by hand, for 10,000 messages a second.
 func (m *TemplateMessage) json() []byte {
 	size := 160 + len(m.ToUser) + len(m.TemplateID) + len(m.URL) + len(m.Data) + len(m.ClientMsgID)
 	if m.MiniProgram != nil {
@@ -87,7 +89,6 @@ func (a *sendAnswer) decode(body []byte) error {
 	return nil
 }
 
-// scan reads {"errcode":0,"errmsg":"ok","msgid":…}.
 func (a *sendAnswer) scan(body []byte) bool {
 	s := scanner{text: string(body)}
 	code, msgid, errmsg := int64(-1), int64(0), ""
@@ -111,12 +112,8 @@ func (a *sendAnswer) scan(body []byte) bool {
 
 // Template is a message template of the account's own library.
 type Template struct {
-	ID              string `json:"template_id"`
-	Title           string `json:"title"`
-	PrimaryIndustry string `json:"primary_industry"`
-	DeputyIndustry  string `json:"deputy_industry"`
-	Content         string `json:"content"` // text with placeholders such as {{thing1.DATA}}
-	Example         string `json:"example"`
+	ID      string `json:"template_id"`
+	Content string `json:"content"` // text with placeholders such as {{thing1.DATA}}
 }
 
 // PrivateTemplates lists the templates that the account may send, 25 at most by the rules of today.
@@ -124,13 +121,13 @@ type Template struct {
 // https://developers.weixin.qq.com/doc/service/api/notify/template/api_getalltemplates
 func (c *Client) PrivateTemplates(ctx context.Context) ([]Template, error) {
 	var list templatesAnswer
-	err := c.authorised(ctx, request{endpoint: epTemplates(), into: &list})
+	err := c.authorised(ctx, request{endpoint: templatesEndpoint, into: &list})
 	return list.templates, err
 }
 
 type templatesAnswer struct{ templates []Template }
 
-// decode insists on the list: an account whose templates all seem to be gone would have every request refused.
+// decode insists on the list: without any template every request would be refused.
 func (a *templatesAnswer) decode(body []byte) error {
 	var wire struct {
 		List *[]Template `json:"template_list"`

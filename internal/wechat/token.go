@@ -10,25 +10,25 @@ import (
 )
 
 const (
-	// renewBefore is how long before its end a token is renewed. WeChat swaps the stable token in the last 5 minutes of
-	// its life and keeps both valid meanwhile; half a minute less allows for clocks that differ.
+	// renewBefore is how long before its end a token is renewed. WeChat swaps the stable token in
+	// the last 5 minutes of its life and keeps both valid; half a minute is for clocks that differ.
 	renewBefore = 4*time.Minute + 30*time.Second
 
 	// renewRetry is the pause after a renewal that failed while the old token is still good.
 	renewRetry = 30 * time.Second
 
-	// renewPatience bounds an early renewal: the call that makes it has a token, and a token server that hangs must not
-	// hold up what could go. Half of a send's default timeout, so that the send may follow.
-	renewPatience = 5 * time.Second
+	// earlyRenewTimeout bounds an early renewal: the caller has a token, and a token server that
+	// hangs must not delay the call. Half of a send's default timeout, so that the send may follow.
+	earlyRenewTimeout = 5 * time.Second
 
-	// tokenFailureHold is how long a failed fetch answers for all callers: with a wrong secret a hundred goroutines would
-	// otherwise make a hundred calls, each counted and each certain to fail.
+	// tokenFailureHold is how long a failed fetch answers for all callers: with a wrong secret a
+	// hundred goroutines would make a hundred calls, each counted, all in vain.
 	tokenFailureHold = 3 * time.Second
 )
 
-// issued is one answer of the token endpoint. Two answers may carry the same value; a caller hands back the very issued
-// it used, so that a late refusal of the former answer is not taken for a refusal of the latter.
-type issued struct {
+// token is one answer of the token endpoint. Two answers may carry the same value; callers report
+// on the answer they used, so that a late refusal of the former is not taken for one of the latter.
+type token struct {
 	value   string
 	at      time.Time // when this answer came
 	born    time.Time // when this value first came
@@ -40,29 +40,30 @@ type issued struct {
 	accepted atomic.Bool // WeChat took it at least once since this answer
 }
 
-// again is the same token, to be tried once more.
-func (t *issued) again(now time.Time) *issued {
-	return &issued{value: t.value, at: now, born: t.born, expires: t.expires, renewAt: t.renewAt, doubts: t.doubts}
+func (t *token) again(now time.Time) *token {
+	return &token{value: t.value, at: now, born: t.born, expires: t.expires, renewAt: t.renewAt,
+		doubts: t.doubts}
 }
 
-// tokenSource holds the token of one account: in memory, fetched by one goroutine at a time, renewed by
-// compare-and-refresh. Where it comes from, and what a refusal leads to, its supply knows.
+// tokenSource holds the token of one account: in memory, fetched by one goroutine at a time,
+// renewed by compare-and-refresh. Its provider knows the source, and what follows a refusal.
 type tokenSource struct {
-	supply supply // called by the leader of a flight only
-	now    func() time.Time
-	log    *slog.Logger
+	provider tokenProvider // called by the leader of a flight only
+	now      func() time.Time
+	log      *slog.Logger
 
-	mu      sync.Mutex
-	current *issued
-	flight  chan struct{} // closed when the fetch under way ends; nil: none
-	failure error         // the last fetch's error, served until holdTil
-	holdTil time.Time
-	fight   fight
+	mu         sync.Mutex
+	current    *token
+	flight     chan struct{} // closed when the fetch under way ends; nil: none
+	failure    error         // the last fetch's error, served until holdTil
+	holdTil    time.Time
+	contention contention
 }
 
-// get returns a token that is believed to be good, waiting for a fetch at most as long as ctx allows. The fetch runs in
-// the goroutine, and under the context, of the first caller who needs it; if he goes away, a waiting one takes over.
-func (s *tokenSource) get(ctx context.Context) (*issued, error) {
+// get returns a token that is believed to be good, waiting for a fetch at most as long as ctx
+// allows. The fetch runs in the goroutine, and under the context, of the first caller who needs it;
+// if that caller leaves, a waiting one takes over.
+func (s *tokenSource) get(ctx context.Context) (*token, error) {
 	for {
 		token, flight, err := s.peek()
 		if token != nil || err != nil {
@@ -79,9 +80,9 @@ func (s *tokenSource) get(ctx context.Context) (*issued, error) {
 	}
 }
 
-// peek returns a token or an error to be had without a call, or a flight to wait for, or nothing: then the caller leads,
-// and the flight is his.
-func (s *tokenSource) peek() (*issued, chan struct{}, error) {
+// peek returns a token or an error without a call, or a flight to wait for, or nothing: then the
+// caller owns the flight and leads.
+func (s *tokenSource) peek() (*token, chan struct{}, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
@@ -104,9 +105,8 @@ func (s *tokenSource) usable(now time.Time) bool {
 	return s.current != nil && !s.current.refused && now.Before(s.current.expires)
 }
 
-// lead renews the token for everybody.
-func (s *tokenSource) lead(ctx context.Context) (*issued, error) {
-	var next *issued
+func (s *tokenSource) lead(ctx context.Context) (*token, error) {
+	var next *token
 	var err error
 	defer s.land(ctx, &next, &err)
 	s.mu.Lock()
@@ -115,7 +115,7 @@ func (s *tokenSource) lead(ctx context.Context) (*issued, error) {
 	fetching := ctx
 	if early {
 		var cancel context.CancelFunc
-		fetching, cancel = context.WithTimeout(ctx, renewPatience)
+		fetching, cancel = context.WithTimeout(ctx, earlyRenewTimeout)
 		defer cancel()
 	}
 	if next, err = s.renew(fetching, last); err == nil {
@@ -133,8 +133,8 @@ func (s *tokenSource) lead(ctx context.Context) (*issued, error) {
 	return nil, err
 }
 
-// land ends the flight, also when fetching panicked.
-func (s *tokenSource) land(ctx context.Context, next **issued, err *error) {
+// land ends the flight, also after a panic.
+func (s *tokenSource) land(ctx context.Context, next **token, err *error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	close(s.flight)
@@ -142,17 +142,17 @@ func (s *tokenSource) land(ctx context.Context, next **issued, err *error) {
 	switch {
 	case *next != nil:
 		s.current, s.failure, s.holdTil = *next, nil, time.Time{}
-	case *err != nil && ctx.Err() == nil: // a leader who left says nothing about WeChat
+	case *err != nil && ctx.Err() == nil: // an interrupted leader says nothing about WeChat
 		s.failure, s.holdTil = *err, s.now().Add(tokenFailureHold)
 	}
 }
 
 // renew makes at most one fetch. last may be nil, expiring, or refused.
-func (s *tokenSource) renew(ctx context.Context, last *issued) (*issued, error) {
+func (s *tokenSource) renew(ctx context.Context, last *token) (*token, error) {
 	doubted := last != nil && last.refused
 	var todo decision
 	if doubted {
-		todo = s.supply.refused(last, s.now())
+		todo = s.provider.refused(last, s.now())
 	}
 	switch todo.step {
 	case stepWait:
@@ -160,15 +160,17 @@ func (s *tokenSource) renew(ctx context.Context, last *issued) (*issued, error) 
 	case stepReuse:
 		return last.again(s.now()), nil
 	case stepForce:
-		s.log.Warn("forcing a new access token: WeChat refused the current one twice", "refusals", last.doubts)
+		s.log.Warn("forcing a new access token: WeChat refused the current one twice", "refusals",
+			last.doubts)
 	case stepFetch:
 	}
-	got, err := s.supply.fetch(ctx, todo.step == stepForce)
+	got, err := s.provider.fetch(ctx, todo.step == stepForce)
 	if err != nil {
 		return nil, err
 	}
 	now := s.now()
-	next := &issued{value: got.value, at: now, born: now, expires: now.Add(got.lifetime), renewAt: now.Add(got.renew)}
+	next := &token{value: got.value, at: now, born: now, expires: now.Add(got.lifetime),
+		renewAt: now.Add(got.renew)}
 	same := last != nil && last.value == got.value
 	if same {
 		next.born = last.born
@@ -177,39 +179,40 @@ func (s *tokenSource) renew(ctx context.Context, last *issued) (*issued, error) 
 	case doubted && same:
 		next.doubts = last.doubts
 	case doubted:
-		s.bury(last)
+		s.recordLoss(last)
 	}
-	s.log.Debug("fetched an access token", "forced", todo.step == stepForce, "lifetime", got.lifetime, "same", same)
+	s.log.Debug("fetched an access token", "forced", todo.step == stepForce, "lifetime",
+		got.lifetime, "same", same)
 	return next, nil
 }
 
-// bury notes the death of a token and sounds the alarm if there were too many.
-func (s *tokenSource) bury(t *issued) {
+func (s *tokenSource) recordLoss(t *token) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	s.fight.bury(t, now)
-	if s.fight.alarm(now) {
-		s.log.Error("access tokens die soon after they were fetched, one after the other: "+s.supply.words().fight,
-			"reason", ReasonTokenFight, "tokens", fightDeaths, "within", now.Sub(s.fight.deaths[0]).Round(time.Second))
+	s.contention.recordLoss(t, now)
+	if s.contention.alarm(now) {
+		s.log.Error("access tokens end soon after they were fetched, one after the other: "+s.provider.texts().contention,
+			"reason", ReasonTokenFight, "tokens", contentionLosses, "within",
+			now.Sub(s.contention.losses[0]).Round(time.Second))
 	}
 }
 
-func (s *tokenSource) fighting() bool {
+func (s *tokenSource) contended() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.fight.on(s.now())
+	return s.contention.active(s.now())
 }
 
-// accept notes that WeChat took the token, so that its next refusal is a first one.
-func (s *tokenSource) accept(t *issued) {
+// accept records that WeChat took the token, so that its next refusal is a first one.
+func (s *tokenSource) accept(t *token) {
 	if !t.accepted.Load() { // spare the cache line ten thousand writes a second
 		t.accepted.Store(true)
 	}
 }
 
-// reject hands in a token that WeChat refused. Only the first caller to hand in the current one changes anything.
-func (s *tokenSource) reject(t *issued) {
+// reject records that WeChat refused a token. Only the first report about the current one counts.
+func (s *tokenSource) reject(t *token) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.current != t || t.refused {
@@ -222,30 +225,28 @@ func (s *tokenSource) reject(t *issued) {
 	t.doubts++
 }
 
-// refusedError is what callers get while a refused token cannot be replaced yet.
 func (s *tokenSource) refusedError(until time.Time) *Error {
-	w := s.supply.words()
+	w := s.provider.texts()
 	e := &Error{
 		Endpoint: w.endpoint,
 		Message:  w.refused + "; next try at " + until.Format(time.TimeOnly),
 		Reason:   w.reason,
 		Policy:   w.policy,
 	}
-	if s.fighting() {
+	if s.contended() {
 		e.Reason = ReasonTokenFight
-		e.Message += "; " + w.fight
+		e.Message += "; " + w.contention
 	}
 	return e
 }
 
-// waitError is what a caller gets whose context ended while another one fetched the token.
 func (s *tokenSource) waitError(err error) *Error {
 	reason := ReasonTimeout
 	if errors.Is(err, context.Canceled) {
 		reason = ReasonCancelled
 	}
 	return &Error{
-		Endpoint: s.supply.words().endpoint,
+		Endpoint: s.provider.texts().endpoint,
 		Reason:   reason,
 		Policy:   PolicyRetry,
 		Err:      &cause{text: "waiting for the access token: " + err.Error(), is: err},

@@ -29,15 +29,18 @@ type scripted struct {
 
 // newScripted is in stable mode.
 func newScripted() *scripted {
-	return newScriptedAs(func(fetch func(context.Context, bool) (grant, error)) supply { return newStable(fetch) })
+	return newScriptedAs(func(fetch func(context.Context, bool) (grant, error)) tokenProvider {
+		return newStable(fetch)
+	})
 }
 
-func newScriptedAs(as func(fetch func(context.Context, bool) (grant, error)) supply) *scripted {
+func newScriptedAs(as func(fetch func(context.Context, bool) (grant,
+	error)) tokenProvider) *scripted {
 	s := &scripted{clock: time.Unix(1_700_000_000, 0), value: "a", life: 2 * time.Hour}
 	s.tokenSource = &tokenSource{
 		now: func() time.Time { return s.clock },
 		log: slog.New(slog.DiscardHandler),
-		supply: as(func(_ context.Context, force bool) (grant, error) {
+		provider: as(func(_ context.Context, force bool) (grant, error) {
 			s.fetches = append(s.fetches, map[bool]string{false: "normal", true: "forced"}[force])
 			if force {
 				s.value += "+"
@@ -56,7 +59,7 @@ func (s *scripted) expect(t *testing.T, want ...string) {
 	s.fetches = nil
 }
 
-func (s *scripted) mustGet(t *testing.T, want string) *issued {
+func (s *scripted) mustGet(t *testing.T, want string) *token {
 	t.Helper()
 	got, err := s.get(t.Context())
 	if err != nil || got.value != want {
@@ -72,7 +75,8 @@ func TestTokenLife(t *testing.T) {
 	s.mustGet(t, "a")
 	s.expect(t, "normal")
 
-	// In the last minutes it is swapped, and until that works the old one serves, to its end and not beyond.
+	// In the last minutes it is swapped, and until that works the old one serves, to its end and
+	// not beyond.
 	s.clock = s.clock.Add(2 * time.Second)
 	s.err = &Error{Reason: ReasonTimeout, Policy: PolicyRetry}
 	s.mustGet(t, "a")
@@ -89,7 +93,8 @@ func TestTokenLife(t *testing.T) {
 	s.expect(t, "normal")
 }
 
-// TestTokenShortLife: normal mode tells what is left, which may be seconds; that must not become a fetch for every call.
+// TestTokenShortLife: normal mode tells what is left, which may be seconds; that must not become a
+// fetch for every call.
 func TestTokenShortLife(t *testing.T) {
 	s := newScripted()
 	s.life = 100 * time.Second
@@ -107,7 +112,8 @@ func TestTokenRefusals(t *testing.T) {
 	first := s.mustGet(t, "a")
 	s.expect(t, "normal")
 
-	// First refusal, of as many calls as were under way: ask what is current. It is the same: try it again.
+	// First refusal, of as many calls as were under way: ask what is current. It is the same: try
+	// it again.
 	s.reject(first)
 	s.reject(first)
 	second := s.mustGet(t, "a")
@@ -137,7 +143,8 @@ func TestTokenRefusals(t *testing.T) {
 	s.reject(fifth)
 	s.expect(t, "normal")
 	_, err := s.get(t.Context())
-	if e := mustError(t, err); e.Reason != ReasonTokenRefused || e.Policy != PolicyToken || e.Uncertain {
+	if e := mustError(t, err); e.Reason != ReasonTokenRefused || e.Policy != PolicyToken ||
+		e.Uncertain {
 		t.Errorf("error %+v", e)
 	}
 	s.expect(t)
@@ -146,7 +153,8 @@ func TestTokenRefusals(t *testing.T) {
 	s.expect(t, "forced")
 }
 
-// TestTokenForcedBudget lets WeChat refuse everything for a day and a half: never a loop, never over the budget.
+// TestTokenForcedBudget lets WeChat refuse everything for a day and a half: never a loop, never
+// over the budget.
 func TestTokenForcedBudget(t *testing.T) {
 	s := newScripted()
 	var forced []time.Time
@@ -179,11 +187,12 @@ func TestTokenForcedBudget(t *testing.T) {
 	}
 }
 
-// TestTokenBudgetGoneAndTokenGood: when forcing is over for today a refused token is still tried again now and then.
+// TestTokenBudgetGoneAndTokenGood: when forcing is over for today a refused token is still tried
+// again now and then.
 func TestTokenBudgetGoneAndTokenGood(t *testing.T) {
 	s := newScripted()
 	for range forcedPerDay {
-		s.supply.(*stableSupply).forced.take(s.clock)
+		s.provider.(*stableProvider).forced.take(s.clock)
 		s.clock = s.clock.Add(forcedInterval)
 	}
 	s.reject(s.mustGet(t, "a"))
@@ -200,16 +209,22 @@ func TestTokenBudgetGoneAndTokenGood(t *testing.T) {
 func TestTokenFailureHeld(t *testing.T) {
 	fake := newFake(t, nil)
 	fake.onToken(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `{"errcode":40125,"errmsg":"invalid appsecret rid: 6188b812-3aeef59a-72d5fb8c"}`)
+		fmt.Fprint(w, `{"errcode":40125,"errmsg":"invalid appsecret rid: `+
+			`6188b812-3aeef59a-72d5fb8c"}`)
 	})
 	var now atomic.Int64
-	c := fake.client(t, func(cfg *Config) { cfg.Now = func() time.Time { return time.Unix(now.Load(), 0) } })
+	c := fake.client(t, func(cfg *Config) {
+		cfg.Now = func() time.Time {
+			return time.Unix(now.Load(), 0)
+		}
+	})
 	errs := together(100, func() error {
 		_, err := c.Followers(t.Context(), "")
 		return err
 	})
 	for _, err := range errs {
-		if e := mustError(t, err); e.Code != 40125 || e.Policy != PolicyConfig || e.Endpoint != EndpointStableToken {
+		if e := mustError(t, err); e.Code != 40125 || e.Policy != PolicyConfig ||
+			e.Endpoint != EndpointStableToken {
 			t.Fatalf("error %+v", e)
 		}
 	}
@@ -234,12 +249,14 @@ func together(n int, f func() error) []error {
 	return errs
 }
 
-// TestSpuriousRefusal: 40001 inside the validity, and the same token works again: no forced refresh, and the read succeeds.
+// TestSpuriousRefusal: 40001 inside the validity, and the same token works again: no forced
+// refresh, and the read succeeds.
 func TestSpuriousRefusal(t *testing.T) {
 	var n atomic.Int32
 	fake := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
 		if n.Add(1) == 1 {
-			fmt.Fprint(w, `{"errcode":40001,"errmsg":"invalid credential, access_token is invalid or not latest"}`)
+			fmt.Fprint(w, `{"errcode":40001,"errmsg":"invalid credential, access_token is `+
+				`invalid or not latest"}`)
 			return
 		}
 		fmt.Fprint(w, `{"total":0,"count":0,"next_openid":""}`)
@@ -253,7 +270,8 @@ func TestSpuriousRefusal(t *testing.T) {
 	}
 }
 
-// TestRefusedForGood: a token that is never taken ends after three tries of the call, the last with a forced token.
+// TestRefusedForGood: a token that is never taken ends after three tries of the call, the last with
+// a forced token.
 func TestRefusedForGood(t *testing.T) {
 	var modes []bool
 	fake := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -282,13 +300,13 @@ func TestRefusedForGood(t *testing.T) {
 	}
 }
 
-// TestWaitersHonourTheirContext: who waits for another one's fetch leaves when his own time is up, and when the fetching
-// one leaves, a waiting one takes over.
+// TestWaitersHonourTheirContext: a caller that waits for another's fetch leaves when its own time is up,
+// and when the fetching one leaves, a waiting one takes over.
 func TestWaitersHonourTheirContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fetches := 0
 		s := &tokenSource{now: time.Now, log: slog.New(slog.DiscardHandler)}
-		s.supply = newStable(func(ctx context.Context, _ bool) (grant, error) {
+		s.provider = newStable(func(ctx context.Context, _ bool) (grant, error) {
 			fetches++
 			if fetches == 1 {
 				<-ctx.Done()
@@ -299,7 +317,8 @@ func TestWaitersHonourTheirContext(t *testing.T) {
 		leader, leave := context.WithCancel(t.Context())
 		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		results := map[string]chan error{"leader": make(chan error, 1), "impatient": make(chan error, 1), "patient": make(chan error, 1)}
+		results := map[string]chan error{"leader": make(chan error, 1),
+			"impatient": make(chan error, 1), "patient": make(chan error, 1)}
 		start := func(name string, ctx context.Context) {
 			go func() { _, err := s.get(ctx); results[name] <- err }()
 			synctest.Wait()
@@ -307,7 +326,8 @@ func TestWaitersHonourTheirContext(t *testing.T) {
 		start("leader", leader)
 		start("impatient", impatient)
 		start("patient", t.Context())
-		if err := <-results["impatient"]; !errors.Is(err, context.DeadlineExceeded) || mustError(t, err).Reason != ReasonTimeout {
+		if err := <-results["impatient"]; !errors.Is(err, context.DeadlineExceeded) ||
+			mustError(t, err).Reason != ReasonTimeout {
 			t.Errorf("impatient caller: %v", err)
 		}
 		leave()

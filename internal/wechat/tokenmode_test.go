@@ -16,13 +16,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// deadToken is a WeChat whose token dies: token 1 is refused from the start, a fetch yields the next.
+// deadToken is a WeChat whose token dies: token 1 is refused from the start, a fetch yields the
+// next.
 func deadToken(t *testing.T, arrive func()) *fakeWeChat {
 	var fetched atomic.Int32
 	fake := newFake(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("access_token") == testToken(1) {
 			arrive() // so that all hundred used the dead token before the first refusal
-			fmt.Fprint(w, `{"errcode":42001,"errmsg":"access_token expired rid: 6188b812-3aeef59a-72d5fb8c"}`)
+			fmt.Fprint(w, `{"errcode":42001,"errmsg":"access_token expired rid: `+
+				`6188b812-3aeef59a-72d5fb8c"}`)
 			return
 		}
 		fmt.Fprint(w, `{"total":0,"count":0,"next_openid":"","errcode":0,"errmsg":"ok","msgid":7}`)
@@ -56,7 +58,9 @@ func TestDeadTokenIsRenewedOnce(t *testing.T) {
 				var all sync.WaitGroup
 				all.Add(callers)
 				fake := deadToken(t, func() { all.Done(); all.Wait() })
-				c := fake.client(t, mode.set(fake), func(cfg *Config) { cfg.MaxConnections = callers })
+				c := fake.client(t, mode.set(fake), func(cfg *Config) {
+					cfg.MaxConnections = callers
+				})
 				for _, err := range together(callers, func() error { return call(c) }) {
 					if err != nil {
 						t.Fatal(err)
@@ -71,24 +75,27 @@ func TestDeadTokenIsRenewedOnce(t *testing.T) {
 }
 
 func scriptedClassic() *scripted {
-	return newScriptedAs(func(fetch func(context.Context, bool) (grant, error)) supply {
-		return &scriptedClassicSupply{classicSupply{renewals: budget{perDay: classicPerDay, interval: classicInterval}}, fetch}
+	return newScriptedAs(func(fetch func(context.Context, bool) (grant, error)) tokenProvider {
+		return &scriptedClassicProvider{classicProvider{renewals: budget{perDay: classicPerDay,
+			interval: classicInterval}}, fetch}
 	})
 }
 
-// scriptedClassicSupply is classic mode without its HTTP call.
-type scriptedClassicSupply struct {
-	classicSupply
+// scriptedClassicProvider is classic mode without its HTTP call.
+type scriptedClassicProvider struct {
+	classicProvider
 	call func(context.Context, bool) (grant, error)
 }
 
-func (s *scriptedClassicSupply) fetch(ctx context.Context, force bool) (grant, error) {
+func (s *scriptedClassicProvider) fetch(ctx context.Context, force bool) (grant, error) {
 	return s.call(ctx, force)
 }
 
 func scriptedExternal() *scripted {
-	return newScriptedAs(func(fetch func(context.Context, bool) (grant, error)) supply {
-		return newExternal(EndpointTokenServer, func(ctx context.Context) (grant, error) { return fetch(ctx, false) })
+	return newScriptedAs(func(fetch func(context.Context, bool) (grant, error)) tokenProvider {
+		return newExternal(EndpointTokenServer, func(ctx context.Context) (grant, error) {
+			return fetch(ctx, false)
+		})
 	})
 }
 
@@ -110,7 +117,8 @@ func TestClassicRefusals(t *testing.T) {
 	second := s.mustGet(t, "b")
 	s.expect(t, "normal")
 
-	// Refused seconds later: the same once more, then nothing for half a minute, and an error that says so.
+	// Refused seconds later: the same once more, then nothing for half a minute, and an error that
+	// says so.
 	s.reject(second)
 	third := s.mustGet(t, "b")
 	s.reject(second)
@@ -126,7 +134,8 @@ func TestClassicRefusals(t *testing.T) {
 	s.expect(t, "normal")
 }
 
-// TestClassicBudget lets WeChat refuse everything for a day: the fetches stay far below the 2,000 of the day.
+// TestClassicBudget lets WeChat refuse everything for a day: the fetches stay far below the 2,000
+// of the day.
 func TestClassicBudget(t *testing.T) {
 	s := scriptedClassic()
 	for start := s.clock; s.clock.Sub(start) < 24*time.Hour; s.clock = s.clock.Add(time.Second) {
@@ -167,7 +176,8 @@ func TestExternalRefusals(t *testing.T) {
 	for range 50 {
 		_, err := s.get(t.Context())
 		e := mustError(t, err)
-		if e.Reason != ReasonTokenSupply || e.Policy != PolicyConfig || !strings.Contains(e.Message, "the token server hands out a dead token") {
+		if e.Reason != ReasonTokenSupply || e.Policy != PolicyConfig ||
+			!strings.Contains(e.Message, "the token server hands out a dead token") {
 			t.Fatalf("error %+v", e)
 		}
 		s.clock = s.clock.Add(externalPace / 51)
@@ -201,12 +211,13 @@ func TestExternalPace(t *testing.T) {
 	}
 }
 
-// TestHangingTokenServer: while a token is good, a token server that hangs costs one caller 5 seconds, not every one.
+// TestHangingTokenServer: while a token is good, a token server that hangs costs one caller 5
+// seconds, not every one.
 func TestHangingTokenServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
 		s := &tokenSource{now: time.Now, log: slog.New(slog.DiscardHandler)}
-		s.supply = newExternal(EndpointTokenServer, func(ctx context.Context) (grant, error) {
+		s.provider = newExternal(EndpointTokenServer, func(ctx context.Context) (grant, error) {
 			if asked++; asked == 1 {
 				return newGrant("a", maxTokenLife), nil
 			}
@@ -225,8 +236,8 @@ func TestHangingTokenServer(t *testing.T) {
 		}
 		get()
 		time.Sleep(externalEvery)
-		if waited := get(); waited != renewPatience {
-			t.Errorf("the first caller waited %v, want %v", waited, renewPatience)
+		if waited := get(); waited != earlyRenewTimeout {
+			t.Errorf("the first caller waited %v, want %v", waited, earlyRenewTimeout)
 		}
 		if waited := get(); waited != 0 || asked != 2 {
 			t.Errorf("the next caller waited %v, asked %d times", waited, asked)
@@ -245,11 +256,13 @@ func TestHangingTokenServer(t *testing.T) {
 func TestClassicQuotaAdvice(t *testing.T) {
 	fake := newFake(t, nil)
 	fake.onToken(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `{"errcode":45009,"errmsg":"reach max api daily quota limit, could get access_token by getStableAccessToken"}`)
+		fmt.Fprint(w, `{"errcode":45009,"errmsg":"reach max api daily quota limit, could get `+
+			`access_token by getStableAccessToken"}`)
 	})
 	_, err := fake.client(t, func(cfg *Config) { cfg.Token.Mode = TokenClassic }).Followers(t.Context(), "")
 	e := mustError(t, err)
-	if e.Policy != PolicyQuotaDay || e.Endpoint != EndpointToken || !strings.Contains(e.Message, "set token mode stable") {
+	if e.Policy != PolicyQuotaDay || e.Endpoint != EndpointToken ||
+		!strings.Contains(e.Message, "set token mode stable") {
 		t.Errorf("error %+v", e)
 	}
 	_, err = fake.client(t).Followers(t.Context(), "")
@@ -265,10 +278,14 @@ func TestParseExternal(t *testing.T) {
 		want grant
 		err  string
 	}{
-		"wechat's":        {`{"access_token":"T","expires_in":7200}`, newGrant("T", 2*time.Hour), ""},
-		"quoted number":   {`{"access_token":"T","expires_in":"600","refreshed_at":1}`, newGrant("T", 10*time.Minute), ""},
-		"no expires_in":   {`{"access_token":"T","errcode":0,"errmsg":"ok"}`, newGrant("T", 2*time.Hour), ""},
-		"a moment in it":  {`{"access_token":"T","expires_in":1795233600}`, newGrant("T", 2*time.Hour), ""},
+		"wechat's": {`{"access_token":"T","expires_in":7200}`, newGrant("T", 2*time.Hour),
+			""},
+		"quoted number": {`{"access_token":"T","expires_in":"600","refreshed_at":1}`,
+			newGrant("T", 10*time.Minute), ""},
+		"no expires_in": {`{"access_token":"T","errcode":0,"errmsg":"ok"}`,
+			newGrant("T", 2*time.Hour), ""},
+		"a moment in it": {`{"access_token":"T","expires_in":1795233600}`,
+			newGrant("T", 2*time.Hour), ""},
 		"bare":            {bare, newGrant(bare, 2*time.Hour), ""},
 		"bare, blanks":    {"\r\n " + bare + "\n", newGrant(bare, 2*time.Hour), ""},
 		"ended":           {`{"access_token":"T","expires_in":0}`, grant{}, "has ended"},
@@ -282,7 +299,8 @@ func TestParseExternal(t *testing.T) {
 		"half of a token": {`{"access_token":"T`, grant{}, "JSON that ends early"},
 	} {
 		got, err := parseExternal([]byte(tt.body))
-		if got != tt.want || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+		if got != tt.want || (err == nil) != (tt.err == "") || err != nil &&
+			!strings.Contains(err.Error(), tt.err) {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 		if err != nil && strings.Contains(err.Error(), testTokenHead) {
@@ -291,7 +309,8 @@ func TestParseExternal(t *testing.T) {
 	}
 }
 
-// TestServerToken: the request is ours, the forms are both taken, and errors have the meaning that WeChat gives them.
+// TestServerToken: the request is ours, the forms are both taken, and errors have the meaning that
+// WeChat gives them.
 func TestServerToken(t *testing.T) {
 	answer := `{"access_token":"` + testToken(7) + `","expires_in":7200}`
 	fake := newFake(t, func(w http.ResponseWriter, r *http.Request) {
@@ -302,7 +321,8 @@ func TestServerToken(t *testing.T) {
 		fmt.Fprint(w, `{"total":0,"count":0,"next_openid":""}`)
 	})
 	fake.onToken(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet || r.Header.Get("Authorization") != "Bearer "+testHeaderKey || r.URL.Query().Get("key") != testQueryKey || r.Host != "tokens.example" {
+		if r.Method != http.MethodGet || r.Header.Get("Authorization") != "Bearer "+testHeaderKey ||
+			r.URL.Query().Get("key") != testQueryKey || r.Host != "tokens.example" {
 			t.Errorf("asked with %s %s, Host %s, %v", r.Method, r.RequestURI, r.Host, r.Header)
 		}
 		fmt.Fprint(w, answer)
@@ -310,7 +330,8 @@ func TestServerToken(t *testing.T) {
 	mode := tokenModes()[2]
 	call := func() error {
 		_, err := fake.client(t, mode.set(fake), func(cfg *Config) {
-			cfg.Token.Header = map[string]string{"authorization": "Bearer " + testHeaderKey, "host": "tokens.example"}
+			cfg.Token.Header = map[string]string{"authorization": "Bearer " + testHeaderKey,
+				"host": "tokens.example"}
 		}).Followers(t.Context(), "")
 		return err
 	}
@@ -334,7 +355,8 @@ func TestServerToken(t *testing.T) {
 	} {
 		answer = body
 		e := mustError(t, call())
-		if diff := cmp.Diff(want, verdict{e.Code, e.Reason, e.Policy}); diff != "" || e.Endpoint != EndpointTokenServer {
+		if diff := cmp.Diff(want, verdict{e.Code, e.Reason, e.Policy}); diff != "" ||
+			e.Endpoint != EndpointTokenServer {
 			t.Errorf("%.20s: %v, -want +got:\n%s", body, e, diff)
 		}
 	}
@@ -342,7 +364,8 @@ func TestServerToken(t *testing.T) {
 
 func TestUnknownTokenMode(t *testing.T) {
 	fake := newFake(t, nil)
-	_, err := fake.client(t, func(cfg *Config) { cfg.Token.Mode = "stabel" }).Followers(t.Context(), "")
+	_, err := fake.client(t, func(cfg *Config) { cfg.Token.Mode = "stabel" }).Followers(t.Context(),
+		"")
 	if e := mustError(t, err); e.Policy != PolicyConfig || errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", e)
 	}

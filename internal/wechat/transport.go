@@ -8,33 +8,34 @@ import (
 
 // newTransport is the connection handling towards WeChat, each option with its reason.
 func newTransport(connections int) *http.Transport {
-	// HTTP/1.1 only: there the rules for replaying a request are known and tested (a POST of which a byte was written is
-	// never replayed), and a hundred sends spread over connections instead of queueing behind one.
+	// HTTP/1.1 only: the rules for replaying a request are known and tested (a POST of which a byte
+	// was written is never replayed), and a hundred sends spread over connections.
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Transport{
 		// Many companies let servers out through a proxy only.
 		Proxy: http.ProxyFromEnvironment,
-		// A dial that takes 5 s will not succeed, and a dial error is the good kind of error: nothing was sent.
-		DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		// A dial that takes 5 s will not succeed, and after a dial error nothing was sent.
+		DialContext: (&net.Dialer{Timeout: 5 * time.Second,
+			KeepAlive: 30 * time.Second}).DialContext,
 		TLSHandshakeTimeout: 5 * time.Second,
 		Protocols:           protocols,
 		// All calls go to one host: the default of 2 idle connections would re-dial on every burst.
 		MaxIdleConns:        connections,
 		MaxIdleConnsPerHost: connections,
-		// No MaxConnsPerHost: the callers bound their concurrency, and a token must not queue behind sends.
+		// No MaxConnsPerHost: callers bound their concurrency; a token must not queue behind sends.
 
-		// Well below the usual 60 to 75 s of web servers. A server that closes an idle connection just as a send is
-		// written to it makes the outcome of that send unknowable, so we close first.
+		// Well below the usual 60 to 75 s of web servers. A server that closes an idle connection
+		// as a send is written leaves that send in doubt, so we close first.
 		IdleConnTimeout: 30 * time.Second,
-		// Answers to sends are 60 bytes; inflating 30 KB a hundred times a second costs the sweep more than loopback or
-		// a data-centre line saves. It also keeps "bytes read" and "bytes bounded" the same thing.
+		// Answers to sends are 60 bytes; inflating 30 KB a hundred times a second costs the sweep
+		// more than a data-centre line saves. And the bytes read are the bytes bounded.
 		DisableCompression: true,
 	}
 }
 
-// newHTTPClient does not follow redirects: the token and the secret stand in the URL and would travel along. WeChat
-// redirects only plain http.
+// newHTTPClient does not follow redirects: the token and the secret stand in the URL and would
+// travel along. WeChat redirects only plain http.
 func newHTTPClient(transport http.RoundTripper, timeout time.Duration) *http.Client {
 	return &http.Client{
 		Transport:     transport,

@@ -7,15 +7,17 @@ import (
 	"net/url"
 )
 
-// MaxBatch is how many people one BatchUserInfo can ask about. More are refused with 40032.
+// MaxBatch is how many people one BatchUserInfo can look up. More are refused with 40032.
 const MaxBatch = 100
 
-// UserInfo is what WeChat still tells about a person; names, sex and places have been empty since 2021. The strings of an
-// answer share its memory; strings.Clone what outlives it.
+// UserInfo is what WeChat still knows of a person; names, sex and places have been empty since
+// 2021. The strings of an answer share its memory; strings.Clone what outlives it.
 type UserInfo struct {
-	OpenID         string
-	UnionID        string // empty if the account is not bound to an Open Platform account, and for most who do not follow
-	Subscribed     bool   // not to be believed at once: false for followers has been seen, and it lags behind a follow
+	OpenID string
+	// empty if the account is not bound to an Open Platform account, and for most who do not follow
+	UnionID string
+	// unreliable: false for followers has been seen, and it lags behind a follow
+	Subscribed     bool
 	SubscribeTime  int64  // last follow, unix seconds; 0 if not subscribed
 	SubscribeScene string // ADD_SCENE_…
 	QRScene        int64
@@ -26,26 +28,27 @@ type UserInfo struct {
 	Language       string
 }
 
-// UserInfo asks about one person. ReasonInvalidOpenID: nobody of this account, or a follower of the last seconds.
+// UserInfo looks one person up. ReasonInvalidOpenID: unknown, or a follower of the last seconds.
 //
 // https://developers.weixin.qq.com/doc/service/api/usermanage/userinfo/api_userinfo
 func (c *Client) UserInfo(ctx context.Context, openid string) (UserInfo, error) {
 	var user userAnswer
 	err := c.authorised(ctx, request{
-		endpoint: epUserInfo(),
+		endpoint: userInfoEndpoint,
 		query:    "openid=" + url.QueryEscape(openid) + "&lang=zh_CN",
 		into:     &user,
 	})
 	return user.info, err
 }
 
-// BatchUserInfo asks about 1 to [MaxBatch] people. Answers have been seen that miss people or give one the next one's
-// unionid, when an openid in the list does not exist: compare what comes back with what was asked.
+// BatchUserInfo looks up 1 to [MaxBatch] people. With an unknown openid in the list, answers have
+// been seen that miss people or give one the next one's unionid: compare answer and request.
 //
 // https://developers.weixin.qq.com/doc/service/api/usermanage/userinfo/api_batchuserinfo
 func (c *Client) BatchUserInfo(ctx context.Context, openids []string) ([]UserInfo, error) {
 	if len(openids) == 0 || len(openids) > MaxBatch {
-		return nil, fmt.Errorf("asking about %d people in one call, possible are 1 to %d", len(openids), MaxBatch)
+		return nil, fmt.Errorf("looking up %d people in one call: 1 to %d are possible",
+			len(openids), MaxBatch)
 	}
 	body := make([]byte, 0, len(openids)*(len(`{"openid":""},`)+32)+len(`{"user_list":[]}`))
 	body = append(body, `{"user_list":[`...)
@@ -59,7 +62,7 @@ func (c *Client) BatchUserInfo(ctx context.Context, openids []string) ([]UserInf
 	}
 	body = append(body, `]}`...)
 	var users usersAnswer
-	err := c.authorised(ctx, request{endpoint: epBatchInfo(), body: body, into: &users})
+	err := c.authorised(ctx, request{endpoint: batchInfoEndpoint, body: body, into: &users})
 	return users.infos, err
 }
 
@@ -77,7 +80,7 @@ type userWire struct {
 	Language       string  `json:"language"`
 }
 
-// info refuses a record that does not say whether the person follows: absence must not read as "left".
+// info refuses a record without subscribe: absence must not read as "left".
 func (w *userWire) info() (UserInfo, error) {
 	if w.Subscribe == nil || w.OpenID == "" {
 		return UserInfo{}, errors.New("subscribe or openid missing")
@@ -133,7 +136,6 @@ func (u *usersAnswer) decode(body []byte) error {
 	return nil
 }
 
-// scan reads the usual batch in one pass over one copy of it.
 func (u *usersAnswer) scan(body []byte) bool {
 	s := scanner{text: string(body)}
 	var infos []UserInfo

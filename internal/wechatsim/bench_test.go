@@ -14,9 +14,10 @@ import (
 	"testing"
 )
 
-// The figures the simulator must reach so that it is never the bottleneck: 25,000 sends and 2,000 full batchgets a second
-// on two cores. The handler benchmarks leave HTTP out; the loopback ones have all of it, with a client that costs little:
-// ready-made requests on keep-alive connections, several written at a time, answers skipped by their Content-Length.
+// The figures the simulator must reach so that it is never the bottleneck: 25,000 sends and 2,000
+// full batchgets a second on two cores. The handler benchmarks leave HTTP out; the loopback ones
+// have all of it, with a client that costs little: ready-made requests on keep-alive connections,
+// several written at a time, answers skipped by their Content-Length.
 
 func benchServer(b *testing.B) (*Server, string) {
 	b.Helper()
@@ -66,17 +67,23 @@ func benchHandler(b *testing.B, s *Server, method, target string, body func(i in
 
 func BenchmarkHandlerSend(b *testing.B) {
 	s, token := benchServer(b)
-	benchHandler(b, s, http.MethodPost, pathSend+"?access_token="+token, func(i int) string { return sendBody(s, i, "") })
+	benchHandler(b, s, http.MethodPost, pathSend+"?access_token="+token, func(i int) string {
+		return sendBody(s, i, "")
+	})
 }
 
 func BenchmarkHandlerBatch(b *testing.B) {
 	s, token := benchServer(b)
-	benchHandler(b, s, http.MethodPost, pathBatchInfo+"?access_token="+token, func(i int) string { return fullBatch(s, i) })
+	benchHandler(b, s, http.MethodPost, pathBatchInfo+"?access_token="+token, func(i int) string {
+		return fullBatch(s, i)
+	})
 }
 
 func BenchmarkHandlerList(b *testing.B) {
 	s, token := benchServer(b)
-	benchHandler(b, s, http.MethodGet, pathUserGet+"?access_token="+token, func(int) string { return "" })
+	benchHandler(b, s, http.MethodGet, pathUserGet+"?access_token="+token, func(int) string {
+		return ""
+	})
 }
 
 func fullBatch(s *Server, i int) string {
@@ -120,7 +127,8 @@ func appendRequest(out []byte, target, body string) []byte {
 
 const benchConnections = 8
 
-func benchLoopback(b *testing.B, s *Server, pipeline int, render func(out []byte, worker, i int) []byte) {
+func benchLoopback(b *testing.B, s *Server, pipeline int,
+	render func(out []byte, worker, i int) []byte) {
 	web := httptest.NewServer(s)
 	defer web.Close()
 	address := web.Listener.Addr().String()
@@ -132,7 +140,8 @@ func benchLoopback(b *testing.B, s *Server, pipeline int, render func(out []byte
 			calls++
 		}
 		all.Go(func() {
-			if err := pump(address, calls, pipeline, func(out []byte, i int) []byte { return render(out, worker, i) }); err != nil {
+			if err := pump(address, calls, pipeline,
+				func(out []byte, i int) []byte { return render(out, worker, i) }); err != nil {
 				b.Error(err)
 			}
 		})
@@ -143,8 +152,10 @@ func benchLoopback(b *testing.B, s *Server, pipeline int, render func(out []byte
 	if len(stats.Errors) > 0 {
 		b.Fatalf("errors: %v", stats.Errors)
 	}
-	if sent := stats.Calls[pathSend]; stats.Delivered[StandardAppID] != sent || sent+stats.Calls[pathBatchInfo] != int64(b.N) {
-		b.Fatalf("%d delivered, calls %v, want %d", stats.Delivered[StandardAppID], stats.Calls, b.N)
+	if sent := stats.Calls[pathSend]; stats.Delivered[StandardAppID] != sent ||
+		sent+stats.Calls[pathBatchInfo] != int64(b.N) {
+		b.Fatalf("%d delivered, calls %v, want %d", stats.Delivered[StandardAppID], stats.Calls,
+			b.N)
 	}
 }
 

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// maxBody bounds a request's body. WeChat's own bound is not documented; a client that sends more is broken.
+// maxBody bounds a request's body. WeChat's own bound is not documented; a client that sends more
+// is broken.
 const maxBody = 2 << 20
 
 // call is one request on its way through the simulator; it is pooled, so nothing in it may be kept.
@@ -27,7 +28,7 @@ type call struct {
 	code    int // errcode of the answer
 	send    sendRequest
 	openids [][]byte
-	persons []int
+	people  []int
 }
 
 func (c *call) init(s *Server, r *http.Request, ep *endpoint) {
@@ -52,7 +53,8 @@ func (c *call) readBody() bool {
 	return err == nil
 }
 
-// process runs the checks in the platform's order (reference §15: the token before the body) and then the endpoint.
+// process runs the checks in the platform's order (reference §15: the token before the body) and
+// then the endpoint.
 func (c *call) process() {
 	ep := c.ep
 	switch {
@@ -109,7 +111,8 @@ func (c *call) charge() bool {
 	return code == 0
 }
 
-// query returns a parameter of the URL. It does not build url.Values: a token is all that the busy paths need.
+// query returns a parameter of the URL. It does not build url.Values: a token is all that the busy
+// paths need.
 func (c *call) query(name string) string {
 	for raw := c.r.URL.RawQuery; raw != ""; {
 		var pair string
@@ -129,7 +132,8 @@ func (c *call) query(name string) string {
 // fail answers an errcode with its usual text.
 func (c *call) fail(code int) { c.failText(code, cmp.Or(c.s.texts[code], "error")) }
 
-// failText answers an errcode, the text followed by the request id as this family of endpoints writes it.
+// failText answers an errcode, the text followed by the request id as this family of endpoints
+// writes it.
 func (c *call) failText(code int, text string) {
 	if c.ep.sns {
 		text += ","
@@ -194,7 +198,8 @@ func (s *Server) newRID(now time.Time) string {
 	return string(rid)
 }
 
-// appendString writes a JSON string. Only texts with quotes or control characters pay for encoding/json.
+// appendString writes a JSON string. Only texts with quotes or control characters pay for
+// encoding/json.
 func appendString(dst []byte, text string) []byte {
 	for i := range len(text) {
 		if text[i] < 0x20 || text[i] == '"' || text[i] == '\\' {

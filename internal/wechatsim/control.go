@@ -14,7 +14,9 @@ const controlPrefix = "/_sim/"
 func (s *Server) newControl() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /_sim/accounts", s.controlAccounts)
-	mux.HandleFunc("GET /_sim/stats", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.Stats()) })
+	mux.HandleFunc("GET /_sim/stats", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, s.Stats())
+	})
 	mux.HandleFunc("POST /_sim/reset", s.controlReset)
 	mux.HandleFunc("GET /_sim/messages", s.withApp(s.controlMessages))
 	mux.HandleFunc("GET /_sim/truth", s.withApp(s.controlTruth))
@@ -28,10 +30,11 @@ func (s *Server) newControl() http.Handler {
 	mux.HandleFunc("POST /_sim/quirks", s.withApp(s.controlQuirks))
 	mux.HandleFunc("POST /_sim/callback", s.withApp(s.controlCallback))
 	mux.HandleFunc("POST /_sim/limit", s.withApp(s.controlLimit))
-	mux.HandleFunc("POST /_sim/tokens/invalidate", s.withApp(func(w http.ResponseWriter, _ *http.Request, a *app) {
-		s.InvalidateTokens(a.id)
-		answer(w, struct{}{})
-	}))
+	mux.HandleFunc("POST /_sim/tokens/invalidate",
+		s.withApp(func(w http.ResponseWriter, _ *http.Request, a *app) {
+			s.InvalidateTokens(a.id)
+			answer(w, struct{}{})
+		}))
 	mux.HandleFunc("POST /_sim/rebind", s.controlRebind)
 	mux.HandleFunc("POST /_sim/latency", s.controlLatency)
 	mux.HandleFunc("POST /_sim/fault", s.controlFault)
@@ -76,7 +79,8 @@ func refuse(w http.ResponseWriter, status int, text string) {
 	_ = json.NewEncoder(w).Encode(map[string]string{"error": text})
 }
 
-// number reads a parameter that is a non-negative number; a bad one is answered and gives ok = false.
+// number reads a parameter that is a non-negative number; a bad one is answered and gives ok =
+// false.
 func number(w http.ResponseWriter, r *http.Request, name string, missing int) (value int, ok bool) {
 	text := r.URL.Query().Get(name)
 	if text == "" {
@@ -84,13 +88,15 @@ func number(w http.ResponseWriter, r *http.Request, name string, missing int) (v
 	}
 	value, err := strconv.Atoi(text)
 	if err != nil || value < 0 {
-		refuse(w, http.StatusBadRequest, fmt.Sprintf("parameter %s: %q is not a number", name, text))
+		refuse(w, http.StatusBadRequest,
+			fmt.Sprintf("parameter %s: %q is not a number", name, text))
 		return 0, false
 	}
 	return value, true
 }
 
-// decode reads a JSON body; an unknown field is refused, as a misspelt switch would silently do nothing.
+// decode reads a JSON body; an unknown field is refused, as a misspelt switch would silently do
+// nothing.
 func decode(w http.ResponseWriter, r *http.Request, target any) bool {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20))
 	decoder.DisallowUnknownFields()

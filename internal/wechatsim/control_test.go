@@ -40,7 +40,8 @@ func TestControl(t *testing.T) {
 		{"POST /_sim/follow?at=0&openid=" + openid, "", `{"changed":true}`, code(0)},
 		{"POST /_sim/person?person=1", `{"Refuses":true}`, `{}`, code(43101)},
 		{"POST /_sim/person?person=1", `{}`, `{}`, code(0)},
-		{"POST /_sim/fault", `{"kind":"errcode","code":-1,"path":"/cgi-bin/message/template/send"}`, `{}`, code(-1)},
+		{"POST /_sim/fault", `{"kind":"errcode","code":-1,"path":"/cgi-bin/message/template/send"}`,
+			`{}`, code(-1)},
 		{"DELETE /_sim/fault", "", `{}`, code(0)},
 		{"POST /_sim/quirks", `{"RefuseShare":1}`, `{}`, code(43101)},
 		{"POST /_sim/quirks", `{"RefuseShare":0}`, `{}`, code(0)},
@@ -51,13 +52,19 @@ func TestControl(t *testing.T) {
 		{"POST /_sim/latency?d=1ms", "", `{}`, nil},
 		{"POST /_sim/tokens/invalidate", "", `{}`, code(0)},
 		{"GET /_sim/truth?person=1", "", mustJSON(t, s.apps[StandardAppID].identity(1)), nil},
-		{"GET /_sim/truth?openid=" + openid, "", mustJSON(t, s.apps[StandardAppID].identity(1)), nil},
-		{"GET /_sim/truth?unionid=" + s.UnionID(1), "", mustJSON(t, s.apps[StandardAppID].identity(1)), nil},
-		{"GET /_sim/mini-users?offset=2&limit=1", "", fmt.Sprintf("appid,openid,unionid\n%s,%s,%s", StandardMiniAppID,
-			s.MiniUsers(StandardMiniAppID, 2, 1)[0].OpenID, s.MiniUsers(StandardMiniAppID, 2, 1)[0].UnionID), nil},
-		{"GET /_sim/mini-users?offset=2&limit=1&format=ndjson", "", mustJSON(t, s.MiniUsers(StandardMiniAppID, 2, 1)[0]), nil},
+		{"GET /_sim/truth?openid=" + openid, "", mustJSON(t, s.apps[StandardAppID].identity(1)),
+			nil},
+		{"GET /_sim/truth?unionid=" + s.UnionID(1), "",
+			mustJSON(t, s.apps[StandardAppID].identity(1)), nil},
+		{"GET /_sim/mini-users?offset=2&limit=1", "",
+			fmt.Sprintf("appid,openid,unionid\n%s,%s,%s", StandardMiniAppID,
+				s.MiniUsers(StandardMiniAppID, 2, 1)[0].OpenID,
+				s.MiniUsers(StandardMiniAppID, 2, 1)[0].UnionID), nil},
+		{"GET /_sim/mini-users?offset=2&limit=1&format=ndjson", "",
+			mustJSON(t, s.MiniUsers(StandardMiniAppID, 2, 1)[0]), nil},
 		{"GET /_sim/accounts", "", fmt.Sprintf(`[{"appid":%q,"kind":"official","original_id":%q,"bound":true,"followers":25002},{"appid":%q,"kind":"mini","original_id":%q,"bound":true,"users":30}]`,
-			StandardAppID, s.apps[StandardAppID].original, StandardMiniAppID, s.apps[StandardMiniAppID].original), nil},
+			StandardAppID, s.apps[StandardAppID].original, StandardMiniAppID,
+			s.apps[StandardMiniAppID].original), nil},
 	} {
 		status, got := control(t, s, test.call, test.body)
 		if diff := cmp.Diff(test.want, got); diff != "" || status != http.StatusOK {
@@ -71,10 +78,12 @@ func TestControl(t *testing.T) {
 		}
 	}
 	before := s.UnionID(1)
-	if status, _ := control(t, s, "POST /_sim/rebind?appid="+StandardAppID, ""); status != http.StatusOK || s.UnionID(1) == before {
+	if status, _ := control(t, s, "POST /_sim/rebind?appid="+StandardAppID,
+		""); status != http.StatusOK || s.UnionID(1) == before {
 		t.Errorf("rebind: status %d", status)
 	}
-	if status, _ := control(t, s, "POST /_sim/grant?person=1&template=x", ""); status != http.StatusOK || !s.apps[StandardMiniAppID].grants.take(1, "x") {
+	if status, _ := control(t, s, "POST /_sim/grant?person=1&template=x",
+		""); status != http.StatusOK || !s.apps[StandardMiniAppID].grants.take(1, "x") {
 		t.Errorf("grant: status %d", status)
 	}
 }
@@ -125,11 +134,13 @@ func TestReadBack(t *testing.T) {
 	}
 	_, body = control(t, s, "GET /_sim/stats", "")
 	stats := decodeJSON[Stats](t, body)
-	if stats.Calls[pathSend] != 11 || stats.Delivered[StandardAppID] != 10 || stats.Repeats[StandardAppID] != 1 || stats.Followers[StandardAppID] != 25000 {
+	if stats.Calls[pathSend] != 11 || stats.Delivered[StandardAppID] != 10 ||
+		stats.Repeats[StandardAppID] != 1 || stats.Followers[StandardAppID] != 25000 {
 		t.Errorf("%+v", stats)
 	}
 	control(t, s, "POST /_sim/reset", "")
-	if stats := s.Stats(); len(stats.Calls) != 0 || stats.Delivered[StandardAppID] != 0 || len(s.Messages(StandardAppID)) != 0 {
+	if stats := s.Stats(); len(stats.Calls) != 0 || stats.Delivered[StandardAppID] != 0 ||
+		len(s.Messages(StandardAppID)) != 0 {
 		t.Errorf("after reset: %+v", stats)
 	}
 }
@@ -149,9 +160,12 @@ func TestConcurrency(t *testing.T) {
 		})
 	}
 	for worker := range 4 {
-		work(func(i int) { ask(t, s, pathSend+"?access_token="+token, sendBody(s, 1000*worker+i, fmt.Sprint(i))) })
 		work(func(i int) {
-			ask(t, s, pathBatchInfo+"?access_token="+token, batchBody(s.OpenID(StandardAppID, i), s.OpenID(StandardAppID, i+1)))
+			ask(t, s, pathSend+"?access_token="+token, sendBody(s, 1000*worker+i, fmt.Sprint(i)))
+		})
+		work(func(i int) {
+			ask(t, s, pathBatchInfo+"?access_token="+token,
+				batchBody(s.OpenID(StandardAppID, i), s.OpenID(StandardAppID, i+1)))
 		})
 	}
 	work(func(i int) { s.Follow(StandardAppID, 70000+i) })
@@ -168,7 +182,8 @@ func TestConcurrency(t *testing.T) {
 		}
 	})
 	all.Wait()
-	if delivered, _ := s.Delivered(StandardAppID); delivered != 800 || s.FollowerCount(StandardAppID) != 25000 {
+	if delivered, _ := s.Delivered(StandardAppID); delivered != 800 ||
+		s.FollowerCount(StandardAppID) != 25000 {
 		t.Errorf("%d delivered, %d followers", delivered, s.FollowerCount(StandardAppID))
 	}
 	ids := make(map[int64]bool)

@@ -1,23 +1,25 @@
-// Package wechatsim is a WeChat platform for tests, benchmarks and the demo: official accounts with followers, mini
-// programs with users, access tokens, follower lists, template messages and event pushes, behind one [http.Handler]. It
-// follows what the documentation and real answers show of api.weixin.qq.com, section numbers in comments are those of the
-// project's API reference, and it can misbehave as the platform does: by [Quirks] and [Fault], at the start and at run
-// time. Where nobody knows what WeChat does, the choice made here is marked [U] and, if it matters, switchable.
+// Package wechatsim is a WeChat platform for tests, benchmarks and the demo: official accounts with
+// followers, mini programs with users, access tokens, follower lists, template messages and event
+// pushes, behind one [http.Handler]. It follows what the documentation and real answers show of
+// api.weixin.qq.com, section numbers in comments are those of the project's API reference, and it
+// can misbehave as the platform does: by [Quirks] and [Fault], at the start and at run time. Where
+// nobody knows what WeChat does, the choice made here is marked [U] and, if it matters, switchable.
 //
-// The package owns its wire structs and shares none with the client under test: a shared struct would hide a wrong field
-// name. The product does not import it.
+// The package owns its wire structs and shares none with the client under test: a shared struct
+// would hide a wrong field name. The product does not import it.
 //
 // # Persons
 //
-// Whoever exists is a number, and everything about him is computed from it: his openid in every account, his unionid, when
-// he followed. So an account has millions of followers in no memory. Persons First … First+Followers-1 follow an official
-// account from the start, in that order in its list, which has to do with neither time nor openids. Only changes are held.
+// A person is a number, and everything about them is computed from it: their openid in every
+// account, their unionid, when they followed. So an account has millions of followers in no memory.
+// Persons First … First+Followers-1 follow an official account from the start, in that order in its
+// list, which has to do with neither time nor openids. Only changes are held.
 //
 // # Control interface
 //
-// Another process reads back and switches under /_sim/. Parameters stand in the URL, appid chooses the account (default:
-// the first that fits), a person is named by person=<number> or openid=<his openid in that account>. Answers are JSON; an
-// error is {"error":"…"} with a status of 400 or 404.
+// Another process reads back and switches under /_sim/. Parameters stand in the URL, appid chooses
+// the account (default: the first that fits), a person is named by person=<number> or openid=<their
+// openid in that account>. Answers are JSON; an error is {"error":"…"} with a status of 400 or 404.
 //
 //	GET    /_sim/accounts            the accounts
 //	GET    /_sim/stats               [Stats]: calls, errors, delivered messages
@@ -25,7 +27,7 @@
 //	GET    /_sim/truth               [Identity] of person=, openid= or unionid=
 //	GET    /_sim/mini-users          a mini program's users as CSV appid,openid,unionid; offset, limit, format=ndjson
 //	POST   /_sim/follow, unfollow    a person follows (at=0…1: the place in the list) or leaves
-//	POST   /_sim/join, leave         n new persons follow, n followers leave; answers who
+//	POST   /_sim/join, leave         n new people follow, n followers leave; answers who
 //	POST   /_sim/person              body [Person]: refuses, is blacklisted, had too many messages
 //	POST   /_sim/grant               a mini-program user accepts n messages of template
 //	POST   /_sim/quirks              body [Quirks], fields not named stay

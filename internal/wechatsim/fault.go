@@ -15,34 +15,40 @@ type FaultKind string
 
 // What happens to a call that a [Fault] hits.
 const (
-	FaultErrcode  FaultKind = "errcode"  // answers Code and Message in a good JSON body
-	FaultStatus   FaultKind = "status"   // answers HTTP status Code (default 502) with a short HTML page
-	FaultHTML     FaultKind = "html"     // answers HTTP 200 with an HTML page
-	FaultEmpty    FaultKind = "empty"    // answers HTTP 200 with an empty body
-	FaultTruncate FaultKind = "truncate" // answers the first half of the body, with a Content-Length that fits it
-	FaultCut      FaultKind = "cut"      // closes the connection after half of the announced body
-	FaultReset    FaultKind = "reset"    // resets the connection without an answer
-	FaultSlow     FaultKind = "slow"     // answers well, after Delay
+	FaultErrcode FaultKind = "errcode" // answers Code and Message in a good JSON body
+	// answers HTTP status Code (default 502) with a short HTML page
+	FaultStatus FaultKind = "status"
+	FaultHTML   FaultKind = "html"  // answers HTTP 200 with an HTML page
+	FaultEmpty  FaultKind = "empty" // answers HTTP 200 with an empty body
+	// answers the first half of the body, with a Content-Length that fits it
+	FaultTruncate FaultKind = "truncate"
+	FaultCut      FaultKind = "cut"   // closes the connection after half of the announced body
+	FaultReset    FaultKind = "reset" // resets the connection without an answer
+	FaultSlow     FaultKind = "slow"  // answers well, after Delay
 )
 
-// Fault makes calls go wrong. The first one that matches a call and is due applies. FaultTruncate, FaultCut and FaultSlow
-// always process the call; the others do so only with After: a send that the client sees fail is then delivered.
+// Fault makes calls go wrong. The first one that matches a call and is due applies. FaultTruncate,
+// FaultCut and FaultSlow always process the call; the others do so only with After: a send that the
+// client sees fail is then delivered.
 type Fault struct {
-	Kind        FaultKind     `json:"kind"`
-	Path        string        `json:"path,omitempty"`  // endpoint; empty: every one
-	AppID       string        `json:"appid,omitempty"` // empty: every account
-	After       bool          `json:"after,omitempty"`
-	Code        int           `json:"code,omitempty"`        // errcode or HTTP status
-	Message     string        `json:"message,omitempty"`     // errmsg; empty: the usual one of Code
-	Next        int           `json:"next,omitempty"`        // hits so many calls and is then gone; 0: stays
-	Probability float64       `json:"probability,omitempty"` // share of the matching calls; 0: all
-	Delay       time.Duration `json:"delay,omitempty"`       // before the call is processed; nanoseconds
+	Kind    FaultKind `json:"kind"`
+	Path    string    `json:"path,omitempty"`  // endpoint; empty: every one
+	AppID   string    `json:"appid,omitempty"` // empty: every account
+	After   bool      `json:"after,omitempty"`
+	Code    int       `json:"code,omitempty"`    // errcode or HTTP status
+	Message string    `json:"message,omitempty"` // errmsg; empty: the usual one of Code
+	// hits so many calls and is then gone; 0: stays
+	Next        int     `json:"next,omitempty"`
+	Probability float64 `json:"probability,omitempty"` // share of the matching calls; 0: all
+	// before the call is processed; nanoseconds
+	Delay time.Duration `json:"delay,omitempty"`
 }
 
 // Validate refuses a kind that does not exist and a probability that is none.
 func (f Fault) Validate() error {
 	switch f.Kind {
-	case FaultErrcode, FaultStatus, FaultHTML, FaultEmpty, FaultTruncate, FaultCut, FaultReset, FaultSlow:
+	case FaultErrcode, FaultStatus, FaultHTML, FaultEmpty, FaultTruncate, FaultCut, FaultReset,
+		FaultSlow:
 	default:
 		return fmt.Errorf("fault: there is no kind %q", f.Kind)
 	}
@@ -133,10 +139,12 @@ func (c *call) caller() string {
 	return ""
 }
 
-const errorPage = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n"
+const errorPage = "<html>\r\n<head><title>502 Bad " +
+	"Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad " +
+	"Gateway</h1></center>\r\n</body>\r\n</html>\r\n"
 
-// suffer answers a call that a fault hits.
-func (c *call) suffer(w http.ResponseWriter, fault *Fault) {
+// applyFault answers a call that a fault hits.
+func (c *call) applyFault(w http.ResponseWriter, fault *Fault) {
 	if !sleep(c.r.Context(), fault.Delay) {
 		return
 	}
@@ -178,7 +186,8 @@ func (c *call) suffer(w http.ResponseWriter, fault *Fault) {
 		header["Content-Type"] = c.ep.contentType
 		header.Set("Content-Length", strconv.Itoa(len(c.out)))
 		_, _ = w.Write(c.out[:len(c.out)/2])
-		_ = http.NewResponseController(w).Flush() // so that the half arrives before the connection breaks
+		// so that the half arrives before the connection breaks
+		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	default:
 		reset(w)
@@ -193,7 +202,8 @@ func (c *call) failFault(fault *Fault) {
 	c.fail(fault.Code)
 }
 
-// reset breaks the connection so that the client sees "connection reset by peer", not an orderly end.
+// reset breaks the connection so that the client sees "connection reset by peer", not an orderly
+// end.
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {

@@ -18,7 +18,8 @@ func serve(t testing.TB, s *Server) (base, send string) {
 	t.Helper()
 	web := httptest.NewServer(s)
 	t.Cleanup(web.Close)
-	return web.URL, web.URL + pathSend + "?access_token=" + fetchToken(t, s, StandardAppID, StandardSecret)
+	return web.URL, web.URL + pathSend + "?access_token=" +
+		fetchToken(t, s, StandardAppID, StandardSecret)
 }
 
 func post(target, body string) (status int, answer string, err error) {
@@ -33,7 +34,9 @@ func post(target, body string) (status int, answer string, err error) {
 
 func TestFaults(t *testing.T) {
 	const ok = `{"errcode":0,"errmsg":"ok","msgid":`
-	isReset := func(err error) bool { return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) }
+	isReset := func(err error) bool {
+		return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF)
+	}
 	isCut := func(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }
 	for _, test := range []struct {
 		name      string
@@ -43,12 +46,17 @@ func TestFaults(t *testing.T) {
 		err       func(error) bool
 		delivered int64
 	}{
-		{"busy, not sent", Fault{Kind: FaultErrcode, Code: -1}, 200, fails(-1, "system error"), nil, 0},
-		{"busy, but sent", Fault{Kind: FaultErrcode, Code: -1, After: true}, 200, fails(-1, "system error"), nil, 1},
-		{"own text", Fault{Kind: FaultErrcode, Code: 45009, Message: "api freq out of limit"}, 200, fails(45009, "api freq out of limit"), nil, 0},
-		{"spurious 40037", Fault{Kind: FaultErrcode, Code: 40037}, 200, fails(40037, "invalid template_id"), nil, 0},
+		{"busy, not sent", Fault{Kind: FaultErrcode, Code: -1}, 200, fails(-1, "system error"), nil,
+			0},
+		{"busy, but sent", Fault{Kind: FaultErrcode, Code: -1, After: true}, 200,
+			fails(-1, "system error"), nil, 1},
+		{"own text", Fault{Kind: FaultErrcode, Code: 45009, Message: "api freq out of limit"}, 200,
+			fails(45009, "api freq out of limit"), nil, 0},
+		{"spurious 40037", Fault{Kind: FaultErrcode, Code: 40037}, 200,
+			fails(40037, "invalid template_id"), nil, 0},
 		{"bad gateway", Fault{Kind: FaultStatus}, 502, "<html>", nil, 0},
-		{"unavailable, but sent", Fault{Kind: FaultStatus, Code: 503, After: true}, 503, "<html>", nil, 1},
+		{"unavailable, but sent", Fault{Kind: FaultStatus, Code: 503, After: true}, 503, "<html>",
+			nil, 1},
 		{"html", Fault{Kind: FaultHTML}, 200, "<html>", nil, 0},
 		{"empty", Fault{Kind: FaultEmpty}, 200, "", nil, 0},
 		{"truncated", Fault{Kind: FaultTruncate}, 200, ok[:20], nil, 1},
@@ -66,13 +74,16 @@ func TestFaults(t *testing.T) {
 			if (err != nil) != (test.err != nil) || err != nil && !test.err(err) {
 				t.Fatalf("error %v", err)
 			}
-			if status != test.status || !strings.HasPrefix(answer, test.answer) || test.answer == "" && answer != "" {
-				t.Errorf("status %d, answer %q; want %d, %q…", status, answer, test.status, test.answer)
+			if status != test.status || !strings.HasPrefix(answer, test.answer) ||
+				test.answer == "" && answer != "" {
+				t.Errorf("status %d, answer %q; want %d, %q…", status, answer, test.status,
+					test.answer)
 			}
 			if got, _ := s.Delivered(StandardAppID); got != test.delivered {
 				t.Errorf("%d delivered, want %d", got, test.delivered)
 			}
-			if _, answer, err := post(target, sendBody(s, 2, "")); err != nil || !strings.HasPrefix(answer, ok) {
+			if _, answer, err := post(target, sendBody(s, 2, "")); err != nil ||
+				!strings.HasPrefix(answer, ok) {
 				t.Errorf("after the fault: %q, %v", answer, err)
 			}
 		})
@@ -93,8 +104,10 @@ func TestFaultsChooseTheirCalls(t *testing.T) {
 			t.Errorf("user/info fails: %v, want %v", got, want)
 		}
 	}
-	body := `{"grant_type":"client_credential","appid":"` + StandardMiniAppID + `","secret":"` + StandardMiniSecret + `"}`
-	if got := decodeJSON[sendAnswer](t, ask(t, s, "/cgi-bin/stable_token", body)).Code; got != 40001 {
+	body := `{"grant_type":"client_credential","appid":"` + StandardMiniAppID + `","secret":"` +
+		StandardMiniSecret + `"}`
+	if got := decodeJSON[sendAnswer](t,
+		ask(t, s, "/cgi-bin/stable_token", body)).Code; got != 40001 {
 		t.Errorf("the mini program's token: %d", got)
 	}
 	failed := 0
@@ -117,7 +130,8 @@ func TestFaultsChooseTheirCalls(t *testing.T) {
 func TestChunkedBodyIsRefused(t *testing.T) {
 	s, _ := newTest(t, nil)
 	_, target := serve(t, s)
-	response, err := http.Post(target, "application/json", io.MultiReader(strings.NewReader(sendBody(s, 1, ""))))
+	response, err := http.Post(target, "application/json",
+		io.MultiReader(strings.NewReader(sendBody(s, 1, ""))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +153,8 @@ func TestTransport(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = response.Body.Close()
-	if got := response.Header.Get("Content-Type"); got != "application/json; encoding=utf-8" || response.ContentLength <= 0 {
+	if got := response.Header.Get("Content-Type"); got != "application/json; encoding=utf-8" ||
+		response.ContentLength <= 0 {
 		t.Errorf("Content-Type %q, length %d", got, response.ContentLength)
 	}
 	sns, err := http.Get(base + "/sns/jscode2session")
@@ -148,13 +163,16 @@ func TestTransport(t *testing.T) {
 	}
 	defer func() { _ = sns.Body.Close() }()
 	body, _ := io.ReadAll(sns.Body)
-	if got := sns.Header.Get("Content-Type"); got != "text/plain" || !strings.Contains(string(body), "appid missing, rid: ") {
+	if got := sns.Header.Get("Content-Type"); got != "text/plain" ||
+		!strings.Contains(string(body), "appid missing, rid: ") {
 		t.Errorf("sns: Content-Type %q, %s", got, body)
 	}
-	if got := request(t, s, http.MethodPost, sendTarget, "").Body.String(); !strings.Contains(got, "44002") {
+	if got := request(t, s, http.MethodPost, sendTarget, "").Body.String(); !strings.Contains(got,
+		"44002") {
 		t.Errorf("empty body: %s", got)
 	}
-	zipped := httptest.NewRequest(http.MethodPost, strings.TrimPrefix(target, base), bytes.NewReader([]byte("x")))
+	zipped := httptest.NewRequest(http.MethodPost, strings.TrimPrefix(target, base),
+		bytes.NewReader([]byte("x")))
 	zipped.Header.Set("Content-Encoding", "gzip")
 	recorder := httptest.NewRecorder()
 	s.ServeHTTP(recorder, zipped)
@@ -186,16 +204,19 @@ func TestRidGet(t *testing.T) {
 		Request ridRequest `json:"request"`
 	}
 	get := func(token, rid string) answer {
-		return decodeJSON[answer](t, ask(t, s, "/cgi-bin/openapi/rid/get?access_token="+token, `{"rid":"`+rid+`"}`))
+		return decodeJSON[answer](t, ask(t, s, "/cgi-bin/openapi/rid/get?access_token="+token,
+			`{"rid":"`+rid+`"}`))
 	}
 	got := get("TOKEN", rid)
-	if got.Code != 0 || got.Request.InvokeTime != clock.Now().Unix() || got.Request.RequestBody != sendBody(s, 30000, "") {
+	if got.Code != 0 || got.Request.InvokeTime != clock.Now().Unix() ||
+		got.Request.RequestBody != sendBody(s, 30000, "") {
 		t.Errorf("%+v", got)
 	}
 	for _, test := range []struct {
 		token, rid string
 		code       int
-	}{{"MINITOKEN", rid, 76003}, {"TOKEN", "x", 76002}, {"TOKEN", "00000000-00000000-00000000", 76001}} {
+	}{{"MINITOKEN", rid, 76003}, {"TOKEN", "x", 76002},
+		{"TOKEN", "00000000-00000000-00000000", 76001}} {
 		if got := get(test.token, test.rid); got.Code != test.code {
 			t.Errorf("%+v: %d", test, got.Code)
 		}

@@ -8,8 +8,9 @@ import (
 // listPage is how many openids one user/get returns at most (reference §2).
 const listPage = 10000
 
-// userGet answers the follower list: in the order of the persons' numbers, which has to do with neither the time of
-// following nor the order of the openids. Every page with rows names a next_openid; the one behind the last has no data.
+// userGet answers the follower list: in the order of the people' numbers, which has to do with
+// neither the time of following nor the order of the openids. Every page with rows names a
+// next_openid; the one behind the last has no data.
 func (c *call) userGet() {
 	from := listStart()
 	if cursor := c.query("next_openid"); cursor != "" {
@@ -23,23 +24,23 @@ func (c *call) userGet() {
 			return
 		}
 	}
-	c.persons = c.app.followers.page(c.persons[:0], from, listPage)
+	c.people = c.app.followers.page(c.people[:0], from, listPage)
 	c.out = append(c.out, `{"total":`...)
 	c.out = strconv.AppendInt(c.out, int64(c.listTotal()), 10)
 	c.out = append(c.out, `,"count":`...)
-	c.out = strconv.AppendInt(c.out, int64(len(c.persons)), 10)
-	if len(c.persons) == 0 {
+	c.out = strconv.AppendInt(c.out, int64(len(c.people)), 10)
+	if len(c.people) == 0 {
 		c.out = append(c.out, `,"next_openid":""}`...)
 		return
 	}
 	separator := `,"data":{"openid":["`
-	for _, person := range c.persons {
+	for _, person := range c.people {
 		c.out = append(c.out, separator...)
 		c.out = c.app.ids.append(c.out, person)
 		separator = `","`
 	}
 	c.out = append(c.out, `"]},"next_openid":"`...)
-	c.out = c.app.ids.append(c.out, c.persons[len(c.persons)-1])
+	c.out = c.app.ids.append(c.out, c.people[len(c.people)-1])
 	c.out = append(c.out, `"}`...)
 }
 
@@ -51,8 +52,9 @@ func (c *call) listTotal() int {
 	return max(0, total)
 }
 
-// Follow lets a person follow an official account, and pushes the event. One who followed before comes back to his old
-// place in the list, a new one gets a random place. It reports whether this changed anything.
+// Follow lets a person follow an official account, and pushes the event. A person who followed
+// before comes back to their old place in the list, a new one gets a random place. It reports
+// whether this changed anything.
 func (s *Server) Follow(appid string, person int) bool {
 	return s.FollowAt(appid, person, float64(s.draw()>>11)/(1<<53))
 }
@@ -77,30 +79,31 @@ func (s *Server) Unfollow(appid string, person int) bool {
 	return true
 }
 
-// Join lets n new persons follow, at random places in the list, and returns their numbers.
+// Join lets n new people follow, at random places in the list, and returns their numbers.
 func (s *Server) Join(appid string, n int) []int {
 	a := s.mustAccount(appid)
-	persons := a.followers.join(n, s.clock())
-	for _, person := range persons {
+	people := a.followers.join(n, s.clock())
+	for _, person := range people {
 		s.pushFollow(a, person)
 	}
-	return persons
+	return people
 }
 
 // Leave lets n followers go, drawn at random, and returns their numbers.
 func (s *Server) Leave(appid string, n int) []int {
 	a := s.mustAccount(appid)
-	persons := a.followers.leave(n)
-	for _, person := range persons {
+	people := a.followers.leave(n)
+	for _, person := range people {
 		s.pushUnfollow(a, person)
 	}
-	return persons
+	return people
 }
 
 // FollowerCount is the true number of followers.
 func (s *Server) FollowerCount(appid string) int { return s.mustAccount(appid).followers.size() }
 
-// mustApp finds an account that a test names. An unknown one is the test's mistake, hence the panic.
+// mustApp finds an account that a test names. An unknown one is the test's mistake, hence the
+// panic.
 func (s *Server) mustApp(appid string) *app {
 	a := s.apps[appid]
 	if a == nil {

@@ -19,7 +19,8 @@ type listAnswer struct {
 
 func listPageOf(t testing.TB, s *Server, cursor string) listAnswer {
 	t.Helper()
-	return decodeJSON[listAnswer](t, ask(t, s, pathUserGet+"?access_token=TOKEN&next_openid="+cursor, ""))
+	return decodeJSON[listAnswer](t, ask(t, s,
+		pathUserGet+"?access_token=TOKEN&next_openid="+cursor, ""))
 }
 
 // scan reads the whole list as a client does, and calls between after each page with its number.
@@ -34,7 +35,8 @@ func scan(t testing.TB, s *Server, between func(page int)) (openids []string, pa
 			return openids, pages
 		}
 		if page.Count != len(page.Data.OpenID) || page.Next != page.Data.OpenID[page.Count-1] {
-			t.Fatalf("page of %d says count %d, next_openid %q", len(page.Data.OpenID), page.Count, page.Next)
+			t.Fatalf("page of %d says count %d, next_openid %q", len(page.Data.OpenID), page.Count,
+				page.Next)
 		}
 		openids = append(openids, page.Data.OpenID...)
 		cursor = page.Next
@@ -49,8 +51,10 @@ func TestUserGetPages(t *testing.T) {
 		t.Run(fmt.Sprint(followers), func(t *testing.T) {
 			s, _ := newTest(t, func(o *Options) { o.Accounts[0].Followers = followers })
 			openids, pages := scan(t, s, nil)
-			if want := (followers + listPage - 1) / listPage; len(openids) != followers || pages != want {
-				t.Fatalf("%d openids on %d pages, want %d on %d", len(openids), pages, followers, want)
+			if want := (followers + listPage - 1) / listPage; len(openids) != followers ||
+				pages != want {
+				t.Fatalf("%d openids on %d pages, want %d on %d", len(openids), pages, followers,
+					want)
 			}
 			if slices.Sort(openids); len(slices.Compact(openids)) != followers {
 				t.Error("an openid came twice")
@@ -64,11 +68,16 @@ func TestUserGetBodies(t *testing.T) {
 	openid := s.OpenID(StandardAppID, 0)
 	for _, test := range []struct{ name, target, want string }{
 		{"single follower", pathUserGet + "?access_token=TOKEN",
-			`{"total":1,"count":1,"data":{"openid":["` + openid + `"]},"next_openid":"` + openid + `"}`},
-		{"behind the last", pathUserGet + "?access_token=TOKEN&next_openid=" + openid, `{"total":1,"count":0,"next_openid":""}`},
-		{"garbage cursor", pathUserGet + "?access_token=TOKEN&next_openid=nonsense", fails(40003, "invalid openid")},
-		{"cursor who never followed", pathUserGet + "?access_token=TOKEN&next_openid=" + s.OpenID(StandardAppID, 77), fails(40003, "invalid openid")},
-		{"mini program's token", pathUserGet + "?access_token=MINITOKEN", fails(48001, "api unauthorized")},
+			`{"total":1,"count":1,"data":{"openid":["` + openid + `"]},"next_openid":"` + openid +
+				`"}`},
+		{"behind the last", pathUserGet + "?access_token=TOKEN&next_openid=" + openid,
+			`{"total":1,"count":0,"next_openid":""}`},
+		{"garbage cursor", pathUserGet + "?access_token=TOKEN&next_openid=nonsense",
+			fails(40003, "invalid openid")},
+		{"cursor who never followed", pathUserGet + "?access_token=TOKEN&next_openid=" +
+			s.OpenID(StandardAppID, 77), fails(40003, "invalid openid")},
+		{"mini program's token", pathUserGet + "?access_token=MINITOKEN",
+			fails(48001, "api unauthorized")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if diff := cmp.Diff(test.want, ask(t, s, test.target, "")); diff != "" {
@@ -95,7 +104,8 @@ func TestListOrderMeansNothing(t *testing.T) {
 		last = user.SubscribeTime
 	}
 	if ascending < 400 || ascending > 600 {
-		t.Errorf("%d of 1000 followed later than their predecessor; a random order has about 500", ascending)
+		t.Errorf("%d of 1000 followed later than their predecessor; a random order has about 500",
+			ascending)
 	}
 }
 
@@ -118,11 +128,12 @@ func TestScanWhileTheListMoves(t *testing.T) {
 		t.Error("one who joined behind the cursor was missed")
 	}
 	if slices.Contains(openids, gone) {
-		t.Error("one who left before his page came was seen")
+		t.Error("a follower who left before their page came was seen")
 	}
 	again, _ := scan(t, s, nil)
 	if len(again) != 25001 || s.FollowerCount(StandardAppID) != 25001 || again[0] != before {
-		t.Errorf("%d in the list, %d followers, want 25001; first %s, want %s", len(again), s.FollowerCount(StandardAppID), again[0], before)
+		t.Errorf("%d in the list, %d followers, want 25001; first %s, want %s", len(again),
+			s.FollowerCount(StandardAppID), again[0], before)
 	}
 }
 
@@ -138,7 +149,8 @@ func TestCursorWhoLeft(t *testing.T) {
 			t.Errorf("page behind person %d who left begins with %s, want %s", person, got, want)
 		}
 		s.SetQuirks(StandardAppID, Quirks{GoneCursorFails: true})
-		if got := ask(t, s, pathUserGet+"?access_token=TOKEN&next_openid="+cursor, ""); got != fails(40003, "invalid openid") {
+		if got := ask(t, s, pathUserGet+"?access_token=TOKEN&next_openid="+cursor,
+			""); got != fails(40003, "invalid openid") {
 			t.Errorf("with GoneCursorFails: %.100s", got)
 		}
 		s.SetQuirks(StandardAppID, Quirks{})
@@ -163,9 +175,10 @@ func TestLeaveAndReturn(t *testing.T) {
 		t.Error("one who left still follows")
 	}
 	if !s.Follow(StandardAppID, person) || s.Follow(StandardAppID, person) {
-		t.Error("Follow does not tell whether it changed something")
+		t.Error("Follow does not report whether it changed something")
 	}
-	if user := infoOf(t, s, s.OpenID(StandardAppID, person)); user.Subscribe != 1 || user.SubscribeTime != at {
+	if user := infoOf(t, s, s.OpenID(StandardAppID, person)); user.Subscribe != 1 ||
+		user.SubscribeTime != at {
 		t.Errorf("one who came back: %+v, want subscribe_time %d", user, at)
 	}
 	for range 3 {

@@ -48,8 +48,8 @@ func newTest(t testing.TB, change func(*Options)) (*Server, *testClock) {
 
 var ridPattern = regexp.MustCompile(`rid: [0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{8}`)
 
-// ask makes a call and returns the body, request ids replaced by RID. The token TOKEN in the target stands for a fresh one
-// of the official account, MINITOKEN for one of the mini program.
+// ask makes a call and returns the body, request ids replaced by RID. The token TOKEN in the target
+// stands for a fresh one of the official account, MINITOKEN for one of the mini program.
 func ask(t testing.TB, s *Server, target, body string) string {
 	t.Helper()
 	method := http.MethodGet
@@ -66,10 +66,12 @@ func ask(t testing.TB, s *Server, target, body string) string {
 func request(t testing.TB, s *Server, method, target, body string) *httptest.ResponseRecorder {
 	t.Helper()
 	if strings.Contains(target, "MINITOKEN") {
-		target = strings.ReplaceAll(target, "MINITOKEN", fetchToken(t, s, StandardMiniAppID, StandardMiniSecret))
+		target = strings.ReplaceAll(target, "MINITOKEN",
+			fetchToken(t, s, StandardMiniAppID, StandardMiniSecret))
 	}
 	if strings.Contains(target, "TOKEN") {
-		target = strings.ReplaceAll(target, "TOKEN", fetchToken(t, s, StandardAppID, StandardSecret))
+		target = strings.ReplaceAll(target, "TOKEN",
+			fetchToken(t, s, StandardAppID, StandardSecret))
 	}
 	recorder := httptest.NewRecorder()
 	s.ServeHTTP(recorder, httptest.NewRequest(method, target, strings.NewReader(body)))
@@ -80,7 +82,8 @@ func fetchToken(t testing.TB, s *Server, appid, secret string) string {
 	t.Helper()
 	body := fmt.Sprintf(`{"grant_type":"client_credential","appid":%q,"secret":%q}`, appid, secret)
 	recorder := httptest.NewRecorder()
-	s.ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/cgi-bin/stable_token", strings.NewReader(body)))
+	s.ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/cgi-bin/stable_token",
+		strings.NewReader(body)))
 	var answer struct {
 		Token   string `json:"access_token"`
 		Expires int64  `json:"expires_in"`
@@ -99,7 +102,8 @@ const (
 // sendBody is a good template/send to a person.
 func sendBody(s *Server, person int, clientID string) string {
 	return fmt.Sprintf(`{"touser":%q,"template_id":%q,"client_msg_id":%q,"data":{"thing1":{"value":"示例 & 文字"},`+
-		`"time2":{"value":"2026-01-02 15:04"},"amount3":{"value":"39.80元"},"character_string4":{"value":"A-1024"}}}`,
+		`"time2":{"value":"2026-01-02 `+
+		`15:04"},"amount3":{"value":"39.80元"},"character_string4":{"value":"A-1024"}}}`,
 		s.OpenID(StandardAppID, person), StandardTemplates()[0].ID, clientID)
 }
 

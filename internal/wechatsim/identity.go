@@ -21,7 +21,8 @@ func (s *Server) Identify(appid, openid string) (identity Identity, ok bool) {
 	return a.identity(person), true
 }
 
-// IdentifyUnion resolves a unionid into what the person is in an account; ok is false for an unknown unionid.
+// IdentifyUnion resolves a unionid into what the person is in an account; ok is false for an
+// unknown unionid.
 func (s *Server) IdentifyUnion(appid, unionid string) (identity Identity, ok bool) {
 	a := s.mustApp(appid)
 	unions := a.unions.Load()
@@ -49,20 +50,20 @@ func (a *app) unionID(person int) string {
 	return ""
 }
 
-// OpenID is the id of a person in an account, whether he follows it or not.
+// OpenID is the id of a person in an account, whether they follow it or not.
 func (s *Server) OpenID(appid string, person int) string { return s.mustApp(appid).ids.id(person) }
 
-// UnionID is the id of a person in the Open Platform account that the first account is bound to at present; empty if it
-// is bound to none. See [Server.Identify] for other accounts.
+// UnionID is the id of a person in the Open Platform account that the first account is bound to at
+// present; empty if it is bound to none. See [Server.Identify] for other accounts.
 func (s *Server) UnionID(person int) string { return s.order[0].unionID(person) }
 
-// IsFollower tells whether a person follows an official account.
+// IsFollower reports whether a person follows an official account.
 func (s *Server) IsFollower(appid string, person int) bool {
 	return s.mustAccount(appid).followers.follows(person)
 }
 
-// Rebind binds accounts, or all of them if none is named, to another Open Platform account: all their unionids change,
-// no openid does, and nothing announces it.
+// Rebind binds accounts, or all of them if none is named, to another Open Platform account: all
+// their unionids change, no openid does, and nothing announces it.
 func (s *Server) Rebind(appids ...string) {
 	if len(appids) == 0 {
 		for _, a := range s.order {

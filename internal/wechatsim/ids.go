@@ -2,7 +2,8 @@ package wechatsim
 
 import "math/bits"
 
-// idLength is the length of every openid and unionid: "o", five characters of the account, 22 of the person.
+// idLength is the length of every openid and unionid: "o", five characters of the account, 22 of
+// the person.
 const idLength = 28
 
 const (
@@ -28,9 +29,10 @@ func idValue(char byte) uint64 {
 	return noIDValue
 }
 
-// idCodec turns a person's number into an id and back, with no table: a small Feistel network permutes 128 bits that hold
-// the number and a check word. Real ids are opaque and so are these, but nothing here is meant to be secret; the network
-// is used instead of AES because cipher.Block takes its slices through an interface and so allocates for every id.
+// idCodec turns a person's number into an id and back, with no table: a small Feistel network
+// permutes 128 bits that hold the number and a check word. Real ids are opaque and so are these,
+// but nothing here is meant to be secret; the network is used instead of AES because cipher.Block
+// takes its slices through an interface and so allocates for every id.
 type idCodec struct {
 	keys   [idRounds]uint64
 	check  uint64
@@ -97,11 +99,12 @@ func (c *idCodec) person(id []byte) (person int, ok bool) {
 	return int(hi), lo == c.check && hi < 1<<40
 }
 
-// spareBits fills the four bits by which 22 characters are longer than 128 bits: the last character of real ids varies
-// over the whole alphabet, and a reader that compares without regard to case must be found out.
+// spareBits fills the four bits by which 22 characters are longer than 128 bits: the last character
+// of real ids varies over the whole alphabet, and a reader that compares without regard to case
+// must be found out.
 func spareBits(hi, lo uint64) uint64 { return (hi ^ bits.RotateLeft64(lo, 17)) >> 20 & 15 }
 
-// wellFormedID tells a possible id (28 characters of the alphabet, first "o") from garbage.
+// wellFormedID reports whether an id is possible: 28 characters of the alphabet, first "o".
 func wellFormedID(id []byte) bool {
 	if len(id) != idLength || id[0] != 'o' {
 		return false
@@ -114,7 +117,8 @@ func wellFormedID(id []byte) bool {
 	return true
 }
 
-// mix is the finaliser of splitmix64: every derived property of a person is a mix of the seed and his number.
+// mix is the finaliser of splitmix64: every derived property of a person is a mix of the seed and
+// their number.
 func mix(x uint64) uint64 {
 	x += 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Ten million persons, every 97th of them: openid and back.
+// Ten million people, every 97th of them: openid and back.
 func TestIDRoundTrip(t *testing.T) {
 	codec, other := newIDCodec(7, "a"), newIDCodec(7, "b")
 	last := make(map[byte]bool)
@@ -47,7 +47,8 @@ func TestIDTampering(t *testing.T) {
 }
 
 func FuzzScanner(f *testing.F) {
-	for _, seed := range []string{`{"a":[1,-2.5e3,true,null,"x\u00e9\n"]}`, `{}`, `[`, `{"a":}`, `"`, `{"a":1,}`, `["\0"]`, `["\u12x4"]`, `["\`, "\"\x01\""} {
+	for _, seed := range []string{`{"a":[1,-2.5e3,true,null,"x\u00e9\n"]}`, `{}`, `[`, `{"a":}`,
+		`"`, `{"a":1,}`, `["\0"]`, `["\u12x4"]`, `["\`, "\"\x01\""} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// keywordRule is the limit of reference §4.4 for a kind of keyword, nil for an unknown kind, as legacy templates have.
-// Lengths count characters, not bytes.
+// keywordRule is the limit of reference §4.4 for a kind of keyword, nil for an unknown kind, as
+// legacy templates have. Lengths count characters, not bytes.
 func keywordRule(kind string) func(value string) bool {
 	switch kind {
 	case "thing", "const", "short_thing": // the limit of the last is not documented
@@ -30,7 +30,9 @@ func keywordRule(kind string) func(value string) bool {
 	case "amount":
 		return isAmount
 	case "phone_number":
-		return func(v string) bool { return atMost(v, 17) && all(v, isVisibleASCII) && !anyOf(v, isLetter) }
+		return func(v string) bool {
+			return atMost(v, 17) && all(v, isVisibleASCII) && !anyOf(v, isLetter)
+		}
 	case "car_number":
 		return func(v string) bool { return atMost(v, 8) && all(v, printable) }
 	case "name":
@@ -41,7 +43,7 @@ func keywordRule(kind string) func(value string) bool {
 	return nil
 }
 
-// accepts tells whether a value may stand for a keyword of a category template.
+// accepts reports whether a value may stand for a keyword of a category template.
 func (k keyword) accepts(value string) bool {
 	if k.listed != nil && !slices.Contains(k.listed, value) {
 		return false
@@ -49,8 +51,8 @@ func (k keyword) accepts(value string) bool {
 	return k.rule(value)
 }
 
-// isBlank tells what the platform calls empty: nothing, white space, or only symbols that it cannot show (reference §4.2,
-// the note on 47003 names ①).
+// isBlank reports whether the platform calls a value empty: nothing, white space, or only symbols
+// that it cannot show (reference §4.2, the note on 47003 names ①).
 func isBlank(value []byte) bool {
 	for _, char := range string(value) {
 		unsupported := char >= 0x2460 && char <= 0x24ff || char >= 0x1f000 && char <= 0x1faff
@@ -85,10 +87,12 @@ func isSymbol(r rune) bool       { return unicode.IsPunct(r) || unicode.IsSymbol
 
 func isDecimal(value string) bool {
 	whole, fraction, dotted := strings.Cut(value, ".")
-	return whole != "" && all(whole, isDigit) && all(fraction, isDigit) && (!dotted || fraction != "")
+	return whole != "" && all(whole, isDigit) && all(fraction, isDigit) &&
+		(!dotted || fraction != "")
 }
 
-// isAmount: one currency symbol at most, up to 12 digits (10 in subscribe messages, which is not told apart), maybe 元.
+// isAmount: one currency symbol at most, up to 12 digits (10 in subscribe messages, which is not
+// told apart), maybe 元.
 func isAmount(value string) bool {
 	if r, size := utf8.DecodeRuneInString(value); unicode.Is(unicode.Sc, r) || r == '￥' {
 		value = value[size:]
@@ -135,14 +139,16 @@ func isClock(value string) bool {
 
 // isDay: 2026-01-02, 2026/01/02, 2026.01.02 or 2026年1月2日.
 func isDay(value string) bool {
-	for _, form := range [...][3]string{{"-", "-", ""}, {"年", "月", "日"}, {"/", "/", ""}, {".", ".", ""}} {
+	for _, form := range [...][3]string{{"-", "-", ""}, {"年", "月", "日"}, {"/", "/", ""},
+		{".", ".", ""}} {
 		year, rest, ok := strings.Cut(value, form[0])
 		if !ok {
 			continue
 		}
 		month, day, _ := strings.Cut(rest, form[1])
 		day, _ = strings.CutSuffix(day, form[2])
-		return len(year) == 4 && inRange(year, 0, 9999) && inRange(month, 1, 12) && inRange(day, 1, 31)
+		return len(year) == 4 && inRange(year, 0, 9999) && inRange(month, 1, 12) &&
+			inRange(day, 1, 31)
 	}
 	return false
 }

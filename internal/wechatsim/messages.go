@@ -31,7 +31,8 @@ type Message struct {
 	Time        time.Time       `json:"time"`
 }
 
-// store holds what an account delivered, spread over shards by person so that senders do not wait for each other.
+// store holds what an account delivered, spread over shards by person so that senders do not wait
+// for each other.
 type store struct {
 	shards  [storeShards]shard
 	count   atomic.Int64
@@ -55,7 +56,8 @@ type recentKey struct {
 	hash   uint64
 }
 
-// entry is a stored message. text holds template id, client id, url, link and data, one behind the other: one allocation.
+// entry is a stored message. text holds template id, client id, url, link and data, one behind the
+// other: one allocation.
 type entry struct {
 	msgid  int64
 	at     int64 // unix nanoseconds
@@ -73,7 +75,8 @@ func (s *store) init() {
 
 func (s *store) shard(person int) *shard { return &s.shards[mix(uint64(person))%storeShards] }
 
-// remember notes a client_msg_id and returns the msgid under which the person had it within the last ten minutes, or 0.
+// remember notes a client_msg_id and returns the msgid under which the person had it within the
+// last ten minutes, or 0.
 func (s *store) remember(person int, id []byte, msgid int64, now time.Time) (earlier int64) {
 	shard := s.shard(person)
 	shard.mu.Lock()
@@ -85,7 +88,8 @@ func (s *store) remember(person int, id []byte, msgid int64, now time.Time) (ear
 	return earlier
 }
 
-// fresh notes a message's content and reports whether the person did not have it within the last minute.
+// fresh notes a message's content and reports whether the person did not have it within the last
+// minute.
 func (s *store) fresh(person int, hash uint64, now time.Time) bool {
 	shard := s.shard(person)
 	shard.mu.Lock()
@@ -164,8 +168,8 @@ func (a *app) message(e entry) Message {
 	return m
 }
 
-// Messages returns what an account delivered, in the order in which the msgids were given out. With [KeepCounts] it is
-// empty; use [Server.Delivered].
+// Messages returns what an account delivered, in the order in which the msgids were given out. With
+// [KeepCounts] it is empty; use [Server.Delivered].
 func (s *Server) Messages(appid string) []Message {
 	a := s.mustApp(appid)
 	entries := a.store.all()
@@ -176,15 +180,15 @@ func (s *Server) Messages(appid string) []Message {
 	return messages
 }
 
-// Delivered counts an account's messages, and the accepted sends that delivered nothing because their client_msg_id was
-// a repetition.
+// Delivered counts an account's messages, and the accepted sends that delivered nothing because
+// their client_msg_id was a repetition.
 func (s *Server) Delivered(appid string) (messages, repeats int64) {
 	a := s.mustApp(appid)
 	return a.store.count.Load(), a.store.repeats.Load()
 }
 
-// window remembers keys for a time. It keeps two generations and drops the older one whole, so it never has to search
-// for what is old.
+// window remembers keys for a time. It keeps two generations and drops the older one whole, so it
+// never has to search for what is old.
 type window[K comparable, V any] struct {
 	life         time.Duration
 	young, old   map[K]noted[V]

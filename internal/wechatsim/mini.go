@@ -9,12 +9,14 @@ import (
 	"unicode/utf8"
 )
 
-// users are a mini program's: number k is a person, computed, not stored. Of the first official account's followers as
-// many as there are users that follow; the others are persons just beyond its followers.
+// users are a mini program's: number k is a person, computed, not stored. Of the first official
+// account's followers as many as there are users that follow; the others are people just beyond its
+// followers.
 type users struct {
 	count, outsiders int
 	first, followers int // of the official account
-	stride           int // prime to followers: spreads the users over the follower list without meeting one twice
+	// prime to followers: spreads the users over the follower list without meeting one twice
+	stride int
 }
 
 // usedCodes are the login codes that had their one call.
@@ -24,7 +26,8 @@ type usedCodes struct {
 }
 
 func newUsers(count int, notFollowing float64, first, followers int) users {
-	u := users{count: count, first: first, followers: followers, outsiders: int(float64(count)*notFollowing + 0.5)}
+	u := users{count: count, first: first, followers: followers,
+		outsiders: int(float64(count)*notFollowing + 0.5)}
 	u.stride = int(float64(followers)*0.618) | 1
 	for gcd(u.stride, followers) > 1 {
 		u.stride += 2
@@ -70,7 +73,8 @@ type sessionAnswer struct {
 	UnionID    string `json:"unionid,omitempty"`
 }
 
-// codeToSession takes codes of the form mini-<k>-<anything>: the login of the k-th user. Each is good for one call.
+// codeToSession takes codes of the form mini-<k>-<anything>: the login of the k-th user. Each is
+// good for one call.
 func (c *call) codeToSession() {
 	if !c.credentials(c.query("appid"), c.query("secret")) {
 		return
@@ -103,7 +107,8 @@ func (c *call) codeToSession() {
 	var key [16]byte
 	binary.BigEndian.PutUint64(key[:], c.s.draw())
 	binary.BigEndian.PutUint64(key[8:], c.s.draw())
-	c.json(sessionAnswer{base64.StdEncoding.EncodeToString(key[:]), c.app.ids.id(person), c.app.unionID(person)})
+	c.json(sessionAnswer{base64.StdEncoding.EncodeToString(key[:]), c.app.ids.id(person),
+		c.app.unionID(person)})
 }
 
 func codeUser(code string) (k int, ok bool) {
@@ -161,7 +166,8 @@ func (g *grants) take(person int, template string) bool {
 // templateIDLength is that of every template id (reference §4.1).
 const templateIDLength = 43
 
-// subscribeSend knows no templates: an id of the right length is one, and its keywords are those that are sent.
+// subscribeSend knows no templates: an id of the right length is one, and its keywords are those
+// that are sent.
 func (c *call) subscribeSend() {
 	if !c.parseSend() {
 		return
@@ -178,7 +184,7 @@ func (c *call) subscribeSend() {
 	if !c.checkSubscribeData() {
 		return
 	}
-	if c.app.persons.of(person).Refuses || !c.app.grants.take(person, string(c.send.template)) {
+	if c.app.people.of(person).Refuses || !c.app.grants.take(person, string(c.send.template)) {
 		c.fail(43101)
 		return
 	}

@@ -13,7 +13,8 @@ func TestMiniUsers(t *testing.T) {
 		followers, users int
 		notFollowing     float64
 		want             int // users who do not follow
-	}{{50000, 20000, 1.0 / 3, 6667}, {10, 20, 0.5, 10}, {10, 20, 0, 10}, {0, 5, 0, 5}, {7, 7, 0, 0}, {7, 7, 1, 7}} {
+	}{{50000, 20000, 1.0 / 3, 6667}, {10, 20, 0.5, 10}, {10, 20, 0, 10}, {0, 5, 0, 5}, {7, 7, 0, 0},
+		{7, 7, 1, 7}} {
 		s := NewStandard(test.followers, test.users, test.notFollowing)
 		seen := make(map[int]bool)
 		strangers, early := 0, 0
@@ -42,7 +43,8 @@ func TestMiniUsers(t *testing.T) {
 func TestCodeToSession(t *testing.T) {
 	s, _ := newTest(t, nil)
 	login := func(code, change string) string {
-		target := "/sns/jscode2session?appid=" + StandardMiniAppID + "&secret=" + StandardMiniSecret + "&grant_type=authorization_code&js_code=" + code
+		target := "/sns/jscode2session?appid=" + StandardMiniAppID + "&secret=" +
+			StandardMiniSecret + "&grant_type=authorization_code&js_code=" + code
 		for pair := range strings.SplitSeq(change, ",") {
 			if from, to, ok := strings.Cut(pair, ">"); ok {
 				target = strings.Replace(target, from, to, 1)
@@ -52,7 +54,8 @@ func TestCodeToSession(t *testing.T) {
 	}
 	user := s.MiniUsers(StandardMiniAppID, 3, 1)[0]
 	got := decodeJSON[sessionAnswer](t, login("mini-3-a", ""))
-	if len(got.SessionKey) != 24 || got.OpenID != user.OpenID || got.UnionID != user.UnionID || got.UnionID != s.UnionID(user.Person) {
+	if len(got.SessionKey) != 24 || got.OpenID != user.OpenID || got.UnionID != user.UnionID ||
+		got.UnionID != s.UnionID(user.Person) {
 		t.Errorf("%+v, want %+v", got, user)
 	}
 	for _, test := range []struct{ name, code, change, want string }{
@@ -62,7 +65,8 @@ func TestCodeToSession(t *testing.T) {
 		{"missing", "", "", fails(41008, "missing code,")},
 		{"secret", "mini-3-b", StandardMiniSecret + ">x", fails(40125, "invalid appsecret,")},
 		{"appid", "mini-3-b", StandardMiniAppID + ">wx1", fails(40013, "invalid appid,")},
-		{"official account", "mini-3-b", StandardMiniAppID + ">" + StandardAppID + "," + StandardMiniSecret + ">" + StandardSecret, fails(40013, "invalid appid,")},
+		{"official account", "mini-3-b", StandardMiniAppID + ">" + StandardAppID + "," +
+			StandardMiniSecret + ">" + StandardSecret, fails(40013, "invalid appid,")},
 		{"grant type", "mini-3-b", "authorization_code>x", fails(40002, "invalid grant_type,")},
 	} {
 		if diff := cmp.Diff(test.want, login(test.code, test.change)); diff != "" {
@@ -81,7 +85,8 @@ func TestSubscribeSend(t *testing.T) {
 	person := s.MiniUser(StandardMiniAppID, 0)
 	send := func(thing, template string) sendAnswer {
 		body := fmt.Sprintf(`{"touser":%q,"template_id":%q,"page":"a","data":{"thing1":{"value":%q}}}`, s.OpenID(StandardMiniAppID, person), template, thing)
-		return decodeJSON[sendAnswer](t, ask(t, s, "/cgi-bin/message/subscribe/send?access_token=MINITOKEN", body))
+		return decodeJSON[sendAnswer](t,
+			ask(t, s, "/cgi-bin/message/subscribe/send?access_token=MINITOKEN", body))
 	}
 	if got := send("x", template); got.Code != 43101 {
 		t.Errorf("without a grant: %+v", got)

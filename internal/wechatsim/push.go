@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Callback is where an account's events are pushed to, and how well the platform does it (reference §10).
+// Callback is where an account's events are pushed to, and how well the platform does it (reference
+// §10).
 type Callback struct {
 	URL, Token string
 	AESKey     string        // EncodingAESKey, 43 characters; wanted by Secure and Compatible
@@ -45,10 +46,12 @@ func (s *Server) pushReceipt(a *app, person int, msgid int64) {
 		return
 	}
 	s.push(a, callback, pushEvent{person, "TEMPLATESENDJOBFINISH",
-		fmt.Sprintf("<MsgID>%d</MsgID>\n<Status><![CDATA[%s]]></Status>\n", msgid, callback.status(hash))})
+		fmt.Sprintf("<MsgID>%d</MsgID>\n<Status><![CDATA[%s]]></Status>\n", msgid,
+			callback.status(hash))})
 }
 
-// status draws the outcome, spelled as the platform spells it: one with a space behind the colon, two without.
+// status draws the outcome, spelled as the platform spells it: one with a space behind the colon,
+// two without.
 func (c *Callback) status(hash uint64) string {
 	switch {
 	case chance(hash, c.UserBlock):

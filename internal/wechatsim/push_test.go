@@ -100,7 +100,8 @@ func TestReceipts(t *testing.T) {
 				t.Error(diff)
 			}
 			q := push.query
-			if q["signature"] != sign("AAAAA", q["timestamp"], q["nonce"]) || q["openid"] != openid {
+			if q["signature"] != sign("AAAAA", q["timestamp"], q["nonce"]) ||
+				q["openid"] != openid {
 				t.Errorf("query %v", q)
 			}
 			s.Close()
@@ -118,17 +119,20 @@ func TestFollowEvents(t *testing.T) {
 	url, pushes := receiver(t, 0)
 	s.SetCallback(StandardAppID, &Callback{URL: url})
 	s.Follow(StandardAppID, 50000)
-	if e := parseEvent(t, next(t, pushes).body); e.Event != "subscribe" || e.FromUserName != s.OpenID(StandardAppID, 50000) {
+	if e := parseEvent(t, next(t, pushes).body); e.Event != "subscribe" ||
+		e.FromUserName != s.OpenID(StandardAppID, 50000) {
 		t.Errorf("%+v", e)
 	}
 	s.Unfollow(StandardAppID, 50000)
 	push := next(t, pushes)
-	if e := parseEvent(t, push.body); e.Event != "unsubscribe" || !strings.Contains(push.body, "<EventKey><![CDATA[]]></EventKey>") {
+	if e := parseEvent(t, push.body); e.Event != "unsubscribe" ||
+		!strings.Contains(push.body, "<EventKey><![CDATA[]]></EventKey>") {
 		t.Errorf("%s", push.body)
 	}
 	codes := 0
 	for range s.Join(StandardAppID, 60) {
-		if push := next(t, pushes); strings.Contains(push.body, "[qrscene_") && strings.Contains(push.body, "<Ticket>") {
+		if push := next(t, pushes); strings.Contains(push.body, "[qrscene_") &&
+			strings.Contains(push.body, "<Ticket>") {
 			codes++
 		}
 	}
@@ -143,7 +147,8 @@ func TestPushRetries(t *testing.T) {
 	} {
 		s, _ := newTest(t, nil)
 		url, pushes := receiver(t, test.refuse)
-		s.SetCallback(StandardAppID, &Callback{URL: url, Attempts: test.attempts, RetryWait: time.Millisecond})
+		s.SetCallback(StandardAppID, &Callback{URL: url, Attempts: test.attempts,
+			RetryWait: time.Millisecond})
 		sendTo(t, s, 1, "")
 		first := next(t, pushes)
 		for range test.deliveries - 1 {
@@ -152,7 +157,8 @@ func TestPushRetries(t *testing.T) {
 			}
 		}
 		deadline := time.Now().Add(10 * time.Second)
-		for taken, failed := s.Pushes(); taken+failed == 0 && time.Now().Before(deadline); taken, failed = s.Pushes() {
+		for taken, failed := s.Pushes(); taken+failed == 0 && time.Now().Before(deadline); taken,
+			failed = s.Pushes() {
 			time.Sleep(time.Millisecond)
 		}
 		if taken, failed := s.Pushes(); int(taken) != test.taken || int(failed) != test.failed {
@@ -183,7 +189,8 @@ func TestEncryptedPushes(t *testing.T) {
 	s, _ := newTest(t, nil)
 	url, pushes := receiver(t, 0)
 	for _, compatible := range []bool{false, true} {
-		s.SetCallback(StandardAppID, &Callback{URL: url + "?x=1", Token: "T", AESKey: key, Secure: !compatible, Compatible: compatible})
+		s.SetCallback(StandardAppID, &Callback{URL: url + "?x=1", Token: "T", AESKey: key,
+			Secure: !compatible, Compatible: compatible})
 		sent := sendTo(t, s, 9, "")
 		push := next(t, pushes)
 		var outer struct {
@@ -195,7 +202,8 @@ func TestEncryptedPushes(t *testing.T) {
 			t.Fatal(err)
 		}
 		q := push.query
-		if q["msg_signature"] != sign("T", q["timestamp"], q["nonce"], outer.Encrypt) || q["encrypt_type"] != "aes" || q["x"] != "1" {
+		if q["msg_signature"] != sign("T", q["timestamp"], q["nonce"], outer.Encrypt) ||
+			q["encrypt_type"] != "aes" || q["x"] != "1" {
 			t.Errorf("query %v", q)
 		}
 		if (outer.Event != "") != compatible || outer.To == "" {
@@ -241,7 +249,8 @@ func TestCryptVectors(t *testing.T) {
 	if want := "jn1L23DB+6ELqJ+6bruv21Y6MD7KeIfP82D6gU39rmkgczbWwt5+3bnyg5K55bgVtVzd832WzZGMhkP72vVOfg=="; err != nil || got != want {
 		t.Errorf("seal: %s, %v", got, err)
 	}
-	if got := sign("AAAAA", "1714037059", "486452656"); got != "899cf89e464efb63f54ddac96b0a0a235f53aa78" {
+	if got := sign("AAAAA", "1714037059",
+		"486452656"); got != "899cf89e464efb63f54ddac96b0a0a235f53aa78" {
 		t.Errorf("sign: %s", got)
 	}
 	if _, err := hex.DecodeString(sign()); err != nil {

@@ -23,11 +23,13 @@ func sign(parts ...string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// encrypt makes the content of <Encrypt>: AES-256-CBC over 16 random bytes, the length, the message and the appid.
+// encrypt makes the content of <Encrypt>: AES-256-CBC over 16 random bytes, the length, the message
+// and the appid.
 func encrypt(encodingKey, appid, message string, salt uint64) (string, error) {
 	key, err := base64.StdEncoding.DecodeString(encodingKey + "=")
 	if err != nil || len(key) != 32 {
-		return "", fmt.Errorf("EncodingAESKey of %d characters is not the base64 of 32 bytes", len(encodingKey))
+		return "", fmt.Errorf("EncodingAESKey of %d characters is not the base64 of 32 bytes",
+			len(encodingKey))
 	}
 	random := fmt.Appendf(nil, "%016x", salt)
 	return seal(key, random, appid, message)

@@ -33,8 +33,8 @@ type pushJob struct {
 	due                     time.Time
 }
 
-// pusher delivers events when they fall due. Its goroutines start with the first push, so that a server without
-// callbacks has none. Due times are of the real clock: a receiver is a real server.
+// pusher delivers events when they fall due. Its goroutines start with the first push, so that a
+// server without callbacks has none. Due times are of the real clock: a receiver is a real server.
 type pusher struct {
 	client        *http.Client
 	log           *slog.Logger
@@ -173,7 +173,8 @@ func (p *pusher) post(ctx context.Context, job pushJob) error {
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("answer with status %d", response.StatusCode)
 	}
-	if text := strings.TrimSpace(string(answer)); text != "" && text != "success" && !strings.HasPrefix(text, "<xml>") {
+	if text := strings.TrimSpace(string(answer)); text != "" && text != "success" &&
+		!strings.HasPrefix(text, "<xml>") {
 		return fmt.Errorf("answer that is neither empty nor success: %.80q", text)
 	}
 	return nil

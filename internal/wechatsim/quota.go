@@ -11,7 +11,8 @@ const (
 	pathClearsPerMonth = 50 // openapi/quota/clear
 )
 
-// quotaDay numbers the days of China time, at whose midnight the counters are taken to start anew (not documented).
+// quotaDay numbers the days of China time, at whose midnight the counters are taken to restart (not
+// documented).
 func quotaDay(now time.Time) int64 { return (now.Unix() + 8*3600) / 86400 }
 
 // quota counts an account's calls against its limits.
@@ -65,8 +66,9 @@ func (u *usage) roll(now time.Time) {
 	}
 }
 
-// dailyLimits gives an account the documented figures. An account with more than 100,000 or 1,000,000 followers has ten
-// or a hundred times as much of what is sent or listed: the one figure known of a raised account is 1,000,000 sends.
+// dailyLimits gives an account the documented figures. An account with more than 100,000 or
+// 1,000,000 followers has ten or a hundred times as much of what is sent or listed: the one figure
+// known of a raised account is 1,000,000 sends.
 func (s *Server) dailyLimits(followers int, over map[string]int64) map[int]int64 {
 	raise := int64(1)
 	for _, tier := range []int{100_000, 1_000_000, 10_000_000} {
@@ -167,7 +169,8 @@ func (c *call) quotaGet() {
 	defer q.mu.Unlock()
 	u := &q.used[e.index]
 	u.roll(c.now)
-	answer := quotaAnswer{ErrMsg: "ok", Quota: quotaFigures{u.daily, u.used, max(0, u.daily-u.used)}}
+	answer := quotaAnswer{ErrMsg: "ok",
+		Quota: quotaFigures{u.daily, u.used, max(0, u.daily-u.used)}}
 	if u.daily == 0 { // no limit is told as a very large one: the platform has no notation for none
 		answer.Quota = quotaFigures{1 << 40, u.used, 1<<40 - u.used}
 	}

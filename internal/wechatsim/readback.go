@@ -12,20 +12,23 @@ import (
 
 // Stats are the server's counters since its start or the last [Server.Reset].
 type Stats struct {
-	Calls     map[string]int64            `json:"calls"`           // by path
-	Errors    map[string]map[string]int64 `json:"errors"`          // by path, then errcode, http_412 or the kind of a fault
-	Delivered map[string]int64            `json:"delivered"`       // by appid
-	Repeats   map[string]int64            `json:"repeats"`         // by appid: sends whose client_msg_id was a repetition
-	Followers map[string]int              `json:"followers"`       // by appid: at present
-	Taken     int64                       `json:"pushes_taken"`    // events
-	GivenUp   int64                       `json:"pushes_given_up"` // events
+	Calls map[string]int64 `json:"calls"` // by path
+	// by path, then errcode, http_412 or the kind of a fault
+	Errors    map[string]map[string]int64 `json:"errors"`
+	Delivered map[string]int64            `json:"delivered"` // by appid
+	// by appid: sends whose client_msg_id was a repetition
+	Repeats   map[string]int64 `json:"repeats"`
+	Followers map[string]int   `json:"followers"`       // by appid: at present
+	Taken     int64            `json:"pushes_taken"`    // events
+	GivenUp   int64            `json:"pushes_given_up"` // events
 }
 
 // Stats returns all counters.
 func (s *Server) Stats() Stats {
 	stats := Stats{
-		Calls: s.Calls(), Errors: make(map[string]map[string]int64), Delivered: make(map[string]int64),
-		Repeats: make(map[string]int64), Followers: make(map[string]int),
+		Calls: s.Calls(), Errors: make(map[string]map[string]int64),
+		Delivered: make(map[string]int64),
+		Repeats:   make(map[string]int64), Followers: make(map[string]int),
 	}
 	s.eachEndpoint(func(e *endpoint) {
 		e.mu.Lock()
@@ -44,7 +47,8 @@ func (s *Server) Stats() Stats {
 	return stats
 }
 
-// Calls counts the calls by path, failed ones and those that a fault hit included. A path without calls is missing.
+// Calls counts the calls by path, failed ones and those that a fault hit included. A path without
+// calls is missing.
 func (s *Server) Calls() map[string]int64 {
 	calls := make(map[string]int64)
 	s.eachEndpoint(func(e *endpoint) {
@@ -55,8 +59,8 @@ func (s *Server) Calls() map[string]int64 {
 	return calls
 }
 
-// Reset sets the counters to zero and forgets the delivered messages. Followers, tokens, quotas, faults and what
-// client_msg_id remembers stay.
+// Reset sets the counters to zero and forgets the delivered messages. Followers, tokens, quotas,
+// faults and what client_msg_id remembers stay.
 func (s *Server) Reset() {
 	s.eachEndpoint(func(e *endpoint) {
 		e.mu.Lock()
@@ -90,7 +94,8 @@ type accountInfo struct {
 func (s *Server) controlAccounts(w http.ResponseWriter, _ *http.Request) {
 	list := make([]accountInfo, 0, len(s.order))
 	for _, a := range s.order {
-		info := accountInfo{AppID: a.id, Kind: "official", OriginalID: a.original, Bound: a.unions.Load() != nil}
+		info := accountInfo{AppID: a.id, Kind: "official", OriginalID: a.original,
+			Bound: a.unions.Load() != nil}
 		if a.mini {
 			info.Kind, info.Users = "mini", a.users.count
 		} else {

@@ -21,9 +21,10 @@ type ridRecord struct {
 }
 
 type ridRequest struct {
-	InvokeTime   int64  `json:"invoke_time"`
-	CostInMS     int64  `json:"cost_in_ms"`
-	RequestURL   string `json:"request_url"` // the query, with the access token, as the platform has it
+	InvokeTime int64 `json:"invoke_time"`
+	CostInMS   int64 `json:"cost_in_ms"`
+	// the query, with the access token, as the platform has it
+	RequestURL   string `json:"request_url"`
 	RequestBody  string `json:"request_body"`
 	ResponseBody string `json:"response_body"`
 	ClientIP     string `json:"client_ip"`
@@ -31,8 +32,8 @@ type ridRequest struct {
 
 func (l *ridLog) add(rid string, c *call) {
 	record := ridRecord{rid: rid, app: c.app, ridRequest: ridRequest{
-		InvokeTime: c.now.Unix(), RequestURL: c.r.URL.RawQuery, RequestBody: string(c.body), ResponseBody: string(c.out),
-		ClientIP: c.remoteIP(),
+		InvokeTime: c.now.Unix(), RequestURL: c.r.URL.RawQuery, RequestBody: string(c.body),
+		ResponseBody: string(c.out), ClientIP: c.remoteIP(),
 	}}
 	l.mu.Lock()
 	defer l.mu.Unlock()

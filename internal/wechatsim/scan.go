@@ -5,8 +5,9 @@ import (
 	"encoding/json"
 )
 
-// scanner reads JSON without building values. The simulator spends most of its time in three small requests, for which
-// encoding/json would be the dearest step. After the first syntax error bad is set and every method does nothing more.
+// scanner reads JSON without building values. The simulator spends most of its time in three small
+// requests, for which encoding/json would be the dearest step. After the first syntax error bad is
+// set and every method does nothing more.
 type scanner struct {
 	b              []byte
 	i              int
@@ -44,8 +45,8 @@ func (s *scanner) expect(char byte) {
 	}
 }
 
-// more reports whether the object or array that closes with end has a further element, and steps to it. The first call
-// after the opening bracket passes first = true.
+// more reports whether the object or array that closes with end has a further element, and steps to
+// it. The first call after the opening bracket passes first = true.
 func (s *scanner) more(first bool, end byte) bool {
 	if s.bad || s.accept(end) {
 		return false
@@ -103,7 +104,8 @@ func (s *scanner) rawString() (raw []byte, escaped bool) {
 // escape checks the escape that begins here and steps to its last byte.
 func (s *scanner) escape() {
 	rest := s.b[s.i+1:]
-	if len(rest) >= 5 && rest[0] == 'u' && isHex(rest[1]) && isHex(rest[2]) && isHex(rest[3]) && isHex(rest[4]) {
+	if len(rest) >= 5 && rest[0] == 'u' && isHex(rest[1]) && isHex(rest[2]) && isHex(rest[3]) &&
+		isHex(rest[4]) {
 		s.unicodeEscapes = true
 		s.i += 5
 		return

@@ -6,13 +6,14 @@ import (
 	"unicode/utf8"
 )
 
-// firstMsgID is about where real ones stand: far beyond 2^53, so that a client that reads them as a float is found out.
+// firstMsgID is about where real ones stand: far beyond 2^53, so that a client that reads them as a
+// float is found out.
 const firstMsgID = 2841345375939657729
 
 // sendRequest is what a template/send body holds; the slices alias the body.
 type sendRequest struct {
 	touser, template, url, clientID []byte
-	data                            []byte   // as it stands, an object or whatever was sent
+	data                            []byte   // as it stands, an object or what was sent instead
 	link                            []byte   // miniprogram, as it stands
 	values                          [][]byte // by the template's keywords; nil: the key is missing
 	extra                           string   // the first key that the template lacks
@@ -62,7 +63,7 @@ func (c *call) templateSend() {
 
 // recipient asks whether the person can be reached.
 func (c *call) recipient(person int) int {
-	flags := c.app.persons.of(person)
+	flags := c.app.people.of(person)
 	switch {
 	case flags.Blacklisted:
 		return 43019
@@ -153,7 +154,8 @@ func (c *call) parseSendField(in *scanner) (wrong bool) {
 	return wrong
 }
 
-// checkData validates the keywords. Data that is no object lacks them all: so a JSON string gives "is empty".
+// checkData validates the keywords. Data that is no object lacks them all: so a JSON string gives
+// "is empty".
 func (c *call) checkData(t *template) bool {
 	c.parseData(t)
 	if c.send.badValue {
@@ -211,7 +213,8 @@ func keyIndex(keys []keyword, name []byte) int {
 	return -1
 }
 
-// dataValue reads {"value":"…"}; anything else than an object has no value, a value that is no string is wrong.
+// dataValue reads {"value":"…"}; anything else than an object has no value, a value that is no
+// string is wrong.
 func dataValue(in *scanner) (value []byte, wrong bool) {
 	if in.peek() != '{' {
 		in.value()
@@ -228,7 +231,8 @@ func dataValue(in *scanner) (value []byte, wrong bool) {
 	return value, wrong
 }
 
-// checkLink refuses a mini-program link whose appid does not exist here, and a url beyond any bound.
+// checkLink refuses a mini-program link whose appid does not exist here, and a url beyond any
+// bound.
 func (c *call) checkLink() bool {
 	if len(c.send.url) > 2048 {
 		c.fail(40039)

@@ -26,15 +26,16 @@ func TestTemplateSend(t *testing.T) {
 	body := sendBody(s, 5, "id-1")
 	first := decodeJSON[sendAnswer](t, ask(t, s, sendTarget, body))
 	second := sendTo(t, s, 6, "")
-	if first.Code != 0 || first.Text != "ok" || first.MsgID <= 1<<53 || second.MsgID <= first.MsgID {
+	if first.Code != 0 || first.Text != "ok" || first.MsgID <= 1<<53 ||
+		second.MsgID <= first.MsgID {
 		t.Fatalf("answers %+v and %+v", first, second)
 	}
 	_, data, _ := strings.Cut(body, `"data":`)
 	got := s.Messages(StandardAppID)
 	want := Message{
 		AppID: StandardAppID, OpenID: s.OpenID(StandardAppID, 5), UnionID: s.UnionID(5), Person: 5,
-		TemplateID: StandardTemplates()[0].ID, Data: []byte(strings.TrimSuffix(data, "}")), ClientMsgID: "id-1",
-		MsgID: first.MsgID, Time: clock.Now().UTC(),
+		TemplateID: StandardTemplates()[0].ID, Data: []byte(strings.TrimSuffix(data, "}")),
+		ClientMsgID: "id-1", MsgID: first.MsgID, Time: clock.Now().UTC(),
 	}
 	if len(got) != 2 {
 		t.Fatalf("%d messages", len(got))
@@ -45,7 +46,9 @@ func TestTemplateSend(t *testing.T) {
 }
 
 func TestTemplateSendErrors(t *testing.T) {
-	s, _ := newTest(t, func(o *Options) { o.Accounts = append(o.Accounts, Account{AppID: "wx0a00000000000002", Followers: 10}) })
+	s, _ := newTest(t, func(o *Options) {
+		o.Accounts = append(o.Accounts, Account{AppID: "wx0a00000000000002", Followers: 10})
+	})
 	s.SetPerson(StandardAppID, 1, Person{Refuses: true})
 	s.SetPerson(StandardAppID, 2, Person{Blacklisted: true})
 	s.SetPerson(StandardAppID, 3, Person{Throttled: true})
@@ -57,28 +60,45 @@ func TestTemplateSendErrors(t *testing.T) {
 		{"not a follower", sendBody(s, 30000, ""), fails(43004, "require subscribe")},
 		{"refuses", sendBody(s, 1, ""), fails(43101, "user refuse to accept the msg")},
 		{"blacklisted", sendBody(s, 2, ""), fails(43019, "require remove blacklist")},
-		{"too many", sendBody(s, 3, ""), fails(43117, "Sending messages to this openid too frequently,please try later")},
-		{"mini program's openid", replace(openid, s.OpenID(StandardMiniAppID, 0)), fails(40003, "invalid openid")},
-		{"other account's openid", replace(openid, s.OpenID("wx0a00000000000002", 0)), fails(40003, "invalid openid")},
+		{"too many", sendBody(s, 3, ""),
+			fails(43117, "Sending messages to this openid too frequently,please try later")},
+		{"mini program's openid", replace(openid, s.OpenID(StandardMiniAppID, 0)),
+			fails(40003, "invalid openid")},
+		{"other account's openid", replace(openid, s.OpenID("wx0a00000000000002", 0)),
+			fails(40003, "invalid openid")},
 		{"no openid", replace(`"touser"`, `"to"`), fails(40003, "invalid openid")},
-		{"template missing", replace(`"template_id"`, `"template"`), fails(40036, "invalid template_id size")},
-		{"template unknown", replace(template, strings.Repeat("x", 43)), fails(40037, "invalid template_id")},
-		{"template banned", replace(template, StandardTemplates()[1].ID), fails(43116, "This template_id is banned")},
+		{"template missing", replace(`"template_id"`, `"template"`),
+			fails(40036, "invalid template_id size")},
+		{"template unknown", replace(template, strings.Repeat("x", 43)),
+			fails(40037, "invalid template_id")},
+		{"template banned", replace(template, StandardTemplates()[1].ID),
+			fails(43116, "This template_id is banned")},
 		{"not JSON", "touser=" + openid, fails(47001, "data format error")},
 		{"cut", good[:100], fails(47001, "data format error")},
 		{"trailing garbage", good + "x", fails(47001, "data format error")},
 		{"not UTF-8", replace("A-1024", "A\xff"), fails(47001, "data format error")},
-		{"touser a number", replace(fmt.Sprintf("%q", openid), "5"), fails(47001, "data format error")},
+		{"touser a number", replace(fmt.Sprintf("%q", openid), "5"),
+			fails(47001, "data format error")},
 		{"value a number", replace(`"A-1024"`, "1024"), fails(47001, "data format error")},
-		{"key missing", replace(`"time2"`, `"time9"`), fails(47003, "argument invalid! data.time2.value is empty")},
-		{"value empty", replace("A-1024", ""), fails(47003, "argument invalid! data.character_string4.value is empty")},
-		{"value only of unsupported symbols", replace("A-1024", "①"), fails(47003, "argument invalid! data.character_string4.value is empty")},
-		{"value not in an object", replace(`{"value":"A-1024"}`, `"A-1024"`), fails(47003, "argument invalid! data.character_string4.value is empty")},
-		{"21 characters", replace("示例 & 文字", strings.Repeat("字", 21)), fails(47003, "argument invalid! data.thing1.value invalid")},
-		{"data a string", replace(`"data":{`, `"data":"{}","x":{`), fails(47003, "argument invalid! data.thing1.value is empty")},
-		{"data missing", replace(`"data"`, `"dat"`), fails(47003, "argument invalid! data.thing1.value is empty")},
-		{"link to an unknown mini program", replace(`"data"`, `"miniprogram":{"appid":"wx1","pagepath":"a"},"data"`), fails(40166, "invalid weapp appid")},
-		{"url too long", replace(`"data"`, `"url":"https://example.com/`+strings.Repeat("x", 3000)+`","data"`), fails(40039, "invalid url size")},
+		{"key missing", replace(`"time2"`, `"time9"`),
+			fails(47003, "argument invalid! data.time2.value is empty")},
+		{"value empty", replace("A-1024", ""),
+			fails(47003, "argument invalid! data.character_string4.value is empty")},
+		{"value only of unsupported symbols", replace("A-1024", "①"),
+			fails(47003, "argument invalid! data.character_string4.value is empty")},
+		{"value not in an object", replace(`{"value":"A-1024"}`, `"A-1024"`),
+			fails(47003, "argument invalid! data.character_string4.value is empty")},
+		{"21 characters", replace("示例 & 文字", strings.Repeat("字", 21)),
+			fails(47003, "argument invalid! data.thing1.value invalid")},
+		{"data a string", replace(`"data":{`, `"data":"{}","x":{`),
+			fails(47003, "argument invalid! data.thing1.value is empty")},
+		{"data missing", replace(`"data"`, `"dat"`),
+			fails(47003, "argument invalid! data.thing1.value is empty")},
+		{"link to an unknown mini program",
+			replace(`"data"`, `"miniprogram":{"appid":"wx1","pagepath":"a"},"data"`),
+			fails(40166, "invalid weapp appid")},
+		{"url too long", replace(`"data"`, `"url":"https://example.com/`+strings.Repeat("x",
+			3000)+`","data"`), fails(40039, "invalid url size")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if diff := cmp.Diff(test.want, ask(t, s, sendTarget, test.body)); diff != "" {
@@ -105,8 +125,10 @@ func TestTemplateSendAccepts(t *testing.T) {
 	for name, body := range map[string]string{
 		"20 Chinese characters": strings.Replace(good, "示例 & 文字", strings.Repeat("字", 20), 1),
 		"escapes":               strings.Replace(good, "示例 & 文字", `\u0026 \"x\"`, 1),
-		"an extra key":          strings.Replace(good, `"thing1"`, `"thing7":{"value":"x"},"thing1"`, 1),
-		"link":                  strings.Replace(good, `"data"`, `"miniprogram":{"appid":"`+StandardMiniAppID+`","pagepath":"a?b=c"},"data"`, 1),
+		"an extra key": strings.Replace(good, `"thing1"`,
+			`"thing7":{"value":"x"},"thing1"`, 1),
+		"link": strings.Replace(good, `"data"`,
+			`"miniprogram":{"appid":"`+StandardMiniAppID+`","pagepath":"a?b=c"},"data"`, 1),
 		"legacy, anything goes": fmt.Sprintf(`{"touser":%q,"template_id":%q,"data":{"first":{"value":%q}}}`,
 			s.OpenID(StandardAppID, 0), StandardTemplates()[2].ID, strings.Repeat("长", 300)),
 	} {
@@ -120,7 +142,8 @@ func TestTemplateSendAccepts(t *testing.T) {
 		t.Errorf("RefuseEscapes: %+v", got)
 	}
 	extra := strings.Replace(good, `"thing1"`, `"thing7":{"value":"x"},"thing1"`, 1)
-	if got := ask(t, s, sendTarget, extra); got != fails(47003, "argument invalid! data.thing7.value invalid") {
+	if got := ask(t, s, sendTarget, extra); got != fails(47003,
+		"argument invalid! data.thing7.value invalid") {
 		t.Errorf("ExtraKeysRefused: %s", got)
 	}
 }
@@ -198,7 +221,8 @@ func TestRefuseShare(t *testing.T) {
 }
 
 func TestKeep(t *testing.T) {
-	for keep, want := range map[Keep]string{KeepAll: "id:true", KeepHeads: "id:false", KeepCounts: ""} {
+	for keep, want := range map[Keep]string{KeepAll: "id:true", KeepHeads: "id:false",
+		KeepCounts: ""} {
 		s, _ := newTest(t, func(o *Options) { o.Keep = keep })
 		sendTo(t, s, 1, "id")
 		got := ""
@@ -213,19 +237,25 @@ func TestKeep(t *testing.T) {
 
 func TestKeywordRules(t *testing.T) {
 	for kind, values := range map[string]struct{ good, bad []string }{
-		"thing":            {[]string{"a", strings.Repeat("字", 20)}, []string{strings.Repeat("字", 21), "a\nb"}},
-		"number":           {[]string{"12", "-1.5", strings.Repeat("1", 32)}, []string{"1.", "a", strings.Repeat("1", 33)}},
+		"thing": {[]string{"a", strings.Repeat("字", 20)},
+			[]string{strings.Repeat("字", 21), "a\nb"}},
+		"number": {[]string{"12", "-1.5", strings.Repeat("1", 32)},
+			[]string{"1.", "a", strings.Repeat("1", 33)}},
 		"letter":           {[]string{"abC"}, []string{"a1", strings.Repeat("a", 33)}},
 		"symbol":           {[]string{"+-*/&"}, []string{"a", "++++++"}},
 		"character_string": {[]string{"A-1024/x"}, []string{"订单1", strings.Repeat("x", 33)}},
-		"time": {[]string{"15:01", "2019年10月1日 15:01", "2026-01-02 15:04:05", "09:00~10:00", "2026-01-02 09:00~2026-01-02 10:00"},
+		"time": {[]string{"15:01", "2019年10月1日 15:01", "2026-01-02 15:04:05", "09:00~10:00",
+			"2026-01-02 09:00~2026-01-02 10:00"},
 			[]string{"09:00～10:00", "24:00", "2026-01-02", "tomorrow", "2026-13-02 10:00"}},
-		"date":         {[]string{"2019年10月1日", "2026-01-02", "2026-01-02 15:04"}, []string{"01-02", "15:04", "2026-01-32"}},
-		"amount":       {[]string{"¥39.80", "39.80元", "100", "￥1元"}, []string{"39,80", "元", "1234567890123", "¥¥1"}},
+		"date": {[]string{"2019年10月1日", "2026-01-02", "2026-01-02 15:04"},
+			[]string{"01-02", "15:04", "2026-01-32"}},
+		"amount": {[]string{"¥39.80", "39.80元", "100", "￥1元"},
+			[]string{"39,80", "元", "1234567890123", "¥¥1"}},
 		"phone_number": {[]string{"+86-13800138000"}, []string{"138a", strings.Repeat("1", 18)}},
 		"car_number":   {[]string{"粤A8Z888挂"}, []string{"粤A8Z888挂挂"}},
-		"name":         {[]string{"张三", "Christopher Robinson"}, []string{"欧阳欧阳欧阳欧阳欧阳欧", strings.Repeat("a", 21)}},
-		"phrase":       {[]string{"已支付"}, []string{"已经支付完成", "paid"}},
+		"name": {[]string{"张三", "Christopher Robinson"},
+			[]string{"欧阳欧阳欧阳欧阳欧阳欧", strings.Repeat("a", 21)}},
+		"phrase": {[]string{"已支付"}, []string{"已经支付完成", "paid"}},
 	} {
 		for _, value := range values.good {
 			if !newKeyword(kind+"1", nil).accepts(value) {
@@ -256,7 +286,10 @@ func TestPrivateTemplates(t *testing.T) {
 	}
 	s.SetQuirks(StandardAppID, Quirks{SpacedBraces: true})
 	spaced := decodeJSON[answer](t, ask(t, s, target, "")).List
-	if !slices.ContainsFunc(spaced, func(t Template) bool { return strings.Contains(t.Content, "{ {thing1.DATA} }") }) {
+	if !slices.ContainsFunc(spaced, func(t Template) bool {
+		return strings.Contains(t.Content,
+			"{ {thing1.DATA} }")
+	}) {
 		t.Errorf("spaced braces: %q", spaced[0].Content)
 	}
 }
@@ -265,15 +298,17 @@ func TestRetiredAPIs(t *testing.T) {
 	s, _ := newTest(t, nil)
 	for path, want := range map[string]string{
 		"/cgi-bin/message/wxopen/template/send": fails(45103, "This API has been unsupported"),
-		"/cgi-bin/message/wxopen/template/uniform_send": fails(45109, "This API has been unsupported. For more details, please view "+
-			"https://developers.weixin.qq.com/community/develop/doc/000ae8d6348af08e7030bc2546bc01?blockType=1"),
+		"/cgi-bin/message/wxopen/template/uniform_send": fails(45109,
+			"This API has been unsupported. For more details, please view "+
+				"https://developers.weixin.qq.com/community/develop/doc/000ae8d6348af08e7030bc2546bc01?blockType=1"),
 		"/cgi-bin/no/such": fails(40066, "invalid url"),
 	} {
 		if diff := cmp.Diff(want, ask(t, s, path+"?access_token=MINITOKEN", "{}")); diff != "" {
 			t.Error(path, diff)
 		}
 	}
-	if got := decodeJSON[sendAnswer](t, ask(t, s, pathSend+"?access_token=MINITOKEN", sendBody(s, 1, ""))); got.Code != 45109 {
+	if got := decodeJSON[sendAnswer](t,
+		ask(t, s, pathSend+"?access_token=MINITOKEN", sendBody(s, 1, ""))); got.Code != 45109 {
 		t.Errorf("template/send with the mini program's token: %+v", got)
 	}
 }

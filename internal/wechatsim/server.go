@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Server is the simulated platform. It is an [http.Handler]; all methods are safe for concurrent use. [Server.Close] ends
-// the goroutines of its event pushes.
+// Server is the simulated platform. It is an [http.Handler]; all methods are safe for concurrent
+// use. [Server.Close] ends the goroutines of its event pushes.
 type Server struct {
 	seed      uint64
 	keep      Keep
@@ -49,11 +49,12 @@ type app struct {
 	users                users   // mini programs
 	codes                usedCodes
 	store                store
-	persons              personFlags
+	people               personFlags
 	grants               grants
 }
 
-// New builds a platform. It panics on two accounts with one appid, which is a mistake in a test's own set-up.
+// New builds a platform. It panics on two accounts with one appid, which is a mistake in a test's
+// own set-up.
 func New(o Options) *Server {
 	s := &Server{
 		seed:  mix(o.Seed),
@@ -70,7 +71,8 @@ func New(o Options) *Server {
 	s.endpoints, s.unknown = newEndpoints()
 	s.faults.set(o.Faults)
 	s.control = s.newControl()
-	s.pushes = newPusher(cmp.Or(o.Client, &http.Client{Timeout: pushDeadline}), cmp.Or(o.Logger, slog.New(slog.DiscardHandler)))
+	s.pushes = newPusher(cmp.Or(o.Client, &http.Client{Timeout: pushDeadline}),
+		cmp.Or(o.Logger, slog.New(slog.DiscardHandler)))
 	for _, account := range o.Accounts {
 		s.addAccount(account, o.Templates)
 	}
@@ -87,7 +89,8 @@ func (s *Server) addAccount(o Account, templates []Template) {
 	a := s.addApp(o.AppID, o.Secret)
 	a.original = cmp.Or(o.OriginalID, originalID(s.seed, o.AppID))
 	a.bind(s.seed, o.Platform, o.Unbound)
-	a.quota.init(len(s.endpoints)+1, s.dailyLimits(o.Followers, o.DailyLimits), s.byIndex(o.MinuteLimits))
+	a.quota.init(len(s.endpoints)+1, s.dailyLimits(o.Followers, o.DailyLimits),
+		s.byIndex(o.MinuteLimits))
 	a.whitelist.Store(&o.Whitelist)
 	a.quirks.Store(&o.Quirks)
 	a.callback.Store(o.Callback)
@@ -146,7 +149,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ep = s.unknown
 	}
 	ep.calls.Add(1)
-	if r.ContentLength < 0 { // chunked: the platform's front refuses it before anything is looked at
+	// chunked: the platform's front refuses it before anything is looked at
+	if r.ContentLength < 0 {
 		ep.countError("http_412")
 		w.Header()["Content-Length"] = []string{"0"}
 		w.WriteHeader(http.StatusPreconditionFailed)
@@ -165,7 +169,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.write(w)
 		return
 	}
-	c.suffer(w, fault)
+	c.applyFault(w, fault)
 }
 
 // draw returns the next number of the server's random sequence.

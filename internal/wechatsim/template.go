@@ -21,9 +21,11 @@ type keyword struct {
 	listed []string                // for enum and const
 }
 
-// newKeyword reads the kind out of the name, which is the kind and a number: thing1, time2, amount3.
+// newKeyword reads the kind out of the name, which is the kind and a number: thing1, time2,
+// amount3.
 func newKeyword(name string, listed []string) keyword {
-	return keyword{name: name, rule: keywordRule(strings.TrimRight(name, "0123456789")), listed: listed}
+	return keyword{name: name, rule: keywordRule(strings.TrimRight(name, "0123456789")),
+		listed: listed}
 }
 
 var placeholder = regexp.MustCompile(`\{ ?\{\s*(\w+)\.DATA\s*\} ?\}`)

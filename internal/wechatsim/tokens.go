@@ -24,7 +24,8 @@ type token struct {
 	dead    time.Time // from then on 40001; zero: not superseded
 }
 
-// tokenTable finds a token's account. Old tokens stay in it: an expired one is told apart from an unknown one.
+// tokenTable finds a token's account. Old tokens stay in it: an expired one is told apart from an
+// unknown one.
 type tokenTable struct {
 	mu    sync.RWMutex
 	table map[string]*token
@@ -67,7 +68,8 @@ func (t *tokenTable) kill(old *token, at time.Time) {
 	}
 }
 
-// tokens is the token state of one account. The classic and the stable token live apart: neither ends the other.
+// tokens is the token state of one account. The classic and the stable token live apart: neither
+// ends the other.
 type tokens struct {
 	mu              sync.Mutex
 	classic, stable *token
@@ -130,8 +132,9 @@ func (c *call) stableToken() {
 	c.json(tokenAnswer{state.stable.value, int64(state.stable.expires.Sub(c.now) / time.Second)})
 }
 
-// force ends the stable token if the account may do so now: at most 20 times a day, which is answered with 45009 (not
-// documented what is), and 30 seconds apart, within which the current token comes back.
+// force ends the stable token if the account may do so now: at most 20 times a day, which is
+// answered with 45009 (not documented what is), and 30 seconds apart, within which the current
+// token comes back.
 func (c *call) force(state *tokens) bool {
 	if !state.forcedAt.IsZero() && c.now.Sub(state.forcedAt) < forcedInterval {
 		return true
@@ -154,7 +157,8 @@ func (c *call) force(state *tokens) bool {
 	return true
 }
 
-// credentials checks what the token APIs are given, in the platform's order: address, appid, secret.
+// credentials checks what the token APIs are given, in the platform's order: address, appid,
+// secret.
 func (c *call) credentials(appid, secret string) bool {
 	c.app = c.s.apps[appid]
 	code := 0
@@ -207,8 +211,8 @@ func (c *call) issue() *token {
 	return issued
 }
 
-// InvalidateTokens ends every token of an account at once, as a forced refresh by another program does. The next token
-// request gets a new one.
+// InvalidateTokens ends every token of an account at once, as a forced refresh by another program
+// does. The next token request gets a new one.
 func (s *Server) InvalidateTokens(appid string) {
 	state := &s.mustApp(appid).tokens
 	state.mu.Lock()

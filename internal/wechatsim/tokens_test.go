@@ -9,7 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const classicTarget = "/cgi-bin/token?grant_type=client_credential&appid=" + StandardAppID + "&secret=" + StandardSecret
+const classicTarget = "/cgi-bin/token?grant_type=client_credential&appid=" + StandardAppID +
+	"&secret=" + StandardSecret
 
 func stable(t testing.TB, s *Server, force bool) (token string, expires int64) {
 	t.Helper()
@@ -26,13 +27,15 @@ func classic(t testing.TB, s *Server) string {
 // codeOf is the errcode that a token is answered with.
 func codeOf(t testing.TB, s *Server, token string) int {
 	t.Helper()
-	return decodeJSON[sendAnswer](t, ask(t, s, pathUserGet+"?access_token="+token+"&next_openid="+s.OpenID(StandardAppID, 24999), "")).Code
+	return decodeJSON[sendAnswer](t, ask(t, s,
+		pathUserGet+"?access_token="+token+"&next_openid="+s.OpenID(StandardAppID, 24999), "")).Code
 }
 
 func TestStableToken(t *testing.T) {
 	s, clock := newTest(t, nil)
 	first, expires := stable(t, s, false)
-	if expires != 7200 || len(first) < 136 || len(first) > 180 || !strings.HasPrefix(first, "103_") {
+	if expires != 7200 || len(first) < 136 || len(first) > 180 ||
+		!strings.HasPrefix(first, "103_") {
 		t.Errorf("token of %d characters for %d s", len(first), expires)
 	}
 	clock.advance(time.Hour)
@@ -70,7 +73,8 @@ func TestForcedRefresh(t *testing.T) {
 	}
 	clock.advance(30 * time.Second)
 	body := fmt.Sprintf(`{"grant_type":"client_credential","appid":%q,"secret":%q,"force_refresh":true}`, StandardAppID, StandardSecret)
-	if got := ask(t, s, "/cgi-bin/stable_token", body); got != fails(45009, "reach max api daily quota limit") {
+	if got := ask(t, s, "/cgi-bin/stable_token", body); got != fails(45009,
+		"reach max api daily quota limit") {
 		t.Errorf("the 21st forced refresh: %s", got)
 	}
 	clock.advance(24 * time.Hour)
@@ -91,11 +95,13 @@ func TestClassicAndStableAreIsolated(t *testing.T) {
 	stableOne, _ := stable(t, s, false)
 	first := classic(t, s)
 	second := classic(t, s)
-	if a, b, c := codeOf(t, s, first), codeOf(t, s, second), codeOf(t, s, stableOne); a != 0 || b != 0 || c != 0 {
+	if a, b, c := codeOf(t, s, first), codeOf(t, s, second), codeOf(t, s, stableOne); a != 0 ||
+		b != 0 || c != 0 {
 		t.Errorf("in the overlap: %d, %d, stable %d", a, b, c)
 	}
 	clock.advance(5 * time.Minute)
-	if a, b, c := codeOf(t, s, first), codeOf(t, s, second), codeOf(t, s, stableOne); a != 40001 || b != 0 || c != 0 {
+	if a, b, c := codeOf(t, s, first), codeOf(t, s, second), codeOf(t, s, stableOne); a != 40001 ||
+		b != 0 || c != 0 {
 		t.Errorf("after the overlap: %d, %d, stable %d; want 40001, 0, 0", a, b, c)
 	}
 	s.InvalidateTokens(StandardAppID)
@@ -108,25 +114,34 @@ func TestClassicAndStableAreIsolated(t *testing.T) {
 }
 
 func TestTokenErrors(t *testing.T) {
-	const hint = ", could get access_token by getStableAccessToken, more details at https://mmbizurl.cn/s/JtxxFh33r"
+	const hint = ", could get access_token by getStableAccessToken, more details at " +
+		"https://mmbizurl.cn/s/JtxxFh33r"
 	body := func(grant, appid, secret string) string {
 		return fmt.Sprintf(`{"grant_type":%q,"appid":%q,"secret":%q}`, grant, appid, secret)
 	}
 	s, _ := newTest(t, func(o *Options) {
-		o.Accounts = append(o.Accounts, Account{AppID: "wx0a00000000000009", Secret: "s", Whitelist: []string{"203.0.113.1"}})
+		o.Accounts = append(o.Accounts, Account{AppID: "wx0a00000000000009", Secret: "s",
+			Whitelist: []string{"203.0.113.1"}})
 		o.Accounts[0].DailyLimits = map[string]int64{pathToken: 1}
 	})
 	classic(t, s)
 	for _, test := range []struct{ name, target, body, want string }{
-		{"unknown token", pathUserGet + "?access_token=103_made_up", "", fails(40001, "invalid credential, access_token is invalid or not latest"+hint)},
+		{"unknown token", pathUserGet + "?access_token=103_made_up", "",
+			fails(40001, "invalid credential, access_token is invalid or not latest"+hint)},
 		{"no token", pathUserGet, "", fails(41001, "access_token missing")},
-		{"token before the body", pathSend + "?access_token=x", "", fails(43002, "require POST method")},
-		{"unknown appid comes before the grant type", "/cgi-bin/token?appid=wx1", "", fails(40013, "invalid appid")},
+		{"token before the body", pathSend + "?access_token=x", "",
+			fails(43002, "require POST method")},
+		{"unknown appid comes before the grant type", "/cgi-bin/token?appid=wx1", "",
+			fails(40013, "invalid appid")},
 		{"no appid", "/cgi-bin/token", "", fails(41002, "appid missing")},
-		{"no secret", "/cgi-bin/token?appid=" + StandardAppID, "", fails(41004, "appsecret missing")},
-		{"wrong secret", "/cgi-bin/stable_token", body("client_credential", StandardAppID, "x"), fails(40125, "invalid appsecret")},
-		{"wrong grant type", "/cgi-bin/stable_token", body("x", StandardAppID, StandardSecret), fails(40002, "invalid grant_type")},
-		{"address before the secret", "/cgi-bin/stable_token", body("client_credential", "wx0a00000000000009", "x"),
+		{"no secret", "/cgi-bin/token?appid=" + StandardAppID, "",
+			fails(41004, "appsecret missing")},
+		{"wrong secret", "/cgi-bin/stable_token", body("client_credential", StandardAppID, "x"),
+			fails(40125, "invalid appsecret")},
+		{"wrong grant type", "/cgi-bin/stable_token", body("x", StandardAppID, StandardSecret),
+			fails(40002, "invalid grant_type")},
+		{"address before the secret", "/cgi-bin/stable_token",
+			body("client_credential", "wx0a00000000000009", "x"),
 			fails(40164, "invalid ip 192.0.2.1 ipv6 ::ffff:192.0.2.1, not in whitelist")},
 		{"GET", "/cgi-bin/stable_token", "", fails(43002, "require POST method")},
 		{"POST", pathUserGet + "?access_token=TOKEN", "{}", fails(43001, "require GET method")},
@@ -149,12 +164,14 @@ func TestQuota(t *testing.T) {
 		o.Accounts[0].MinuteLimits = map[string]int64{pathSend: 2}
 	})
 	for _, want := range []int{0, 0, 0, 45009} {
-		if got := decodeJSON[sendAnswer](t, ask(t, s, pathUserGet+"?access_token=TOKEN", "")); got.Code != want {
+		if got := decodeJSON[sendAnswer](t,
+			ask(t, s, pathUserGet+"?access_token=TOKEN", "")); got.Code != want {
 			t.Fatalf("user/get: %d, want %d", got.Code, want)
 		}
 	}
 	quota := func(path, token string) string {
-		return ask(t, s, "/cgi-bin/openapi/quota/get?access_token="+token, fmt.Sprintf(`{"cgi_path":%q}`, path))
+		return ask(t, s, "/cgi-bin/openapi/quota/get?access_token="+token,
+			fmt.Sprintf(`{"cgi_path":%q}`, path))
 	}
 	for _, test := range []struct{ path, token, want string }{
 		{pathUserGet, "TOKEN", `{"errcode":0,"errmsg":"ok","quota":{"daily_limit":3,"used":3,"remain":0}}`},
@@ -181,7 +198,8 @@ func TestQuota(t *testing.T) {
 		if i == clearsPerMonth {
 			want = fails(48006, "forbid to clear quota because of reaching the limit")
 		}
-		if got := ask(t, s, "/cgi-bin/clear_quota?access_token=TOKEN", `{"appid":"`+StandardAppID+`"}`); got != want {
+		if got := ask(t, s, "/cgi-bin/clear_quota?access_token=TOKEN",
+			`{"appid":"`+StandardAppID+`"}`); got != want {
 			t.Errorf("clear_quota %d: %s", i+1, got)
 		}
 	}

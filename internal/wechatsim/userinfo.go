@@ -48,8 +48,9 @@ func (c *call) userInfo() {
 	}
 }
 
-// batchUserInfo answers up to 100 at once. What it says of an openid that does not exist is not known for sure: here a
-// well-formed one is a stranger (or shifts the unionids, see Quirks.Misalign) and a malformed one fails the call.
+// batchUserInfo answers up to 100 at once. What it says of an openid that does not exist is not
+// known for sure: here a well-formed one is a stranger (or shifts the unionids, see
+// Quirks.Misalign) and a malformed one fails the call.
 func (c *call) batchUserInfo() {
 	if !c.parseBatch() {
 		return
@@ -60,7 +61,7 @@ func (c *call) batchUserInfo() {
 			return
 		}
 	}
-	c.persons = c.persons[:0]
+	c.people = c.people[:0]
 	unknown := -1
 	for i, openid := range c.openids {
 		person, ok := c.app.ids.person(openid)
@@ -70,7 +71,7 @@ func (c *call) batchUserInfo() {
 		if !ok && unknown < 0 {
 			unknown = i
 		}
-		c.persons = append(c.persons, person)
+		c.people = append(c.people, person)
 	}
 	shiftFrom := len(c.openids)
 	if unknown >= 0 && c.app.quirks.Load().Misalign {
@@ -88,13 +89,14 @@ func (c *call) batchUserInfo() {
 	c.out = append(c.out, "]}"...)
 }
 
-// appendBatchRecord writes the i-th record; a shifted one carries the unionid of its successor, the last one none.
+// appendBatchRecord writes the i-th record; a shifted one carries the unionid of its successor, the
+// last one none.
 func (c *call) appendBatchRecord(i int, shifted bool) {
-	person, owner := c.persons[i], c.persons[i]
+	person, owner := c.people[i], c.people[i]
 	if shifted {
 		owner = -1
-		if i+1 < len(c.persons) {
-			owner = c.persons[i+1]
+		if i+1 < len(c.people) {
+			owner = c.people[i+1]
 		}
 	}
 	seen, since := viewStranger, time.Time{}
@@ -171,7 +173,8 @@ func (c *call) view(person int, batch bool) (view, time.Time) {
 // personHash is what an account's view of a person is derived from.
 func (a *app) personHash(person int) uint64 { return mix(a.ids.check ^ uint64(person)) }
 
-// appendFollower writes a follower's record with the unionid of owner, who is somebody else in a shifted batch.
+// appendFollower writes a follower's record with the unionid of owner, who is another person in a
+// shifted batch.
 func (c *call) appendFollower(openid []byte, person int, since time.Time, owner int) {
 	hash := c.app.personHash(person)
 	subscribed := oldestFollow + int64(hash%followSpan)
@@ -197,8 +200,10 @@ func (c *call) appendFollower(openid []byte, person int, since time.Time, owner 
 // scene is one of the values of subscribe_scene (reference §3.3).
 func scene(hash uint64) string {
 	scenes := [...]string{
-		"ADD_SCENE_SEARCH", "ADD_SCENE_QR_CODE", "ADD_SCENE_PROFILE_CARD", "ADD_SCENE_WXA", "ADD_SCENE_ACCOUNT_MIGRATION",
-		"ADD_SCENE_PROFILE_LINK", "ADD_SCENE_PROFILE_ITEM", "ADD_SCENE_PAID", "ADD_SCENE_WECHAT_ADVERTISEMENT",
+		"ADD_SCENE_SEARCH", "ADD_SCENE_QR_CODE", "ADD_SCENE_PROFILE_CARD", "ADD_SCENE_WXA",
+		"ADD_SCENE_ACCOUNT_MIGRATION",
+		"ADD_SCENE_PROFILE_LINK", "ADD_SCENE_PROFILE_ITEM", "ADD_SCENE_PAID",
+		"ADD_SCENE_WECHAT_ADVERTISEMENT",
 		"ADD_SCENE_REPRINT", "ADD_SCENE_LIVESTREAM", "ADD_SCENE_CHANNELS", "ADD_SCENE_OTHERS",
 	}
 	return scenes[hash>>32%uint64(len(scenes))]
@@ -238,4 +243,7 @@ func (c *call) appendUnionID(person int) {
 }
 
 // SetQuirks changes an account's odd behaviour from the next call on.
-func (s *Server) SetQuirks(appid string, quirks Quirks) { s.mustAccount(appid).quirks.Store(&quirks) }
+func (s *Server) SetQuirks(appid string,
+	quirks Quirks) {
+	s.mustAccount(appid).quirks.Store(&quirks)
+}

@@ -18,7 +18,8 @@ type userAnswer struct {
 
 func infoOf(t testing.TB, s *Server, openid string) userAnswer {
 	t.Helper()
-	return decodeJSON[userAnswer](t, ask(t, s, pathUserInfo+"?access_token=TOKEN&openid="+openid, ""))
+	return decodeJSON[userAnswer](t, ask(t, s, pathUserInfo+"?access_token=TOKEN&openid="+openid,
+		""))
 }
 
 func batchOf(t testing.TB, s *Server, openids ...string) []userAnswer {
@@ -61,11 +62,14 @@ func TestUserInfoShapes(t *testing.T) {
 		want   string
 	}{
 		{"follower", Quirks{}, false, follower, followerBody(union(50000) + ",")},
-		{"non-follower today", Quirks{}, false, stranger, `{"subscribe":0,"openid":"` + stranger + `",` + profile + `,"tagid_list":[]}`},
-		{"non-follower before 2021", Quirks{OldNonFollower: true, NonFollowerUnion: true}, false, stranger,
+		{"non-follower today", Quirks{}, false, stranger, `{"subscribe":0,"openid":"` + stranger +
+			`",` + profile + `,"tagid_list":[]}`},
+		{"non-follower before 2021", Quirks{OldNonFollower: true, NonFollowerUnion: true}, false,
+			stranger,
 			`{"subscribe":0,"openid":"` + stranger + `",` + union(50001) + `,"tagid_list":[]}`},
 		{"unbound, follower", Quirks{}, true, follower, followerBody("")},
-		{"unbound, non-follower before 2021", Quirks{OldNonFollower: true, NonFollowerUnion: true}, true, stranger,
+		{"unbound, non-follower before 2021", Quirks{OldNonFollower: true, NonFollowerUnion: true},
+			true, stranger,
 			`{"subscribe":0,"openid":"` + stranger + `","tagid_list":[]}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -73,7 +77,8 @@ func TestUserInfoShapes(t *testing.T) {
 			if test.unbind {
 				s.Unbind(StandardAppID)
 			}
-			if diff := cmp.Diff(test.want, ask(t, s, pathUserInfo+"?access_token=TOKEN&openid="+test.openid, "")); diff != "" {
+			if diff := cmp.Diff(test.want,
+				ask(t, s, pathUserInfo+"?access_token=TOKEN&openid="+test.openid, "")); diff != "" {
 				t.Error("user/info:", diff)
 			}
 			want := `{"user_info_list":[` + test.want + `]}`
@@ -93,17 +98,22 @@ func TestUserInfoErrors(t *testing.T) {
 	}
 	mini := s.OpenID(StandardMiniAppID, 1)
 	for _, test := range []struct{ name, target, body, want string }{
-		{"openid of the mini program", pathUserInfo + "?access_token=TOKEN&openid=" + mini, "", fails(40003, "invalid openid")},
-		{"case folded", pathUserInfo + "?access_token=TOKEN&openid=" + strings.ToLower(good), "", fails(40003, "invalid openid")},
-		{"malformed", pathUserInfo + "?access_token=TOKEN&openid=x", "", fails(40003, "invalid openid")},
+		{"openid of the mini program", pathUserInfo + "?access_token=TOKEN&openid=" + mini, "",
+			fails(40003, "invalid openid")},
+		{"case folded", pathUserInfo + "?access_token=TOKEN&openid=" + strings.ToLower(good), "",
+			fails(40003, "invalid openid")},
+		{"malformed", pathUserInfo + "?access_token=TOKEN&openid=x", "",
+			fails(40003, "invalid openid")},
 		{"no openid", pathUserInfo + "?access_token=TOKEN", "", fails(41009, "missing openid")},
 		{"101 openids", batchTarget, batchBody(many...), fails(40032, "invalid openid list size")},
 		{"no openids", batchTarget, batchBody(), fails(40032, "invalid openid list size")},
 		{"no list", batchTarget, `{}`, fails(40032, "invalid openid list size")},
-		{"malformed in the list", batchTarget, batchBody(good, "x"), fails(40003, "invalid openid")},
+		{"malformed in the list", batchTarget, batchBody(good, "x"),
+			fails(40003, "invalid openid")},
 		{"form", batchTarget, "openid=" + good, fails(47001, "data format error")},
 		{"cut JSON", batchTarget, batchBody(good)[:40], fails(47001, "data format error")},
-		{"mini program's token", pathBatchInfo + "?access_token=MINITOKEN", batchBody(good), fails(48001, "api unauthorized")},
+		{"mini program's token", pathBatchInfo + "?access_token=MINITOKEN", batchBody(good),
+			fails(48001, "api unauthorized")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if diff := cmp.Diff(test.want, ask(t, s, test.target, test.body)); diff != "" {
@@ -111,7 +121,8 @@ func TestUserInfoErrors(t *testing.T) {
 			}
 		})
 	}
-	if got := batchOf(t, s, many[:100]...); len(got) != 100 || got[99].OpenID != many[99] || *got[99].UnionID != s.UnionID(99) {
+	if got := batchOf(t, s, many[:100]...); len(got) != 100 || got[99].OpenID != many[99] ||
+		*got[99].UnionID != s.UnionID(99) {
 		t.Errorf("a batch of 100 answers %d records", len(got))
 	}
 }
@@ -121,7 +132,8 @@ func TestInfoLag(t *testing.T) {
 	s.SetQuirks(StandardAppID, Quirks{InfoLag: 3 * time.Second, LagUnknown: true})
 	s.Follow(StandardAppID, 60000)
 	openid := s.OpenID(StandardAppID, 60000)
-	if got := ask(t, s, pathUserInfo+"?access_token=TOKEN&openid="+openid, ""); got != fails(40003, "invalid openid") {
+	if got := ask(t, s, pathUserInfo+"?access_token=TOKEN&openid="+openid, ""); got != fails(40003,
+		"invalid openid") {
 		t.Errorf("user/info just after a follow: %s", got)
 	}
 	if got := batchOf(t, s, openid)[0]; got.Subscribe != 0 || got.UnionID != nil {
@@ -141,7 +153,8 @@ func TestMisalignedBatch(t *testing.T) {
 	s, _ := newTest(t, nil)
 	unknown := "o" + strings.Repeat("Z", 27)
 	batch := func() (unions []string) {
-		for _, user := range batchOf(t, s, s.OpenID(StandardAppID, 1), unknown, s.OpenID(StandardAppID, 2), s.OpenID(StandardAppID, 3)) {
+		for _, user := range batchOf(t, s, s.OpenID(StandardAppID, 1), unknown,
+			s.OpenID(StandardAppID, 2), s.OpenID(StandardAppID, 3)) {
 			if user.UnionID == nil {
 				unions = append(unions, "")
 				continue
@@ -150,11 +163,13 @@ func TestMisalignedBatch(t *testing.T) {
 		}
 		return unions
 	}
-	if diff := cmp.Diff([]string{s.UnionID(1), "", s.UnionID(2), s.UnionID(3)}, batch()); diff != "" {
+	if diff := cmp.Diff([]string{s.UnionID(1), "", s.UnionID(2), s.UnionID(3)},
+		batch()); diff != "" {
 		t.Error("well-behaved:", diff)
 	}
 	s.SetQuirks(StandardAppID, Quirks{Misalign: true})
-	if diff := cmp.Diff([]string{s.UnionID(1), s.UnionID(2), s.UnionID(3), ""}, batch()); diff != "" {
+	if diff := cmp.Diff([]string{s.UnionID(1), s.UnionID(2), s.UnionID(3), ""},
+		batch()); diff != "" {
 		t.Error("misaligned:", diff)
 	}
 }
@@ -170,7 +185,8 @@ func TestFalseAnswers(t *testing.T) {
 			t.Fatalf("person %d is answered %d, then %d", person, first, second)
 		}
 		zero += 1 - first
-		if strings.Contains(ask(t, s, pathUserInfo+"?access_token=TOKEN&openid="+openid, ""), "40003") {
+		if strings.Contains(ask(t, s, pathUserInfo+"?access_token=TOKEN&openid="+openid, ""),
+			"40003") {
 			unknown++
 		}
 	}
@@ -196,11 +212,13 @@ func TestRebinding(t *testing.T) {
 	if _, ok := s.IdentifyUnion(StandardAppID, before); ok {
 		t.Error("the old unionid still resolves")
 	}
-	if mini, _ := s.Identify(StandardMiniAppID, s.OpenID(StandardMiniAppID, 7)); mini.UnionID != before {
+	if mini, _ := s.Identify(StandardMiniAppID,
+		s.OpenID(StandardMiniAppID, 7)); mini.UnionID != before {
 		t.Error("rebinding one account changed the other")
 	}
 	s.Rebind()
-	if mini, _ := s.Identify(StandardMiniAppID, s.OpenID(StandardMiniAppID, 7)); mini.UnionID != s.UnionID(7) {
+	if mini, _ := s.Identify(StandardMiniAppID,
+		s.OpenID(StandardMiniAppID, 7)); mini.UnionID != s.UnionID(7) {
 		t.Error("rebinding all leaves different unionids")
 	}
 	if got := s.OpenID(StandardAppID, 7); got != openid {

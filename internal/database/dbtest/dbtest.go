@@ -21,8 +21,7 @@ import (
 // and drop schemas and users. A schema in it is ignored.
 const Variable = "UNIONBRIDGE_TEST_DSN"
 
-// New returns a database with a fresh, migrated schema. At the test's end it is closed and the
-// schema dropped.
+// New returns a database with a fresh, migrated schema, which ends with the test.
 func New(t testing.TB) *sqlx.DB {
 	t.Helper()
 	db := Open(t, Empty(t))
@@ -36,8 +35,7 @@ func New(t testing.TB) *sqlx.DB {
 func Empty(t testing.TB) string {
 	t.Helper()
 	cfg := server(t)
-	// Random, not a counter: packages are tested in parallel processes, and several checkouts may
-	// share a server.
+	// Random: packages are tested in parallel, and several checkouts may share a server.
 	cfg.DBName = "unionbridge_test_" + strings.ToLower(rand.Text()[:12])
 	admin := admin(t, cfg)
 	if _, err := admin.ExecContext(t.Context(), "CREATE DATABASE "+cfg.DBName+" CHARACTER SET utf8mb4"); err != nil {
@@ -67,8 +65,7 @@ func Open(t testing.TB, dsn string) *sqlx.DB {
 	return db
 }
 
-// DSN returns the DSN of the schema that db is connected to, for a test that starts a program or
-// needs a second pool.
+// DSN returns the DSN of db's schema, for a program or a second pool.
 func DSN(t testing.TB, db *sqlx.DB) string {
 	t.Helper()
 	cfg := server(t)
@@ -89,8 +86,8 @@ func DSNAs(t testing.TB, db *sqlx.DB, user, password string) string {
 	return cfg.FormatDSN()
 }
 
-// server returns the settings of the test server. Where there is none, CI fails, because a skipped
-// test there would look like a passed one; elsewhere the test is skipped with the words how to run it.
+// server returns the settings of the test server. Where there is none, CI fails, where a skipped
+// test would look like a passed one; elsewhere the test is skipped.
 func server(t testing.TB) *mysql.Config {
 	t.Helper()
 	dsn := os.Getenv(Variable)
@@ -107,7 +104,6 @@ func server(t testing.TB) *mysql.Config {
 	return cfg
 }
 
-// admin returns a connection outside any schema.
 func admin(t testing.TB, cfg *mysql.Config) *sqlx.DB {
 	t.Helper()
 	outside := cfg.Clone()

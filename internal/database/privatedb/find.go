@@ -11,11 +11,10 @@ import (
 	"strings"
 )
 
-// flavour is a server program that was found.
 type flavour struct {
 	mariadb   bool
 	server    string // path of mariadbd or mysqld
-	installer string // path of mariadb-install-db; empty with MySQL, which installs by itself
+	installer string // path of mariadb-install-db; empty with MySQL, which needs none
 	version   string // first line of --version
 }
 
@@ -31,8 +30,8 @@ type host struct {
 // brew keeps mysqld of a not-linked formula below opt.
 func machine(output io.Writer) host {
 	dirs := filepath.SplitList(os.Getenv("PATH"))
-	dirs = append(dirs, "/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin", "/usr/libexec",
-		"/usr/local/mysql/bin", "/usr/local/mysql/scripts",
+	dirs = append(dirs, "/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin",
+		"/usr/libexec", "/usr/local/mysql/bin", "/usr/local/mysql/scripts",
 		"/opt/homebrew/bin", "/opt/homebrew/opt/mariadb/bin", "/opt/homebrew/opt/mysql/bin",
 		"/usr/local/opt/mariadb/bin", "/usr/local/opt/mysql/bin",
 		"/home/linuxbrew/.linuxbrew/bin", "/home/linuxbrew/.linuxbrew/opt/mariadb/bin")
@@ -47,7 +46,6 @@ func run(ctx context.Context, output io.Writer, name string, args ...string) err
 	return cmd.Run()
 }
 
-// find returns a server program, after an installation if there was none.
 func find(ctx context.Context, h host) (flavour, error) {
 	found, err := search(ctx, h)
 	if err == nil || !errors.Is(err, errNotFound) {
@@ -61,8 +59,7 @@ func find(ctx context.Context, h host) (flavour, error) {
 
 var errNotFound = errors.New("neither mariadbd nor mysqld was found")
 
-// search prefers MariaDB where both are installed; UNIONBRIDGE_TEST_DSN is there for whoever wants
-// another server.
+// search prefers MariaDB where both are installed; UNIONBRIDGE_TEST_DSN names another.
 func search(ctx context.Context, h host) (flavour, error) {
 	for _, name := range []string{"mariadbd", "mysqld"} {
 		path := h.look(name)
@@ -71,7 +68,8 @@ func search(ctx context.Context, h host) (flavour, error) {
 		}
 		var version strings.Builder
 		if err := h.run(ctx, &version, path, "--version"); err != nil {
-			return flavour{}, fmt.Errorf("asking %s for its version: %w: %s", path, err, tail([]byte(version.String())))
+			return flavour{}, fmt.Errorf("asking %s for its version: %w: %s", path, err,
+				tail([]byte(version.String())))
 		}
 		f := flavour{server: path, version: strings.TrimSpace(version.String())}
 		if !strings.Contains(f.version, "MariaDB") {
@@ -79,7 +77,8 @@ func search(ctx context.Context, h host) (flavour, error) {
 		}
 		f.mariadb = true
 		if f.installer = h.look("mariadb-install-db", "mysql_install_db"); f.installer == "" {
-			return flavour{}, fmt.Errorf("%s is there, but mariadb-install-db is not: the installation of MariaDB is incomplete "+
+			return flavour{}, fmt.Errorf("%s is there, but mariadb-install-db is not: the "+
+				"installation of MariaDB is incomplete "+
 				"(Debian: package mariadb-server-core)", path)
 		}
 		return f, nil
@@ -87,7 +86,6 @@ func search(ctx context.Context, h host) (flavour, error) {
 	return flavour{}, errNotFound
 }
 
-// look returns the first executable of one of the names, or "".
 func (h host) look(names ...string) string {
 	for _, name := range names {
 		for _, dir := range h.dirs {

@@ -35,7 +35,8 @@ func newFakeHost(t *testing.T, root bool, programs ...string) *fakeHost {
 
 func (f *fakeHost) add(programs ...string) {
 	for _, name := range programs {
-		if err := os.WriteFile(filepath.Join(f.dir, name), nil, 0o700); err != nil { //nolint:gosec // it plays an executable
+		//nolint:gosec // it plays an executable
+		if err := os.WriteFile(filepath.Join(f.dir, name), nil, 0o700); err != nil {
 			panic(err)
 		}
 	}
@@ -64,8 +65,10 @@ const (
 
 func TestFind(t *testing.T) {
 	const update = "apt-get update -q"
-	const install = "apt-get install -q -y --no-install-recommends mariadb-server-core mariadb-client-core"
-	const install22 = "apt-get install -q -y --no-install-recommends mariadb-server-core-10.6 mariadb-client-core-10.6"
+	const install = "apt-get install -q -y --no-install-recommends mariadb-server-core " +
+		"mariadb-client-core"
+	const install22 = "apt-get install -q -y --no-install-recommends mariadb-server-core-10.6 " +
+		"mariadb-client-core-10.6"
 	programs := []string{"mariadbd", "mariadb-install-db"}
 	for name, test := range map[string]struct {
 		have    []string
@@ -76,20 +79,35 @@ func TestFind(t *testing.T) {
 		want    string // base name of the server found
 		wantErr []string
 	}{
-		"MariaDB":                 {have: []string{"mariadbd", "mysqld", "mariadb-install-db", "apt-get"}, want: "mariadbd"},
-		"MySQL":                   {have: []string{"mysqld", "apt-get"}, want: "mysqld"},
-		"incomplete":              {have: []string{"mariadbd", "apt-get"}, wantErr: []string{"mariadb-install-db is not", "mariadb-server-core"}},
-		"apt as root":             {have: []string{"apt-get"}, root: true, pkg: "mariadb-server-core", ran: []string{update, install}, want: "mariadbd"},
-		"apt with sudo":           {have: []string{"apt-get", "sudo"}, pkg: "mariadb-server-core", ran: []string{"sudo " + update, "sudo " + install}, want: "mariadbd"},
-		"apt, a list is down":     {have: []string{"apt-get"}, root: true, fails: "update", pkg: "mariadb-server-core", ran: []string{update, install}, want: "mariadbd"},
-		"Ubuntu 22.04":            {have: []string{"apt-get"}, root: true, fails: "mariadb-server-core ", pkg: "mariadb-server-core-10.6", ran: []string{update, install, install22}, want: "mariadbd"},
-		"dnf":                     {have: []string{"dnf"}, root: true, pkg: "mariadb-server", ran: []string{"dnf install -y mariadb-server"}, want: "mariadbd"},
-		"brew":                    {have: []string{"brew"}, pkg: "mariadb", ran: []string{"brew install mariadb"}, want: "mariadbd"},
-		"brew as root":            {have: []string{"brew"}, root: true, wantErr: []string{"brew does not work as root", byHand}},
-		"neither root nor sudo":   {have: []string{"apt-get"}, wantErr: []string{"needs root", "sudo is not there", byHand}},
-		"no package manager":      {wantErr: []string{"none of apt-get, dnf, brew", byHand}},
-		"the installation fails":  {have: []string{"dnf"}, root: true, fails: "install", ran: []string{"dnf install -y mariadb-server"}, wantErr: []string{"did not work", "exit status 100", byHand}},
-		"installed and not there": {have: []string{"dnf"}, root: true, ran: []string{"dnf install -y mariadb-server"}, wantErr: []string{"neither mariadbd nor mysqld"}},
+		"MariaDB": {have: []string{"mariadbd", "mysqld", "mariadb-install-db",
+			"apt-get"}, want: "mariadbd"},
+		"MySQL": {have: []string{"mysqld", "apt-get"}, want: "mysqld"},
+		"incomplete": {have: []string{"mariadbd", "apt-get"},
+			wantErr: []string{"mariadb-install-db is not", "mariadb-server-core"}},
+		"apt as root": {have: []string{"apt-get"}, root: true,
+			pkg: "mariadb-server-core", ran: []string{update, install}, want: "mariadbd"},
+		"apt with sudo": {have: []string{"apt-get", "sudo"}, pkg: "mariadb-server-core",
+			ran: []string{"sudo " + update, "sudo " + install}, want: "mariadbd"},
+		"apt, a list is down": {have: []string{"apt-get"}, root: true, fails: "update",
+			pkg: "mariadb-server-core", ran: []string{update, install}, want: "mariadbd"},
+		"Ubuntu 22.04": {have: []string{"apt-get"}, root: true,
+			fails: "mariadb-server-core ", pkg: "mariadb-server-core-10.6",
+			ran: []string{update, install, install22}, want: "mariadbd"},
+		"dnf": {have: []string{"dnf"}, root: true, pkg: "mariadb-server",
+			ran: []string{"dnf install -y mariadb-server"}, want: "mariadbd"},
+		"brew": {have: []string{"brew"}, pkg: "mariadb",
+			ran: []string{"brew install mariadb"}, want: "mariadbd"},
+		"brew as root": {have: []string{"brew"}, root: true,
+			wantErr: []string{"brew does not work as root", byHand}},
+		"neither root nor sudo": {have: []string{"apt-get"},
+			wantErr: []string{"needs root", "sudo is not there", byHand}},
+		"no package manager": {wantErr: []string{"none of apt-get, dnf, brew", byHand}},
+		"the installation fails": {have: []string{"dnf"}, root: true, fails: "install",
+			ran:     []string{"dnf install -y mariadb-server"},
+			wantErr: []string{"did not work", "exit status 100", byHand}},
+		"installed and not there": {have: []string{"dnf"}, root: true,
+			ran:     []string{"dnf install -y mariadb-server"},
+			wantErr: []string{"neither mariadbd nor mysqld"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFakeHost(t, test.root, test.have...)

@@ -8,7 +8,6 @@ import (
 	"strings"
 )
 
-// manager is a package manager and the packages to try in turn.
 type manager struct {
 	program string
 	// update refreshes the package lists; nil where the manager does so itself.
@@ -67,8 +66,7 @@ func install(ctx context.Context, h host) error {
 	if m.update != nil {
 		words := slices.Concat(command, m.update)
 		say(words)
-		// A third-party list that does not answer must not stop the installation of a package that
-		// another list has.
+		// A third-party list that does not answer must not stop the installation.
 		if err := h.run(ctx, h.output, words[0], words[1:]...); err != nil {
 			_, _ = fmt.Fprintf(h.output, "privatedb: %s: %v, going on\n", strings.Join(words, " "), err)
 		}
@@ -83,10 +81,10 @@ func install(ctx context.Context, h host) error {
 		}
 		failures = append(failures, fmt.Errorf("%s: %w", strings.Join(words, " "), err))
 	}
-	return fmt.Errorf("%w, and installing MariaDB did not work: %w; %s", errNotFound, errors.Join(failures...), byHand)
+	return fmt.Errorf("%w, and installing MariaDB did not work: %w; %s", errNotFound,
+		errors.Join(failures...), byHand)
 }
 
-// manager returns the first package manager of this machine and its path.
 func (h host) manager() (manager, string) {
 	for _, m := range managers() {
 		if path := h.look(m.program); path != "" {

@@ -44,8 +44,8 @@ type Config struct {
 	BufferPool int64
 	// Durable makes each commit reach the disk, as on a production server. Without it the log is
 	// handed to the kernel at each commit and flushed once a second
-	// (innodb_flush_log_at_trx_commit=2): a crash of the server loses nothing, a crash of the machine
-	// up to a second. Neither matters to throwaway data; a benchmark says which it used.
+	// (innodb_flush_log_at_trx_commit=2): a crash of the server loses nothing, a crash of the
+	// machine up to a second. Neither matters to throwaway data; a benchmark says which it used.
 	Durable bool
 	// Args are passed to the server behind its own arguments.
 	Args []string
@@ -108,11 +108,10 @@ func (s *Server) Version() string { return s.flavour.version }
 // Pid is the server's process id.
 func (s *Server) Pid() int { return s.process.pid() }
 
-// Done is closed when the server's process has ended, by Stop or by itself.
+// Done is closed when the server's process has ended, with or without Stop.
 func (s *Server) Done() <-chan struct{} { return s.process.done }
 
-// Stop shuts the server down, and removes the data folder if it was a temporary one. It may be
-// called twice.
+// Stop shuts the server down, and removes a temporary data folder. It may be called twice.
 func (s *Server) Stop() error {
 	err := s.process.stop(stopTimeout)
 	return errors.Join(err, s.cleanUp())
@@ -140,8 +139,8 @@ func (s *Server) makeDir() (err error) {
 		return fmt.Errorf("resolving the data folder: %w", err)
 	}
 	if len(s.Socket()) > maxSocketPath {
-		return fmt.Errorf("the path of the data folder is too long for a socket (%s: more than %d bytes); choose a shorter one",
-			s.Socket(), maxSocketPath)
+		return fmt.Errorf("the path of the data folder is too long for a socket (%s: more than "+
+			"%d bytes); choose a shorter one", s.Socket(), maxSocketPath)
 	}
 	if err := os.MkdirAll(filepath.Join(s.dir, "tmp"), 0o700); err != nil {
 		return fmt.Errorf("making the data folder: %w", err)

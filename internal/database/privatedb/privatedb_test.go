@@ -119,10 +119,12 @@ func TestServerKeepsAGivenFolder(t *testing.T) {
 	db := open(t, second.DSN())
 	var flush, pool int
 	err = db.QueryRowContext(t.Context(),
-		`SELECT @@innodb_flush_log_at_trx_commit, @@innodb_buffer_pool_size FROM information_schema.schemata WHERE schema_name = 'kept'`).
+		`SELECT @@innodb_flush_log_at_trx_commit, @@innodb_buffer_pool_size FROM `+
+			`information_schema.schemata WHERE schema_name = 'kept'`).
 		Scan(&flush, &pool)
 	if err != nil || flush != 1 || pool != 64<<20 {
-		t.Errorf("after a second start: %v, flush %d, pool %d; want the schema, 1 and 64 MiB", err, flush, pool)
+		t.Errorf("after a second start: %v, flush %d, pool %d; want the schema, 1 and 64 MiB", err,
+			flush, pool)
 	}
 }
 
@@ -133,7 +135,8 @@ func TestServerThatCannotStart(t *testing.T) {
 		t.Errorf("Start = %v, want the server's last words", err)
 	}
 	long := filepath.Join(t.TempDir(), strings.Repeat("x", maxSocketPath))
-	if _, err := Start(t.Context(), Config{Dir: long, Output: t.Output()}); err == nil || !strings.Contains(err.Error(), "too long") {
+	if _, err := Start(t.Context(), Config{Dir: long, Output: t.Output()}); err == nil ||
+		!strings.Contains(err.Error(), "too long") {
 		t.Errorf("Start in a folder with a long path = %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -160,7 +163,8 @@ func TestServerDiesWithItsParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestServerDiesWithItsParent$", "-test.count=1")
+	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestServerDiesWithItsParent$",
+		"-test.count=1")
 	child.Env = append(os.Environ(), variable+"="+dir)
 	out, err := child.StdoutPipe()
 	if err != nil {

@@ -30,9 +30,11 @@ type process struct {
 }
 
 // startProcess starts the program on a thread of its own that lives as long as the child: Linux
-// sends the child its death signal when the *thread* that made it ends, and Go ends threads at will.
+// sends the child its death signal when the *thread* that made it ends, and Go ends threads at
+// will.
 func startProcess(program string, args []string) (*process, error) {
-	p := &process{cmd: exec.Command(program, args...), done: make(chan struct{})} //nolint:noctx // outlives the context of its start; stop ends it
+	//nolint:noctx // outlives the context of its start; stop ends it
+	p := &process{cmd: exec.Command(program, args...), done: make(chan struct{})}
 	p.cmd.SysProcAttr = attributes()
 	started := make(chan error, 1)
 	go func() {
@@ -60,7 +62,7 @@ func (p *process) stop(timeout time.Duration) error {
 		return nil
 	default:
 	}
-	// An error here means that it has just ended, which done tells as well.
+	// An error here means that it has just ended, which done shows as well.
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
@@ -71,7 +73,8 @@ func (p *process) stop(timeout time.Duration) error {
 	}
 	_ = p.cmd.Process.Kill()
 	<-p.done
-	return fmt.Errorf("the database server (pid %d) did not shut down within %s and was killed", p.pid(), timeout)
+	return fmt.Errorf("the database server (pid %d) did not shut down within %s and was killed",
+		p.pid(), timeout)
 }
 
 func freePort(ctx context.Context) (int, error) {

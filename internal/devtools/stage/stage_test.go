@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -190,16 +191,26 @@ func TestFirstLine(t *testing.T) {
 	}
 }
 
+func load(t *testing.T, text string) *config.Config {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
 // The daemon reads the configuration that the stage writes.
 func TestSettingsAreAConfiguration(t *testing.T) {
 	text := Settings{
 		DSN: `root:p"w\@tcp(127.0.0.1:3306)/ub`, WeChat: "http://127.0.0.1:8082", Listen: "127.0.0.1:8080",
 		StateDir: t.TempDir(), Rate: 2000, Concurrency: 64, Questions: 20,
 	}.YAML()
-	cfg, err := config.Decode([]byte(text), t.TempDir(), "config.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg := load(t, text)
 	account := cfg.OfficialAccounts[0]
 	got := []any{cfg.Database.DSN.Reveal(), account.AppID, account.Secret.Reveal(), account.Send.Rate, account.Send.Concurrency,
 		account.Sync.Concurrency, cfg.MiniPrograms[0].AppID, cfg.Templates[Template].Official.ID}
@@ -216,10 +227,7 @@ func TestSettingsOfTrouble(t *testing.T) {
 		StateDir: t.TempDir(), Rate: 400, Concurrency: 32, SendTimeout: 2 * time.Second, ResendWindow: 20 * time.Second,
 		WaitForFollower: 30 * time.Second, SyncEvery: 4 * time.Second, Callback: "127.0.0.1:8081",
 	}.YAML()
-	cfg, err := config.Decode([]byte(text), t.TempDir(), "config.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg := load(t, text)
 	account := cfg.OfficialAccounts[0]
 	got := []any{cfg.WeChat.SendTimeout.Std(), account.Send.ResendWindow.Std(), account.Send.WaitForFollower.Std(),
 		account.Sync.Sweep, account.Sync.Refresh, cfg.HTTP.CallbackListen, account.Callback.Token.Reveal(), account.Callback.AESKey.Reveal()}

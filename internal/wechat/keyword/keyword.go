@@ -12,8 +12,8 @@ import (
 // Value is one entry of a template message's data.
 type Value struct{ Key, Value string }
 
-// Problem says what is wrong, or was changed, about one entry of a message's data. It never holds the value itself,
-// which is personal: it is made for logs, columns and pages.
+// Problem says what is wrong, or was changed, about one entry of a message's data. It never holds
+// the value, which is personal: problems go to logs, columns and pages.
 type Problem struct {
 	Key    string // thing1
 	Rule   string // "thing takes at most 20", "is missing"
@@ -71,7 +71,7 @@ func (s *Set) Names() []string {
 	return names
 }
 
-// Empty reports whether the template's text has no placeholder that could be read; nothing can be said of its data then.
+// Empty reports whether the text has no readable placeholder; data cannot be checked then.
 func (s *Set) Empty() bool { return len(s.keys) == 0 }
 
 // Has reports whether the template has the key.
@@ -86,10 +86,11 @@ func (s *Set) find(key string) *key {
 	return nil
 }
 
-// Check returns what WeChat would answer with 47003, in the order of the template's text; nil if nothing, as always for
-// legacy templates. It refuses only what breaks a documented rule for certain: a refusal here loses a message that WeChat might
-// have taken, while a pass costs a call whose answer names the key too. So a value whose kind is not documented only has to
-// be there, and so do the listed values of enum and const, which only the console shows.
+// Check returns what WeChat would answer with 47003, in the order of the template's text; nil if
+// nothing, as always for legacy templates. It refuses only what breaks a documented rule for
+// certain: a refusal here loses a message that WeChat might have taken, while a pass costs a call
+// whose answer names the key too. So a value whose kind is not documented only has to be there, and
+// so do the listed values of enum and const, which only the console shows.
 //
 // https://developers.weixin.qq.com/doc/service/guide/product/template_message/Template_Message_Interface.html
 func (s *Set) Check(values []Value) []Problem {
@@ -111,7 +112,6 @@ func (s *Set) Check(values []Value) []Problem {
 	return found
 }
 
-// check returns the rule that a value breaks.
 func (k *key) check(value string) string {
 	switch {
 	case value == "":
@@ -133,8 +133,8 @@ func (k *key) check(value string) string {
 // legacyShown is how many characters of a legacy template's value WeChat shows since 2023-05-04.
 const legacyShown = 20
 
-// Doubts returns what WeChat will not show of a legacy template's data; nil for other templates. Keys that the template does
-// not have are not looked at.
+// Doubts returns what WeChat will not show of a legacy template's data; nil for other templates.
+// Keys that the template does not have are ignored.
 //
 // https://developers.weixin.qq.com/community/develop/doc/000a2ae286cdc0f41a8face4c51801
 func (s *Set) Doubts(values []Value) []Problem {
@@ -156,22 +156,23 @@ func (s *Set) Doubts(values []Value) []Problem {
 			found = append(found, Problem{name,
 				fmt.Sprintf("of which WeChat shows %d", legacyShown), utf8.RuneCountInString(value)})
 		case strings.ContainsAny(value, "\r\n"):
-			found = append(found, Problem{name, "and a line break, at which WeChat cuts or which it removes",
+			found = append(found, Problem{name,
+				"and a line break, at which WeChat cuts or which it removes",
 				utf8.RuneCountInString(value)})
 		}
 	}
 	return found
 }
 
-// NotShown is the doubt about a first line or a tail, which WeChat shows of no message any more.
+// NotShown is the problem of a first line or a tail, which WeChat no longer shows.
 func NotShown(key string) Problem {
 	return Problem{Key: key, Rule: "is not shown any more, since 2023-05-04"}
 }
 
-// Fit shortens, in place, the values of kind thing that WeChat would refuse for their length, and makes blanks of their line
-// breaks. It returns what it changed, with the length from before. Other kinds are left alone: half a number, id, date, amount
-// or name says something else than the whole. The key alone tells the kind, so that no template needs to be known; legacy
-// templates have no such keys.
+// Fit shortens, in place, the values of kind thing that WeChat would refuse for their length, and
+// makes blanks of their line breaks. It returns what it changed, with the length from before. Other
+// kinds are left alone: half a number, id, date, amount or name means something else. The key alone
+// shows the kind, so no template needs to be known; legacy templates have no such keys.
 func Fit(values []Value) []Problem {
 	var changed []Problem
 	for i := range values {
@@ -185,7 +186,8 @@ func Fit(values []Value) []Problem {
 		}
 		if longer(value, mostThing) {
 			value = abbreviate(value, mostThing)
-			done = strings.TrimPrefix(done+fmt.Sprintf(", shortened to %d", utf8.RuneCountInString(value)), ", ")
+			done = strings.TrimPrefix(done+fmt.Sprintf(", shortened to %d",
+				utf8.RuneCountInString(value)), ", ")
 		}
 		if value != was {
 			values[i].Value = value
@@ -195,7 +197,6 @@ func Fit(values []Value) []Problem {
 	return changed
 }
 
-// kindOf is a key without its number: thing of thing1.
 func kindOf(key string) string { return strings.TrimRight(key, "0123456789") }
 
 func lookUp(values []Value, key string) (string, bool) {

@@ -19,7 +19,8 @@ import (
 type keywordCase struct {
 	kind, value string
 	refused     string // the rule of ours that it breaks, "": none
-	doubtful    bool   // we let it pass, and the simulator, which knows one reading of each rule only, refuses it
+	// we let it pass, and the simulator, which knows one reading of each rule only, refuses it
+	doubtful bool
 }
 
 func keywordCases() []keywordCase {
@@ -28,11 +29,13 @@ func keywordCases() []keywordCase {
 	return []keywordCase{
 		{kind: "thing", value: strings.Repeat(han, 20)},
 		{kind: "thing", value: strings.Repeat(han, 21), refused: "thing takes at most 20"},
-		{kind: "thing", value: "a" + strings.Repeat(emoji, 19)}, // beyond the basic plane: one character each
+		// beyond the basic plane: one character each
+		{kind: "thing", value: "a" + strings.Repeat(emoji, 19)},
 		{kind: "thing", value: "a" + strings.Repeat(emoji, 20), refused: "thing takes at most 20"},
 		{kind: "thing", value: strings.Repeat("𠮷", 20)},
 		{kind: "thing", value: strings.Repeat("e\u0301", 10)}, // combining marks count
-		{kind: "thing", value: strings.Repeat("e\u0301", 10) + "e", refused: "thing takes at most 20"},
+		{kind: "thing", value: strings.Repeat("e\u0301", 10) + "e",
+			refused: "thing takes at most 20"},
 		{kind: "thing", value: strings.Repeat("x", 20)},
 		{kind: "thing", value: "咖啡 & 茶 <1> \"2\" \\ '3'"},
 		{kind: "thing", value: "第一行\n第二行", refused: control},
@@ -53,7 +56,8 @@ func keywordCases() []keywordCase {
 		{kind: "number", value: "-12.50"},
 		{kind: "number", value: strings.Repeat("9", 32)},
 		{kind: "number", value: strings.Repeat("9", 33), refused: "at most 32 digits"},
-		{kind: "number", value: strings.Repeat("9", 31) + ".5", doubtful: true}, // does the point count?
+		// does the point count?
+		{kind: "number", value: strings.Repeat("9", 31) + ".5", doubtful: true},
 		{kind: "number", value: "+5", doubtful: true},
 		{kind: "number", value: "1,000", refused: "at most 32 digits"},
 		{kind: "number", value: "三", refused: "at most 32 digits"},
@@ -70,7 +74,8 @@ func keywordCases() []keywordCase {
 		{kind: "symbol", value: "字", refused: "symbols only"},
 		{kind: "symbol", value: "! !", doubtful: true},
 		{kind: "character_string", value: "A-1024_" + strings.Repeat("x", 25)},
-		{kind: "character_string", value: strings.Repeat("x", 33), refused: "character_string takes at most 32"},
+		{kind: "character_string", value: strings.Repeat("x", 33),
+			refused: "character_string takes at most 32"},
 		{kind: "character_string", value: "A 中", refused: "no Chinese characters"},
 		{kind: "character_string", value: "A，1", doubtful: true}, // a full-width symbol
 
@@ -133,7 +138,8 @@ func keywordCases() []keywordCase {
 		{kind: "amount", value: "免费", refused: "one currency symbol"},
 
 		{kind: "phone_number", value: "+86-0766-66888866"},
-		{kind: "phone_number", value: "+86-0766-668888667", refused: "phone_number takes at most 17"},
+		{kind: "phone_number", value: "+86-0766-668888667",
+			refused: "phone_number takes at most 17"},
 		{kind: "phone_number", value: "123 ext 4", doubtful: true},
 		{kind: "car_number", value: "粤A8Z888挂"},
 		{kind: "car_number", value: "粤A8Z8888挂挂", refused: "car_number takes at most 8"},
@@ -141,20 +147,23 @@ func keywordCases() []keywordCase {
 		{kind: "name", value: strings.Repeat(han, 11), refused: "at most 10 Chinese characters"},
 		{kind: "name", value: strings.Repeat("x", 20)},
 		{kind: "name", value: strings.Repeat("x", 21), refused: "name takes at most 20"},
-		{kind: "name", value: "张 Maximilian III", doubtful: true}, // what a mixed name may have is not said
+		// what a mixed name may have is not said
+		{kind: "name", value: "张 Maximilian III", doubtful: true},
 		{kind: "phrase", value: "配送中"},
 		{kind: "phrase", value: strings.Repeat(han, 5)},
 		{kind: "phrase", value: strings.Repeat(han, 6), refused: "phrase takes at most 5"},
 		{kind: "phrase", value: "OK", refused: "Chinese characters only"},
 		{kind: "phrase", value: "已发货！", doubtful: true},
 		{kind: "short_thing", value: strings.Repeat(han, 20)},
-		{kind: "short_thing", value: strings.Repeat(han, 30), doubtful: true}, // its limit is not documented
+		// its limit is not documented
+		{kind: "short_thing", value: strings.Repeat(han, 30), doubtful: true},
 		{kind: "short_thing", value: "", refused: "is empty"},
 	}
 }
 
-// TestKeywords holds each value against our rule and against the simulator's, which was written apart from it: what we refuse
-// the simulator refuses, and what we let pass it takes, but for what is marked as doubtful.
+// TestKeywords holds each value against our rule and against the simulator's, which was written
+// apart from it: what we refuse the simulator refuses, and what we let pass it takes, but for what
+// is marked as doubtful.
 func TestKeywords(t *testing.T) {
 	options := wechatsim.Standard(1, 0, 0)
 	ids := map[string]string{}
@@ -169,7 +178,8 @@ func TestKeywords(t *testing.T) {
 	sim := wechatsim.New(options)
 	server := httptest.NewServer(sim)
 	t.Cleanup(func() { server.Close(); sim.Close() })
-	client := wechat.New(wechat.Config{AppID: wechatsim.StandardAppID, Secret: wechatsim.StandardSecret, BaseURL: server.URL})
+	client := wechat.New(wechat.Config{AppID: wechatsim.StandardAppID,
+		Secret: wechatsim.StandardSecret, BaseURL: server.URL})
 
 	for _, c := range keywordCases() {
 		key := c.kind + "1"
@@ -178,7 +188,8 @@ func TestKeywords(t *testing.T) {
 		switch {
 		case c.refused == "" && len(problems) > 0:
 			t.Errorf("%s %q: refused, %v", c.kind, c.value, problems)
-		case c.refused != "" && (len(problems) != 1 || !strings.Contains(problems[0].Rule, c.refused)):
+		case c.refused != "" && (len(problems) != 1 ||
+			!strings.Contains(problems[0].Rule, c.refused)):
 			t.Errorf("%s %q: %v, want %q", c.kind, c.value, problems, c.refused)
 		}
 		data, err := json.Marshal(map[string]any{key: map[string]string{"value": c.value}})
@@ -193,7 +204,8 @@ func TestKeywords(t *testing.T) {
 			t.Fatalf("%s %q: %v", c.kind, c.value, err)
 		}
 		if want := c.refused != "" || c.doubtful; failed != want {
-			t.Errorf("%s %q: the simulator refuses it: %t, want %t (%v)", c.kind, c.value, failed, want, err)
+			t.Errorf("%s %q: the simulator refuses it: %t, want %t (%v)", c.kind, c.value, failed,
+				want, err)
 		}
 	}
 }
@@ -218,19 +230,27 @@ func TestKeywordTexts(t *testing.T) {
 		want          []string
 	}{
 		{"fine", category, values{{"thing1", "咖啡"}, {"time2", "15:01"}}, nil},
-		{"all problems, in the template's order", category, values{{"time2", "明天"}, {"thing1", long}}, []string{
-			"data.thing1 has 25 characters, thing takes at most 20",
-			"data.time2 has 2 characters, time takes a 24-hour time such as 15:01 or 2026-01-02 15:01, a range with a half-width ~",
-		}},
-		{"missing and empty", category, values{{"thing1", ""}}, []string{"data.thing1 is empty", "data.time2 is missing"}},
+		{"all problems, in the template's order", category,
+			values{{"time2", "明天"}, {"thing1", long}}, []string{
+				"data.thing1 has 25 characters, thing takes at most 20",
+				"data.time2 has 2 characters, time takes a 24-hour time such as 15:01 or " +
+					"2026-01-02 " +
+					"15:01, a range with a half-width ~",
+			}},
+		{"missing and empty", category, values{{"thing1", ""}},
+			[]string{"data.thing1 is empty", "data.time2 is missing"}},
 		{"blank", category, values{{"thing1", "   "}, {"time2", "15:01"}}, []string{
-			"data.thing1 has 3 characters, only blanks or symbols that WeChat does not show, which it calls empty"}},
+			"data.thing1 has 3 characters, only blanks or symbols that WeChat does not show, " +
+				"which it calls empty"}},
 		{"legacy", legacy, values{{"first", "您好"}, {"keyword1", long}, {"remark", ""}}, []string{
-			"data.first is not shown any more, since 2023-05-04", "data.keyword1 has 25 characters, of which WeChat shows 20"}},
+			"data.first is not shown any more, since 2023-05-04",
+			"data.keyword1 has 25 characters, of which WeChat shows 20"}},
 		{"legacy line break", legacy, values{{"keyword1", "a\nb"}}, []string{
-			"data.keyword1 has 3 characters, and a line break, at which WeChat cuts or which it removes"}},
+			"data.keyword1 has 3 characters, and a line break, at which WeChat cuts or which it " +
+				"removes"}},
 		{"legacy, missing", legacy, nil, []string{"data.keyword1 is missing"}},
-		{"legacy by a key of its own", "{{orderSum.DATA}} {{name.DATA}}", values{{"orderSum", long}, {"name", "!"}},
+		{"legacy by a key of its own", "{{orderSum.DATA}} {{name.DATA}}",
+			values{{"orderSum", long}, {"name", "!"}},
 			[]string{"data.orderSum has 25 characters, of which WeChat shows 20"}},
 		{"an undocumented kind has to be there", "{{thing1.DATA}} {{future_kind2.DATA}}",
 			values{{"thing1", "x"}, {"future_kind2", long + long + "\n"}}, nil},
@@ -240,7 +260,8 @@ func TestKeywordTexts(t *testing.T) {
 			t.Errorf("%s, -want +got:\n%s", c.name, diff)
 		}
 	}
-	for content, want := range map[string]bool{category: false, legacy: true, "{{keyword1.DATA}}": true, "{{name.DATA}}": true, "{{name1.DATA}}": false} {
+	for content, want := range map[string]bool{category: false, legacy: true,
+		"{{keyword1.DATA}}": true, "{{name.DATA}}": true, "{{name1.DATA}}": false} {
 		if got := keyword.Parse(content).Check(nil) == nil; got != want {
 			t.Errorf("%q: legacy %t, want %t", content, got, want)
 		}
@@ -249,8 +270,10 @@ func TestKeywordTexts(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	tests := map[string][]string{
-		"{{first.DATA}}\n订单：{{thing1.DATA}}\n{{time2.DATA}} {{thing1.DATA}}": {"first", "thing1", "time2"},
-		"{ {result.DATA} }\n\n时间:    { { withdrawTime.DATA } }":              {"result", "withdrawTime"},
+		"{{first.DATA}}\n订单：{{thing1.DATA}}\n{{time2.DATA}} {{thing1.DATA}}": {"first", "thing1",
+			"time2"},
+		"{ {result.DATA} }\n\n时间:    { { withdrawTime.DATA } }": {"result",
+			"withdrawTime"},
 		"{{x.data}} {y.DATA} 无": nil,
 	}
 	for content, want := range tests {
@@ -265,12 +288,17 @@ func TestFit(t *testing.T) {
 	for _, c := range []struct{ key, value, want, said string }{
 		{"thing1", "咖啡", "咖啡", ""},
 		{"thing1", strings.Repeat("啡", 20), strings.Repeat("啡", 20), ""},
-		{"thing1", strings.Repeat("啡", 21), strings.Repeat("啡", 19) + "…", "data.thing1 has 21 characters, shortened to 20"},
-		{"thing12", "一\r\n二\n", "一 二", "data.thing12 has 5 characters, line breaks and control characters replaced by blanks"},
+		{"thing1", strings.Repeat("啡", 21), strings.Repeat("啡", 19) + "…",
+			"data.thing1 has 21 characters, shortened to 20"},
+		{"thing12", "一\r\n二\n", "一 二", "data.thing12 has 5 characters, line breaks and control " +
+			"characters replaced by blanks"},
 		{"thing1", strings.Repeat("a\n", 20), "a a a a a a a a a a…",
-			"data.thing1 has 40 characters, line breaks and control characters replaced by blanks, shortened to 20"},
-		{"thing1", strings.Repeat("x", 18) + "e\u0301" + "yz", strings.Repeat("x", 18) + "…", "data.thing1 has 22 characters, shortened to 19"},
-		{"thing1", strings.Repeat("x", 16) + family + "yz", strings.Repeat("x", 16) + "…", "data.thing1 has 23 characters, shortened to 17"},
+			"data.thing1 has 40 characters, line breaks and control characters replaced by " +
+				"blanks, shortened to 20"},
+		{"thing1", strings.Repeat("x", 18) + "e\u0301" + "yz", strings.Repeat("x", 18) + "…",
+			"data.thing1 has 22 characters, shortened to 19"},
+		{"thing1", strings.Repeat("x", 16) + family + "yz", strings.Repeat("x", 16) + "…",
+			"data.thing1 has 23 characters, shortened to 17"},
 		{"thing", strings.Repeat("x", 30), strings.Repeat("x", 30), ""}, // a legacy key
 		{"short_thing1", strings.Repeat("x", 30), strings.Repeat("x", 30), ""},
 		{"character_string1", strings.Repeat("1", 40), strings.Repeat("1", 40), ""},
@@ -282,7 +310,8 @@ func TestFit(t *testing.T) {
 			said += p.String()
 		}
 		if values[0].Value != c.want || said != c.said {
-			t.Errorf("%s %q: %q (%s), want %q (%s)", c.key, c.value, values[0].Value, said, c.want, c.said)
+			t.Errorf("%s %q: %q (%s), want %q (%s)", c.key, c.value, values[0].Value, said, c.want,
+				c.said)
 		}
 		broken := keyword.Parse("{{" + c.key + ".DATA}}").Check(values)
 		if strings.HasPrefix(c.key, "thing") && len(broken) > 0 {
@@ -291,7 +320,8 @@ func TestFit(t *testing.T) {
 	}
 }
 
-// FuzzKeywords: no value makes a rule panic, no text about a value holds the value, and what is fitted passes unless it is blank.
+// FuzzKeywords: no value makes a rule panic, no text about a value holds the value, and what is
+// fitted passes unless it is blank.
 func FuzzKeywords(f *testing.F) {
 	for _, c := range keywordCases() {
 		f.Add(c.kind, c.value)

@@ -5,18 +5,20 @@ import (
 	"unicode/utf8"
 )
 
-// isMoments takes what may stand for time and for date: one moment, or two with a half-width ~ between them; the full-width
-// one is refused. Both kinds are documented as a date and a time of which one may be left out. Which one is not always kept to
-// by those who write templates, so each kind takes either, and WeChat decides.
+// isMoments takes what may stand for time and for date: one moment, or two with a half-width ~
+// between them; the full-width one is refused. Both kinds are documented as a date and a time of
+// which one may be left out. Template authors do not always follow which one, so each kind takes
+// either, and WeChat decides.
 func isMoments(value string) bool {
 	from, to, ranged := strings.Cut(value, "~")
-	return !strings.Contains(to, "~") && !strings.Contains(value, "～") && isMoment(from) && (!ranged || isMoment(to))
+	return !strings.Contains(to, "~") && !strings.Contains(value, "～") && isMoment(from) &&
+		(!ranged || isMoment(to))
 }
 
-// isMoment: dates and 24-hour times, with any words before, between and after them, such as a day of the week. The documentation
-// shows 2019年10月1日 15:01; which other notations WeChat knows is not said, so those of everyday are taken. What is refused is
-// what has neither a date nor a time in it (tomorrow, 1767337440), or numbers that no clock and no calendar shows. Eight digits
-// may be a date.
+// isMoment: dates and 24-hour times, with any words before, between and after them, such as a day
+// of the week. The documentation shows 2019年10月1日 15:01; which other notations WeChat knows is
+// not said, so common ones pass. Refused is what has neither a date nor a time in it (tomorrow,
+// 1767337440), or numbers that no clock and no calendar shows. Eight digits may be a date.
 func isMoment(value string) bool {
 	m := momentReader{rest: strings.TrimSpace(value)}
 	if len(m.rest) == len("20260102") && none(m.rest, notDigit) {
@@ -35,12 +37,10 @@ func isMoment(value string) bool {
 // momentReader reads a moment from the front of rest; what does not match leaves rest as it was.
 type momentReader struct{ rest string }
 
-// words skips what holds no digit.
 func (m *momentReader) words() {
 	m.rest = strings.TrimLeftFunc(m.rest, notDigit)
 }
 
-// number reads digits, at most four of them.
 func (m *momentReader) number() (n, digits int) {
 	for digits < len(m.rest) && digits < 4 && isDigit(rune(m.rest[digits])) {
 		n = n*10 + int(m.rest[digits]-'0')
@@ -50,7 +50,6 @@ func (m *momentReader) number() (n, digits int) {
 	return n, digits
 }
 
-// mark reads one of the characters and returns it, 0 if none is there.
 func (m *momentReader) mark(of string) rune {
 	r, size := utf8.DecodeRuneInString(m.rest)
 	if size == 0 || !strings.ContainsRune(of, r) {
@@ -60,13 +59,12 @@ func (m *momentReader) mark(of string) rune {
 	return r
 }
 
-// small reads one or two digits up to most.
 func (m *momentReader) small(least, most int) bool {
 	n, digits := m.number()
 	return digits >= 1 && digits <= 2 && n >= least && n <= most
 }
 
-// clock reads 15:01, 15:01:30 or 15时01分, with what may follow in ISO 8601: a fraction and a zone. 24:00 ends a day.
+// clock reads 15:01, 15:01:30 or 15时01分, with ISO 8601's fraction and zone. 24:00 ends a day.
 func (m *momentReader) clock() bool {
 	was := m.rest
 	ok := m.small(0, 24) && m.mark(":：时点") != 0 && m.small(0, 59)

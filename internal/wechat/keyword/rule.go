@@ -6,16 +6,16 @@ import (
 	"unicode/utf8"
 )
 
-// rule is what is documented of one kind of keyword. No kind takes line breaks or control characters.
+// rule is what is documented of a kind. No kind takes line breaks or control characters.
 type rule struct {
-	most int                     // characters; 0: the length is no limit by itself
+	most int                     // characters; 0: no limit of the length alone
 	fits func(value string) bool // of a value that is neither blank nor too long; nil: anything
 	says string                  // what fits asks for
 }
 
-// ruleOf returns the rule of a kind, nil for one that is not documented (short_thing exists, its limit is not known). Where
-// the documentation leaves a detail open, whether the point of a number counts or a name may be mixed, the wider reading
-// stands here.
+// ruleOf returns the rule of a kind, nil for one that is not documented (short_thing exists, its
+// limit is not known). Where the documentation leaves a detail open (whether the point of a number
+// counts, whether a name may be mixed), the wider reading applies.
 func ruleOf(kind string) *rule {
 	switch kind {
 	case "thing", "const":
@@ -23,18 +23,22 @@ func ruleOf(kind string) *rule {
 	case "enum":
 		return &rule{}
 	case "number":
-		return &rule{fits: func(v string) bool { return isNumber(v, 32) }, says: "at most 32 digits, with or without decimals"}
+		return &rule{fits: func(v string) bool { return isNumber(v, 32) },
+			says: "at most 32 digits, with or without decimals"}
 	case "letter":
-		return &rule{most: 32, fits: func(v string) bool { return none(v, notLetter) }, says: "letters only"}
+		return &rule{most: 32, fits: func(v string) bool { return none(v, notLetter) },
+			says: "letters only"}
 	case "symbol":
 		return &rule{most: 5, fits: func(v string) bool { return none(v, isWord) }, says: "symbols only"}
 	case "character_string":
 		return &rule{most: 32, fits: func(v string) bool { return none(v, isHan) },
 			says: "digits, letters and symbols, no Chinese characters"}
 	case "time":
-		return &rule{fits: isMoments, says: "a 24-hour time such as 15:01 or 2026-01-02 15:01, a range with a half-width ~"}
+		return &rule{fits: isMoments, says: "a 24-hour time such as 15:01 or 2026-01-02 15:01, a " +
+			"range with a half-width ~"}
 	case "date":
-		return &rule{fits: isMoments, says: "a date such as 2026-01-02, with or without a time, a range with a half-width ~"}
+		return &rule{fits: isMoments, says: "a date such as 2026-01-02, with or without a time, " +
+			"a range with a half-width ~"}
 	case "amount":
 		return &rule{fits: isAmount, says: "one currency symbol or none, at most 12 digits, and perhaps 元"}
 	case "phone_number":
@@ -45,16 +49,16 @@ func ruleOf(kind string) *rule {
 		return &rule{most: 20, fits: func(v string) bool { return count(v, isHan) <= 10 },
 			says: "at most 10 Chinese characters or 20 letters and symbols"}
 	case "phrase":
-		return &rule{most: 5, fits: func(v string) bool { return none(v, isLatin) }, says: "Chinese characters only"}
+		return &rule{most: 5, fits: func(v string) bool { return none(v, isLatin) },
+			says: "Chinese characters only"}
 	}
 	return nil
 }
 
-// mostThing is how many characters a thing may have.
 const mostThing = 20
 
-// isBlank tells what WeChat calls empty: white space, emoji, which it removes, and the enclosed numbers ① … ⓿, of which it
-// is known that it cannot show them.
+// isBlank reports whether WeChat calls a value empty: white space, emoji, which it removes, and the
+// enclosed numbers ① … ⓿, which it cannot show.
 func isBlank(value string) bool {
 	for _, r := range value {
 		enclosed := r >= 0x2460 && r <= 0x24ff
@@ -66,15 +70,15 @@ func isBlank(value string) bool {
 	return true
 }
 
-// longer reports whether a value has more than so many characters. WeChat counts characters, not bytes; that it takes a code
-// point for one, also outside the basic plane, is the reading that its examples do not contradict.
+// longer reports whether a value has more than so many characters. WeChat counts characters, not
+// bytes; its examples do not contradict that it counts code points, also outside the basic plane.
 func longer(value string, characters int) bool {
 	return len(value) > characters && utf8.RuneCountInString(value) > characters
 }
 
 func hasControl(value string) bool { return !none(value, isControl) }
 
-// isControl includes the separators of lines and paragraphs, which Unicode does not count among the control characters.
+// isControl includes the separators of lines and paragraphs, which Unicode counts elsewhere.
 func isControl(r rune) bool {
 	return r < 0x20 || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029
 }
@@ -102,7 +106,7 @@ func isDigit(r rune) bool       { return r >= '0' && r <= '9' }
 func notDigit(r rune) bool      { return !isDigit(r) }
 func isLatin(r rune) bool       { return isASCIILetter(r) || isDigit(r) }
 
-// The tables of package unicode are slow to ask; no ASCII character needs them.
+// The tables of package unicode are slow; no ASCII character needs them.
 func isHan(r rune) bool { return r >= 0x2e80 && unicode.Is(unicode.Han, r) }
 func isWord(r rune) bool {
 	return isLatin(r) || r >= 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r))
@@ -130,11 +134,13 @@ func isNumber(value string, most int) bool {
 	return digits > 0 && digits <= most && points <= 1
 }
 
-// isAmount: one currency symbol, or none, before a number. Of the two limits that are documented, 10 and 12 digits, the one for
-// official accounts' templates counts; whether decimals are among them is not said, so they are not counted.
+// isAmount: one currency symbol, or none, before a number. Of the two limits that are documented,
+// 10 and 12 digits, the one for official accounts' templates counts; whether decimals are among
+// them is not said, so they are not counted.
 func isAmount(value string) bool {
 	value = strings.TrimSpace(value)
-	if r, size := utf8.DecodeRuneInString(value); r >= utf8.RuneSelf && unicode.Is(unicode.Sc, r) || r == '$' {
+	if r, size := utf8.DecodeRuneInString(value); r >= utf8.RuneSelf && unicode.Is(unicode.Sc, r) ||
+		r == '$' {
 		value = value[size:]
 	}
 	value = strings.TrimSpace(strings.TrimSuffix(value, "元"))
@@ -142,7 +148,6 @@ func isAmount(value string) bool {
 	return isNumber(value, len(value)) && len(strings.TrimLeft(whole, "+-")) <= 12
 }
 
-// flatten makes one blank of each run of line breaks and control characters, and none at the ends.
 func flatten(value string) string {
 	var b strings.Builder
 	gap := false
@@ -160,8 +165,8 @@ func flatten(value string) string {
 	return b.String()
 }
 
-// abbreviate keeps the beginning and ends it with an ellipsis, at most so many characters in all. It does not tear a sign from
-// the mark that belongs to it, nor a compound emoji apart.
+// abbreviate keeps the beginning and ends it with an ellipsis, at most so many characters in all.
+// It splits no sign from its mark, and no compound emoji.
 func abbreviate(value string, most int) string {
 	runes := []rune(value)
 	end := most - 1
@@ -173,7 +178,8 @@ func abbreviate(value string, most int) string {
 
 const zeroWidthJoiner = 0x200d
 
-// isJoined reports whether a character belongs to the one before it: combining marks, variation selectors, joiners, skin tones.
+// isJoined reports whether a character belongs to the one before it: combining marks, variation
+// selectors, joiners, skin tones.
 func isJoined(r rune) bool {
 	return r >= 0x300 && (unicode.Is(unicode.M, r) || r == zeroWidthJoiner || r >= 0x1f3fb && r <= 0x1f3ff)
 }

@@ -1,5 +1,5 @@
-// Package push verifies, decrypts and reads what WeChat pushes to an official account's URL: receipts
-// and follow events. It makes no calls and stores nothing.
+// Package push verifies, decrypts and reads what WeChat pushes to an official account's URL:
+// receipts and follow events. It makes no calls and stores nothing.
 package push
 
 import (
@@ -17,21 +17,22 @@ import (
 	"time"
 )
 
-// ErrRefused marks a request to the callback that does not prove that it comes from WeChat. Nothing of it may be
-// believed, and the answer is no success.
+// ErrRefused marks a request to the callback that does not prove to be WeChat's. Nothing of it may
+// be believed, and the answer is no success.
 var ErrRefused = errors.New("not proved to be WeChat's")
 
-// ErrUnreadable marks a push that is WeChat's, and that this program cannot read. Repeating it changes nothing, so it
-// is to be answered like any other.
+// ErrUnreadable marks a push of WeChat's that this program cannot read. Repeating it changes
+// nothing, so answer it like any other.
 var ErrUnreadable = errors.New("push that cannot be read")
 
 // plainAge is how far the timestamp of a plaintext push may be from our clock.
 //
-// The signature of a push covers the token, the timestamp and the nonce, and not the body. Whoever reads one URL in a
-// proxy's log could put any body behind it, for ever; with this bound for ten minutes. WeChat's own repetitions come within
-// seconds. An encrypted push has a signature over its content: repeated, however late, it says the same as before, which
-// changes nothing (receipts have a primary key, events are compared by their time), and one that a proxy has held back for
-// an hour is still true. So those have no bound, and no clock can break them.
+// The signature of a push covers the token, the timestamp and the nonce, and not the body. A reader
+// of one URL in a proxy's log could put any body behind it, for ever; with this bound for ten
+// minutes. WeChat's own repetitions come within seconds. An encrypted push has a signature over its
+// content: repeated, however late, it says the same as before, which changes nothing (receipts have
+// a primary key, events are compared by their time), and one that a proxy has held back for an hour
+// is still true. So those have no bound, and no clock can break them.
 const plainAge = 10 * time.Minute
 
 // maxEcho bounds the echostr, which has 20 digits.
@@ -46,7 +47,7 @@ type Config struct {
 	Now            func() time.Time // nil: time.Now
 }
 
-// Callback verifies and reads what WeChat pushes to one official account's URL. It is safe for concurrent use.
+// Callback verifies and reads one official account's pushes. It is safe for concurrent use.
 //
 // https://developers.weixin.qq.com/doc/offiaccount/Basic_Information/Access_Overview.html
 type Callback struct {
@@ -55,12 +56,12 @@ type Callback struct {
 	keys  [][]byte // current, previous
 	now   func() time.Time
 
-	// sealed tells that a push has come encrypted. From then on plaintext alone is refused: its signature does not
-	// cover the body, so to accept it would take from an account in secure mode the protection that it has chosen.
+	// sealed: a push has come encrypted. From then on plaintext alone is refused: its signature
+	// does not cover the body, so it would undo the protection of secure mode.
 	sealed atomic.Bool
 }
 
-// New fails on a missing token and on keys that are none. The error does not quote them.
+// New fails on a missing token and on invalid keys. The error does not quote them.
 func New(cfg Config) (*Callback, error) {
 	if cfg.Token == "" {
 		return nil, errors.New("the callback needs a token")
@@ -82,8 +83,8 @@ func New(cfg Config) (*Callback, error) {
 	return c, nil
 }
 
-// Echo verifies the request by which the console tests the URL, and returns what is to be answered: the echostr, in
-// all modes as it came. The error is ErrRefused.
+// Echo verifies the console's test of the URL, and returns the answer: the echostr, in all modes as
+// it came. The error is ErrRefused.
 func (c *Callback) Echo(query url.Values) (string, error) {
 	if err := c.verify(query, "signature"); err != nil {
 		return "", err
@@ -95,8 +96,8 @@ func (c *Callback) Echo(query url.Values) (string, error) {
 	return echo, nil
 }
 
-// Decode verifies a push and reads it. Errors are ErrRefused and ErrUnreadable; neither holds a secret nor
-// anything of the push. In compatible mode, where the body holds both forms, the encrypted one counts.
+// Decode verifies a push and reads it. Errors are ErrRefused and ErrUnreadable; neither holds a
+// secret nor anything of the push. In compatible mode the encrypted form counts.
 func (c *Callback) Decode(query url.Values, body []byte) (Message, error) {
 	if err := c.verify(query, "signature"); err != nil {
 		return Message{}, err
@@ -108,7 +109,7 @@ func (c *Callback) Decode(query url.Values, body []byte) (Message, error) {
 	}
 	body = cleanXML(body)
 	if err := xml.Unmarshal(body, &envelope); err != nil {
-		// Unsigned in every mode, so that nobody is believed to be WeChat for garbage.
+		// The body is unsigned in every mode, so garbage does not count as WeChat's.
 		return Message{}, fmt.Errorf("%w: the body is not XML", ErrRefused)
 	}
 	switch encrypt := strings.TrimSpace(envelope.Encrypt); {
@@ -130,7 +131,6 @@ func (c *Callback) Decode(query url.Values, body []byte) (Message, error) {
 	return readPush(body)
 }
 
-// open verifies and decrypts the content of <Encrypt>.
 func (c *Callback) open(query url.Values, encrypt string) ([]byte, error) {
 	if err := c.verify(query, "msg_signature", encrypt); err != nil {
 		return nil, err
@@ -141,8 +141,9 @@ func (c *Callback) open(query url.Values, encrypt string) ([]byte, error) {
 			return message, nil
 		}
 	}
-	// The signature was right, so the token is. Which of padding, length and appid was wrong stays inside.
-	return nil, fmt.Errorf("%w: signed, but not encrypted with callback.aes_key for this appid", ErrRefused)
+	// Which of padding, length and appid was wrong stays inside.
+	return nil, fmt.Errorf("%w: signed, but not encrypted with callback.aes_key for this appid",
+		ErrRefused)
 }
 
 // allowPlain guards the mode that does not sign its content.
@@ -156,13 +157,14 @@ func (c *Callback) allowPlain(query url.Values) error {
 		return fmt.Errorf("%w: the timestamp is no number", ErrRefused)
 	}
 	// Compared in seconds: a Duration overflows on a timestamp from nowhere.
-	if now, limit := c.now().Unix(), int64(plainAge/time.Second); seconds < now-limit || seconds > now+limit {
-		return fmt.Errorf("%w: plaintext with a timestamp more than %s from this machine's clock", ErrRefused, plainAge)
+	if now, limit := c.now().Unix(), int64(plainAge/time.Second); seconds < now-limit ||
+		seconds > now+limit {
+		return fmt.Errorf("%w: plaintext with a timestamp more than %s from this machine's clock",
+			ErrRefused, plainAge)
 	}
 	return nil
 }
 
-// verify compares one of the URL's signatures with that of the token, the timestamp, the nonce and more.
 func (c *Callback) verify(query url.Values, name string, more ...string) error {
 	want := signature(append(more, c.token, query.Get("timestamp"), query.Get("nonce")))
 	if subtle.ConstantTimeCompare([]byte(want), []byte(query.Get(name))) != 1 {

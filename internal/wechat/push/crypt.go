@@ -9,14 +9,14 @@ import (
 )
 
 const (
-	// sealBlock is the block size of WeChat's padding. It is not that of AES: pads of 17 to 32 bytes occur.
+	// sealBlock is the block size of WeChat's padding, not of AES: pads of 17 to 32 bytes occur.
 	sealBlock = 32
 	// sealHead is what stands before the message: 16 random bytes and its length.
 	sealHead = 16 + 4
 )
 
-// decodeAESKey turns an EncodingAESKey into the key of AES-256. Its last character may hold spare bits, which strict
-// base64 refuses and WeChat hands out.
+// decodeAESKey turns an EncodingAESKey into the key of AES-256. Its last character may hold spare
+// bits, which strict base64 refuses and WeChat hands out.
 func decodeAESKey(text string) ([]byte, error) {
 	key, err := base64.StdEncoding.DecodeString(text + "=")
 	if err != nil || len(key) != 32 {
@@ -25,8 +25,8 @@ func decodeAESKey(text string) ([]byte, error) {
 	return key, nil
 }
 
-// unseal decrypts the content of <Encrypt>: AES-256-CBC, whose IV is the beginning of the key, over 16 random bytes, the
-// message's length as 4 bytes, the message, and the appid of the account that it is for.
+// unseal decrypts the content of <Encrypt>: AES-256-CBC, whose IV is the beginning of the key, over
+// 16 random bytes, the message's length in 4, the message, and the account's appid.
 func unseal(key []byte, appid, text string) (message []byte, ok bool) {
 	data, err := base64.StdEncoding.DecodeString(text)
 	if err != nil || len(data) == 0 || len(data)%sealBlock != 0 {
@@ -49,7 +49,6 @@ func unseal(key []byte, appid, text string) (message []byte, ok bool) {
 	return data[:size], true
 }
 
-// unpad takes PKCS#7 padding of 1 to 32 bytes off.
 func unpad(data []byte) ([]byte, bool) {
 	n := int(data[len(data)-1])
 	if n < 1 || n > sealBlock || n > len(data) {

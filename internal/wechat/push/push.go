@@ -13,8 +13,8 @@ import (
 	"unicode/utf8"
 )
 
-// The known statuses of a receipt, as this program spells them: WeChat writes one of them with a space behind the
-// colon. The last is not documented. Others may come, and are passed on.
+// The known statuses of a receipt, as this program spells them: WeChat writes one of them with a
+// space behind the colon. The last is not documented. Others may come, and are passed on.
 const (
 	ReceiptSuccess      = "success"
 	ReceiptUserBlock    = "failed:user block"
@@ -38,28 +38,28 @@ const (
 type Receipt struct {
 	OpenID string
 	MsgID  int64 // what template/send returned
-	// Status is one of the constants, or something new of at most 64 characters. success is no proof that the person
-	// has seen it, and user block has been seen of people who refuse nothing.
+	// Status is one of the constants, or something new of at most 64 characters. success is no
+	// proof that the person has seen it, and user block has been seen of people who refuse nothing.
 	Status string
 	At     time.Time // WeChat's time of the event, whole seconds; zero: not told
 }
 
-// FollowEvent says that somebody has begun or ceased to follow the account.
+// FollowEvent says that a person has followed or unfollowed the account.
 type FollowEvent struct {
 	OpenID   string
-	Followed bool      // false: he left
+	Followed bool      // false: unfollowed
 	At       time.Time // WeChat's time of the event, whole seconds
 }
 
-// Message is one verified message of WeChat's to us. At most one of Receipt and Follow is set; all other events, and what
-// people write to the account, have neither.
+// Message is one verified message of WeChat's to us. At most one of Receipt and Follow is set; all
+// other events, and what people write to the account, have neither.
 type Message struct {
 	Event   string // WeChat's name of it; "" of a message that a person wrote
 	OpenID  string // whom it concerns, "" where it does not say
 	Receipt *Receipt
 	Follow  *FollowEvent
-	// Key is the same for all deliveries of one push and for no other one. Person and time alone would confuse an
-	// unsubscribe and a subscribe of the same second.
+	// Key is the same for all deliveries of one push and for no other one. Person and time alone
+	// would confuse an unsubscribe and a subscribe of the same second.
 	Key string
 }
 
@@ -78,7 +78,6 @@ type pushWire struct {
 // openidShape bounds what goes on to the database; WeChat's have 28 of these characters.
 var openidShape = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// readPush reads a verified body.
 func readPush(body []byte) (Message, error) {
 	var wire pushWire
 	if err := xml.Unmarshal(body, &wire); err != nil {
@@ -88,7 +87,8 @@ func readPush(body []byte) (Message, error) {
 	if strings.TrimSpace(wire.MsgType) != "event" {
 		event = ""
 	}
-	p := Message{Event: strings.ToValidUTF8(event[:min(len(event), maxEvent)], ""), OpenID: wire.person(event)}
+	p := Message{Event: strings.ToValidUTF8(event[:min(len(event), maxEvent)], ""),
+		OpenID: wire.person(event)}
 	at := wire.at()
 	msgid := strings.TrimSpace(cmp.Or(wire.MsgID, wire.MsgId))
 	p.Key = strings.Join([]string{p.OpenID, strconv.FormatInt(at.Unix(), 10), p.Event, msgid}, "\x00")
@@ -97,7 +97,8 @@ func readPush(body []byte) (Message, error) {
 		id, err := strconv.ParseInt(msgid, 10, 64)
 		status := normalStatus(wire.Status)
 		if err != nil || id <= 0 || status == "" || p.OpenID == "" {
-			return Message{}, fmt.Errorf("%w: a receipt without MsgID, Status or FromUserName", ErrUnreadable)
+			return Message{}, fmt.Errorf("%w: a receipt without MsgID, Status or FromUserName",
+				ErrUnreadable)
 		}
 		p.Receipt = &Receipt{OpenID: p.OpenID, MsgID: id, Status: status, At: at}
 	case EventSubscribe, EventUnsubscribe:
@@ -109,7 +110,7 @@ func readPush(body []byte) (Message, error) {
 	return p, nil
 }
 
-// person is whom the push concerns. Of a change of authorisation FromUserName is one of the platform's accounts.
+// person is whom the push concerns. Changes of authorisation come from a platform account.
 func (w *pushWire) person(event string) string {
 	openid := strings.TrimSpace(w.FromUserName)
 	if strings.HasPrefix(event, "user_authorization_") || event == "user_info_modified" {
@@ -130,7 +131,7 @@ func (w *pushWire) at() time.Time {
 	return time.Unix(seconds, 0).UTC()
 }
 
-// normalStatus brings "failed: system failed" and "failed:system failed" into one form: single spaces, none at a colon.
+// normalStatus turns "failed: system failed" into "failed:system failed".
 func normalStatus(status string) string {
 	words := strings.Fields(status)
 	status = strings.ReplaceAll(strings.ReplaceAll(strings.Join(words, " "), ": ", ":"), " :", ":")
@@ -140,8 +141,8 @@ func normalStatus(status string) string {
 	return string([]rune(status)[:maxStatus])
 }
 
-// cleanXML takes out what XML does not allow and WeChat sends all the same, such as U+0002 in what people write; for
-// encoding/xml one such character makes the whole push unreadable.
+// cleanXML takes out what XML does not allow and WeChat sends nevertheless, such as U+0002 in what
+// people write; for encoding/xml one such character makes the whole push unreadable.
 func cleanXML(body []byte) []byte {
 	return bytes.Map(func(r rune) rune {
 		switch {

@@ -21,9 +21,11 @@ func TestPushKeys(t *testing.T) {
 		return p.Key
 	}
 	bodies := []string{
-		event("subscribe", ""), event("unsubscribe", ""), strings.Replace(event("subscribe", ""), "oA", "oB", 1),
+		event("subscribe", ""), event("unsubscribe", ""),
+		strings.Replace(event("subscribe", ""), "oA", "oB", 1),
 		strings.Replace(event("subscribe", ""), fmt.Sprint(pushTime), fmt.Sprint(pushTime+1), 1),
-		event(EventReceipt, "<MsgID>1</MsgID><Status>success</Status>"), event(EventReceipt, "<MsgID>2</MsgID><Status>success</Status>"),
+		event(EventReceipt, "<MsgID>1</MsgID><Status>success</Status>"),
+		event(EventReceipt, "<MsgID>2</MsgID><Status>success</Status>"),
 	}
 	seen := map[string]string{}
 	for _, body := range bodies {
@@ -38,19 +40,22 @@ func TestPushKeys(t *testing.T) {
 }
 
 func TestEcho(t *testing.T) {
-	c, err := New(Config{AppID: "wxba5fad812f8e6fb9", Token: "AAAAA", AESKey: strings.Repeat("A", 43)})
+	c, err := New(Config{AppID: "wxba5fad812f8e6fb9", Token: "AAAAA",
+		AESKey: strings.Repeat("A", 43)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	query := func(signature, echo string) url.Values {
-		return url.Values{"timestamp": {"1714036504"}, "nonce": {"1514711492"}, "signature": {signature}, "echostr": {echo}}
+		return url.Values{"timestamp": {"1714036504"}, "nonce": {"1514711492"},
+			"signature": {signature}, "echostr": {echo}}
 	}
 	const right, echo = "f464b24fc39322e44b38aa78f5edd27bd1441696", "4375120948345356249"
 	if got, err := c.Echo(query(right, echo)); got != echo || err != nil {
 		t.Errorf("echo %q, %v", got, err)
 	}
 	for name, q := range map[string]url.Values{
-		"wrong signature": query(right[1:]+"0", echo), "no signature": query("", echo), "no echostr": query(right, ""),
+		"wrong signature": query(right[1:]+"0", echo), "no signature": query("", echo),
+		"no echostr":   query(right, ""),
 		"long echostr": query(right, strings.Repeat("x", 1000)), "nothing": {},
 	} {
 		if got, err := c.Echo(q); got != "" || !errors.Is(err, ErrRefused) {
@@ -59,15 +64,19 @@ func TestEcho(t *testing.T) {
 	}
 }
 
-// FuzzDecode feeds bodies that are signed, plain and encrypted: nothing may panic, both ways must say the same, and what
-// comes out must fit the database.
+// FuzzDecode feeds bodies that are signed, plain and encrypted: nothing may panic, both ways must
+// say the same, and what comes out must fit the database.
 func FuzzDecode(f *testing.F) {
 	for _, body := range []string{
-		event("subscribe", "<EventKey><![CDATA[]]></EventKey>\n"), event("unsubscribe", ""), event("SCAN", ""),
+		event("subscribe", "<EventKey><![CDATA[]]></EventKey>\n"), event("unsubscribe", ""),
+		event("SCAN", ""),
 		event(EventReceipt, "<MsgID>200163836</MsgID>\n<Status><![CDATA[success]]></Status>\n"),
-		event(EventReceipt, "<MsgID>3557254367693750277</MsgID>\n<Status><![CDATA[failed: system failed]]></Status>\n"),
-		event(EventReceipt, "<MsgID>1</MsgID><Status>\x02\xff&#65;\u2028</Status>"), event("user_authorization_revoke", "<OpenID>o</OpenID>"),
-		"<xml><MsgType>text</MsgType><Content><![CDATA[\x02]]></Content></xml>", secureBody("AAAA"), "", "<", "<a><b/></a>", "{}",
+		event(EventReceipt, "<MsgID>3557254367693750277</MsgID>\n<Status><![CDATA[failed: system "+
+			"failed]]></Status>\n"),
+		event(EventReceipt, "<MsgID>1</MsgID><Status>\x02\xff&#65;\u2028</Status>"),
+		event("user_authorization_revoke", "<OpenID>o</OpenID>"),
+		"<xml><MsgType>text</MsgType><Content><![CDATA[\x02]]></Content></xml>", secureBody("AAAA"),
+		"", "<", "<a><b/></a>", "{}",
 	} {
 		f.Add([]byte(body))
 	}
@@ -77,7 +86,8 @@ func FuzzDecode(f *testing.F) {
 		}
 		plain, plainErr := newTestCallback(t, Config{}).Decode(signed(pushTime, ""), body)
 		encrypt := sealWith(t, pushKey, pushAppID, string(body))
-		sealed, sealedErr := newTestCallback(t, Config{AESKey: pushKey}).Decode(signed(pushTime, encrypt), []byte(secureBody(encrypt)))
+		sealed, sealedErr := newTestCallback(t,
+			Config{AESKey: pushKey}).Decode(signed(pushTime, encrypt), []byte(secureBody(encrypt)))
 		if (plainErr == nil) != (sealedErr == nil) {
 			t.Fatalf("plain: %v, encrypted: %v", plainErr, sealedErr)
 		}
@@ -90,7 +100,8 @@ func FuzzDecode(f *testing.F) {
 		if len(plain.Event) > maxEvent {
 			t.Errorf("event %q", plain.Event)
 		}
-		if r := plain.Receipt; r != nil && (!openidShape.MatchString(r.OpenID) || r.MsgID <= 0 || r.Status == "" || len([]rune(r.Status)) > maxStatus) {
+		if r := plain.Receipt; r != nil && (!openidShape.MatchString(r.OpenID) || r.MsgID <= 0 ||
+			r.Status == "" || len([]rune(r.Status)) > maxStatus) {
 			t.Errorf("receipt %+v", r)
 		}
 		if e := plain.Follow; e != nil && (!openidShape.MatchString(e.OpenID) || e.At.IsZero()) {

@@ -1,4 +1,4 @@
-package web
+package callback
 
 import (
 	"context"
@@ -10,15 +10,16 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechat/push"
 )
 
-// strangerTimeout is how long the listener waits for the body of a request that is not signed, only to throw it away: a
-// connection that is closed with bytes unread may lose the answer, which says what is wrong to whoever sets things up.
+// strangerTimeout is how long the listener waits for the body of a request that is not signed, only
+// to throw it away: a connection that is closed with bytes unread may lose the answer, which an
+// operator needs during the set-up.
 const strangerTimeout = 250 * time.Millisecond
 
-// signed tells whether the URL of a request is signed with the account's token, in words of [push.ErrRefused]. The
-// signature of a URL does not cover the body, and so it can be checked before a byte of that is read. It proves less than
-// Decode asks for, and no stranger has it.
+// signed checks that the URL of a request is signed with the account's token; the error is
+// [push.ErrRefused]. The signature of a URL does not cover the body, so it can be checked before a
+// byte of that is read. It proves less than Decode requires, but no stranger has it.
 //
-// It is the very check of an echo, which demands an echostr besides.
+// It is the check of an echo, which requires an echostr as well.
 func signed(account *push.Callback, r *http.Request) error {
 	query := r.URL.Query()
 	query.Set("echostr", "-")
@@ -26,8 +27,8 @@ func signed(account *push.Callback, r *http.Request) error {
 	return err
 }
 
-// guard keeps those who cannot sign from costing anything that others need: their requests get no time to bring a body,
-// and their connections do not delay a stop. Its methods are safe for concurrent use.
+// guard keeps strangers from using up what others need: their requests get no time for a body, and
+// their connections do not delay a stop. Its methods are safe for concurrent use.
 type guard struct {
 	now func() time.Time
 
@@ -47,7 +48,7 @@ func (g *guard) connContext(ctx context.Context, conn net.Conn) context.Context 
 	return context.WithValue(ctx, connKey{}, conn)
 }
 
-// connState follows a connection: new or between two requests nothing is known of it.
+// connState tracks a connection: new, or between two requests, it belongs to a stranger.
 func (g *guard) connState(conn net.Conn, state http.ConnState) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -72,9 +73,9 @@ func (g *guard) doubt(next http.Handler) http.Handler {
 	})
 }
 
-// trust lets a signed request bring its body and be answered, also during a stop.
+// trust gives a signed request time for its body and its answer, also during a stop.
 func (g *guard) trust(w http.ResponseWriter, r *http.Request) {
-	_ = http.NewResponseController(w).SetReadDeadline(g.now().Add(pushReadTimeout))
+	_ = http.NewResponseController(w).SetReadDeadline(g.now().Add(readTimeout))
 	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok {
 		g.mu.Lock()
 		defer g.mu.Unlock()
@@ -82,8 +83,8 @@ func (g *guard) trust(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// close ends all connections on which nothing signed is being answered, and those to come. A push of WeChat's whose
-// headers are being read at this moment is repeated by it.
+// close ends all connections on which nothing signed is being answered, and those to come. WeChat
+// repeats a push whose headers are being read at this moment.
 func (g *guard) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -9,7 +9,7 @@ type Person struct {
 	Throttled   bool // had too many messages: 43117
 }
 
-// personFlags holds the persons about whom something was set.
+// personFlags holds the people about whom something was set.
 type personFlags struct {
 	mu  sync.RWMutex
 	set map[int]Person
@@ -23,7 +23,7 @@ func (p *personFlags) of(person int) Person {
 
 // SetPerson changes how sends to a person are answered.
 func (s *Server) SetPerson(appid string, person int, state Person) {
-	flags := &s.mustApp(appid).persons
+	flags := &s.mustApp(appid).people
 	flags.mu.Lock()
 	defer flags.mu.Unlock()
 	if flags.set == nil {

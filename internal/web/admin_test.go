@@ -15,12 +15,15 @@ import (
 )
 
 // started returns a running server on a free port, and a client that keeps no connection.
-func started(t *testing.T, ready func(context.Context) error) (*Server, *http.Client) {
+func started(t *testing.T, ready func(context.Context) error) (*Admin, *http.Client) {
 	t.Helper()
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "answer"}, func() float64 { return 42 }))
-	s := New(Config{
-		Listen: "127.0.0.1:0", Gatherer: reg, Ready: ready, Version: `v1<"2">`, Logger: slog.New(slog.DiscardHandler),
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "answer"}, func() float64 {
+		return 42
+	}))
+	s := NewAdmin(AdminConfig{
+		Listen: "127.0.0.1:0", Gatherer: reg, Ready: ready, Version: `v1<"2">`,
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -65,20 +68,24 @@ func TestPages(t *testing.T) {
 		{"/healthz", nil, page{200, "text/plain; charset=utf-8", "ok\n"}},
 		{"/healthz", errors.New("no database"), page{200, "text/plain; charset=utf-8", "ok\n"}},
 		{"/readyz", nil, page{200, "application/json", `{"ready":true}` + "\n"}},
-		{"/readyz", errors.New("no database"), page{503, "application/json", `{"ready":false,"reason":"no database"}` + "\n"}},
+		{"/readyz", errors.New("no database"),
+			page{503, "application/json", `{"ready":false,"reason":"no database"}` + "\n"}},
 		{"/nowhere", nil, page{404, "text/plain; charset=utf-8", "404 page not found\n"}},
 	} {
 		reason = tc.reason
-		if diff := cmp.Diff(tc.want, get(t, client, base+tc.path), cmp.AllowUnexported(page{})); diff != "" {
+		if diff := cmp.Diff(tc.want, get(t, client, base+tc.path),
+			cmp.AllowUnexported(page{})); diff != "" {
 			t.Errorf("%s with %v (-want +got):\n%s", tc.path, tc.reason, diff)
 		}
 	}
 
-	if got := get(t, client, base+"/metrics"); got.status != 200 || !strings.Contains(got.body, "\nanswer 42\n") {
+	if got := get(t, client, base+"/metrics"); got.status != 200 ||
+		!strings.Contains(got.body, "\nanswer 42\n") {
 		t.Errorf("/metrics: %d %s", got.status, got.body)
 	}
 	index := get(t, client, base+"/")
-	for _, want := range []string{`href="healthz"`, `href="readyz"`, `href="metrics"`, "v1&lt;&#34;2&#34;&gt;"} {
+	for _, want := range []string{`href="healthz"`, `href="readyz"`, `href="metrics"`,
+		"v1&lt;&#34;2&#34;&gt;"} {
 		if !strings.Contains(index.body, want) {
 			t.Errorf("the index page lacks %s:\n%s", want, index.body)
 		}
@@ -96,14 +103,15 @@ func TestReadyzIsBounded(t *testing.T) {
 	if got.status != http.StatusServiceUnavailable {
 		t.Errorf("status %d, want 503", got.status)
 	}
-	if took := time.Since(begin); took < ReadyTimeout || took > 5*ReadyTimeout {
-		t.Errorf("the answer took %s, want about %s", took, ReadyTimeout)
+	if took := time.Since(begin); took < readyTimeout || took > 5*readyTimeout {
+		t.Errorf("the answer took %s, want about %s", took, readyTimeout)
 	}
 }
 
 func TestTakenPort(t *testing.T) {
 	s, _ := started(t, func(context.Context) error { return nil })
-	second := New(Config{Listen: s.Addr(), Gatherer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler)})
+	second := NewAdmin(AdminConfig{Listen: s.Addr(), Gatherer: prometheus.NewRegistry(),
+		Logger: slog.New(slog.DiscardHandler)})
 	err := second.Start(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "http.listen") {
 		t.Errorf("a taken port gives %v, want an error that names http.listen", err)

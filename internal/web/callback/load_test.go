@@ -1,4 +1,4 @@
-package web
+package callback
 
 import (
 	"context"
@@ -17,8 +17,8 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechat/push"
 )
 
-// TestSlowStore: the answer comes in time although nothing listens to its context; meanwhile no more than the slots
-// are at work, and everything else is answered in time too.
+// TestSlowStore: the answer comes in time although nothing listens to its context; meanwhile no
+// more than the slots are at work, and everything else is answered in time too.
 func TestSlowStore(t *testing.T) {
 	release := make(chan struct{})
 	var working, most atomic.Int64
@@ -34,7 +34,8 @@ func TestSlowStore(t *testing.T) {
 	var posts sync.WaitGroup
 	for i := range 3 * maxStoring {
 		posts.Go(func() {
-			if status, answer := post(t, pushURL(l.url, pushToken, ""), receiptXML(i+1)); status != 500 || answer == "success" {
+			if status, answer := post(t, pushURL(l.url, pushToken, ""),
+				receiptXML(i+1)); status != 500 || answer == "success" {
 				t.Errorf("answer %d %q, want 500", status, answer)
 			}
 		})
@@ -60,14 +61,15 @@ func TestTooManyAtOnce(t *testing.T) {
 		asked <- struct{}{}
 		<-release
 		return nil
-	}}, func(c *Callbacks) { c.pushes = make(chan struct{}, 1) })
+	}}, func(c *Listener) { c.pushes = make(chan struct{}, 1) })
 	first := make(chan int, 1)
 	go func() {
 		status, _ := post(t, pushURL(l.url, pushToken, ""), receiptXML(1))
 		first <- status
 	}()
 	<-asked
-	if status, answer := post(t, pushURL(l.url, pushToken, ""), receiptXML(2)); status != 503 || answer != "busy" {
+	if status, answer := post(t, pushURL(l.url, pushToken, ""), receiptXML(2)); status != 503 ||
+		answer != "busy" {
 		t.Errorf("the second one: %d %q", status, answer)
 	}
 	close(release)
@@ -84,8 +86,10 @@ func TestCallbacksStop(t *testing.T) {
 		<-release
 		return nil
 	}}, nil)
-	second := NewCallbacks(CallbacksConfig{Listen: l.Addr(), Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler), Now: time.Now})
-	if err := second.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "http.callback_listen") {
+	second := New(Config{Listen: l.Addr(), Registerer: prometheus.NewRegistry(),
+		Logger: slog.New(slog.DiscardHandler), Now: time.Now})
+	if err := second.Start(t.Context()); err == nil ||
+		!strings.Contains(err.Error(), "http.callback_listen") {
 		t.Errorf("a taken port gives %v", err)
 	}
 	if err := second.Stop(t.Context()); err != nil {
@@ -132,7 +136,8 @@ func TestCallbacksStopIsBounded(t *testing.T) {
 	}}, nil)
 	defer close(release)
 	go func() {
-		resp, err := http.Post(pushURL(l.url, pushToken, ""), "text/xml", strings.NewReader(receiptXML(1)))
+		resp, err := http.Post(pushURL(l.url, pushToken, ""), "text/xml",
+			strings.NewReader(receiptXML(1)))
 		if err == nil {
 			_ = resp.Body.Close()
 		}
@@ -148,13 +153,13 @@ func TestCallbacksStopIsBounded(t *testing.T) {
 // TestRecent: the memory is bounded, and its newest half is never forgotten.
 func TestRecent(t *testing.T) {
 	r := newRecent()
-	for i := range 3 * recentMost {
+	for i := range 3 * minRecent {
 		r.add(fmt.Sprint(i))
-		if !r.has(fmt.Sprint(i)) || !r.has(fmt.Sprint(max(0, i-recentMost+1))) {
+		if !r.has(fmt.Sprint(i)) || !r.has(fmt.Sprint(max(0, i-minRecent+1))) {
 			t.Fatalf("%d is forgotten too early", i)
 		}
 	}
-	if n := len(r.now) + len(r.old); n > 2*recentMost {
+	if n := len(r.now) + len(r.old); n > 2*minRecent {
 		t.Errorf("%d are remembered", n)
 	}
 	if r.has("0") {

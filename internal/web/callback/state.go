@@ -1,4 +1,4 @@
-package web
+package callback
 
 import (
 	"sync"
@@ -24,16 +24,16 @@ const (
 // Values of the label event that are no event's name.
 const (
 	eventEcho    = "echo"
-	eventMessage = "message" // somebody wrote to the account
+	eventMessage = "message" // a person wrote to the account
 	eventOther   = "other"
-	eventUnread  = "unread" // it was not looked into
+	eventUnread  = "unread" // it was not read
 )
 
-func (c *Callbacks) count(appid, event, result string) {
-	c.total.WithLabelValues(appid, event, result).Inc()
+func (l *Listener) count(appid, event, result string) {
+	l.total.WithLabelValues(appid, event, result).Inc()
 }
 
-// eventLabel keeps the metric's label small, whatever WeChat invents.
+// eventLabel keeps the metric's label small, whatever events WeChat adds.
 func eventLabel(event string) string {
 	switch event {
 	case push.EventReceipt, push.EventSubscribe, push.EventUnsubscribe, "SCAN", "CLICK", "VIEW", "LOCATION",
@@ -45,13 +45,12 @@ func eventLabel(event string) string {
 	return eventOther
 }
 
-// recentMost is how many pushes are remembered at least: what arrives in two minutes of a mass send, and duplicates come
-// within seconds.
-const recentMost = 30_000
+// minRecent pushes are remembered: two minutes of a mass send. Duplicates come within seconds.
+const minRecent = 30_000
 
-// recent remembers pushes that were stored, to spare the database their duplicates. It is not what keeps duplicates from
-// doing harm: instances do not share it, and a restart forgets it. The primary key of receipts and the times of follow
-// events do.
+// recent remembers pushes that were stored, to spare the database their duplicates. It does not
+// make duplicates harmless, since instances do not share it and a restart forgets it: the primary
+// key of receipts and the times of follow events do.
 type recent struct {
 	mu       sync.Mutex
 	now, old map[string]struct{} // two generations: forgetting costs nothing
@@ -70,7 +69,7 @@ func (r *recent) has(key string) bool {
 func (r *recent) add(key string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.now) >= recentMost {
+	if len(r.now) >= minRecent {
 		r.now, r.old = make(map[string]struct{}), r.now
 	}
 	r.now[key] = struct{}{}
@@ -79,7 +78,8 @@ func (r *recent) add(key string) {
 // quietFor is how long a log line is not repeated.
 const quietFor = time.Minute
 
-// quiet keeps log lines apart. Its keys are made of configured accounts and of constants, so they are few.
+// quiet limits how often a log line repeats. Its keys are made of configured accounts and
+// constants, so they are few.
 type quiet struct {
 	mu    sync.Mutex
 	clock func() time.Time
@@ -95,7 +95,7 @@ func newQuiet(clock func() time.Time) *quiet {
 	return &quiet{clock: clock, lines: make(map[string]*quietLine)}
 }
 
-// speak tells whether the line may be written, and how often it has not been since the last time.
+// speak reports whether the line may be written, and how often it was skipped since the last time.
 func (q *quiet) speak(key string) (skipped int, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -1,4 +1,4 @@
-package web
+package callback
 
 import (
 	"bytes"
@@ -34,7 +34,7 @@ const (
 	pushAESKey = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
 )
 
-// received is what a fake Pushes was told.
+// received is what a fake Store was told.
 type received struct {
 	OpenID string `db:"openid"`
 	MsgID  int64  `db:"msgid"`
@@ -78,13 +78,14 @@ func (p pushTable) Follow(ctx context.Context, appid string, e push.FollowEvent)
 func (p pushTable) rows(t *testing.T) []received {
 	t.Helper()
 	var rows []received
-	if err := p.db.SelectContext(t.Context(), &rows, `SELECT openid, msgid, what FROM pushed ORDER BY openid, msgid, what, event_at`); err != nil {
+	if err := p.db.SelectContext(t.Context(), &rows,
+		`SELECT openid, msgid, what FROM pushed ORDER BY openid, msgid, what, event_at`); err != nil {
 		t.Fatal(err)
 	}
 	return rows
 }
 
-// fake is a Pushes whose receipts are up to the test.
+// fake is a Store whose receipts are up to the test.
 type fake struct {
 	receipt func(ctx context.Context, r push.Receipt) error
 }
@@ -95,7 +96,7 @@ func (f fake) Receipt(ctx context.Context, _ string, r push.Receipt) error {
 func (f fake) Follow(context.Context, string, push.FollowEvent) error { return nil }
 
 type listener struct {
-	*Callbacks
+	*Listener
 	url  string
 	logs *logBuffer
 	reg  *prometheus.Registry
@@ -119,19 +120,20 @@ func (l *logBuffer) String() string {
 }
 
 // listen starts a listener for the standard account; change may alter it before it serves.
-func listen(t *testing.T, pushes Pushes, change func(*Callbacks)) *listener {
+func listen(t *testing.T, store Store, change func(*Listener)) *listener {
 	t.Helper()
 	account, err := push.New(push.Config{AppID: pushAppID, Token: pushToken, AESKey: pushAESKey})
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := &listener{logs: new(logBuffer), reg: prometheus.NewRegistry()}
-	l.Callbacks = NewCallbacks(CallbacksConfig{
-		Listen: "127.0.0.1:0", Accounts: map[string]*push.Callback{pushAppID: account}, Pushes: pushes,
+	l.Listener = New(Config{
+		Listen: "127.0.0.1:0", Accounts: map[string]*push.Callback{pushAppID: account},
+		Store:  store,
 		Logger: slog.New(slog.NewTextHandler(l.logs, nil)), Registerer: l.reg, Now: time.Now,
 	})
 	if change != nil {
-		change(l.Callbacks)
+		change(l.Listener)
 	}
 	if err := l.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -158,7 +160,8 @@ func (l *listener) counted(event, result string) int {
 			for _, label := range m.GetLabel() {
 				labels[label.GetName()] = label.GetValue()
 			}
-			if family.GetName() == "unionbridge_callbacks_total" && labels["appid"] == pushAppID && labels["event"] == event && labels["result"] == result {
+			if family.GetName() == "unionbridge_callbacks_total" && labels["appid"] == pushAppID &&
+				labels["event"] == event && labels["result"] == result {
 				return int(m.GetCounter().GetValue())
 			}
 		}
@@ -172,12 +175,14 @@ func pushURL(base, token string, more string) string {
 	parts := []string{token, stamp, "n1"}
 	slices.Sort(parts)
 	sum := sha1.Sum([]byte(strings.Join(parts, "")))
-	return base + "?signature=" + hex.EncodeToString(sum[:]) + "&timestamp=" + stamp + "&nonce=n1" + more
+	return base + "?signature=" + hex.EncodeToString(sum[:]) + "&timestamp=" + stamp + "&nonce=n1" +
+		more
 }
 
 func receiptXML(msgid int) string {
 	return fmt.Sprintf("<xml><FromUserName>oA</FromUserName><CreateTime>1700000000</CreateTime><MsgType>event</MsgType>"+
-		"<Event>TEMPLATESENDJOBFINISH</Event><MsgID>%d</MsgID><Status>success</Status></xml>", msgid)
+		"<Event>TEMPLATESENDJOBFINISH</Event><MsgID>%d</MsgID><Status>success</Status></xml>",
+		msgid)
 }
 
 func post(t *testing.T, url, body string) (int, string) {
@@ -205,8 +210,8 @@ func until(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// TestSimulatedPushes lets the platform push in all its modes and with all its vices; every event it has made and
-// not lost must be in the table, once.
+// TestSimulatedPushes lets the platform push in all its modes and with all its vices; every event
+// it has made and not lost must be in the table, once.
 func TestSimulatedPushes(t *testing.T) {
 	const messages = 150
 	for name, callback := range map[string]wechatsim.Callback{
@@ -227,7 +232,9 @@ func TestSimulatedPushes(t *testing.T) {
 			sent := sendAll(t, sim, messages)
 			person := sim.Join(pushAppID, 1)[0]
 			sim.Unfollow(pushAppID, person)
-			until(t, "all pushes are stored", func() bool { return len(table.rows(t)) >= messages+2 })
+			until(t, "all pushes are stored", func() bool {
+				return len(table.rows(t)) >= messages+2
+			})
 			statuses := map[string]int{}
 			for _, r := range table.rows(t) {
 				statuses[r.What]++
@@ -263,7 +270,8 @@ func sendAll(t *testing.T, sim *wechatsim.Server, n int) map[int64]string {
 	for person := range n {
 		openid := sim.OpenID(pushAppID, person)
 		id, err := client.SendTemplate(t.Context(), wechat.TemplateMessage{
-			ToUser: openid, TemplateID: wechatsim.StandardTemplates()[1].ID, Data: []byte(`{"thing1":{"value":"x"}}`),
+			ToUser: openid, TemplateID: wechatsim.StandardTemplates()[1].ID,
+			Data: []byte(`{"thing1":{"value":"x"}}`),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -273,7 +281,8 @@ func sendAll(t *testing.T, sim *wechatsim.Server, n int) map[int64]string {
 	return sent
 }
 
-// TestRepeatedPushes: what could not be stored is repeated and stored then; what was stored is not stored again.
+// TestRepeatedPushes: what could not be stored is repeated and stored then; what was stored is not
+// stored again.
 func TestRepeatedPushes(t *testing.T) {
 	table := newPushTable(t)
 	var failures atomic.Int64
@@ -287,16 +296,20 @@ func TestRepeatedPushes(t *testing.T) {
 	sim := wechatsim.NewStandard(10, 0, 0)
 	defer sim.Close()
 	sim.SetCallback(pushAppID, &wechatsim.Callback{
-		URL: l.url, Token: pushToken, AESKey: pushAESKey, Secure: true, Duplicate: 1, RetryWait: time.Millisecond, Attempts: 10,
+		URL: l.url, Token: pushToken, AESKey: pushAESKey, Secure: true, Duplicate: 1,
+		RetryWait: time.Millisecond, Attempts: 10,
 	})
 	sendAll(t, sim, 5)
-	until(t, "all deliveries are taken", func() bool { taken, _ := sim.Pushes(); return taken == 10 })
+	until(t, "all deliveries are taken",
+		func() bool { taken, _ := sim.Pushes(); return taken == 10 })
 	if n := len(table.rows(t)); n != 5 {
 		t.Errorf("%d receipts, want 5", n)
 	}
-	stored, duplicate, failed := l.counted(push.EventReceipt, resultStored), l.counted(push.EventReceipt, resultDuplicate), l.counted(push.EventReceipt, resultFailed)
+	stored, duplicate, failed := l.counted(push.EventReceipt, resultStored),
+		l.counted(push.EventReceipt, resultDuplicate), l.counted(push.EventReceipt, resultFailed)
 	if stored+duplicate != 10 || stored < 5 || failed != 7 {
-		t.Errorf("%d stored, %d duplicates, %d failed; want 10 together, and 7", stored, duplicate, failed)
+		t.Errorf("%d stored, %d duplicates, %d failed; want 10 together, and 7", stored, duplicate,
+			failed)
 	}
 }
 
@@ -314,50 +327,88 @@ func TestAnswers(t *testing.T) {
 	}{
 		{"a receipt", pushURL(l.url, pushToken, ""), receiptXML(1), 200, "success"},
 		{"again", pushURL(l.url, pushToken, ""), receiptXML(1), 200, "success"},
-		{"control characters", pushURL(l.url, pushToken, ""), strings.Replace(receiptXML(2), "success", "suc\x02cess", 1), 200, "success"},
-		{"a message of a person", pushURL(l.url, pushToken, ""), "<xml><MsgType>text</MsgType><Content>\x02</Content></xml>", 200, "success"},
-		{"an event of another kind", pushURL(l.url, pushToken, ""), "<xml><MsgType>event</MsgType><Event>nice_new_event</Event></xml>", 200, "success"},
-		{"a receipt without its id", pushURL(l.url, pushToken, ""), strings.Replace(receiptXML(3), "MsgID", "Id", 2), 200, "success"},
+		{"control characters", pushURL(l.url, pushToken, ""),
+			strings.Replace(receiptXML(2), "success", "suc\x02cess", 1), 200, "success"},
+		{"a message of a person", pushURL(l.url, pushToken, ""),
+			"<xml><MsgType>text</MsgType><Content>\x02</Content></xml>", 200, "success"},
+		{"an event of another kind", pushURL(l.url, pushToken, ""),
+			"<xml><MsgType>event</MsgType><Event>nice_new_event</Event></xml>", 200, "success"},
+		{"a receipt without its id", pushURL(l.url, pushToken, ""),
+			strings.Replace(receiptXML(3), "MsgID", "Id", 2), 200, "success"},
 		{"wrong token", pushURL(l.url, "guess", ""), receiptXML(4), 403, "refused"},
 		{"no signature", l.url, receiptXML(4), 403, "refused"},
-		{"another account", pushURL(other, pushToken, ""), receiptXML(4), 404, "404 page not found\n"},
-		{"no account", pushURL("http://"+l.Addr()+"/wechat/", pushToken, ""), receiptXML(4), 404, "404 page not found\n"},
+		{"another account", pushURL(other, pushToken, ""), receiptXML(4), 404,
+			"404 page not found\n"},
+		{"no account", pushURL("http://"+l.Addr()+"/wechat/", pushToken, ""), receiptXML(4), 404,
+			"404 page not found\n"},
 		{"another path", "http://" + l.Addr() + "/metrics", "", 404, "404 page not found\n"},
-		{"too large", pushURL(l.url, pushToken, ""), receiptXML(4) + strings.Repeat(" ", MaxPush), 413, "too large"},
-		{"as large as it may be", pushURL(l.url, pushToken, ""), receiptXML(5) + strings.Repeat(" ", MaxPush-len(receiptXML(5))), 200, "success"},
+		{"too large", pushURL(l.url, pushToken, ""), receiptXML(4) + strings.Repeat(" ", maxPush),
+			413, "too large"},
+		{"as large as it may be", pushURL(l.url, pushToken, ""), receiptXML(5) +
+			strings.Repeat(" ", maxPush-len(receiptXML(5))), 200, "success"},
 	} {
-		if status, answer := post(t, test.url, test.body); status != test.status || answer != test.answer {
+		if status, answer := post(t, test.url, test.body); status != test.status ||
+			answer != test.answer {
 			t.Errorf("%s: %d %q, want %d %q", test.name, status, answer, test.status, test.answer)
 		}
 	}
 	var want []push.Receipt
 	for _, id := range []int64{1, 2, 5} {
-		want = append(want, push.Receipt{OpenID: "oA", MsgID: id, Status: push.ReceiptSuccess, At: time.Unix(1_700_000_000, 0).UTC()})
+		want = append(want, push.Receipt{OpenID: "oA", MsgID: id, Status: push.ReceiptSuccess,
+			At: time.Unix(1_700_000_000, 0).UTC()})
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("receipts (-want +got):\n%s", diff)
 	}
-	wantCounts := map[string]int{"stored": 3, "duplicate": 1, "message": 1, "other": 1, "unreadable": 1, "refused": 2, "too_large": 1}
+	wantCounts := map[string]int{"stored": 3, "duplicate": 1, "message": 1, "other": 1,
+		"unreadable": 1, "refused": 2, "too_large": 1}
 	gotCounts := map[string]int{
-		"stored": l.counted(push.EventReceipt, resultStored), "duplicate": l.counted(push.EventReceipt, resultDuplicate),
-		"message": l.counted(eventMessage, resultIgnored), "other": l.counted(eventOther, resultIgnored),
-		"unreadable": l.counted(eventUnread, resultUnreadable), "refused": l.counted(eventUnread, resultRefused),
-		"too_large": l.counted(eventUnread, resultTooLarge),
+		"stored":     l.counted(push.EventReceipt, resultStored),
+		"duplicate":  l.counted(push.EventReceipt, resultDuplicate),
+		"message":    l.counted(eventMessage, resultIgnored),
+		"other":      l.counted(eventOther, resultIgnored),
+		"unreadable": l.counted(eventUnread, resultUnreadable),
+		"refused":    l.counted(eventUnread, resultRefused),
+		"too_large":  l.counted(eventUnread, resultTooLarge),
 	}
 	if diff := cmp.Diff(wantCounts, gotCounts); diff != "" {
 		t.Errorf("counted (-want +got):\n%s", diff)
 	}
 }
 
+type page struct {
+	status            int
+	contentType, body string
+}
+
+func get(t *testing.T, client *http.Client, url string) page {
+	t.Helper()
+	resp, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return page{resp.StatusCode, resp.Header.Get("Content-Type"), string(body)}
+}
+
 func TestEcho(t *testing.T) {
 	l := listen(t, fake{}, nil)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for url, want := range map[string]page{
-		pushURL(l.url, pushToken, "&echostr=4375120948345356249"): {200, "text/plain; charset=utf-8", "4375120948345356249"},
-		pushURL(l.url, pushToken, "&echostr=%3Cscript%3E"):        {200, "text/plain; charset=utf-8", "<script>"},
-		pushURL(l.url, "guess", "&echostr=4375120948345356249"):   {403, "text/plain; charset=utf-8", "refused"},
-		pushURL(l.url, pushToken, ""):                             {403, "text/plain; charset=utf-8", "refused"},
-		pushURL(l.url+"0", pushToken, "&echostr=1"):               {404, "text/plain; charset=utf-8", "404 page not found\n"},
+		pushURL(l.url, pushToken, "&echostr=4375120948345356249"): {200,
+			"text/plain; charset=utf-8", "4375120948345356249"},
+		pushURL(l.url, pushToken, "&echostr=%3Cscript%3E"): {200,
+			"text/plain; charset=utf-8", "<script>"},
+		pushURL(l.url, "guess", "&echostr=4375120948345356249"): {403,
+			"text/plain; charset=utf-8", "refused"},
+		pushURL(l.url, pushToken, ""): {403,
+			"text/plain; charset=utf-8", "refused"},
+		pushURL(l.url+"0", pushToken, "&echostr=1"): {404,
+			"text/plain; charset=utf-8", "404 page not found\n"},
 	} {
 		if diff := cmp.Diff(want, get(t, client, url), cmp.AllowUnexported(page{})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", url, diff)
@@ -368,7 +419,7 @@ func TestEcho(t *testing.T) {
 // TestRefusalsAreLoggedOnce: a stranger fills no log, and the log holds no secret.
 func TestRefusalsAreLoggedOnce(t *testing.T) {
 	now := atomic.Int64{}
-	l := listen(t, fake{}, func(c *Callbacks) {
+	l := listen(t, fake{}, func(c *Listener) {
 		c.quiet = newQuiet(func() time.Time { return time.Unix(1_700_000_000+now.Load(), 0) })
 	})
 	for range 5 {
@@ -377,7 +428,8 @@ func TestRefusalsAreLoggedOnce(t *testing.T) {
 	now.Store(61)
 	post(t, pushURL(l.url, "guess", ""), receiptXML(1))
 	logs := l.logs.String()
-	if n := strings.Count(logs, "refused"); n != 2 || !strings.Contains(logs, "not_logged_before=4") {
+	if n := strings.Count(logs, "refused"); n != 2 ||
+		!strings.Contains(logs, "not_logged_before=4") {
 		t.Errorf("%d lines, want 2, the second with 4 that were left out:\n%s", n, logs)
 	}
 	for _, secret := range []string{pushToken, pushAESKey, "signature=", "oA"} {

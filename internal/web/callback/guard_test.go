@@ -1,4 +1,4 @@
-package web
+package callback
 
 import (
 	"bufio"
@@ -35,33 +35,41 @@ func speak(t *testing.T, l *listener, text string) net.Conn {
 // slowPost is a POST of which nothing but the beginning of its body is there.
 func slowPost(url string) string {
 	_, path, _ := strings.Cut(strings.TrimPrefix(url, "http://"), "/")
-	return fmt.Sprintf("POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n<", path, len(receiptXML(1)))
+	return fmt.Sprintf("POST /%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n<", path,
+		len(receiptXML(1)))
 }
 
 func stored(context.Context, push.Receipt) error { return nil }
 
-// TestStrangersTakeNoSlot: whoever cannot sign is answered before his body is read, and keeps nobody out.
+// TestStrangersTakeNoSlot: a stranger is answered before the body is read, and keeps
+// nobody out.
 func TestStrangersTakeNoSlot(t *testing.T) {
-	l := listen(t, fake{stored}, func(c *Callbacks) { c.pushes = make(chan struct{}, 1) })
+	l := listen(t, fake{stored}, func(c *Listener) { c.pushes = make(chan struct{}, 1) })
 	begin := time.Now()
-	strangers := []net.Conn{speak(t, l, slowPost(l.url)), speak(t, l, slowPost(pushURL(l.url, "guess", "")))}
-	until(t, "the strangers are refused", func() bool { return l.counted(eventUnread, resultRefused) == len(strangers) })
+	strangers := []net.Conn{speak(t, l, slowPost(l.url)),
+		speak(t, l, slowPost(pushURL(l.url, "guess", "")))}
+	until(t, "the strangers are refused", func() bool {
+		return l.counted(eventUnread, resultRefused) == len(strangers)
+	})
 	if status, answer := post(t, pushURL(l.url, pushToken, ""), receiptXML(1)); status != 200 {
 		t.Errorf("WeChat's push is answered %d %q", status, answer)
 	}
-	strangers = append(strangers, speak(t, l, slowPost(strings.Replace(l.url, pushAppID, "wx0000000000000000", 1))))
+	strangers = append(strangers, speak(t, l,
+		slowPost(strings.Replace(l.url, pushAppID, "wx0000000000000000", 1))))
 	for i, conn := range strangers {
 		answer, err := io.ReadAll(conn) // to the end of the connection
-		if want := []string{"403", "403", "404"}[i]; err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 "+want) {
+		if want := []string{"403", "403", "404"}[i]; err != nil ||
+			!strings.HasPrefix(string(answer), "HTTP/1.1 "+want) {
 			t.Errorf("stranger %d got %q, %v; want %s", i, answer, err, want)
 		}
 	}
-	if took := time.Since(begin); took >= pushReadTimeout {
+	if took := time.Since(begin); took >= readTimeout {
 		t.Errorf("the strangers held their connections for %v", took)
 	}
 }
 
-// TestStopLeavesStrangers: none of them delays the end, and a signed push whose body is on its way is still answered.
+// TestStopLeavesStrangers: none of them delays the end, and a signed push whose body is on its way
+// is still answered.
 func TestStopLeavesStrangers(t *testing.T) {
 	l := listen(t, fake{stored}, nil)
 	known := func() int {
@@ -75,9 +83,12 @@ func TestStopLeavesStrangers(t *testing.T) {
 	signed := speak(t, l, slowPost(pushURL(l.url, pushToken, "")))
 	until(t, "the push is under way", func() bool { return len(l.pushes) == 1 })
 	speak(t, l, slowPost(l.url))
-	until(t, "the one without a signature is refused", func() bool { return l.counted(eventUnread, resultRefused) == 1 })
+	until(t, "the one without a signature is refused", func() bool {
+		return l.counted(eventUnread, resultRefused) == 1
+	})
 
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // the header's and the body's timeouts are 3 s
+	// the header's and the body's timeouts are 3 s
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	stopped := make(chan error, 1)
 	go func() { stopped <- l.Stop(ctx) }()
@@ -100,7 +111,8 @@ func TestStopLeavesStrangers(t *testing.T) {
 	}
 }
 
-// TestStopBeforeAConnection: one that the listener had accepted when it was closed does not stay either.
+// TestStopBeforeAConnection: one that the listener had accepted when it was closed does not stay
+// either.
 func TestStopBeforeAConnection(t *testing.T) {
 	g := newGuard(time.Now)
 	g.close()

@@ -14,8 +14,8 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// rival is another program of the same account, as they are usually written: it keeps a classic token until WeChat refuses
-// it, and then fetches the next.
+// rival is another program of the same account, as they are usually written: it keeps a classic
+// token until WeChat refuses it, and then fetches the next.
 type rival struct {
 	t       *testing.T
 	base    string
@@ -25,10 +25,12 @@ type rival struct {
 }
 
 func (r *rival) work() {
-	if r.get("/cgi-bin/user/info?openid=" + r.openid + "&access_token=" + r.token)["errcode"] == nil {
+	if r.get("/cgi-bin/user/info?openid=" + r.openid + "&access_token=" +
+		r.token)["errcode"] == nil {
 		return
 	}
-	answer := r.get("/cgi-bin/token?grant_type=client_credential&appid=" + wechatsim.StandardAppID + "&secret=" + wechatsim.StandardSecret)
+	answer := r.get("/cgi-bin/token?grant_type=client_credential&appid=" + wechatsim.StandardAppID +
+		"&secret=" + wechatsim.StandardSecret)
 	r.token = answer["access_token"].(string)
 	r.fetched++
 }
@@ -46,12 +48,12 @@ func (r *rival) get(path string) (answer map[string]any) {
 	return answer
 }
 
-// TestRivalAgainstSimulator lets a program that fetches classic tokens work beside us for three hours of the simulator's
-// clock, one call of each a minute.
+// TestRivalAgainstSimulator lets a program that fetches classic tokens work beside us for three
+// hours of the simulator's clock, one call of each a minute.
 func TestRivalAgainstSimulator(t *testing.T) {
 	for name, tt := range map[string]struct {
-		mode  wechat.TokenMode
-		fight bool
+		mode      wechat.TokenMode
+		contended bool
 	}{
 		"classic mode": {wechat.TokenClassic, true},
 		"stable mode":  {wechat.TokenStable, false}, // WeChat keeps the two kinds apart
@@ -67,8 +69,8 @@ func TestRivalAgainstSimulator(t *testing.T) {
 			defer func() { server.Close(); sim.Close() }()
 			var out strings.Builder
 			c := wechat.New(wechat.Config{
-				AppID: wechatsim.StandardAppID, Secret: wechatsim.StandardSecret, BaseURL: server.URL, Now: now,
-				Token:  wechat.TokenConfig{Mode: tt.mode},
+				AppID: wechatsim.StandardAppID, Secret: wechatsim.StandardSecret,
+				BaseURL: server.URL, Now: now, Token: wechat.TokenConfig{Mode: tt.mode},
 				Logger: slog.New(slog.NewTextHandler(&out, nil)),
 			})
 			openid := everybody(t, c)[0]
@@ -79,18 +81,20 @@ func TestRivalAgainstSimulator(t *testing.T) {
 				if _, err := c.UserInfo(t.Context(), openid); err != nil {
 					t.Fatalf("minute %d: %v", minute, err)
 				}
-				if firstSeen == 0 && c.TokenFight() {
+				if firstSeen == 0 && c.Contended() {
 					firstSeen = minute
 				}
 				clock.Add(60)
 			}
-			if c.TokenFight() != tt.fight {
-				t.Errorf("TokenFight %t, want %t; the other program fetched %d tokens", c.TokenFight(), tt.fight, other.fetched)
+			if c.Contended() != tt.contended {
+				t.Errorf("contended %t, want %t; the other program fetched %d tokens",
+					c.Contended(), tt.contended, other.fetched)
 			}
-			if tt.fight && (firstSeen == 0 || firstSeen > 60) {
-				t.Errorf("the fight was seen in minute %d", firstSeen)
+			if tt.contended && (firstSeen == 0 || firstSeen > 60) {
+				t.Errorf("the contention was seen in minute %d", firstSeen)
 			}
-			if alarms := strings.Count(out.String(), "level=ERROR"); tt.fight && (alarms < 2 || alarms > 3) || !tt.fight && alarms > 0 {
+			if alarms := strings.Count(out.String(), "level=ERROR"); tt.contended &&
+				(alarms < 2 || alarms > 3) || !tt.contended && alarms > 0 {
 				t.Errorf("%d alarms in three hours:\n%s", alarms, &out)
 			}
 			if n := sim.Calls()[wechat.EndpointToken]; n > 60 {
@@ -100,7 +104,8 @@ func TestRivalAgainstSimulator(t *testing.T) {
 	}
 }
 
-// TestClassicAgainstSimulator: one token for its whole life, the next before its end, and at once when it is killed.
+// TestClassicAgainstSimulator: one token for its whole life, the next before its end, and at once
+// when it is killed.
 func TestClassicAgainstSimulator(t *testing.T) {
 	var clock atomic.Int64
 	clock.Store(1_790_000_000)
@@ -112,8 +117,8 @@ func TestClassicAgainstSimulator(t *testing.T) {
 	defer func() { server.Close(); sim.Close() }()
 	refused := 0
 	c := wechat.New(wechat.Config{
-		AppID: wechatsim.StandardAppID, Secret: wechatsim.StandardSecret, BaseURL: server.URL, Now: now,
-		Token: wechat.TokenConfig{Mode: wechat.TokenClassic},
+		AppID: wechatsim.StandardAppID, Secret: wechatsim.StandardSecret, BaseURL: server.URL,
+		Now: now, Token: wechat.TokenConfig{Mode: wechat.TokenClassic},
 		Observe: func(call wechat.Call) {
 			if call.Err != nil {
 				refused++
@@ -139,6 +144,7 @@ func TestClassicAgainstSimulator(t *testing.T) {
 	call()
 	call()
 	if n := sim.Calls()[wechat.EndpointToken] - before; n != 1 || refused != 1 {
-		t.Errorf("%d tokens and %d refused calls after the token was killed, want one each", n, refused)
+		t.Errorf("%d tokens and %d refused calls after the token was killed, want one each", n,
+			refused)
 	}
 }

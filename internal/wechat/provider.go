@@ -8,8 +8,9 @@ import (
 // TokenMode says where an account's access tokens come from.
 type TokenMode string
 
-// The modes. In TokenStable any number of programs and instances may fetch; in TokenClassic one may, since every fetch
-// ends the token before it; the other two leave fetching to a program of the company's own.
+// The modes. In TokenStable any number of programs and instances may fetch; in TokenClassic one
+// may, since every fetch ends the token before it; in the others a program of the company's own
+// fetches.
 const (
 	TokenStable  TokenMode = "stable"
 	TokenClassic TokenMode = "classic"
@@ -19,10 +20,11 @@ const (
 
 // TokenConfig is where tokens come from; the zero value is [TokenStable].
 //
-// A token server and a command answer in one of two forms. WeChat's own: {"access_token":"…","expires_in":7200}, where
-// expires_in is what is left, in seconds, may be left out, and counts for 7,200 at most; an errcode other than 0 is an
-// error of the same meaning as WeChat's. Or the bare token: 32 to 1024 letters, digits and _-.~+/=, blanks around it
-// ignored. At most 64 KB, HTTP 200 or exit status 0.
+// A token server and a command answer in one of two forms. WeChat's own:
+// {"access_token":"…","expires_in":7200}, where expires_in is what is left, in seconds, may be left
+// out, and counts for 7,200 at most; an errcode other than 0 is an error of the same meaning as
+// WeChat's. Or the bare token: 32 to 1024 letters, digits and _-.~+/=, blanks around it ignored. At
+// most 64 KB, HTTP 200 or exit status 0.
 type TokenConfig struct {
 	Mode TokenMode
 
@@ -31,19 +33,18 @@ type TokenConfig struct {
 	// Header goes along with it. The values are secrets.
 	Header map[string]string
 
-	// Command is the program (an absolute path) and its arguments in mode command. No shell is involved. The program has
-	// 10 s, no standard input, / as its folder, and an environment of PATH (/usr/local/sbin:/usr/local/bin:/usr/sbin:
-	// /usr/bin:/sbin:/bin), HOME, LANG=C.UTF-8 and UNIONBRIDGE_APPID alone; /usr/bin/env in front of it adds to that.
+	// Command is the program (an absolute path) and its arguments in mode command. No shell is
+	// involved. The program has 10 s, no standard input, / as its folder, and an environment of
+	// PATH (/usr/local/sbin:/usr/local/bin:/usr/sbin: /usr/bin:/sbin:/bin), HOME, LANG=C.UTF-8 and
+	// UNIONBRIDGE_APPID alone; /usr/bin/env in front of it adds to that.
 	Command []string
 }
 
-// maxTokenLife is how long a token of WeChat lives.
 const maxTokenLife = 2 * time.Hour
 
-// grant is what a supply answers.
 type grant struct {
 	value    string
-	lifetime time.Duration // as far as the supply knows
+	lifetime time.Duration // as far as the provider knows
 	renew    time.Duration // after this time it is asked again, though the token is still good
 }
 
@@ -51,30 +52,31 @@ type grant struct {
 func newGrant(value string, lifetime time.Duration) grant {
 	g := grant{value, lifetime, lifetime - renewBefore}
 	if lifetime <= renewBefore+time.Minute {
-		g.renew = lifetime / 2 // normal mode tells what is left, which may be seconds: no fetch for every call
+		// in normal mode this is what is left, which may be seconds: no fetch for every call
+		g.renew = lifetime / 2
 	}
 	return g
 }
 
-// supply is one way to get tokens. A tokenSource calls it from one goroutine at a time.
-type supply interface {
-	// fetch gets a token. With force the supply makes WeChat end the current one.
+// tokenProvider is one way to get tokens. A tokenSource calls it from one goroutine at a time.
+type tokenProvider interface {
+	// fetch gets a token. With force it makes WeChat end the current one.
 	fetch(ctx context.Context, force bool) (grant, error)
 	// refused decides what to do about a token that WeChat refused.
-	refused(last *issued, now time.Time) decision
-	// words are what errors and the alarm say in this mode.
-	words() supplyWords
+	refused(last *token, now time.Time) decision
+	// texts are what errors and the alarm say in this mode.
+	texts() providerTexts
 }
 
-type supplyWords struct {
+type providerTexts struct {
 	endpoint string // stands in errors where there was no token to make the call with
-	reason   Reason // of what callers get while the token is refused and nothing can be done about it yet
-	policy   Policy
-	refused  string
-	fight    string // who kills tokens, and the cure
+	// of what callers get while the token is refused and nothing can be done about it yet
+	reason     Reason
+	policy     Policy
+	refused    string
+	contention string // who kills tokens, and the cure
 }
 
-// decision is what to do about a refused token.
 type decision struct {
 	step  step
 	until time.Time // with stepWait: when there will be another decision
@@ -85,18 +87,17 @@ type step uint8
 const (
 	stepFetch step = iota
 	stepForce      // fetch with force
-	stepReuse      // try the same token again, for it may have been good all the time
+	stepReuse      // try the same token again: it may have been good
 	stepWait
 )
 
-// budget bounds what must not be done too often, for everything in a span of 24 hours and from one to the next.
+// budget bounds how often something is done: per 24 hours, and from one time to the next.
 type budget struct {
 	perDay   int // 0: no bound
 	interval time.Duration
 	taken    []time.Time // of the last 24 hours; only the last one if perDay is 0
 }
 
-// take spends one if the budget allows it.
 func (b *budget) take(now time.Time) bool {
 	for len(b.taken) > 0 && now.Sub(b.taken[0]) >= 24*time.Hour {
 		b.taken = b.taken[1:]
@@ -112,11 +113,11 @@ func (b *budget) take(now time.Time) bool {
 	return true
 }
 
-// newSupply makes the supply of the configured mode.
-func (c *Client) newSupply() supply {
+func (c *Client) newTokenProvider() tokenProvider {
 	switch t := c.cfg.Token; t.Mode {
 	case TokenClassic:
-		return &classicSupply{client: c, renewals: budget{perDay: classicPerDay, interval: classicInterval}}
+		return &classicProvider{client: c,
+			renewals: budget{perDay: classicPerDay, interval: classicInterval}}
 	case TokenURL:
 		return newExternal(EndpointTokenServer, c.serverToken)
 	case TokenCommand:

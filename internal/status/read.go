@@ -1,0 +1,157 @@
+package status
+
+import (
+	"context"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/sender/queue"
+	"github.com/unionbridge/unionbridge/sender/requests"
+	"github.com/unionbridge/unionbridge/sync"
+)
+
+// Config is what a report is about.
+type Config struct {
+	Accounts []Settings
+	Coverage bool // count what the map covers: reads both tables of people whole
+	Now      time.Time
+}
+
+// Settings are what the configuration says of an official account.
+type Settings struct {
+	AppID, Name    string
+	Default        bool
+	Sweep, Refresh string // schedules
+}
+
+// reader makes a Report of what the packages have read.
+type reader struct {
+	cfg         Config
+	history     []sync.History // of cfg.Accounts, in their order
+	queue       requests.Overview
+	held        []database.HeldLease
+	coverage    []bridge.Coverage
+	miniWithout int64
+}
+
+// Read makes a report. The user needs SELECT on the tables.
+func Read(ctx context.Context, db *sqlx.DB, cfg Config) (Report, error) {
+	r := reader{cfg: cfg}
+	var err error
+	if r.held, err = database.HeldLeases(ctx, db); err != nil {
+		return Report{}, err
+	}
+	if r.queue, err = (requests.Store{DB: db}).Overview(ctx); err != nil {
+		return Report{}, err
+	}
+	for _, a := range cfg.Accounts {
+		history, err := sync.ReadHistory(ctx, db, a.AppID)
+		if err != nil {
+			return Report{}, err
+		}
+		r.history = append(r.history, history)
+	}
+	if cfg.Coverage {
+		if r.coverage, r.miniWithout, err = bridge.New(db).Coverage(ctx); err != nil {
+			return Report{}, err
+		}
+	}
+	return r.report()
+}
+
+func (r reader) report() (Report, error) {
+	s := Report{
+		At: Time{r.cfg.Now}, Accounts: []Account{}, Queue: r.queueReport(), Pauses: []Pause{},
+		Leases: []Lease{}, Alarms: []Alarm{},
+	}
+	for i, a := range r.cfg.Accounts {
+		account, err := r.account(a, r.history[i])
+		if err != nil {
+			return Report{}, err
+		}
+		s.Accounts = append(s.Accounts, account)
+	}
+	for _, p := range r.queue.Pauses {
+		s.Pauses = append(s.Pauses, Pause{
+			AppID: p.AppID, Scope: p.Scope, Reason: p.Reason, ErrCode: p.ErrCode, ErrMsg: p.ErrMsg,
+			Since: Time{p.Since}, Until: optionalTime(p.Until),
+		})
+	}
+	for _, l := range r.held {
+		s.Leases = append(s.Leases, Lease{l.Name, l.Holder, l.Epoch, Time{l.ExpiresAt}})
+	}
+	var err error
+	s.Alarms, err = r.alarms()
+	return s, err
+}
+
+func (r reader) account(a Settings, h sync.History) (Account, error) {
+	s := Account{
+		AppID: a.AppID, Name: a.Name, Default: a.Default,
+		SentBy: optional(r.holder(queue.LeaseName(a.AppID))),
+	}
+	var err error
+	if s.Sweep.Job, err = r.job(a.Sweep, h.Sweep); err != nil {
+		return s, err
+	}
+	s.Sweep.LastGood = newRun(h.GoodSweep)
+	if s.Refresh, err = r.job(a.Refresh, h.Refresh); err != nil {
+		return s, err
+	}
+	for _, c := range r.coverage {
+		if c.AppID == a.AppID {
+			s.Coverage = &Coverage{
+				Followers: c.Followers, Subscribed: c.Subscribed, WithUnionID: c.WithUnionID,
+				NotAsked: c.NotAsked, AskedWithoutUnionID: c.AskedWithoutUnionID,
+				UnionIDs: string(c.UnionIDs()), MiniUsers: c.MiniUsers,
+				MiniUsersWithoutUnionID: r.miniWithout, ReachableMiniUsers: c.ReachableMiniUsers,
+			}
+		}
+	}
+	return s, nil
+}
+
+func (r reader) job(schedule string, last *sync.Run) (Job, error) {
+	next, err := sync.NextTurn(schedule, r.cfg.Now)
+	return Job{Schedule: schedule, NextAt: optionalTime(next), Last: newRun(last)}, err
+}
+
+func newRun(r *sync.Run) *Run {
+	if r == nil {
+		return nil
+	}
+	return &Run{
+		ID: r.ID, Mode: r.Mode, State: string(r.State), StartedAt: Time{r.Started},
+		EndedAt: optionalTime(r.Ended), ResumeAt: optionalTime(r.ResumeAt), Total: r.Total,
+		Listed: r.Listed, Added: r.Added, Changed: r.Changed, Missing: r.Missing, Gone: r.Gone,
+		Calls: r.Calls, Error: optional(r.Error),
+	}
+}
+
+// holder is who holds a lease; "": nobody.
+func (r reader) holder(lease string) string {
+	for _, l := range r.held {
+		if l.Name == lease {
+			return l.Holder
+		}
+	}
+	return ""
+}
+
+func (r reader) queueReport() Queue {
+	q := Queue{Open: []Open{}}
+	for _, o := range r.queue.Open {
+		q.Open = append(q.Open, Open{
+			optional(o.AppID), o.Status, o.Requests, o.Late, Time{o.Oldest},
+		})
+	}
+	q.Recent.Requests, q.Recent.ByReason = r.queue.Sampled, []Outcome{}
+	for _, o := range r.queue.Recent {
+		q.Recent.ByReason = append(q.Recent.ByReason,
+			Outcome{o.Status, optional(o.Reason), o.Requests})
+	}
+	return q
+}

@@ -1,0 +1,81 @@
+package status_test
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/unionbridge/unionbridge/internal/database/dbtest"
+	"github.com/unionbridge/unionbridge/internal/status"
+)
+
+const (
+	first  = "wxaaaaaaaaaaaaaaaa"
+	second = "wxbbbbbbbbbbbbbbbb"
+)
+
+func TestReport(t *testing.T) {
+	db := dbtest.New(t)
+	for _, query := range []string{
+		`INSERT INTO sync_run (kind, appid, state, holder, started_at, ended_at)
+		 VALUES ('sweep', '` + first + `', 'done', 'x', CURRENT_TIMESTAMP(3) - INTERVAL 9 DAY,
+		         CURRENT_TIMESTAMP(3) - INTERVAL 9 DAY)`,
+		`INSERT INTO sync_run (kind, appid, state, holder) VALUES
+		 ('sweep', '` + first + `', 'running', 'x')`,
+		`INSERT INTO account_state (appid, scope, reason) VALUES ('` + first +
+			`', 'send', 'no_permission')`,
+		`INSERT INTO account_state (appid, scope, reason) VALUES ('` + second +
+			`', 'send', 'quota_minute')`,
+		`INSERT INTO send_request (template, data, due_at) VALUES
+		 ('x', '{}', CURRENT_TIMESTAMP(3) - INTERVAL 1 HOUR)`,
+		`INSERT INTO lease (name, holder, epoch, expires_at) VALUES
+		 ('send:` + second + `', 'host-1', 3, CURRENT_TIMESTAMP(3) + INTERVAL 1 HOUR)`,
+		`INSERT INTO follower (appid, openid, subscribed) VALUES ('` + first + `', 'o1', 1)`,
+	} {
+		if _, err := db.ExecContext(t.Context(), query); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report, err := status.Read(t.Context(), db, status.Config{
+		Accounts: []status.Settings{
+			{AppID: first, Name: "A", Default: true, Sweep: "17 3 * * *", Refresh: "@every 5m"},
+			{AppID: second, Name: "B", Sweep: "17 3 * * *", Refresh: "*/7 * * * *"},
+		},
+		Coverage: true, Now: time.Now(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var codes []string
+	for _, a := range report.Alarms {
+		codes = append(codes, a.Code)
+	}
+	want := []string{"sweep_crashed", "sweep_overdue", "no_sender", "paused", "queue_late"}
+	if diff := cmp.Diff(want, codes); diff != "" {
+		t.Errorf("alarms (-want +got):\n%s", diff)
+	}
+	a, b := report.Accounts[0], report.Accounts[1]
+	if a.SentBy != nil || b.SentBy == nil || *b.SentBy != "host-1" {
+		t.Errorf("sent by %v and %v", a.SentBy, b.SentBy)
+	}
+	if a.Sweep.Last.ID != 2 || a.Sweep.LastGood.ID != 1 || b.Sweep.Last != nil {
+		t.Errorf("sweeps %+v and %+v", a.Sweep, b.Sweep)
+	}
+	if a.Refresh.NextAt != nil || b.Refresh.NextAt == nil {
+		t.Errorf("next refreshes %v and %v", a.Refresh.NextAt, b.Refresh.NextAt)
+	}
+	if a.Coverage == nil || a.Coverage.NotAsked != 1 || b.Coverage != nil {
+		t.Errorf("coverage %+v and %+v", a.Coverage, b.Coverage)
+	}
+}
+
+func TestTimeAsJSON(t *testing.T) {
+	at := time.Date(2026, 1, 2, 11, 4, 5, 678_900_000, time.FixedZone("UTC+8", 8*60*60))
+	got, err := json.Marshal(map[string]any{"at": status.Time{Time: at},
+		"until": (*status.Time)(nil)})
+	if want := `{"at":"2026-01-02T03:04:05.678Z","until":null}`; string(got) != want || err != nil {
+		t.Errorf("%s, %v; want %s", got, err, want)
+	}
+}

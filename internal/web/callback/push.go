@@ -1,0 +1,158 @@
+package callback
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/unionbridge/unionbridge/internal/wechat/push"
+)
+
+// echo answers the console's test of the URL.
+func (l *Listener) echo(w http.ResponseWriter, r *http.Request) {
+	appid := r.PathValue("appid")
+	account, ok := l.cfg.Accounts[appid]
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	echo, err := account.Echo(r.URL.Query())
+	if err != nil {
+		l.refuse(w, r, err)
+		return
+	}
+	l.count(appid, eventEcho, resultAnswered)
+	say(w, http.StatusOK, echo)
+}
+
+// push answers one push.
+func (l *Listener) push(w http.ResponseWriter, r *http.Request) {
+	begin := l.cfg.Now()
+	defer func() { l.seconds.Observe(l.cfg.Now().Sub(begin).Seconds()) }()
+	appid := r.PathValue("appid")
+	account, ok := l.cfg.Accounts[appid]
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	if err := signed(account, r); err != nil {
+		l.refuse(w, r, err)
+		return
+	}
+	l.guard.trust(w, r)
+	select {
+	case l.pushes <- struct{}{}:
+		defer func() { <-l.pushes }()
+	default:
+		l.count(appid, eventUnread, resultBusy)
+		say(w, http.StatusServiceUnavailable, "busy")
+		return
+	}
+	// Not the request's own context: what WeChat has brought is stored even if WeChat has gone.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), l.timeout)
+	defer cancel()
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPush))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		l.count(appid, eventUnread, resultTooLarge)
+		say(w, http.StatusRequestEntityTooLarge, "too large")
+		return
+	}
+	if err != nil {
+		l.count(appid, eventUnread, resultCut)
+		say(w, http.StatusBadRequest, "cut off")
+		return
+	}
+	message, err := account.Decode(r.URL.Query(), body)
+	switch {
+	case errors.Is(err, push.ErrUnreadable):
+		l.log(appid, "a push cannot be read", err)
+		l.count(appid, eventUnread, resultUnreadable)
+		success(w) // the same again would not be readable either
+	case err != nil:
+		l.refuse(w, r, err)
+	default:
+		l.take(ctx, w, appid, message)
+	}
+}
+
+// take stores a push and answers.
+func (l *Listener) take(ctx context.Context, w http.ResponseWriter, appid string, p push.Message) {
+	event := eventLabel(p.Event)
+	key := appid + "\x00" + p.Key
+	switch {
+	case p.Receipt == nil && p.Follow == nil:
+		l.count(appid, event, resultIgnored)
+		success(w)
+		return
+	case l.seen.has(key):
+		l.count(appid, event, resultDuplicate)
+		success(w)
+		return
+	}
+	if err := l.store(ctx, appid, p); err != nil {
+		l.log(appid, "a push could not be stored, WeChat repeats it", err)
+		l.count(appid, event, resultFailed)
+		// WeChat documents repetitions after 5 seconds of silence and after broken connections. It
+		// calls any wrong answer a failure of the service, too.
+		say(w, http.StatusInternalServerError, "not stored")
+		return
+	}
+	l.seen.add(key)
+	l.count(appid, event, resultStored)
+	success(w)
+}
+
+// store calls Store and waits until ctx ends, even if Store ignores ctx: the answer is due. The
+// slot stays taken until Store returns.
+func (l *Listener) store(ctx context.Context, appid string, p push.Message) error {
+	select {
+	case l.slots <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for %d pushes that are being stored: %w", maxStoring, ctx.Err())
+	}
+	done := make(chan error, 1)
+	l.storing.Go(func() {
+		defer func() { <-l.slots }()
+		if p.Receipt != nil {
+			done <- l.cfg.Store.Receipt(ctx, appid, *p.Receipt)
+		} else {
+			done <- l.cfg.Store.Follow(ctx, appid, *p.Follow)
+		}
+	})
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// refuse answers what does not prove to be WeChat's, and reveals nothing to a stranger.
+func (l *Listener) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	appid := r.PathValue("appid")
+	l.log(appid, "a request to the callback was refused", err, "from", r.RemoteAddr)
+	event := eventUnread
+	if r.Method == http.MethodGet {
+		event = eventEcho
+	}
+	l.count(appid, event, resultRefused)
+	say(w, http.StatusForbidden, "refused")
+}
+
+// log writes one line a minute per account and text: a stranger may call the port without end.
+func (l *Listener) log(appid, text string, err error, more ...any) {
+	if skipped, ok := l.quiet.speak(appid + text); ok {
+		l.cfg.Logger.Warn(text, append([]any{"appid", appid, "err", err, "not_logged_before",
+			skipped}, more...)...)
+	}
+}
+
+func success(w http.ResponseWriter) { say(w, http.StatusOK, "success") }
+
+func say(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text) // the reader may be gone
+}
