@@ -30,26 +30,26 @@ type Entry struct {
 	HasUnionID bool
 }
 
-// Doubt says why WeChat must be asked about a person again. It is stored in
+// RecheckReason says why WeChat must be asked about a person again. It is stored in
 // follower_recheck.reason.
-type Doubt string
+type RecheckReason string
 
 // The doubts. Those of the first group come from reading, the last two from a refused send; a person under
 // one of the latter is not sent to until the question is answered.
 const (
-	DoubtNoUnionID     Doubt = "no_unionid"     // the account has unionids, this answer had none
-	DoubtNotSubscribed Doubt = "not_subscribed" // listed as a follower, user/info said subscribe: 0
-	DoubtUnknownOpenID Doubt = "unknown_openid" // listed as a follower, user/info said 40003
-	DoubtUnionIDTwice  Doubt = "unionid_twice"  // two followers of one account carry one unionid
-	DoubtSendRefused   Doubt = "send_refused"   // template/send said 43004: not a follower
-	DoubtSendInvalid   Doubt = "send_invalid"   // template/send said 40003: invalid openid
+	RecheckNoUnionID     RecheckReason = "no_unionid"     // the account has unionids, this answer had none
+	RecheckNotSubscribed RecheckReason = "not_subscribed" // listed as a follower, user/info said subscribe: 0
+	RecheckUnknownOpenID RecheckReason = "unknown_openid" // listed as a follower, user/info said 40003
+	RecheckUnionIDTwice  RecheckReason = "unionid_twice"  // two followers of one account carry one unionid
+	RecheckSendRefused   RecheckReason = "send_refused"   // template/send said 43004: not a follower
+	RecheckSendInvalid   RecheckReason = "send_invalid"   // template/send said 40003: invalid openid
 )
 
 // Recheck is one person about whom WeChat must be asked again.
 type Recheck struct {
-	OpenID   string `db:"openid"`
-	Doubt    Doubt  `db:"reason"`
-	Attempts int    `db:"attempts"` // questions asked so far that did not settle the doubt
+	OpenID   string        `db:"openid"`
+	Reason   RecheckReason `db:"reason"`
+	Attempts int           `db:"attempts"` // questions asked so far that did not settle the doubt
 }
 
 // Identity is one person at one pair of accounts, as the view v_identity shows it. A side that is

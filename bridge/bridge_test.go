@@ -301,7 +301,7 @@ func TestLookup(t *testing.T) {
 func TestRechecks(t *testing.T) {
 	db := dbtest.New(t)
 	m := New(db)
-	if err := m.Ask(t.Context(), oa, []string{"oA", "oB"}, DoubtNoUnionID); err != nil {
+	if err := m.RequestRecheck(t.Context(), oa, []string{"oA", "oB"}, RecheckNoUnionID); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.PostponeRecheck(t.Context(), oa, Recheck{OpenID: "oA"}); err != nil {
@@ -317,14 +317,14 @@ func TestRechecks(t *testing.T) {
 			t.Errorf("due (-want +got):\n%s", diff)
 		}
 	}
-	if err := m.Ask(t.Context(), oa, []string{"oA", "oB"}, DoubtNoUnionID); err != nil {
+	if err := m.RequestRecheck(t.Context(), oa, []string{"oA", "oB"}, RecheckNoUnionID); err != nil {
 		t.Fatal(err)
 	}
-	wantDue(Recheck{"oB", DoubtNoUnionID, 0}) // oA keeps his later turn
-	if err := m.Ask(t.Context(), oa, []string{"oA"}, DoubtSendRefused); err != nil {
+	wantDue(Recheck{"oB", RecheckNoUnionID, 0}) // oA keeps his later turn
+	if err := m.RequestRecheck(t.Context(), oa, []string{"oA"}, RecheckSendRefused); err != nil {
 		t.Fatal(err)
 	}
-	wantDue(Recheck{"oA", DoubtSendRefused, 0}, Recheck{"oB", DoubtNoUnionID, 0})
+	wantDue(Recheck{"oA", RecheckSendRefused, 0}, Recheck{"oB", RecheckNoUnionID, 0})
 	if err := m.SettleRecheck(t.Context(), oa, "oA"); err != nil {
 		t.Fatal(err)
 	}

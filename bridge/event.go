@@ -10,9 +10,9 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
-// DoubtFollowed is the note that WeChat has announced a follow: the person is asked about within seconds, and again
+// RecheckFollowed is the note that WeChat has announced a follow: the person is asked about within seconds, and again
 // within a minute or two while the answer lags behind. It puts nobody in doubt: sends to him go on.
-const DoubtFollowed Doubt = "followed"
+const RecheckFollowed RecheckReason = "followed"
 
 // FollowDelay is how long after a follow the first question waits: WeChat's own answer is wrong for a moment then.
 const FollowDelay = 2 * time.Second
@@ -153,7 +153,7 @@ func (m *Map) PostponeFollow(ctx context.Context, appid string, f Follow, wait t
 
 // HandOverFollow turns a note into the doubt that the slow refresh asks about, at once, unless another event has
 // come in since.
-func (m *Map) HandOverFollow(ctx context.Context, appid string, f Follow, doubt Doubt) error {
+func (m *Map) HandOverFollow(ctx context.Context, appid string, f Follow, doubt RecheckReason) error {
 	const query = `
 		UPDATE follower_recheck
 		   SET reason = ?, attempts = 0, due_at = CURRENT_TIMESTAMP(3)
@@ -169,7 +169,7 @@ func (m *Map) PutOffRecheck(ctx context.Context, appid string, r Recheck, wait t
 		   SET due_at = CURRENT_TIMESTAMP(3) + INTERVAL ? SECOND
 		 WHERE appid = ? AND openid = ? AND reason = ? AND due_at <= CURRENT_TIMESTAMP(3)`
 	err := database.Retry(ctx, func(ctx context.Context) error {
-		_, err := m.db.ExecContext(ctx, query, int64(wait/time.Second), appid, r.OpenID, r.Doubt)
+		_, err := m.db.ExecContext(ctx, query, int64(wait/time.Second), appid, r.OpenID, r.Reason)
 		return err
 	})
 	if err != nil {

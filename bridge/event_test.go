@@ -16,7 +16,7 @@ type eventState struct {
 	Row        bool
 	Subscribed bool
 	Blocked    bool
-	Note       Doubt // "": none
+	Note       RecheckReason // "": none
 	Attempts   int
 	Later      bool // the note is not due yet
 }
@@ -28,9 +28,9 @@ func readEventState(t *testing.T, db *sqlx.DB, openid string) eventState {
 		Blocked    bool `db:"blocked"`
 	}
 	var notes []struct {
-		Reason   Doubt `db:"reason"`
-		Attempts int   `db:"attempts"`
-		Later    bool  `db:"later"`
+		Reason   RecheckReason `db:"reason"`
+		Attempts int           `db:"attempts"`
+		Later    bool          `db:"later"`
 	}
 	err := db.SelectContext(t.Context(), &followers,
 		`SELECT subscribed, blocked_until IS NOT NULL AS blocked FROM follower WHERE appid = ? AND openid = ?`, oa, openid)
@@ -57,40 +57,40 @@ func TestFollowEvents(t *testing.T) {
 	db := dbtest.New(t)
 	m := New(db)
 	const last = 1_700_000_000
-	asked := eventState{Row: true, Subscribed: true, Note: DoubtFollowed, Later: true}
+	asked := eventState{Row: true, Subscribed: true, Note: RecheckFollowed, Later: true}
 	for i, test := range []struct {
 		name     string
 		unknown  bool // no row in the map
 		left     bool // the row says that he left
 		blocked  bool
-		note     Doubt // that is open already
+		note     RecheckReason // that is open already
 		followed bool
 		at       int64
 		want     eventState
 	}{
-		{name: "a new person", unknown: true, followed: true, want: eventState{Note: DoubtFollowed, Later: true}},
-		{name: "a new person again", unknown: true, note: DoubtFollowed, followed: true, want: eventState{Note: DoubtFollowed, Later: true}},
-		{name: "one who came back", left: true, followed: true, at: 10, want: eventState{Row: true, Note: DoubtFollowed, Later: true}},
+		{name: "a new person", unknown: true, followed: true, want: eventState{Note: RecheckFollowed, Later: true}},
+		{name: "a new person again", unknown: true, note: RecheckFollowed, followed: true, want: eventState{Note: RecheckFollowed, Later: true}},
+		{name: "one who came back", left: true, followed: true, at: 10, want: eventState{Row: true, Note: RecheckFollowed, Later: true}},
 		{name: "a follow that the map knows", followed: true, want: eventState{Row: true, Subscribed: true}},
 		{name: "an older follow", followed: true, at: -10, want: eventState{Row: true, Subscribed: true}},
 		{name: "an older follow of one who left", left: true, followed: true, at: -10, want: eventState{Row: true}},
-		{name: "the follow before the leaving, repeated", left: true, followed: true, want: eventState{Row: true, Note: DoubtFollowed, Later: true}},
+		{name: "the follow before the leaving, repeated", left: true, followed: true, want: eventState{Row: true, Note: RecheckFollowed, Later: true}},
 		{name: "a newer follow of a follower", followed: true, at: 10, want: asked},
 		{name: "a follow ends the block", blocked: true, followed: true, at: 10, want: asked},
 		{name: "a sweep was faster than the follow's event", blocked: true, followed: true, want: eventState{Row: true, Subscribed: true}},
 		{name: "an older follow ends no block", blocked: true, followed: true, at: -10, want: eventState{Row: true, Subscribed: true, Blocked: true}},
-		{name: "a follow begins an older question anew", note: DoubtNoUnionID, followed: true, at: 10, want: asked},
+		{name: "a follow begins an older question anew", note: RecheckNoUnionID, followed: true, at: 10, want: asked},
 
 		{name: "he left", at: 10, want: eventState{Row: true}},
 		{name: "he left, again", left: true, at: 10, want: eventState{Row: true}},
 		{name: "leaving before the last follow", at: -10, want: eventState{Row: true, Subscribed: true}},
-		{name: "leaving before the last follow, block and note stay", at: -10, blocked: true, note: DoubtSendRefused,
-			want: eventState{Row: true, Subscribed: true, Blocked: true, Note: DoubtSendRefused, Attempts: 3}},
-		{name: "both in one second", want: eventState{Row: true, Note: DoubtFollowed, Later: true}},
-		{name: "he left while he is being asked about", note: DoubtFollowed, at: 10, want: eventState{Row: true, Note: DoubtFollowed, Later: true}},
+		{name: "leaving before the last follow, block and note stay", at: -10, blocked: true, note: RecheckSendRefused,
+			want: eventState{Row: true, Subscribed: true, Blocked: true, Note: RecheckSendRefused, Attempts: 3}},
+		{name: "both in one second", want: eventState{Row: true, Note: RecheckFollowed, Later: true}},
+		{name: "he left while he is being asked about", note: RecheckFollowed, at: 10, want: eventState{Row: true, Note: RecheckFollowed, Later: true}},
 		{name: "a stranger left", unknown: true, want: eventState{}},
-		{name: "a stranger left while he is being asked about", unknown: true, note: DoubtFollowed, at: 10, want: eventState{Note: DoubtFollowed, Later: true}},
-		{name: "other doubts stay", note: DoubtSendRefused, at: 10, want: eventState{Row: true, Note: DoubtSendRefused, Attempts: 3}},
+		{name: "a stranger left while he is being asked about", unknown: true, note: RecheckFollowed, at: 10, want: eventState{Note: RecheckFollowed, Later: true}},
+		{name: "other doubts stay", note: RecheckSendRefused, at: 10, want: eventState{Row: true, Note: RecheckSendRefused, Attempts: 3}},
 	} {
 		openid := "o" + string(rune('A'+i))
 		if !test.unknown {
@@ -148,7 +148,7 @@ func TestFollowNotesAreFenced(t *testing.T) {
 	for name, answer := range map[string]func(Follow) error{
 		"settled":     func(f Follow) error { return m.SettleFollow(t.Context(), oa, f) },
 		"postponed":   func(f Follow) error { return m.PostponeFollow(t.Context(), oa, f, time.Minute) },
-		"handed over": func(f Follow) error { return m.HandOverFollow(t.Context(), oa, f, DoubtNotSubscribed) },
+		"handed over": func(f Follow) error { return m.HandOverFollow(t.Context(), oa, f, RecheckNotSubscribed) },
 	} {
 		old := read()
 		exec(t, db, `UPDATE follower_recheck SET due_at = due_at - INTERVAL 1 SECOND`) // as another event's note has another moment
@@ -165,10 +165,10 @@ func TestFollowNotesAreFenced(t *testing.T) {
 	if f := read(); f.Attempts != 1 || f.WaitMS < 30_000 || f.WaitMS > 40_000 {
 		t.Errorf("postponed: %+v", f)
 	}
-	if err := m.HandOverFollow(t.Context(), oa, read(), DoubtNotSubscribed); err != nil {
+	if err := m.HandOverFollow(t.Context(), oa, read(), RecheckNotSubscribed); err != nil {
 		t.Fatal(err)
 	}
-	want := eventState{Note: DoubtNotSubscribed}
+	want := eventState{Note: RecheckNotSubscribed}
 	if diff := cmp.Diff(want, readEventState(t, db, openid)); diff != "" {
 		t.Errorf("handed over (-want +got):\n%s", diff)
 	}
@@ -222,10 +222,10 @@ func TestPutOffIsFenced(t *testing.T) {
 	}
 	exec(t, db, `INSERT INTO follower_recheck (appid, openid, reason, attempts) VALUES (?, ?, 'no_unionid', 3)`, oa, openid)
 	old := read()
-	if err := m.Ask(t.Context(), oa, []string{openid}, DoubtSendRefused); err != nil {
+	if err := m.RequestRecheck(t.Context(), oa, []string{openid}, RecheckSendRefused); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(eventState{Note: DoubtSendRefused}, putOff(old, time.Minute)); diff != "" {
+	if diff := cmp.Diff(eventState{Note: RecheckSendRefused}, putOff(old, time.Minute)); diff != "" {
 		t.Errorf("a new doubt is put off by an older question (-want +got):\n%s", diff)
 	}
 	exec(t, db, `UPDATE follower_recheck SET reason = 'followed', attempts = 3`)
@@ -238,7 +238,7 @@ func TestPutOffIsFenced(t *testing.T) {
 		t.Errorf("a new follow is put off by an older question: %+v, %v", due, err)
 	}
 	exec(t, db, `UPDATE follower_recheck SET due_at = CURRENT_TIMESTAMP(3), attempts = 3`)
-	if diff := cmp.Diff(eventState{Note: DoubtFollowed, Attempts: 3, Later: true}, putOff(read(), time.Hour)); diff != "" {
+	if diff := cmp.Diff(eventState{Note: RecheckFollowed, Attempts: 3, Later: true}, putOff(read(), time.Hour)); diff != "" {
 		t.Errorf("put off (-want +got):\n%s", diff)
 	}
 }

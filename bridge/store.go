@@ -228,9 +228,9 @@ func (m *Map) MarkGone(ctx context.Context, appid string, openids []string) (int
 	return n, nil
 }
 
-// Ask puts people on the list of those about whom WeChat must be asked again, at once. Somebody who is on
+// RequestRecheck puts people on the list of those about whom WeChat must be asked again, at once. Somebody who is on
 // it for the same reason keeps his turn; a new reason begins anew.
-func (m *Map) Ask(ctx context.Context, appid string, openids []string, doubt Doubt) error {
+func (m *Map) RequestRecheck(ctx context.Context, appid string, openids []string, doubt RecheckReason) error {
 	if len(openids) == 0 {
 		return nil
 	}

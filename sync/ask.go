@@ -133,7 +133,7 @@ func (u *unanswered) verdict(logger *slog.Logger, asked int) error {
 type answers struct {
 	followers []wechat.UserInfo // subscribed, in the order of the questions
 	known     int64             // how many of the followers had a row already
-	doubts    map[bridge.Doubt][]string
+	doubts    map[bridge.RecheckReason][]string
 }
 
 // storeBatch is how many followers go into one write; storeWriters how many writes may be under way:
@@ -216,9 +216,9 @@ func (a *answers) add(b answers) {
 	}
 }
 
-func (a *answers) doubt(d bridge.Doubt, openids ...string) {
+func (a *answers) doubt(d bridge.RecheckReason, openids ...string) {
 	if a.doubts == nil {
-		a.doubts = map[bridge.Doubt][]string{}
+		a.doubts = map[bridge.RecheckReason][]string{}
 	}
 	a.doubts[d] = append(a.doubts[d], openids...)
 }
@@ -236,7 +236,7 @@ func (s *sweep) store(ctx context.Context, a answers) error {
 		s.run.advance(int64(len(a.followers)))
 	}
 	for doubt, openids := range a.doubts {
-		if err := s.svc.people.Ask(ctx, s.account.AppID, openids, doubt); err != nil {
+		if err := s.svc.people.RequestRecheck(ctx, s.account.AppID, openids, doubt); err != nil {
 			return err
 		}
 	}
@@ -274,11 +274,11 @@ func (a *answers) take(info wechat.UserInfo, known, bound bool) {
 	if !info.Subscribed {
 		// Listed, and yet no follower: he left meanwhile, or the answer lags behind. Nothing is
 		// written; the next refresh asks again.
-		a.doubt(bridge.DoubtNotSubscribed, info.OpenID)
+		a.doubt(bridge.RecheckNotSubscribed, info.OpenID)
 		return
 	}
 	if info.UnionID == "" && bound {
-		a.doubt(bridge.DoubtNoUnionID, info.OpenID)
+		a.doubt(bridge.RecheckNoUnionID, info.OpenID)
 	}
 	a.followers = append(a.followers, info)
 	if known {
@@ -297,16 +297,16 @@ func (s *sweep) askSingly(ctx context.Context, q questions) (answers, error) {
 		info, err := s.userInfo(ctx, openid)
 		switch {
 		case isInvalidOpenID(err):
-			a.doubt(bridge.DoubtUnknownOpenID, openid)
+			a.doubt(bridge.RecheckUnknownOpenID, openid)
 			continue
 		case aboutOnePerson(err): // the refresh goes on asking
 			failed.add(openid, err)
-			a.doubt(bridge.DoubtUnknownOpenID, openid)
+			a.doubt(bridge.RecheckUnknownOpenID, openid)
 			continue
 		case err != nil:
 			return answers{}, fmt.Errorf("asking about one follower: %w", err)
 		case info.OpenID != openid:
-			a.doubt(bridge.DoubtUnknownOpenID, openid)
+			a.doubt(bridge.RecheckUnknownOpenID, openid)
 			s.logger().Warn("user/info answered with another openid", "asked", openid, "answered", info.OpenID)
 			continue
 		}
@@ -346,5 +346,5 @@ func (s *sweep) confirmGone(ctx context.Context, openids []string) ([]string, er
 	for id := range asked {
 		unanswered = append(unanswered, id)
 	}
-	return gone, s.svc.people.Ask(ctx, s.account.AppID, unanswered, bridge.DoubtUnknownOpenID)
+	return gone, s.svc.people.RequestRecheck(ctx, s.account.AppID, unanswered, bridge.RecheckUnknownOpenID)
 }

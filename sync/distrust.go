@@ -70,7 +70,7 @@ func (s *sweep) clearHolders(ctx context.Context, confirmed []wechat.UserInfo) e
 		}
 		if err != nil || info.OpenID != holder || !info.Subscribed || claims[info.UnionID] {
 			s.logger().Warn("a unionid is claimed by two openids of the account", "openid", holder)
-			if err := s.svc.people.Ask(ctx, s.account.AppID, []string{holder}, bridge.DoubtUnionIDTwice); err != nil {
+			if err := s.svc.people.RequestRecheck(ctx, s.account.AppID, []string{holder}, bridge.RecheckUnionIDTwice); err != nil {
 				return err
 			}
 			continue

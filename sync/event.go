@@ -230,11 +230,11 @@ func (s *sweep) welcome(ctx context.Context, f bridge.Follow) error {
 	info, err := s.userInfo(ctx, f.OpenID)
 	switch {
 	case isInvalidOpenID(err) || (err == nil && info.OpenID != f.OpenID):
-		return s.welcomeLater(ctx, f, bridge.DoubtUnknownOpenID)
+		return s.welcomeLater(ctx, f, bridge.RecheckUnknownOpenID)
 	case err != nil:
 		return fmt.Errorf("asking about a new follower: %w", err)
 	case !info.Subscribed:
-		return s.welcomeLater(ctx, f, bridge.DoubtNotSubscribed)
+		return s.welcomeLater(ctx, f, bridge.RecheckNotSubscribed)
 	}
 	appid, people := s.account.AppID, s.svc.people
 	confirmed := []wechat.UserInfo{info}
@@ -250,7 +250,7 @@ func (s *sweep) welcome(ctx context.Context, f bridge.Follow) error {
 		if sample, err := people.Sample(ctx, appid, 1); err != nil {
 			return err
 		} else if len(sample) > 0 {
-			return s.welcomeLater(ctx, f, bridge.DoubtNoUnionID)
+			return s.welcomeLater(ctx, f, bridge.RecheckNoUnionID)
 		}
 	}
 	_, holders, err := people.Conflicts(ctx, appid, confirmed)
@@ -258,7 +258,7 @@ func (s *sweep) welcome(ctx context.Context, f bridge.Follow) error {
 		return err
 	}
 	if len(holders) > 0 {
-		return people.HandOverFollow(ctx, appid, f, bridge.DoubtUnionIDTwice)
+		return people.HandOverFollow(ctx, appid, f, bridge.RecheckUnionIDTwice)
 	}
 	return people.SettleFollow(ctx, appid, f)
 }
@@ -271,7 +271,7 @@ const (
 
 // welcomeLater asks again after 3, 6, 12, 24 and 48 seconds, and then leaves the question to the refresh. Nobody is
 // marked as gone here: that is the refresh's to decide, by an answer of its own.
-func (s *sweep) welcomeLater(ctx context.Context, f bridge.Follow, doubt bridge.Doubt) error {
+func (s *sweep) welcomeLater(ctx context.Context, f bridge.Follow, doubt bridge.RecheckReason) error {
 	if f.Attempts >= welcomeTries {
 		return s.svc.people.HandOverFollow(ctx, s.account.AppID, f, doubt)
 	}

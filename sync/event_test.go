@@ -150,8 +150,8 @@ func TestWelcomeGivesUp(t *testing.T) {
 			t.Errorf("after question %d the next one waits %v, want %v", asked, wait, want)
 		}
 	}
-	for openid, doubt := range map[string]bridge.Doubt{
-		left: bridge.DoubtNotSubscribed, unknown: bridge.DoubtUnknownOpenID, twin: bridge.DoubtUnionIDTwice,
+	for openid, doubt := range map[string]bridge.RecheckReason{
+		left: bridge.RecheckNotSubscribed, unknown: bridge.RecheckUnknownOpenID, twin: bridge.RecheckUnionIDTwice,
 	} {
 		if n := b.count(t, `SELECT COUNT(*) FROM follower_recheck WHERE openid = ? AND reason = ? AND due_at <= CURRENT_TIMESTAMP(3)`, openid, doubt); n != 1 {
 			t.Errorf("%s is not in doubt as %s", openid, doubt)

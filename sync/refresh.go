@@ -95,7 +95,7 @@ func (s *sweep) recheck(ctx context.Context, r bridge.Recheck) error {
 
 func (s *sweep) recheckFollower(ctx context.Context, r bridge.Recheck, info wechat.UserInfo) error {
 	appid := s.account.AppID
-	if r.Doubt == bridge.DoubtNoUnionID && info.UnionID == "" {
+	if r.Reason == bridge.RecheckNoUnionID && info.UnionID == "" {
 		return s.svc.people.PostponeRecheck(ctx, appid, r)
 	}
 	confirmed := []wechat.UserInfo{info}
@@ -106,7 +106,7 @@ func (s *sweep) recheckFollower(ctx context.Context, r bridge.Recheck, info wech
 		return err
 	}
 	s.run.update(func(run *Run) { run.Changed++ })
-	if r.Doubt == bridge.DoubtUnionIDTwice {
+	if r.Reason == bridge.RecheckUnionIDTwice {
 		_, holders, err := s.svc.people.Conflicts(ctx, appid, confirmed)
 		if err != nil {
 			return err
@@ -121,8 +121,8 @@ func (s *sweep) recheckFollower(ctx context.Context, r bridge.Recheck, info wech
 // recheckNotSubscribed handles "does not follow". It is the second such answer, except for somebody who
 // only lacked a unionid or has just followed: he gets another question.
 func (s *sweep) recheckNotSubscribed(ctx context.Context, r bridge.Recheck) error {
-	if r.Doubt == bridge.DoubtNoUnionID || r.Doubt == bridge.DoubtFollowed {
-		err := s.svc.people.Ask(ctx, s.account.AppID, []string{r.OpenID}, bridge.DoubtNotSubscribed)
+	if r.Reason == bridge.RecheckNoUnionID || r.Reason == bridge.RecheckFollowed {
+		err := s.svc.people.RequestRecheck(ctx, s.account.AppID, []string{r.OpenID}, bridge.RecheckNotSubscribed)
 		if err != nil {
 			return err
 		}
@@ -136,10 +136,10 @@ func (s *sweep) recheckNotSubscribed(ctx context.Context, r bridge.Recheck) erro
 const unknownTries = 3
 
 func (s *sweep) recheckUnknown(ctx context.Context, r bridge.Recheck) error {
-	switch r.Doubt {
-	case bridge.DoubtNoUnionID, bridge.DoubtFollowed, bridge.DoubtUnionIDTwice:
+	switch r.Reason {
+	case bridge.RecheckNoUnionID, bridge.RecheckFollowed, bridge.RecheckUnionIDTwice:
 		// The questions so far were answered otherwise or not at all. They do not count here.
-		err := s.svc.people.Ask(ctx, s.account.AppID, []string{r.OpenID}, bridge.DoubtUnknownOpenID)
+		err := s.svc.people.RequestRecheck(ctx, s.account.AppID, []string{r.OpenID}, bridge.RecheckUnknownOpenID)
 		if err != nil {
 			return err
 		}

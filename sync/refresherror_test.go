@@ -116,7 +116,7 @@ func TestFollowErrorOfOnePerson(t *testing.T) {
 	if _, err := b.Refresh(t.Context(), appid); err != nil {
 		t.Fatal(err)
 	}
-	if n := b.count(t, `SELECT COUNT(*) FROM follower_recheck WHERE reason = ? AND attempts = 1`, bridge.DoubtUnknownOpenID); n != 1 {
+	if n := b.count(t, `SELECT COUNT(*) FROM follower_recheck WHERE reason = ? AND attempts = 1`, bridge.RecheckUnknownOpenID); n != 1 {
 		t.Error("the first answer about him is taken for more than the first")
 	}
 }
@@ -129,7 +129,7 @@ func TestDoubtErrorOfOnePerson(t *testing.T) {
 	b.sweepOnce(t)
 	bad, api := b.sim.OpenID(appid, 7), b.api.API
 	for i := range 50 {
-		if err := b.people.Ask(t.Context(), appid, []string{b.sim.OpenID(appid, i)}, bridge.DoubtSendInvalid); err != nil {
+		if err := b.people.RequestRecheck(t.Context(), appid, []string{b.sim.OpenID(appid, i)}, bridge.RecheckSendInvalid); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -214,7 +214,7 @@ func TestSweepErrorOfOnePerson(t *testing.T) {
 	if n := len(b.subscribed(t)); n != 49 {
 		t.Errorf("%d are in the map, want 49", n)
 	}
-	if n := b.count(t, `SELECT COUNT(*) FROM follower_recheck WHERE openid = ? AND reason = ?`, bad, bridge.DoubtUnknownOpenID); n != 1 || b.notes(t) != 1 {
+	if n := b.count(t, `SELECT COUNT(*) FROM follower_recheck WHERE openid = ? AND reason = ?`, bad, bridge.RecheckUnknownOpenID); n != 1 || b.notes(t) != 1 {
 		t.Errorf("he is not in doubt, or others are: %d notes", b.notes(t))
 	}
 }

@@ -75,7 +75,7 @@ func subject(p *channeltest.Platform, preflight bool) channeltest.Subject {
 // identities is a map of the simulated followers.
 type identities struct {
 	sim   *wechatsim.Server
-	asked map[bridge.Doubt][]string
+	asked map[bridge.RecheckReason][]string
 	err   error
 }
 
@@ -95,11 +95,11 @@ func (m *identities) Resolve(
 	return out, nil
 }
 
-func (m *identities) Ask(
-	_ context.Context, _ string, openids []string, doubt bridge.Doubt,
+func (m *identities) RequestRecheck(
+	_ context.Context, _ string, openids []string, doubt bridge.RecheckReason,
 ) error {
 	if m.asked == nil {
-		m.asked = make(map[bridge.Doubt][]string)
+		m.asked = make(map[bridge.RecheckReason][]string)
 	}
 	m.asked[doubt] = append(m.asked[doubt], openids...)
 	return m.err
@@ -283,8 +283,8 @@ func TestLearn(t *testing.T) {
 	if err := c.Learn(t.Context(), done); err != nil {
 		t.Fatal(err)
 	}
-	want := map[bridge.Doubt][]string{
-		bridge.DoubtSendRefused: {"a", "c"}, bridge.DoubtSendInvalid: {"b"},
+	want := map[bridge.RecheckReason][]string{
+		bridge.RecheckSendRefused: {"a", "c"}, bridge.RecheckSendInvalid: {"b"},
 	}
 	if diff := cmp.Diff(want, m.asked); diff != "" {
 		t.Errorf("people who are asked about, -want +got:\n%s", diff)
