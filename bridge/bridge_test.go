@@ -229,21 +229,21 @@ func TestResolve(t *testing.T) {
 		rec  Recipient
 		want Resolution
 	}{
-		{"unionid", Recipient{UnionID: "uAnn"}, Resolution{Standing: Reachable, OpenID: "oAnn"}},
-		{"unionid in other letters", Recipient{UnionID: "uANN"}, Resolution{Standing: NotFollowing}},
-		{"unionid of a former follower", Recipient{UnionID: "uBob"}, Resolution{Standing: NotFollowing}},
-		{"unionid in doubt", Recipient{UnionID: "uCat"}, Resolution{Standing: InDoubt}},
-		{"unionid of two", Recipient{UnionID: "uDup"}, Resolution{Standing: Ambiguous}},
-		{"unionid of nobody", Recipient{UnionID: "uNobody"}, Resolution{Standing: NotFollowing}},
-		{"mini user", Recipient{MiniAppID: mp, MiniOpenID: "mAnn"}, Resolution{Standing: Reachable, OpenID: "oAnn"}},
-		{"the same openid in another mini program", Recipient{MiniAppID: mp2, MiniOpenID: "mAnn"}, Resolution{Standing: InDoubt}},
-		{"the same openid in other letters", Recipient{MiniAppID: mp, MiniOpenID: "mANN"}, Resolution{Standing: NotFollowing}},
-		{"mini user without unionid", Recipient{MiniAppID: mp, MiniOpenID: "mGus"}, Resolution{Standing: NoUnionID}},
-		{"mini user nobody knows", Recipient{MiniAppID: mp, MiniOpenID: "mNobody"}, Resolution{Standing: UnknownUser}},
-		{"openid", Recipient{OpenID: "oEve"}, Resolution{Standing: Reachable, OpenID: "oEve"}},
+		{"unionid", Recipient{UnionID: "uAnn"}, Resolution{Reachability: Reachable, OpenID: "oAnn"}},
+		{"unionid in other letters", Recipient{UnionID: "uANN"}, Resolution{Reachability: NotFollowing}},
+		{"unionid of a former follower", Recipient{UnionID: "uBob"}, Resolution{Reachability: NotFollowing}},
+		{"unionid in doubt", Recipient{UnionID: "uCat"}, Resolution{Reachability: InDoubt}},
+		{"unionid of two", Recipient{UnionID: "uDup"}, Resolution{Reachability: Ambiguous}},
+		{"unionid of nobody", Recipient{UnionID: "uNobody"}, Resolution{Reachability: NotFollowing}},
+		{"mini user", Recipient{MiniAppID: mp, MiniOpenID: "mAnn"}, Resolution{Reachability: Reachable, OpenID: "oAnn"}},
+		{"the same openid in another mini program", Recipient{MiniAppID: mp2, MiniOpenID: "mAnn"}, Resolution{Reachability: InDoubt}},
+		{"the same openid in other letters", Recipient{MiniAppID: mp, MiniOpenID: "mANN"}, Resolution{Reachability: NotFollowing}},
+		{"mini user without unionid", Recipient{MiniAppID: mp, MiniOpenID: "mGus"}, Resolution{Reachability: NoUnionID}},
+		{"mini user nobody knows", Recipient{MiniAppID: mp, MiniOpenID: "mNobody"}, Resolution{Reachability: UnknownUser}},
+		{"openid", Recipient{OpenID: "oEve"}, Resolution{Reachability: Reachable, OpenID: "oEve"}},
 		{"openid that is not in the map", Recipient{OpenID: "oNew"}, Resolution{Reachable, "oNew", true}},
-		{"openid of a former follower", Recipient{OpenID: "oBob"}, Resolution{Standing: NotFollowing}},
-		{"openid in doubt", Recipient{OpenID: "oCat"}, Resolution{Standing: InDoubt}},
+		{"openid of a former follower", Recipient{OpenID: "oBob"}, Resolution{Reachability: NotFollowing}},
+		{"openid in doubt", Recipient{OpenID: "oCat"}, Resolution{Reachability: InDoubt}},
 	}
 	var recipients []Recipient
 	for _, c := range cases {
@@ -262,7 +262,7 @@ func TestResolve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]Resolution{{Standing: Reachable, OpenID: "oBob2"}, {Standing: NotFollowing}}, elsewhere); diff != "" {
+	if diff := cmp.Diff([]Resolution{{Reachability: Reachable, OpenID: "oBob2"}, {Reachability: NotFollowing}}, elsewhere); diff != "" {
 		t.Errorf("at the other account (-want +got):\n%s", diff)
 	}
 	if none, err := New(db).Resolve(t.Context(), oa, nil); err != nil || len(none) != 0 {

@@ -21,25 +21,25 @@ type Recipient struct {
 	OpenID     string
 }
 
-// Standing says what the map knows of a recipient at an official account.
-type Standing string
+// Reachability says what the map knows of a recipient at an official account.
+type Reachability string
 
-// The standings. Only Reachable and Blocked come with an openid.
+// The values of Reachability. Only Reachable and Blocked come with an openid.
 const (
-	Reachable    Standing = "reachable"
-	UnknownUser  Standing = "unknown_user"  // nobody with this id is in the map
-	NoUnionID    Standing = "no_unionid"    // the mini-program user is known, his unionid is not
-	NotFollowing Standing = "not_following" // he does not follow the account (any more)
-	InDoubt      Standing = "in_doubt"      // WeChat refused the last send to him and is asked first
-	Ambiguous    Standing = "ambiguous"     // two followers carry his unionid: one of them is wrong
-	Blocked      Standing = "blocked"       // a receipt said that he refuses the account's messages: Block
+	Reachable    Reachability = "reachable"
+	UnknownUser  Reachability = "unknown_user"  // nobody with this id is in the map
+	NoUnionID    Reachability = "no_unionid"    // the mini-program user is known, his unionid is not
+	NotFollowing Reachability = "not_following" // he does not follow the account (any more)
+	InDoubt      Reachability = "in_doubt"      // WeChat refused the last send to him and is asked first
+	Ambiguous    Reachability = "ambiguous"     // two followers carry his unionid: one of them is wrong
+	Blocked      Reachability = "blocked"       // a receipt said that he refuses the account's messages: Block
 )
 
 // Resolution is the answer for one Recipient.
 type Resolution struct {
-	Standing Standing
-	OpenID   string // at the official account
-	Unlisted bool   // given by an openid that the map does not have: only WeChat knows whether it is right
+	Reachability Reachability
+	OpenID       string // at the official account
+	Unlisted     bool   // given by an openid that the map does not have: only WeChat knows whether it is right
 }
 
 // Resolve finds the openids that recipients have at the official account appid, in one or two queries
@@ -81,21 +81,21 @@ func (r *resolver) resolve(rec Recipient) Resolution {
 			return res
 		}
 		// The map may not have him yet, and a send settles it.
-		return Resolution{Standing: Reachable, OpenID: rec.OpenID, Unlisted: true}
+		return Resolution{Reachability: Reachable, OpenID: rec.OpenID, Unlisted: true}
 	case rec.MiniOpenID != "":
 		u, ok := r.unionIDs[[2]string{rec.MiniAppID, rec.MiniOpenID}]
 		if !ok {
-			return Resolution{Standing: UnknownUser}
+			return Resolution{Reachability: UnknownUser}
 		}
 		if !u.Valid {
-			return Resolution{Standing: NoUnionID}
+			return Resolution{Reachability: NoUnionID}
 		}
 		unionid = u.String
 	}
 	if res, ok := r.byUnionID[unionid]; ok {
 		return res
 	}
-	return Resolution{Standing: NotFollowing}
+	return Resolution{Reachability: NotFollowing}
 }
 
 func (r *resolver) loadMiniUsers(ctx context.Context, recipients []Recipient) error {
@@ -133,13 +133,13 @@ type standingRow struct {
 func (s standingRow) resolution() Resolution {
 	switch {
 	case s.InDoubt:
-		return Resolution{Standing: InDoubt}
+		return Resolution{Reachability: InDoubt}
 	case !s.Subscribed:
-		return Resolution{Standing: NotFollowing}
+		return Resolution{Reachability: NotFollowing}
 	case s.Blocked:
-		return Resolution{Standing: Blocked, OpenID: s.OpenID}
+		return Resolution{Reachability: Blocked, OpenID: s.OpenID}
 	}
-	return Resolution{Standing: Reachable, OpenID: s.OpenID}
+	return Resolution{Reachability: Reachable, OpenID: s.OpenID}
 }
 
 const standingColumns = `
@@ -171,7 +171,7 @@ func (r *resolver) loadUnionIDs(ctx context.Context, recipients []Recipient) err
 	}
 	for _, row := range rows {
 		if _, twice := r.byUnionID[row.UnionID.String]; twice {
-			r.byUnionID[row.UnionID.String] = Resolution{Standing: Ambiguous}
+			r.byUnionID[row.UnionID.String] = Resolution{Reachability: Ambiguous}
 			continue
 		}
 		r.byUnionID[row.UnionID.String] = row.resolution()

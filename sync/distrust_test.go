@@ -94,7 +94,7 @@ func TestTwoClaimOneUnionID(t *testing.T) {
 	b.api.single = claim
 	b.sweepOnce(t)
 	found, err := b.people.Resolve(t.Context(), appid, []bridge.Recipient{{UnionID: claimed}})
-	if err != nil || found[0].Standing != bridge.Ambiguous {
+	if err != nil || found[0].Reachability != bridge.Ambiguous {
 		t.Errorf("resolved to %+v, %v; want it ambiguous", found, err)
 	}
 	if n := b.count(t, `SELECT COUNT(*) FROM follower_recheck WHERE reason = 'unionid_twice'`); n != 1 {

@@ -84,12 +84,12 @@ func (m *identities) Resolve(
 ) ([]bridge.Resolution, error) {
 	out := make([]bridge.Resolution, len(to))
 	for i, r := range to {
-		out[i] = bridge.Resolution{Standing: bridge.NotFollowing}
+		out[i] = bridge.Resolution{Reachability: bridge.NotFollowing}
 		if id, ok := m.sim.IdentifyUnion(appid, r.UnionID); ok {
-			out[i] = bridge.Resolution{Standing: bridge.Reachable, OpenID: id.OpenID}
+			out[i] = bridge.Resolution{Reachability: bridge.Reachable, OpenID: id.OpenID}
 		}
 		if r.OpenID != "" {
-			out[i] = bridge.Resolution{Standing: bridge.Reachable, OpenID: r.OpenID, Unlisted: true}
+			out[i] = bridge.Resolution{Reachability: bridge.Reachable, OpenID: r.OpenID, Unlisted: true}
 		}
 	}
 	return out, nil
@@ -268,7 +268,7 @@ func TestLearn(t *testing.T) {
 	t.Cleanup(c.Close)
 	delivery := func(openid string, o channel.Outcome) channel.Delivery {
 		return channel.Delivery{Draft: &draft{message: wechat.TemplateMessage{TemplateID: noID}},
-			Address: channel.Address{Standing: bridge.Reachable, OpenID: openid}, Outcome: o}
+			Address: channel.Address{Reachability: bridge.Reachable, OpenID: openid}, Outcome: o}
 	}
 	unreachable := func(reason wechat.Reason) channel.Outcome {
 		return channel.Outcome{Verdict: channel.Unreachable, Reason: string(reason)}
