@@ -193,7 +193,7 @@ func TestConflicts(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)
 		}
 	}
-	twins, err := m.Twins(t.Context(), oa, 10)
+	twins, err := m.DuplicateUnionIDs(t.Context(), oa, 10)
 	if err != nil {
 		t.Fatal(err)
 	}

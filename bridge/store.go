@@ -159,8 +159,8 @@ func (m *Map) Conflicts(ctx context.Context, appid string, infos []wechat.UserIn
 	return openids, holders, nil
 }
 
-// Twins returns up to limit subscribed openids of an account that share their unionid with another one.
-func (m *Map) Twins(ctx context.Context, appid string, limit int) ([]string, error) {
+// DuplicateUnionIDs returns up to limit subscribed openids of an account that share their unionid with another one.
+func (m *Map) DuplicateUnionIDs(ctx context.Context, appid string, limit int) ([]string, error) {
 	// In one statement MariaDB looks every row up twice. By itself the first one reads follower_unionid in its
 	// order and keeps nothing; without the hint it reads the rows instead: 5 s a million, not 0.2 s.
 	const shared = `

@@ -83,20 +83,20 @@ func (s *sweep) clearHolders(ctx context.Context, confirmed []wechat.UserInfo) e
 	return nil
 }
 
-// twinsMost bounds the questions about unionids that occur twice; more than this is not an oddity of a few
+// maxDuplicates bounds the questions about unionids that occur twice; more than this is not an oddity of a few
 // answers.
-const twinsMost = 1000
+const maxDuplicates = 1000
 
-// separateTwins asks one by one about followers who share a unionid, after the table has been filled for the
+// separateDuplicates asks one by one about followers who share a unionid, after the table has been filled for the
 // first time; a run that is gone on with may be the rest of such a one, and so may the first that gets this far.
-func (s *sweep) separateTwins(ctx context.Context) error {
+func (s *sweep) separateDuplicates(ctx context.Context) error {
 	if !s.empty && !s.run.resumed {
 		done, err := s.svc.ledger.lastDone(ctx, kindSweep, s.account.AppID)
 		if err != nil || done != nil {
 			return err
 		}
 	}
-	twins, err := s.svc.people.Twins(ctx, s.account.AppID, twinsMost)
+	twins, err := s.svc.people.DuplicateUnionIDs(ctx, s.account.AppID, maxDuplicates)
 	if err != nil || len(twins) == 0 {
 		return err
 	}

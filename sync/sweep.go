@@ -78,7 +78,7 @@ func (s *sweep) apply(ctx context.Context, listed *spool) (tally, error) {
 	if err != nil {
 		return tally{}, err
 	}
-	if err := s.separateTwins(ctx); err != nil {
+	if err := s.separateDuplicates(ctx); err != nil {
 		return tally{}, err
 	}
 	return known, s.settleMissing(ctx, missing, known.subscribed)
