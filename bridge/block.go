@@ -8,16 +8,16 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
-// Refusal says that a person refused a message of an official account.
-type Refusal struct {
+// Block says that a person refused a message of an official account.
+type Block struct {
 	AppID, OpenID string
 	At            time.Time // by WeChat's clock
 }
 
-// Block notes a refusal: Resolve calls the person Blocked for the time d from then. An event from before his last follow changes nothing, so that one
+// RecordBlock stores a block: Resolve calls the person Blocked for the time d from then. An event from before his last follow changes nothing, so that one
 // which is repeated late does not block somebody who has come back. Somebody whom the map does not have is not
 // noted.
-func (m *Map) Block(ctx context.Context, r Refusal, d time.Duration) error {
+func (m *Map) RecordBlock(ctx context.Context, r Block, d time.Duration) error {
 	const query = `
 		UPDATE follower
 		   SET blocked_until = ?

@@ -32,7 +32,7 @@ const (
 	NotFollowing Reachability = "not_following" // he does not follow the account (any more)
 	InDoubt      Reachability = "in_doubt"      // WeChat refused the last send to him and is asked first
 	Ambiguous    Reachability = "ambiguous"     // two followers carry his unionid: one of them is wrong
-	Blocked      Reachability = "blocked"       // a receipt said that he refuses the account's messages: Block
+	Blocked      Reachability = "blocked"       // a receipt said that he refuses the account's messages: RecordBlock
 )
 
 // Resolution is the answer for one Recipient.
