@@ -151,9 +151,9 @@ func (m *Map) PostponeFollow(ctx context.Context, appid string, f Follow, wait t
 	return m.event(ctx, query, int64(wait/time.Second), appid, f.OpenID, f.DueAt)
 }
 
-// HandOverFollow turns a note into the doubt that the slow refresh asks about, at once, unless another event has
+// EscalateFollow turns a note into the doubt that the slow refresh asks about, at once, unless another event has
 // come in since.
-func (m *Map) HandOverFollow(ctx context.Context, appid string, f Follow, doubt RecheckReason) error {
+func (m *Map) EscalateFollow(ctx context.Context, appid string, f Follow, doubt RecheckReason) error {
 	const query = `
 		UPDATE follower_recheck
 		   SET reason = ?, attempts = 0, due_at = CURRENT_TIMESTAMP(3)
@@ -161,9 +161,9 @@ func (m *Map) HandOverFollow(ctx context.Context, appid string, f Follow, doubt 
 	return m.event(ctx, query, doubt, appid, f.OpenID, f.DueAt)
 }
 
-// PutOffRecheck lets a doubt wait after a question that had no answer. Other than PostponeRecheck it counts nothing, and
+// DeferRecheck lets a doubt wait after a question that had no answer. Other than PostponeRecheck it counts nothing, and
 // it changes nothing where an event or a new doubt has come in since.
-func (m *Map) PutOffRecheck(ctx context.Context, appid string, r Recheck, wait time.Duration) error {
+func (m *Map) DeferRecheck(ctx context.Context, appid string, r Recheck, wait time.Duration) error {
 	const query = `
 		UPDATE follower_recheck
 		   SET due_at = CURRENT_TIMESTAMP(3) + INTERVAL ? SECOND

@@ -148,7 +148,7 @@ func TestFollowNotesAreFenced(t *testing.T) {
 	for name, answer := range map[string]func(Follow) error{
 		"settled":     func(f Follow) error { return m.SettleFollow(t.Context(), oa, f) },
 		"postponed":   func(f Follow) error { return m.PostponeFollow(t.Context(), oa, f, time.Minute) },
-		"handed over": func(f Follow) error { return m.HandOverFollow(t.Context(), oa, f, RecheckNotSubscribed) },
+		"handed over": func(f Follow) error { return m.EscalateFollow(t.Context(), oa, f, RecheckNotSubscribed) },
 	} {
 		old := read()
 		exec(t, db, `UPDATE follower_recheck SET due_at = due_at - INTERVAL 1 SECOND`) // as another event's note has another moment
@@ -165,7 +165,7 @@ func TestFollowNotesAreFenced(t *testing.T) {
 	if f := read(); f.Attempts != 1 || f.WaitMS < 30_000 || f.WaitMS > 40_000 {
 		t.Errorf("postponed: %+v", f)
 	}
-	if err := m.HandOverFollow(t.Context(), oa, read(), RecheckNotSubscribed); err != nil {
+	if err := m.EscalateFollow(t.Context(), oa, read(), RecheckNotSubscribed); err != nil {
 		t.Fatal(err)
 	}
 	want := eventState{Note: RecheckNotSubscribed}
@@ -215,7 +215,7 @@ func TestPutOffIsFenced(t *testing.T) {
 	}
 	putOff := func(r Recheck, wait time.Duration) eventState {
 		t.Helper()
-		if err := m.PutOffRecheck(t.Context(), oa, r, wait); err != nil {
+		if err := m.DeferRecheck(t.Context(), oa, r, wait); err != nil {
 			t.Fatal(err)
 		}
 		return readEventState(t, db, openid)

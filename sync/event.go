@@ -258,7 +258,7 @@ func (s *sweep) welcome(ctx context.Context, f bridge.Follow) error {
 		return err
 	}
 	if len(holders) > 0 {
-		return people.HandOverFollow(ctx, appid, f, bridge.RecheckUnionIDTwice)
+		return people.EscalateFollow(ctx, appid, f, bridge.RecheckUnionIDTwice)
 	}
 	return people.SettleFollow(ctx, appid, f)
 }
@@ -273,7 +273,7 @@ const (
 // marked as gone here: that is the refresh's to decide, by an answer of its own.
 func (s *sweep) welcomeLater(ctx context.Context, f bridge.Follow, doubt bridge.RecheckReason) error {
 	if f.Attempts >= welcomeTries {
-		return s.svc.people.HandOverFollow(ctx, s.account.AppID, f, doubt)
+		return s.svc.people.EscalateFollow(ctx, s.account.AppID, f, doubt)
 	}
 	return s.svc.people.PostponeFollow(ctx, s.account.AppID, f, welcomeWait<<f.Attempts)
 }

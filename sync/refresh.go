@@ -32,7 +32,7 @@ func (s *sweep) refresh(ctx context.Context) error {
 				openid: r.OpenID,
 				ask:    func(ctx context.Context) error { return s.recheck(ctx, r) },
 				putOff: func(ctx context.Context) error {
-					return s.svc.people.PutOffRecheck(ctx, s.account.AppID, r, unansweredWait)
+					return s.svc.people.DeferRecheck(ctx, s.account.AppID, r, unansweredWait)
 				},
 			}
 		}
