@@ -351,7 +351,7 @@ func TestSeeMiniUser(t *testing.T) {
 	db := dbtest.New(t)
 	m := New(db)
 	for _, unionid := range []string{"", "u1", ""} {
-		if err := m.SeeMiniUser(t.Context(), mp, "mA", unionid); err != nil {
+		if err := m.UpsertMiniUser(t.Context(), mp, "mA", unionid); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -297,9 +297,9 @@ func (m *Map) PostponeRecheck(ctx context.Context, appid string, r Recheck) erro
 	return nil
 }
 
-// SeeMiniUser notes a mini-program user and, where it is known, his unionid. An empty unionid never
+// UpsertMiniUser notes a mini-program user and, where it is known, his unionid. An empty unionid never
 // wipes a known one.
-func (m *Map) SeeMiniUser(ctx context.Context, appid, openid, unionid string) error {
+func (m *Map) UpsertMiniUser(ctx context.Context, appid, openid, unionid string) error {
 	const query = `
 		INSERT INTO mini_user (appid, openid, unionid) VALUES (?, ?, ?)
 		ON DUPLICATE KEY UPDATE unionid = COALESCE(VALUES(unionid), unionid), seen_at = CURRENT_TIMESTAMP(3)`

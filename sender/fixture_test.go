@@ -67,7 +67,7 @@ func newFixtureOf(t *testing.T, options wechatsim.Options) *fixture {
 		t.Fatal(err)
 	}
 	for _, u := range sim.MiniUsers(miniID, 0, 100) {
-		if err := f.identities.SeeMiniUser(t.Context(), miniID, u.OpenID, u.UnionID); err != nil {
+		if err := f.identities.UpsertMiniUser(t.Context(), miniID, u.OpenID, u.UnionID); err != nil {
 			t.Fatal(err)
 		}
 	}
