@@ -253,7 +253,7 @@ func (s *sweep) ask(ctx context.Context, q questions) (answers, error) {
 	if err != nil && !isInvalidOpenID(err) {
 		return answers{}, fmt.Errorf("asking about %d followers: %w", len(q.openids), err)
 	}
-	if err != nil || odd(q.openids, infos) {
+	if err != nil || suspicious(q.openids, infos) {
 		return s.askSingly(ctx, q)
 	}
 	if contradiction, err := s.contradicts(ctx, infos); err != nil {

@@ -10,10 +10,10 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechat"
 )
 
-// odd tells an answer that must not be used as it is: other people than asked for, somebody who is
+// suspicious tells an answer that must not be used as it is: other people than asked for, somebody who is
 // listed but "not subscribed" (seen of real followers), unionids for some only (an unknown openid
 // shifts all unionids behind it by one place), or one unionid twice.
-func odd(asked []string, infos []wechat.UserInfo) bool {
+func suspicious(asked []string, infos []wechat.UserInfo) bool {
 	if len(infos) != len(asked) {
 		return true
 	}
