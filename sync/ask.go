@@ -256,7 +256,7 @@ func (s *sweep) ask(ctx context.Context, q questions) (answers, error) {
 	if err != nil || suspicious(q.openids, infos) {
 		return s.askSingly(ctx, q)
 	}
-	if contradiction, err := s.contradicts(ctx, infos); err != nil {
+	if contradiction, err := s.conflictsWithMap(ctx, infos); err != nil {
 		return answers{}, err
 	} else if contradiction {
 		return s.askSingly(ctx, q)

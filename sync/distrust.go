@@ -37,10 +37,10 @@ func suspicious(asked []string, infos []wechat.UserInfo) bool {
 	return without > 0 && without < len(infos) || len(unionids) != len(infos)-without
 }
 
-// contradicts tells whether the map knows any of the unionids, or of the people, otherwise. In a table
+// conflictsWithMap tells whether the map knows any of the unionids, or of the people, otherwise. In a table
 // that was empty nobody can be known otherwise but by this very run, which separateTwins looks at. In a
 // rebinding everybody is known otherwise: the sample has been confirmed one by one.
-func (s *sweep) contradicts(ctx context.Context, infos []wechat.UserInfo) (bool, error) {
+func (s *sweep) conflictsWithMap(ctx context.Context, infos []wechat.UserInfo) (bool, error) {
 	if s.empty || s.run.snapshot().Mode == modeRebind {
 		return false, nil
 	}
