@@ -319,7 +319,7 @@ func (s *sweep) askSingly(ctx context.Context, q questions) (answers, error) {
 	for _, info := range infos {
 		a.take(info, q.known[info.OpenID], bound)
 	}
-	return a, s.clearHolders(ctx, a.followers)
+	return a, s.recheckHolders(ctx, a.followers)
 }
 
 // confirmGone returns those of the openids of whom WeChat says that they do not follow.

@@ -48,10 +48,10 @@ func (s *sweep) conflictsWithMap(ctx context.Context, infos []wechat.UserInfo) (
 	return len(openids) > 0, err
 }
 
-// clearHolders asks about those who hold a unionid in the map that single answers have given to somebody
+// recheckHolders asks about those who hold a unionid in the map that single answers have given to somebody
 // else, so that it changes hands only if both answers agree. Whoever still claims it stays in doubt
 // together with the other one: a unionid that two followers carry reaches neither.
-func (s *sweep) clearHolders(ctx context.Context, confirmed []wechat.UserInfo) error {
+func (s *sweep) recheckHolders(ctx context.Context, confirmed []wechat.UserInfo) error {
 	if s.run.snapshot().Mode == modeRebind {
 		return nil
 	}

@@ -238,7 +238,7 @@ func (s *sweep) welcome(ctx context.Context, f bridge.Follow) error {
 	}
 	appid, people := s.account.AppID, s.svc.people
 	confirmed := []wechat.UserInfo{info}
-	if err := s.clearHolders(ctx, confirmed); err != nil {
+	if err := s.recheckHolders(ctx, confirmed); err != nil {
 		return err
 	}
 	if _, err := people.Store(ctx, appid, confirmed, 1); err != nil {

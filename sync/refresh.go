@@ -99,7 +99,7 @@ func (s *sweep) recheckFollower(ctx context.Context, r bridge.Recheck, info wech
 		return s.svc.people.PostponeRecheck(ctx, appid, r)
 	}
 	confirmed := []wechat.UserInfo{info}
-	if err := s.clearHolders(ctx, confirmed); err != nil {
+	if err := s.recheckHolders(ctx, confirmed); err != nil {
 		return err
 	}
 	if _, err := s.svc.people.Store(ctx, appid, confirmed, 1); err != nil {
