@@ -176,7 +176,7 @@ func (e *Events) askDue(ctx context.Context, appid string, open []bridge.Follow)
 	begin := e.svc.cfg.Now()
 	sw := &sweep{svc: e.svc, account: e.svc.accounts[appid], run: newRun(kindFollow, appid, begin)}
 	for {
-		err = sw.welcomeAll(ctx, open)
+		err = sw.confirmFollows(ctx, open)
 		if err != nil {
 			break
 		}
@@ -196,7 +196,7 @@ func (e *Events) askDue(ctx context.Context, appid string, open []bridge.Follow)
 	return wait, err
 }
 
-func (s *sweep) welcomeAll(ctx context.Context, open []bridge.Follow) error {
+func (s *sweep) confirmFollows(ctx context.Context, open []bridge.Follow) error {
 	questions := make([]question, 0, len(open))
 	for _, f := range open {
 		if f.WaitMS > 0 {
@@ -204,7 +204,7 @@ func (s *sweep) welcomeAll(ctx context.Context, open []bridge.Follow) error {
 		}
 		questions = append(questions, question{
 			openid: f.OpenID,
-			ask:    func(ctx context.Context) error { return s.welcome(ctx, f) },
+			ask:    func(ctx context.Context) error { return s.confirmFollow(ctx, f) },
 			putOff: func(ctx context.Context) error {
 				return s.svc.people.PostponeFollow(ctx, s.account.AppID, f, unansweredFollowWait(f.Attempts))
 			},
@@ -218,23 +218,23 @@ func (s *sweep) welcomeAll(ctx context.Context, open []bridge.Follow) error {
 // refresh asks. The note stays that of a follow: no answer has put him in doubt.
 func unansweredFollowWait(attempts int) time.Duration {
 	const last = 3 * time.Minute
-	if attempts >= welcomeTries {
+	if attempts >= maxConfirmTries {
 		return last
 	}
-	return welcomeWait << attempts
+	return initialConfirmWait << attempts
 }
 
-// welcome asks about one person who has followed and stores the answer. For some seconds after a follow WeChat has been
+// confirmFollow asks about one person who has followed and stores the answer. For some seconds after a follow WeChat has been
 // seen to answer "not subscribed", "invalid openid", or without the unionid.
-func (s *sweep) welcome(ctx context.Context, f bridge.Follow) error {
+func (s *sweep) confirmFollow(ctx context.Context, f bridge.Follow) error {
 	info, err := s.userInfo(ctx, f.OpenID)
 	switch {
 	case isInvalidOpenID(err) || (err == nil && info.OpenID != f.OpenID):
-		return s.welcomeLater(ctx, f, bridge.RecheckUnknownOpenID)
+		return s.confirmLater(ctx, f, bridge.RecheckUnknownOpenID)
 	case err != nil:
 		return fmt.Errorf("asking about a new follower: %w", err)
 	case !info.Subscribed:
-		return s.welcomeLater(ctx, f, bridge.RecheckNotSubscribed)
+		return s.confirmLater(ctx, f, bridge.RecheckNotSubscribed)
 	}
 	appid, people := s.account.AppID, s.svc.people
 	confirmed := []wechat.UserInfo{info}
@@ -250,7 +250,7 @@ func (s *sweep) welcome(ctx context.Context, f bridge.Follow) error {
 		if sample, err := people.Sample(ctx, appid, 1); err != nil {
 			return err
 		} else if len(sample) > 0 {
-			return s.welcomeLater(ctx, f, bridge.RecheckNoUnionID)
+			return s.confirmLater(ctx, f, bridge.RecheckNoUnionID)
 		}
 	}
 	_, holders, err := people.Conflicts(ctx, appid, confirmed)
@@ -263,17 +263,17 @@ func (s *sweep) welcome(ctx context.Context, f bridge.Follow) error {
 	return people.SettleFollow(ctx, appid, f)
 }
 
-// welcomeWait is the wait after the first of welcomeTries questions that did not settle a follow. It doubles each time.
+// initialConfirmWait is the wait after the first of maxConfirmTries questions that did not settle a follow. It doubles each time.
 const (
-	welcomeWait  = 3 * time.Second
-	welcomeTries = 5
+	initialConfirmWait = 3 * time.Second
+	maxConfirmTries    = 5
 )
 
-// welcomeLater asks again after 3, 6, 12, 24 and 48 seconds, and then leaves the question to the refresh. Nobody is
+// confirmLater asks again after 3, 6, 12, 24 and 48 seconds, and then leaves the question to the refresh. Nobody is
 // marked as gone here: that is the refresh's to decide, by an answer of its own.
-func (s *sweep) welcomeLater(ctx context.Context, f bridge.Follow, doubt bridge.RecheckReason) error {
-	if f.Attempts >= welcomeTries {
+func (s *sweep) confirmLater(ctx context.Context, f bridge.Follow, doubt bridge.RecheckReason) error {
+	if f.Attempts >= maxConfirmTries {
 		return s.svc.people.EscalateFollow(ctx, s.account.AppID, f, doubt)
 	}
-	return s.svc.people.PostponeFollow(ctx, s.account.AppID, f, welcomeWait<<f.Attempts)
+	return s.svc.people.PostponeFollow(ctx, s.account.AppID, f, initialConfirmWait<<f.Attempts)
 }

@@ -122,8 +122,8 @@ func TestLateUnionID(t *testing.T) {
 	}
 }
 
-// TestWelcomeGivesUp: what no quick question settles is left to the refresh, with the doubt that fits.
-func TestWelcomeGivesUp(t *testing.T) {
+// TestConfirmFollowGivesUp: what no quick question settles is left to the refresh, with the doubt that fits.
+func TestConfirmFollowGivesUp(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, wechatsim.Standard(20, 0, 0))
 	b.exec(t, `INSERT INTO follower (appid, openid, unionid) VALUES (?, 'oOther', 'uOther')`, appid)

@@ -101,7 +101,7 @@ func TestFollowErrorOfOnePerson(t *testing.T) {
 			t.Fatalf("%d of %d are in the map", n, others)
 		}
 		most := 3 * time.Minute
-		if asked <= welcomeTries {
+		if asked <= maxConfirmTries {
 			most = 3 * time.Second << (asked - 1)
 		}
 		n := b.count(t, `SELECT COUNT(*) FROM follower_recheck WHERE reason = 'followed' AND attempts = ?
