@@ -146,7 +146,7 @@ const (
 // askAndStore asks about each batch with the account's concurrency and stores the followers in the
 // order of the batches, which is the order of the primary key: pages of the table then fill up one
 // after the other.
-func (s *sweep) askAndStore(ctx context.Context, batches <-chan questions) error {
+func (s *sweep) askAndStore(ctx context.Context, batches <-chan batch) error {
 	s.broken.Store(false)
 	group, ctx := errgroup.WithContext(ctx)
 	queue := make(chan chan answers, s.account.Concurrency)
@@ -161,7 +161,7 @@ func (s *sweep) askAndStore(ctx context.Context, batches <-chan questions) error
 // askAll puts a promise of each batch's answers on the queue, in the order of the batches. After a failure no
 // new batch is asked about, but those under way are waited for: their calls have been paid for. A batch that
 // failed keeps its promise with nothing.
-func (s *sweep) askAll(ctx context.Context, batches <-chan questions, queue chan<- chan answers) error {
+func (s *sweep) askAll(ctx context.Context, batches <-chan batch, queue chan<- chan answers) error {
 	var workers errgroup.Group
 	workers.SetLimit(s.account.Concurrency)
 	for batch := range batches {
@@ -245,7 +245,7 @@ func (s *sweep) store(ctx context.Context, a answers) error {
 
 // ask asks about one batch of listed followers. WeChat's batch answers are not believed where they look
 // odd: such a batch is asked again one by one.
-func (s *sweep) ask(ctx context.Context, q questions) (answers, error) {
+func (s *sweep) ask(ctx context.Context, q batch) (answers, error) {
 	if err := s.stillBound(ctx); err != nil {
 		return answers{}, err
 	}
@@ -288,7 +288,7 @@ func (a *answers) take(info wechat.UserInfo, known, bound bool) {
 
 // askSingly asks about each person of a batch with a call of his own. What it returns is confirmed, also
 // where it contradicts the map.
-func (s *sweep) askSingly(ctx context.Context, q questions) (answers, error) {
+func (s *sweep) askSingly(ctx context.Context, q batch) (answers, error) {
 	infos := make([]wechat.UserInfo, 0, len(q.openids))
 	var a answers
 	var failed unanswered

@@ -101,12 +101,12 @@ func (s *sweep) separateDuplicates(ctx context.Context) error {
 		return err
 	}
 	s.logger().Warn("followers share unionids, each is asked about", "openids", len(twins))
-	for batch := range slices.Chunk(twins, askBatch) {
-		known := make(map[string]bool, len(batch))
-		for _, id := range batch {
+	for openids := range slices.Chunk(twins, askBatch) {
+		known := make(map[string]bool, len(openids))
+		for _, id := range openids {
 			known[id] = true
 		}
-		a, err := s.askSingly(ctx, questions{openids: batch, known: known})
+		a, err := s.askSingly(ctx, batch{openids: openids, known: known})
 		if err != nil {
 			return err
 		}

@@ -8,8 +8,8 @@ import (
 	"github.com/unionbridge/unionbridge/bridge"
 )
 
-// questions is a batch for user/info/batchget, in the order of the openids.
-type questions struct {
+// batch is a batch for user/info/batchget, in the order of the openids.
+type batch struct {
 	openids []string
 	known   map[string]bool // those that have a row already: former followers, and people never asked about
 }
@@ -30,7 +30,7 @@ func (s *sweep) compare(ctx context.Context, listed, missing *spool) (known tall
 	s.empty = len(first) == 0
 	group, ctx := errgroup.WithContext(ctx)
 	table := s.scanTable(ctx, group)
-	ask := make(chan questions)
+	ask := make(chan batch)
 	group.Go(func() error {
 		defer close(ask)
 		m := merger{list: list, table: table, missing: missing, ask: ask, advance: s.run.advance}
@@ -123,11 +123,11 @@ type merger struct {
 	list    *mergeReader
 	table   *tableReader
 	missing *spool
-	ask     chan<- questions
+	ask     chan<- batch
 	advance func(int64)
 
 	known  tally
-	batch  questions
+	batch  batch
 	absent []string // of missing, not written yet
 	seen   int64
 }
@@ -227,7 +227,7 @@ func (m *merger) flush(ctx context.Context) error {
 	}
 	select {
 	case m.ask <- m.batch:
-		m.batch = questions{}
+		m.batch = batch{}
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
