@@ -143,31 +143,31 @@ const (
 	storeWriters = 2
 )
 
-// askAndStore asks about each batch with the account's concurrency and stores the followers in the
+// fetchAndStore asks about each batch with the account's concurrency and stores the followers in the
 // order of the batches, which is the order of the primary key: pages of the table then fill up one
 // after the other.
-func (s *sweep) askAndStore(ctx context.Context, batches <-chan batch) error {
+func (s *sweep) fetchAndStore(ctx context.Context, batches <-chan batch) error {
 	s.broken.Store(false)
 	group, ctx := errgroup.WithContext(ctx)
 	queue := make(chan chan answers, s.account.Concurrency)
 	group.Go(func() error {
 		defer close(queue)
-		return s.askAll(ctx, batches, queue)
+		return s.fetchAll(ctx, batches, queue)
 	})
 	group.Go(func() error { return s.storeAll(ctx, queue) })
 	return group.Wait()
 }
 
-// askAll puts a promise of each batch's answers on the queue, in the order of the batches. After a failure no
+// fetchAll puts a promise of each batch's answers on the queue, in the order of the batches. After a failure no
 // new batch is asked about, but those under way are waited for: their calls have been paid for. A batch that
 // failed keeps its promise with nothing.
-func (s *sweep) askAll(ctx context.Context, batches <-chan batch, queue chan<- chan answers) error {
+func (s *sweep) fetchAll(ctx context.Context, batches <-chan batch, queue chan<- chan answers) error {
 	var workers errgroup.Group
 	workers.SetLimit(s.account.Concurrency)
 	for batch := range batches {
 		promise := make(chan answers, 1)
 		workers.Go(func() error {
-			a, err := s.ask(ctx, batch)
+			a, err := s.fetch(ctx, batch)
 			if err != nil {
 				s.broken.Store(true)
 			}
@@ -183,7 +183,7 @@ func (s *sweep) askAll(ctx context.Context, batches <-chan batch, queue chan<- c
 }
 
 // storeAll stores the answers as they come in, also those that are on their way when the run is stopped: they
-// would have to be asked for again. It takes everything off the queue, whatever happens, and askAll keeps
+// would have to be asked for again. It takes everything off the queue, whatever happens, and fetchAll keeps
 // every promise.
 func (s *sweep) storeAll(ctx context.Context, queue <-chan chan answers) error {
 	writers, ctx := errgroup.WithContext(context.WithoutCancel(ctx))
@@ -243,9 +243,9 @@ func (s *sweep) store(ctx context.Context, a answers) error {
 	return nil
 }
 
-// ask asks about one batch of listed followers. WeChat's batch answers are not believed where they look
+// fetch asks about one batch of listed followers. WeChat's batch answers are not believed where they look
 // odd: such a batch is asked again one by one.
-func (s *sweep) ask(ctx context.Context, q batch) (answers, error) {
+func (s *sweep) fetch(ctx context.Context, q batch) (answers, error) {
 	if err := s.stillBound(ctx); err != nil {
 		return answers{}, err
 	}
@@ -254,12 +254,12 @@ func (s *sweep) ask(ctx context.Context, q batch) (answers, error) {
 		return answers{}, fmt.Errorf("asking about %d followers: %w", len(q.openids), err)
 	}
 	if err != nil || suspicious(q.openids, infos) {
-		return s.askSingly(ctx, q)
+		return s.fetchEach(ctx, q)
 	}
 	if contradiction, err := s.conflictsWithMap(ctx, infos); err != nil {
 		return answers{}, err
 	} else if contradiction {
-		return s.askSingly(ctx, q)
+		return s.fetchEach(ctx, q)
 	}
 	var a answers
 	bound := infos[0].UnionID != "" // odd has seen that all have one, or none
@@ -286,9 +286,9 @@ func (a *answers) take(info wechat.UserInfo, known, bound bool) {
 	}
 }
 
-// askSingly asks about each person of a batch with a call of his own. What it returns is confirmed, also
+// fetchEach asks about each person of a batch with a call of his own. What it returns is confirmed, also
 // where it contradicts the map.
-func (s *sweep) askSingly(ctx context.Context, q batch) (answers, error) {
+func (s *sweep) fetchEach(ctx context.Context, q batch) (answers, error) {
 	infos := make([]wechat.UserInfo, 0, len(q.openids))
 	var a answers
 	var failed unanswered

@@ -106,7 +106,7 @@ func (s *sweep) separateDuplicates(ctx context.Context) error {
 		for _, id := range openids {
 			known[id] = true
 		}
-		a, err := s.askSingly(ctx, batch{openids: openids, known: known})
+		a, err := s.fetchEach(ctx, batch{openids: openids, known: known})
 		if err != nil {
 			return err
 		}

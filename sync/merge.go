@@ -38,7 +38,7 @@ func (s *sweep) compare(ctx context.Context, listed, missing *spool) (known tall
 		known = m.known
 		return err
 	})
-	group.Go(func() error { return s.askAndStore(ctx, ask) })
+	group.Go(func() error { return s.fetchAndStore(ctx, ask) })
 	return known, group.Wait()
 }
 
