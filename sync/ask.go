@@ -225,7 +225,7 @@ func (a *answers) doubt(d bridge.RecheckReason, openids ...string) {
 
 func (s *sweep) store(ctx context.Context, a answers) error {
 	if len(a.followers) > 0 {
-		stored, err := s.svc.people.Store(ctx, s.account.AppID, a.followers, a.known)
+		stored, err := s.svc.identities.Store(ctx, s.account.AppID, a.followers, a.known)
 		if err != nil {
 			return err
 		}
@@ -236,7 +236,7 @@ func (s *sweep) store(ctx context.Context, a answers) error {
 		s.run.advance(int64(len(a.followers)))
 	}
 	for doubt, openids := range a.doubts {
-		if err := s.svc.people.RequestRecheck(ctx, s.account.AppID, openids, doubt); err != nil {
+		if err := s.svc.identities.RequestRecheck(ctx, s.account.AppID, openids, doubt); err != nil {
 			return err
 		}
 	}
@@ -346,5 +346,5 @@ func (s *sweep) confirmGone(ctx context.Context, openids []string) ([]string, er
 	for id := range asked {
 		unanswered = append(unanswered, id)
 	}
-	return gone, s.svc.people.RequestRecheck(ctx, s.account.AppID, unanswered, bridge.RecheckUnknownOpenID)
+	return gone, s.svc.identities.RequestRecheck(ctx, s.account.AppID, unanswered, bridge.RecheckUnknownOpenID)
 }

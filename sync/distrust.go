@@ -44,7 +44,7 @@ func (s *sweep) conflictsWithMap(ctx context.Context, infos []wechat.UserInfo) (
 	if s.empty || s.run.snapshot().Mode == modeRebind {
 		return false, nil
 	}
-	openids, _, err := s.svc.people.Conflicts(ctx, s.account.AppID, infos)
+	openids, _, err := s.svc.identities.Conflicts(ctx, s.account.AppID, infos)
 	return len(openids) > 0, err
 }
 
@@ -55,7 +55,7 @@ func (s *sweep) recheckHolders(ctx context.Context, confirmed []wechat.UserInfo)
 	if s.run.snapshot().Mode == modeRebind {
 		return nil
 	}
-	_, holders, err := s.svc.people.Conflicts(ctx, s.account.AppID, confirmed)
+	_, holders, err := s.svc.identities.Conflicts(ctx, s.account.AppID, confirmed)
 	if err != nil {
 		return err
 	}
@@ -70,12 +70,12 @@ func (s *sweep) recheckHolders(ctx context.Context, confirmed []wechat.UserInfo)
 		}
 		if err != nil || info.OpenID != holder || !info.Subscribed || claims[info.UnionID] {
 			s.logger().Warn("a unionid is claimed by two openids of the account", "openid", holder)
-			if err := s.svc.people.RequestRecheck(ctx, s.account.AppID, []string{holder}, bridge.RecheckUnionIDTwice); err != nil {
+			if err := s.svc.identities.RequestRecheck(ctx, s.account.AppID, []string{holder}, bridge.RecheckUnionIDTwice); err != nil {
 				return err
 			}
 			continue
 		}
-		if _, err := s.svc.people.Store(ctx, s.account.AppID, []wechat.UserInfo{info}, 1); err != nil {
+		if _, err := s.svc.identities.Store(ctx, s.account.AppID, []wechat.UserInfo{info}, 1); err != nil {
 			return err
 		}
 		s.run.update(func(r *Run) { r.Changed++ })
@@ -96,7 +96,7 @@ func (s *sweep) separateDuplicates(ctx context.Context) error {
 			return err
 		}
 	}
-	twins, err := s.svc.people.DuplicateUnionIDs(ctx, s.account.AppID, maxDuplicates)
+	twins, err := s.svc.identities.DuplicateUnionIDs(ctx, s.account.AppID, maxDuplicates)
 	if err != nil || len(twins) == 0 {
 		return err
 	}
@@ -147,7 +147,7 @@ func (s *sweep) stillBound(ctx context.Context) error {
 // is another one then, and nothing announces it. ask is user/info: its single answers are believed.
 func (s *Service) rebound(ctx context.Context, appid string,
 	ask func(context.Context, string) (wechat.UserInfo, error)) (bool, error) {
-	sample, err := s.people.Sample(ctx, appid, sampleSize)
+	sample, err := s.identities.Sample(ctx, appid, sampleSize)
 	if err != nil || len(sample) < sampleLeast {
 		return false, err
 	}

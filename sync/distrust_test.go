@@ -93,7 +93,7 @@ func TestTwoClaimOneUnionID(t *testing.T) {
 	}
 	b.api.single = claim
 	b.sweepOnce(t)
-	found, err := b.people.Resolve(t.Context(), appid, []bridge.Recipient{{UnionID: claimed}})
+	found, err := b.identities.Resolve(t.Context(), appid, []bridge.Recipient{{UnionID: claimed}})
 	if err != nil || found[0].Reachability != bridge.Ambiguous {
 		t.Errorf("resolved to %+v, %v; want it ambiguous", found, err)
 	}

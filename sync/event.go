@@ -47,9 +47,9 @@ func (e *Events) Follow(ctx context.Context, appid string, event push.FollowEven
 	if !ok {
 		return fmt.Errorf("official account %s is not configured: add it to official_accounts", appid)
 	}
-	note := e.svc.people.NoteUnfollow
+	note := e.svc.identities.NoteUnfollow
 	if event.Followed {
-		note = e.svc.people.NoteFollow
+		note = e.svc.identities.NoteFollow
 	}
 	if err := note(ctx, appid, event.OpenID, event.At); err != nil {
 		return err
@@ -147,7 +147,7 @@ const followBatch = 100
 
 // pass asks about everybody who is due. wait is how long until the next one is, 0: nobody is waiting.
 func (e *Events) pass(ctx context.Context, appid string) (wait time.Duration, err error) {
-	open, err := e.svc.people.DueFollows(ctx, appid, followBatch)
+	open, err := e.svc.identities.DueFollows(ctx, appid, followBatch)
 	if err != nil || len(open) == 0 {
 		return 0, err
 	}
@@ -180,7 +180,7 @@ func (e *Events) askDue(ctx context.Context, appid string, open []bridge.Follow)
 		if err != nil {
 			break
 		}
-		open, err = e.svc.people.DueFollows(ctx, appid, followBatch)
+		open, err = e.svc.identities.DueFollows(ctx, appid, followBatch)
 		if err != nil || len(open) == 0 {
 			break
 		}
@@ -206,7 +206,7 @@ func (s *sweep) confirmFollows(ctx context.Context, open []bridge.Follow) error 
 			openid: f.OpenID,
 			ask:    func(ctx context.Context) error { return s.confirmFollow(ctx, f) },
 			putOff: func(ctx context.Context) error {
-				return s.svc.people.PostponeFollow(ctx, s.account.AppID, f, unansweredFollowWait(f.Attempts))
+				return s.svc.identities.PostponeFollow(ctx, s.account.AppID, f, unansweredFollowWait(f.Attempts))
 			},
 		})
 	}
@@ -236,7 +236,7 @@ func (s *sweep) confirmFollow(ctx context.Context, f bridge.Follow) error {
 	case !info.Subscribed:
 		return s.confirmLater(ctx, f, bridge.RecheckNotSubscribed)
 	}
-	appid, people := s.account.AppID, s.svc.people
+	appid, people := s.account.AppID, s.svc.identities
 	confirmed := []wechat.UserInfo{info}
 	if err := s.recheckHolders(ctx, confirmed); err != nil {
 		return err
@@ -273,7 +273,7 @@ const (
 // marked as gone here: that is the refresh's to decide, by an answer of its own.
 func (s *sweep) confirmLater(ctx context.Context, f bridge.Follow, doubt bridge.RecheckReason) error {
 	if f.Attempts >= maxConfirmTries {
-		return s.svc.people.EscalateFollow(ctx, s.account.AppID, f, doubt)
+		return s.svc.identities.EscalateFollow(ctx, s.account.AppID, f, doubt)
 	}
-	return s.svc.people.PostponeFollow(ctx, s.account.AppID, f, initialConfirmWait<<f.Attempts)
+	return s.svc.identities.PostponeFollow(ctx, s.account.AppID, f, initialConfirmWait<<f.Attempts)
 }

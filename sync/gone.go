@@ -32,7 +32,7 @@ func (s *sweep) settleMissing(ctx context.Context, missing *spool, subscribed in
 		if err != nil {
 			return err
 		}
-		n, err := s.svc.people.MarkGone(ctx, s.account.AppID, gone)
+		n, err := s.svc.identities.MarkGone(ctx, s.account.AppID, gone)
 		if err != nil {
 			return err
 		}

@@ -23,7 +23,7 @@ func (s *sweep) compare(ctx context.Context, listed, missing *spool) (known tall
 	if err != nil {
 		return tally{}, err
 	}
-	first, err := s.svc.people.Scan(ctx, s.account.AppID, bridge.Page{Limit: 1})
+	first, err := s.svc.identities.Scan(ctx, s.account.AppID, bridge.Page{Limit: 1})
 	if err != nil {
 		return tally{}, err
 	}
@@ -55,7 +55,7 @@ func (s *sweep) scanTable(ctx context.Context, group *errgroup.Group) *tableRead
 	group.Go(func() error {
 		defer close(pages)
 		for {
-			page, err := s.svc.people.Scan(ctx, s.account.AppID, next)
+			page, err := s.svc.identities.Scan(ctx, s.account.AppID, next)
 			if err != nil {
 				return err
 			}

@@ -21,7 +21,7 @@ func (s *sweep) refresh(ctx context.Context) error {
 		return err
 	}
 	for asked := 0; asked < refreshMax; {
-		due, err := s.svc.people.DueRechecks(ctx, s.account.AppID, askBatch)
+		due, err := s.svc.identities.DueRechecks(ctx, s.account.AppID, askBatch)
 		if err != nil || len(due) == 0 {
 			return err
 		}
@@ -32,7 +32,7 @@ func (s *sweep) refresh(ctx context.Context) error {
 				openid: r.OpenID,
 				ask:    func(ctx context.Context) error { return s.recheck(ctx, r) },
 				putOff: func(ctx context.Context) error {
-					return s.svc.people.DeferRecheck(ctx, s.account.AppID, r, unansweredWait)
+					return s.svc.identities.DeferRecheck(ctx, s.account.AppID, r, unansweredWait)
 				},
 			}
 		}
@@ -96,37 +96,37 @@ func (s *sweep) recheck(ctx context.Context, r bridge.Recheck) error {
 func (s *sweep) recheckFollower(ctx context.Context, r bridge.Recheck, info wechat.UserInfo) error {
 	appid := s.account.AppID
 	if r.Reason == bridge.RecheckNoUnionID && info.UnionID == "" {
-		return s.svc.people.PostponeRecheck(ctx, appid, r)
+		return s.svc.identities.PostponeRecheck(ctx, appid, r)
 	}
 	confirmed := []wechat.UserInfo{info}
 	if err := s.recheckHolders(ctx, confirmed); err != nil {
 		return err
 	}
-	if _, err := s.svc.people.Store(ctx, appid, confirmed, 1); err != nil {
+	if _, err := s.svc.identities.Store(ctx, appid, confirmed, 1); err != nil {
 		return err
 	}
 	s.run.update(func(run *Run) { run.Changed++ })
 	if r.Reason == bridge.RecheckUnionIDTwice {
-		_, holders, err := s.svc.people.Conflicts(ctx, appid, confirmed)
+		_, holders, err := s.svc.identities.Conflicts(ctx, appid, confirmed)
 		if err != nil {
 			return err
 		}
 		if len(holders) > 0 {
-			return s.svc.people.PostponeRecheck(ctx, appid, r)
+			return s.svc.identities.PostponeRecheck(ctx, appid, r)
 		}
 	}
-	return s.svc.people.SettleRecheck(ctx, appid, r.OpenID)
+	return s.svc.identities.SettleRecheck(ctx, appid, r.OpenID)
 }
 
 // recheckNotSubscribed handles "does not follow". It is the second such answer, except for somebody who
 // only lacked a unionid or has just followed: he gets another question.
 func (s *sweep) recheckNotSubscribed(ctx context.Context, r bridge.Recheck) error {
 	if r.Reason == bridge.RecheckNoUnionID || r.Reason == bridge.RecheckFollowed {
-		err := s.svc.people.RequestRecheck(ctx, s.account.AppID, []string{r.OpenID}, bridge.RecheckNotSubscribed)
+		err := s.svc.identities.RequestRecheck(ctx, s.account.AppID, []string{r.OpenID}, bridge.RecheckNotSubscribed)
 		if err != nil {
 			return err
 		}
-		return s.svc.people.PostponeRecheck(ctx, s.account.AppID, r)
+		return s.svc.identities.PostponeRecheck(ctx, s.account.AppID, r)
 	}
 	return s.settleGone(ctx, r)
 }
@@ -139,23 +139,23 @@ func (s *sweep) recheckUnknown(ctx context.Context, r bridge.Recheck) error {
 	switch r.Reason {
 	case bridge.RecheckNoUnionID, bridge.RecheckFollowed, bridge.RecheckUnionIDTwice:
 		// The questions so far were answered otherwise or not at all. They do not count here.
-		err := s.svc.people.RequestRecheck(ctx, s.account.AppID, []string{r.OpenID}, bridge.RecheckUnknownOpenID)
+		err := s.svc.identities.RequestRecheck(ctx, s.account.AppID, []string{r.OpenID}, bridge.RecheckUnknownOpenID)
 		if err != nil {
 			return err
 		}
 		r.Attempts = 0
 	}
 	if r.Attempts+1 < unknownTries {
-		return s.svc.people.PostponeRecheck(ctx, s.account.AppID, r)
+		return s.svc.identities.PostponeRecheck(ctx, s.account.AppID, r)
 	}
 	return s.settleGone(ctx, r)
 }
 
 func (s *sweep) settleGone(ctx context.Context, r bridge.Recheck) error {
-	n, err := s.svc.people.MarkGone(ctx, s.account.AppID, []string{r.OpenID})
+	n, err := s.svc.identities.MarkGone(ctx, s.account.AppID, []string{r.OpenID})
 	if err != nil {
 		return err
 	}
 	s.run.update(func(run *Run) { run.Gone += n })
-	return s.svc.people.SettleRecheck(ctx, s.account.AppID, r.OpenID)
+	return s.svc.identities.SettleRecheck(ctx, s.account.AppID, r.OpenID)
 }

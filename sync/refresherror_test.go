@@ -129,7 +129,7 @@ func TestDoubtErrorOfOnePerson(t *testing.T) {
 	b.sweepOnce(t)
 	bad, api := b.sim.OpenID(appid, 7), b.api.API
 	for i := range 50 {
-		if err := b.people.RequestRecheck(t.Context(), appid, []string{b.sim.OpenID(appid, i)}, bridge.RecheckSendInvalid); err != nil {
+		if err := b.identities.RequestRecheck(t.Context(), appid, []string{b.sim.OpenID(appid, i)}, bridge.RecheckSendInvalid); err != nil {
 			t.Fatal(err)
 		}
 	}

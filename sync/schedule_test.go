@@ -70,7 +70,7 @@ func TestCronRunsBothJobs(t *testing.T) {
 	b := newBed(t, wechatsim.Standard(5, 0, 0))
 	b.sweepOnce(t)
 	b.cfg.Accounts[0].Sweep, b.cfg.Accounts[0].Refresh = "@every 1s", "@every 1s"
-	if err := b.people.RequestRecheck(t.Context(), appid, []string{b.sim.OpenID(appid, 1)}, bridge.RecheckSendRefused); err != nil {
+	if err := b.identities.RequestRecheck(t.Context(), appid, []string{b.sim.OpenID(appid, 1)}, bridge.RecheckSendRefused); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Start(t.Context()); err != nil {

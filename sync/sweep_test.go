@@ -314,7 +314,7 @@ func TestCrashedRunIsGoneOnWith(t *testing.T) {
 	if run.ID != 3 || run.State != StateDone || run.Listed != 10 || run.Calls[endpointFollowers] != 6 {
 		t.Errorf("run %+v, want the third one, gone on with", run)
 	}
-	if err := b.people.RequestRecheck(t.Context(), appid, []string{b.sim.OpenID(appid, 1)}, bridge.RecheckSendRefused); err != nil {
+	if err := b.identities.RequestRecheck(t.Context(), appid, []string{b.sim.OpenID(appid, 1)}, bridge.RecheckSendRefused); err != nil {
 		t.Fatal(err)
 	}
 	if run, err := b.Refresh(t.Context(), appid); err != nil || run.ID <= 3 {

@@ -64,12 +64,12 @@ var ErrTooManyGone = errors.New("too many followers would be marked as gone")
 
 // Service runs sweeps and refreshes of all accounts.
 type Service struct {
-	cfg      Config
-	people   *bridge.Map
-	ledger   ledger
-	metrics  *metrics
-	accounts map[string]Account
-	schedule *schedule
+	cfg        Config
+	identities *bridge.Map
+	ledger     ledger
+	metrics    *metrics
+	accounts   map[string]Account
+	schedule   *schedule
 
 	adoptEvery time.Duration
 }
@@ -77,11 +77,11 @@ type Service struct {
 // New returns a Service that does nothing until Start, Sweep or Refresh is called.
 func New(cfg Config) *Service {
 	s := &Service{
-		cfg:      cfg,
-		people:   bridge.New(cfg.DB),
-		ledger:   ledger{db: cfg.DB, holder: cfg.Holder},
-		metrics:  newMetrics(cfg.Registerer),
-		accounts: make(map[string]Account, len(cfg.Accounts)),
+		cfg:        cfg,
+		identities: bridge.New(cfg.DB),
+		ledger:     ledger{db: cfg.DB, holder: cfg.Holder},
+		metrics:    newMetrics(cfg.Registerer),
+		accounts:   make(map[string]Account, len(cfg.Accounts)),
 
 		adoptEvery: adoptEvery,
 	}
@@ -124,7 +124,7 @@ func (s *Service) AcceptGone(ctx context.Context, runID int64, progress func(Pro
 // Refresh asks WeChat about the people of one account who are in doubt or lack a unionid and are due.
 // Where nobody is due it leaves no row in the ledger and returns an empty Run.
 func (s *Service) Refresh(ctx context.Context, appid string) (Run, error) {
-	due, err := s.people.DueRechecks(ctx, appid, 1)
+	due, err := s.identities.DueRechecks(ctx, appid, 1)
 	if err != nil || len(due) == 0 {
 		return Run{}, err
 	}
