@@ -12,7 +12,7 @@ func BenchmarkSweep(b *testing.B) {
 	const followers = 200_000
 	for b.Loop() {
 		b.StopTimer()
-		bed := newBed(b, wechatsim.Standard(followers, 0, 0))
+		bed := newFixture(b, wechatsim.Standard(followers, 0, 0))
 		b.StartTimer()
 		first := bed.sweepOnce(b)
 		second := bed.sweepOnce(b)

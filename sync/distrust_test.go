@@ -35,7 +35,7 @@ func misaligned(at int) func(context.Context, API, []string) ([]wechat.UserInfo,
 
 func TestMisalignedBatches(t *testing.T) {
 	for _, at := range []int{0, 1, 50, 98, 99} {
-		b := newBed(t, wechatsim.Standard(300, 0, 0))
+		b := newFixture(t, wechatsim.Standard(300, 0, 0))
 		b.api.batch = misaligned(at)
 		b.sweepOnce(t)
 		b.wantTruth(t)
@@ -45,7 +45,7 @@ func TestMisalignedBatches(t *testing.T) {
 // TestBatchThatLooksRight: a batch answer is wrong in a way that nothing in it shows. What contradicts the map
 // is asked about one by one; nobody gets another person's unionid.
 func TestBatchThatLooksRight(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(200, 0, 0))
+	b := newFixture(t, wechatsim.Standard(200, 0, 0))
 	b.sweepOnce(t)
 	joined := b.sim.Join(appid, 2)
 	victim := b.union(0)
@@ -64,7 +64,7 @@ func TestBatchThatLooksRight(t *testing.T) {
 
 // TestUnionIDChangesHands: the map itself is wrong, and both people's own answers agree on it.
 func TestUnionIDChangesHands(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(200, 0, 0))
+	b := newFixture(t, wechatsim.Standard(200, 0, 0))
 	b.sweepOnce(t)
 	joined := b.sim.Join(appid, 1)
 	b.exec(t, `UPDATE follower SET unionid = ? WHERE openid = ?`, b.union(joined[0]), b.sim.OpenID(appid, 7))
@@ -75,7 +75,7 @@ func TestUnionIDChangesHands(t *testing.T) {
 // TestTwoClaimOneUnionID: WeChat itself insists that two followers are one. Neither is reached by it, and both
 // stay in question.
 func TestTwoClaimOneUnionID(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(50, 0, 0))
+	b := newFixture(t, wechatsim.Standard(50, 0, 0))
 	b.sweepOnce(t)
 	joined := b.sim.Join(appid, 1)
 	newcomer, claimed := b.sim.OpenID(appid, joined[0]), b.union(7)
@@ -121,7 +121,7 @@ func TestTwoClaimOneUnionID(t *testing.T) {
 // TestTwinsOfTheFirstSweep: in an empty table there is nothing to contradict; the table itself is looked at
 // when it is full.
 func TestTwinsOfTheFirstSweep(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(500, 0, 0))
+	b := newFixture(t, wechatsim.Standard(500, 0, 0))
 	victim := b.union(0)
 	wrong := b.sim.OpenID(appid, 321)
 	b.api.batch = func(ctx context.Context, api API, openids []string) ([]wechat.UserInfo, error) {
@@ -140,7 +140,7 @@ func TestTwinsOfTheFirstSweep(t *testing.T) {
 // TestTwinsOfAnOldFirstSweep: the first sweep was stopped so long ago that a new one begins, in a table that it
 // has half filled.
 func TestTwinsOfAnOldFirstSweep(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(300, 0, 0))
+	b := newFixture(t, wechatsim.Standard(300, 0, 0))
 	b.exec(t, `INSERT INTO sync_run (kind, appid, state, holder, started_at)
 		VALUES ('sweep', ?, 'interrupted', 'x', CURRENT_TIMESTAMP(3) - INTERVAL 7 HOUR)`, appid)
 	for person := range 2 { // person 1 was given the unionid of person 0
@@ -159,7 +159,7 @@ func TestReadAfterFollow(t *testing.T) {
 		now := time.Now()
 		options.Now = func() time.Time { return now }
 		options.Accounts[0].Quirks = wechatsim.Quirks{InfoLag: time.Hour, LagUnknown: unknown}
-		b := newBed(t, options)
+		b := newFixture(t, options)
 		b.sweepOnce(t)
 		b.sim.Join(appid, 3)
 		b.sweepOnce(t)
@@ -175,16 +175,16 @@ func TestReadAfterFollow(t *testing.T) {
 }
 
 func TestRebinding(t *testing.T) {
-	for name, notice := range map[string]func(*testing.T, *bed){
-		"by a sweep that has questions": func(t *testing.T, b *bed) {
+	for name, notice := range map[string]func(*testing.T, *fixture){
+		"by a sweep that has questions": func(t *testing.T, b *fixture) {
 			b.sim.Join(appid, 3)
 			b.sweepOnce(t)
 		},
-		"between the sweeps": func(t *testing.T, b *bed) { b.checkBinding(t.Context(), appid) },
+		"between the sweeps": func(t *testing.T, b *fixture) { b.checkBinding(t.Context(), appid) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBed(t, wechatsim.Standard(3_000, 0, 0))
+			b := newFixture(t, wechatsim.Standard(3_000, 0, 0))
 			b.sweepOnce(t)
 			b.checkBinding(t.Context(), appid)
 			if n := b.count(t, `SELECT COUNT(*) FROM sync_run`); n != 1 {
@@ -208,7 +208,7 @@ func TestRebinding(t *testing.T) {
 // TestRebindingIsGoneOnWith: the refresh of everybody is stopped by the quota and goes on without asking
 // anybody twice.
 func TestRebindingIsGoneOnWith(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(3_000, 0, 0))
+	b := newFixture(t, wechatsim.Standard(3_000, 0, 0))
 	b.sweepOnce(t)
 	b.sim.Rebind(appid)
 	b.sim.Join(appid, 1)
@@ -228,7 +228,7 @@ func TestRebindingIsGoneOnWith(t *testing.T) {
 }
 
 func TestQuota(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(25_000, 0, 0))
+	b := newFixture(t, wechatsim.Standard(25_000, 0, 0))
 	// The list needs 4 calls, and a day holds 6 besides the reserve; but of today's only 3 are left.
 	account := b.accounts[appid]
 	account.QuotaReserve = 0.4
@@ -272,7 +272,7 @@ func TestQuota(t *testing.T) {
 
 // TestListLargerThanTheQuota: a list that no day's quota holds is spread over the days.
 func TestListLargerThanTheQuota(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(55_000, 0, 0))
+	b := newFixture(t, wechatsim.Standard(55_000, 0, 0))
 	b.exec(t, `INSERT INTO sync_run (kind, appid, state, holder, listed) VALUES ('sweep', ?, 'done', 'x', 55000)`, appid)
 	for day := int64(1); ; day++ {
 		b.sim.SetDailyLimit(appid, wechat.EndpointFollowers, 3*day)
@@ -292,7 +292,7 @@ func TestListLargerThanTheQuota(t *testing.T) {
 }
 
 func TestAcceptGone(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(5_000, 0, 0))
+	b := newFixture(t, wechatsim.Standard(5_000, 0, 0))
 	done := b.sweepOnce(t)
 	b.sim.Leave(appid, 900)
 	blocked, err := b.Sweep(t.Context(), appid, nil)
@@ -330,7 +330,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	options.Accounts[0].Quirks = wechatsim.Quirks{
 		TotalJitter: 50, GoneCursorFails: true, FalseZero: 0.0005, ListedUnknown: 0.0005, Misalign: true, OldNonFollower: rnd.IntN(2) == 0,
 	}
-	b := newBed(t, options)
+	b := newFixture(t, options)
 	for round := range 6 {
 		ctx, cancel := context.WithCancel(t.Context())
 		stopAt := 1 + rnd.IntN(6)
@@ -380,7 +380,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 }
 
-func (b *bed) wantNobodyWrong(t *testing.T, seed uint64) {
+func (b *fixture) wantNobodyWrong(t *testing.T, seed uint64) {
 	t.Helper()
 	for p := range b.subscribed(t) {
 		if id, ok := b.sim.Identify(appid, p.OpenID); !ok || (p.UnionID != "" && id.UnionID != p.UnionID) {

@@ -11,7 +11,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// startEvents runs the events of a bed's service until the test ends.
+// startEvents runs the events of a fixture's service until the test ends.
 func startEvents(t *testing.T, s *Service) *Events {
 	t.Helper()
 	e := NewEvents(s)
@@ -39,8 +39,8 @@ func follows(t *testing.T, e *Events, openid string, followed bool) {
 	}
 }
 
-// within polls until the condition holds.
-func within(t *testing.T, limit time.Duration, what string, condition func() bool) {
+// eventually polls until the condition holds.
+func eventually(t *testing.T, limit time.Duration, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(limit); !condition(); {
 		if time.Now().After(deadline) {
@@ -50,7 +50,7 @@ func within(t *testing.T, limit time.Duration, what string, condition func() boo
 	}
 }
 
-func (b *bed) notes(t *testing.T) int { return b.count(t, `SELECT COUNT(*) FROM follower_recheck`) }
+func (b *fixture) notes(t *testing.T) int { return b.count(t, `SELECT COUNT(*) FROM follower_recheck`) }
 
 // TestFollowIsInTheMapSoon: whatever WeChat answers in the first seconds after a follow.
 func TestFollowIsInTheMapSoon(t *testing.T) {
@@ -64,7 +64,7 @@ func TestFollowIsInTheMapSoon(t *testing.T) {
 			t.Parallel()
 			options := wechatsim.Standard(20, 0, 0)
 			options.Accounts[0].Quirks = quirks
-			b := newBed(t, options)
+			b := newFixture(t, options)
 			b.exec(t, `INSERT INTO follower (appid, openid, unionid) VALUES (?, 'oOther', 'uOther')`, appid)
 			e := startEvents(t, b.Service)
 			const person = 500
@@ -73,10 +73,10 @@ func TestFollowIsInTheMapSoon(t *testing.T) {
 			for range 3 { // deliveries
 				follows(t, e, openid, true)
 			}
-			within(t, 20*time.Second, "the follower is in the map", func() bool {
+			eventually(t, 20*time.Second, "the follower is in the map", func() bool {
 				return b.subscribed(t)[person2(openid, b.union(person))]
 			})
-			within(t, 5*time.Second, "no note is left", func() bool { return b.notes(t) == 0 })
+			eventually(t, 5*time.Second, "no note is left", func() bool { return b.notes(t) == 0 })
 			if n := b.count(t, `SELECT COUNT(*) FROM sync_run`); n != 0 {
 				t.Errorf("%d runs in the ledger", n)
 			}
@@ -90,7 +90,7 @@ func person2(openid, unionid string) person { return person{OpenID: openid, Unio
 func TestLateUnionID(t *testing.T) {
 	t.Parallel()
 	for _, bound := range []bool{true, false} {
-		b := newBed(t, wechatsim.Standard(20, 0, 0))
+		b := newFixture(t, wechatsim.Standard(20, 0, 0))
 		if bound {
 			b.exec(t, `INSERT INTO follower (appid, openid, unionid) VALUES (?, 'oOther', 'uOther')`, appid)
 		}
@@ -125,7 +125,7 @@ func TestLateUnionID(t *testing.T) {
 // TestConfirmFollowGivesUp: what no quick question settles is left to the refresh, with the doubt that fits.
 func TestConfirmFollowGivesUp(t *testing.T) {
 	t.Parallel()
-	b := newBed(t, wechatsim.Standard(20, 0, 0))
+	b := newFixture(t, wechatsim.Standard(20, 0, 0))
 	b.exec(t, `INSERT INTO follower (appid, openid, unionid) VALUES (?, 'oOther', 'uOther')`, appid)
 	e := NewEvents(b.Service)
 	left, unknown, twin := b.sim.OpenID(appid, 3), "oNobodyHasThisOpenid00000000", b.sim.OpenID(appid, 5)
@@ -163,7 +163,7 @@ func TestConfirmFollowGivesUp(t *testing.T) {
 // stored after it. The truth must win.
 func TestUnfollowWhileAsked(t *testing.T) {
 	t.Parallel()
-	b := newBed(t, wechatsim.Standard(20, 0, 0))
+	b := newFixture(t, wechatsim.Standard(20, 0, 0))
 	e := NewEvents(b.Service)
 	openid := b.sim.OpenID(appid, 3)
 	follows(t, e, openid, true)
@@ -202,7 +202,7 @@ func TestUnfollowWhileAsked(t *testing.T) {
 // TestEventsBesideASweep: events during a sweep's list and comparison; in the end the map is the truth.
 func TestEventsBesideASweep(t *testing.T) {
 	t.Parallel()
-	b := newBed(t, wechatsim.Standard(25_000, 0, 0))
+	b := newFixture(t, wechatsim.Standard(25_000, 0, 0))
 	b.sweepOnce(t)
 	e := startEvents(t, b.Service)
 	b.api.calls = 0
@@ -216,7 +216,7 @@ func TestEventsBesideASweep(t *testing.T) {
 		}
 	}
 	b.sweepOnce(t)
-	within(t, 30*time.Second, "all are asked about", func() bool {
+	eventually(t, 30*time.Second, "all are asked about", func() bool {
 		return b.count(t, `SELECT COUNT(*) FROM follower_recheck WHERE reason = 'followed'`) == 0
 	})
 	if _, err := b.Refresh(t.Context(), appid); err != nil { // what the sweep itself found doubtful
@@ -228,13 +228,13 @@ func TestEventsBesideASweep(t *testing.T) {
 // TestEventsOfTwoInstances: one of them has taken the events, both know of none twice, and a restart finds what is left.
 func TestEventsOfTwoInstances(t *testing.T) {
 	t.Parallel()
-	b := newBed(t, wechatsim.Standard(20, 0, 0))
+	b := newFixture(t, wechatsim.Standard(20, 0, 0))
 	silent := NewEvents(b.Service) // never started: it has died
 	for person := range 20 {
 		follows(t, silent, b.sim.OpenID(appid, person), true)
 	}
 	first, second := startEvents(t, b.instance(t, "two")), startEvents(t, b.instance(t, "three"))
-	within(t, 20*time.Second, "all are in the map", func() bool { return len(b.subscribed(t)) == 20 && b.notes(t) == 0 })
+	eventually(t, 20*time.Second, "all are in the map", func() bool { return len(b.subscribed(t)) == 20 && b.notes(t) == 0 })
 	b.wantTruth(t)
 	stopEvents(t, first)
 	stopEvents(t, first) // idempotent
@@ -253,7 +253,7 @@ func TestEventsOfTwoInstances(t *testing.T) {
 }
 
 func TestEventsOfAnUnknownAccount(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(1, 0, 0))
+	b := newFixture(t, wechatsim.Standard(1, 0, 0))
 	if err := NewEvents(b.Service).Follow(t.Context(), "wx0000000000000000", push.FollowEvent{}); err == nil {
 		t.Error("an event of an account that is not configured is taken")
 	}

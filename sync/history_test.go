@@ -10,7 +10,7 @@ import (
 )
 
 func TestReadHistory(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(5, 0, 0))
+	b := newFixture(t, wechatsim.Standard(5, 0, 0))
 	if h := must(ReadHistory(t.Context(), b.db, appid)); h != (History{}) {
 		t.Errorf("an empty ledger gives %+v", h)
 	}

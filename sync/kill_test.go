@@ -66,7 +66,7 @@ func TestKilledSweep(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	options := wechatsim.Standard(followers, 0, 0)
 	options.Latency = time.Millisecond
-	b := newBed(t, options)
+	b := newFixture(t, options)
 	self := must(os.Executable())
 	settings := child{DSN: dbtest.DSN(t, b.db), BaseURL: b.url, SpoolDir: t.TempDir()}
 	killed := 0

@@ -45,7 +45,7 @@ func TestRefreshSettlesDoubts(t *testing.T) {
 			if c.unknown {
 				options.Accounts[0].Quirks.ListedUnknown = 1
 			}
-			b := newBed(t, options)
+			b := newFixture(t, options)
 			b.sweepOnce(t)
 			openid := b.sim.OpenID(appid, person)
 			if c.leaves {
@@ -85,7 +85,7 @@ func TestRefreshSettlesDoubts(t *testing.T) {
 }
 
 func TestRefreshWithoutDoubtsLeavesNoRun(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(1, 0, 0))
+	b := newFixture(t, wechatsim.Standard(1, 0, 0))
 	if run, err := b.Refresh(t.Context(), appid); err != nil || run.ID != 0 {
 		t.Errorf("got the run %+v and the error %v", run, err)
 	}

@@ -59,7 +59,7 @@ func TestAboutOnePerson(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBed(t, wechatsim.Standard(1, 0, 0))
+			b := newFixture(t, wechatsim.Standard(1, 0, 0))
 			b.sim.SetFault(test.fault)
 			_, err := b.api.API.UserInfo(t.Context(), b.sim.OpenID(appid, 0))
 			if err == nil {
@@ -83,7 +83,7 @@ func TestAboutOnePerson(t *testing.T) {
 func TestFollowErrorOfOnePerson(t *testing.T) {
 	t.Parallel()
 	const others = 3 * followBatch / 2
-	b := newBed(t, wechatsim.Standard(others, 0, 0))
+	b := newFixture(t, wechatsim.Standard(others, 0, 0))
 	const bad = "oWeChatDoesNotAnswerAbout"
 	b.api.API = failing{b.api.API, map[string]error{bad: errUnknownUser}}
 	e := NewEvents(b.Service)
@@ -125,7 +125,7 @@ func TestFollowErrorOfOnePerson(t *testing.T) {
 // refresh.
 func TestDoubtErrorOfOnePerson(t *testing.T) {
 	t.Parallel()
-	b := newBed(t, wechatsim.Standard(60, 0, 0))
+	b := newFixture(t, wechatsim.Standard(60, 0, 0))
 	b.sweepOnce(t)
 	bad, api := b.sim.OpenID(appid, 7), b.api.API
 	for i := range 50 {
@@ -174,7 +174,7 @@ func TestNobodyIsAnsweredAbout(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBed(t, wechatsim.Standard(unansweredLeast, 0, 0))
+			b := newFixture(t, wechatsim.Standard(unansweredLeast, 0, 0))
 			b.api.API = failing{b.api.API, map[string]error{"": test.err}}
 			e := NewEvents(b.Service)
 			for i := range unansweredLeast {
@@ -204,7 +204,7 @@ func TestNobodyIsAnsweredAbout(t *testing.T) {
 // TestSweepErrorOfOnePerson: a sweep that asks one by one leaves him to the refresh.
 func TestSweepErrorOfOnePerson(t *testing.T) {
 	t.Parallel()
-	b := newBed(t, wechatsim.Standard(50, 0, 0))
+	b := newFixture(t, wechatsim.Standard(50, 0, 0))
 	bad := b.sim.OpenID(appid, 7)
 	b.api.API = failing{b.api.API, map[string]error{bad: errUnknownUser}}
 	b.api.batch = func(context.Context, API, []string) ([]wechat.UserInfo, error) { // so that it asks one by one

@@ -33,7 +33,7 @@ func TestCatchUp(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			b := newBed(t, wechatsim.Standard(5, 0, 0))
+			b := newFixture(t, wechatsim.Standard(5, 0, 0))
 			if c.last != "" {
 				_, err := b.db.ExecContext(t.Context(), `INSERT INTO sync_run (kind, appid, state, holder, updated_at, resume_at)
 					VALUES ('sweep', ?, ?, 'x', CURRENT_TIMESTAMP(3) - INTERVAL ? MINUTE, CURRENT_TIMESTAMP(3))`, appid, c.last, c.age)
@@ -54,7 +54,7 @@ func TestStartRefusesBadCronLines(t *testing.T) {
 		func(a *Account) { a.Sweep = "61 * * * *" },
 		func(a *Account) { a.Refresh = "every day" },
 	} {
-		b := newBed(t, wechatsim.Standard(0, 0, 0))
+		b := newFixture(t, wechatsim.Standard(0, 0, 0))
 		change(&b.cfg.Accounts[0])
 		if err := b.Start(t.Context()); err == nil || !strings.Contains(err.Error(), appid) {
 			t.Errorf("got %v, want an error that names the account", err)
@@ -67,7 +67,7 @@ func TestStartRefusesBadCronLines(t *testing.T) {
 
 // TestCronRunsBothJobs: the schedule really runs what it was told to.
 func TestCronRunsBothJobs(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(5, 0, 0))
+	b := newFixture(t, wechatsim.Standard(5, 0, 0))
 	b.sweepOnce(t)
 	b.cfg.Accounts[0].Sweep, b.cfg.Accounts[0].Refresh = "@every 1s", "@every 1s"
 	if err := b.identities.RequestRecheck(t.Context(), appid, []string{b.sim.OpenID(appid, 1)}, bridge.RecheckSendRefused); err != nil {
@@ -89,7 +89,7 @@ func TestCronRunsBothJobs(t *testing.T) {
 // TestDatabaseGoesAway: the database is cut off in mid-sweep. The run fails and says so, nobody is marked,
 // and the next sweep completes the map.
 func TestDatabaseGoesAway(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(30_000, 0, 0))
+	b := newFixture(t, wechatsim.Standard(30_000, 0, 0))
 	proxy := dbtest.NewProxy(t, dbtest.DSN(t, b.db))
 	direct := b.db
 	b.db = dbtest.Open(t, proxy.DSN())
@@ -121,7 +121,7 @@ func TestDatabaseGoesAway(t *testing.T) {
 
 // TestOrphanIsAdopted: an instance dies in mid-sweep, and another one that is running goes on with it.
 func TestOrphanIsAdopted(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(50, 0, 0))
+	b := newFixture(t, wechatsim.Standard(50, 0, 0))
 	b.sweepOnce(t)
 	b.adoptEvery = 50 * time.Millisecond
 	if err := b.Start(t.Context()); err != nil {
@@ -147,7 +147,7 @@ func TestStuckAccountDelaysNoOther(t *testing.T) {
 	other := options.Accounts[0]
 	other.AppID = second
 	options.Accounts = append(options.Accounts, other)
-	b := newBed(t, options)
+	b := newFixture(t, options)
 	stuck := make(chan struct{})
 	b.api.beforeFollowers = func(int, string) { <-stuck }
 	free := b.cfg.Accounts[0]

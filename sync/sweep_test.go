@@ -13,7 +13,7 @@ import (
 )
 
 func TestFirstSweepBuildsTheMap(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(20_500, 0, 0))
+	b := newFixture(t, wechatsim.Standard(20_500, 0, 0))
 	run := b.sweepOnce(t)
 	wantRun(t, run, Run{State: StateDone, Pages: 3, Listed: 20_500, Added: 20_500, Calls: calls(4, 205, 0)})
 	b.wantTruth(t)
@@ -35,7 +35,7 @@ func TestFirstSweepBuildsTheMap(t *testing.T) {
 }
 
 func TestFollowerKeepsWhatWeChatSays(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(1, 0, 0))
+	b := newFixture(t, wechatsim.Standard(1, 0, 0))
 	b.sweepOnce(t)
 	var row struct {
 		SubscribeTime time.Time `db:"subscribe_time"`
@@ -55,7 +55,7 @@ func TestFollowerKeepsWhatWeChatSays(t *testing.T) {
 }
 
 func TestUnchangedSweepWritesNothing(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(10_000, 0, 0))
+	b := newFixture(t, wechatsim.Standard(10_000, 0, 0))
 	b.sweepOnce(t)
 	// Every write to a row of the map moves info_at or changed_at.
 	var before, after string
@@ -74,7 +74,7 @@ func TestUnchangedSweepWritesNothing(t *testing.T) {
 }
 
 func TestSweepFollowsChanges(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(12_000, 0, 0))
+	b := newFixture(t, wechatsim.Standard(12_000, 0, 0))
 	b.sweepOnce(t)
 	left := b.sim.Leave(appid, 150)
 	b.sim.Join(appid, 330)
@@ -90,7 +90,7 @@ func TestSweepFollowsChanges(t *testing.T) {
 }
 
 func TestEmptyAccount(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(0, 0, 0))
+	b := newFixture(t, wechatsim.Standard(0, 0, 0))
 	wantRun(t, b.sweepOnce(t), Run{State: StateDone, Calls: calls(1, 0, 0)})
 }
 
@@ -99,7 +99,7 @@ func TestEmptyAccount(t *testing.T) {
 func TestListMovesDuringTheScan(t *testing.T) {
 	options := wechatsim.Standard(30_000, 0, 0)
 	options.Accounts[0].Quirks = wechatsim.Quirks{TotalJitter: 40}
-	b := newBed(t, options)
+	b := newFixture(t, options)
 	b.sweepOnce(t)
 	b.api.calls = 0
 	b.api.beforeFollowers = func(call int, _ string) {
@@ -126,7 +126,7 @@ func TestListMovesDuringTheScan(t *testing.T) {
 func TestCursorLeaves(t *testing.T) {
 	options := wechatsim.Standard(30_000, 0, 0)
 	options.Accounts[0].Quirks = wechatsim.Quirks{GoneCursorFails: true}
-	b := newBed(t, options)
+	b := newFixture(t, options)
 	b.api.beforeFollowers = func(call int, cursor string) {
 		if call == 3 {
 			id, _ := b.sim.Identify(appid, cursor)
@@ -160,7 +160,7 @@ func TestUncleanListMarksNobody(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			b := newBed(t, wechatsim.Standard(15_000, 0, 0))
+			b := newFixture(t, wechatsim.Standard(15_000, 0, 0))
 			b.sweepOnce(t)
 			b.sim.Leave(appid, 50)
 			b.api.calls = 0
@@ -189,7 +189,7 @@ func TestUncleanListMarksNobody(t *testing.T) {
 }
 
 func TestTooManyGone(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(5_000, 0, 0))
+	b := newFixture(t, wechatsim.Standard(5_000, 0, 0))
 	b.sweepOnce(t)
 	b.sim.Leave(appid, 251)
 	run, err := b.Sweep(t.Context(), appid, nil)
@@ -216,7 +216,7 @@ func TestOddBatchAnswers(t *testing.T) {
 			t.Parallel()
 			options := wechatsim.Standard(3_000, 0, 0)
 			options.Accounts[0].Quirks = quirks
-			b := newBed(t, options)
+			b := newFixture(t, options)
 			run := b.sweepOnce(t)
 			if run.Calls[endpointUserInfo] == 0 {
 				t.Error("no batch was asked again one by one")
@@ -237,7 +237,7 @@ func TestOddBatchAnswers(t *testing.T) {
 func TestUnboundAccountNeedsNoUnionIDs(t *testing.T) {
 	options := wechatsim.Standard(300, 0, 0)
 	options.Accounts[0].Unbound = true
-	b := newBed(t, options)
+	b := newFixture(t, options)
 	wantRun(t, b.sweepOnce(t), Run{State: StateDone, Pages: 1, Listed: 300, Added: 300, Calls: calls(2, 3, 0)})
 	if n := b.count(t, `SELECT COUNT(*) FROM follower_recheck`); n != 0 {
 		t.Errorf("%d people are to be asked for a unionid that their account does not have", n)
@@ -246,7 +246,7 @@ func TestUnboundAccountNeedsNoUnionIDs(t *testing.T) {
 
 // TestTwoInstances: the second one does not sweep what the first one sweeps.
 func TestTwoInstances(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(10, 0, 0))
+	b := newFixture(t, wechatsim.Standard(10, 0, 0))
 	other := b.instance(t, "two")
 	inside, leave := make(chan struct{}), make(chan struct{})
 	b.api.beforeFollowers = func(call int, _ string) {
@@ -274,7 +274,7 @@ func TestTwoInstances(t *testing.T) {
 }
 
 func TestInterruptedSweepGoesOn(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(25_000, 0, 0))
+	b := newFixture(t, wechatsim.Standard(25_000, 0, 0))
 	ctx, cancel := context.WithCancel(t.Context())
 	b.api.beforeFollowers = func(call int, _ string) {
 		if call == 2 {
@@ -301,7 +301,7 @@ func TestInterruptedSweepGoesOn(t *testing.T) {
 
 // TestCrashedRunIsGoneOnWith: whatever a dead instance left open is gone on with or closed.
 func TestCrashedRunIsGoneOnWith(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(10, 0, 0))
+	b := newFixture(t, wechatsim.Standard(10, 0, 0))
 	const insert = `INSERT INTO sync_run (id, kind, appid, state, holder, started_at, listed, calls)
 		VALUES (?, ?, ?, ?, 'dead', CURRENT_TIMESTAMP(3) - INTERVAL ? HOUR, 7, '{"user/get": 4}')`
 	for id, row := range map[int][]any{1: {"sweep", "running", 7}, 2: {"refresh", "running", 1}, 3: {"sweep", "failed", 1}} {
@@ -326,7 +326,7 @@ func TestCrashedRunIsGoneOnWith(t *testing.T) {
 }
 
 func TestLedgerKeepsSoManyRuns(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(1, 0, 0))
+	b := newFixture(t, wechatsim.Standard(1, 0, 0))
 	account := b.accounts[appid]
 	account.KeepRuns = 3
 	b.accounts[appid] = account
@@ -343,7 +343,7 @@ func TestLedgerKeepsSoManyRuns(t *testing.T) {
 }
 
 func TestUnknownAccount(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(1, 0, 0))
+	b := newFixture(t, wechatsim.Standard(1, 0, 0))
 	_, err := b.Sweep(t.Context(), "wx00000000000000ff", nil)
 	if err == nil || !strings.Contains(err.Error(), "official_accounts") {
 		t.Errorf("got %v, want an error that names official_accounts", err)
@@ -351,7 +351,7 @@ func TestUnknownAccount(t *testing.T) {
 }
 
 func TestProgress(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(2_000, 0, 0))
+	b := newFixture(t, wechatsim.Standard(2_000, 0, 0))
 	var last Progress
 	if _, err := b.Sweep(t.Context(), appid, func(p Progress) { last = p }); err != nil {
 		t.Fatal(err)
