@@ -105,12 +105,12 @@ func TestStore(t *testing.T) {
 func TestStoreManyInOneCall(t *testing.T) {
 	db := dbtest.New(t)
 	m := New(db)
-	infos := make([]wechat.UserInfo, 2*upsertMax+1)
+	infos := make([]wechat.UserInfo, 2*maxUpsert+1)
 	for i := range infos {
 		infos[i] = follower(string(rune('A'+i/1000))+string(rune('0'+i/100%10))+string(rune('0'+i/10%10))+string(rune('0'+i%10)), "")
 	}
 	stored, err := m.Store(t.Context(), oa, infos, 1)
-	if err != nil || stored != (Stored{Added: 2 * upsertMax, Changed: 1}) {
+	if err != nil || stored != (Stored{Added: 2 * maxUpsert, Changed: 1}) {
 		t.Errorf("stored %+v, error %v", stored, err)
 	}
 	if n := len(rows(t, db)); n != len(infos) {

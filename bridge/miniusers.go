@@ -24,8 +24,8 @@ type Contradiction struct {
 	Known string // the map's unionid, or that of an earlier user in the slice with the same openid
 }
 
-// ImportMaxUsers is the most that one ImportMiniUsers takes: what a statement holds, see upsertMax.
-const ImportMaxUsers = upsertMax
+// ImportMaxUsers is the most that one ImportMiniUsers takes: what a statement holds, see maxUpsert.
+const ImportMaxUsers = maxUpsert
 
 // ImportMiniUsers stores up to ImportMaxUsers users. An empty unionid never wipes a known one, and a moment
 // never moves SeenAt back; who is new and comes without one counts as seen now. Repeating an import

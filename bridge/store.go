@@ -81,9 +81,9 @@ const (
 		    language        = VALUES(language),
 		    info_at         = VALUES(info_at),
 		    changed_at      = CURRENT_TIMESTAMP(3)`
-	// upsertMax rows go into one statement: 1,000 is where the measured curve is flat, and one
+	// maxUpsert rows go into one statement: 1,000 is where the measured curve is flat, and one
 	// statement then stays near 200 kB, far below any max_allowed_packet.
-	upsertMax = 1000
+	maxUpsert = 1000
 )
 
 // Store writes what WeChat said about followers of the account appid; every info must have Subscribed
@@ -92,7 +92,7 @@ const (
 func (m *Map) Store(ctx context.Context, appid string, infos []wechat.UserInfo, known int64) (Stored, error) {
 	stored := Stored{Added: int64(len(infos)) - known, Changed: known}
 	for len(infos) > 0 {
-		n := min(len(infos), upsertMax)
+		n := min(len(infos), maxUpsert)
 		if err := m.upsert(ctx, appid, infos[:n]); err != nil {
 			return Stored{}, fmt.Errorf("storing %d followers: %w", n, err)
 		}

@@ -94,8 +94,8 @@ func aboutOnePerson(err error) bool {
 	return false
 }
 
-// unansweredLeast is from how many people on, of whom not one could be asked about, the reason is hardly with them.
-const unansweredLeast = 10
+// minUnanswered is from how many people on, of whom not one could be asked about, the reason is hardly with them.
+const minUnanswered = 10
 
 // unanswered collects the errors about single people among several who are asked about. It is safe for concurrent use.
 type unanswered struct {
@@ -121,7 +121,7 @@ func (u *unanswered) verdict(logger *slog.Logger, asked int) error {
 	switch {
 	case u.people == 0:
 		return nil
-	case u.people == asked && asked >= unansweredLeast:
+	case u.people == asked && asked >= minUnanswered:
 		return fmt.Errorf("asking about %d people, none of whom was answered about: %w", asked, u.err)
 	}
 	logger.Warn("WeChat does not answer about some people, they are asked about again later",

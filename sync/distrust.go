@@ -101,7 +101,7 @@ func (s *sweep) separateDuplicates(ctx context.Context) error {
 		return err
 	}
 	s.logger().Warn("followers share unionids, each is asked about", "openids", len(twins))
-	for openids := range slices.Chunk(twins, askBatch) {
+	for openids := range slices.Chunk(twins, batchSize) {
 		known := make(map[string]bool, len(openids))
 		for _, id := range openids {
 			known[id] = true
@@ -119,9 +119,9 @@ func (s *sweep) separateDuplicates(ctx context.Context) error {
 
 const (
 	// sampleSize followers are asked about to find out whether the account has been bound anew: it has
-	// if at least sampleLeast answer with a unionid, and all of them with another one.
-	sampleSize  = 5
-	sampleLeast = 3
+	// if at least minSample answer with a unionid, and all of them with another one.
+	sampleSize = 5
+	minSample  = 3
 )
 
 // errRebound ends a comparison that has begun under the old unionids.
@@ -148,7 +148,7 @@ func (s *sweep) stillBound(ctx context.Context) error {
 func (s *Service) rebound(ctx context.Context, appid string,
 	ask func(context.Context, string) (wechat.UserInfo, error)) (bool, error) {
 	sample, err := s.identities.Sample(ctx, appid, sampleSize)
-	if err != nil || len(sample) < sampleLeast {
+	if err != nil || len(sample) < minSample {
 		return false, err
 	}
 	other := 0
@@ -167,7 +167,7 @@ func (s *Service) rebound(ctx context.Context, appid string,
 			other++
 		}
 	}
-	return other >= sampleLeast, nil
+	return other >= minSample, nil
 }
 
 // rebind turns the run into one that asks about everybody.

@@ -92,13 +92,13 @@ func (e *Events) Stop(ctx context.Context) error {
 // After a failure the questions wait, longer each time: a database or a WeChat that is down hears enough already, and a
 // quota that is used up comes back the next day.
 const (
-	followRetryFirst = 5 * time.Second
-	followRetryLast  = 5 * time.Minute
+	initialFollowRetry = 5 * time.Second
+	maxFollowRetry     = 5 * time.Minute
 )
 
 // run asks about one account's new followers until ctx ends. Without any it costs nothing.
 func (e *Events) run(ctx context.Context, appid string, wake <-chan struct{}) {
-	retry := followRetryFirst
+	retry := initialFollowRetry
 	for {
 		wait, err := e.pass(ctx, appid)
 		switch {
@@ -109,10 +109,10 @@ func (e *Events) run(ctx context.Context, appid string, wake <-chan struct{}) {
 			if !sleep(ctx, retry) {
 				return
 			}
-			retry = min(2*retry, followRetryLast)
+			retry = min(2*retry, maxFollowRetry)
 			continue
 		}
-		retry = followRetryFirst
+		retry = initialFollowRetry
 		var due <-chan time.Time
 		if wait > 0 {
 			due = time.After(wait)

@@ -50,8 +50,8 @@ func (a Account) allowedGone(subscribed int64) int64 {
 }
 
 func nextBatch(list *mergeReader) ([]string, error) {
-	batch := make([]string, 0, askBatch)
-	for len(batch) < askBatch {
+	batch := make([]string, 0, batchSize)
+	for len(batch) < batchSize {
 		id, err := list.next()
 		if err != nil {
 			return nil, err

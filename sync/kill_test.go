@@ -98,7 +98,7 @@ func TestKilledSweep(t *testing.T) {
 	const pages, batches = followers/10_000 + 1, followers / 100
 	// A kill loses at most the page under way, and of the questions those in flight and those whose
 	// answers wait to be written: a full batch of rows and what the writers hold.
-	const flight = 4 + 4 + (1+storeWriters)*storeBatch/askBatch
+	const flight = 4 + 4 + (1+storeWriters)*storeBatch/batchSize
 	if n := calls[wechat.EndpointFollowers]; n > int64(pages+2*killed) {
 		t.Errorf("seed %d: %d list calls, want at most %d and two a kill", seed, n, pages)
 	}

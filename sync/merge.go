@@ -132,8 +132,8 @@ type merger struct {
 	seen   int64
 }
 
-// askBatch is the most that user/info/batchget takes.
-const askBatch = 100
+// batchSize is the most that user/info/batchget takes.
+const batchSize = 100
 
 func (m *merger) merge(ctx context.Context) error {
 	openid, err := m.list.next()
@@ -206,7 +206,7 @@ func (m *merger) step() {
 
 func (m *merger) question(ctx context.Context, openid string, known bool) error {
 	if m.batch.openids == nil {
-		m.batch.openids = make([]string, 0, askBatch)
+		m.batch.openids = make([]string, 0, batchSize)
 	}
 	m.batch.openids = append(m.batch.openids, openid)
 	if known {
@@ -215,7 +215,7 @@ func (m *merger) question(ctx context.Context, openid string, known bool) error 
 		}
 		m.batch.known[openid] = true
 	}
-	if len(m.batch.openids) < askBatch {
+	if len(m.batch.openids) < batchSize {
 		return nil
 	}
 	return m.flush(ctx)

@@ -11,8 +11,8 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechat"
 )
 
-// refreshMax bounds one refresh; what is left is due at the next one.
-const refreshMax = 2000
+// maxRefresh bounds one refresh; what is left is due at the next one.
+const maxRefresh = 2000
 
 // refresh asks user/info, one by one, about everybody who is due: single answers have been seen to be
 // right where batch answers were not.
@@ -20,8 +20,8 @@ func (s *sweep) refresh(ctx context.Context) error {
 	if err := s.plan(ctx); err != nil {
 		return err
 	}
-	for asked := 0; asked < refreshMax; {
-		due, err := s.svc.identities.DueRechecks(ctx, s.account.AppID, askBatch)
+	for asked := 0; asked < maxRefresh; {
+		due, err := s.svc.identities.DueRechecks(ctx, s.account.AppID, batchSize)
 		if err != nil || len(due) == 0 {
 			return err
 		}

@@ -169,15 +169,15 @@ func TestNobodyIsAnsweredAbout(t *testing.T) {
 		err    error
 		putOff int
 	}{
-		"an errcode":  {infoError(40097, "invalid_argument", wechat.PolicyRequest), unansweredLeast},
+		"an errcode":  {infoError(40097, "invalid_argument", wechat.PolicyRequest), minUnanswered},
 		"the network": {errDead, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newFixture(t, wechatsim.Standard(unansweredLeast, 0, 0))
+			b := newFixture(t, wechatsim.Standard(minUnanswered, 0, 0))
 			b.api.API = failing{b.api.API, map[string]error{"": test.err}}
 			e := NewEvents(b.Service)
-			for i := range unansweredLeast {
+			for i := range minUnanswered {
 				follows(t, e, b.sim.OpenID(appid, i), true)
 			}
 			b.exec(t, `UPDATE follower_recheck SET due_at = CURRENT_TIMESTAMP(3)`)
