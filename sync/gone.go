@@ -3,23 +3,25 @@ package sync
 import (
 	"context"
 	"fmt"
+
+	"github.com/unionbridge/unionbridge/sync/spool"
 )
 
 // settleMissing asks about everybody who is in the table but was not in the list, and marks those of
 // whom WeChat says subscribe: 0 too. Two answers agree then, the list and the question. A list that is
 // much shorter than the table is not believed at all.
-func (s *sweep) settleMissing(ctx context.Context, missing *spool, subscribed int64) error {
-	if missing.entries == 0 {
+func (s *sweep) settleMissing(ctx context.Context, missing *spool.File, subscribed int64) error {
+	if missing.Entries() == 0 {
 		return nil
 	}
-	s.run.update(func(r *Run) { r.Missing = missing.entries })
-	if allowed := max(s.account.allowedGone(subscribed), s.accept); missing.entries > allowed {
+	s.run.update(func(r *Run) { r.Missing = missing.Entries() })
+	if allowed := max(s.account.allowedGone(subscribed), s.accept); missing.Entries() > allowed {
 		return fmt.Errorf("%w: %d of %d followers are not in WeChat's list, and at most %d may vanish in one sweep "+
 			"(official_accounts[].sync.max_gone); if they really left, confirm it: unionbridge sync --accept-gone %d",
-			ErrTooManyGone, missing.entries, subscribed, allowed, s.run.ID)
+			ErrTooManyGone, missing.Entries(), subscribed, allowed, s.run.ID)
 	}
-	s.run.enter(phaseGone, missing.entries)
-	list, err := missing.merge()
+	s.run.enter(phaseGone, missing.Entries())
+	list, err := missing.Merge()
 	if err != nil {
 		return err
 	}
@@ -49,10 +51,10 @@ func (a Account) allowedGone(subscribed int64) int64 {
 	return max(int64(a.MaxGone*float64(subscribed)), freeGone)
 }
 
-func nextBatch(list *mergeReader) ([]string, error) {
+func nextBatch(list *spool.Reader) ([]string, error) {
 	batch := make([]string, 0, batchSize)
 	for len(batch) < batchSize {
-		id, err := list.next()
+		id, err := list.Next()
 		if err != nil {
 			return nil, err
 		}

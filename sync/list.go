@@ -7,29 +7,31 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/unionbridge/unionbridge/sync/spool"
 )
 
 // list pages through WeChat's follower list into the spool, a sorted run a page. It ends on an empty
 // page only: total moves while the list is read. The next page is asked for while the last one is
 // sorted.
-func (s *sweep) list(ctx context.Context, listed *spool) error {
+func (s *sweep) list(ctx context.Context, listed *spool.File) error {
 	s.run.enter(phaseList, 0)
-	s.run.advance(listed.entries)
+	s.run.advance(listed.Entries())
 	pages := make(chan page)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(pages)
-		return s.pageThrough(ctx, listed.cursors(), pages)
+		return s.pageThrough(ctx, listed.Cursors(), pages)
 	})
 	group.Go(func() error {
 		for p := range pages {
 			slices.Sort(p.openids)
-			if err := listed.append(p.openids, p.cursor); err != nil {
+			if err := listed.Append(p.openids, p.cursor); err != nil {
 				return err
 			}
 			s.run.advance(int64(len(p.openids)))
 			s.run.update(func(r *Run) {
-				r.Pages, r.Listed, r.NextOpenID = int64(len(listed.runs)), listed.entries, p.cursor
+				r.Pages, r.Listed, r.NextOpenID = listed.Runs(), listed.Entries(), p.cursor
 			})
 		}
 		return nil
@@ -37,7 +39,7 @@ func (s *sweep) list(ctx context.Context, listed *spool) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	return listed.end()
+	return listed.End()
 }
 
 // page is one page of the list and where the list goes on behind it.

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/sync/spool"
 )
 
 // batch is a batch for user/info/batchget, in the order of the openids.
@@ -17,9 +18,9 @@ type batch struct {
 // compare merges the list with the table. Whoever is only in the list, or returned, is asked about and
 // stored; whoever is only in the table and still called subscribed goes to missing. It returns what the
 // table knew.
-func (s *sweep) compare(ctx context.Context, listed, missing *spool) (known tally, err error) {
+func (s *sweep) compare(ctx context.Context, listed, missing *spool.File) (known tally, err error) {
 	s.run.enter(phaseCompare, s.run.snapshot().Listed)
-	list, err := listed.merge()
+	list, err := listed.Merge()
 	if err != nil {
 		return tally{}, err
 	}
@@ -120,9 +121,9 @@ func (t *tally) add(e *bridge.Entry) {
 
 // merger walks the list and the table side by side.
 type merger struct {
-	list    *mergeReader
+	list    *spool.Reader
 	table   *tableReader
-	missing *spool
+	missing *spool.File
 	ask     chan<- batch
 	advance func(int64)
 
@@ -136,7 +137,7 @@ type merger struct {
 const batchSize = 100
 
 func (m *merger) merge(ctx context.Context) error {
-	openid, err := m.list.next()
+	openid, err := m.list.Next()
 	for err == nil {
 		var entry *bridge.Entry
 		entry, err = m.table.peek()
@@ -147,14 +148,14 @@ func (m *merger) merge(ctx context.Context) error {
 		case entry == nil || (openid != nil && string(openid) < entry.OpenID):
 			err = m.question(ctx, string(openid), false)
 			if err == nil {
-				openid, err = m.list.next()
+				openid, err = m.list.Next()
 			}
 		case openid == nil || entry.OpenID < string(openid):
 			err = m.miss(entry)
 		default:
 			err = m.meet(ctx, entry)
 			if err == nil {
-				openid, err = m.list.next()
+				openid, err = m.list.Next()
 			}
 		}
 	}
@@ -162,7 +163,7 @@ func (m *merger) merge(ctx context.Context) error {
 		return err
 	}
 	m.advance(m.seen)
-	if err := m.missing.append(m.absent, ""); err != nil {
+	if err := m.missing.Append(m.absent, ""); err != nil {
 		return err
 	}
 	return m.flush(ctx)
@@ -190,7 +191,7 @@ func (m *merger) miss(e *bridge.Entry) error {
 	if len(m.absent) < scanPage {
 		return nil
 	}
-	err := m.missing.append(m.absent, "")
+	err := m.missing.Append(m.absent, "")
 	m.absent = m.absent[:0]
 	return err
 }

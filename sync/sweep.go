@@ -12,6 +12,8 @@ import (
 	gosync "sync"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/unionbridge/unionbridge/sync/spool"
 )
 
 // sweep is one run of one account: a sort-merge of WeChat's follower list with the table.
@@ -46,7 +48,7 @@ func (s *sweep) do(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { s.leave(listed, err) }()
-	if !listed.ended {
+	if !listed.Ended() {
 		if err := s.list(ctx, listed); err != nil {
 			return err
 		}
@@ -68,8 +70,8 @@ func (s *sweep) do(ctx context.Context) (err error) {
 }
 
 // apply brings the table in step with the list, and returns what the table knew before.
-func (s *sweep) apply(ctx context.Context, listed *spool) (tally, error) {
-	missing, err := createSpool(s.spoolPath("missing-" + rand.Text()))
+func (s *sweep) apply(ctx context.Context, listed *spool.File) (tally, error) {
+	missing, err := spool.Create(s.spoolPath("missing-" + rand.Text()))
 	if err != nil {
 		return tally{}, err
 	}
@@ -90,28 +92,28 @@ func (s *sweep) spoolPath(kind string) string {
 
 // openList opens the spool of the follower list: what a stopped run has left on this machine, or an empty
 // one.
-func (s *sweep) openList() (*spool, error) {
+func (s *sweep) openList() (*spool.File, error) {
 	path := s.spoolPath("list")
 	s.dropOthers(path)
 	listed, err := s.reopen(path)
 	if err != nil {
 		return nil, err
 	}
-	s.run.update(func(r *Run) { r.Pages, r.Listed = int64(len(listed.runs)), listed.entries })
+	s.run.update(func(r *Run) { r.Pages, r.Listed = listed.Runs(), listed.Entries() })
 	return listed, nil
 }
 
-func (s *sweep) reopen(path string) (*spool, error) {
+func (s *sweep) reopen(path string) (*spool.File, error) {
 	if !s.run.resumed {
-		return createSpool(path)
+		return spool.Create(path)
 	}
-	listed, err := openSpool(path)
+	listed, err := spool.Open(path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EWOULDBLOCK) {
 		s.logger().Info("going on with a sweep of another machine or of a process that still lives: the list is read again")
-		return createSpool(path)
+		return spool.Create(path)
 	}
 	if err == nil {
-		s.logger().Info("going on with a sweep", "pages", len(listed.runs), "list_complete", listed.ended)
+		s.logger().Info("going on with a sweep", "pages", listed.Runs(), "list_complete", listed.Ended())
 	}
 	return listed, err
 }
@@ -130,18 +132,18 @@ func (s *sweep) dropOthers(path string) {
 }
 
 // leave keeps the list's spool for the next start if the run will be gone on with, and drops it otherwise.
-func (s *sweep) leave(listed *spool, err error) {
+func (s *sweep) leave(listed *spool.File, err error) {
 	if err == nil || errors.Is(err, ErrTooManyGone) {
 		s.drop(listed)
 		return
 	}
-	if err := listed.close(); err != nil {
+	if err := listed.Close(); err != nil {
 		s.logger().Warn("closing a spool file", "err", err)
 	}
 }
 
-func (s *sweep) drop(sp *spool) {
-	if err := sp.remove(); err != nil {
+func (s *sweep) drop(sp *spool.File) {
+	if err := sp.Remove(); err != nil {
 		s.logger().Warn("removing a spool file", "err", err)
 	}
 }
