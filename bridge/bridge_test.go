@@ -51,6 +51,9 @@ func rows(t *testing.T, db *sqlx.DB) []row {
 	return got
 }
 
+// now is a moment of the database's clock that all earlier writes of the test precede.
+func now() time.Time { return time.Now().Add(time.Millisecond) }
+
 func ptr[T any](v T) *T { return &v }
 
 func TestStore(t *testing.T) {
@@ -71,27 +74,23 @@ func TestStore(t *testing.T) {
 		want row
 	}{
 		{"new", func() error {
-			_, err := m.Store(t.Context(), oa, []wechat.UserInfo{follower("oA", "u1")}, 0)
-			return err
-		},
-			full(ptr("u1"))},
+			return m.Store(t.Context(), oa, []wechat.UserInfo{follower("oA", "u1")}, now())
+		}, full(ptr("u1"))},
 		{"an answer without unionid does not wipe it", func() error {
-			_, err := m.Store(t.Context(), oa, []wechat.UserInfo{follower("oA", "")}, 1)
-			return err
+			return m.Store(t.Context(), oa, []wechat.UserInfo{follower("oA", "")}, now())
 		}, full(ptr("u1"))},
 		{"odd values do not fail the batch", func() error {
 			u := follower("oA", "u1")
 			u.SubscribeTime, u.QRSceneStr, u.TagIDs, u.GroupID = 1<<40, string(long), nil, 1<<40
-			_, err := m.Store(t.Context(), oa, []wechat.UserInfo{u}, 1)
-			return err
+			return m.Store(t.Context(), oa, []wechat.UserInfo{u}, now())
 		}, row{OpenID: "oA", UnionID: ptr("u1"), Subscribed: true, QRSceneStr: ptr(string(long[:128]))}},
-		{"gone", func() error { _, err := m.MarkGone(t.Context(), oa, []string{"oA", "oNobody"}); return err },
-			row{OpenID: "oA", UnionID: ptr("u1"), QRSceneStr: ptr(string(long[:128]))}},
-		{"back", func() error {
-			_, err := m.Store(t.Context(), oa, []wechat.UserInfo{follower("oA", "u1")}, 1)
+		{"gone", func() error {
+			_, err := m.MarkGone(t.Context(), oa, []string{"oA", "oNobody"}, now())
 			return err
-		},
-			full(ptr("u1"))},
+		}, row{OpenID: "oA", UnionID: ptr("u1"), QRSceneStr: ptr(string(long[:128]))}},
+		{"back", func() error {
+			return m.Store(t.Context(), oa, []wechat.UserInfo{follower("oA", "u1")}, now())
+		}, full(ptr("u1"))},
 	} {
 		if err := step.do(); err != nil {
 			t.Fatalf("%s: %v", step.name, err)
@@ -109,9 +108,8 @@ func TestStoreManyInOneCall(t *testing.T) {
 	for i := range infos {
 		infos[i] = follower(string(rune('A'+i/1000))+string(rune('0'+i/100%10))+string(rune('0'+i/10%10))+string(rune('0'+i%10)), "")
 	}
-	stored, err := m.Store(t.Context(), oa, infos, 1)
-	if err != nil || stored != (Stored{Added: 2 * maxUpsert, Changed: 1}) {
-		t.Errorf("stored %+v, error %v", stored, err)
+	if err := m.Store(t.Context(), oa, infos, now()); err != nil {
+		t.Fatal(err)
 	}
 	if n := len(rows(t, db)); n != len(infos) {
 		t.Errorf("%d rows, want %d", n, len(infos))
@@ -121,16 +119,77 @@ func TestStoreManyInOneCall(t *testing.T) {
 func TestMarkGoneCountsOnlyFollowers(t *testing.T) {
 	db := dbtest.New(t)
 	m := New(db)
-	if _, err := m.Store(t.Context(), oa, []wechat.UserInfo{follower("oA", "u1"), follower("oB", "u2")}, 0); err != nil {
+	if err := m.Store(t.Context(), oa, []wechat.UserInfo{follower("oA", "u1"), follower("oB", "u2")}, now()); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []int64{1, 0} {
-		if n, err := m.MarkGone(t.Context(), oa, []string{"oA"}); err != nil || n != want {
+		if n, err := m.MarkGone(t.Context(), oa, []string{"oA"}, now()); err != nil || n != want {
 			t.Errorf("%d rows marked, error %v, want %d", n, err, want)
 		}
 	}
-	if n, err := m.MarkGone(t.Context(), oa, nil); n != 0 || err != nil {
+	if n, err := m.MarkGone(t.Context(), oa, nil, now()); n != 0 || err != nil {
 		t.Errorf("nobody: %d rows, error %v", n, err)
+	}
+}
+
+// TestOldAnswers: what the map learnt after the question stays, whatever the answer is.
+func TestOldAnswers(t *testing.T) {
+	db := dbtest.New(t)
+	m := New(db)
+	const follow = 1_700_000_000
+	for i, test := range []struct {
+		name       string
+		subscribed bool // before the question
+		fact       func(openid string) error
+		want       bool // subscribed afterwards
+	}{
+		{"unfollow", true, func(id string) error {
+			return m.NoteUnfollow(t.Context(), oa, id, time.Unix(follow+10, 0))
+		}, false},
+		{"unfollow of one who had left", false, func(id string) error {
+			return m.NoteUnfollow(t.Context(), oa, id, time.Unix(follow+10, 0))
+		}, false},
+		{"a newer answer", false, func(id string) error {
+			return m.Store(t.Context(), oa, []wechat.UserInfo{follower(id, "uNew")}, now())
+		}, true},
+		{"a newer answer that says gone", true, func(id string) error {
+			_, err := m.MarkGone(t.Context(), oa, []string{id}, now())
+			return err
+		}, false},
+	} {
+		openid := "o" + string(rune('A'+i))
+		exec(t, db, `INSERT INTO follower (appid, openid, unionid, subscribed, subscribe_time, info_at)
+			VALUES (?, ?, 'uOld', ?, ?, CURRENT_TIMESTAMP(3) - INTERVAL 1 HOUR)`,
+			oa, openid, test.subscribed, time.Unix(follow, 0).UTC())
+		asked, err := m.Now(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked = asked.Add(-time.Millisecond)
+		if err := test.fact(openid); err != nil {
+			t.Fatal(err)
+		}
+		want := rows(t, db)[i]
+		if want.Subscribed != test.want {
+			t.Errorf("%s: subscribed %v before the answer", test.name, want.Subscribed)
+		}
+		old := []wechat.UserInfo{{OpenID: openid, UnionID: "uOlder", Subscribed: true}}
+		if err := m.Store(t.Context(), oa, old, asked); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := m.MarkGone(t.Context(), oa, []string{openid}, asked); n != 0 || err != nil {
+			t.Errorf("%s: %d marked as gone, %v", test.name, n, err)
+		}
+		if diff := cmp.Diff(want, rows(t, db)[i]); diff != "" {
+			t.Errorf("%s: an older answer changes it (-want +got):\n%s", test.name, diff)
+		}
+	}
+	exec(t, db, `UPDATE follower SET subscribed = 1`)
+	if err := m.NoteFollow(t.Context(), oa, "oA", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := m.MarkGone(t.Context(), oa, []string{"oA"}, now()); n != 0 || err != nil {
+		t.Errorf("an announced follower is marked as gone: %d, %v", n, err)
 	}
 }
 
@@ -298,56 +357,7 @@ func TestLookup(t *testing.T) {
 	}
 }
 
-func TestRechecks(t *testing.T) {
-	db := dbtest.New(t)
-	m := New(db)
-	if err := m.RequestRecheck(t.Context(), oa, []string{"oA", "oB"}, RecheckNoUnionID); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.PostponeRecheck(t.Context(), oa, Recheck{OpenID: "oA"}); err != nil {
-		t.Fatal(err)
-	}
-	wantDue := func(want ...Recheck) {
-		t.Helper()
-		due, err := m.DueRechecks(t.Context(), oa, 10)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(want, due, cmpopts.SortSlices(func(a, b Recheck) bool { return a.OpenID < b.OpenID })); diff != "" {
-			t.Errorf("due (-want +got):\n%s", diff)
-		}
-	}
-	if err := m.RequestRecheck(t.Context(), oa, []string{"oA", "oB"}, RecheckNoUnionID); err != nil {
-		t.Fatal(err)
-	}
-	wantDue(Recheck{"oB", RecheckNoUnionID, 0}) // oA keeps his later turn
-	if err := m.RequestRecheck(t.Context(), oa, []string{"oA"}, RecheckSendRefused); err != nil {
-		t.Fatal(err)
-	}
-	wantDue(Recheck{"oA", RecheckSendRefused, 0}, Recheck{"oB", RecheckNoUnionID, 0})
-	if err := m.SettleRecheck(t.Context(), oa, "oA"); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.SettleRecheck(t.Context(), oa, "oB"); err != nil {
-		t.Fatal(err)
-	}
-	if due, err := m.DueRechecks(t.Context(), oa, 10); err != nil || len(due) != 0 {
-		t.Errorf("after settling: %v, %v", due, err)
-	}
-}
-
-func TestRecheckBackoff(t *testing.T) {
-	for attempts, want := range map[int]time.Duration{
-		0: 5 * time.Minute, 1: 5 * time.Minute, 2: 10 * time.Minute, 5: 80 * time.Minute,
-		11: 5120 * time.Minute, 12: 7 * 24 * time.Hour, 1000: 7 * 24 * time.Hour,
-	} {
-		if got := recheckBackoff(attempts); got != want {
-			t.Errorf("after %d answers: %s, want %s", attempts, got, want)
-		}
-	}
-}
-
-func TestSeeMiniUser(t *testing.T) {
+func TestUpsertMiniUser(t *testing.T) {
 	db := dbtest.New(t)
 	m := New(db)
 	for _, unionid := range []string{"", "u1", ""} {

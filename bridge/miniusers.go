@@ -62,6 +62,20 @@ func (m *Map) ImportMiniUsers(ctx context.Context, users []MiniUser, overwrite b
 	return contradictions, nil
 }
 
+// UpsertMiniUser stores a mini-program user and, where it is known, their unionid. An empty unionid
+// never wipes a known one.
+func (m *Map) UpsertMiniUser(ctx context.Context, appid, openid, unionid string) error {
+	const query = `
+		INSERT INTO mini_user (appid, openid, unionid) VALUES (?, ?, ?)
+		ON DUPLICATE KEY UPDATE
+		    unionid = COALESCE(VALUES(unionid), unionid),
+		    seen_at = CURRENT_TIMESTAMP(3)`
+	if err := m.write(ctx, query, appid, openid, database.Null(unionid)); err != nil {
+		return fmt.Errorf("storing a mini-program user: %w", err)
+	}
+	return nil
+}
+
 // upsertMiniUsers stores users who all have SeenAt, or all have not.
 func (m *Map) upsertMiniUsers(ctx context.Context, users []MiniUser, overwrite bool) error {
 	if len(users) == 0 {
@@ -86,10 +100,7 @@ func (m *Map) upsertMiniUsers(ctx context.Context, users []MiniUser, overwrite b
 	}
 	query := `INSERT INTO mini_user (` + columns + `) VALUES ` + repeat(row, ",", len(users)) +
 		` ON DUPLICATE KEY UPDATE ` + update
-	return database.Retry(ctx, func(ctx context.Context) error {
-		_, err := m.db.ExecContext(ctx, query, args...)
-		return err
-	})
+	return m.write(ctx, query, args...)
 }
 
 // contradictions compares users with the map and with each other.

@@ -46,6 +46,20 @@ func (s *sweep) batchUserInfo(ctx context.Context, openids []string) (infos []we
 	return infos, err
 }
 
+// newSweep returns a run that can date its questions.
+func (s *Service) newSweep(ctx context.Context, account Account, run *tracker) (*sweep, error) {
+	now, err := s.identities.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// A millisecond back: that clock is read in whole ones.
+	return &sweep{svc: s, account: account, run: run, dbNow: now.Add(-time.Millisecond), dbRead: s.cfg.Now()}, nil
+}
+
+// now dates a question by the database's clock, without a statement for each. It is early rather than
+// late: what the map learnt after this moment is not older than the answer.
+func (s *sweep) now() time.Time { return s.dbNow.Add(s.svc.cfg.Now().Sub(s.dbRead)) }
+
 // maxMinuteWaits bounds how often one call waits for the quota of the minute.
 const maxMinuteWaits = 5
 
@@ -134,6 +148,7 @@ type answers struct {
 	followers []wechat.UserInfo // subscribed, in the order of the questions
 	known     int64             // how many of the followers had a row already
 	doubts    map[bridge.RecheckReason][]string
+	asked     time.Time // when the first question began: see now
 }
 
 // storeBatch is how many followers go into one write; storeWriters how many writes may be under way:
@@ -211,6 +226,9 @@ func (s *sweep) storeAll(ctx context.Context, queue <-chan chan answers) error {
 func (a *answers) add(b answers) {
 	a.followers = append(a.followers, b.followers...)
 	a.known += b.known
+	if a.asked.IsZero() || b.asked.Before(a.asked) {
+		a.asked = b.asked
+	}
 	for doubt, openids := range b.doubts {
 		a.doubt(doubt, openids...)
 	}
@@ -225,13 +243,12 @@ func (a *answers) doubt(d bridge.RecheckReason, openids ...string) {
 
 func (s *sweep) store(ctx context.Context, a answers) error {
 	if len(a.followers) > 0 {
-		stored, err := s.svc.identities.Store(ctx, s.account.AppID, a.followers, a.known)
-		if err != nil {
+		if err := s.svc.identities.Store(ctx, s.account.AppID, a.followers, a.asked); err != nil {
 			return err
 		}
 		s.run.update(func(r *Run) {
-			r.Added += stored.Added
-			r.Changed += stored.Changed
+			r.Added += int64(len(a.followers)) - a.known
+			r.Changed += a.known
 		})
 		s.run.advance(int64(len(a.followers)))
 	}
@@ -249,6 +266,7 @@ func (s *sweep) fetch(ctx context.Context, q batch) (answers, error) {
 	if err := s.stillBound(ctx); err != nil {
 		return answers{}, err
 	}
+	a := answers{asked: s.now()}
 	infos, err := s.batchUserInfo(ctx, q.openids)
 	if err != nil && !isInvalidOpenID(err) {
 		return answers{}, fmt.Errorf("asking about %d followers: %w", len(q.openids), err)
@@ -261,7 +279,6 @@ func (s *sweep) fetch(ctx context.Context, q batch) (answers, error) {
 	} else if contradiction {
 		return s.fetchEach(ctx, q)
 	}
-	var a answers
 	bound := infos[0].UnionID != "" // odd has seen that all have one, or none
 	for _, info := range infos {
 		a.take(info, q.known[info.OpenID], bound)
@@ -290,7 +307,7 @@ func (a *answers) take(info wechat.UserInfo, known, bound bool) {
 // where it contradicts the map.
 func (s *sweep) fetchEach(ctx context.Context, q batch) (answers, error) {
 	infos := make([]wechat.UserInfo, 0, len(q.openids))
-	var a answers
+	a := answers{asked: s.now()}
 	var failed unanswered
 	bound := false
 	for _, openid := range q.openids {
@@ -319,7 +336,8 @@ func (s *sweep) fetchEach(ctx context.Context, q batch) (answers, error) {
 	for _, info := range infos {
 		a.take(info, q.known[info.OpenID], bound)
 	}
-	return a, s.recheckHolders(ctx, a.followers)
+	_, err := s.recheckHolders(ctx, a.followers)
+	return a, err
 }
 
 // confirmGone returns those of the openids of whom WeChat says that they do not follow.

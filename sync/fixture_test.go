@@ -37,13 +37,24 @@ type hooked struct {
 	calls           int
 	batch           func(ctx context.Context, api API, openids []string) ([]wechat.UserInfo, error) // instead of batchget
 	single          func(*wechat.UserInfo)                                                          // changes user/info
+	answered        func(openid string)                                                             // after each answer
 }
 
 func (h *hooked) BatchUserInfo(ctx context.Context, openids []string) ([]wechat.UserInfo, error) {
 	if h.batch != nil {
 		return h.batch(ctx, h.API, openids)
 	}
-	return h.API.BatchUserInfo(ctx, openids)
+	infos, err := h.API.BatchUserInfo(ctx, openids)
+	for _, info := range infos {
+		h.told(info.OpenID)
+	}
+	return infos, err
+}
+
+func (h *hooked) told(openid string) {
+	if h.answered != nil {
+		h.answered(openid)
+	}
 }
 
 func (h *hooked) UserInfo(ctx context.Context, openid string) (wechat.UserInfo, error) {
@@ -51,6 +62,7 @@ func (h *hooked) UserInfo(ctx context.Context, openid string) (wechat.UserInfo, 
 	if err == nil && h.single != nil {
 		h.single(&info)
 	}
+	h.told(openid)
 	return info, err
 }
 

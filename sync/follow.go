@@ -3,12 +3,12 @@ package sync
 import (
 	"context"
 	"fmt"
+	"slices"
 	gosync "sync"
 	"time"
 
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/database"
-	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/internal/wechat/push"
 )
 
@@ -142,12 +142,21 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// followBatch is how many notes are read at once.
-const followBatch = 100
+// openFollows chooses the notes of follows that are read at once: those of the next two minutes.
+const (
+	followBatch = 100
+	followAhead = 2 * time.Minute
+)
+
+func (e *Events) openFollows(ctx context.Context, appid string) ([]bridge.Recheck, error) {
+	return e.svc.identities.DueRechecks(ctx, appid, bridge.Due{
+		Reason: bridge.RecheckFollowed, Within: followAhead, Limit: followBatch,
+	})
+}
 
 // pass asks about everybody who is due. wait is how long until the next one is, 0: nobody is waiting.
 func (e *Events) pass(ctx context.Context, appid string) (wait time.Duration, err error) {
-	open, err := e.svc.identities.DueFollows(ctx, appid, followBatch)
+	open, err := e.openFollows(ctx, appid)
 	if err != nil || len(open) == 0 {
 		return 0, err
 	}
@@ -172,21 +181,21 @@ func (e *Events) pass(ctx context.Context, appid string) (wait time.Duration, er
 }
 
 // askDue asks about the notes that are due, batch after batch.
-func (e *Events) askDue(ctx context.Context, appid string, open []bridge.Follow) (wait time.Duration, err error) {
-	begin := e.svc.cfg.Now()
-	sw := &sweep{svc: e.svc, account: e.svc.accounts[appid], run: newRun(kindFollow, appid, begin)}
-	for {
-		err = sw.confirmFollows(ctx, open)
-		if err != nil {
+func (e *Events) askDue(ctx context.Context, appid string, open []bridge.Recheck) (time.Duration, error) {
+	run := newRun(kindFollow, appid, e.svc.cfg.Now())
+	sw, err := e.svc.newSweep(ctx, e.svc.accounts[appid], run)
+	if err != nil {
+		return 0, err
+	}
+	var wait time.Duration
+	for err == nil && len(open) > 0 && wait == 0 {
+		due := slices.DeleteFunc(open, func(r bridge.Recheck) bool { return r.WaitMS > 0 })
+		if err = sw.recheckAll(ctx, due); err != nil {
 			break
 		}
-		open, err = e.svc.identities.DueFollows(ctx, appid, followBatch)
-		if err != nil || len(open) == 0 {
-			break
-		}
-		if open[0].WaitMS > 0 {
+		open, err = e.openFollows(ctx, appid)
+		if err == nil && len(open) > 0 && open[0].WaitMS > 0 {
 			wait = time.Duration(open[0].WaitMS) * time.Millisecond
-			break
 		}
 	}
 	sw.run.end(err, e.svc.cfg.Now(), e.svc.cfg.QuotaResetHour)
@@ -194,86 +203,4 @@ func (e *Events) askDue(ctx context.Context, appid string, open []bridge.Follow)
 	e.svc.metrics.observe(r)
 	e.svc.cfg.Logger.Debug("asked about new followers", "appid", appid, "stored", r.Changed, "calls", r.Calls)
 	return wait, err
-}
-
-func (s *sweep) confirmFollows(ctx context.Context, open []bridge.Follow) error {
-	questions := make([]question, 0, len(open))
-	for _, f := range open {
-		if f.WaitMS > 0 {
-			continue
-		}
-		questions = append(questions, question{
-			openid: f.OpenID,
-			ask:    func(ctx context.Context) error { return s.confirmFollow(ctx, f) },
-			putOff: func(ctx context.Context) error {
-				return s.svc.identities.PostponeFollow(ctx, s.account.AppID, f, unansweredFollowWait(f.Attempts))
-			},
-		})
-	}
-	return s.askEach(ctx, questions)
-}
-
-// unansweredFollowWait is how long somebody waits about whom WeChat gave no answer, for the given number of questions
-// before: as after an answer that lags behind, and then three minutes. That is further than the events look ahead, so the
-// refresh asks. The note stays that of a follow: no answer has put him in doubt.
-func unansweredFollowWait(attempts int) time.Duration {
-	const last = 3 * time.Minute
-	if attempts >= maxConfirmTries {
-		return last
-	}
-	return initialConfirmWait << attempts
-}
-
-// confirmFollow asks about one person who has followed and stores the answer. For some seconds after a follow WeChat has been
-// seen to answer "not subscribed", "invalid openid", or without the unionid.
-func (s *sweep) confirmFollow(ctx context.Context, f bridge.Follow) error {
-	info, err := s.userInfo(ctx, f.OpenID)
-	switch {
-	case isInvalidOpenID(err) || (err == nil && info.OpenID != f.OpenID):
-		return s.confirmLater(ctx, f, bridge.RecheckUnknownOpenID)
-	case err != nil:
-		return fmt.Errorf("asking about a new follower: %w", err)
-	case !info.Subscribed:
-		return s.confirmLater(ctx, f, bridge.RecheckNotSubscribed)
-	}
-	appid, people := s.account.AppID, s.svc.identities
-	confirmed := []wechat.UserInfo{info}
-	if err := s.recheckHolders(ctx, confirmed); err != nil {
-		return err
-	}
-	if _, err := people.Store(ctx, appid, confirmed, 1); err != nil {
-		return err
-	}
-	s.run.update(func(r *Run) { r.Changed++ })
-	if info.UnionID == "" {
-		// He follows, so he is stored. His unionid is only late if the account has unionids at all.
-		if sample, err := people.Sample(ctx, appid, 1); err != nil {
-			return err
-		} else if len(sample) > 0 {
-			return s.confirmLater(ctx, f, bridge.RecheckNoUnionID)
-		}
-	}
-	_, holders, err := people.Conflicts(ctx, appid, confirmed)
-	if err != nil {
-		return err
-	}
-	if len(holders) > 0 {
-		return people.EscalateFollow(ctx, appid, f, bridge.RecheckUnionIDTwice)
-	}
-	return people.SettleFollow(ctx, appid, f)
-}
-
-// initialConfirmWait is the wait after the first of maxConfirmTries questions that did not settle a follow. It doubles each time.
-const (
-	initialConfirmWait = 3 * time.Second
-	maxConfirmTries    = 5
-)
-
-// confirmLater asks again after 3, 6, 12, 24 and 48 seconds, and then leaves the question to the refresh. Nobody is
-// marked as gone here: that is the refresh's to decide, by an answer of its own.
-func (s *sweep) confirmLater(ctx context.Context, f bridge.Follow, doubt bridge.RecheckReason) error {
-	if f.Attempts >= maxConfirmTries {
-		return s.svc.identities.EscalateFollow(ctx, s.account.AppID, f, doubt)
-	}
-	return s.svc.identities.PostponeFollow(ctx, s.account.AppID, f, initialConfirmWait<<f.Attempts)
 }

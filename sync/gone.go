@@ -30,11 +30,12 @@ func (s *sweep) settleMissing(ctx context.Context, missing *spool.File, subscrib
 		if err != nil || len(batch) == 0 {
 			return err
 		}
+		asked := s.now()
 		gone, err := s.confirmGone(ctx, batch)
 		if err != nil {
 			return err
 		}
-		n, err := s.svc.identities.MarkGone(ctx, s.account.AppID, gone)
+		n, err := s.svc.identities.MarkGone(ctx, s.account.AppID, gone, asked)
 		if err != nil {
 			return err
 		}

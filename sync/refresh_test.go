@@ -34,10 +34,12 @@ func TestRefreshSettlesDoubts(t *testing.T) {
 		{name: "no unionid, has one", doubt: bridge.RecheckNoUnionID, subscribed: true, settled: true},
 		{name: "no unionid, left: asked once more", doubt: bridge.RecheckNoUnionID, leaves: true, subscribed: true, next: bridge.RecheckNotSubscribed},
 		{name: "followed, follows", doubt: bridge.RecheckFollowed, subscribed: true, settled: true},
-		{name: "followed, unknown after other answers: the first of three", doubt: bridge.RecheckFollowed, attempts: 4, unknown: true, subscribed: true, next: bridge.RecheckUnknownOpenID},
+		{name: "followed, unknown", doubt: bridge.RecheckFollowed, attempts: 4, unknown: true, subscribed: true,
+			next: bridge.RecheckFollowed},
 		{name: "no unionid, unknown after other answers", doubt: bridge.RecheckNoUnionID, attempts: 4, unknown: true, subscribed: true, next: bridge.RecheckUnknownOpenID},
 		{name: "unionid twice, unknown after other answers", doubt: bridge.RecheckUnionIDTwice, attempts: 4, unknown: true, subscribed: true, next: bridge.RecheckUnknownOpenID},
-		{name: "followed, left: asked once more", doubt: bridge.RecheckFollowed, leaves: true, subscribed: true, next: bridge.RecheckNotSubscribed},
+		{name: "followed, left", doubt: bridge.RecheckFollowed, leaves: true, subscribed: true,
+			next: bridge.RecheckFollowed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -100,10 +100,7 @@ func TestFollowErrorOfOnePerson(t *testing.T) {
 		if n := len(b.subscribed(t)); n != others {
 			t.Fatalf("%d of %d are in the map", n, others)
 		}
-		most := 3 * time.Minute
-		if asked <= maxConfirmTries {
-			most = 3 * time.Second << (asked - 1)
-		}
+		most := afterError(bridge.Recheck{Reason: bridge.RecheckFollowed, Attempts: asked - 1}).Wait
 		n := b.count(t, `SELECT COUNT(*) FROM follower_recheck WHERE reason = 'followed' AND attempts = ?
 			AND due_at BETWEEN CURRENT_TIMESTAMP(3) + INTERVAL ? SECOND AND CURRENT_TIMESTAMP(3) + INTERVAL ? SECOND`,
 			asked, int(most/time.Second)/2, int(most/time.Second))

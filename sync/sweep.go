@@ -12,6 +12,7 @@ import (
 	gosync "sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/unionbridge/unionbridge/sync/spool"
 )
@@ -23,6 +24,8 @@ type sweep struct {
 	run     *tracker
 	accept  int64 // followers whom an operator allows to be marked as gone
 	empty   bool  // the table had nobody of this account when the comparison began
+
+	dbNow, dbRead time.Time // the database's clock, and when it was read by ours: see now
 
 	broken  atomic.Bool // asking or storing has failed: no new question
 	sampled gosync.Once // see stillBound

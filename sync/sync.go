@@ -124,7 +124,7 @@ func (s *Service) AcceptGone(ctx context.Context, runID int64, progress func(Pro
 // Refresh asks WeChat about the people of one account who are in doubt or lack a unionid and are due.
 // Where nobody is due it leaves no row in the ledger and returns an empty Run.
 func (s *Service) Refresh(ctx context.Context, appid string) (Run, error) {
-	due, err := s.identities.DueRechecks(ctx, appid, 1)
+	due, err := s.identities.DueRechecks(ctx, appid, bridge.Due{Limit: 1})
 	if err != nil || len(due) == 0 {
 		return Run{}, err
 	}
@@ -161,7 +161,11 @@ func (s *Service) perform(ctx context.Context, j job) (Run, error) {
 	ctx, cancel := lease.Context(ctx)
 	defer cancel()
 
-	sw := &sweep{svc: s, account: account, accept: j.accept, run: newRun(j.kind, j.appid, s.cfg.Now())}
+	sw, err := s.newSweep(ctx, account, newRun(j.kind, j.appid, s.cfg.Now()))
+	if err != nil {
+		return Run{}, err
+	}
+	sw.accept = j.accept
 	if err := s.ledger.open(ctx, sw.run, account.KeepRuns); err != nil {
 		return Run{}, err
 	}

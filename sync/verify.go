@@ -48,39 +48,43 @@ func (s *sweep) conflictsWithMap(ctx context.Context, infos []wechat.UserInfo) (
 	return len(openids) > 0, err
 }
 
-// recheckHolders asks about those who hold a unionid in the map that single answers have given to somebody
-// else, so that it changes hands only if both answers agree. Whoever still claims it stays in doubt
-// together with the other one: a unionid that two followers carry reaches neither.
-func (s *sweep) recheckHolders(ctx context.Context, confirmed []wechat.UserInfo) error {
+// recheckHolders asks about those who hold a unionid in the map that single answers give to somebody
+// else, so that it changes hands only if both answers agree. Otherwise both stay in doubt, and it
+// reports a clash: a unionid that two followers carry reaches neither.
+func (s *sweep) recheckHolders(ctx context.Context, confirmed []wechat.UserInfo) (clash bool, err error) {
 	if s.run.snapshot().Mode == modeRebind {
-		return nil
+		return false, nil
 	}
-	_, holders, err := s.svc.identities.Conflicts(ctx, s.account.AppID, confirmed)
-	if err != nil {
-		return err
+	appid, identities := s.account.AppID, s.svc.identities
+	_, holders, err := identities.Conflicts(ctx, appid, confirmed)
+	if err != nil || len(holders) == 0 {
+		return false, err
 	}
 	claims := make(map[string]bool, len(confirmed))
 	for _, u := range confirmed {
 		claims[u.UnionID] = true
 	}
 	for _, holder := range slices.Compact(slices.Sorted(slices.Values(holders))) {
+		asked := s.now()
 		info, err := s.userInfo(ctx, holder)
 		if err != nil && !isInvalidOpenID(err) && !aboutOnePerson(err) {
-			return fmt.Errorf("asking about the holder of a unionid: %w", err)
+			return false, fmt.Errorf("asking about the holder of a unionid: %w", err)
 		}
 		if err != nil || info.OpenID != holder || !info.Subscribed || claims[info.UnionID] {
 			s.logger().Warn("a unionid is claimed by two openids of the account", "openid", holder)
-			if err := s.svc.identities.RequestRecheck(ctx, s.account.AppID, []string{holder}, bridge.RecheckUnionIDTwice); err != nil {
-				return err
+			err := identities.RequestRecheck(ctx, appid, []string{holder}, bridge.RecheckUnionIDTwice)
+			if err != nil {
+				return false, err
 			}
 			continue
 		}
-		if _, err := s.svc.identities.Store(ctx, s.account.AppID, []wechat.UserInfo{info}, 1); err != nil {
-			return err
+		if err := identities.Store(ctx, appid, []wechat.UserInfo{info}, asked); err != nil {
+			return false, err
 		}
 		s.run.update(func(r *Run) { r.Changed++ })
 	}
-	return nil
+	_, holders, err = identities.Conflicts(ctx, appid, confirmed)
+	return len(holders) > 0, err
 }
 
 // maxDuplicates bounds the questions about unionids that occur twice; more than this is not an oddity of a few

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,55 +67,70 @@ const (
 		                      qr_scene, qr_scene_str, remark, groupid, tagid_list, language, info_at)
 		VALUES `
 	upsertRow = `(?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, CURRENT_TIMESTAMP(3))`
-	// An answer may lack the unionid for a while (read after follow): it never wipes a known one.
+	// An answer may lack the unionid for a while (read after follow): it never wipes a known one. And
+	// it may be older than what an event or another answer has put into the row meanwhile: a row that
+	// changed after the question stays as it is. info_at comes last, the others compare with the old one.
 	upsertTail = `
 		ON DUPLICATE KEY UPDATE
-		    unionid         = COALESCE(VALUES(unionid), unionid),
-		    subscribed      = 1,
-		    subscribe_time  = VALUES(subscribe_time),
-		    subscribe_scene = VALUES(subscribe_scene),
-		    qr_scene        = VALUES(qr_scene),
-		    qr_scene_str    = VALUES(qr_scene_str),
-		    remark          = VALUES(remark),
-		    groupid         = VALUES(groupid),
-		    tagid_list      = VALUES(tagid_list),
-		    language        = VALUES(language),
-		    info_at         = VALUES(info_at),
-		    changed_at      = CURRENT_TIMESTAMP(3)`
+		    unionid         = IF(info_at > ?, unionid, COALESCE(VALUES(unionid), unionid)),
+		    subscribed      = IF(info_at > ?, subscribed, 1),
+		    subscribe_time  = IF(info_at > ?, subscribe_time, VALUES(subscribe_time)),
+		    subscribe_scene = IF(info_at > ?, subscribe_scene, VALUES(subscribe_scene)),
+		    qr_scene        = IF(info_at > ?, qr_scene, VALUES(qr_scene)),
+		    qr_scene_str    = IF(info_at > ?, qr_scene_str, VALUES(qr_scene_str)),
+		    remark          = IF(info_at > ?, remark, VALUES(remark)),
+		    groupid         = IF(info_at > ?, groupid, VALUES(groupid)),
+		    tagid_list      = IF(info_at > ?, tagid_list, VALUES(tagid_list)),
+		    language        = IF(info_at > ?, language, VALUES(language)),
+		    changed_at      = IF(info_at > ?, changed_at, CURRENT_TIMESTAMP(3)),
+		    info_at         = IF(info_at > ?, info_at, VALUES(info_at))`
+	upsertFences = 12
 	// maxUpsert rows go into one statement: 1,000 is where the measured curve is flat, and one
 	// statement then stays near 200 kB, far below any max_allowed_packet.
 	maxUpsert = 1000
 )
 
-// Store writes what WeChat said about followers of the account appid; every info must have Subscribed
-// set. Each slice of up to 1,000 infos is one atomic statement, so a Store that fails may be repeated.
-// known tells how many of them the caller has seen in the table before: they count as changed.
-func (m *Map) Store(ctx context.Context, appid string, infos []wechat.UserInfo, known int64) (Stored, error) {
-	stored := Stored{Added: int64(len(infos)) - known, Changed: known}
-	for len(infos) > 0 {
-		n := min(len(infos), maxUpsert)
-		if err := m.upsert(ctx, appid, infos[:n]); err != nil {
-			return Stored{}, fmt.Errorf("storing %d followers: %w", n, err)
-		}
-		infos = infos[n:]
+// Now returns the moment of the database's clock, which dates all that the map knows.
+func (m *Map) Now(ctx context.Context) (now time.Time, err error) {
+	if err := m.db.GetContext(ctx, &now, `SELECT CURRENT_TIMESTAMP(3)`); err != nil {
+		return now, fmt.Errorf("reading the database's clock: %w", database.Explain(err))
 	}
-	return stored, nil
+	return now, nil
 }
 
-func (m *Map) upsert(ctx context.Context, appid string, infos []wechat.UserInfo) error {
+// Store writes what WeChat answered about followers of an account, when it was asked at the moment
+// asked of the database's clock. Every info must have Subscribed set. Where the map learnt something
+// newer, that stays. Each slice of up to 1,000 infos is one atomic statement, so a Store that fails
+// may be repeated.
+func (m *Map) Store(ctx context.Context, appid string, infos []wechat.UserInfo, asked time.Time) error {
+	for slice := range slices.Chunk(infos, maxUpsert) {
+		err := database.Retry(ctx, func(ctx context.Context) error {
+			return upsert(ctx, m.db, appid, slice, asked)
+		})
+		if err != nil {
+			return fmt.Errorf("storing %d followers: %w", len(slice), err)
+		}
+	}
+	return nil
+}
+
+// upsert writes one statement; rows that changed after the moment known stay as they are.
+func upsert(ctx context.Context, db sqlx.ExecerContext, appid string, infos []wechat.UserInfo, known time.Time) error {
 	const columns = 11
-	args := make([]any, 0, len(infos)*columns)
+	args := make([]any, 0, len(infos)*columns+upsertFences)
 	for i := range infos {
 		u := &infos[i]
-		args = append(args, appid, u.OpenID, database.Null(u.UnionID), moment(u.SubscribeTime), database.Null(u.SubscribeScene),
-			u.QRScene, database.Null(clip(u.QRSceneStr, 128)), database.Null(clip(u.Remark, 128)), clampInt32(u.GroupID),
-			tags(u.TagIDs), database.Null(clip(u.Language, 16)))
+		args = append(args, appid, u.OpenID, database.Null(u.UnionID), moment(u.SubscribeTime),
+			database.Null(u.SubscribeScene), u.QRScene, database.Null(clip(u.QRSceneStr, 128)),
+			database.Null(clip(u.Remark, 128)), clampInt32(u.GroupID), tags(u.TagIDs),
+			database.Null(clip(u.Language, 16)))
+	}
+	for range upsertFences {
+		args = append(args, known)
 	}
 	query := upsertHead + repeat(upsertRow, ",", len(infos)) + upsertTail
-	return database.Retry(ctx, func(ctx context.Context) error {
-		_, err := m.db.ExecContext(ctx, query, args...)
-		return err
-	})
+	_, err := db.ExecContext(ctx, query, args...)
+	return err
 }
 
 // Conflicts returns those of the infos' openids whose unionid the map contradicts: the openid has another
@@ -211,124 +227,41 @@ func (m *Map) Sample(ctx context.Context, appid string, n int) (map[string]strin
 	return sample, nil
 }
 
-// MarkGone sets subscribed = 0 for those of the openids that the map still calls subscribed, and
-// returns how many they were. The caller has made sure, by more than one answer, that they left.
-func (m *Map) MarkGone(ctx context.Context, appid string, openids []string) (int64, error) {
+// MarkGone marks those of the openids as no longer subscribed whom the map calls subscribed, and
+// returns how many they were. The caller has made sure, by more than one answer since the moment
+// asked of the database's clock, that they left. Whoever changed since then, or has an announced
+// follow open, stays.
+func (m *Map) MarkGone(ctx context.Context, appid string, openids []string, asked time.Time) (n int64, err error) {
 	if len(openids) == 0 {
 		return 0, nil
 	}
-	const query = `
-		UPDATE follower
-		   SET subscribed = 0, info_at = CURRENT_TIMESTAMP(3), changed_at = CURRENT_TIMESTAMP(3)
-		 WHERE appid = ? AND openid IN (?) AND subscribed = 1`
-	n, err := m.exec(ctx, query, appid, openids)
+	err = database.Retry(ctx, func(ctx context.Context) error {
+		n, err = markGone(ctx, m.db, appid, openids, asked)
+		return err
+	})
 	if err != nil {
 		return 0, fmt.Errorf("marking %d followers as gone: %w", len(openids), err)
 	}
 	return n, nil
 }
 
-// RequestRecheck puts people on the list of those about whom WeChat must be asked again, at once. Somebody who is on
-// it for the same reason keeps his turn; a new reason begins anew.
-func (m *Map) RequestRecheck(ctx context.Context, appid string, openids []string, doubt RecheckReason) error {
-	if len(openids) == 0 {
-		return nil
-	}
-	args := make([]any, 0, len(openids)*3)
-	for _, id := range openids {
-		args = append(args, appid, id, doubt)
-	}
-	// reason comes last: the assignments before it compare with the old one.
-	query := `INSERT INTO follower_recheck (appid, openid, reason) VALUES ` +
-		repeat(`(?, ?, ?)`, ",", len(openids)) + `
-		ON DUPLICATE KEY UPDATE
-		    due_at   = CASE WHEN reason = VALUES(reason) THEN due_at ELSE CURRENT_TIMESTAMP(3) END,
-		    attempts = CASE WHEN reason = VALUES(reason) THEN attempts ELSE 0 END,
-		    reason   = VALUES(reason)`
-	err := database.Retry(ctx, func(ctx context.Context) error {
-		_, err := m.db.ExecContext(ctx, query, args...)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("noting %d doubts: %w", len(openids), err)
-	}
-	return nil
-}
-
-// DueRechecks returns up to limit people about whom WeChat must be asked now.
-func (m *Map) DueRechecks(ctx context.Context, appid string, limit int) ([]Recheck, error) {
-	const query = `
-		SELECT openid, reason, attempts
-		  FROM follower_recheck
-		 WHERE appid = ? AND due_at <= CURRENT_TIMESTAMP(3)
-		 ORDER BY due_at
-		 LIMIT ?`
-	var due []Recheck
-	if err := m.db.SelectContext(ctx, &due, query, appid, limit); err != nil {
-		return nil, fmt.Errorf("reading due rechecks: %w", database.Explain(err))
-	}
-	return due, nil
-}
-
-// SettleRecheck takes one person off the list.
-func (m *Map) SettleRecheck(ctx context.Context, appid, openid string) error {
-	const query = `DELETE FROM follower_recheck WHERE appid = ? AND openid IN (?)`
-	if _, err := m.exec(ctx, query, appid, []string{openid}); err != nil {
-		return fmt.Errorf("settling a recheck: %w", err)
-	}
-	return nil
-}
-
-// PostponeRecheck keeps a person on the list after an answer that settled nothing, with a growing
-// pause: 5 minutes, doubled each time up to a week.
-func (m *Map) PostponeRecheck(ctx context.Context, appid string, r Recheck) error {
-	const query = `
-		UPDATE follower_recheck
-		   SET attempts = attempts + 1,
-		       due_at   = CURRENT_TIMESTAMP(3) + INTERVAL ? SECOND
-		 WHERE appid = ? AND openid = ?`
-	err := database.Retry(ctx, func(ctx context.Context) error {
-		_, err := m.db.ExecContext(ctx, query, int64(recheckBackoff(r.Attempts+1)/time.Second), appid, r.OpenID)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("postponing a recheck: %w", err)
-	}
-	return nil
-}
-
-// UpsertMiniUser notes a mini-program user and, where it is known, his unionid. An empty unionid never
-// wipes a known one.
-func (m *Map) UpsertMiniUser(ctx context.Context, appid, openid, unionid string) error {
-	const query = `
-		INSERT INTO mini_user (appid, openid, unionid) VALUES (?, ?, ?)
-		ON DUPLICATE KEY UPDATE unionid = COALESCE(VALUES(unionid), unionid), seen_at = CURRENT_TIMESTAMP(3)`
-	err := database.Retry(ctx, func(ctx context.Context) error {
-		_, err := m.db.ExecContext(ctx, query, appid, openid, database.Null(unionid))
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("storing a mini-program user: %w", err)
-	}
-	return nil
-}
-
-// exec runs a statement whose last parameter is an IN list and returns the rows it touched.
-func (m *Map) exec(ctx context.Context, query, appid string, openids []string) (int64, error) {
-	query, args, err := sqlx.In(query, appid, openids)
+func markGone(ctx context.Context, db sqlx.ExecerContext, appid string, openids []string, known time.Time) (int64, error) {
+	const base = `
+		UPDATE follower
+		   SET subscribed = 0, info_at = CURRENT_TIMESTAMP(3), changed_at = CURRENT_TIMESTAMP(3)
+		 WHERE appid = ? AND openid IN (?) AND subscribed = 1 AND (info_at IS NULL OR info_at <= ?)
+		   AND NOT EXISTS (SELECT 1 FROM follower_recheck r
+		                    WHERE r.appid = follower.appid AND r.openid = follower.openid
+		                      AND r.reason = 'followed')`
+	query, args, err := sqlx.In(base, appid, openids, known)
 	if err != nil {
 		return 0, err
 	}
-	var n int64
-	err = database.Retry(ctx, func(ctx context.Context) error {
-		res, err := m.db.ExecContext(ctx, query, args...)
-		if err != nil {
-			return err
-		}
-		n, err = res.RowsAffected()
-		return err
-	})
-	return n, err
+	res, err := db.ExecContext(ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
 }
 
 func repeat(s, sep string, n int) string {
