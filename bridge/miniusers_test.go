@@ -71,7 +71,8 @@ func TestImportMiniUsers(t *testing.T) {
 	}
 }
 
-// TestExportPages: an export goes over its pages' ends, in the order of the key, and stops where it is told.
+// TestExportPages: an export goes over its pages' ends, in the order of the key, and stops where it
+// is told.
 func TestExportPages(t *testing.T) {
 	m := New(dbtest.New(t))
 	const n = 2*exportPage + 1

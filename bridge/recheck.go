@@ -20,17 +20,17 @@ type RecheckReason string
 // sent to a person under one of those until WeChat has answered. RecheckFollowed, the announcement
 // of a follow, holds no message back.
 const (
-	RecheckNoUnionID     RecheckReason = "no_unionid"     // the account has unionids, this answer had none
-	RecheckNotSubscribed RecheckReason = "not_subscribed" // listed as a follower, user/info said subscribe: 0
-	RecheckUnknownOpenID RecheckReason = "unknown_openid" // listed as a follower, user/info said 40003
-	RecheckUnionIDTwice  RecheckReason = "unionid_twice"  // two followers of one account carry one unionid
-	RecheckSendRefused   RecheckReason = "send_refused"   // template/send said 43004: not a follower
-	RecheckSendInvalid   RecheckReason = "send_invalid"   // template/send said 40003: invalid openid
+	RecheckNoUnionID     RecheckReason = "no_unionid"     // others have one, this answer had none
+	RecheckNotSubscribed RecheckReason = "not_subscribed" // listed, but user/info said subscribe: 0
+	RecheckUnknownOpenID RecheckReason = "unknown_openid" // listed, but user/info said 40003
+	RecheckUnionIDTwice  RecheckReason = "unionid_twice"  // two followers of an account have it
+	RecheckSendRefused   RecheckReason = "send_refused"   // template/send said 43004: no follower
+	RecheckSendInvalid   RecheckReason = "send_invalid"   // template/send said 40003: no openid
 	RecheckFollowed      RecheckReason = "followed"       // WeChat announced a follow
 )
 
-// FollowDelay is how long the first question waits after a follow: WeChat's own answer is wrong for a
-// moment then.
+// FollowDelay is how long the first question waits after a follow: WeChat's own answer is wrong for
+// a moment then.
 const FollowDelay = 2 * time.Second
 
 // Recheck is one person about whom WeChat must be asked, as it was read. DueAt and InfoAt are the
@@ -40,7 +40,7 @@ type Recheck struct {
 	Reason   RecheckReason `db:"reason"`
 	Attempts int           `db:"attempts"` // answers so far that settled nothing
 	DueAt    time.Time     `db:"due_at"`
-	InfoAt   sql.NullTime  `db:"info_at"` // of the follower; NULL also where the map has no such row
+	InfoAt   sql.NullTime  `db:"info_at"` // of the follower; NULL also if there is no row
 	WaitMS   int64         `db:"wait_ms"` // until it is due; 0 or less: now
 }
 
@@ -70,13 +70,15 @@ func (m *Map) DueRechecks(ctx context.Context, appid string, d Due) ([]Recheck, 
 	return due, nil
 }
 
-// RequestRecheck has WeChat asked about people at once. Somebody who waits for the same reason keeps
-// their turn, and a new reason restarts the recheck. Two exceptions:
+// RequestRecheck has WeChat asked about people at once. Somebody who waits for the same reason
+// keeps their turn, and a new reason restarts the recheck. Two exceptions:
 //
-//   - An announced follow is asked about within seconds anyway, so reading does not replace it with a
-//     reason that waits for the next refresh. The answer shows whether the reason applies.
+//   - An announced follow is checked within seconds anyway, so reading does not replace it with a
+//     reason that waits for the next refresh. The check finds the reason if it still applies.
 //   - A refused message is newer than an answer that is under way, so it moves a due recheck.
-func (m *Map) RequestRecheck(ctx context.Context, appid string, openids []string, reason RecheckReason) error {
+func (m *Map) RequestRecheck(
+	ctx context.Context, appid string, openids []string, reason RecheckReason,
+) error {
 	if len(openids) == 0 {
 		return nil
 	}
@@ -115,21 +117,24 @@ type Settlement struct {
 // SettleRecheck writes an answer about a person, unless anything newer than r is known: an event, a
 // refused message, another answer. Those leave a recheck of their own where one is needed. It
 // returns the number of followers it wrote, 0 or 1.
-func (m *Map) SettleRecheck(ctx context.Context, appid string, r Recheck, s Settlement) (wrote int64, err error) {
+func (m *Map) SettleRecheck(
+	ctx context.Context, appid string, r Recheck, s Settlement,
+) (wrote int64, err error) {
+	st := statement{appid, since(r.InfoAt.Time)}
 	err = database.InTx(ctx, m.db, func(ctx context.Context, tx *sqlx.Tx) error {
 		wrote = 0
-		// The recheck comes first: its row is locked then until the answer is in the map, and an event,
-		// which begins with it too, comes wholly before or wholly after.
-		held, err := endRecheck(ctx, tx, appid, r, s)
+		// The recheck comes first: its row is locked then until the answer is in the map, and an
+		// event, which begins with it too, comes wholly before or wholly after.
+		held, err := s.end(ctx, tx, appid, r)
 		if err != nil || !held {
 			return err
 		}
 		switch {
 		case s.Store != nil:
 			wrote = 1
-			return upsert(ctx, tx, appid, []wechat.UserInfo{*s.Store}, since(r.InfoAt.Time))
+			return st.upsert(ctx, tx, []wechat.UserInfo{*s.Store})
 		case s.Gone:
-			wrote, err = markGone(ctx, tx, appid, []string{r.OpenID}, since(r.InfoAt.Time))
+			wrote, err = st.markGone(ctx, tx, []string{r.OpenID})
 		}
 		return err
 	})
@@ -139,18 +144,19 @@ func (m *Map) SettleRecheck(ctx context.Context, appid string, r Recheck, s Sett
 	return wrote, nil
 }
 
-// endRecheck ends or moves a recheck, and reports whether it was still the one that was read.
-func endRecheck(ctx context.Context, tx *sqlx.Tx, appid string, r Recheck, s Settlement) (bool, error) {
+// end ends or moves a recheck, and reports whether it was still the one that was read.
+func (s Settlement) end(ctx context.Context, tx *sqlx.Tx, appid string, r Recheck) (bool, error) {
 	const settled = `DELETE FROM follower_recheck`
 	const moved = `
 		UPDATE follower_recheck
 		   SET reason = ?, attempts = ?, due_at = CURRENT_TIMESTAMP(3) + INTERVAL ? SECOND`
 	const fence = ` WHERE appid = ? AND openid = ? AND reason = ? AND due_at = ?`
-	query, args := settled, []any(nil)
+	query, args := settled, []any{}
 	if s.Next != "" {
 		query, args = moved, []any{s.Next, s.Attempts, int64(s.Wait / time.Second)}
 	}
-	res, err := tx.ExecContext(ctx, query+fence, append(args, appid, r.OpenID, r.Reason, r.DueAt)...)
+	args = append(args, appid, r.OpenID, r.Reason, r.DueAt)
+	res, err := tx.ExecContext(ctx, query+fence, args...)
 	if err != nil {
 		return false, err
 	}
@@ -184,8 +190,8 @@ func (m *Map) NoteFollow(ctx context.Context, appid, openid string, at time.Time
 	return m.scheduleCheck(ctx, appid, openid)
 }
 
-// NoteUnfollow stores WeChat's announcement that a person left. An event older than their last follow
-// is ignored. If nobody can know which came later, WeChat is asked as well.
+// NoteUnfollow stores WeChat's announcement that a person left. An event older than their last
+// follow is ignored. If nobody can know which came later, WeChat is asked as well.
 func (m *Map) NoteUnfollow(ctx context.Context, appid, openid string, at time.Time) error {
 	known, err := m.lastFollow(ctx, appid, openid)
 	if err != nil || known.after(at) {
@@ -224,7 +230,8 @@ type followState struct {
 	Blocked    bool         `db:"blocked"`
 }
 
-// after reports whether the last follow is later than at, since whether it is in that second or later.
+// after reports whether the last follow is later than at, since whether it is in that second or
+// later.
 func (s followState) after(at time.Time) bool { return s.Time.Valid && s.Time.Time.After(at) }
 func (s followState) since(at time.Time) bool { return s.Time.Valid && !s.Time.Time.Before(at) }
 
@@ -241,8 +248,8 @@ func (m *Map) lastFollow(ctx context.Context, appid, openid string) (followState
 	return s, nil
 }
 
-// scheduleCheck inserts or restarts the recheck. Overwriting another reason is safe: the check finds
-// it again if it still applies.
+// scheduleCheck inserts or restarts the recheck. Overwriting another reason is safe: the check
+// finds it again if it still applies.
 func (m *Map) scheduleCheck(ctx context.Context, appid, openid string) error {
 	const query = `
 		INSERT INTO follower_recheck (appid, openid, reason, due_at)

@@ -308,8 +308,8 @@ func TestSettleRecheckIsFenced(t *testing.T) {
 	}
 }
 
-// TestNewerAnswerWins: another run has stored an answer while this one was under way; its recheck was
-// not touched.
+// TestNewerAnswerWins: another run has stored an answer while this one was under way; its recheck
+// was not touched.
 func TestNewerAnswerWins(t *testing.T) {
 	db := dbtest.New(t)
 	m := New(db)

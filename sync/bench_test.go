@@ -6,8 +6,8 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// BenchmarkSweep sweeps 200,000 followers into an empty map, and again into a full one. The simulator runs
-// in the same process; `make bench` measures the real programs.
+// BenchmarkSweep sweeps 200,000 followers into an empty map, and again into a full one. The
+// simulator runs in the same process; `make bench` measures the real programs.
 func BenchmarkSweep(b *testing.B) {
 	const followers = 200_000
 	for b.Loop() {

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	gosync "sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -22,12 +20,12 @@ const (
 	endpointBatch     = "user/info/batchget"
 )
 
-func (s *sweep) followers(ctx context.Context, cursor string) (page wechat.FollowerPage, err error) {
+func (s *sweep) followers(ctx context.Context, cursor string) (p wechat.FollowerPage, err error) {
 	err = s.call(ctx, endpointFollowers, func() error {
-		page, err = s.account.API.Followers(ctx, cursor)
+		p, err = s.account.API.Followers(ctx, cursor)
 		return err
 	})
-	return page, err
+	return p, err
 }
 
 func (s *sweep) userInfo(ctx context.Context, openid string) (info wechat.UserInfo, err error) {
@@ -38,41 +36,28 @@ func (s *sweep) userInfo(ctx context.Context, openid string) (info wechat.UserIn
 	return info, err
 }
 
-func (s *sweep) batchUserInfo(ctx context.Context, openids []string) (infos []wechat.UserInfo, err error) {
-	err = s.call(ctx, endpointBatch, func() error {
+func (s *sweep) batchUserInfo(ctx context.Context, openids []string) ([]wechat.UserInfo, error) {
+	var infos []wechat.UserInfo
+	err := s.call(ctx, endpointBatch, func() (err error) {
 		infos, err = s.account.API.BatchUserInfo(ctx, openids)
 		return err
 	})
 	return infos, err
 }
 
-// newSweep returns a run that can date its questions.
-func (s *Service) newSweep(ctx context.Context, account Account, run *tracker) (*sweep, error) {
-	now, err := s.identities.Now(ctx)
-	if err != nil {
-		return nil, err
-	}
-	// A millisecond back: that clock is read in whole ones.
-	return &sweep{svc: s, account: account, run: run, dbNow: now.Add(-time.Millisecond), dbRead: s.cfg.Now()}, nil
-}
-
-// now dates a question by the database's clock, without a statement for each. It is early rather than
-// late: what the map learnt after this moment is not older than the answer.
-func (s *sweep) now() time.Time { return s.dbNow.Add(s.svc.cfg.Now().Sub(s.dbRead)) }
-
 // maxMinuteWaits bounds how often one call waits for the quota of the minute.
 const maxMinuteWaits = 5
 
-// call counts one call and repeats it after a minute where the quota of the minute is used up. Other
-// transient errors have been retried by the client.
+// call counts one call, and repeats it after a minute if the quota of the minute is used up. The
+// client has already retried other transient errors.
 func (s *sweep) call(ctx context.Context, endpoint string, do func() error) error {
 	for waits := 0; ; waits++ {
 		if err := s.run.spend(endpoint); err != nil {
 			return err
 		}
 		err := do()
-		var we *wechat.Error
-		if !errors.As(err, &we) || we.Policy != wechat.PolicyQuotaMinute || waits == maxMinuteWaits {
+		we, ok := errors.AsType[*wechat.Error](err)
+		if !ok || we.Policy != wechat.PolicyQuotaMinute || waits == maxMinuteWaits {
 			return err
 		}
 		s.logger().Warn("waiting for the next minute's quota", "endpoint", endpoint, "err", err)
@@ -84,66 +69,6 @@ func (s *sweep) call(ctx context.Context, endpoint string, do func() error) erro
 	}
 }
 
-// isInvalidOpenID tells that WeChat does not know the openid of the call: that of the person asked about, or the one that a
-// list should go on from. 40003 is not the only code for it.
-func isInvalidOpenID(err error) bool {
-	we, ok := errors.AsType[*wechat.Error](err)
-	return ok && (we.Reason == wechat.ReasonInvalidOpenID || we.Reason == wechat.ReasonInvalidCursor)
-}
-
-// aboutOnePerson tells that user/info was answered, and with nothing that can be used about this person: an errcode, or a
-// body that is none of its answers. What may hold for every call is not about him: the token and its endpoint, the quotas,
-// the account's settings, the network.
-func aboutOnePerson(err error) bool {
-	we, ok := errors.AsType[*wechat.Error](err)
-	if !ok || we.Endpoint != wechat.EndpointUserInfo {
-		return false
-	}
-	switch we.Policy {
-	case wechat.PolicyRecipient, wechat.PolicyRecipientLater, wechat.PolicyRequest:
-		return true
-	case wechat.PolicyRetry: // also that of errcodes which nobody has seen yet
-		return we.Code != 0 || we.Reason == wechat.ReasonBadAnswer
-	}
-	return false
-}
-
-// minUnanswered is from how many people on, of whom not one could be asked about, the reason is hardly with them.
-const minUnanswered = 10
-
-// unanswered collects the errors about single people among several who are asked about. It is safe for concurrent use.
-type unanswered struct {
-	mu     gosync.Mutex
-	people int
-	openid string // the first one's
-	err    error
-}
-
-func (u *unanswered) add(openid string, err error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.people++; u.people == 1 {
-		u.openid, u.err = openid, err
-	}
-}
-
-// verdict is to be asked for when all of the given number of people have been asked about. It logs the errors in one
-// line, and is an error where they cannot be about single people.
-func (u *unanswered) verdict(logger *slog.Logger, asked int) error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	switch {
-	case u.people == 0:
-		return nil
-	case u.people == asked && asked >= minUnanswered:
-		return fmt.Errorf("asking about %d people, none of whom was answered about: %w", asked, u.err)
-	}
-	logger.Warn("WeChat does not answer about some people, they are asked about again later",
-		"people", u.people, "of", asked, "one_of_them", u.openid, "err", u.err)
-	return nil
-}
-
-// answers is what became of one batch of questions.
 type answers struct {
 	followers []wechat.UserInfo // subscribed, in the order of the questions
 	known     int64             // how many of the followers had a row already
@@ -151,15 +76,15 @@ type answers struct {
 	asked     time.Time // when the first question began: see now
 }
 
-// storeBatch is how many followers go into one write; storeWriters how many writes may be under way:
-// on the measured servers more do not make it faster.
+// storeBatch is how many followers go into one write, storeWriters how many writes may run at once:
+// on the measured servers more are no faster.
 const (
 	storeBatch   = 1000
 	storeWriters = 2
 )
 
-// fetchAndStore asks about each batch with the account's concurrency and stores the followers in the
-// order of the batches, which is the order of the primary key: pages of the table then fill up one
+// fetchAndStore fetches each batch with the account's concurrency and stores the followers in the
+// order of the batches. That is the order of the primary key, so the table's pages fill up one
 // after the other.
 func (s *sweep) fetchAndStore(ctx context.Context, batches <-chan batch) error {
 	s.broken.Store(false)
@@ -173,10 +98,12 @@ func (s *sweep) fetchAndStore(ctx context.Context, batches <-chan batch) error {
 	return group.Wait()
 }
 
-// fetchAll puts a promise of each batch's answers on the queue, in the order of the batches. After a failure no
-// new batch is asked about, but those under way are waited for: their calls have been paid for. A batch that
-// failed keeps its promise with nothing.
-func (s *sweep) fetchAll(ctx context.Context, batches <-chan batch, queue chan<- chan answers) error {
+// fetchAll queues a promise of each batch's answers, in the order of the batches. After a failure
+// it starts no new batch, but waits for those under way: their calls are already paid for. A failed
+// batch delivers an empty result, so that storeAll never blocks.
+func (s *sweep) fetchAll(
+	ctx context.Context, batches <-chan batch, queue chan<- chan answers,
+) error {
 	var workers errgroup.Group
 	workers.SetLimit(s.account.Concurrency)
 	for batch := range batches {
@@ -197,9 +124,8 @@ func (s *sweep) fetchAll(ctx context.Context, batches <-chan batch, queue chan<-
 	return workers.Wait()
 }
 
-// storeAll stores the answers as they come in, also those that are on their way when the run is stopped: they
-// would have to be asked for again. It takes everything off the queue, whatever happens, and fetchAll keeps
-// every promise.
+// storeAll stores the answers as they arrive, also those that arrive after the run was stopped:
+// otherwise their calls would be repeated. It always drains the queue.
 func (s *sweep) storeAll(ctx context.Context, queue <-chan chan answers) error {
 	writers, ctx := errgroup.WithContext(context.WithoutCancel(ctx))
 	writers.SetLimit(storeWriters)
@@ -214,7 +140,7 @@ func (s *sweep) storeAll(ctx context.Context, queue <-chan chan answers) error {
 		writers.Go(func() error {
 			err := s.store(ctx, full)
 			if err != nil {
-				s.broken.Store(true) // answers that cannot be stored are not worth a call
+				s.broken.Store(true) // no more calls whose answers cannot be stored
 			}
 			return err
 		})
@@ -253,15 +179,16 @@ func (s *sweep) store(ctx context.Context, a answers) error {
 		s.run.advance(int64(len(a.followers)))
 	}
 	for doubt, openids := range a.doubts {
-		if err := s.svc.identities.RequestRecheck(ctx, s.account.AppID, openids, doubt); err != nil {
+		err := s.svc.identities.RequestRecheck(ctx, s.account.AppID, openids, doubt)
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// fetch asks about one batch of listed followers. WeChat's batch answers are not believed where they look
-// odd: such a batch is asked again one by one.
+// fetch asks about one batch of listed followers. If the answer looks suspicious, it asks about
+// each of them.
 func (s *sweep) fetch(ctx context.Context, q batch) (answers, error) {
 	if err := s.stillBound(ctx); err != nil {
 		return answers{}, err
@@ -286,11 +213,11 @@ func (s *sweep) fetch(ctx context.Context, q batch) (answers, error) {
 	return a, nil
 }
 
-// take sorts one answer about a listed person. bound: the account gives unionids.
+// take files one answer about a listed person. bound: the account has unionids.
 func (a *answers) take(info wechat.UserInfo, known, bound bool) {
 	if !info.Subscribed {
-		// Listed, and yet no follower: he left meanwhile, or the answer lags behind. Nothing is
-		// written; the next refresh asks again.
+		// Listed, and yet no follower: they left meanwhile, or the answer lags. The recheck
+		// decides.
 		a.doubt(bridge.RecheckNotSubscribed, info.OpenID)
 		return
 	}
@@ -303,8 +230,8 @@ func (a *answers) take(info wechat.UserInfo, known, bound bool) {
 	}
 }
 
-// fetchEach asks about each person of a batch with a call of his own. What it returns is confirmed, also
-// where it contradicts the map.
+// fetchEach asks about each person of a batch with a call of their own. Its result is confirmed,
+// even where it conflicts with the map.
 func (s *sweep) fetchEach(ctx context.Context, q batch) (answers, error) {
 	infos := make([]wechat.UserInfo, 0, len(q.openids))
 	a := answers{asked: s.now()}
@@ -316,7 +243,7 @@ func (s *sweep) fetchEach(ctx context.Context, q batch) (answers, error) {
 		case isInvalidOpenID(err):
 			a.doubt(bridge.RecheckUnknownOpenID, openid)
 			continue
-		case aboutOnePerson(err): // the refresh goes on asking
+		case aboutOnePerson(err): // the refresh asks again
 			failed.add(openid, err)
 			a.doubt(bridge.RecheckUnknownOpenID, openid)
 			continue
@@ -324,7 +251,8 @@ func (s *sweep) fetchEach(ctx context.Context, q batch) (answers, error) {
 			return answers{}, fmt.Errorf("asking about one follower: %w", err)
 		case info.OpenID != openid:
 			a.doubt(bridge.RecheckUnknownOpenID, openid)
-			s.logger().Warn("user/info answered with another openid", "asked", openid, "answered", info.OpenID)
+			s.logger().Warn("user/info answered with another openid",
+				"asked", openid, "answered", info.OpenID)
 			continue
 		}
 		bound = bound || info.UnionID != ""
@@ -340,14 +268,11 @@ func (s *sweep) fetchEach(ctx context.Context, q batch) (answers, error) {
 	return a, err
 }
 
-// confirmGone returns those of the openids of whom WeChat says that they do not follow.
+// confirmGone returns those of the openids that do not follow, according to WeChat.
 func (s *sweep) confirmGone(ctx context.Context, openids []string) ([]string, error) {
 	infos, err := s.batchUserInfo(ctx, openids)
-	if isInvalidOpenID(err) {
-		infos, err = nil, nil // everybody is asked singly below, by the refresh
-	}
-	if err != nil {
-		return nil, fmt.Errorf("asking about %d people who are not in the list: %w", len(openids), err)
+	if err != nil && !isInvalidOpenID(err) { // such a batch has no answers: the refresh asks singly
+		return nil, fmt.Errorf("checking %d people missing from the list: %w", len(openids), err)
 	}
 	asked := make(map[string]bool, len(openids))
 	for _, id := range openids {
@@ -364,5 +289,6 @@ func (s *sweep) confirmGone(ctx context.Context, openids []string) ([]string, er
 	for id := range asked {
 		unanswered = append(unanswered, id)
 	}
-	return gone, s.svc.identities.RequestRecheck(ctx, s.account.AppID, unanswered, bridge.RecheckUnknownOpenID)
+	const reason = bridge.RecheckUnknownOpenID
+	return gone, s.svc.identities.RequestRecheck(ctx, s.account.AppID, unanswered, reason)
 }

@@ -12,40 +12,41 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechat/push"
 )
 
-// kindFollow is the kind of the runs that ask about people who have just followed, in the metrics and as prefix of the
-// lease's name. They have no row in the ledger: one every few seconds would drive everything else out of it.
+// kindFollow is the kind of the runs that confirm new follows, in the metrics and in the lease's
+// name. They have no row in the ledger: one every few seconds would drive out everything else.
 const kindFollow = "follow"
 
-// Events takes the follows and unfollows that WeChat announces into the map, between the sweeps and beside them. It
-// works with leases and notes of its own, so a sweep or a refresh that is under way is not disturbed: an unfollow touches
-// one row, and whoever has followed is asked about one by one, as single answers are to be trusted.
+// Events brings the follows and unfollows that WeChat pushes into the map, between and during
+// sweeps. It has a lease of its own, so it does not disturb a running sweep or refresh: an unfollow
+// changes one row, and new followers are fetched one by one, as single answers can be trusted.
 //
-// An event that is lost costs nothing but time: the next sweep finds what it would have said.
+// A lost event costs nothing but time: the next sweep finds the same.
 type Events struct {
 	svc    *Service
 	wake   map[string]chan struct{} // by appid
 	cancel context.CancelFunc
 	work   gosync.WaitGroup
 
-	pause time.Duration // from an event to the question, by which questions come together
+	pause time.Duration // from an event to the pass, so that events gather
 }
 
-// NewEvents returns the events of svc's accounts. It does nothing until Start, except that Follow writes notes.
+// NewEvents returns the events of svc's accounts. Until Start it does nothing but store what Follow
+// gets.
 func NewEvents(svc *Service) *Events {
-	e := &Events{svc: svc, wake: make(map[string]chan struct{}, len(svc.accounts)), pause: bridge.FollowDelay}
+	e := &Events{svc: svc, wake: map[string]chan struct{}{}, pause: bridge.FollowDelay}
 	for appid := range svc.accounts {
 		e.wake[appid] = make(chan struct{}, 1)
 	}
 	return e
 }
 
-// Follow makes an event last: somebody who left is marked so at once, about somebody who follows it leaves a note.
-// When it has returned nil the event survives a crash; the question follows within seconds. Events may be repeated and may
-// come in any order: what is older than what the map knows is ignored.
+// Follow stores an event: an unfollow marks the person at once, a follow requests a recheck, which
+// runs within seconds. Once it returns nil, the event survives a crash. Events may come repeatedly
+// and in any order: one older than the map's knowledge is ignored.
 func (e *Events) Follow(ctx context.Context, appid string, event push.FollowEvent) error {
 	wake, ok := e.wake[appid]
 	if !ok {
-		return fmt.Errorf("official account %s is not configured: add it to official_accounts", appid)
+		return errUnknownAccount(appid)
 	}
 	note := e.svc.identities.NoteUnfollow
 	if event.Followed {
@@ -61,7 +62,7 @@ func (e *Events) Follow(ctx context.Context, appid string, event push.FollowEven
 	return nil
 }
 
-// Start begins to ask about people who have followed, also those whom an earlier process has left over.
+// Start begins to recheck new followers, including those that an earlier process left over.
 func (e *Events) Start(ctx context.Context) {
 	ctx, e.cancel = context.WithCancel(ctx)
 	for appid, wake := range e.wake {
@@ -69,8 +70,8 @@ func (e *Events) Start(ctx context.Context) {
 	}
 }
 
-// Stop ends the questions and waits for those under way until ctx ends. Open notes stay for the next start. It may be
-// called more than once and without Start.
+// Stop ends the rechecks and waits for those under way until ctx ends. Open ones stay for the next
+// start. It may be called more than once and without Start.
 func (e *Events) Stop(ctx context.Context) error {
 	if e.cancel == nil {
 		return nil
@@ -85,18 +86,18 @@ func (e *Events) Stop(ctx context.Context) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("waiting for questions about new followers: %w", ctx.Err())
+		return fmt.Errorf("waiting for rechecks of new followers: %w", ctx.Err())
 	}
 }
 
-// After a failure the questions wait, longer each time: a database or a WeChat that is down hears enough already, and a
-// quota that is used up comes back the next day.
+// After a failure the next pass waits, longer each time: a database or WeChat that is down needs no
+// more load, and a used-up quota returns the next day.
 const (
 	initialFollowRetry = 5 * time.Second
 	maxFollowRetry     = 5 * time.Minute
 )
 
-// run asks about one account's new followers until ctx ends. Without any it costs nothing.
+// run rechecks one account's new followers until ctx ends. Without any it costs nothing.
 func (e *Events) run(ctx context.Context, appid string, wake <-chan struct{}) {
 	retry := initialFollowRetry
 	for {
@@ -105,7 +106,8 @@ func (e *Events) run(ctx context.Context, appid string, wake <-chan struct{}) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			e.svc.cfg.Logger.Warn("asking about new followers", "appid", appid, "again_in", retry, "err", err)
+			e.svc.cfg.Logger.Warn("rechecking new followers",
+				"appid", appid, "again_in", retry, "err", err)
 			if !sleep(ctx, retry) {
 				return
 			}
@@ -122,7 +124,7 @@ func (e *Events) run(ctx context.Context, appid string, wake <-chan struct{}) {
 			return
 		case <-due:
 		case <-wake:
-			// Those who follow within these seconds are asked about together.
+			// People who follow within these seconds are rechecked together.
 			if !sleep(ctx, e.pause) {
 				return
 			}
@@ -130,7 +132,7 @@ func (e *Events) run(ctx context.Context, appid string, wake <-chan struct{}) {
 	}
 }
 
-// sleep tells whether d has passed before ctx ended.
+// sleep reports whether d passed before ctx ended.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -142,7 +144,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// openFollows chooses the notes of follows that are read at once: those of the next two minutes.
+// openFollows reads the follows that are due in the next two minutes.
 const (
 	followBatch = 100
 	followAhead = 2 * time.Minute
@@ -154,7 +156,7 @@ func (e *Events) openFollows(ctx context.Context, appid string) ([]bridge.Rechec
 	})
 }
 
-// pass asks about everybody who is due. wait is how long until the next one is, 0: nobody is waiting.
+// pass rechecks everybody who is due. wait is the time until the next one; 0: there is none.
 func (e *Events) pass(ctx context.Context, appid string) (wait time.Duration, err error) {
 	open, err := e.openFollows(ctx, appid)
 	if err != nil || len(open) == 0 {
@@ -167,7 +169,7 @@ func (e *Events) pass(ctx context.Context, appid string) (wait time.Duration, er
 	if err != nil {
 		return 0, fmt.Errorf("acquiring the follow lease: %w", err)
 	}
-	if lease == nil { // another instance is asking; it may have been about to end
+	if lease == nil { // another instance is at it, but may be about to end
 		return bridge.FollowDelay, nil
 	}
 	defer func() {
@@ -177,17 +179,18 @@ func (e *Events) pass(ctx context.Context, appid string) (wait time.Duration, er
 	}()
 	ctx, cancel := lease.Context(ctx)
 	defer cancel()
-	return e.askDue(ctx, appid, open)
+	return e.recheckDue(ctx, appid, open)
 }
 
-// askDue asks about the notes that are due, batch after batch.
-func (e *Events) askDue(ctx context.Context, appid string, open []bridge.Recheck) (time.Duration, error) {
+// recheckDue rechecks the follows that are due, batch after batch.
+func (e *Events) recheckDue(
+	ctx context.Context, appid string, open []bridge.Recheck,
+) (wait time.Duration, err error) {
 	run := newRun(kindFollow, appid, e.svc.cfg.Now())
 	sw, err := e.svc.newSweep(ctx, e.svc.accounts[appid], run)
 	if err != nil {
 		return 0, err
 	}
-	var wait time.Duration
 	for err == nil && len(open) > 0 && wait == 0 {
 		due := slices.DeleteFunc(open, func(r bridge.Recheck) bool { return r.WaitMS > 0 })
 		if err = sw.recheckAll(ctx, due); err != nil {
@@ -201,6 +204,7 @@ func (e *Events) askDue(ctx context.Context, appid string, open []bridge.Recheck
 	sw.run.end(err, e.svc.cfg.Now(), e.svc.cfg.QuotaResetHour)
 	r := sw.run.snapshot()
 	e.svc.metrics.observe(r)
-	e.svc.cfg.Logger.Debug("asked about new followers", "appid", appid, "stored", r.Changed, "calls", r.Calls)
+	e.svc.cfg.Logger.Debug("rechecked new followers",
+		"appid", appid, "stored", r.Changed, "calls", r.Calls)
 	return wait, err
 }

@@ -86,7 +86,8 @@ func TestFollowIsInTheMapSoon(t *testing.T) {
 
 func person2(openid, unionid string) person { return person{OpenID: openid, UnionID: unionid} }
 
-// TestLateUnionID: a follower without a unionid is stored at once and asked about again, if the account has unionids.
+// TestLateUnionID: a follower without a unionid is stored at once and asked about again, if the
+// account has unionids.
 func TestLateUnionID(t *testing.T) {
 	t.Parallel()
 	for _, bound := range []bool{true, false} {
@@ -122,7 +123,8 @@ func TestLateUnionID(t *testing.T) {
 	}
 }
 
-// TestConfirmFollowGivesUp: what no quick question settles is left to the refresh, with the doubt that fits.
+// TestConfirmFollowGivesUp: what no quick question settles is left to the refresh, with the doubt
+// that fits.
 func TestConfirmFollowGivesUp(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t, wechatsim.Standard(20, 0, 0))
@@ -159,8 +161,8 @@ func TestConfirmFollowGivesUp(t *testing.T) {
 	}
 }
 
-// TestUnfollowWhileAsked: he leaves while the answer about his follow is on its way; the answer, older than the event, is
-// stored after it. The truth must win.
+// TestUnfollowWhileAsked: he leaves while the answer about his follow is on its way; the answer,
+// older than the event, is stored after it. The truth must win.
 func TestUnfollowWhileAsked(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t, wechatsim.Standard(20, 0, 0))
@@ -199,7 +201,8 @@ func TestUnfollowWhileAsked(t *testing.T) {
 	}
 }
 
-// TestEventsBesideASweep: events during a sweep's list and comparison; in the end the map is the truth.
+// TestEventsBesideASweep: events during a sweep's list and comparison; in the end the map is the
+// truth.
 func TestEventsBesideASweep(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t, wechatsim.Standard(25_000, 0, 0))
@@ -225,7 +228,8 @@ func TestEventsBesideASweep(t *testing.T) {
 	b.wantTruth(t)
 }
 
-// TestEventsOfTwoInstances: one of them has taken the events, both know of none twice, and a restart finds what is left.
+// TestEventsOfTwoInstances: one of them has taken the events, both know of none twice, and a
+// restart finds what is left.
 func TestEventsOfTwoInstances(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t, wechatsim.Standard(20, 0, 0))

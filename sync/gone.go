@@ -7,17 +7,18 @@ import (
 	"github.com/unionbridge/unionbridge/sync/spool"
 )
 
-// settleMissing asks about everybody who is in the table but was not in the list, and marks those of
-// whom WeChat says subscribe: 0 too. Two answers agree then, the list and the question. A list that is
-// much shorter than the table is not believed at all.
+// settleMissing asks about everybody who is in the table but not in the list, and marks those as
+// gone of whom WeChat says subscribe: 0 as well: the list and the answer agree then. A list much
+// shorter than the table is not believed at all.
 func (s *sweep) settleMissing(ctx context.Context, missing *spool.File, subscribed int64) error {
 	if missing.Entries() == 0 {
 		return nil
 	}
 	s.run.update(func(r *Run) { r.Missing = missing.Entries() })
 	if allowed := max(s.account.allowedGone(subscribed), s.accept); missing.Entries() > allowed {
-		return fmt.Errorf("%w: %d of %d followers are not in WeChat's list, and at most %d may vanish in one sweep "+
-			"(official_accounts[].sync.max_gone); if they really left, confirm it: unionbridge sync --accept-gone %d",
+		return fmt.Errorf("%w: %d of %d followers are not in WeChat's list, "+
+			"and at most %d may vanish in one sweep (official_accounts[].sync.max_gone); "+
+			"if they really left, confirm it: unionbridge sync --accept-gone %d",
 			ErrTooManyGone, missing.Entries(), subscribed, allowed, s.run.ID)
 	}
 	s.run.enter(phaseGone, missing.Entries())
@@ -44,10 +45,9 @@ func (s *sweep) settleMissing(ctx context.Context, missing *spool.File, subscrib
 	}
 }
 
-// freeGone is how many people may always leave: of an account with 40 followers, 5 % would be two.
+// freeGone is how many people may always leave: 5 % of an account with 40 followers would be two.
 const freeGone = 100
 
-// allowedGone is the most followers that one sweep may mark as gone.
 func (a Account) allowedGone(subscribed int64) int64 {
 	return max(int64(a.MaxGone*float64(subscribed)), freeGone)
 }

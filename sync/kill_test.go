@@ -58,8 +58,9 @@ func sweepAsChild(settings string) error {
 	return err
 }
 
-// TestKilledSweep kills the sweeping process at random moments, again and again. The next start goes on, the
-// map is the truth in the end, and what is asked twice is bounded by what was under way.
+// TestKilledSweep kills the sweeping process at random moments, again and again. The next start
+// goes on, the map is the truth in the end, and what is asked twice is bounded by what was under
+// way.
 func TestKilledSweep(t *testing.T) {
 	const followers, kills = 60_000, 8
 	seed := uint64(time.Now().UnixNano())

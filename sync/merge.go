@@ -9,15 +9,15 @@ import (
 	"github.com/unionbridge/unionbridge/sync/spool"
 )
 
-// batch is a batch for user/info/batchget, in the order of the openids.
+// batch is one call of user/info/batchget, in the order of the openids.
 type batch struct {
 	openids []string
-	known   map[string]bool // those that have a row already: former followers, and people never asked about
+	known   map[string]bool // those with a row already: former followers, or never fetched
 }
 
-// compare merges the list with the table. Whoever is only in the list, or returned, is asked about and
-// stored; whoever is only in the table and still called subscribed goes to missing. It returns what the
-// table knew.
+// compare merges the list with the table. Whoever is only in the list, or has returned, is fetched
+// and stored. Whoever is only in the table and still called subscribed goes to missing. It returns
+// what the table knew.
 func (s *sweep) compare(ctx context.Context, listed, missing *spool.File) (known tally, err error) {
 	s.run.enter(phaseCompare, s.run.snapshot().Listed)
 	list, err := listed.Merge()
@@ -31,15 +31,17 @@ func (s *sweep) compare(ctx context.Context, listed, missing *spool.File) (known
 	s.empty = len(first) == 0
 	group, ctx := errgroup.WithContext(ctx)
 	table := s.scanTable(ctx, group)
-	ask := make(chan batch)
+	batches := make(chan batch)
 	group.Go(func() error {
-		defer close(ask)
-		m := merger{list: list, table: table, missing: missing, ask: ask, advance: s.run.advance}
+		defer close(batches)
+		m := merger{
+			list: list, table: table, missing: missing, batches: batches, advance: s.run.advance,
+		}
 		err := m.merge(ctx)
 		known = m.known
 		return err
 	})
-	group.Go(func() error { return s.fetchAndStore(ctx, ask) })
+	group.Go(func() error { return s.fetchAndStore(ctx, batches) })
 	return known, group.Wait()
 }
 
@@ -51,7 +53,7 @@ func (s *sweep) scanTable(ctx context.Context, group *errgroup.Group) *tableRead
 	pages := make(chan []bridge.Entry)
 	next := bridge.Page{Limit: scanPage}
 	if r := s.run.snapshot(); r.Mode == modeRebind {
-		next.Since = r.Started // whoever has been asked since then has told his new unionid
+		next.Since = r.Started // answers since then have the new unionids
 	}
 	group.Go(func() error {
 		defer close(pages)
@@ -74,7 +76,6 @@ func (s *sweep) scanTable(ctx context.Context, group *errgroup.Group) *tableRead
 	return &tableReader{ctx: ctx, pages: pages}
 }
 
-// tableReader walks the pages entry by entry.
 type tableReader struct {
 	ctx   context.Context
 	pages <-chan []bridge.Entry
@@ -86,7 +87,8 @@ func (t *tableReader) peek() (*bridge.Entry, error) {
 	for len(t.page) == 0 {
 		page, ok := <-t.pages
 		if !ok {
-			// The channel closes after the last page and after a failed one; the failure has ended ctx.
+			// The channel closes after the last page and after a failed one; the failure has ended
+			// ctx.
 			return nil, t.ctx.Err()
 		}
 		t.page = page
@@ -102,7 +104,7 @@ func (t *tableReader) advance() { t.page = t.page[1:] }
 // tally counts what the table knew of an account.
 type tally struct {
 	subscribed  int64
-	notAsked    int64 // of the subscribed: WeChat has not told about them yet
+	notAsked    int64 // of the subscribed: never fetched
 	withUnionID int64 // of the subscribed
 }
 
@@ -119,12 +121,11 @@ func (t *tally) add(e *bridge.Entry) {
 	}
 }
 
-// merger walks the list and the table side by side.
 type merger struct {
 	list    *spool.Reader
 	table   *tableReader
 	missing *spool.File
-	ask     chan<- batch
+	batches chan<- batch
 	advance func(int64)
 
 	known  tally
@@ -146,7 +147,7 @@ func (m *merger) merge(ctx context.Context) error {
 		}
 		switch {
 		case entry == nil || (openid != nil && string(openid) < entry.OpenID):
-			err = m.question(ctx, string(openid), false)
+			err = m.fetch(ctx, string(openid), false)
 			if err == nil {
 				openid, err = m.list.Next()
 			}
@@ -169,18 +170,16 @@ func (m *merger) merge(ctx context.Context) error {
 	return m.flush(ctx)
 }
 
-// meet deals with somebody who is in both.
 func (m *merger) meet(ctx context.Context, e *bridge.Entry) error {
 	m.known.add(e)
 	m.table.advance()
 	if !e.Subscribed || !e.Asked {
-		return m.question(ctx, e.OpenID, true)
+		return m.fetch(ctx, e.OpenID, true)
 	}
 	m.step()
 	return nil
 }
 
-// miss deals with somebody who is in the table only.
 func (m *merger) miss(e *bridge.Entry) error {
 	m.known.add(e)
 	m.table.advance()
@@ -196,7 +195,7 @@ func (m *merger) miss(e *bridge.Entry) error {
 	return err
 }
 
-// step counts a follower about whom there is nothing to do; the count goes out in the hundreds, it is
+// step counts a follower who needs nothing. It reports a thousand at a time, because the count is
 // behind a lock.
 func (m *merger) step() {
 	if m.seen++; m.seen == 1000 {
@@ -205,7 +204,7 @@ func (m *merger) step() {
 	}
 }
 
-func (m *merger) question(ctx context.Context, openid string, known bool) error {
+func (m *merger) fetch(ctx context.Context, openid string, known bool) error {
 	if m.batch.openids == nil {
 		m.batch.openids = make([]string, 0, batchSize)
 	}
@@ -227,7 +226,7 @@ func (m *merger) flush(ctx context.Context) error {
 		return nil
 	}
 	select {
-	case m.ask <- m.batch:
+	case m.batches <- m.batch:
 		m.batch = batch{}
 		return nil
 	case <-ctx.Done():

@@ -11,12 +11,13 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechat"
 )
 
-// recheckAll asks user/info about each person, with the account's concurrency, and writes what the
-// answers mean. Events and refresh both call it: the policy depends on the recheck, not on who asks.
+// recheckAll asks user/info about each person, with the account's concurrency, and stores what the
+// answers mean. Events and the refresh both call it: the policy depends on the recheck, not on who
+// asks.
 //
 // An error about one person delays that person only: they would come first again the next time, and
-// block everybody else for ever. If none of many could be asked about, the error is returned, so that
-// the caller tries again less often.
+// block everybody else for ever. If none of many could be asked about, the error is returned, so
+// that the caller tries again less often.
 func (s *sweep) recheckAll(ctx context.Context, due []bridge.Recheck) error {
 	var failed unanswered
 	group, ctx := errgroup.WithContext(ctx)
@@ -37,7 +38,7 @@ func (s *sweep) recheckAll(ctx context.Context, due []bridge.Recheck) error {
 	return failed.verdict(s.logger(), len(due))
 }
 
-// recheck asks about one person. Single answers have been seen to be right where batches were not.
+// recheck asks about one person. Single answers have proved right where batches were not.
 func (s *sweep) recheck(ctx context.Context, r bridge.Recheck) error {
 	info, err := s.userInfo(ctx, r.OpenID)
 	var means bridge.Settlement
@@ -69,21 +70,22 @@ func (s *sweep) settle(ctx context.Context, r bridge.Recheck, means bridge.Settl
 }
 
 // afterFollower says what the answer means that a person follows.
-func (s *sweep) afterFollower(ctx context.Context, r bridge.Recheck, info wechat.UserInfo) (bridge.Settlement, error) {
+func (s *sweep) afterFollower(
+	ctx context.Context, r bridge.Recheck, info wechat.UserInfo,
+) (means bridge.Settlement, err error) {
 	if r.Reason == bridge.RecheckNoUnionID && info.UnionID == "" {
 		return postponed(r, r.Reason), nil
 	}
 	clash, err := s.recheckHolders(ctx, []wechat.UserInfo{info})
 	if err != nil {
-		return bridge.Settlement{}, err
+		return means, err
 	}
-	var means bridge.Settlement
 	switch {
 	case r.Reason == bridge.RecheckFollowed && info.UnionID == "":
 		// The unionid is only late if the account has unionids at all.
 		bound, err := s.svc.identities.Sample(ctx, s.account.AppID, 1)
 		if err != nil {
-			return bridge.Settlement{}, err
+			return means, err
 		}
 		if len(bound) > 0 {
 			means = confirmLater(r, bridge.RecheckNoUnionID)
@@ -149,10 +151,10 @@ const (
 	maxConfirmTries    = 5
 )
 
-// confirmLater handles an answer that does not confirm a follow yet: for some seconds WeChat has been seen
-// to say "not subscribed", "invalid openid", or no unionid. It is asked again after 3, 6, 12, 24 and
-// 48 seconds. What the answers lack then becomes the reason of a slow recheck, which alone can mark
-// the person as gone.
+// confirmLater handles an answer that does not confirm a follow yet: for some seconds WeChat has
+// been seen to say "not subscribed", "invalid openid", or no unionid. It is asked again after 3, 6,
+// 12, 24 and 48 seconds. What the answers lack then becomes the reason of a slow recheck, which
+// alone can mark the person as gone.
 func confirmLater(r bridge.Recheck, lacks bridge.RecheckReason) bridge.Settlement {
 	if r.Attempts >= maxConfirmTries {
 		return bridge.Settlement{Next: lacks}
@@ -162,8 +164,8 @@ func confirmLater(r bridge.Recheck, lacks bridge.RecheckReason) bridge.Settlemen
 	}
 }
 
-// maxErrorWait is how long a person waits about whom WeChat gives errors only: 96 of 5,000,000 calls
-// a day.
+// maxErrorWait is how long a person waits about whom WeChat gives errors only: 96 of 5,000,000
+// calls a day.
 const maxErrorWait = 15 * time.Minute
 
 // afterError delays a person about whom WeChat gave an error. No error changes the reason, and none
@@ -178,6 +180,6 @@ func afterError(r bridge.Recheck) bridge.Settlement {
 	if r.Attempts < maxConfirmTries {
 		return confirmLater(r, "")
 	}
-	wait := 3 * time.Minute << min(r.Attempts-maxConfirmTries, 3)
-	return bridge.Settlement{Next: r.Reason, Attempts: r.Attempts + 1, Wait: min(wait, maxErrorWait)}
+	wait := min(3*time.Minute<<min(r.Attempts-maxConfirmTries, 3), maxErrorWait)
+	return bridge.Settlement{Next: r.Reason, Attempts: r.Attempts + 1, Wait: wait}
 }

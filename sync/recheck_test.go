@@ -63,8 +63,8 @@ func TestRecheckBackoff(t *testing.T) {
 	}
 }
 
-// TestEventDuringRefresh: what WeChat pushes while the answer to a refresh is under way is newer than
-// that answer, so the map follows the event.
+// TestEventDuringRefresh: what WeChat pushes while the answer to a refresh is under way is newer
+// than that answer, so the map follows the event.
 func TestEventDuringRefresh(t *testing.T) {
 	t.Parallel()
 	const person = 1
@@ -117,8 +117,8 @@ func TestEventDuringRefresh(t *testing.T) {
 	}
 }
 
-// TestEventDuringSweep: the answers of a sweep wait for others to be stored with; an event that comes
-// meanwhile is newer.
+// TestEventDuringSweep: the answers of a sweep wait for others to be stored with; an event that
+// comes meanwhile is newer.
 func TestEventDuringSweep(t *testing.T) {
 	t.Parallel()
 	const leaves, wasAway, returns = 1, 2, 3

@@ -9,8 +9,8 @@ import (
 // maxRefresh bounds one refresh; the rest is due at the next one.
 const maxRefresh = 2000
 
-// refresh asks about everybody who is due, also about follows that the events left over. While the
-// events are at them too, the fence of SettleRecheck lets one of both answers count.
+// refresh rechecks everybody who is due, also follows that the events left over. If the events are
+// at work too, the fence of SettleRecheck lets one of both answers count.
 func (s *sweep) refresh(ctx context.Context) error {
 	if err := s.plan(ctx); err != nil {
 		return err

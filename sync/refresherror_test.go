@@ -79,7 +79,8 @@ func TestAboutOnePerson(t *testing.T) {
 	}
 }
 
-// TestFollowErrorOfOnePerson: he waits, longer each time, and everybody else comes into the map in the same pass.
+// TestFollowErrorOfOnePerson: he waits, longer each time, and everybody else comes into the map in
+// the same pass.
 func TestFollowErrorOfOnePerson(t *testing.T) {
 	t.Parallel()
 	const others = 3 * followBatch / 2
@@ -118,8 +119,8 @@ func TestFollowErrorOfOnePerson(t *testing.T) {
 	}
 }
 
-// TestDoubtErrorOfOnePerson: he is put off, no error counts as an answer, and everybody else's doubt is settled in the same
-// refresh.
+// TestDoubtErrorOfOnePerson: he is put off, no error counts as an answer, and everybody else's
+// doubt is settled in the same refresh.
 func TestDoubtErrorOfOnePerson(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t, wechatsim.Standard(60, 0, 0))
@@ -159,8 +160,8 @@ func TestDoubtErrorOfOnePerson(t *testing.T) {
 	}
 }
 
-// TestNobodyIsAnsweredAbout: an error that all meet is no matter of each, so whoever asks hears of it and waits; errors of
-// the network end the pass and leave the notes where they are.
+// TestNobodyIsAnsweredAbout: an error that all meet is no matter of each, so whoever asks hears of
+// it and waits; errors of the network end the pass and leave the notes where they are.
 func TestNobodyIsAnsweredAbout(t *testing.T) {
 	for name, test := range map[string]struct {
 		err    error

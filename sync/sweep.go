@@ -27,10 +27,26 @@ type sweep struct {
 
 	dbNow, dbRead time.Time // the database's clock, and when it was read by ours: see now
 
-	broken  atomic.Bool // asking or storing has failed: no new question
+	broken  atomic.Bool // fetching or storing has failed: no new batch
 	sampled gosync.Once // see stillBound
 	bound   error
 }
+
+// newSweep returns a run that can date its questions.
+func (s *Service) newSweep(ctx context.Context, account Account, run *tracker) (*sweep, error) {
+	now, err := s.identities.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// A millisecond back: that clock is read in whole ones.
+	return &sweep{
+		svc: s, account: account, run: run, dbNow: now.Add(-time.Millisecond), dbRead: s.cfg.Now(),
+	}, nil
+}
+
+// now dates a question by the database's clock, without a statement for each. It is early rather
+// than late: what the map learnt after this moment is not older than the answer.
+func (s *sweep) now() time.Time { return s.dbNow.Add(s.svc.cfg.Now().Sub(s.dbRead)) }
 
 // The phases, as Progress.Phase.
 const (
@@ -39,9 +55,9 @@ const (
 	phaseGone    = "gone"
 )
 
-// do is the whole sweep. Only after a clean end of the list, and only after everybody else has been
-// dealt with, is anybody marked as gone. A run that was stopped is gone on with by calling do again: the
-// list from its spool, and of the rest the comparison finds by itself what is done.
+// do is the whole sweep. Nobody is marked as gone before the list has ended cleanly and everybody
+// else has been dealt with. Calling do again resumes an interrupted run: the list from its spool;
+// the comparison finds the rest still to be done.
 func (s *sweep) do(ctx context.Context) (err error) {
 	if err := s.plan(ctx); err != nil {
 		return err
@@ -67,12 +83,12 @@ func (s *sweep) do(ctx context.Context) (err error) {
 	}
 	s.svc.metrics.people(s.account.AppID, known)
 	r := s.run.snapshot()
-	s.svc.cfg.Logger.Info("sweep finished", "appid", r.AppID, "run", r.ID, "listed", r.Listed, "added", r.Added,
-		"changed", r.Changed, "gone", r.Gone, "calls", r.Calls, "seconds", s.svc.cfg.Now().Sub(r.Started).Seconds())
+	s.logger().Info("sweep finished", "listed", r.Listed, "added", r.Added, "changed", r.Changed,
+		"gone", r.Gone, "calls", r.Calls, "seconds", s.svc.cfg.Now().Sub(r.Started).Seconds())
 	return nil
 }
 
-// apply brings the table in step with the list, and returns what the table knew before.
+// apply updates the table from the list, and returns what the table knew before.
 func (s *sweep) apply(ctx context.Context, listed *spool.File) (tally, error) {
 	missing, err := spool.Create(s.spoolPath("missing-" + rand.Text()))
 	if err != nil {
@@ -90,11 +106,12 @@ func (s *sweep) apply(ctx context.Context, listed *spool.File) (tally, error) {
 }
 
 func (s *sweep) spoolPath(kind string) string {
-	return filepath.Join(s.svc.cfg.SpoolDir, fmt.Sprintf("sweep-%s-%d.%s", s.account.AppID, s.run.ID, kind))
+	name := fmt.Sprintf("sweep-%s-%d.%s", s.account.AppID, s.run.ID, kind)
+	return filepath.Join(s.svc.cfg.SpoolDir, name)
 }
 
-// openList opens the spool of the follower list: what a stopped run has left on this machine, or an empty
-// one.
+// openList opens the spool of the follower list: what an interrupted run left on this machine, or
+// an empty one.
 func (s *sweep) openList() (*spool.File, error) {
 	path := s.spoolPath("list")
 	s.dropOthers(path)
@@ -112,18 +129,20 @@ func (s *sweep) reopen(path string) (*spool.File, error) {
 	}
 	listed, err := spool.Open(path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EWOULDBLOCK) {
-		s.logger().Info("going on with a sweep of another machine or of a process that still lives: the list is read again")
+		s.logger().Info("resuming a sweep of another machine or of a process that still lives: " +
+			"the list is read again")
 		return spool.Create(path)
 	}
 	if err == nil {
-		s.logger().Info("going on with a sweep", "pages", listed.Runs(), "list_complete", listed.Ended())
+		s.logger().Info("resuming a sweep", "pages", listed.Runs(), "list_complete", listed.Ended())
 	}
 	return listed, err
 }
 
-// dropOthers deletes spools of this account's earlier runs, which nobody goes on with.
+// dropOthers deletes spools of this account's earlier runs, which will not be resumed.
 func (s *sweep) dropOthers(path string) {
-	others, _ := filepath.Glob(filepath.Join(s.svc.cfg.SpoolDir, "sweep-"+s.account.AppID+"-*")) // the pattern is good
+	pattern := filepath.Join(s.svc.cfg.SpoolDir, "sweep-"+s.account.AppID+"-*")
+	others, _ := filepath.Glob(pattern) // its only error is a bad pattern
 	for _, other := range others {
 		if other == path {
 			continue
@@ -134,7 +153,7 @@ func (s *sweep) dropOthers(path string) {
 	}
 }
 
-// leave keeps the list's spool for the next start if the run will be gone on with, and drops it otherwise.
+// leave keeps the list's spool if the run will be resumed, and drops it otherwise.
 func (s *sweep) leave(listed *spool.File, err error) {
 	if err == nil || errors.Is(err, ErrTooManyGone) {
 		s.drop(listed)

@@ -79,7 +79,8 @@ func TestSweepFollowsChanges(t *testing.T) {
 	left := b.sim.Leave(appid, 150)
 	b.sim.Join(appid, 330)
 	run := b.sweepOnce(t)
-	// 330 new people are four batches, 150 missing ones two; one call looks whether the binding is the old one.
+	// 330 new people are four batches, 150 missing ones two; one call looks whether the binding is
+	// the old one.
 	wantRun(t, run, Run{State: StateDone, Pages: 2, Listed: 12_180, Added: 330, Gone: 150, Calls: calls(3, 6, 1)})
 	b.wantTruth(t)
 
@@ -94,8 +95,8 @@ func TestEmptyAccount(t *testing.T) {
 	wantRun(t, b.sweepOnce(t), Run{State: StateDone, Calls: calls(1, 0, 0)})
 }
 
-// TestListMovesDuringTheScan: people join and leave before and behind the cursor while the list is read.
-// Whoever the list missed is right after the next sweep, and nobody is wrong after this one.
+// TestListMovesDuringTheScan: people join and leave before and behind the cursor while the list is
+// read. Whoever the list missed is right after the next sweep, and nobody is wrong after this one.
 func TestListMovesDuringTheScan(t *testing.T) {
 	options := wechatsim.Standard(30_000, 0, 0)
 	options.Accounts[0].Quirks = wechatsim.Quirks{TotalJitter: 40}

@@ -15,8 +15,9 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// misaligned is batchget as it has been reported of a list with an unknown openid: every unionid behind it
-// stands one place too high. The unknown one's own record is taken out, so that the set looks right.
+// misaligned is batchget as it has been reported of a list with an unknown openid: every unionid
+// behind it stands one place too high. The unknown one's own record is taken out, so that the set
+// looks right.
 func misaligned(at int) func(context.Context, API, []string) ([]wechat.UserInfo, error) {
 	return func(ctx context.Context, api API, openids []string) ([]wechat.UserInfo, error) {
 		infos, err := api.BatchUserInfo(ctx, openids)
@@ -42,8 +43,8 @@ func TestMisalignedBatches(t *testing.T) {
 	}
 }
 
-// TestBatchThatLooksRight: a batch answer is wrong in a way that nothing in it shows. What contradicts the map
-// is asked about one by one; nobody gets another person's unionid.
+// TestBatchThatLooksRight: a batch answer is wrong in a way that nothing in it shows. What
+// contradicts the map is asked about one by one; nobody gets another person's unionid.
 func TestBatchThatLooksRight(t *testing.T) {
 	b := newFixture(t, wechatsim.Standard(200, 0, 0))
 	b.sweepOnce(t)
@@ -72,8 +73,8 @@ func TestUnionIDChangesHands(t *testing.T) {
 	b.wantTruth(t)
 }
 
-// TestTwoClaimOneUnionID: WeChat itself insists that two followers are one. Neither is reached by it, and both
-// stay in question.
+// TestTwoClaimOneUnionID: WeChat itself insists that two followers are one. Neither is reached by
+// it, and both stay in question.
 func TestTwoClaimOneUnionID(t *testing.T) {
 	b := newFixture(t, wechatsim.Standard(50, 0, 0))
 	b.sweepOnce(t)
@@ -118,8 +119,8 @@ func TestTwoClaimOneUnionID(t *testing.T) {
 	}
 }
 
-// TestTwinsOfTheFirstSweep: in an empty table there is nothing to contradict; the table itself is looked at
-// when it is full.
+// TestTwinsOfTheFirstSweep: in an empty table there is nothing to contradict; the table itself is
+// looked at when it is full.
 func TestTwinsOfTheFirstSweep(t *testing.T) {
 	b := newFixture(t, wechatsim.Standard(500, 0, 0))
 	victim := b.union(0)
@@ -137,8 +138,8 @@ func TestTwinsOfTheFirstSweep(t *testing.T) {
 	b.wantTruth(t)
 }
 
-// TestTwinsOfAnOldFirstSweep: the first sweep was stopped so long ago that a new one begins, in a table that it
-// has half filled.
+// TestTwinsOfAnOldFirstSweep: the first sweep was stopped so long ago that a new one begins, in a
+// table that it has half filled.
 func TestTwinsOfAnOldFirstSweep(t *testing.T) {
 	b := newFixture(t, wechatsim.Standard(300, 0, 0))
 	b.exec(t, `INSERT INTO sync_run (kind, appid, state, holder, started_at)
@@ -151,8 +152,8 @@ func TestTwinsOfAnOldFirstSweep(t *testing.T) {
 	b.wantTruth(t)
 }
 
-// TestReadAfterFollow: right after a follow WeChat says "not subscribed", or does not know the openid. The
-// next refresh has it right.
+// TestReadAfterFollow: right after a follow WeChat says "not subscribed", or does not know the
+// openid. The next refresh has it right.
 func TestReadAfterFollow(t *testing.T) {
 	for _, unknown := range []bool{false, true} {
 		options := wechatsim.Standard(100, 0, 0)
@@ -205,8 +206,8 @@ func TestRebinding(t *testing.T) {
 	}
 }
 
-// TestRebindingIsGoneOnWith: the refresh of everybody is stopped by the quota and goes on without asking
-// anybody twice.
+// TestRebindingIsGoneOnWith: the refresh of everybody is stopped by the quota and goes on without
+// asking anybody twice.
 func TestRebindingIsGoneOnWith(t *testing.T) {
 	b := newFixture(t, wechatsim.Standard(3_000, 0, 0))
 	b.sweepOnce(t)
@@ -229,7 +230,8 @@ func TestRebindingIsGoneOnWith(t *testing.T) {
 
 func TestQuota(t *testing.T) {
 	b := newFixture(t, wechatsim.Standard(25_000, 0, 0))
-	// The list needs 4 calls, and a day holds 6 besides the reserve; but of today's only 3 are left.
+	// The list needs 4 calls, and a day holds 6 besides the reserve; but of today's only 3 are
+	// left.
 	account := b.accounts[appid]
 	account.QuotaReserve = 0.4
 	b.accounts[appid] = account
@@ -319,8 +321,8 @@ func TestAcceptGone(t *testing.T) {
 	b.wantTruth(t)
 }
 
-// TestEverythingAtOnce mixes what WeChat has been seen to do, people who come and go at every moment, and
-// stops. No entry is ever wrong; when it gets quiet, the map is the truth.
+// TestEverythingAtOnce mixes what WeChat has been seen to do, people who come and go at every
+// moment, and stops. No entry is ever wrong; when it gets quiet, the map is the truth.
 func TestEverythingAtOnce(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

@@ -1,5 +1,5 @@
-// Package spool sorts a list of openids of any length with one page of it in memory: sorted runs in a
-// file, merged when they are read. A restart resumes from the file.
+// Package spool sorts a list of openids of any length with one page of it in memory: sorted runs in
+// a file, merged when they are read. A restart resumes from the file.
 //
 // It knows nothing of WeChat, of the database and of package sync.
 package spool
@@ -17,9 +17,9 @@ import (
 	"syscall"
 )
 
-// File is a file of sorted runs of openids, one run a page of the follower list. It takes 29 bytes of
-// disk a follower: a hundred million are 2.9 GB. Each run carries a checksum and the cursor behind
-// it, so that Open finds everything up to the last whole page, whatever ended the process.
+// File is a file of sorted runs of openids, one run a page of the follower list. It takes 29 bytes
+// of disk a follower: a hundred million are 2.9 GB. Each run carries a checksum and the cursor
+// behind it, so that Open finds everything up to the last whole page, whatever ended the process.
 //
 // The file is a sequence of runs: a header (runHeader), the cursor, the entries. An entry is one
 // byte of length and the openid. A File is for one goroutine at a time.
@@ -31,7 +31,6 @@ type File struct {
 	ended   bool
 }
 
-// segment is where the entries of one run are in the file.
 type segment struct {
 	offset, length int64
 	cursor         string
@@ -72,8 +71,8 @@ func Create(path string) (*File, error) {
 	return &File{file: file}, nil
 }
 
-// lock takes the file's lock, which ends with the process. Without it a process that was frozen past
-// its lease, and the one that took over its run, could write to one file.
+// lock takes the file's lock, which ends with the process. Without it a process that was frozen
+// past its lease, and the one that took over its run, could write to one file.
 func lock(file *os.File) error {
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return fmt.Errorf("locking a spool file (state_dir): %w", err)
@@ -159,7 +158,8 @@ func (f *File) write(magic [3]byte, sorted []string, cursor string) error {
 	buf = append(buf, cursor...)
 	for _, id := range sorted {
 		if id == "" || len(id) > maxOpenID {
-			return fmt.Errorf("spooling an openid of %d bytes: 1 to %d are allowed", len(id), maxOpenID)
+			return fmt.Errorf("spooling an openid of %d bytes: 1 to %d are allowed",
+				len(id), maxOpenID)
 		}
 		buf = append(append(buf, byte(len(id))), id...)
 	}

@@ -199,8 +199,8 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// TestFileOfALivingProcess: a file that is still written cannot be opened, and a new one at its path
-// is another file.
+// TestFileOfALivingProcess: a file that is still written cannot be opened, and a new one at its
+// path is another file.
 func TestFileOfALivingProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.list")
 	frozen, err := Create(path)
