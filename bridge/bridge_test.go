@@ -25,8 +25,10 @@ func exec(t *testing.T, db *sqlx.DB, query string, args ...any) {
 }
 
 func follower(openid, unionid string) wechat.UserInfo {
-	return wechat.UserInfo{OpenID: openid, UnionID: unionid, Subscribed: true, SubscribeTime: 1_700_000_000,
-		SubscribeScene: "ADD_SCENE_QR_CODE", QRSceneStr: "门店-7", TagIDs: []int64{2, 5}, Language: "zh_CN"}
+	return wechat.UserInfo{OpenID: openid, UnionID: unionid, Subscribed: true,
+		SubscribeTime:  1_700_000_000,
+		SubscribeScene: "ADD_SCENE_QR_CODE", QRSceneStr: "门店-7", TagIDs: []int64{2,
+			5}, Language: "zh_CN"}
 }
 
 type row struct {
@@ -200,7 +202,8 @@ func TestScanIsInByteOrder(t *testing.T) {
 		(?, 'oa', 1, NULL, NULL), (?, 'oB', 0, CURRENT_TIMESTAMP(3), 'uB'), (?, 'o-', 1, CURRENT_TIMESTAMP(3), NULL),
 		(?, 'o_', 1, NULL, NULL), (?, 'oX', 1, NULL, NULL)`,
 		oa, oa, oa, oa, oa2)
-	want := []Entry{{"o-", true, true, false}, {"oB", false, true, true}, {"o_", true, false, false}, {"oa", true, false, false}}
+	want := []Entry{{"o-", true, true, false}, {"oB", false, true, true},
+		{"o_", true, false, false}, {"oa", true, false, false}}
 	var got []Entry
 	for after := ""; ; {
 		page, err := m.Scan(t.Context(), oa, Page{After: after, Limit: 3})
@@ -240,7 +243,8 @@ func TestConflicts(t *testing.T) {
 		{"new", follower("oNew", "uNew"), nil, nil},
 		{"without unionid", follower("oAnn", ""), nil, nil},
 		{"another unionid for a known openid", follower("oAnn", "uNew"), []string{"oAnn"}, nil},
-		{"the unionid of another follower", follower("oNew", "uAnn"), []string{"oNew"}, []string{"oAnn"}},
+		{"the unionid of another follower", follower("oNew", "uAnn"), []string{"oNew"},
+			[]string{"oAnn"}},
 		{"the unionid of a former follower", follower("oNew", "uBob"), nil, nil},
 		{"both", follower("oCat", "uAnn"), []string{"oCat", "oCat"}, []string{"oAnn"}},
 	} {
@@ -277,7 +281,8 @@ func seed(t *testing.T, db *sqlx.DB) {
 	exec(t, db, `INSERT INTO mini_user (appid, openid, unionid) VALUES
 		(?, 'mAnn', 'uAnn'), (?, 'mBob', 'uBob'), (?, 'mFay', 'uFay'), (?, 'mGus', NULL), (?, 'mAnn', 'uCat'), (?, 'mANN', 'uFay')`,
 		mp, mp, mp, mp, mp2, mp)
-	exec(t, db, `INSERT INTO follower_recheck (appid, openid, reason) VALUES (?, 'oCat', 'send_refused'), (?, 'oAnn', 'no_unionid')`, oa, oa)
+	exec(t, db,
+		`INSERT INTO follower_recheck (appid, openid, reason) VALUES (?, 'oCat', 'send_refused'), (?, 'oAnn', 'no_unionid')`, oa, oa)
 }
 
 func TestResolve(t *testing.T) {
@@ -288,20 +293,31 @@ func TestResolve(t *testing.T) {
 		rec  Recipient
 		want Resolution
 	}{
-		{"unionid", Recipient{UnionID: "uAnn"}, Resolution{Reachability: Reachable, OpenID: "oAnn"}},
-		{"unionid in other letters", Recipient{UnionID: "uANN"}, Resolution{Reachability: NotFollowing}},
-		{"unionid of a former follower", Recipient{UnionID: "uBob"}, Resolution{Reachability: NotFollowing}},
+		{"unionid", Recipient{UnionID: "uAnn"},
+			Resolution{Reachability: Reachable, OpenID: "oAnn"}},
+		{"unionid in other letters", Recipient{UnionID: "uANN"},
+			Resolution{Reachability: NotFollowing}},
+		{"unionid of a former follower", Recipient{UnionID: "uBob"},
+			Resolution{Reachability: NotFollowing}},
 		{"unionid in doubt", Recipient{UnionID: "uCat"}, Resolution{Reachability: InDoubt}},
 		{"unionid of two", Recipient{UnionID: "uDup"}, Resolution{Reachability: Ambiguous}},
-		{"unionid of nobody", Recipient{UnionID: "uNobody"}, Resolution{Reachability: NotFollowing}},
-		{"mini user", Recipient{MiniAppID: mp, MiniOpenID: "mAnn"}, Resolution{Reachability: Reachable, OpenID: "oAnn"}},
-		{"the same openid in another mini program", Recipient{MiniAppID: mp2, MiniOpenID: "mAnn"}, Resolution{Reachability: InDoubt}},
-		{"the same openid in other letters", Recipient{MiniAppID: mp, MiniOpenID: "mANN"}, Resolution{Reachability: NotFollowing}},
-		{"mini user without unionid", Recipient{MiniAppID: mp, MiniOpenID: "mGus"}, Resolution{Reachability: NoUnionID}},
-		{"mini user nobody knows", Recipient{MiniAppID: mp, MiniOpenID: "mNobody"}, Resolution{Reachability: UnknownUser}},
+		{"unionid of nobody", Recipient{UnionID: "uNobody"},
+			Resolution{Reachability: NotFollowing}},
+		{"mini user", Recipient{MiniAppID: mp, MiniOpenID: "mAnn"},
+			Resolution{Reachability: Reachable, OpenID: "oAnn"}},
+		{"the same openid in another mini program", Recipient{MiniAppID: mp2, MiniOpenID: "mAnn"},
+			Resolution{Reachability: InDoubt}},
+		{"the same openid in other letters", Recipient{MiniAppID: mp, MiniOpenID: "mANN"},
+			Resolution{Reachability: NotFollowing}},
+		{"mini user without unionid", Recipient{MiniAppID: mp, MiniOpenID: "mGus"},
+			Resolution{Reachability: NoUnionID}},
+		{"mini user nobody knows", Recipient{MiniAppID: mp, MiniOpenID: "mNobody"},
+			Resolution{Reachability: UnknownUser}},
 		{"openid", Recipient{OpenID: "oEve"}, Resolution{Reachability: Reachable, OpenID: "oEve"}},
-		{"openid that is not in the map", Recipient{OpenID: "oNew"}, Resolution{Reachable, "oNew", true}},
-		{"openid of a former follower", Recipient{OpenID: "oBob"}, Resolution{Reachability: NotFollowing}},
+		{"openid that is not in the map", Recipient{OpenID: "oNew"},
+			Resolution{Reachable, "oNew", true}},
+		{"openid of a former follower", Recipient{OpenID: "oBob"},
+			Resolution{Reachability: NotFollowing}},
 		{"openid in doubt", Recipient{OpenID: "oCat"}, Resolution{Reachability: InDoubt}},
 	}
 	var recipients []Recipient
@@ -317,7 +333,8 @@ func TestResolve(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", c.name, got[i], c.want)
 		}
 	}
-	elsewhere, err := New(db).Resolve(t.Context(), oa2, []Recipient{{UnionID: "uBob"}, {UnionID: "uCat"}})
+	elsewhere, err := New(db).Resolve(t.Context(), oa2,
+		[]Recipient{{UnionID: "uBob"}, {UnionID: "uCat"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,16 +350,19 @@ func TestLookup(t *testing.T) {
 	db := dbtest.New(t)
 	seed(t, db)
 	ann := []Identity{
-		{UnionID: "uAnn", OAAppID: oa, OAOpenID: "oAnn", Subscribed: true, MiniAppID: mp, MiniOpenID: "mAnn"},
-		{UnionID: "uAnn", OAAppID: oa2, OAOpenID: "oAnn2", Subscribed: true, MiniAppID: mp, MiniOpenID: "mAnn"},
+		{UnionID: "uAnn", OAAppID: oa, OAOpenID: "oAnn", Subscribed: true, MiniAppID: mp,
+			MiniOpenID: "mAnn"},
+		{UnionID: "uAnn", OAAppID: oa2, OAOpenID: "oAnn2", Subscribed: true, MiniAppID: mp,
+			MiniOpenID: "mAnn"},
 	}
 	for id, want := range map[string][]Identity{
-		"uAnn":    ann,
-		"oAnn":    ann,
-		"oAnn2":   ann,
-		"oEve":    {{OAAppID: oa, OAOpenID: "oEve", Subscribed: true}},
-		"mGus":    {{MiniAppID: mp, MiniOpenID: "mGus"}},
-		"uFay":    {{UnionID: "uFay", MiniAppID: mp, MiniOpenID: "mANN"}, {UnionID: "uFay", MiniAppID: mp, MiniOpenID: "mFay"}},
+		"uAnn":  ann,
+		"oAnn":  ann,
+		"oAnn2": ann,
+		"oEve":  {{OAAppID: oa, OAOpenID: "oEve", Subscribed: true}},
+		"mGus":  {{MiniAppID: mp, MiniOpenID: "mGus"}},
+		"uFay": {{UnionID: "uFay", MiniAppID: mp, MiniOpenID: "mANN"},
+			{UnionID: "uFay", MiniAppID: mp, MiniOpenID: "mFay"}},
 		"oNobody": {},
 		"张三":      {},
 	} {
@@ -350,7 +370,10 @@ func TestLookup(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		byMini := cmpopts.SortSlices(func(a, b Identity) bool { return a.OAAppID+a.MiniOpenID < b.OAAppID+b.MiniOpenID })
+		byMini := cmpopts.SortSlices(func(a,
+			b Identity) bool {
+			return a.OAAppID+a.MiniOpenID < b.OAAppID+b.MiniOpenID
+		})
 		if diff := cmp.Diff(want, got, byMini, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", id, diff)
 		}

@@ -61,44 +61,64 @@ func TestFollowEvents(t *testing.T) {
 	for i, test := range []struct {
 		name     string
 		unknown  bool // no row in the map
-		left     bool // the row says that he left
+		left     bool // the row says so
 		blocked  bool
 		note     RecheckReason // that is open already
 		followed bool
 		at       int64
 		want     eventState
 	}{
-		{name: "a new person", unknown: true, followed: true, want: eventState{Note: RecheckFollowed, Later: true}},
-		{name: "a new person again", unknown: true, note: RecheckFollowed, followed: true, want: eventState{Note: RecheckFollowed, Later: true}},
-		{name: "one who came back", left: true, followed: true, at: 10, want: eventState{Row: true, Note: RecheckFollowed, Later: true}},
-		{name: "a follow that the map knows", followed: true, want: eventState{Row: true, Subscribed: true}},
-		{name: "an older follow", followed: true, at: -10, want: eventState{Row: true, Subscribed: true}},
-		{name: "an older follow of one who left", left: true, followed: true, at: -10, want: eventState{Row: true}},
-		{name: "the follow before the leaving, repeated", left: true, followed: true, want: eventState{Row: true, Note: RecheckFollowed, Later: true}},
+		{name: "a new person", unknown: true, followed: true,
+			want: eventState{Note: RecheckFollowed, Later: true}},
+		{name: "a new person again", unknown: true, note: RecheckFollowed, followed: true,
+			want: eventState{Note: RecheckFollowed, Later: true}},
+		{name: "one who came back", left: true, followed: true, at: 10,
+			want: eventState{Row: true, Note: RecheckFollowed, Later: true}},
+		{name: "a follow that the map knows", followed: true,
+			want: eventState{Row: true, Subscribed: true}},
+		{name: "an older follow", followed: true, at: -10,
+			want: eventState{Row: true, Subscribed: true}},
+		{name: "an older follow of one who left", left: true, followed: true, at: -10,
+			want: eventState{Row: true}},
+		{name: "the follow before the leaving, repeated", left: true, followed: true,
+			want: eventState{Row: true, Note: RecheckFollowed, Later: true}},
 		{name: "a newer follow of a follower", followed: true, at: 10, want: asked},
 		{name: "a follow ends the block", blocked: true, followed: true, at: 10, want: asked},
-		{name: "a sweep was faster than the follow's event", blocked: true, followed: true, want: eventState{Row: true, Subscribed: true}},
-		{name: "an older follow ends no block", blocked: true, followed: true, at: -10, want: eventState{Row: true, Subscribed: true, Blocked: true}},
-		{name: "a follow begins an older question anew", note: RecheckNoUnionID, followed: true, at: 10, want: asked},
+		{name: "a sweep was faster than the follow's event", blocked: true, followed: true,
+			want: eventState{Row: true, Subscribed: true}},
+		{name: "an older follow ends no block", blocked: true, followed: true, at: -10,
+			want: eventState{Row: true, Subscribed: true, Blocked: true}},
+		{name: "a follow restarts an older recheck", note: RecheckNoUnionID, followed: true,
+			at: 10, want: asked},
 
-		{name: "he left", at: 10, want: eventState{Row: true}},
-		{name: "he left, again", left: true, at: 10, want: eventState{Row: true}},
-		{name: "leaving before the last follow", at: -10, want: eventState{Row: true, Subscribed: true}},
-		{name: "leaving before the last follow, block and note stay", at: -10, blocked: true, note: RecheckSendRefused,
-			want: eventState{Row: true, Subscribed: true, Blocked: true, Note: RecheckSendRefused, Attempts: 3}},
-		{name: "both in one second", want: eventState{Row: true, Note: RecheckFollowed, Later: true}},
-		{name: "he left while he is being asked about", note: RecheckFollowed, at: 10, want: eventState{Row: true, Note: RecheckFollowed, Later: true}},
-		{name: "a stranger left", unknown: true, want: eventState{}},
-		{name: "a stranger left while he is being asked about", unknown: true, note: RecheckFollowed, at: 10, want: eventState{Note: RecheckFollowed, Later: true}},
-		{name: "other doubts stay", note: RecheckSendRefused, at: 10, want: eventState{Row: true, Note: RecheckSendRefused, Attempts: 3}},
+		{name: "unfollow", at: 10, want: eventState{Row: true}},
+		{name: "unfollow, again", left: true, at: 10, want: eventState{Row: true}},
+		{name: "leaving before the last follow", at: -10,
+			want: eventState{Row: true, Subscribed: true}},
+		{name: "leaving before the last follow, block and note stay", at: -10, blocked: true,
+			note: RecheckSendRefused,
+			want: eventState{Row: true, Subscribed: true, Blocked: true, Note: RecheckSendRefused,
+				Attempts: 3}},
+		{name: "both in one second",
+			want: eventState{Row: true, Note: RecheckFollowed, Later: true}},
+		{name: "unfollow during a recheck", note: RecheckFollowed, at: 10,
+			want: eventState{Row: true, Note: RecheckFollowed, Later: true}},
+		{name: "unfollow of a stranger", unknown: true, want: eventState{}},
+		{name: "unfollow of a stranger during a recheck", unknown: true,
+			note: RecheckFollowed, at: 10, want: eventState{Note: RecheckFollowed, Later: true}},
+		{name: "other doubts stay", note: RecheckSendRefused, at: 10,
+			want: eventState{Row: true, Note: RecheckSendRefused, Attempts: 3}},
 	} {
 		openid := "o" + string(rune('A'+i))
 		if !test.unknown {
-			exec(t, db, `INSERT INTO follower (appid, openid, unionid, subscribed, subscribe_time, blocked_until) VALUES (?, ?, ?, ?, ?, ?)`,
-				oa, openid, "u"+openid, !test.left, time.Unix(last, 0).UTC(), blockedUntil(test.blocked))
+			exec(t, db,
+				`INSERT INTO follower (appid, openid, unionid, subscribed, subscribe_time, blocked_until) VALUES (?, ?, ?, ?, ?, ?)`,
+				oa, openid, "u"+openid, !test.left, time.Unix(last,
+					0).UTC(), blockedUntil(test.blocked))
 		}
 		if test.note != "" {
-			exec(t, db, `INSERT INTO follower_recheck (appid, openid, reason, attempts) VALUES (?, ?, ?, 3)`, oa, openid, test.note)
+			exec(t, db,
+				`INSERT INTO follower_recheck (appid, openid, reason, attempts) VALUES (?, ?, ?, 3)`, oa, openid, test.note)
 		}
 		note := m.NoteUnfollow
 		if test.followed {
@@ -152,7 +172,8 @@ func TestDueRechecks(t *testing.T) {
 		{Due{Limit: 9}, []string{"oFirst", "oDue"}},
 		{Due{Limit: 1}, []string{"oFirst"}},
 		{Due{Within: 2 * time.Minute, Limit: 9}, []string{"oFirst", "oDue", "oSoon"}},
-		{Due{Within: 2 * time.Minute, Reason: RecheckFollowed, Limit: 9}, []string{"oFirst", "oSoon"}},
+		{Due{Within: 2 * time.Minute, Reason: RecheckFollowed, Limit: 9},
+			[]string{"oFirst", "oSoon"}},
 	} {
 		due, err := m.DueRechecks(t.Context(), oa, test.due)
 		if err != nil {
@@ -194,9 +215,9 @@ func TestRequestRecheck(t *testing.T) {
 			eventState{Note: RecheckFollowed, Attempts: 3, Later: true}, false},
 		{"a refused message does not", RecheckFollowed, true, RecheckSendInvalid,
 			eventState{Note: RecheckSendInvalid}, true},
-		{"refused again, while asked about", RecheckSendRefused, false, RecheckSendRefused,
+		{"refused again, recheck due", RecheckSendRefused, false, RecheckSendRefused,
 			eventState{Note: RecheckSendRefused, Attempts: 3}, true},
-		{"refused again, to be asked about later", RecheckSendRefused, true, RecheckSendRefused,
+		{"refused again, recheck later", RecheckSendRefused, true, RecheckSendRefused,
 			eventState{Note: RecheckSendRefused, Attempts: 3, Later: true}, false},
 	} {
 		openid := "o" + string(rune('A'+i))
@@ -242,19 +263,23 @@ func TestSettleRecheck(t *testing.T) {
 		eventState
 		wrote int64
 	}{
-		"settled":               {eventState{Row: true, Subscribed: true}, 0},
-		"stored":                {eventState{Row: true, Subscribed: true}, 1},
-		"stored, another asked": {eventState{Row: true, Subscribed: true, Note: RecheckUnionIDTwice}, 1},
-		"gone":                  {eventState{Row: true}, 1},
+		"settled": {eventState{Row: true, Subscribed: true}, 0},
+		"stored":  {eventState{Row: true, Subscribed: true}, 1},
+		"stored, another asked": {eventState{Row: true, Subscribed: true,
+			Note: RecheckUnionIDTwice}, 1},
+		"gone": {eventState{Row: true}, 1},
 		"postponed": {eventState{
 			Row: true, Subscribed: true, Note: RecheckSendRefused, Attempts: 4, Later: true}, 0},
 		"escalated": {eventState{Row: true, Subscribed: true, Note: RecheckNotSubscribed}, 0},
 	} {
 		const openid = "oA"
-		exec(t, db, `REPLACE INTO follower (appid, openid, subscribed) VALUES (?, ?, 1)`, oa, openid)
-		exec(t, db, `REPLACE INTO follower_recheck (appid, openid, reason, attempts) VALUES (?, ?, 'send_refused', 3)`,
+		exec(t, db, `REPLACE INTO follower (appid, openid, subscribed) VALUES (?, ?, 1)`, oa,
+			openid)
+		exec(t, db,
+			`REPLACE INTO follower_recheck (appid, openid, reason, attempts) VALUES (?, ?, 'send_refused', 3)`,
 			oa, openid)
-		wrote, err := m.SettleRecheck(t.Context(), oa, readRecheck(t, m, openid), settlements(openid)[name])
+		wrote, err := m.SettleRecheck(t.Context(), oa, readRecheck(t, m, openid),
+			settlements(openid)[name])
 		if err != nil || wrote != want.wrote {
 			t.Errorf("%s: wrote %d, %v", name, wrote, err)
 		}
@@ -286,7 +311,8 @@ func TestSettleRecheckIsFenced(t *testing.T) {
 			for fact, happen := range facts {
 				for answer := range settlements("") {
 					const openid = "oA"
-					exec(t, db, `REPLACE INTO follower (appid, openid, subscribed, subscribe_time) VALUES (?, ?, ?, ?)`,
+					exec(t, db,
+						`REPLACE INTO follower (appid, openid, subscribed, subscribe_time) VALUES (?, ?, ?, ?)`,
 						oa, openid, subscribed, time.Unix(follow, 0).UTC())
 					exec(t, db, `REPLACE INTO follower_recheck (appid, openid, reason, due_at)
 						VALUES (?, ?, ?, CURRENT_TIMESTAMP(3) - INTERVAL 1 MINUTE)`, oa, openid, reason)
@@ -300,7 +326,8 @@ func TestSettleRecheckIsFenced(t *testing.T) {
 						t.Errorf("%s, %s, %s: wrote %d, %v", reason, fact, answer, wrote, err)
 					}
 					if diff := cmp.Diff(want, readEventState(t, db, openid)); diff != "" {
-						t.Errorf("%s, subscribed %v, %s, %s (-want +got):\n%s", reason, subscribed, fact, answer, diff)
+						t.Errorf("%s, subscribed %v, %s, %s (-want +got):\n%s", reason, subscribed,
+							fact, answer, diff)
 					}
 				}
 			}
@@ -315,15 +342,19 @@ func TestNewerAnswerWins(t *testing.T) {
 	m := New(db)
 	for _, subscribed := range []bool{true, false} {
 		for answer, s := range settlements("oA") {
-			exec(t, db, `REPLACE INTO follower (appid, openid, subscribed) VALUES (?, 'oA', ?)`, oa, !subscribed)
-			exec(t, db, `REPLACE INTO follower_recheck (appid, openid, reason) VALUES (?, 'oA', 'send_refused')`, oa)
+			exec(t, db, `REPLACE INTO follower (appid, openid, subscribed) VALUES (?, 'oA', ?)`, oa,
+				!subscribed)
+			exec(t, db,
+				`REPLACE INTO follower_recheck (appid, openid, reason) VALUES (?, 'oA', 'send_refused')`, oa)
 			old := readRecheck(t, m, "oA")
-			exec(t, db, `UPDATE follower SET subscribed = ?, info_at = CURRENT_TIMESTAMP(3)`, subscribed)
+			exec(t, db, `UPDATE follower SET subscribed = ?, info_at = CURRENT_TIMESTAMP(3)`,
+				subscribed)
 			if _, err := m.SettleRecheck(t.Context(), oa, old, s); err != nil {
 				t.Fatal(err)
 			}
 			if got := readEventState(t, db, "oA"); got.Subscribed != subscribed {
-				t.Errorf("%s: subscribed %v, a newer answer said %v", answer, got.Subscribed, subscribed)
+				t.Errorf("%s: subscribed %v, a newer answer said %v", answer, got.Subscribed,
+					subscribed)
 			}
 		}
 	}

@@ -12,10 +12,10 @@ func BenchmarkSweep(b *testing.B) {
 	const followers = 200_000
 	for b.Loop() {
 		b.StopTimer()
-		bed := newFixture(b, wechatsim.Standard(followers, 0, 0))
+		f := newFixture(b, wechatsim.Standard(followers, 0, 0))
 		b.StartTimer()
-		first := bed.sweepOnce(b)
-		second := bed.sweepOnce(b)
+		first := f.sweepOnce(b)
+		second := f.sweepOnce(b)
 		if first.Added != followers || second.Added != 0 {
 			b.Fatalf("added %d and %d", first.Added, second.Added)
 		}

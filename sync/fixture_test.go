@@ -35,9 +35,10 @@ type hooked struct {
 	API
 	beforeFollowers func(call int, cursor string)
 	calls           int
-	batch           func(ctx context.Context, api API, openids []string) ([]wechat.UserInfo, error) // instead of batchget
-	single          func(*wechat.UserInfo)                                                          // changes user/info
-	answered        func(openid string)                                                             // after each answer
+	batch           func(ctx context.Context, api API, openids []string) ([]wechat.UserInfo,
+		error) // instead of batchget
+	single   func(*wechat.UserInfo) // changes user/info
+	answered func(openid string)    // after each answer
 }
 
 func (h *hooked) BatchUserInfo(ctx context.Context, openids []string) ([]wechat.UserInfo, error) {

@@ -33,7 +33,8 @@ func stopEvents(t *testing.T, e *Events) {
 // follows announces what a person does now.
 func follows(t *testing.T, e *Events, openid string, followed bool) {
 	t.Helper()
-	event := push.FollowEvent{OpenID: openid, Followed: followed, At: time.Now().UTC().Truncate(time.Second)}
+	event := push.FollowEvent{OpenID: openid, Followed: followed,
+		At: time.Now().UTC().Truncate(time.Second)}
 	if err := e.Follow(t.Context(), appid, event); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +66,9 @@ func TestFollowIsInTheMapSoon(t *testing.T) {
 			options := wechatsim.Standard(20, 0, 0)
 			options.Accounts[0].Quirks = quirks
 			b := newFixture(t, options)
-			b.exec(t, `INSERT INTO follower (appid, openid, unionid) VALUES (?, 'oOther', 'uOther')`, appid)
+			b.exec(t,
+				`INSERT INTO follower (appid, openid, unionid) VALUES (?, 'oOther', 'uOther')`,
+				appid)
 			e := startEvents(t, b.Service)
 			const person = 500
 			b.sim.Follow(appid, person)
@@ -86,14 +89,16 @@ func TestFollowIsInTheMapSoon(t *testing.T) {
 
 func person2(openid, unionid string) person { return person{OpenID: openid, UnionID: unionid} }
 
-// TestLateUnionID: a follower without a unionid is stored at once and asked about again, if the
-// account has unionids.
+// TestLateUnionID: a follower without a unionid is stored at once, and rechecked if the account has
+// unionids.
 func TestLateUnionID(t *testing.T) {
 	t.Parallel()
 	for _, bound := range []bool{true, false} {
 		b := newFixture(t, wechatsim.Standard(20, 0, 0))
 		if bound {
-			b.exec(t, `INSERT INTO follower (appid, openid, unionid) VALUES (?, 'oOther', 'uOther')`, appid)
+			b.exec(t,
+				`INSERT INTO follower (appid, openid, unionid) VALUES (?, 'oOther', 'uOther')`,
+				appid)
 		}
 		b.api.single = func(u *wechat.UserInfo) { u.UnionID = "" }
 		e := NewEvents(b.Service)
@@ -130,9 +135,11 @@ func TestConfirmFollowGivesUp(t *testing.T) {
 	b := newFixture(t, wechatsim.Standard(20, 0, 0))
 	b.exec(t, `INSERT INTO follower (appid, openid, unionid) VALUES (?, 'oOther', 'uOther')`, appid)
 	e := NewEvents(b.Service)
-	left, unknown, twin := b.sim.OpenID(appid, 3), "oNobodyHasThisOpenid00000000", b.sim.OpenID(appid, 5)
+	left, unknown, twin := b.sim.OpenID(appid,
+		3), "oNobodyHasThisOpenid00000000", b.sim.OpenID(appid, 5)
 	b.sim.Unfollow(appid, 3)
-	b.exec(t, `INSERT INTO follower (appid, openid, unionid) VALUES (?, ?, ?)`, appid, b.sim.OpenID(appid, 6), b.union(5))
+	b.exec(t, `INSERT INTO follower (appid, openid, unionid) VALUES (?, ?, ?)`, appid,
+		b.sim.OpenID(appid, 6), b.union(5))
 	b.api.single = func(u *wechat.UserInfo) { // two people claim one unionid, in single answers too
 		if u.OpenID == b.sim.OpenID(appid, 6) {
 			u.UnionID = b.union(5)
@@ -142,12 +149,14 @@ func TestConfirmFollowGivesUp(t *testing.T) {
 		follows(t, e, openid, true)
 	}
 	for asked := 1; asked <= 6; asked++ {
-		b.exec(t, `UPDATE follower_recheck SET due_at = CURRENT_TIMESTAMP(3) WHERE reason = 'followed'`)
+		b.exec(t,
+			`UPDATE follower_recheck SET due_at = CURRENT_TIMESTAMP(3) WHERE reason = 'followed'`)
 		wait, err := e.pass(t.Context(), appid)
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := []time.Duration{3 * time.Second, 6 * time.Second, 12 * time.Second, 24 * time.Second, 48 * time.Second, 0}[asked-1]
+		want := []time.Duration{3 * time.Second, 6 * time.Second, 12 * time.Second,
+			24 * time.Second, 48 * time.Second, 0}[asked-1]
 		if wait > want || wait < want-want/3 {
 			t.Errorf("after question %d the next one waits %v, want %v", asked, wait, want)
 		}
@@ -161,8 +170,8 @@ func TestConfirmFollowGivesUp(t *testing.T) {
 	}
 }
 
-// TestUnfollowWhileAsked: he leaves while the answer about his follow is on its way; the answer,
-// older than the event, is stored after it. The truth must win.
+// TestUnfollowWhileAsked: an unfollow arrives before the older answer about the follow. The truth
+// must win.
 func TestUnfollowWhileAsked(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t, wechatsim.Standard(20, 0, 0))
@@ -219,7 +228,7 @@ func TestEventsBesideASweep(t *testing.T) {
 		}
 	}
 	b.sweepOnce(t)
-	eventually(t, 30*time.Second, "all are asked about", func() bool {
+	eventually(t, 30*time.Second, "all are rechecked", func() bool {
 		return b.count(t, `SELECT COUNT(*) FROM follower_recheck WHERE reason = 'followed'`) == 0
 	})
 	if _, err := b.Refresh(t.Context(), appid); err != nil { // what the sweep itself found doubtful
@@ -228,8 +237,8 @@ func TestEventsBesideASweep(t *testing.T) {
 	b.wantTruth(t)
 }
 
-// TestEventsOfTwoInstances: one of them has taken the events, both know of none twice, and a
-// restart finds what is left.
+// TestEventsOfTwoInstances: a third one took the events and died. Both find them, and a restart
+// finds what is left.
 func TestEventsOfTwoInstances(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t, wechatsim.Standard(20, 0, 0))
@@ -238,17 +247,19 @@ func TestEventsOfTwoInstances(t *testing.T) {
 		follows(t, silent, b.sim.OpenID(appid, person), true)
 	}
 	first, second := startEvents(t, b.instance(t, "two")), startEvents(t, b.instance(t, "three"))
-	eventually(t, 20*time.Second, "all are in the map", func() bool { return len(b.subscribed(t)) == 20 && b.notes(t) == 0 })
+	eventually(t, 20*time.Second, "all are in the map",
+		func() bool { return len(b.subscribed(t)) == 20 && b.notes(t) == 0 })
 	b.wantTruth(t)
 	stopEvents(t, first)
 	stopEvents(t, first) // idempotent
 	b.sim.Unfollow(appid, 7)
-	event := push.FollowEvent{OpenID: b.sim.OpenID(appid, 7), At: time.Now().Add(2 * time.Second)} // surely later than the follow
-	if err := first.Follow(t.Context(), appid, event); err != nil {                                // a stopped one still writes
+	event := push.FollowEvent{OpenID: b.sim.OpenID(appid, 7),
+		At: time.Now().Add(2 * time.Second)} // surely later than the follow
+	if err := first.Follow(t.Context(), appid, event); err != nil { // a stopped one still writes
 		t.Fatal(err)
 	}
 	if b.subscribed(t)[person2(b.sim.OpenID(appid, 7), b.union(7))] {
-		t.Error("he who left still follows in the map")
+		t.Error("somebody who left still follows in the map")
 	}
 	stopEvents(t, second)
 	if n := b.count(t, `SELECT COUNT(*) FROM lease WHERE name = ? AND expires_at > CURRENT_TIMESTAMP(3)`, LeaseName(kindFollow, appid)); n != 0 {

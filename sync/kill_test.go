@@ -50,9 +50,10 @@ func sweepAsChild(settings string) error {
 	service := New(Config{
 		DB: db, Leases: leases, SpoolDir: c.SpoolDir, Holder: c.Holder, Logger: slog.New(slog.DiscardHandler),
 		Registerer: prometheus.NewRegistry(), Now: time.Now,
-		Accounts: []Account{{AppID: appid, MaxGone: 0.5, Concurrency: 4, API: wechat.New(wechat.Config{
-			AppID: appid, Secret: wechatsim.StandardSecret, BaseURL: c.BaseURL, MaxConnections: 8,
-		})}},
+		Accounts: []Account{{AppID: appid, MaxGone: 0.5, Concurrency: 4,
+			API: wechat.New(wechat.Config{
+				AppID: appid, Secret: wechatsim.StandardSecret, BaseURL: c.BaseURL, MaxConnections: 8,
+			})}},
 	})
 	_, err = service.Sweep(ctx, appid, nil)
 	return err
@@ -95,7 +96,8 @@ func TestKilledSweep(t *testing.T) {
 	}
 	b.wantTruth(t)
 	calls := b.sim.Calls()
-	t.Logf("seed %d, %d kills: %d list calls, %d batchgets", seed, killed, calls[wechat.EndpointFollowers], calls[wechat.EndpointBatchInfo])
+	t.Logf("seed %d, %d kills: %d list calls, %d batchgets", seed, killed,
+		calls[wechat.EndpointFollowers], calls[wechat.EndpointBatchInfo])
 	const pages, batches = followers/10_000 + 1, followers / 100
 	// A kill loses at most the page under way, and of the questions those in flight and those whose
 	// answers wait to be written: a full batch of rows and what the writers hold.
@@ -107,6 +109,6 @@ func TestKilledSweep(t *testing.T) {
 		t.Errorf("seed %d: %d batchgets, want at most %d and %d a kill", seed, n, batches, flight)
 	}
 	if n := b.count(t, `SELECT COUNT(*) FROM sync_run`); n != 1 {
-		t.Errorf("seed %d: %d runs in the ledger, want one that was gone on with", seed, n)
+		t.Errorf("seed %d: %d runs in the ledger, want the resumed one", seed, n)
 	}
 }

@@ -28,15 +28,21 @@ func TestRecheckPolicy(t *testing.T) {
 		attempts                      int
 		left, unknownID, anotherError bridge.Settlement
 	}{
-		{followed, 0, next(followed, 1, 3*second), next(followed, 1, 3*second), next(followed, 1, 3*second)},
-		{followed, 4, next(followed, 5, 48*second), next(followed, 5, 48*second), next(followed, 5, 48*second)},
+		{followed, 0, next(followed, 1, 3*second), next(followed, 1, 3*second),
+			next(followed, 1, 3*second)},
+		{followed, 4, next(followed, 5, 48*second), next(followed, 5, 48*second),
+			next(followed, 5, 48*second)},
 		{followed, 5, next(notSubscribed, 0, 0), next(unknown, 0, 0), next(followed, 6, 3*minute)},
 		{followed, 7, next(notSubscribed, 0, 0), next(unknown, 0, 0), next(followed, 8, 12*minute)},
-		{followed, 900, next(notSubscribed, 0, 0), next(unknown, 0, 0), next(followed, 901, 15*minute)},
-		{noUnionID, 0, next(notSubscribed, 1, 5*minute), next(unknown, 1, 5*minute), next(noUnionID, 0, 15*minute)},
-		{noUnionID, 3, next(notSubscribed, 1, 40*minute), next(unknown, 1, 5*minute), next(noUnionID, 3, 15*minute)},
+		{followed, 900, next(notSubscribed, 0, 0), next(unknown, 0, 0),
+			next(followed, 901, 15*minute)},
+		{noUnionID, 0, next(notSubscribed, 1, 5*minute), next(unknown, 1, 5*minute),
+			next(noUnionID, 0, 15*minute)},
+		{noUnionID, 3, next(notSubscribed, 1, 40*minute), next(unknown, 1, 5*minute),
+			next(noUnionID, 3, 15*minute)},
 		{twice, 3, gone, next(unknown, 1, 5*minute), next(twice, 3, 15*minute)},
-		{notSubscribed, 0, gone, next(notSubscribed, 1, 5*minute), next(notSubscribed, 0, 15*minute)},
+		{notSubscribed, 0, gone, next(notSubscribed, 1, 5*minute),
+			next(notSubscribed, 0, 15*minute)},
 		{unknown, 1, gone, next(unknown, 2, 10*minute), next(unknown, 1, 15*minute)},
 		{unknown, 2, gone, gone, next(unknown, 2, 15*minute)},
 		{refused, 0, gone, next(refused, 1, 5*minute), next(refused, 0, 15*minute)},
@@ -86,7 +92,8 @@ func TestEventDuringRefresh(t *testing.T) {
 			}
 			turn(!followed)
 			b.exec(t, `UPDATE follower SET subscribed = ? WHERE openid = ?`, !followed, id)
-			b.exec(t, `INSERT INTO follower_recheck (appid, openid, reason) VALUES (?, ?, ?)`, appid, id, reason)
+			b.exec(t, `INSERT INTO follower_recheck (appid, openid, reason) VALUES (?, ?, ?)`,
+				appid, id, reason)
 			pushed := false
 			b.api.answered = func(string) {
 				if !pushed {
@@ -99,7 +106,9 @@ func TestEventDuringRefresh(t *testing.T) {
 				t.Fatal(err)
 			}
 			subscribed := b.count(t, `SELECT subscribed FROM follower WHERE openid = ?`, id) == 1
-			open := b.count(t, `SELECT COUNT(*) FROM follower_recheck WHERE openid = ? AND reason = 'followed'`, id)
+			open := b.count(t,
+				`SELECT COUNT(*) FROM follower_recheck WHERE openid = ? AND reason = 'followed'`,
+				id)
 			switch {
 			case followed && !subscribed && open == 0:
 				t.Errorf("%s: nobody asks about the follow before the next sweep", reason)
@@ -126,7 +135,8 @@ func TestEventDuringSweep(t *testing.T) {
 	b.sweepOnce(t)
 	e := NewEvents(b.Service)
 	id := func(person int) string { return b.sim.OpenID(appid, person) }
-	b.exec(t, `UPDATE follower SET info_at = NULL WHERE openid = ?`, id(leaves)) // so that the sweep asks
+	b.exec(t, `UPDATE follower SET info_at = NULL WHERE openid = ?`,
+		id(leaves)) // so that the sweep asks
 	b.exec(t, `UPDATE follower SET subscribed = 0 WHERE openid = ?`, id(wasAway))
 	b.sim.Unfollow(appid, returns)
 	pushed := map[string]bool{}
@@ -154,7 +164,7 @@ func TestEventDuringSweep(t *testing.T) {
 	}
 	b.sweepOnce(t)
 	if len(pushed) != 3 {
-		t.Fatalf("the sweep asked about %d of 3", len(pushed))
+		t.Fatalf("the sweep fetched %d of 3", len(pushed))
 	}
 	for person, want := range map[int]int{leaves: 0, wasAway: 0, returns: 1} {
 		if got := b.count(t, `SELECT subscribed FROM follower WHERE openid = ?`, id(person)); got != want {

@@ -25,19 +25,29 @@ func TestRefreshSettlesDoubts(t *testing.T) {
 		settled    bool
 		next       bridge.RecheckReason // of the question that stays open
 	}{
-		{name: "refused send, follows", doubt: bridge.RecheckSendRefused, subscribed: true, settled: true},
+		{name: "refused send, follows", doubt: bridge.RecheckSendRefused, subscribed: true,
+			settled: true},
 		{name: "refused send, left", doubt: bridge.RecheckSendRefused, leaves: true, settled: true},
-		{name: "refused send, unknown", doubt: bridge.RecheckSendInvalid, unknown: true, subscribed: true, next: bridge.RecheckSendInvalid},
-		{name: "refused send, unknown for the third time", doubt: bridge.RecheckSendInvalid, attempts: 2, unknown: true, settled: true},
-		{name: "not subscribed, follows", doubt: bridge.RecheckNotSubscribed, subscribed: true, settled: true},
-		{name: "not subscribed, left", doubt: bridge.RecheckNotSubscribed, leaves: true, settled: true},
-		{name: "no unionid, has one", doubt: bridge.RecheckNoUnionID, subscribed: true, settled: true},
-		{name: "no unionid, left: asked once more", doubt: bridge.RecheckNoUnionID, leaves: true, subscribed: true, next: bridge.RecheckNotSubscribed},
+		{name: "refused send, unknown", doubt: bridge.RecheckSendInvalid, unknown: true,
+			subscribed: true, next: bridge.RecheckSendInvalid},
+		{name: "refused send, unknown for the third time", doubt: bridge.RecheckSendInvalid,
+			attempts: 2, unknown: true, settled: true},
+		{name: "not subscribed, follows", doubt: bridge.RecheckNotSubscribed, subscribed: true,
+			settled: true},
+		{name: "not subscribed, left", doubt: bridge.RecheckNotSubscribed, leaves: true,
+			settled: true},
+		{name: "no unionid, has one", doubt: bridge.RecheckNoUnionID, subscribed: true,
+			settled: true},
+		{name: "no unionid, left: asked once more", doubt: bridge.RecheckNoUnionID, leaves: true,
+			subscribed: true, next: bridge.RecheckNotSubscribed},
 		{name: "followed, follows", doubt: bridge.RecheckFollowed, subscribed: true, settled: true},
-		{name: "followed, unknown", doubt: bridge.RecheckFollowed, attempts: 4, unknown: true, subscribed: true,
-			next: bridge.RecheckFollowed},
-		{name: "no unionid, unknown after other answers", doubt: bridge.RecheckNoUnionID, attempts: 4, unknown: true, subscribed: true, next: bridge.RecheckUnknownOpenID},
-		{name: "unionid twice, unknown after other answers", doubt: bridge.RecheckUnionIDTwice, attempts: 4, unknown: true, subscribed: true, next: bridge.RecheckUnknownOpenID},
+		{name: "followed, unknown", doubt: bridge.RecheckFollowed, attempts: 4, unknown: true,
+			subscribed: true,
+			next:       bridge.RecheckFollowed},
+		{name: "no unionid, unknown after other answers", doubt: bridge.RecheckNoUnionID,
+			attempts: 4, unknown: true, subscribed: true, next: bridge.RecheckUnknownOpenID},
+		{name: "unionid twice, unknown after other answers", doubt: bridge.RecheckUnionIDTwice,
+			attempts: 4, unknown: true, subscribed: true, next: bridge.RecheckUnknownOpenID},
 		{name: "followed, left", doubt: bridge.RecheckFollowed, leaves: true, subscribed: true,
 			next: bridge.RecheckFollowed},
 	} {
@@ -62,7 +72,8 @@ func TestRefreshSettlesDoubts(t *testing.T) {
 			if err != nil || run.State != StateDone || run.Calls[endpointUserInfo] != 1 {
 				t.Fatalf("run %+v, error %v; want one question and no error", run, err)
 			}
-			got := b.count(t, `SELECT COUNT(*) FROM follower WHERE openid = ? AND subscribed = 1 AND unionid IS NOT NULL`, openid) == 1
+			got := b.count(t,
+				`SELECT COUNT(*) FROM follower WHERE openid = ? AND subscribed = 1 AND unionid IS NOT NULL`, openid) == 1
 			if got != c.subscribed {
 				t.Errorf("subscribed with a unionid: %v, want %v", got, c.subscribed)
 			}
@@ -75,9 +86,10 @@ func TestRefreshSettlesDoubts(t *testing.T) {
 			}
 			asked := 1
 			if c.next == c.doubt {
-				asked += c.attempts // a new doubt begins anew
+				asked += c.attempts // a new reason restarts it
 			}
-			later := b.count(t, `SELECT COUNT(*) FROM follower_recheck WHERE reason = ? AND attempts = ? AND due_at > CURRENT_TIMESTAMP(3)`,
+			later := b.count(t,
+				`SELECT COUNT(*) FROM follower_recheck WHERE reason = ? AND attempts = ? AND due_at > CURRENT_TIMESTAMP(3)`,
 				c.next, asked)
 			if later != 1 {
 				t.Error("the open question is not put off with the right reason")

@@ -77,7 +77,8 @@ func TestCronRunsBothJobs(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, func() bool {
-		return b.count(t, `SELECT COUNT(DISTINCT kind) FROM sync_run WHERE state = 'done' AND id > 1`) == 2
+		return b.count(t,
+			`SELECT COUNT(DISTINCT kind) FROM sync_run WHERE state = 'done' AND id > 1`) == 2
 	})
 	for range 2 { // Stop may be called twice
 		if err := b.Stop(t.Context()); err != nil {
@@ -115,7 +116,7 @@ func TestDatabaseGoesAway(t *testing.T) {
 	})
 	b.wantTruth(t)
 	if n := b.count(t, `SELECT COUNT(*) FROM sync_run`); n != 1 {
-		t.Errorf("%d runs, want the one that was gone on with", n)
+		t.Errorf("%d runs, want the the resumed one", n)
 	}
 }
 
@@ -129,11 +130,13 @@ func TestOrphanIsAdopted(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.sim.Join(appid, 1)
-	b.exec(t, `UPDATE lease SET holder = 'dead', expires_at = CURRENT_TIMESTAMP(3) + INTERVAL 1 SECOND WHERE name = ?`, "sweep:"+appid)
+	b.exec(t,
+		`UPDATE lease SET holder = 'dead', expires_at = CURRENT_TIMESTAMP(3) + INTERVAL 1 SECOND WHERE name = ?`, "sweep:"+appid)
 	b.exec(t, `INSERT INTO sync_run (id, kind, appid, state, holder, updated_at)
 		VALUES (77, 'sweep', ?, 'running', 'dead', CURRENT_TIMESTAMP(3) - INTERVAL 6 SECOND)`, appid)
 	waitFor(t, func() bool {
-		return b.count(t, `SELECT COUNT(*) FROM sync_run WHERE id = 77 AND state = 'done' AND holder = 'one'`) == 1
+		return b.count(t,
+			`SELECT COUNT(*) FROM sync_run WHERE id = 77 AND state = 'done' AND holder = 'one'`) == 1
 	})
 	if err := b.Stop(t.Context()); err != nil {
 		t.Fatal(err)
@@ -154,17 +157,20 @@ func TestStuckAccountDelaysNoOther(t *testing.T) {
 	b.api.beforeFollowers = func(int, string) { <-stuck }
 	free := b.cfg.Accounts[0]
 	free.AppID = second
-	free.API = wechat.New(wechat.Config{AppID: second, Secret: wechatsim.StandardSecret, BaseURL: b.url, MaxConnections: 4})
+	free.API = wechat.New(wechat.Config{AppID: second, Secret: wechatsim.StandardSecret,
+		BaseURL: b.url, MaxConnections: 4})
 	b.cfg.Accounts = append(b.cfg.Accounts, free)
 	b.accounts[second] = free
 	if err := b.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	waitFor(t, func() bool {
-		return b.count(t, `SELECT COUNT(*) FROM sync_run WHERE appid = ? AND state = 'done'`, second) == 1
+		return b.count(t, `SELECT COUNT(*) FROM sync_run WHERE appid = ? AND state = 'done'`,
+			second) == 1
 	})
 	waitFor(t, func() bool { // its start may be the later one
-		return b.count(t, `SELECT COUNT(*) FROM sync_run WHERE appid = ? AND state = 'running'`, appid) == 1
+		return b.count(t, `SELECT COUNT(*) FROM sync_run WHERE appid = ? AND state = 'running'`,
+			appid) == 1
 	})
 	close(stuck)
 	if err := b.Stop(t.Context()); err != nil {

@@ -15,14 +15,16 @@ import (
 func TestFirstSweepBuildsTheMap(t *testing.T) {
 	b := newFixture(t, wechatsim.Standard(20_500, 0, 0))
 	run := b.sweepOnce(t)
-	wantRun(t, run, Run{State: StateDone, Pages: 3, Listed: 20_500, Added: 20_500, Calls: calls(4, 205, 0)})
+	wantRun(t, run,
+		Run{State: StateDone, Pages: 3, Listed: 20_500, Added: 20_500, Calls: calls(4, 205, 0)})
 	b.wantTruth(t)
 	var row struct {
 		State string `db:"state"`
 		Added int64  `db:"added"`
 		Calls string `db:"calls"`
 	}
-	err := b.db.GetContext(t.Context(), &row, `SELECT state, added, calls FROM sync_run WHERE id = ? AND ended_at IS NOT NULL`, run.ID)
+	err := b.db.GetContext(t.Context(), &row,
+		`SELECT state, added, calls FROM sync_run WHERE id = ? AND ended_at IS NOT NULL`, run.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,12 +83,15 @@ func TestSweepFollowsChanges(t *testing.T) {
 	run := b.sweepOnce(t)
 	// 330 new people are four batches, 150 missing ones two; one call looks whether the binding is
 	// the old one.
-	wantRun(t, run, Run{State: StateDone, Pages: 2, Listed: 12_180, Added: 330, Gone: 150, Calls: calls(3, 6, 1)})
+	wantRun(t, run,
+		Run{State: StateDone, Pages: 2, Listed: 12_180, Added: 330, Gone: 150,
+			Calls: calls(3, 6, 1)})
 	b.wantTruth(t)
 
 	b.sim.Follow(appid, left[0])
 	run = b.sweepOnce(t)
-	wantRun(t, run, Run{State: StateDone, Pages: 2, Listed: 12_181, Changed: 1, Calls: calls(3, 1, 1)})
+	wantRun(t, run,
+		Run{State: StateDone, Pages: 2, Listed: 12_181, Changed: 1, Calls: calls(3, 1, 1)})
 	b.wantTruth(t)
 }
 
@@ -136,7 +141,8 @@ func TestCursorLeaves(t *testing.T) {
 	}
 	run := b.sweepOnce(t)
 	if run.Calls[endpointFollowers] != 6 {
-		t.Errorf("%d list calls, want 6: 4, the refused one and one page again", run.Calls[endpointFollowers])
+		t.Errorf("%d list calls, want 6: 4, the refused one and one page again",
+			run.Calls[endpointFollowers])
 	}
 	b.api.beforeFollowers = nil
 	b.sweepOnce(t)
@@ -156,8 +162,10 @@ func TestUncleanListMarksNobody(t *testing.T) {
 		{"truncated body", wechatsim.Fault{Kind: wechatsim.FaultTruncate}, 0, StateFailed},
 		{"502", wechatsim.Fault{Kind: wechatsim.FaultStatus, Code: 502}, 0, StateFailed},
 		{"reset", wechatsim.Fault{Kind: wechatsim.FaultReset}, 0, StateFailed},
-		{"quota of the day", wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 45009}, 45009, StateSuspended},
-		{"address not in the whitelist", wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 40164}, 40164, StateFailed},
+		{"quota of the day", wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 45009}, 45009,
+			StateSuspended},
+		{"address not in the whitelist", wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 40164},
+			40164, StateFailed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -229,7 +237,8 @@ func TestOddBatchAnswers(t *testing.T) {
 			}
 			missing := 3_000 - len(b.subscribed(t))
 			if doubts := b.count(t, `SELECT COUNT(*) FROM follower_recheck`); doubts != missing {
-				t.Errorf("%d followers are missing, %d people are to be asked again", missing, doubts)
+				t.Errorf("%d followers are missing, %d people are to be asked again", missing,
+					doubts)
 			}
 		})
 	}
@@ -239,7 +248,8 @@ func TestUnboundAccountNeedsNoUnionIDs(t *testing.T) {
 	options := wechatsim.Standard(300, 0, 0)
 	options.Accounts[0].Unbound = true
 	b := newFixture(t, options)
-	wantRun(t, b.sweepOnce(t), Run{State: StateDone, Pages: 1, Listed: 300, Added: 300, Calls: calls(2, 3, 0)})
+	wantRun(t, b.sweepOnce(t),
+		Run{State: StateDone, Pages: 1, Listed: 300, Added: 300, Calls: calls(2, 3, 0)})
 	if n := b.count(t, `SELECT COUNT(*) FROM follower_recheck`); n != 0 {
 		t.Errorf("%d people are to be asked for a unionid that their account does not have", n)
 	}
@@ -300,8 +310,8 @@ func TestInterruptedSweepGoesOn(t *testing.T) {
 	b.wantTruth(t)
 }
 
-// TestCrashedRunIsGoneOnWith: whatever a dead instance left open is gone on with or closed.
-func TestCrashedRunIsGoneOnWith(t *testing.T) {
+// TestCrashedRunIsResumed: whatever a dead instance left open is resumed or closed.
+func TestCrashedRunIsResumed(t *testing.T) {
 	b := newFixture(t, wechatsim.Standard(10, 0, 0))
 	const insert = `INSERT INTO sync_run (id, kind, appid, state, holder, started_at, listed, calls)
 		VALUES (?, ?, ?, ?, 'dead', CURRENT_TIMESTAMP(3) - INTERVAL ? HOUR, 7, '{"user/get": 4}')`
@@ -313,7 +323,7 @@ func TestCrashedRunIsGoneOnWith(t *testing.T) {
 	run := b.sweepOnce(t)
 	// Its spool is on another machine, so the list was read again; its calls still count.
 	if run.ID != 3 || run.State != StateDone || run.Listed != 10 || run.Calls[endpointFollowers] != 6 {
-		t.Errorf("run %+v, want the third one, gone on with", run)
+		t.Errorf("run %+v, want the third one, resumed", run)
 	}
 	if err := b.identities.RequestRecheck(t.Context(), appid, []string{b.sim.OpenID(appid, 1)}, bridge.RecheckSendRefused); err != nil {
 		t.Fatal(err)

@@ -44,7 +44,7 @@ func TestMisalignedBatches(t *testing.T) {
 }
 
 // TestBatchThatLooksRight: a batch answer is wrong in a way that nothing in it shows. What
-// contradicts the map is asked about one by one; nobody gets another person's unionid.
+// conflicts with the map is fetched one by one; nobody gets another person's unionid.
 func TestBatchThatLooksRight(t *testing.T) {
 	b := newFixture(t, wechatsim.Standard(200, 0, 0))
 	b.sweepOnce(t)
@@ -68,7 +68,8 @@ func TestUnionIDChangesHands(t *testing.T) {
 	b := newFixture(t, wechatsim.Standard(200, 0, 0))
 	b.sweepOnce(t)
 	joined := b.sim.Join(appid, 1)
-	b.exec(t, `UPDATE follower SET unionid = ? WHERE openid = ?`, b.union(joined[0]), b.sim.OpenID(appid, 7))
+	b.exec(t, `UPDATE follower SET unionid = ? WHERE openid = ?`, b.union(joined[0]),
+		b.sim.OpenID(appid, 7))
 	b.sweepOnce(t)
 	b.wantTruth(t)
 }
@@ -145,7 +146,8 @@ func TestTwinsOfAnOldFirstSweep(t *testing.T) {
 	b.exec(t, `INSERT INTO sync_run (kind, appid, state, holder, started_at)
 		VALUES ('sweep', ?, 'interrupted', 'x', CURRENT_TIMESTAMP(3) - INTERVAL 7 HOUR)`, appid)
 	for person := range 2 { // person 1 was given the unionid of person 0
-		b.exec(t, `INSERT INTO follower (appid, openid, unionid, info_at) VALUES (?, ?, ?, CURRENT_TIMESTAMP(3))`,
+		b.exec(t,
+			`INSERT INTO follower (appid, openid, unionid, info_at) VALUES (?, ?, ?, CURRENT_TIMESTAMP(3))`,
 			appid, b.sim.OpenID(appid, person), b.union(0))
 	}
 	b.sweepOnce(t)
@@ -235,7 +237,8 @@ func TestQuota(t *testing.T) {
 	account := b.accounts[appid]
 	account.QuotaReserve = 0.4
 	b.accounts[appid] = account
-	b.exec(t, `INSERT INTO sync_run (kind, appid, state, holder, listed) VALUES ('sweep', ?, 'done', 'x', 25000)`, appid)
+	b.exec(t,
+		`INSERT INTO sync_run (kind, appid, state, holder, listed) VALUES ('sweep', ?, 'done', 'x', 25000)`, appid)
 	b.sim.SetDailyLimit(appid, wechat.EndpointFollowers, 10)
 	for range 3 {
 		must(b.API().Followers(t.Context(), ""))
@@ -275,20 +278,23 @@ func TestQuota(t *testing.T) {
 // TestListLargerThanTheQuota: a list that no day's quota holds is spread over the days.
 func TestListLargerThanTheQuota(t *testing.T) {
 	b := newFixture(t, wechatsim.Standard(55_000, 0, 0))
-	b.exec(t, `INSERT INTO sync_run (kind, appid, state, holder, listed) VALUES ('sweep', ?, 'done', 'x', 55000)`, appid)
+	b.exec(t,
+		`INSERT INTO sync_run (kind, appid, state, holder, listed) VALUES ('sweep', ?, 'done', 'x', 55000)`, appid)
 	for day := int64(1); ; day++ {
 		b.sim.SetDailyLimit(appid, wechat.EndpointFollowers, 3*day)
 		run, err := b.Sweep(t.Context(), appid, nil)
 		if err == nil {
 			if day != 3 || run.Calls[endpointFollowers] != 7 {
-				t.Errorf("run %+v on day %d, want it done on the third one with 7 list calls", run, day)
+				t.Errorf("run %+v on day %d, want it done on the third one with 7 list calls", run,
+					day)
 			}
 			break
 		}
 		if !errors.Is(err, errBudget) || run.State != StateSuspended || day > 3 {
 			t.Fatalf("day %d: run %+v, error %v", day, run, err)
 		}
-		b.exec(t, `UPDATE sync_run SET started_at = started_at - INTERVAL 24 HOUR WHERE id = ?`, run.ID)
+		b.exec(t, `UPDATE sync_run SET started_at = started_at - INTERVAL 24 HOUR WHERE id = ?`,
+			run.ID)
 	}
 	b.wantTruth(t)
 }

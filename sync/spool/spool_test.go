@@ -80,7 +80,8 @@ func TestMergesManyRandomRuns(t *testing.T) {
 	for range 200 {
 		run := make([]string, rnd.IntN(500))
 		for i := range run {
-			run[i] = "o" + strings.Repeat(string(rune('a'+rnd.IntN(26))), 1+rnd.IntN(30)) + string(rune('A'+rnd.IntN(26)))
+			run[i] = "o" + strings.Repeat(string(rune('a'+rnd.IntN(26))),
+				1+rnd.IntN(30)) + string(rune('A'+rnd.IntN(26)))
 		}
 		slices.Sort(run)
 		if err := sp.Append(run, ""); err != nil {
@@ -182,7 +183,8 @@ func TestResume(t *testing.T) {
 			}
 			wantCursors := []string{"", "cursor0", "cursor1", "cursor2"}[:min(wantRuns, 3)+1]
 			if diff := cmp.Diff(wantCursors, got.Cursors()); diff != "" || got.ended != (wantRuns == 4) {
-				t.Fatalf("%s at byte %d: ended %v, cursors differ (-want +got):\n%s", name, cut, got.ended, diff)
+				t.Fatalf("%s at byte %d: ended %v, cursors differ (-want +got):\n%s", name, cut,
+					got.ended, diff)
 			}
 			if !got.ended { // it continues where it was cut
 				if err := got.Append([]string{"oZ"}, "cursorZ"); err != nil {
