@@ -4,32 +4,26 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"github.com/unionbridge/unionbridge/internal/database"
 )
 
-// Refusal says that a person refused a message of an official account.
-type Refusal struct {
+// Block is a refusal: the person does not accept an official account's messages.
+type Block struct {
 	AppID, OpenID string
 	At            time.Time // by WeChat's clock
 }
 
-// Block notes a refusal: Resolve calls the person Blocked for the time d from then. An event from before his last follow changes nothing, so that one
-// which is repeated late does not block somebody who has come back. Somebody whom the map does not have is not
-// noted.
-func (m *Map) Block(ctx context.Context, r Refusal, d time.Duration) error {
+// RecordBlock stores a block: Resolve calls the person Blocked for the time d from then on. A
+// refusal older than their last follow changes nothing, so that a late repetition does not block
+// somebody who has come back. Somebody who is not in the map is not recorded.
+func (m *Map) RecordBlock(ctx context.Context, b Block, d time.Duration) error {
 	const query = `
 		UPDATE follower
 		   SET blocked_until = ?
 		 WHERE appid = ? AND openid = ? AND (subscribe_time IS NULL OR subscribe_time <= ?)
 		   AND (blocked_until IS NULL OR blocked_until < ?)`
-	until := r.At.Add(d).UTC()
-	err := database.Retry(ctx, func(ctx context.Context) error {
-		_, err := m.db.ExecContext(ctx, query, until, r.AppID, r.OpenID, r.At.UTC(), until)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("noting that a follower blocks messages: %w", database.Explain(err))
+	until := b.At.Add(d).UTC()
+	if err := m.write(ctx, query, until, b.AppID, b.OpenID, b.At.UTC(), until); err != nil {
+		return fmt.Errorf("storing a follower's block: %w", err)
 	}
 	return nil
 }

@@ -7,8 +7,6 @@
 package bridge
 
 import (
-	"time"
-
 	"github.com/jmoiron/sqlx"
 )
 
@@ -30,28 +28,6 @@ type Entry struct {
 	HasUnionID bool
 }
 
-// Doubt says why WeChat must be asked about a person again. It is stored in
-// follower_recheck.reason.
-type Doubt string
-
-// The doubts. Those of the first group come from reading, the last two from a refused send; a person under
-// one of the latter is not sent to until the question is answered.
-const (
-	DoubtNoUnionID     Doubt = "no_unionid"     // the account has unionids, this answer had none
-	DoubtNotSubscribed Doubt = "not_subscribed" // listed as a follower, user/info said subscribe: 0
-	DoubtUnknownOpenID Doubt = "unknown_openid" // listed as a follower, user/info said 40003
-	DoubtUnionIDTwice  Doubt = "unionid_twice"  // two followers of one account carry one unionid
-	DoubtSendRefused   Doubt = "send_refused"   // template/send said 43004: not a follower
-	DoubtSendInvalid   Doubt = "send_invalid"   // template/send said 40003: invalid openid
-)
-
-// Recheck is one person about whom WeChat must be asked again.
-type Recheck struct {
-	OpenID   string `db:"openid"`
-	Doubt    Doubt  `db:"reason"`
-	Attempts int    `db:"attempts"` // questions asked so far that did not settle the doubt
-}
-
 // Identity is one person at one pair of accounts, as the view v_identity shows it. A side that is
 // not known is empty.
 type Identity struct {
@@ -61,21 +37,4 @@ type Identity struct {
 	Subscribed bool // meaningful where OAOpenID is set
 	MiniAppID  string
 	MiniOpenID string
-}
-
-// Stored counts what one Store changed.
-type Stored struct {
-	Added   int64 // rows that did not exist
-	Changed int64 // rows that existed
-}
-
-// recheckBackoff is how long a doubt waits after its n-th unsettled answer: 5 minutes doubled up to a
-// week. A follower who really has no unionid costs nine calls in his first day and one a week from
-// then on.
-func recheckBackoff(attempts int) time.Duration {
-	const first, last = 5 * time.Minute, 7 * 24 * time.Hour
-	if attempts > 11 {
-		return last
-	}
-	return min(first<<max(attempts-1, 0), last)
 }

@@ -25,8 +25,10 @@ func exec(t *testing.T, db *sqlx.DB, query string, args ...any) {
 }
 
 func follower(openid, unionid string) wechat.UserInfo {
-	return wechat.UserInfo{OpenID: openid, UnionID: unionid, Subscribed: true, SubscribeTime: 1_700_000_000,
-		SubscribeScene: "ADD_SCENE_QR_CODE", QRSceneStr: "门店-7", TagIDs: []int64{2, 5}, Language: "zh_CN"}
+	return wechat.UserInfo{OpenID: openid, UnionID: unionid, Subscribed: true,
+		SubscribeTime:  1_700_000_000,
+		SubscribeScene: "ADD_SCENE_QR_CODE", QRSceneStr: "门店-7", TagIDs: []int64{2,
+			5}, Language: "zh_CN"}
 }
 
 type row struct {
@@ -51,6 +53,9 @@ func rows(t *testing.T, db *sqlx.DB) []row {
 	return got
 }
 
+// now is a moment of the database's clock that all earlier writes of the test precede.
+func now() time.Time { return time.Now().Add(time.Millisecond) }
+
 func ptr[T any](v T) *T { return &v }
 
 func TestStore(t *testing.T) {
@@ -71,27 +76,23 @@ func TestStore(t *testing.T) {
 		want row
 	}{
 		{"new", func() error {
-			_, err := m.Store(t.Context(), oa, []wechat.UserInfo{follower("oA", "u1")}, 0)
-			return err
-		},
-			full(ptr("u1"))},
+			return m.Store(t.Context(), oa, []wechat.UserInfo{follower("oA", "u1")}, now())
+		}, full(ptr("u1"))},
 		{"an answer without unionid does not wipe it", func() error {
-			_, err := m.Store(t.Context(), oa, []wechat.UserInfo{follower("oA", "")}, 1)
-			return err
+			return m.Store(t.Context(), oa, []wechat.UserInfo{follower("oA", "")}, now())
 		}, full(ptr("u1"))},
 		{"odd values do not fail the batch", func() error {
 			u := follower("oA", "u1")
 			u.SubscribeTime, u.QRSceneStr, u.TagIDs, u.GroupID = 1<<40, string(long), nil, 1<<40
-			_, err := m.Store(t.Context(), oa, []wechat.UserInfo{u}, 1)
-			return err
+			return m.Store(t.Context(), oa, []wechat.UserInfo{u}, now())
 		}, row{OpenID: "oA", UnionID: ptr("u1"), Subscribed: true, QRSceneStr: ptr(string(long[:128]))}},
-		{"gone", func() error { _, err := m.MarkGone(t.Context(), oa, []string{"oA", "oNobody"}); return err },
-			row{OpenID: "oA", UnionID: ptr("u1"), QRSceneStr: ptr(string(long[:128]))}},
-		{"back", func() error {
-			_, err := m.Store(t.Context(), oa, []wechat.UserInfo{follower("oA", "u1")}, 1)
+		{"gone", func() error {
+			_, err := m.MarkGone(t.Context(), oa, []string{"oA", "oNobody"}, now())
 			return err
-		},
-			full(ptr("u1"))},
+		}, row{OpenID: "oA", UnionID: ptr("u1"), QRSceneStr: ptr(string(long[:128]))}},
+		{"back", func() error {
+			return m.Store(t.Context(), oa, []wechat.UserInfo{follower("oA", "u1")}, now())
+		}, full(ptr("u1"))},
 	} {
 		if err := step.do(); err != nil {
 			t.Fatalf("%s: %v", step.name, err)
@@ -105,13 +106,12 @@ func TestStore(t *testing.T) {
 func TestStoreManyInOneCall(t *testing.T) {
 	db := dbtest.New(t)
 	m := New(db)
-	infos := make([]wechat.UserInfo, 2*upsertMax+1)
+	infos := make([]wechat.UserInfo, 2*maxUpsert+1)
 	for i := range infos {
 		infos[i] = follower(string(rune('A'+i/1000))+string(rune('0'+i/100%10))+string(rune('0'+i/10%10))+string(rune('0'+i%10)), "")
 	}
-	stored, err := m.Store(t.Context(), oa, infos, 1)
-	if err != nil || stored != (Stored{Added: 2 * upsertMax, Changed: 1}) {
-		t.Errorf("stored %+v, error %v", stored, err)
+	if err := m.Store(t.Context(), oa, infos, now()); err != nil {
+		t.Fatal(err)
 	}
 	if n := len(rows(t, db)); n != len(infos) {
 		t.Errorf("%d rows, want %d", n, len(infos))
@@ -121,16 +121,77 @@ func TestStoreManyInOneCall(t *testing.T) {
 func TestMarkGoneCountsOnlyFollowers(t *testing.T) {
 	db := dbtest.New(t)
 	m := New(db)
-	if _, err := m.Store(t.Context(), oa, []wechat.UserInfo{follower("oA", "u1"), follower("oB", "u2")}, 0); err != nil {
+	if err := m.Store(t.Context(), oa, []wechat.UserInfo{follower("oA", "u1"), follower("oB", "u2")}, now()); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []int64{1, 0} {
-		if n, err := m.MarkGone(t.Context(), oa, []string{"oA"}); err != nil || n != want {
+		if n, err := m.MarkGone(t.Context(), oa, []string{"oA"}, now()); err != nil || n != want {
 			t.Errorf("%d rows marked, error %v, want %d", n, err, want)
 		}
 	}
-	if n, err := m.MarkGone(t.Context(), oa, nil); n != 0 || err != nil {
+	if n, err := m.MarkGone(t.Context(), oa, nil, now()); n != 0 || err != nil {
 		t.Errorf("nobody: %d rows, error %v", n, err)
+	}
+}
+
+// TestOldAnswers: what the map learnt after the question stays, whatever the answer is.
+func TestOldAnswers(t *testing.T) {
+	db := dbtest.New(t)
+	m := New(db)
+	const follow = 1_700_000_000
+	for i, test := range []struct {
+		name       string
+		subscribed bool // before the question
+		fact       func(openid string) error
+		want       bool // subscribed afterwards
+	}{
+		{"unfollow", true, func(id string) error {
+			return m.NoteUnfollow(t.Context(), oa, id, time.Unix(follow+10, 0))
+		}, false},
+		{"unfollow of one who had left", false, func(id string) error {
+			return m.NoteUnfollow(t.Context(), oa, id, time.Unix(follow+10, 0))
+		}, false},
+		{"a newer answer", false, func(id string) error {
+			return m.Store(t.Context(), oa, []wechat.UserInfo{follower(id, "uNew")}, now())
+		}, true},
+		{"a newer answer that says gone", true, func(id string) error {
+			_, err := m.MarkGone(t.Context(), oa, []string{id}, now())
+			return err
+		}, false},
+	} {
+		openid := "o" + string(rune('A'+i))
+		exec(t, db, `INSERT INTO follower (appid, openid, unionid, subscribed, subscribe_time, info_at)
+			VALUES (?, ?, 'uOld', ?, ?, CURRENT_TIMESTAMP(3) - INTERVAL 1 HOUR)`,
+			oa, openid, test.subscribed, time.Unix(follow, 0).UTC())
+		asked, err := m.Now(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked = asked.Add(-time.Millisecond)
+		if err := test.fact(openid); err != nil {
+			t.Fatal(err)
+		}
+		want := rows(t, db)[i]
+		if want.Subscribed != test.want {
+			t.Errorf("%s: subscribed %v before the answer", test.name, want.Subscribed)
+		}
+		old := []wechat.UserInfo{{OpenID: openid, UnionID: "uOlder", Subscribed: true}}
+		if err := m.Store(t.Context(), oa, old, asked); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := m.MarkGone(t.Context(), oa, []string{openid}, asked); n != 0 || err != nil {
+			t.Errorf("%s: %d marked as gone, %v", test.name, n, err)
+		}
+		if diff := cmp.Diff(want, rows(t, db)[i]); diff != "" {
+			t.Errorf("%s: an older answer changes it (-want +got):\n%s", test.name, diff)
+		}
+	}
+	exec(t, db, `UPDATE follower SET subscribed = 1`)
+	if err := m.NoteFollow(t.Context(), oa, "oA", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := m.MarkGone(t.Context(), oa, []string{"oA"}, now()); n != 0 || err != nil {
+		t.Errorf("an announced follower is marked as gone: %d, %v", n, err)
 	}
 }
 
@@ -141,7 +202,8 @@ func TestScanIsInByteOrder(t *testing.T) {
 		(?, 'oa', 1, NULL, NULL), (?, 'oB', 0, CURRENT_TIMESTAMP(3), 'uB'), (?, 'o-', 1, CURRENT_TIMESTAMP(3), NULL),
 		(?, 'o_', 1, NULL, NULL), (?, 'oX', 1, NULL, NULL)`,
 		oa, oa, oa, oa, oa2)
-	want := []Entry{{"o-", true, true, false}, {"oB", false, true, true}, {"o_", true, false, false}, {"oa", true, false, false}}
+	want := []Entry{{"o-", true, true, false}, {"oB", false, true, true},
+		{"o_", true, false, false}, {"oa", true, false, false}}
 	var got []Entry
 	for after := ""; ; {
 		page, err := m.Scan(t.Context(), oa, Page{After: after, Limit: 3})
@@ -181,7 +243,8 @@ func TestConflicts(t *testing.T) {
 		{"new", follower("oNew", "uNew"), nil, nil},
 		{"without unionid", follower("oAnn", ""), nil, nil},
 		{"another unionid for a known openid", follower("oAnn", "uNew"), []string{"oAnn"}, nil},
-		{"the unionid of another follower", follower("oNew", "uAnn"), []string{"oNew"}, []string{"oAnn"}},
+		{"the unionid of another follower", follower("oNew", "uAnn"), []string{"oNew"},
+			[]string{"oAnn"}},
 		{"the unionid of a former follower", follower("oNew", "uBob"), nil, nil},
 		{"both", follower("oCat", "uAnn"), []string{"oCat", "oCat"}, []string{"oAnn"}},
 	} {
@@ -193,7 +256,7 @@ func TestConflicts(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)
 		}
 	}
-	twins, err := m.Twins(t.Context(), oa, 10)
+	twins, err := m.DuplicateUnionIDs(t.Context(), oa, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +281,8 @@ func seed(t *testing.T, db *sqlx.DB) {
 	exec(t, db, `INSERT INTO mini_user (appid, openid, unionid) VALUES
 		(?, 'mAnn', 'uAnn'), (?, 'mBob', 'uBob'), (?, 'mFay', 'uFay'), (?, 'mGus', NULL), (?, 'mAnn', 'uCat'), (?, 'mANN', 'uFay')`,
 		mp, mp, mp, mp, mp2, mp)
-	exec(t, db, `INSERT INTO follower_recheck (appid, openid, reason) VALUES (?, 'oCat', 'send_refused'), (?, 'oAnn', 'no_unionid')`, oa, oa)
+	exec(t, db,
+		`INSERT INTO follower_recheck (appid, openid, reason) VALUES (?, 'oCat', 'send_refused'), (?, 'oAnn', 'no_unionid')`, oa, oa)
 }
 
 func TestResolve(t *testing.T) {
@@ -229,21 +293,32 @@ func TestResolve(t *testing.T) {
 		rec  Recipient
 		want Resolution
 	}{
-		{"unionid", Recipient{UnionID: "uAnn"}, Resolution{Standing: Reachable, OpenID: "oAnn"}},
-		{"unionid in other letters", Recipient{UnionID: "uANN"}, Resolution{Standing: NotFollowing}},
-		{"unionid of a former follower", Recipient{UnionID: "uBob"}, Resolution{Standing: NotFollowing}},
-		{"unionid in doubt", Recipient{UnionID: "uCat"}, Resolution{Standing: InDoubt}},
-		{"unionid of two", Recipient{UnionID: "uDup"}, Resolution{Standing: Ambiguous}},
-		{"unionid of nobody", Recipient{UnionID: "uNobody"}, Resolution{Standing: NotFollowing}},
-		{"mini user", Recipient{MiniAppID: mp, MiniOpenID: "mAnn"}, Resolution{Standing: Reachable, OpenID: "oAnn"}},
-		{"the same openid in another mini program", Recipient{MiniAppID: mp2, MiniOpenID: "mAnn"}, Resolution{Standing: InDoubt}},
-		{"the same openid in other letters", Recipient{MiniAppID: mp, MiniOpenID: "mANN"}, Resolution{Standing: NotFollowing}},
-		{"mini user without unionid", Recipient{MiniAppID: mp, MiniOpenID: "mGus"}, Resolution{Standing: NoUnionID}},
-		{"mini user nobody knows", Recipient{MiniAppID: mp, MiniOpenID: "mNobody"}, Resolution{Standing: UnknownUser}},
-		{"openid", Recipient{OpenID: "oEve"}, Resolution{Standing: Reachable, OpenID: "oEve"}},
-		{"openid that is not in the map", Recipient{OpenID: "oNew"}, Resolution{Reachable, "oNew", true}},
-		{"openid of a former follower", Recipient{OpenID: "oBob"}, Resolution{Standing: NotFollowing}},
-		{"openid in doubt", Recipient{OpenID: "oCat"}, Resolution{Standing: InDoubt}},
+		{"unionid", Recipient{UnionID: "uAnn"},
+			Resolution{Reachability: Reachable, OpenID: "oAnn"}},
+		{"unionid in other letters", Recipient{UnionID: "uANN"},
+			Resolution{Reachability: NotFollowing}},
+		{"unionid of a former follower", Recipient{UnionID: "uBob"},
+			Resolution{Reachability: NotFollowing}},
+		{"unionid in doubt", Recipient{UnionID: "uCat"}, Resolution{Reachability: InDoubt}},
+		{"unionid of two", Recipient{UnionID: "uDup"}, Resolution{Reachability: Ambiguous}},
+		{"unionid of nobody", Recipient{UnionID: "uNobody"},
+			Resolution{Reachability: NotFollowing}},
+		{"mini user", Recipient{MiniAppID: mp, MiniOpenID: "mAnn"},
+			Resolution{Reachability: Reachable, OpenID: "oAnn"}},
+		{"the same openid in another mini program", Recipient{MiniAppID: mp2, MiniOpenID: "mAnn"},
+			Resolution{Reachability: InDoubt}},
+		{"the same openid in other letters", Recipient{MiniAppID: mp, MiniOpenID: "mANN"},
+			Resolution{Reachability: NotFollowing}},
+		{"mini user without unionid", Recipient{MiniAppID: mp, MiniOpenID: "mGus"},
+			Resolution{Reachability: NoUnionID}},
+		{"mini user nobody knows", Recipient{MiniAppID: mp, MiniOpenID: "mNobody"},
+			Resolution{Reachability: UnknownUser}},
+		{"openid", Recipient{OpenID: "oEve"}, Resolution{Reachability: Reachable, OpenID: "oEve"}},
+		{"openid that is not in the map", Recipient{OpenID: "oNew"},
+			Resolution{Reachable, "oNew", true}},
+		{"openid of a former follower", Recipient{OpenID: "oBob"},
+			Resolution{Reachability: NotFollowing}},
+		{"openid in doubt", Recipient{OpenID: "oCat"}, Resolution{Reachability: InDoubt}},
 	}
 	var recipients []Recipient
 	for _, c := range cases {
@@ -258,11 +333,12 @@ func TestResolve(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", c.name, got[i], c.want)
 		}
 	}
-	elsewhere, err := New(db).Resolve(t.Context(), oa2, []Recipient{{UnionID: "uBob"}, {UnionID: "uCat"}})
+	elsewhere, err := New(db).Resolve(t.Context(), oa2,
+		[]Recipient{{UnionID: "uBob"}, {UnionID: "uCat"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]Resolution{{Standing: Reachable, OpenID: "oBob2"}, {Standing: NotFollowing}}, elsewhere); diff != "" {
+	if diff := cmp.Diff([]Resolution{{Reachability: Reachable, OpenID: "oBob2"}, {Reachability: NotFollowing}}, elsewhere); diff != "" {
 		t.Errorf("at the other account (-want +got):\n%s", diff)
 	}
 	if none, err := New(db).Resolve(t.Context(), oa, nil); err != nil || len(none) != 0 {
@@ -274,16 +350,19 @@ func TestLookup(t *testing.T) {
 	db := dbtest.New(t)
 	seed(t, db)
 	ann := []Identity{
-		{UnionID: "uAnn", OAAppID: oa, OAOpenID: "oAnn", Subscribed: true, MiniAppID: mp, MiniOpenID: "mAnn"},
-		{UnionID: "uAnn", OAAppID: oa2, OAOpenID: "oAnn2", Subscribed: true, MiniAppID: mp, MiniOpenID: "mAnn"},
+		{UnionID: "uAnn", OAAppID: oa, OAOpenID: "oAnn", Subscribed: true, MiniAppID: mp,
+			MiniOpenID: "mAnn"},
+		{UnionID: "uAnn", OAAppID: oa2, OAOpenID: "oAnn2", Subscribed: true, MiniAppID: mp,
+			MiniOpenID: "mAnn"},
 	}
 	for id, want := range map[string][]Identity{
-		"uAnn":    ann,
-		"oAnn":    ann,
-		"oAnn2":   ann,
-		"oEve":    {{OAAppID: oa, OAOpenID: "oEve", Subscribed: true}},
-		"mGus":    {{MiniAppID: mp, MiniOpenID: "mGus"}},
-		"uFay":    {{UnionID: "uFay", MiniAppID: mp, MiniOpenID: "mANN"}, {UnionID: "uFay", MiniAppID: mp, MiniOpenID: "mFay"}},
+		"uAnn":  ann,
+		"oAnn":  ann,
+		"oAnn2": ann,
+		"oEve":  {{OAAppID: oa, OAOpenID: "oEve", Subscribed: true}},
+		"mGus":  {{MiniAppID: mp, MiniOpenID: "mGus"}},
+		"uFay": {{UnionID: "uFay", MiniAppID: mp, MiniOpenID: "mANN"},
+			{UnionID: "uFay", MiniAppID: mp, MiniOpenID: "mFay"}},
 		"oNobody": {},
 		"张三":      {},
 	} {
@@ -291,67 +370,21 @@ func TestLookup(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		byMini := cmpopts.SortSlices(func(a, b Identity) bool { return a.OAAppID+a.MiniOpenID < b.OAAppID+b.MiniOpenID })
+		byMini := cmpopts.SortSlices(func(a,
+			b Identity) bool {
+			return a.OAAppID+a.MiniOpenID < b.OAAppID+b.MiniOpenID
+		})
 		if diff := cmp.Diff(want, got, byMini, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", id, diff)
 		}
 	}
 }
 
-func TestRechecks(t *testing.T) {
-	db := dbtest.New(t)
-	m := New(db)
-	if err := m.Ask(t.Context(), oa, []string{"oA", "oB"}, DoubtNoUnionID); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.PostponeRecheck(t.Context(), oa, Recheck{OpenID: "oA"}); err != nil {
-		t.Fatal(err)
-	}
-	wantDue := func(want ...Recheck) {
-		t.Helper()
-		due, err := m.DueRechecks(t.Context(), oa, 10)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(want, due, cmpopts.SortSlices(func(a, b Recheck) bool { return a.OpenID < b.OpenID })); diff != "" {
-			t.Errorf("due (-want +got):\n%s", diff)
-		}
-	}
-	if err := m.Ask(t.Context(), oa, []string{"oA", "oB"}, DoubtNoUnionID); err != nil {
-		t.Fatal(err)
-	}
-	wantDue(Recheck{"oB", DoubtNoUnionID, 0}) // oA keeps his later turn
-	if err := m.Ask(t.Context(), oa, []string{"oA"}, DoubtSendRefused); err != nil {
-		t.Fatal(err)
-	}
-	wantDue(Recheck{"oA", DoubtSendRefused, 0}, Recheck{"oB", DoubtNoUnionID, 0})
-	if err := m.SettleRecheck(t.Context(), oa, "oA"); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.SettleRecheck(t.Context(), oa, "oB"); err != nil {
-		t.Fatal(err)
-	}
-	if due, err := m.DueRechecks(t.Context(), oa, 10); err != nil || len(due) != 0 {
-		t.Errorf("after settling: %v, %v", due, err)
-	}
-}
-
-func TestRecheckBackoff(t *testing.T) {
-	for attempts, want := range map[int]time.Duration{
-		0: 5 * time.Minute, 1: 5 * time.Minute, 2: 10 * time.Minute, 5: 80 * time.Minute,
-		11: 5120 * time.Minute, 12: 7 * 24 * time.Hour, 1000: 7 * 24 * time.Hour,
-	} {
-		if got := recheckBackoff(attempts); got != want {
-			t.Errorf("after %d answers: %s, want %s", attempts, got, want)
-		}
-	}
-}
-
-func TestSeeMiniUser(t *testing.T) {
+func TestUpsertMiniUser(t *testing.T) {
 	db := dbtest.New(t)
 	m := New(db)
 	for _, unionid := range []string{"", "u1", ""} {
-		if err := m.SeeMiniUser(t.Context(), mp, "mA", unionid); err != nil {
+		if err := m.UpsertMiniUser(t.Context(), mp, "mA", unionid); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -20,7 +20,8 @@ func TestCoverage(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Coverage{
-		{AppID: oa, Followers: 4, Subscribed: 3, WithUnionID: 1, NotAsked: 1, AskedWithoutUnionID: 1, MiniUsers: 3,
+		{AppID: oa, Followers: 4, Subscribed: 3, WithUnionID: 1, NotAsked: 1,
+			AskedWithoutUnionID: 1, MiniUsers: 3,
 			ReachableMiniUsers: 1},
 		{AppID: oa2, Followers: 1, Subscribed: 1, AskedWithoutUnionID: 1, MiniUsers: 3},
 	}

@@ -7,13 +7,11 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/jmoiron/sqlx"
-
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
-// Recipient names a person in one of three ways; exactly one of them is set: UnionID, MiniAppID with
-// MiniOpenID, or OpenID.
+// Recipient names a person in one of three ways; exactly one of them is set: UnionID, MiniAppID
+// with MiniOpenID, or OpenID.
 type Recipient struct {
 	UnionID    string
 	MiniAppID  string
@@ -21,34 +19,37 @@ type Recipient struct {
 	OpenID     string
 }
 
-// Standing says what the map knows of a recipient at an official account.
-type Standing string
+// Reachability says what the map knows of a recipient at an official account.
+type Reachability string
 
-// The standings. Only Reachable and Blocked come with an openid.
+// The values of Reachability. Only Reachable and Blocked come with an openid.
 const (
-	Reachable    Standing = "reachable"
-	UnknownUser  Standing = "unknown_user"  // nobody with this id is in the map
-	NoUnionID    Standing = "no_unionid"    // the mini-program user is known, his unionid is not
-	NotFollowing Standing = "not_following" // he does not follow the account (any more)
-	InDoubt      Standing = "in_doubt"      // WeChat refused the last send to him and is asked first
-	Ambiguous    Standing = "ambiguous"     // two followers carry his unionid: one of them is wrong
-	Blocked      Standing = "blocked"       // a receipt said that he refuses the account's messages: Block
+	Reachable    Reachability = "reachable"
+	UnknownUser  Reachability = "unknown_user"  // nobody with this id is in the map
+	NoUnionID    Reachability = "no_unionid"    // the mini-program user is known, not the unionid
+	NotFollowing Reachability = "not_following" // does not follow the account (any more)
+	InDoubt      Reachability = "in_doubt"      // the last message was refused: a recheck is open
+	Ambiguous    Reachability = "ambiguous"     // two followers have this unionid: one is wrong
+	Blocked      Reachability = "blocked"       // refuses the account's messages: see RecordBlock
 )
 
 // Resolution is the answer for one Recipient.
 type Resolution struct {
-	Standing Standing
-	OpenID   string // at the official account
-	Unlisted bool   // given by an openid that the map does not have: only WeChat knows whether it is right
+	Reachability Reachability
+	OpenID       string // at the official account
+	Unlisted     bool   // an openid that is not in the map: only WeChat knows whether it is right
 }
 
-// Resolve finds the openids that recipients have at the official account appid, in one or two queries
-// whatever their number. The result has the same length and order. A recipient given by OpenID is
-// Reachable unless he is in doubt or known as a former follower; Unlisted tells that the map does not have
-// him.
-func (m *Map) Resolve(ctx context.Context, appid string, recipients []Recipient) ([]Resolution, error) {
-	r := resolver{db: m.db, appid: appid, byUnionID: map[string]Resolution{}, byOpenID: map[string]Resolution{},
-		unionIDs: map[[2]string]sql.NullString{}}
+// Resolve finds the openids that recipients have at the official account appid, in one or two
+// queries whatever their number. The result has the same length and order. A recipient given by
+// OpenID is Reachable unless they are in doubt or known as a former follower.
+func (m *Map) Resolve(
+	ctx context.Context, appid string, recipients []Recipient,
+) ([]Resolution, error) {
+	r := resolver{
+		m: m, appid: appid, unionIDs: map[[2]string]sql.NullString{},
+		byUnionID: map[string]Resolution{}, byOpenID: map[string]Resolution{},
+	}
 	if err := r.loadMiniUsers(ctx, recipients); err != nil {
 		return nil, fmt.Errorf("resolving mini-program users: %w", database.Explain(err))
 	}
@@ -66,7 +67,7 @@ func (m *Map) Resolve(ctx context.Context, appid string, recipients []Recipient)
 }
 
 type resolver struct {
-	db        *sqlx.DB
+	m         *Map
 	appid     string
 	unionIDs  map[[2]string]sql.NullString // (mini appid, mini openid) → unionid, NULL: not known
 	byUnionID map[string]Resolution
@@ -80,22 +81,22 @@ func (r *resolver) resolve(rec Recipient) Resolution {
 		if res, ok := r.byOpenID[rec.OpenID]; ok {
 			return res
 		}
-		// The map may not have him yet, and a send settles it.
-		return Resolution{Standing: Reachable, OpenID: rec.OpenID, Unlisted: true}
+		// The map may not have them yet. Sending shows whether the openid is right.
+		return Resolution{Reachability: Reachable, OpenID: rec.OpenID, Unlisted: true}
 	case rec.MiniOpenID != "":
 		u, ok := r.unionIDs[[2]string{rec.MiniAppID, rec.MiniOpenID}]
 		if !ok {
-			return Resolution{Standing: UnknownUser}
+			return Resolution{Reachability: UnknownUser}
 		}
 		if !u.Valid {
-			return Resolution{Standing: NoUnionID}
+			return Resolution{Reachability: NoUnionID}
 		}
 		unionid = u.String
 	}
 	if res, ok := r.byUnionID[unionid]; ok {
 		return res
 	}
-	return Resolution{Standing: NotFollowing}
+	return Resolution{Reachability: NotFollowing}
 }
 
 func (r *resolver) loadMiniUsers(ctx context.Context, recipients []Recipient) error {
@@ -111,7 +112,7 @@ func (r *resolver) loadMiniUsers(ctx context.Context, recipients []Recipient) er
 			OpenID  string         `db:"openid"`
 			UnionID sql.NullString `db:"unionid"`
 		}
-		if err := r.selectIn(ctx, &users, query, miniAppID, openids); err != nil {
+		if err := r.m.selectIn(ctx, &users, query, miniAppID, openids); err != nil {
 			return err
 		}
 		for _, u := range users {
@@ -121,8 +122,8 @@ func (r *resolver) loadMiniUsers(ctx context.Context, recipients []Recipient) er
 	return nil
 }
 
-// standingRow is a follower and what is open about him.
-type standingRow struct {
+// reachRow is a follower and what limits sending to them.
+type reachRow struct {
 	OpenID     string         `db:"openid"`
 	UnionID    sql.NullString `db:"unionid"`
 	Subscribed bool           `db:"subscribed"`
@@ -130,19 +131,19 @@ type standingRow struct {
 	Blocked    bool           `db:"blocked"`
 }
 
-func (s standingRow) resolution() Resolution {
+func (s reachRow) resolution() Resolution {
 	switch {
 	case s.InDoubt:
-		return Resolution{Standing: InDoubt}
+		return Resolution{Reachability: InDoubt}
 	case !s.Subscribed:
-		return Resolution{Standing: NotFollowing}
+		return Resolution{Reachability: NotFollowing}
 	case s.Blocked:
-		return Resolution{Standing: Blocked, OpenID: s.OpenID}
+		return Resolution{Reachability: Blocked, OpenID: s.OpenID}
 	}
-	return Resolution{Standing: Reachable, OpenID: s.OpenID}
+	return Resolution{Reachability: Reachable, OpenID: s.OpenID}
 }
 
-const standingColumns = `
+const reachColumns = `
 		SELECT f.openid, f.unionid, f.subscribed, d.openid IS NOT NULL AS in_doubt,
 		       COALESCE(f.blocked_until > CURRENT_TIMESTAMP(3), 0) AS blocked
 		  FROM follower f
@@ -164,14 +165,14 @@ func (r *resolver) loadUnionIDs(ctx context.Context, recipients []Recipient) err
 	if len(unionids) == 0 {
 		return nil
 	}
-	const query = standingColumns + ` WHERE f.appid = ? AND f.unionid IN (?) AND f.subscribed = 1`
-	var rows []standingRow
-	if err := r.selectIn(ctx, &rows, query, r.appid, unionids); err != nil {
+	const query = reachColumns + ` WHERE f.appid = ? AND f.unionid IN (?) AND f.subscribed = 1`
+	var rows []reachRow
+	if err := r.m.selectIn(ctx, &rows, query, r.appid, unionids); err != nil {
 		return err
 	}
 	for _, row := range rows {
 		if _, twice := r.byUnionID[row.UnionID.String]; twice {
-			r.byUnionID[row.UnionID.String] = Resolution{Standing: Ambiguous}
+			r.byUnionID[row.UnionID.String] = Resolution{Reachability: Ambiguous}
 			continue
 		}
 		r.byUnionID[row.UnionID.String] = row.resolution()
@@ -189,9 +190,9 @@ func (r *resolver) loadOpenIDs(ctx context.Context, recipients []Recipient) erro
 	if len(openids) == 0 {
 		return nil
 	}
-	const query = standingColumns + ` WHERE f.appid = ? AND f.openid IN (?)`
-	var rows []standingRow
-	if err := r.selectIn(ctx, &rows, query, r.appid, openids); err != nil {
+	const query = reachColumns + ` WHERE f.appid = ? AND f.openid IN (?)`
+	var rows []reachRow
+	if err := r.m.selectIn(ctx, &rows, query, r.appid, openids); err != nil {
 		return err
 	}
 	for _, row := range rows {
@@ -200,39 +201,28 @@ func (r *resolver) loadOpenIDs(ctx context.Context, recipients []Recipient) erro
 	return nil
 }
 
-// selectIn is sqlx's Select for a query with IN lists.
-func (r *resolver) selectIn(ctx context.Context, dest any, query string, args ...any) error {
-	query, args, err := sqlx.In(query, args...)
-	if err != nil {
-		return err
-	}
-	return r.db.SelectContext(ctx, dest, query, args...)
-}
-
 // Lookup returns what is known of the person behind id, which may be a unionid or an openid at any
-// account, official or mini program: one Identity for each pair of his accounts. Nobody: an empty
-// slice and no error.
+// account: one Identity for each pair of their accounts. Nobody: an empty slice and no error.
 func (m *Map) Lookup(ctx context.Context, id string) ([]Identity, error) {
 	if strings.ContainsFunc(id, func(r rune) bool { return r > unicode.MaxASCII }) {
-		return nil, nil // ids are ASCII, and servers refuse to compare an ascii column with anything else
+		return nil, nil // ids are ASCII, and servers compare an ascii column with nothing else
 	}
-	// First every unionid that the id stands for, then v_identity by it; those without a unionid
+	// First every unionid that the id stands for, then v_identity by it. People without a unionid
 	// are found by their openid alone. Each branch is a dive into one index.
 	const unionids = `
-		SELECT unionid FROM follower  WHERE unionid = ?
-		UNION SELECT unionid FROM mini_user WHERE unionid = ?
-		UNION SELECT unionid FROM follower  WHERE unionid IS NOT NULL AND appid IN (?) AND openid = ?
-		UNION SELECT unionid FROM mini_user WHERE unionid IS NOT NULL AND appid IN (?) AND openid = ?`
+		SELECT unionid FROM follower WHERE unionid = ?
+		UNION
+		SELECT unionid FROM mini_user WHERE unionid = ?
+		UNION
+		SELECT unionid FROM follower WHERE unionid IS NOT NULL AND appid IN (?) AND openid = ?
+		UNION
+		SELECT unionid FROM mini_user WHERE unionid IS NOT NULL AND appid IN (?) AND openid = ?`
 	oas, minis, err := m.appids(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("looking %q up: %w", id, database.Explain(err))
 	}
-	query, args, err := sqlx.In(unionids, id, id, oas, id, minis, id)
-	if err != nil {
-		return nil, fmt.Errorf("looking %q up: %w", id, database.Explain(err))
-	}
 	var found []string
-	if err := m.db.SelectContext(ctx, &found, query, args...); err != nil {
+	if err := m.selectIn(ctx, &found, unionids, id, id, oas, id, minis, id); err != nil {
 		return nil, fmt.Errorf("looking %q up: %w", id, database.Explain(err))
 	}
 	var rows []identityRow
@@ -251,8 +241,9 @@ func (m *Map) Lookup(ctx context.Context, id string) ([]Identity, error) {
 	return identities, nil
 }
 
-// appids returns the accounts that occur in the map, so that an openid alone is found by the primary
-// keys, which begin with the appid. Both lists have at least one, possibly empty, element for IN.
+// appids returns the accounts that occur in the map, so that an openid alone is found by the
+// primary keys, which begin with the appid. Both lists have at least one, possibly empty, element
+// for IN.
 func (m *Map) appids(ctx context.Context) (oas, minis []string, err error) {
 	if err := m.db.SelectContext(ctx, &oas, `SELECT DISTINCT appid FROM follower`); err != nil {
 		return nil, nil, err
@@ -275,38 +266,31 @@ type identityRow struct {
 func (r identityRow) identity() Identity {
 	return Identity{
 		UnionID: r.UnionID.String, OAAppID: r.OAAppID.String, OAOpenID: r.OAOpenID.String,
-		Subscribed: r.Subscribed.Bool, MiniAppID: r.MiniAppID.String, MiniOpenID: r.MiniOpenID.String,
+		Subscribed: r.Subscribed.Bool,
+		MiniAppID:  r.MiniAppID.String, MiniOpenID: r.MiniOpenID.String,
 	}
 }
 
 func (m *Map) byUnionID(ctx context.Context, unionids []string) ([]identityRow, error) {
-	const base = `
+	const query = `
 		SELECT unionid, oa_appid, oa_openid, subscribed, mini_appid, mini_openid
 		  FROM v_identity
 		 WHERE unionid IN (?)
 		 ORDER BY unionid, oa_appid, mini_appid`
-	query, args, err := sqlx.In(base, unionids)
-	if err != nil {
-		return nil, err
-	}
 	var rows []identityRow
-	err = m.db.SelectContext(ctx, &rows, query, args...)
+	err := m.selectIn(ctx, &rows, query, unionids)
 	return rows, err
 }
 
 func (m *Map) byOpenID(ctx context.Context, id string, oas, minis []string) ([]identityRow, error) {
-	const base = `
+	const query = `
 		SELECT unionid, appid AS oa_appid, openid AS oa_openid, subscribed,
 		       NULL AS mini_appid, NULL AS mini_openid
 		  FROM follower WHERE appid IN (?) AND openid = ?
 		UNION ALL
 		SELECT unionid, NULL, NULL, NULL, appid, openid
 		  FROM mini_user WHERE appid IN (?) AND openid = ?`
-	query, args, err := sqlx.In(base, oas, id, minis, id)
-	if err != nil {
-		return nil, err
-	}
 	var rows []identityRow
-	err = m.db.SelectContext(ctx, &rows, query, args...)
+	err := m.selectIn(ctx, &rows, query, oas, id, minis, id)
 	return rows, err
 }

@@ -5,17 +5,15 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jmoiron/sqlx"
-
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
-// MiniUser is one mini-program user, as files carry him in and out.
+// MiniUser is one mini-program user, as files carry them in and out.
 type MiniUser struct {
 	AppID   string    // the mini program
-	OpenID  string    // his there
+	OpenID  string    // theirs there
 	UnionID string    // "": not known
-	SeenAt  time.Time // when he last used the mini program; zero: not known
+	SeenAt  time.Time // when they last used the mini program; zero: not known
 }
 
 // Contradiction is a user of an import whose unionid is not the one that the map knows.
@@ -24,19 +22,22 @@ type Contradiction struct {
 	Known string // the map's unionid, or that of an earlier user in the slice with the same openid
 }
 
-// ImportMaxUsers is the most that one ImportMiniUsers takes: what a statement holds, see upsertMax.
-const ImportMaxUsers = upsertMax
+// ImportMaxUsers is the most that one ImportMiniUsers takes: what a statement holds, see maxUpsert.
+const ImportMaxUsers = maxUpsert
 
-// ImportMiniUsers stores up to ImportMaxUsers users. An empty unionid never wipes a known one, and a moment
-// never moves SeenAt back; who is new and comes without one counts as seen now. Repeating an import
+// ImportMiniUsers stores up to ImportMaxUsers users. An empty unionid never wipes a known one, and
+// SeenAt never moves back. A new user without SeenAt counts as seen now. Repeating an import
 // changes nothing more.
 //
-// A unionid that differs from the known one is written only where overwrite is set. Otherwise the known one
-// stays and the user is returned as a contradiction. Another program's write between the look and the
-// statement is respected too; it only is not reported.
-func (m *Map) ImportMiniUsers(ctx context.Context, users []MiniUser, overwrite bool) ([]Contradiction, error) {
+// A unionid that differs from the known one is written only if overwrite is set. Otherwise the
+// known one stays and the user is returned as a contradiction. A concurrent write of another
+// program is respected too, but not reported.
+func (m *Map) ImportMiniUsers(
+	ctx context.Context, users []MiniUser, overwrite bool,
+) ([]Contradiction, error) {
 	if len(users) > ImportMaxUsers {
-		return nil, fmt.Errorf("importing %d mini-program users at once: at most %d", len(users), ImportMaxUsers)
+		return nil, fmt.Errorf("importing %d mini-program users at once: at most %d",
+			len(users), ImportMaxUsers)
 	}
 	var contradictions []Contradiction
 	if !overwrite {
@@ -45,7 +46,8 @@ func (m *Map) ImportMiniUsers(ctx context.Context, users []MiniUser, overwrite b
 			return nil, fmt.Errorf("reading known mini-program users: %w", database.Explain(err))
 		}
 	}
-	// Two statements: an INSERT without seen_at takes the column's default, and leaves a known one alone.
+	// Two statements: an INSERT without seen_at takes the column's default, and leaves a known one
+	// alone.
 	seen, unseen := make([]MiniUser, 0, len(users)), make([]MiniUser, 0)
 	for _, u := range users {
 		if u.SeenAt.IsZero() {
@@ -60,6 +62,20 @@ func (m *Map) ImportMiniUsers(ctx context.Context, users []MiniUser, overwrite b
 		}
 	}
 	return contradictions, nil
+}
+
+// UpsertMiniUser stores a mini-program user and, where it is known, their unionid. An empty unionid
+// never wipes a known one.
+func (m *Map) UpsertMiniUser(ctx context.Context, appid, openid, unionid string) error {
+	const query = `
+		INSERT INTO mini_user (appid, openid, unionid) VALUES (?, ?, ?)
+		ON DUPLICATE KEY UPDATE
+		    unionid = COALESCE(VALUES(unionid), unionid),
+		    seen_at = CURRENT_TIMESTAMP(3)`
+	if err := m.write(ctx, query, appid, openid, database.Null(unionid)); err != nil {
+		return fmt.Errorf("storing a mini-program user: %w", err)
+	}
+	return nil
 }
 
 // upsertMiniUsers stores users who all have SeenAt, or all have not.
@@ -86,13 +102,9 @@ func (m *Map) upsertMiniUsers(ctx context.Context, users []MiniUser, overwrite b
 	}
 	query := `INSERT INTO mini_user (` + columns + `) VALUES ` + repeat(row, ",", len(users)) +
 		` ON DUPLICATE KEY UPDATE ` + update
-	return database.Retry(ctx, func(ctx context.Context) error {
-		_, err := m.db.ExecContext(ctx, query, args...)
-		return err
-	})
+	return m.write(ctx, query, args...)
 }
 
-// contradictions compares users with the map and with each other.
 func (m *Map) contradictions(ctx context.Context, users []MiniUser) ([]Contradiction, error) {
 	byApp := map[string][]string{}
 	for _, u := range users {
@@ -122,33 +134,28 @@ func (m *Map) contradictions(ctx context.Context, users []MiniUser) ([]Contradic
 }
 
 // knownUnionIDs adds what the map has to known, which maps (appid, openid) to unionid.
-func (m *Map) knownUnionIDs(ctx context.Context, appid string, openids []string, known map[[2]string]string) error {
-	const base = `SELECT openid, unionid FROM mini_user WHERE appid = ? AND openid IN (?) AND unionid IS NOT NULL`
-	query, args, err := sqlx.In(base, appid, openids)
-	if err != nil {
+func (m *Map) knownUnionIDs(
+	ctx context.Context, appid string, openids []string, known map[[2]string]string,
+) error {
+	const query = `
+		SELECT openid, unionid
+		  FROM mini_user
+		 WHERE appid = ? AND openid IN (?) AND unionid IS NOT NULL`
+	var rows []pair
+	if err := m.selectIn(ctx, &rows, query, appid, openids); err != nil {
 		return err
 	}
-	rows, err := m.db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return err
+	for _, r := range rows {
+		known[[2]string{appid, r.OpenID}] = r.UnionID
 	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	for rows.Next() {
-		var openid, unionid string
-		if err := rows.Scan(&openid, &unionid); err != nil {
-			return err
-		}
-		known[[2]string{appid, openid}] = unionid
-	}
-	return rows.Err()
+	return nil
 }
 
-// exportPage is how many users one statement of an export reads.
 const exportPage = 5000
 
-// ExportMiniUsers calls each with the users of one mini program, of all of them where appid is "", in the
-// order of (appid, openid). It holds one page in memory and no transaction: who appears meanwhile may be
-// missing. An error of each ends it and is returned as it is.
+// ExportMiniUsers calls each with the users of one mini program, or of all where appid is "",
+// ordered by (appid, openid). It holds one page in memory and no transaction: users who appear
+// meanwhile may be missing. An error of each ends it and is returned as it is.
 func (m *Map) ExportMiniUsers(ctx context.Context, appid string, each func(MiniUser) error) error {
 	appids := []string{appid}
 	if appid == "" {

@@ -24,7 +24,10 @@ func TestImportMiniUsers(t *testing.T) {
 	early, late := time.Unix(1_700_000_000, 0).UTC(), time.Unix(1_800_000_000, 123_000_000).UTC()
 	db := dbtest.New(t)
 	m := New(db)
-	user := func(openid, unionid string, seen time.Time) MiniUser { return MiniUser{mp, openid, unionid, seen} }
+	user := func(openid, unionid string,
+		seen time.Time) MiniUser {
+		return MiniUser{mp, openid, unionid, seen}
+	}
 	for _, step := range []struct {
 		name      string
 		users     []MiniUser
@@ -32,22 +35,30 @@ func TestImportMiniUsers(t *testing.T) {
 		found     []Contradiction
 		want      []MiniUser
 	}{
-		{"new ones", []MiniUser{user("b", "uB", late), user("a", "", early), {mp2, "a", "uA", early}}, false, nil,
+		{"new ones",
+			[]MiniUser{user("b", "uB", late), user("a", "", early), {mp2, "a", "uA", early}},
+			false, nil,
 			[]MiniUser{user("a", "", early), user("b", "uB", late), {mp2, "a", "uA", early}}},
-		{"again, with less", []MiniUser{user("b", "", early), user("a", "", time.Time{})}, false, nil,
+		{"again, with less", []MiniUser{user("b", "", early), user("a", "", time.Time{})}, false,
+			nil,
 			[]MiniUser{user("a", "", early), user("b", "uB", late), {mp2, "a", "uA", early}}},
 		{"again, with less, overwriting", []MiniUser{user("b", "", early)}, true, nil,
 			[]MiniUser{user("a", "", early), user("b", "uB", late), {mp2, "a", "uA", early}}},
-		{"a unionid appears, another contradicts", []MiniUser{user("a", "uA", late), user("b", "uX", late)}, false,
+		{"a unionid appears, another contradicts",
+			[]MiniUser{user("a", "uA", late), user("b", "uX", late)}, false,
 			[]Contradiction{{1, "uB"}},
 			[]MiniUser{user("a", "uA", late), user("b", "uB", late), {mp2, "a", "uA", early}}},
-		{"contradicting each other", []MiniUser{user("c", "u1", late), user("c", "", late), user("c", "u2", late)}, false,
+		{"contradicting each other",
+			[]MiniUser{user("c", "u1", late), user("c", "", late), user("c", "u2", late)}, false,
 			[]Contradiction{{2, "u1"}},
-			[]MiniUser{user("a", "uA", late), user("b", "uB", late), user("c", "u1", late), {mp2, "a", "uA", early}}},
+			[]MiniUser{user("a", "uA", late), user("b", "uB", late), user("c", "u1", late),
+				{mp2, "a", "uA", early}}},
 		{"overwriting", []MiniUser{user("b", "uX", early)}, true, nil,
-			[]MiniUser{user("a", "uA", late), user("b", "uX", late), user("c", "u1", late), {mp2, "a", "uA", early}}},
+			[]MiniUser{user("a", "uA", late), user("b", "uX", late), user("c", "u1", late),
+				{mp2, "a", "uA", early}}},
 		{"nobody", nil, false, nil,
-			[]MiniUser{user("a", "uA", late), user("b", "uX", late), user("c", "u1", late), {mp2, "a", "uA", early}}},
+			[]MiniUser{user("a", "uA", late), user("b", "uX", late), user("c", "u1", late),
+				{mp2, "a", "uA", early}}},
 	} {
 		found, err := m.ImportMiniUsers(t.Context(), step.users, step.overwrite)
 		if err != nil {
@@ -71,13 +82,15 @@ func TestImportMiniUsers(t *testing.T) {
 	}
 }
 
-// TestExportPages: an export goes over its pages' ends, in the order of the key, and stops where it is told.
+// TestExportPages: an export goes over its pages' ends, in the order of the key, and stops where it
+// is told.
 func TestExportPages(t *testing.T) {
 	m := New(dbtest.New(t))
 	const n = 2*exportPage + 1
 	var users, want []MiniUser
 	for i := range n {
-		users = append(users, MiniUser{mp, fmt.Sprintf("o%06d", i), "", time.Unix(1_700_000_000, 0).UTC()})
+		users = append(users,
+			MiniUser{mp, fmt.Sprintf("o%06d", i), "", time.Unix(1_700_000_000, 0).UTC()})
 	}
 	want = users
 	for len(users) > 0 {

@@ -76,7 +76,7 @@ func (a *account) repeatInDoubt(j *job, r *queue.Result) {
 }
 
 // unreachable is the result of a row whose recipient the map cannot reach now: it waits for them.
-func (a *account) unreachable(row queue.Request, standing bridge.Standing) queue.Result {
+func (a *account) unreachable(row queue.Request, standing bridge.Reachability) queue.Result {
 	switch {
 	case standing == bridge.Blocked:
 		return row.End(queue.Failed, reasonBlocked, explain(standing))
@@ -89,7 +89,7 @@ func (a *account) unreachable(row queue.Request, standing bridge.Standing) queue
 }
 
 // explain says to a producer why their row waits.
-func explain(standing bridge.Standing) string {
+func explain(standing bridge.Reachability) string {
 	switch standing {
 	case bridge.UnknownUser:
 		return "nobody with this mini_openid is in mini_user yet: INSERT what wx.login told you, " +

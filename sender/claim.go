@@ -225,8 +225,8 @@ func (c *claimer) dispatchAll(
 		return 0, err
 	}
 	for i, j := range jobs {
-		if j.address = addresses[i]; j.address.Standing != bridge.Reachable {
-			c.results <- settlement{result: c.unreachable(j.row, j.address.Standing)}
+		if j.address = addresses[i]; j.address.Reachability != bridge.Reachable {
+			c.results <- settlement{result: c.unreachable(j.row, j.address.Reachability)}
 			continue
 		}
 		j.permit = c.throttle.Reserve(j.row.Template, j.draft.TemplateID())

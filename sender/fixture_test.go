@@ -63,11 +63,11 @@ func newFixtureOf(t *testing.T, options wechatsim.Options) *fixture {
 	for i := range infos {
 		infos[i] = wechat.UserInfo{OpenID: sim.OpenID(appid, i), UnionID: f.unionid(i), Subscribed: true}
 	}
-	if _, err := f.identities.Store(t.Context(), appid, infos, 0); err != nil {
+	if err := f.identities.Store(t.Context(), appid, infos, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	for _, u := range sim.MiniUsers(miniID, 0, 100) {
-		if err := f.identities.SeeMiniUser(t.Context(), miniID, u.OpenID, u.UnionID); err != nil {
+		if err := f.identities.UpsertMiniUser(t.Context(), miniID, u.OpenID, u.UnionID); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -152,7 +152,7 @@ func (a *account) releaseReachable(ctx context.Context, rows []queue.Request) er
 		for i, row := range candidates {
 			// WeChat has refused a person whom the map does not have: they have to appear there
 			// first.
-			if found[i].Standing == bridge.Reachable && !found[i].Unlisted {
+			if found[i].Reachability == bridge.Reachable && !found[i].Unlisted {
 				released = append(released, row.ID)
 			}
 		}

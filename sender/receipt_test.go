@@ -57,8 +57,8 @@ func TestReceiptBeforeCommit(t *testing.T) {
 func TestUserBlockFailsFast(t *testing.T) {
 	f := newFixture(t)
 	s := newStepper(t, f)
-	refusal := bridge.Refusal{AppID: appid, OpenID: f.sim.OpenID(appid, 1), At: time.Now()}
-	if err := f.identities.Block(t.Context(), refusal, time.Hour); err != nil {
+	block := bridge.Block{AppID: appid, OpenID: f.sim.OpenID(appid, 1), At: time.Now()}
+	if err := f.identities.RecordBlock(t.Context(), block, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	blocked := []int64{

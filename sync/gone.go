@@ -3,23 +3,26 @@ package sync
 import (
 	"context"
 	"fmt"
+
+	"github.com/unionbridge/unionbridge/sync/spool"
 )
 
-// settleMissing asks about everybody who is in the table but was not in the list, and marks those of
-// whom WeChat says subscribe: 0 too. Two answers agree then, the list and the question. A list that is
-// much shorter than the table is not believed at all.
-func (s *sweep) settleMissing(ctx context.Context, missing *spool, subscribed int64) error {
-	if missing.entries == 0 {
+// settleMissing asks about everybody who is in the table but not in the list, and marks those as
+// gone of whom WeChat says subscribe: 0 as well: the list and the answer agree then. A list much
+// shorter than the table is not believed at all.
+func (s *sweep) settleMissing(ctx context.Context, missing *spool.File, subscribed int64) error {
+	if missing.Entries() == 0 {
 		return nil
 	}
-	s.run.update(func(r *Run) { r.Missing = missing.entries })
-	if allowed := max(s.account.allowedGone(subscribed), s.accept); missing.entries > allowed {
-		return fmt.Errorf("%w: %d of %d followers are not in WeChat's list, and at most %d may vanish in one sweep "+
-			"(official_accounts[].sync.max_gone); if they really left, confirm it: unionbridge sync --accept-gone %d",
-			ErrTooManyGone, missing.entries, subscribed, allowed, s.run.ID)
+	s.run.update(func(r *Run) { r.Missing = missing.Entries() })
+	if allowed := max(s.account.allowedGone(subscribed), s.accept); missing.Entries() > allowed {
+		return fmt.Errorf("%w: %d of %d followers are not in WeChat's list, "+
+			"and at most %d may vanish in one sweep (official_accounts[].sync.max_gone); "+
+			"if they really left, confirm it: unionbridge sync --accept-gone %d",
+			ErrTooManyGone, missing.Entries(), subscribed, allowed, s.run.ID)
 	}
-	s.run.enter(phaseGone, missing.entries)
-	list, err := missing.merge()
+	s.run.enter(phaseGone, missing.Entries())
+	list, err := missing.Merge()
 	if err != nil {
 		return err
 	}
@@ -28,11 +31,12 @@ func (s *sweep) settleMissing(ctx context.Context, missing *spool, subscribed in
 		if err != nil || len(batch) == 0 {
 			return err
 		}
+		asked := s.now()
 		gone, err := s.confirmGone(ctx, batch)
 		if err != nil {
 			return err
 		}
-		n, err := s.svc.people.MarkGone(ctx, s.account.AppID, gone)
+		n, err := s.svc.identities.MarkGone(ctx, s.account.AppID, gone, asked)
 		if err != nil {
 			return err
 		}
@@ -41,18 +45,17 @@ func (s *sweep) settleMissing(ctx context.Context, missing *spool, subscribed in
 	}
 }
 
-// freeGone is how many people may always leave: of an account with 40 followers, 5 % would be two.
+// freeGone is how many people may always leave: 5 % of an account with 40 followers would be two.
 const freeGone = 100
 
-// allowedGone is the most followers that one sweep may mark as gone.
 func (a Account) allowedGone(subscribed int64) int64 {
 	return max(int64(a.MaxGone*float64(subscribed)), freeGone)
 }
 
-func nextBatch(list *mergeReader) ([]string, error) {
-	batch := make([]string, 0, askBatch)
-	for len(batch) < askBatch {
-		id, err := list.next()
+func nextBatch(list *spool.Reader) ([]string, error) {
+	batch := make([]string, 0, batchSize)
+	for len(batch) < batchSize {
+		id, err := list.Next()
 		if err != nil {
 			return nil, err
 		}

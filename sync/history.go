@@ -16,8 +16,8 @@ type History struct {
 	Refresh   *Run // the newest refresh that had somebody to ask about
 }
 
-// ReadHistory reads the ledger for people and pages. It needs SELECT on sync_run only, and costs three
-// dives into its index sync_run_latest.
+// ReadHistory reads the ledger for status reports. It needs SELECT on sync_run only, and costs
+// three dives into its index sync_run_latest.
 func ReadHistory(ctx context.Context, db *sqlx.DB, appid string) (History, error) {
 	l := ledger{db: db}
 	var h History
@@ -42,13 +42,13 @@ func ReadHistory(ctx context.Context, db *sqlx.DB, appid string) (History, error
 	return h, nil
 }
 
-// LeaseName is the name of the lease that an instance holds while it works on a run of this kind and
-// account. A run that is called running while nobody holds its lease belongs to an instance that died.
+// LeaseName is the name of the lease that an instance holds during a run of this kind and account.
+// A run in the state running without a lease belongs to an instance that died.
 func LeaseName(kind, appid string) string { return kind + ":" + appid }
 
-// NextTurn returns when a schedule line has its next turn after the moment now, in now's time zone unless
-// the line names one; or, of an interval (@every), the zero time: that counts from the daemon's start,
-// which nobody else knows.
+// NextTurn returns the next turn of a schedule line after now, in now's time zone unless the line
+// names one. For an interval (@every) it returns the zero time: that counts from the daemon's
+// start, which nobody else knows.
 func NextTurn(line string, now time.Time) (time.Time, error) {
 	schedule, err := cron.ParseStandard(line)
 	if err != nil {
@@ -60,8 +60,8 @@ func NextTurn(line string, now time.Time) (time.Time, error) {
 	return schedule.Next(now), nil
 }
 
-// Overdue tells whether two turns of a schedule have passed by the moment now since a sweep began that
-// ended well at last. One turn may be late: a sweep of a large account takes its time.
+// Overdue reports whether two turns of a schedule have passed since the start of the last sweep
+// that ended well. One turn may be late: a sweep of a large account takes its time.
 func Overdue(line string, good, now time.Time) (bool, error) {
 	schedule, err := cron.ParseStandard(line)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 )
 
 func TestReadHistory(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(5, 0, 0))
+	b := newFixture(t, wechatsim.Standard(5, 0, 0))
 	if h := must(ReadHistory(t.Context(), b.db, appid)); h != (History{}) {
 		t.Errorf("an empty ledger gives %+v", h)
 	}
@@ -29,9 +29,13 @@ func TestReadHistory(t *testing.T) {
 		State               State
 		Error               string
 	}
-	of := func(r *Run) brief { return brief{r.Listed, r.Gone, r.Calls[endpointFollowers], r.State, r.Error} }
+	of := func(r *Run) brief {
+		return brief{r.Listed, r.Gone, r.Calls[endpointFollowers], r.State,
+			r.Error}
+	}
 	got := []brief{of(h.Sweep), of(h.GoodSweep), of(h.Refresh)}
-	want := []brief{{4, 0, 0, StateFailed, "no luck"}, {2, 5, 2, StateDone, ""}, {3, 0, 0, StateDone, ""}}
+	want := []brief{{4, 0, 0, StateFailed, "no luck"}, {2, 5, 2, StateDone, ""},
+		{3, 0, 0, StateDone, ""}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("history (-want +got):\n%s", diff)
 	}

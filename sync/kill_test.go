@@ -50,23 +50,25 @@ func sweepAsChild(settings string) error {
 	service := New(Config{
 		DB: db, Leases: leases, SpoolDir: c.SpoolDir, Holder: c.Holder, Logger: slog.New(slog.DiscardHandler),
 		Registerer: prometheus.NewRegistry(), Now: time.Now,
-		Accounts: []Account{{AppID: appid, MaxGone: 0.5, Concurrency: 4, API: wechat.New(wechat.Config{
-			AppID: appid, Secret: wechatsim.StandardSecret, BaseURL: c.BaseURL, MaxConnections: 8,
-		})}},
+		Accounts: []Account{{AppID: appid, MaxGone: 0.5, Concurrency: 4,
+			API: wechat.New(wechat.Config{
+				AppID: appid, Secret: wechatsim.StandardSecret, BaseURL: c.BaseURL, MaxConnections: 8,
+			})}},
 	})
 	_, err = service.Sweep(ctx, appid, nil)
 	return err
 }
 
-// TestKilledSweep kills the sweeping process at random moments, again and again. The next start goes on, the
-// map is the truth in the end, and what is asked twice is bounded by what was under way.
+// TestKilledSweep kills the sweeping process at random moments, again and again. The next start
+// goes on, the map is the truth in the end, and what is asked twice is bounded by what was under
+// way.
 func TestKilledSweep(t *testing.T) {
 	const followers, kills = 60_000, 8
 	seed := uint64(time.Now().UnixNano())
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	options := wechatsim.Standard(followers, 0, 0)
 	options.Latency = time.Millisecond
-	b := newBed(t, options)
+	b := newFixture(t, options)
 	self := must(os.Executable())
 	settings := child{DSN: dbtest.DSN(t, b.db), BaseURL: b.url, SpoolDir: t.TempDir()}
 	killed := 0
@@ -94,11 +96,12 @@ func TestKilledSweep(t *testing.T) {
 	}
 	b.wantTruth(t)
 	calls := b.sim.Calls()
-	t.Logf("seed %d, %d kills: %d list calls, %d batchgets", seed, killed, calls[wechat.EndpointFollowers], calls[wechat.EndpointBatchInfo])
+	t.Logf("seed %d, %d kills: %d list calls, %d batchgets", seed, killed,
+		calls[wechat.EndpointFollowers], calls[wechat.EndpointBatchInfo])
 	const pages, batches = followers/10_000 + 1, followers / 100
 	// A kill loses at most the page under way, and of the questions those in flight and those whose
 	// answers wait to be written: a full batch of rows and what the writers hold.
-	const flight = 4 + 4 + (1+storeWriters)*storeBatch/askBatch
+	const flight = 4 + 4 + (1+storeWriters)*storeBatch/batchSize
 	if n := calls[wechat.EndpointFollowers]; n > int64(pages+2*killed) {
 		t.Errorf("seed %d: %d list calls, want at most %d and two a kill", seed, n, pages)
 	}
@@ -106,6 +109,6 @@ func TestKilledSweep(t *testing.T) {
 		t.Errorf("seed %d: %d batchgets, want at most %d and %d a kill", seed, n, batches, flight)
 	}
 	if n := b.count(t, `SELECT COUNT(*) FROM sync_run`); n != 1 {
-		t.Errorf("seed %d: %d runs in the ledger, want one that was gone on with", seed, n)
+		t.Errorf("seed %d: %d runs in the ledger, want the resumed one", seed, n)
 	}
 }

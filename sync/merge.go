@@ -6,39 +6,42 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/sync/spool"
 )
 
-// questions is a batch for user/info/batchget, in the order of the openids.
-type questions struct {
+// batch is one call of user/info/batchget, in the order of the openids.
+type batch struct {
 	openids []string
-	known   map[string]bool // those that have a row already: former followers, and people never asked about
+	known   map[string]bool // those with a row already: former followers, or never fetched
 }
 
-// compare merges the list with the table. Whoever is only in the list, or returned, is asked about and
-// stored; whoever is only in the table and still called subscribed goes to missing. It returns what the
-// table knew.
-func (s *sweep) compare(ctx context.Context, listed, missing *spool) (known tally, err error) {
+// compare merges the list with the table. Whoever is only in the list, or has returned, is fetched
+// and stored. Whoever is only in the table and still called subscribed goes to missing. It returns
+// what the table knew.
+func (s *sweep) compare(ctx context.Context, listed, missing *spool.File) (known tally, err error) {
 	s.run.enter(phaseCompare, s.run.snapshot().Listed)
-	list, err := listed.merge()
+	list, err := listed.Merge()
 	if err != nil {
 		return tally{}, err
 	}
-	first, err := s.svc.people.Scan(ctx, s.account.AppID, bridge.Page{Limit: 1})
+	first, err := s.svc.identities.Scan(ctx, s.account.AppID, bridge.Page{Limit: 1})
 	if err != nil {
 		return tally{}, err
 	}
 	s.empty = len(first) == 0
 	group, ctx := errgroup.WithContext(ctx)
 	table := s.scanTable(ctx, group)
-	ask := make(chan questions)
+	batches := make(chan batch)
 	group.Go(func() error {
-		defer close(ask)
-		m := merger{list: list, table: table, missing: missing, ask: ask, advance: s.run.advance}
+		defer close(batches)
+		m := merger{
+			list: list, table: table, missing: missing, batches: batches, advance: s.run.advance,
+		}
 		err := m.merge(ctx)
 		known = m.known
 		return err
 	})
-	group.Go(func() error { return s.askAndStore(ctx, ask) })
+	group.Go(func() error { return s.fetchAndStore(ctx, batches) })
 	return known, group.Wait()
 }
 
@@ -50,12 +53,12 @@ func (s *sweep) scanTable(ctx context.Context, group *errgroup.Group) *tableRead
 	pages := make(chan []bridge.Entry)
 	next := bridge.Page{Limit: scanPage}
 	if r := s.run.snapshot(); r.Mode == modeRebind {
-		next.Since = r.Started // whoever has been asked since then has told his new unionid
+		next.Since = r.Started // answers since then have the new unionids
 	}
 	group.Go(func() error {
 		defer close(pages)
 		for {
-			page, err := s.svc.people.Scan(ctx, s.account.AppID, next)
+			page, err := s.svc.identities.Scan(ctx, s.account.AppID, next)
 			if err != nil {
 				return err
 			}
@@ -73,7 +76,6 @@ func (s *sweep) scanTable(ctx context.Context, group *errgroup.Group) *tableRead
 	return &tableReader{ctx: ctx, pages: pages}
 }
 
-// tableReader walks the pages entry by entry.
 type tableReader struct {
 	ctx   context.Context
 	pages <-chan []bridge.Entry
@@ -85,7 +87,8 @@ func (t *tableReader) peek() (*bridge.Entry, error) {
 	for len(t.page) == 0 {
 		page, ok := <-t.pages
 		if !ok {
-			// The channel closes after the last page and after a failed one; the failure has ended ctx.
+			// The channel closes after the last page and after a failed one; the failure has ended
+			// ctx.
 			return nil, t.ctx.Err()
 		}
 		t.page = page
@@ -101,7 +104,7 @@ func (t *tableReader) advance() { t.page = t.page[1:] }
 // tally counts what the table knew of an account.
 type tally struct {
 	subscribed  int64
-	notAsked    int64 // of the subscribed: WeChat has not told about them yet
+	notAsked    int64 // of the subscribed: never fetched
 	withUnionID int64 // of the subscribed
 }
 
@@ -118,25 +121,24 @@ func (t *tally) add(e *bridge.Entry) {
 	}
 }
 
-// merger walks the list and the table side by side.
 type merger struct {
-	list    *mergeReader
+	list    *spool.Reader
 	table   *tableReader
-	missing *spool
-	ask     chan<- questions
+	missing *spool.File
+	batches chan<- batch
 	advance func(int64)
 
 	known  tally
-	batch  questions
+	batch  batch
 	absent []string // of missing, not written yet
 	seen   int64
 }
 
-// askBatch is the most that user/info/batchget takes.
-const askBatch = 100
+// batchSize is the most that user/info/batchget takes.
+const batchSize = 100
 
 func (m *merger) merge(ctx context.Context) error {
-	openid, err := m.list.next()
+	openid, err := m.list.Next()
 	for err == nil {
 		var entry *bridge.Entry
 		entry, err = m.table.peek()
@@ -145,16 +147,16 @@ func (m *merger) merge(ctx context.Context) error {
 		}
 		switch {
 		case entry == nil || (openid != nil && string(openid) < entry.OpenID):
-			err = m.question(ctx, string(openid), false)
+			err = m.fetch(ctx, string(openid), false)
 			if err == nil {
-				openid, err = m.list.next()
+				openid, err = m.list.Next()
 			}
 		case openid == nil || entry.OpenID < string(openid):
 			err = m.miss(entry)
 		default:
 			err = m.meet(ctx, entry)
 			if err == nil {
-				openid, err = m.list.next()
+				openid, err = m.list.Next()
 			}
 		}
 	}
@@ -162,24 +164,22 @@ func (m *merger) merge(ctx context.Context) error {
 		return err
 	}
 	m.advance(m.seen)
-	if err := m.missing.append(m.absent, ""); err != nil {
+	if err := m.missing.Append(m.absent, ""); err != nil {
 		return err
 	}
 	return m.flush(ctx)
 }
 
-// meet deals with somebody who is in both.
 func (m *merger) meet(ctx context.Context, e *bridge.Entry) error {
 	m.known.add(e)
 	m.table.advance()
 	if !e.Subscribed || !e.Asked {
-		return m.question(ctx, e.OpenID, true)
+		return m.fetch(ctx, e.OpenID, true)
 	}
 	m.step()
 	return nil
 }
 
-// miss deals with somebody who is in the table only.
 func (m *merger) miss(e *bridge.Entry) error {
 	m.known.add(e)
 	m.table.advance()
@@ -190,12 +190,12 @@ func (m *merger) miss(e *bridge.Entry) error {
 	if len(m.absent) < scanPage {
 		return nil
 	}
-	err := m.missing.append(m.absent, "")
+	err := m.missing.Append(m.absent, "")
 	m.absent = m.absent[:0]
 	return err
 }
 
-// step counts a follower about whom there is nothing to do; the count goes out in the hundreds, it is
+// step counts a follower who needs nothing. It reports a thousand at a time, because the count is
 // behind a lock.
 func (m *merger) step() {
 	if m.seen++; m.seen == 1000 {
@@ -204,9 +204,9 @@ func (m *merger) step() {
 	}
 }
 
-func (m *merger) question(ctx context.Context, openid string, known bool) error {
+func (m *merger) fetch(ctx context.Context, openid string, known bool) error {
 	if m.batch.openids == nil {
-		m.batch.openids = make([]string, 0, askBatch)
+		m.batch.openids = make([]string, 0, batchSize)
 	}
 	m.batch.openids = append(m.batch.openids, openid)
 	if known {
@@ -215,7 +215,7 @@ func (m *merger) question(ctx context.Context, openid string, known bool) error 
 		}
 		m.batch.known[openid] = true
 	}
-	if len(m.batch.openids) < askBatch {
+	if len(m.batch.openids) < batchSize {
 		return nil
 	}
 	return m.flush(ctx)
@@ -226,8 +226,8 @@ func (m *merger) flush(ctx context.Context) error {
 		return nil
 	}
 	select {
-	case m.ask <- m.batch:
-		m.batch = questions{}
+	case m.batches <- m.batch:
+		m.batch = batch{}
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

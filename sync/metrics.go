@@ -4,42 +4,38 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // metrics are the figures of finished runs.
 type metrics struct {
-	runs     *prometheus.CounterVec
-	calls    *prometheus.CounterVec
-	rows     *prometheus.CounterVec
-	seconds  *prometheus.GaugeVec
-	finished *prometheus.GaugeVec
-	listed   *prometheus.GaugeVec
-	unionids *prometheus.GaugeVec
+	runs, calls, rows                   *prometheus.CounterVec
+	seconds, finished, listed, unionids *prometheus.GaugeVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
-	m := &metrics{
-		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "unionbridge_sync_runs_total", Help: "Finished runs by their end state.",
-		}, []string{"appid", "kind", "state"}),
-		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "unionbridge_sync_calls_total", Help: "WeChat calls made by finished runs.",
-		}, []string{"appid", "kind", "endpoint"}),
-		rows: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "unionbridge_sync_rows_total", Help: "Rows of the map that finished runs wrote, by change.",
-		}, []string{"appid", "change"}),
-		seconds: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "unionbridge_sync_last_duration_seconds", Help: "Duration of the last run that ended well.",
-		}, []string{"appid", "kind"}),
-		finished: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "unionbridge_sync_last_success_timestamp_seconds", Help: "When the last run that ended well ended.",
-		}, []string{"appid", "kind"}),
-		listed: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "unionbridge_followers_listed", Help: "Followers in WeChat's list at the last sweep that ended well.",
-		}, []string{"appid"}),
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+		reg.MustRegister(c)
+		return c
 	}
-	m.unionids = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "unionbridge_followers_unionid",
-		Help: "Followers in the map when the last sweep began, by what is known of their unionid: known, absent or not_asked.",
-	}, []string{"appid", "unionid"})
-	reg.MustRegister(m.runs, m.calls, m.rows, m.seconds, m.finished, m.listed, m.unionids)
-	return m
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+		reg.MustRegister(g)
+		return g
+	}
+	return &metrics{
+		runs: counter("unionbridge_sync_runs_total",
+			"Finished runs by their end state.", "appid", "kind", "state"),
+		calls: counter("unionbridge_sync_calls_total",
+			"WeChat calls made by finished runs.", "appid", "kind", "endpoint"),
+		rows: counter("unionbridge_sync_rows_total",
+			"Rows of the map that finished runs wrote, by change.", "appid", "change"),
+		seconds: gauge("unionbridge_sync_last_duration_seconds",
+			"Duration of the last run that ended well.", "appid", "kind"),
+		finished: gauge("unionbridge_sync_last_success_timestamp_seconds",
+			"When the last run that ended well ended.", "appid", "kind"),
+		listed: gauge("unionbridge_followers_listed",
+			"Followers in WeChat's list at the last sweep that ended well.", "appid"),
+		unionids: gauge("unionbridge_followers_unionid",
+			"Followers in the map when the last sweep began, by what is known of their unionid: "+
+				"known, absent or not_asked.", "appid", "unionid"),
+	}
 }
 
 func (m *metrics) observe(r Run) {
@@ -63,5 +59,6 @@ func (m *metrics) observe(r Run) {
 func (m *metrics) people(appid string, known tally) {
 	m.unionids.WithLabelValues(appid, "known").Set(float64(known.withUnionID))
 	m.unionids.WithLabelValues(appid, "not_asked").Set(float64(known.notAsked))
-	m.unionids.WithLabelValues(appid, "absent").Set(float64(known.subscribed - known.withUnionID - known.notAsked))
+	absent := known.subscribed - known.withUnionID - known.notAsked
+	m.unionids.WithLabelValues(appid, "absent").Set(float64(absent))
 }

@@ -9,12 +9,13 @@ import (
 )
 
 // errBudget suspends a run: the rest of the day's quota is reserved for others.
-var errBudget = errors.New("the day's quota is used up but for the reserve (official_accounts[].sync.quota_reserve)")
+var errBudget = errors.New("the day's quota is used up but for the reserve " +
+	"(official_accounts[].sync.quota_reserve)")
 
-// plan asks WeChat for what is left of the day's quotas and sets the run's budget to that, less the
-// account's reserve. A list that fits into a whole day's quota but not into what is left of today's waits for
-// tomorrow; a larger one, and questions about people, are spread over the days, as the run is suspended and
-// gone on with.
+// plan sets the run's budget: what is left of the day's quotas, less the account's reserve. A list
+// that fits into a whole day's quota, but not into the rest of today's, waits for tomorrow. A
+// larger one, and calls about people, are spread over several days: the run is suspended and
+// resumed.
 func (s *sweep) plan(ctx context.Context) error {
 	budget, day := map[string]int64{}, map[string]int64{}
 	for path, endpoint := range map[string]string{
@@ -24,8 +25,8 @@ func (s *sweep) plan(ctx context.Context) error {
 	} {
 		quota, err := s.account.API.Quota(ctx, path)
 		if err != nil {
-			// Not every account may ask, and WeChat does not know every path: then its own refusal
-			// is the limit.
+			// Not every account may ask, and WeChat does not know every path. Its own refusal is
+			// the limit then.
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -38,7 +39,7 @@ func (s *sweep) plan(ctx context.Context) error {
 		reserve := int64(s.account.QuotaReserve * float64(quota.DailyLimit))
 		budget[endpoint], day[endpoint] = quota.Remain-reserve, quota.DailyLimit-reserve
 	}
-	s.run.setBudget(budget)
+	s.run.update(func(*Run) { s.run.budget = budget })
 	if s.run.snapshot().Kind != kindSweep {
 		return nil
 	}
@@ -48,12 +49,13 @@ func (s *sweep) plan(ctx context.Context) error {
 	}
 	left, known := budget[endpointFollowers]
 	if known && left < need && need <= day[endpointFollowers] {
-		return fmt.Errorf("%w: the list needs about %d calls of user/get, and %d are left", errBudget, need, max(left, 0))
+		return fmt.Errorf("%w: the list needs about %d calls of user/get, and %d are left",
+			errBudget, need, max(left, 0))
 	}
 	return nil
 }
 
-// pagesToCome estimates how many calls the rest of the list takes, by the size of the last one.
+// pagesToCome estimates how many calls the rest of the list takes, by the size of the last list.
 func (s *sweep) pagesToCome(ctx context.Context) (int64, error) {
 	r := s.run.snapshot()
 	size := r.Total

@@ -17,27 +17,39 @@ func TestRefreshSettlesDoubts(t *testing.T) {
 	const person = 3
 	for _, c := range []struct {
 		name       string
-		doubt      bridge.Doubt
+		doubt      bridge.RecheckReason
 		attempts   int // questions that settled nothing before
 		leaves     bool
 		unknown    bool // WeChat answers 40003
 		subscribed bool // as the map has it afterwards
 		settled    bool
-		next       bridge.Doubt // of the question that stays open
+		next       bridge.RecheckReason // of the question that stays open
 	}{
-		{name: "refused send, follows", doubt: bridge.DoubtSendRefused, subscribed: true, settled: true},
-		{name: "refused send, left", doubt: bridge.DoubtSendRefused, leaves: true, settled: true},
-		{name: "refused send, unknown", doubt: bridge.DoubtSendInvalid, unknown: true, subscribed: true, next: bridge.DoubtSendInvalid},
-		{name: "refused send, unknown for the third time", doubt: bridge.DoubtSendInvalid, attempts: 2, unknown: true, settled: true},
-		{name: "not subscribed, follows", doubt: bridge.DoubtNotSubscribed, subscribed: true, settled: true},
-		{name: "not subscribed, left", doubt: bridge.DoubtNotSubscribed, leaves: true, settled: true},
-		{name: "no unionid, has one", doubt: bridge.DoubtNoUnionID, subscribed: true, settled: true},
-		{name: "no unionid, left: asked once more", doubt: bridge.DoubtNoUnionID, leaves: true, subscribed: true, next: bridge.DoubtNotSubscribed},
-		{name: "followed, follows", doubt: bridge.DoubtFollowed, subscribed: true, settled: true},
-		{name: "followed, unknown after other answers: the first of three", doubt: bridge.DoubtFollowed, attempts: 4, unknown: true, subscribed: true, next: bridge.DoubtUnknownOpenID},
-		{name: "no unionid, unknown after other answers", doubt: bridge.DoubtNoUnionID, attempts: 4, unknown: true, subscribed: true, next: bridge.DoubtUnknownOpenID},
-		{name: "unionid twice, unknown after other answers", doubt: bridge.DoubtUnionIDTwice, attempts: 4, unknown: true, subscribed: true, next: bridge.DoubtUnknownOpenID},
-		{name: "followed, left: asked once more", doubt: bridge.DoubtFollowed, leaves: true, subscribed: true, next: bridge.DoubtNotSubscribed},
+		{name: "refused send, follows", doubt: bridge.RecheckSendRefused, subscribed: true,
+			settled: true},
+		{name: "refused send, left", doubt: bridge.RecheckSendRefused, leaves: true, settled: true},
+		{name: "refused send, unknown", doubt: bridge.RecheckSendInvalid, unknown: true,
+			subscribed: true, next: bridge.RecheckSendInvalid},
+		{name: "refused send, unknown for the third time", doubt: bridge.RecheckSendInvalid,
+			attempts: 2, unknown: true, settled: true},
+		{name: "not subscribed, follows", doubt: bridge.RecheckNotSubscribed, subscribed: true,
+			settled: true},
+		{name: "not subscribed, left", doubt: bridge.RecheckNotSubscribed, leaves: true,
+			settled: true},
+		{name: "no unionid, has one", doubt: bridge.RecheckNoUnionID, subscribed: true,
+			settled: true},
+		{name: "no unionid, left: asked once more", doubt: bridge.RecheckNoUnionID, leaves: true,
+			subscribed: true, next: bridge.RecheckNotSubscribed},
+		{name: "followed, follows", doubt: bridge.RecheckFollowed, subscribed: true, settled: true},
+		{name: "followed, unknown", doubt: bridge.RecheckFollowed, attempts: 4, unknown: true,
+			subscribed: true,
+			next:       bridge.RecheckFollowed},
+		{name: "no unionid, unknown after other answers", doubt: bridge.RecheckNoUnionID,
+			attempts: 4, unknown: true, subscribed: true, next: bridge.RecheckUnknownOpenID},
+		{name: "unionid twice, unknown after other answers", doubt: bridge.RecheckUnionIDTwice,
+			attempts: 4, unknown: true, subscribed: true, next: bridge.RecheckUnknownOpenID},
+		{name: "followed, left", doubt: bridge.RecheckFollowed, leaves: true, subscribed: true,
+			next: bridge.RecheckFollowed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -45,7 +57,7 @@ func TestRefreshSettlesDoubts(t *testing.T) {
 			if c.unknown {
 				options.Accounts[0].Quirks.ListedUnknown = 1
 			}
-			b := newBed(t, options)
+			b := newFixture(t, options)
 			b.sweepOnce(t)
 			openid := b.sim.OpenID(appid, person)
 			if c.leaves {
@@ -60,7 +72,8 @@ func TestRefreshSettlesDoubts(t *testing.T) {
 			if err != nil || run.State != StateDone || run.Calls[endpointUserInfo] != 1 {
 				t.Fatalf("run %+v, error %v; want one question and no error", run, err)
 			}
-			got := b.count(t, `SELECT COUNT(*) FROM follower WHERE openid = ? AND subscribed = 1 AND unionid IS NOT NULL`, openid) == 1
+			got := b.count(t,
+				`SELECT COUNT(*) FROM follower WHERE openid = ? AND subscribed = 1 AND unionid IS NOT NULL`, openid) == 1
 			if got != c.subscribed {
 				t.Errorf("subscribed with a unionid: %v, want %v", got, c.subscribed)
 			}
@@ -73,9 +86,10 @@ func TestRefreshSettlesDoubts(t *testing.T) {
 			}
 			asked := 1
 			if c.next == c.doubt {
-				asked += c.attempts // a new doubt begins anew
+				asked += c.attempts // a new reason restarts it
 			}
-			later := b.count(t, `SELECT COUNT(*) FROM follower_recheck WHERE reason = ? AND attempts = ? AND due_at > CURRENT_TIMESTAMP(3)`,
+			later := b.count(t,
+				`SELECT COUNT(*) FROM follower_recheck WHERE reason = ? AND attempts = ? AND due_at > CURRENT_TIMESTAMP(3)`,
 				c.next, asked)
 			if later != 1 {
 				t.Error("the open question is not put off with the right reason")
@@ -85,7 +99,7 @@ func TestRefreshSettlesDoubts(t *testing.T) {
 }
 
 func TestRefreshWithoutDoubtsLeavesNoRun(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(1, 0, 0))
+	b := newFixture(t, wechatsim.Standard(1, 0, 0))
 	if run, err := b.Refresh(t.Context(), appid); err != nil || run.ID != 0 {
 		t.Errorf("got the run %+v and the error %v", run, err)
 	}

@@ -25,13 +25,13 @@ const (
 	StateRunning     State = "running"
 	StateDone        State = "done"
 	StateFailed      State = "failed"
-	StateInterrupted State = "interrupted" // stopped from outside: a signal, a lost lease, a crash
-	StateBlocked     State = "blocked"     // finished but for the followers who would be marked as gone
-	StateSuspended   State = "suspended"   // out of quota: it goes on at ResumeAt
+	StateInterrupted State = "interrupted" // by a signal, a lost lease, a crash
+	StateBlocked     State = "blocked"     // would mark too many followers as gone
+	StateSuspended   State = "suspended"   // out of quota: resumes at ResumeAt
 )
 
-// resumable tells whether the next sweep goes on with a run that ended so. A run that is called running
-// belongs to an instance that died: the caller holds its lease.
+// resumable reports whether the next sweep resumes a run in this state. A run that is called
+// running belongs to an instance that died: the caller holds its lease.
 func (s State) resumable() bool {
 	return s == StateRunning || s == StateFailed || s == StateInterrupted || s == StateSuspended
 }
@@ -39,7 +39,7 @@ func (s State) resumable() bool {
 // The modes of a run.
 const (
 	modeNormal = "normal"
-	modeRebind = "rebind" // all unionids have changed: everybody is asked about
+	modeRebind = "rebind" // all unionids have changed: everybody is fetched again
 )
 
 // Run is one row of the ledger.
@@ -47,14 +47,14 @@ type Run struct {
 	ID         int64
 	Kind       string // "sweep" or "refresh"
 	AppID      string
-	Mode       string // "normal", or "rebind": everybody is asked about, as all unionids have changed
+	Mode       string // "normal"; "rebind": everybody is fetched, as all unionids have changed
 	State      State
 	Started    time.Time
 	Ended      time.Time // zero while it runs
 	ResumeAt   time.Time // of a suspended run
 	Pages      int64     // pages of user/get that had entries
 	Total      int64     // WeChat's own count of followers, from the last page
-	Listed     int64     // openids listed; in a refresh, people asked about
+	Listed     int64     // openids listed; in a refresh, people rechecked
 	Added      int64     // rows inserted
 	Changed    int64     // rows that came back or got an answer
 	Missing    int64     // rows called subscribed that are not in WeChat's list
@@ -64,7 +64,7 @@ type Run struct {
 	Error      string
 }
 
-// Progress is a look at a run while it works.
+// Progress is a snapshot of a run.
 type Progress struct {
 	Run
 	Phase   string        // "list", "compare" or "gone"
@@ -73,7 +73,7 @@ type Progress struct {
 	Elapsed time.Duration // since the run started
 }
 
-// tracker is the run in the making; its methods are safe for concurrent use.
+// tracker is the run in progress. Its methods are safe for concurrent use.
 type tracker struct {
 	mu    gosync.Mutex
 	run   Run
@@ -88,11 +88,12 @@ type tracker struct {
 
 func newRun(kind, appid string, now time.Time) *tracker {
 	return &tracker{run: Run{
-		Kind: kind, AppID: appid, Mode: modeNormal, State: StateRunning, Started: now, Calls: map[string]int64{},
+		Kind: kind, AppID: appid, Mode: modeNormal, State: StateRunning, Started: now,
+		Calls: map[string]int64{},
 	}}
 }
 
-// update changes the run under its lock.
+// update changes the run, or what stands beside it, under its lock.
 func (t *tracker) update(change func(*Run)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -100,15 +101,7 @@ func (t *tracker) update(change func(*Run)) {
 }
 
 func (t *tracker) enter(phase string, of int64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.phase, t.done, t.of = phase, 0, of
-}
-
-func (t *tracker) setOf(of int64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.of = of
+	t.update(func(*Run) { t.phase, t.done, t.of = phase, 0, of })
 }
 
 func (t *tracker) advance(n int64) {
@@ -117,13 +110,7 @@ func (t *tracker) advance(n int64) {
 	t.done += n
 }
 
-func (t *tracker) setBudget(budget map[string]int64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.budget = budget
-}
-
-// spend counts one call, or refuses it where the endpoint's budget is used up.
+// spend counts one call, or refuses it if the endpoint's budget is used up.
 func (t *tracker) spend(endpoint string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -146,13 +133,14 @@ func (t *tracker) snapshot() Run {
 }
 
 func (t *tracker) progress(now time.Time) Progress {
-	r := t.snapshot()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return Progress{Run: r, Phase: t.phase, Done: t.done, Of: t.of, Elapsed: now.Sub(r.Started)}
+	p := Progress{Run: t.snapshot()}
+	p.Elapsed = now.Sub(p.Started)
+	t.update(func(*Run) { p.Phase, p.Done, p.Of = t.phase, t.done, t.of })
+	return p
 }
 
-// end closes the run. A run without quota is suspended until the quota of the day resets, at resetHour in China.
+// end closes the run. A run without quota is suspended until the day's quota resets, at resetHour
+// in China.
 func (t *tracker) end(err error, now time.Time, resetHour int) {
 	t.update(func(r *Run) {
 		r.Ended, r.State = now, StateDone
@@ -173,11 +161,11 @@ func (t *tracker) end(err error, now time.Time, resetHour int) {
 	})
 }
 
-// reportEvery is how often a run tells its progress and writes it to the ledger: often enough for a
-// progress bar; the ledger gets every fourth.
+// reportEvery is how often a run reports its progress: often enough for a progress bar. The ledger
+// gets every fourth report.
 const reportEvery = 250 * time.Millisecond
 
-// report starts the goroutine that tells the progress; the returned function ends it and waits.
+// report starts the goroutine that reports the progress. The returned function stops it and waits.
 func (s *sweep) report(ctx context.Context, progress func(Progress)) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})

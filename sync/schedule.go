@@ -11,24 +11,23 @@ import (
 	"github.com/robfig/cron/v3"
 )
 
-// schedule runs the accounts' jobs by their cron lines.
 type schedule struct {
 	cron   *cron.Cron
 	cancel context.CancelFunc
 	jobs   gosync.WaitGroup // those that Start itself began
 }
 
-// Start begins to sweep and refresh by the accounts' cron lines and returns at once. An account whose
-// last sweep did not end well, or that has none, is swept right away, and again every ten minutes until it
-// succeeds. It fails where a cron line cannot
-// be read; nothing runs then.
+// Start sweeps and refreshes by the accounts' cron lines and returns at once. An account whose last
+// sweep did not end well, or that has none, is swept at once, and again every ten minutes until it
+// succeeds. An unreadable cron line is an error, and nothing runs then.
 func (s *Service) Start(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	// Skip stands outside Recover: the other way round one panic would leave Skip's token taken, and the
+	// Skip is outside Recover. The other way round a panic would leave Skip's token taken, and the
 	// job would never run again.
 	logger := cronLogger{s.cfg.Logger}
 	sched := &schedule{
-		cron:   cron.New(cron.WithLogger(logger), cron.WithChain(cron.SkipIfStillRunning(logger), cron.Recover(logger))),
+		cron: cron.New(cron.WithLogger(logger),
+			cron.WithChain(cron.SkipIfStillRunning(logger), cron.Recover(logger))),
 		cancel: cancel,
 	}
 	for _, a := range s.cfg.Accounts {
@@ -54,8 +53,8 @@ func (s *Service) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends the schedule and the runs under way, and waits for them until ctx ends. It may be called
-// more than once and without Start.
+// Stop ends the schedule and the runs under way, and waits for them until ctx ends. It may be
+// called more than once and without Start.
 func (s *Service) Stop(ctx context.Context) error {
 	if s.schedule == nil {
 		return nil
@@ -75,18 +74,19 @@ func (s *Service) Stop(ctx context.Context) error {
 	}
 }
 
-// A sweep that failed is gone on with before its next turn, which may be a day away. Ten minutes between tries
-// keep a fault that lasts from eating the quota of user/get, 500 calls a day.
+// A failed sweep resumes before its next turn, which may be a day away. Ten minutes between tries
+// keep a lasting fault from using up the quota of user/get, 500 calls a day.
 const (
 	retryAfter = 10 * time.Minute
 	retryCheck = "@every 1m"
 )
 
-// bindingCheck is how often a sample of the map is looked at; it costs at most five calls of user/info.
+// bindingCheck is how often a sample of the map is checked. It costs at most five calls of
+// user/info.
 const bindingCheck = "@every 1h"
 
-// catchUp sweeps an account whose last sweep did not end well, if that was at least after ago, or that
-// has never been swept. A suspended one waits for its quota.
+// catchUp sweeps an account that has never been swept, or whose last sweep did not end well and was
+// last active at least after ago. A suspended one waits for its quota.
 func (s *Service) catchUp(ctx context.Context, appid string, after time.Duration) {
 	last, err := s.ledger.last(ctx, kindSweep, appid)
 	if err != nil {
@@ -100,11 +100,11 @@ func (s *Service) catchUp(ctx context.Context, appid string, after time.Duration
 	}
 }
 
-// adoptEvery is how often an instance looks for sweeps whose instance died. Together with the lease's end it
-// bounds how long such a sweep stands still.
+// adoptEvery is how often an instance looks for sweeps whose instance died. With the lease's end it
+// bounds how long such a sweep is interrupted.
 const adoptEvery = 10 * time.Second
 
-// adopt goes on with sweeps that nobody works at any more.
+// adopt resumes sweeps whose instance died.
 func (s *Service) adopt(ctx context.Context, jobs *gosync.WaitGroup) {
 	tick := time.NewTicker(s.adoptEvery)
 	defer tick.Stop()
@@ -127,7 +127,7 @@ func (s *Service) adopt(ctx context.Context, jobs *gosync.WaitGroup) {
 	}
 }
 
-// overdue tells whether a sweep waits to be done again or gone on with.
+// overdue reports whether a sweep must be restarted or resumed.
 func (r runRow) overdue(after time.Duration) bool {
 	switch {
 	case r.State == StateSuspended:
@@ -138,7 +138,7 @@ func (r runRow) overdue(after time.Duration) bool {
 	return false
 }
 
-// runJob is what cron does; the CLI calls Sweep itself. A run that ends well has logged its own line.
+// runJob is what cron calls; the CLI calls Sweep. A run that ends well has logged its own line.
 func (s *Service) runJob(ctx context.Context, kind, appid string) {
 	var err error
 	if kind == kindSweep {
@@ -149,20 +149,20 @@ func (s *Service) runJob(ctx context.Context, kind, appid string) {
 	s.report(ctx, kind, appid, err)
 }
 
-// report logs how a scheduled job failed.
 func (s *Service) report(ctx context.Context, what, appid string, err error) {
 	switch {
 	case err == nil:
 	case errors.Is(err, ErrBusy):
 		s.cfg.Logger.Debug("another instance has this run", "run", what, "appid", appid)
 	case ctx.Err() != nil:
-		s.cfg.Logger.Info("run interrupted by the shutdown, the next start goes on", "run", what, "appid", appid)
+		s.cfg.Logger.Info("run interrupted by the shutdown, the next start resumes it",
+			"run", what, "appid", appid)
 	default:
 		s.cfg.Logger.Error("run did not end well", "run", what, "appid", appid, "err", err)
 	}
 }
 
-// cronLogger passes cron's errors on, and its chatter only at debug level.
+// cronLogger passes on cron's errors, and its other messages only at debug level.
 type cronLogger struct{ log *slog.Logger }
 
 func (l cronLogger) Info(msg string, kv ...any) { l.log.Debug("cron: "+msg, kv...) }

@@ -19,7 +19,6 @@ type ledger struct {
 	holder string
 }
 
-// runRow is a row of sync_run.
 type runRow struct {
 	ID         int64          `db:"id"`
 	Kind       string         `db:"kind"`
@@ -44,18 +43,21 @@ type runRow struct {
 }
 
 const runColumns = `
-		SELECT id, kind, appid, mode, state, started_at, updated_at, ended_at, resume_at, pages, total, listed,
-		       added, changed, missing, gone, calls, next_openid, error, CURRENT_TIMESTAMP(3) AS now
+		SELECT id, kind, appid, mode, state, started_at, updated_at, ended_at, resume_at, pages,
+		       total, listed, added, changed, missing, gone, calls, next_openid, error,
+		       CURRENT_TIMESTAMP(3) AS now
 		  FROM sync_run`
 
 func (r runRow) run() Run {
 	run := Run{
-		ID: r.ID, Kind: r.Kind, AppID: r.AppID, Mode: r.Mode, State: r.State, Started: r.Started, Ended: r.Ended.Time,
-		ResumeAt: r.ResumeAt.Time, Pages: r.Pages, Total: r.Total, Listed: r.Listed, Added: r.Added, Changed: r.Changed,
-		Missing: r.Missing, Gone: r.Gone, NextOpenID: r.NextOpenID.String, Error: r.Error.String, Calls: map[string]int64{},
+		ID: r.ID, Kind: r.Kind, AppID: r.AppID, Mode: r.Mode, State: r.State,
+		Started: r.Started, Ended: r.Ended.Time, ResumeAt: r.ResumeAt.Time,
+		Pages: r.Pages, Total: r.Total, Listed: r.Listed, Added: r.Added, Changed: r.Changed,
+		Missing: r.Missing, Gone: r.Gone, Calls: map[string]int64{},
+		NextOpenID: r.NextOpenID.String, Error: r.Error.String,
 	}
 	if r.Calls.Valid {
-		// What this program wrote decodes; anything else only loses counts.
+		// What this program wrote decodes. Anything else only loses counts.
 		_ = json.Unmarshal([]byte(r.Calls.String), &run.Calls)
 	}
 	return run
@@ -68,16 +70,18 @@ func (l ledger) last(ctx context.Context, kind, appid string) (*runRow, error) {
 
 // lastDone returns the newest run of a kind that ended well; nil: there is none.
 func (l ledger) lastDone(ctx context.Context, kind, appid string) (*runRow, error) {
-	return l.one(ctx, `WHERE appid = ? AND kind = ? AND state = ? ORDER BY id DESC LIMIT 1`, appid, kind, StateDone)
+	const where = `WHERE appid = ? AND kind = ? AND state = ? ORDER BY id DESC LIMIT 1`
+	return l.one(ctx, where, appid, kind, StateDone)
 }
 
-// orphans returns the accounts whose sweep has not been heard of for some seconds; a living one writes every
-// second.
+// orphans returns the accounts with a running sweep that has been silent for some seconds; a living
+// one writes every second.
 func (l ledger) orphans(ctx context.Context) ([]string, error) {
 	const query = `
 		SELECT DISTINCT appid
 		  FROM sync_run
-		 WHERE kind = 'sweep' AND state = 'running' AND updated_at < CURRENT_TIMESTAMP(3) - INTERVAL 5 SECOND`
+		 WHERE kind = 'sweep' AND state = 'running'
+		   AND updated_at < CURRENT_TIMESTAMP(3) - INTERVAL 5 SECOND`
 	var appids []string
 	if err := l.db.SelectContext(ctx, &appids, query); err != nil {
 		return nil, fmt.Errorf("reading the ledger: %w", database.Explain(err))
@@ -102,9 +106,9 @@ func (l ledger) one(ctx context.Context, where string, args ...any) (*runRow, er
 	return &row, nil
 }
 
-// resumable tells whether a sweep is gone on with. What it has listed ages: a list of six hours is read anew,
-// one that waits for the next day's quota is not, since a list may take several days'. The refresh of everybody after a rebinding is gone on with
-// however long it takes, since only its own run knows who has been asked.
+// resumable reports whether the next sweep resumes this one. Its list ages: after six hours it is
+// read again. A list that waits for the next day's quota may take several days and is kept. After a
+// rebinding the run is always resumed, because only it knows who has been asked since.
 func (r runRow) resumable() bool {
 	const failed, suspended = 6 * time.Hour, 25 * time.Hour
 	switch {
@@ -118,8 +122,8 @@ func (r runRow) resumable() bool {
 	return r.Now.Sub(r.Started) < failed
 }
 
-// open goes on with the last run if it was a sweep that did not end, and inserts a new one otherwise. The
-// caller holds the lease of this kind and account, so no other run of it can be alive.
+// open resumes the last run if it is an unfinished sweep, and inserts a new one otherwise. The
+// caller holds the lease of this kind and account, so no other run of it is alive.
 func (l ledger) open(ctx context.Context, t *tracker, keep int) error {
 	r := t.snapshot()
 	last, err := l.last(ctx, r.Kind, r.AppID)
@@ -133,14 +137,10 @@ func (l ledger) open(ctx context.Context, t *tracker, keep int) error {
 		return err
 	}
 	const insert = `INSERT INTO sync_run (kind, appid, state, holder) VALUES (?, ?, ?, ?)`
-	err = database.Retry(ctx, func(ctx context.Context) error {
-		res, err := l.db.ExecContext(ctx, insert, r.Kind, r.AppID, r.State, l.holder)
-		if err != nil {
-			return err
-		}
+	res, err := l.exec(ctx, insert, r.Kind, r.AppID, r.State, l.holder)
+	if err == nil {
 		t.ID, err = res.LastInsertId()
-		return err
-	})
+	}
 	if err != nil {
 		return fmt.Errorf("opening a run in the ledger: %w", err)
 	}
@@ -150,14 +150,11 @@ func (l ledger) open(ctx context.Context, t *tracker, keep int) error {
 func (l ledger) resume(ctx context.Context, t *tracker, r Run) error {
 	const query = `
 		UPDATE sync_run
-		   SET state = ?, holder = ?, ended_at = NULL, resume_at = NULL, error = NULL, updated_at = CURRENT_TIMESTAMP(3)
+		   SET state = ?, holder = ?, ended_at = NULL, resume_at = NULL, error = NULL,
+		       updated_at = CURRENT_TIMESTAMP(3)
 		 WHERE id = ?`
-	err := database.Retry(ctx, func(ctx context.Context) error {
-		_, err := l.db.ExecContext(ctx, query, StateRunning, l.holder, r.ID)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("going on with run %d: %w", r.ID, err)
+	if _, err := l.exec(ctx, query, StateRunning, l.holder, r.ID); err != nil {
+		return fmt.Errorf("resuming run %d: %w", r.ID, err)
 	}
 	r.State, r.Error, r.Ended, r.ResumeAt = StateRunning, "", time.Time{}, time.Time{}
 	t.update(func(run *Run) { *run = r })
@@ -165,15 +162,11 @@ func (l ledger) resume(ctx context.Context, t *tracker, r Run) error {
 	return nil
 }
 
-// rebind makes the run one that asks about everybody, and lets it begin anew: whoever was asked before is asked
-// again, by the clock that wrote info_at.
+// rebind turns the run into one that asks about everybody. It starts now, by the clock that writes
+// info_at: whoever was asked earlier is asked again.
 func (l ledger) rebind(ctx context.Context, t *tracker) error {
 	const query = `UPDATE sync_run SET mode = ?, started_at = CURRENT_TIMESTAMP(3) WHERE id = ?`
-	err := database.Retry(ctx, func(ctx context.Context) error {
-		_, err := l.db.ExecContext(ctx, query, modeRebind, t.ID)
-		return err
-	})
-	if err != nil {
+	if _, err := l.exec(ctx, query, modeRebind, t.ID); err != nil {
 		return fmt.Errorf("writing run %d: %w", t.ID, err)
 	}
 	row, err := l.byID(ctx, t.ID)
@@ -184,25 +177,23 @@ func (l ledger) rebind(ctx context.Context, t *tracker) error {
 	return nil
 }
 
-// abandon closes what a crashed instance left open and nobody goes on with.
+// abandon closes runs of a crashed instance that will not be resumed.
 func (l ledger) abandon(ctx context.Context, r Run) error {
 	const query = `
 		UPDATE sync_run
-		   SET state = ?, ended_at = updated_at, error = 'the instance that ran it ended without a word'
+		   SET state = ?, ended_at = updated_at,
+		       error = 'the instance that ran it ended without a word'
 		 WHERE appid = ? AND kind = ? AND state = ?`
-	err := database.Retry(ctx, func(ctx context.Context) error {
-		_, err := l.db.ExecContext(ctx, query, StateInterrupted, r.AppID, r.Kind, StateRunning)
-		return err
-	})
-	if err != nil {
+	if _, err := l.exec(ctx, query, StateInterrupted, r.AppID, r.Kind, StateRunning); err != nil {
 		return fmt.Errorf("closing a crashed run: %w", err)
 	}
 	return nil
 }
 
-// prune deletes the runs of the kind and account but for the newest ones; keep 0 keeps all.
+// prune deletes all but the newest runs of a kind and account. keep 0 keeps all.
 func (l ledger) prune(ctx context.Context, r Run, keep int) error {
-	const oldest = `SELECT id FROM sync_run WHERE appid = ? AND kind = ? ORDER BY id DESC LIMIT 1 OFFSET ?`
+	const oldest = `
+		SELECT id FROM sync_run WHERE appid = ? AND kind = ? ORDER BY id DESC LIMIT 1 OFFSET ?`
 	const query = `DELETE FROM sync_run WHERE appid = ? AND kind = ? AND id <= ?`
 	if keep <= 0 {
 		return nil
@@ -213,10 +204,7 @@ func (l ledger) prune(ctx context.Context, r Run, keep int) error {
 		return nil
 	}
 	if err == nil {
-		err = database.Retry(ctx, func(ctx context.Context) error {
-			_, err := l.db.ExecContext(ctx, query, r.AppID, r.Kind, id)
-			return err
-		})
+		_, err = l.exec(ctx, query, r.AppID, r.Kind, id)
 	}
 	if err != nil {
 		return fmt.Errorf("deleting old runs: %w", err)
@@ -224,15 +212,16 @@ func (l ledger) prune(ctx context.Context, r Run, keep int) error {
 	return nil
 }
 
-// save writes the run's counts while it works, close writes its end.
+// save writes the counts of a run in progress, close writes its end.
 func (l ledger) save(ctx context.Context, t *tracker) error  { return l.write(ctx, t, false) }
 func (l ledger) close(ctx context.Context, t *tracker) error { return l.write(ctx, t, true) }
 
 func (l ledger) write(ctx context.Context, t *tracker, ended bool) error {
 	const query = `
 		UPDATE sync_run
-		   SET mode = ?, state = ?, pages = ?, total = ?, listed = ?, added = ?, changed = ?, missing = ?, gone = ?,
-		       calls = ?, next_openid = ?, error = ?, updated_at = CURRENT_TIMESTAMP(3),
+		   SET mode = ?, state = ?, pages = ?, total = ?, listed = ?, added = ?, changed = ?,
+		       missing = ?, gone = ?, calls = ?, next_openid = ?, error = ?,
+		       updated_at = CURRENT_TIMESTAMP(3),
 		       ended_at = CASE WHEN ? THEN CURRENT_TIMESTAMP(3) ELSE ended_at END,
 		       resume_at = CURRENT_TIMESTAMP(3) + INTERVAL ? SECOND
 		 WHERE id = ? AND holder = ?`
@@ -245,21 +234,23 @@ func (l ledger) write(ctx context.Context, t *tracker, ended bool) error {
 	if !r.ResumeAt.IsZero() {
 		pause = sql.NullInt64{Int64: int64(r.ResumeAt.Sub(r.Ended) / time.Second), Valid: true}
 	}
-	var n int64
-	err = database.Retry(ctx, func(ctx context.Context) error {
-		res, err := l.db.ExecContext(ctx, query, r.Mode, r.State, r.Pages, r.Total, r.Listed, r.Added, r.Changed, r.Missing,
-			r.Gone, string(calls), database.Null(r.NextOpenID), database.Null(r.Error), ended, pause, r.ID, l.holder)
-		if err != nil {
-			return err
-		}
-		n, err = res.RowsAffected()
-		return err
-	})
+	res, err := l.exec(ctx, query, r.Mode, r.State, r.Pages, r.Total, r.Listed, r.Added, r.Changed,
+		r.Missing, r.Gone, string(calls), database.Null(r.NextOpenID), database.Null(r.Error),
+		ended, pause, r.ID, l.holder)
 	if err != nil {
 		return fmt.Errorf("writing run %d: %w", r.ID, err)
 	}
-	if n == 0 {
-		return fmt.Errorf("writing run %d: another instance has gone on with it", r.ID)
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return fmt.Errorf("writing run %d: another instance has resumed it", r.ID)
 	}
 	return nil
+}
+
+// exec runs one statement, again if it lost against another transaction.
+func (l ledger) exec(ctx context.Context, query string, args ...any) (res sql.Result, err error) {
+	err = database.Retry(ctx, func(ctx context.Context) error {
+		res, err = l.db.ExecContext(ctx, query, args...)
+		return err
+	})
+	return res, err
 }

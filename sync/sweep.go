@@ -12,6 +12,9 @@ import (
 	gosync "sync"
 	"sync/atomic"
 	"syscall"
+	"time"
+
+	"github.com/unionbridge/unionbridge/sync/spool"
 )
 
 // sweep is one run of one account: a sort-merge of WeChat's follower list with the table.
@@ -22,10 +25,28 @@ type sweep struct {
 	accept  int64 // followers whom an operator allows to be marked as gone
 	empty   bool  // the table had nobody of this account when the comparison began
 
-	broken  atomic.Bool // asking or storing has failed: no new question
+	dbNow, dbRead time.Time // the database's clock, and when it was read by ours: see now
+
+	broken  atomic.Bool // fetching or storing has failed: no new batch
 	sampled gosync.Once // see stillBound
 	bound   error
 }
+
+// newSweep returns a run that can date its questions.
+func (s *Service) newSweep(ctx context.Context, account Account, run *tracker) (*sweep, error) {
+	now, err := s.identities.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// A millisecond back: that clock is read in whole ones.
+	return &sweep{
+		svc: s, account: account, run: run, dbNow: now.Add(-time.Millisecond), dbRead: s.cfg.Now(),
+	}, nil
+}
+
+// now dates a question by the database's clock, without a statement for each. It is early rather
+// than late: what the map learnt after this moment is not older than the answer.
+func (s *sweep) now() time.Time { return s.dbNow.Add(s.svc.cfg.Now().Sub(s.dbRead)) }
 
 // The phases, as Progress.Phase.
 const (
@@ -34,9 +55,9 @@ const (
 	phaseGone    = "gone"
 )
 
-// do is the whole sweep. Only after a clean end of the list, and only after everybody else has been
-// dealt with, is anybody marked as gone. A run that was stopped is gone on with by calling do again: the
-// list from its spool, and of the rest the comparison finds by itself what is done.
+// do is the whole sweep. Nobody is marked as gone before the list has ended cleanly and everybody
+// else has been dealt with. Calling do again resumes an interrupted run: the list from its spool;
+// the comparison finds the rest still to be done.
 func (s *sweep) do(ctx context.Context) (err error) {
 	if err := s.plan(ctx); err != nil {
 		return err
@@ -46,7 +67,7 @@ func (s *sweep) do(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { s.leave(listed, err) }()
-	if !listed.ended {
+	if !listed.Ended() {
 		if err := s.list(ctx, listed); err != nil {
 			return err
 		}
@@ -62,14 +83,14 @@ func (s *sweep) do(ctx context.Context) (err error) {
 	}
 	s.svc.metrics.people(s.account.AppID, known)
 	r := s.run.snapshot()
-	s.svc.cfg.Logger.Info("sweep finished", "appid", r.AppID, "run", r.ID, "listed", r.Listed, "added", r.Added,
-		"changed", r.Changed, "gone", r.Gone, "calls", r.Calls, "seconds", s.svc.cfg.Now().Sub(r.Started).Seconds())
+	s.logger().Info("sweep finished", "listed", r.Listed, "added", r.Added, "changed", r.Changed,
+		"gone", r.Gone, "calls", r.Calls, "seconds", s.svc.cfg.Now().Sub(r.Started).Seconds())
 	return nil
 }
 
-// apply brings the table in step with the list, and returns what the table knew before.
-func (s *sweep) apply(ctx context.Context, listed *spool) (tally, error) {
-	missing, err := createSpool(s.spoolPath("missing-" + rand.Text()))
+// apply updates the table from the list, and returns what the table knew before.
+func (s *sweep) apply(ctx context.Context, listed *spool.File) (tally, error) {
+	missing, err := spool.Create(s.spoolPath("missing-" + rand.Text()))
 	if err != nil {
 		return tally{}, err
 	}
@@ -78,47 +99,50 @@ func (s *sweep) apply(ctx context.Context, listed *spool) (tally, error) {
 	if err != nil {
 		return tally{}, err
 	}
-	if err := s.separateTwins(ctx); err != nil {
+	if err := s.separateDuplicates(ctx); err != nil {
 		return tally{}, err
 	}
 	return known, s.settleMissing(ctx, missing, known.subscribed)
 }
 
 func (s *sweep) spoolPath(kind string) string {
-	return filepath.Join(s.svc.cfg.SpoolDir, fmt.Sprintf("sweep-%s-%d.%s", s.account.AppID, s.run.ID, kind))
+	name := fmt.Sprintf("sweep-%s-%d.%s", s.account.AppID, s.run.ID, kind)
+	return filepath.Join(s.svc.cfg.SpoolDir, name)
 }
 
-// openList opens the spool of the follower list: what a stopped run has left on this machine, or an empty
-// one.
-func (s *sweep) openList() (*spool, error) {
+// openList opens the spool of the follower list: what an interrupted run left on this machine, or
+// an empty one.
+func (s *sweep) openList() (*spool.File, error) {
 	path := s.spoolPath("list")
 	s.dropOthers(path)
 	listed, err := s.reopen(path)
 	if err != nil {
 		return nil, err
 	}
-	s.run.update(func(r *Run) { r.Pages, r.Listed = int64(len(listed.runs)), listed.entries })
+	s.run.update(func(r *Run) { r.Pages, r.Listed = listed.Runs(), listed.Entries() })
 	return listed, nil
 }
 
-func (s *sweep) reopen(path string) (*spool, error) {
+func (s *sweep) reopen(path string) (*spool.File, error) {
 	if !s.run.resumed {
-		return createSpool(path)
+		return spool.Create(path)
 	}
-	listed, err := openSpool(path)
+	listed, err := spool.Open(path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EWOULDBLOCK) {
-		s.logger().Info("going on with a sweep of another machine or of a process that still lives: the list is read again")
-		return createSpool(path)
+		s.logger().Info("resuming a sweep of another machine or of a process that still lives: " +
+			"the list is read again")
+		return spool.Create(path)
 	}
 	if err == nil {
-		s.logger().Info("going on with a sweep", "pages", len(listed.runs), "list_complete", listed.ended)
+		s.logger().Info("resuming a sweep", "pages", listed.Runs(), "list_complete", listed.Ended())
 	}
 	return listed, err
 }
 
-// dropOthers deletes spools of this account's earlier runs, which nobody goes on with.
+// dropOthers deletes spools of this account's earlier runs, which will not be resumed.
 func (s *sweep) dropOthers(path string) {
-	others, _ := filepath.Glob(filepath.Join(s.svc.cfg.SpoolDir, "sweep-"+s.account.AppID+"-*")) // the pattern is good
+	pattern := filepath.Join(s.svc.cfg.SpoolDir, "sweep-"+s.account.AppID+"-*")
+	others, _ := filepath.Glob(pattern) // its only error is a bad pattern
 	for _, other := range others {
 		if other == path {
 			continue
@@ -129,19 +153,19 @@ func (s *sweep) dropOthers(path string) {
 	}
 }
 
-// leave keeps the list's spool for the next start if the run will be gone on with, and drops it otherwise.
-func (s *sweep) leave(listed *spool, err error) {
+// leave keeps the list's spool if the run will be resumed, and drops it otherwise.
+func (s *sweep) leave(listed *spool.File, err error) {
 	if err == nil || errors.Is(err, ErrTooManyGone) {
 		s.drop(listed)
 		return
 	}
-	if err := listed.close(); err != nil {
+	if err := listed.Close(); err != nil {
 		s.logger().Warn("closing a spool file", "err", err)
 	}
 }
 
-func (s *sweep) drop(sp *spool) {
-	if err := sp.remove(); err != nil {
+func (s *sweep) drop(sp *spool.File) {
+	if err := sp.Remove(); err != nil {
 		s.logger().Warn("removing a spool file", "err", err)
 	}
 }

@@ -13,16 +13,18 @@ import (
 )
 
 func TestFirstSweepBuildsTheMap(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(20_500, 0, 0))
+	b := newFixture(t, wechatsim.Standard(20_500, 0, 0))
 	run := b.sweepOnce(t)
-	wantRun(t, run, Run{State: StateDone, Pages: 3, Listed: 20_500, Added: 20_500, Calls: calls(4, 205, 0)})
+	wantRun(t, run,
+		Run{State: StateDone, Pages: 3, Listed: 20_500, Added: 20_500, Calls: calls(4, 205, 0)})
 	b.wantTruth(t)
 	var row struct {
 		State string `db:"state"`
 		Added int64  `db:"added"`
 		Calls string `db:"calls"`
 	}
-	err := b.db.GetContext(t.Context(), &row, `SELECT state, added, calls FROM sync_run WHERE id = ? AND ended_at IS NOT NULL`, run.ID)
+	err := b.db.GetContext(t.Context(), &row,
+		`SELECT state, added, calls FROM sync_run WHERE id = ? AND ended_at IS NOT NULL`, run.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +37,7 @@ func TestFirstSweepBuildsTheMap(t *testing.T) {
 }
 
 func TestFollowerKeepsWhatWeChatSays(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(1, 0, 0))
+	b := newFixture(t, wechatsim.Standard(1, 0, 0))
 	b.sweepOnce(t)
 	var row struct {
 		SubscribeTime time.Time `db:"subscribe_time"`
@@ -55,7 +57,7 @@ func TestFollowerKeepsWhatWeChatSays(t *testing.T) {
 }
 
 func TestUnchangedSweepWritesNothing(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(10_000, 0, 0))
+	b := newFixture(t, wechatsim.Standard(10_000, 0, 0))
 	b.sweepOnce(t)
 	// Every write to a row of the map moves info_at or changed_at.
 	var before, after string
@@ -74,32 +76,36 @@ func TestUnchangedSweepWritesNothing(t *testing.T) {
 }
 
 func TestSweepFollowsChanges(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(12_000, 0, 0))
+	b := newFixture(t, wechatsim.Standard(12_000, 0, 0))
 	b.sweepOnce(t)
 	left := b.sim.Leave(appid, 150)
 	b.sim.Join(appid, 330)
 	run := b.sweepOnce(t)
-	// 330 new people are four batches, 150 missing ones two; one call looks whether the binding is the old one.
-	wantRun(t, run, Run{State: StateDone, Pages: 2, Listed: 12_180, Added: 330, Gone: 150, Calls: calls(3, 6, 1)})
+	// 330 new people are four batches, 150 missing ones two; one call looks whether the binding is
+	// the old one.
+	wantRun(t, run,
+		Run{State: StateDone, Pages: 2, Listed: 12_180, Added: 330, Gone: 150,
+			Calls: calls(3, 6, 1)})
 	b.wantTruth(t)
 
 	b.sim.Follow(appid, left[0])
 	run = b.sweepOnce(t)
-	wantRun(t, run, Run{State: StateDone, Pages: 2, Listed: 12_181, Changed: 1, Calls: calls(3, 1, 1)})
+	wantRun(t, run,
+		Run{State: StateDone, Pages: 2, Listed: 12_181, Changed: 1, Calls: calls(3, 1, 1)})
 	b.wantTruth(t)
 }
 
 func TestEmptyAccount(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(0, 0, 0))
+	b := newFixture(t, wechatsim.Standard(0, 0, 0))
 	wantRun(t, b.sweepOnce(t), Run{State: StateDone, Calls: calls(1, 0, 0)})
 }
 
-// TestListMovesDuringTheScan: people join and leave before and behind the cursor while the list is read.
-// Whoever the list missed is right after the next sweep, and nobody is wrong after this one.
+// TestListMovesDuringTheScan: people join and leave before and behind the cursor while the list is
+// read. Whoever the list missed is right after the next sweep, and nobody is wrong after this one.
 func TestListMovesDuringTheScan(t *testing.T) {
 	options := wechatsim.Standard(30_000, 0, 0)
 	options.Accounts[0].Quirks = wechatsim.Quirks{TotalJitter: 40}
-	b := newBed(t, options)
+	b := newFixture(t, options)
 	b.sweepOnce(t)
 	b.api.calls = 0
 	b.api.beforeFollowers = func(call int, _ string) {
@@ -126,7 +132,7 @@ func TestListMovesDuringTheScan(t *testing.T) {
 func TestCursorLeaves(t *testing.T) {
 	options := wechatsim.Standard(30_000, 0, 0)
 	options.Accounts[0].Quirks = wechatsim.Quirks{GoneCursorFails: true}
-	b := newBed(t, options)
+	b := newFixture(t, options)
 	b.api.beforeFollowers = func(call int, cursor string) {
 		if call == 3 {
 			id, _ := b.sim.Identify(appid, cursor)
@@ -135,7 +141,8 @@ func TestCursorLeaves(t *testing.T) {
 	}
 	run := b.sweepOnce(t)
 	if run.Calls[endpointFollowers] != 6 {
-		t.Errorf("%d list calls, want 6: 4, the refused one and one page again", run.Calls[endpointFollowers])
+		t.Errorf("%d list calls, want 6: 4, the refused one and one page again",
+			run.Calls[endpointFollowers])
 	}
 	b.api.beforeFollowers = nil
 	b.sweepOnce(t)
@@ -155,12 +162,14 @@ func TestUncleanListMarksNobody(t *testing.T) {
 		{"truncated body", wechatsim.Fault{Kind: wechatsim.FaultTruncate}, 0, StateFailed},
 		{"502", wechatsim.Fault{Kind: wechatsim.FaultStatus, Code: 502}, 0, StateFailed},
 		{"reset", wechatsim.Fault{Kind: wechatsim.FaultReset}, 0, StateFailed},
-		{"quota of the day", wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 45009}, 45009, StateSuspended},
-		{"address not in the whitelist", wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 40164}, 40164, StateFailed},
+		{"quota of the day", wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 45009}, 45009,
+			StateSuspended},
+		{"address not in the whitelist", wechatsim.Fault{Kind: wechatsim.FaultErrcode, Code: 40164},
+			40164, StateFailed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			b := newBed(t, wechatsim.Standard(15_000, 0, 0))
+			b := newFixture(t, wechatsim.Standard(15_000, 0, 0))
 			b.sweepOnce(t)
 			b.sim.Leave(appid, 50)
 			b.api.calls = 0
@@ -189,7 +198,7 @@ func TestUncleanListMarksNobody(t *testing.T) {
 }
 
 func TestTooManyGone(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(5_000, 0, 0))
+	b := newFixture(t, wechatsim.Standard(5_000, 0, 0))
 	b.sweepOnce(t)
 	b.sim.Leave(appid, 251)
 	run, err := b.Sweep(t.Context(), appid, nil)
@@ -216,7 +225,7 @@ func TestOddBatchAnswers(t *testing.T) {
 			t.Parallel()
 			options := wechatsim.Standard(3_000, 0, 0)
 			options.Accounts[0].Quirks = quirks
-			b := newBed(t, options)
+			b := newFixture(t, options)
 			run := b.sweepOnce(t)
 			if run.Calls[endpointUserInfo] == 0 {
 				t.Error("no batch was asked again one by one")
@@ -228,7 +237,8 @@ func TestOddBatchAnswers(t *testing.T) {
 			}
 			missing := 3_000 - len(b.subscribed(t))
 			if doubts := b.count(t, `SELECT COUNT(*) FROM follower_recheck`); doubts != missing {
-				t.Errorf("%d followers are missing, %d people are to be asked again", missing, doubts)
+				t.Errorf("%d followers are missing, %d people are to be asked again", missing,
+					doubts)
 			}
 		})
 	}
@@ -237,8 +247,9 @@ func TestOddBatchAnswers(t *testing.T) {
 func TestUnboundAccountNeedsNoUnionIDs(t *testing.T) {
 	options := wechatsim.Standard(300, 0, 0)
 	options.Accounts[0].Unbound = true
-	b := newBed(t, options)
-	wantRun(t, b.sweepOnce(t), Run{State: StateDone, Pages: 1, Listed: 300, Added: 300, Calls: calls(2, 3, 0)})
+	b := newFixture(t, options)
+	wantRun(t, b.sweepOnce(t),
+		Run{State: StateDone, Pages: 1, Listed: 300, Added: 300, Calls: calls(2, 3, 0)})
 	if n := b.count(t, `SELECT COUNT(*) FROM follower_recheck`); n != 0 {
 		t.Errorf("%d people are to be asked for a unionid that their account does not have", n)
 	}
@@ -246,7 +257,7 @@ func TestUnboundAccountNeedsNoUnionIDs(t *testing.T) {
 
 // TestTwoInstances: the second one does not sweep what the first one sweeps.
 func TestTwoInstances(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(10, 0, 0))
+	b := newFixture(t, wechatsim.Standard(10, 0, 0))
 	other := b.instance(t, "two")
 	inside, leave := make(chan struct{}), make(chan struct{})
 	b.api.beforeFollowers = func(call int, _ string) {
@@ -274,7 +285,7 @@ func TestTwoInstances(t *testing.T) {
 }
 
 func TestInterruptedSweepGoesOn(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(25_000, 0, 0))
+	b := newFixture(t, wechatsim.Standard(25_000, 0, 0))
 	ctx, cancel := context.WithCancel(t.Context())
 	b.api.beforeFollowers = func(call int, _ string) {
 		if call == 2 {
@@ -299,9 +310,9 @@ func TestInterruptedSweepGoesOn(t *testing.T) {
 	b.wantTruth(t)
 }
 
-// TestCrashedRunIsGoneOnWith: whatever a dead instance left open is gone on with or closed.
-func TestCrashedRunIsGoneOnWith(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(10, 0, 0))
+// TestCrashedRunIsResumed: whatever a dead instance left open is resumed or closed.
+func TestCrashedRunIsResumed(t *testing.T) {
+	b := newFixture(t, wechatsim.Standard(10, 0, 0))
 	const insert = `INSERT INTO sync_run (id, kind, appid, state, holder, started_at, listed, calls)
 		VALUES (?, ?, ?, ?, 'dead', CURRENT_TIMESTAMP(3) - INTERVAL ? HOUR, 7, '{"user/get": 4}')`
 	for id, row := range map[int][]any{1: {"sweep", "running", 7}, 2: {"refresh", "running", 1}, 3: {"sweep", "failed", 1}} {
@@ -312,9 +323,9 @@ func TestCrashedRunIsGoneOnWith(t *testing.T) {
 	run := b.sweepOnce(t)
 	// Its spool is on another machine, so the list was read again; its calls still count.
 	if run.ID != 3 || run.State != StateDone || run.Listed != 10 || run.Calls[endpointFollowers] != 6 {
-		t.Errorf("run %+v, want the third one, gone on with", run)
+		t.Errorf("run %+v, want the third one, resumed", run)
 	}
-	if err := b.people.Ask(t.Context(), appid, []string{b.sim.OpenID(appid, 1)}, bridge.DoubtSendRefused); err != nil {
+	if err := b.identities.RequestRecheck(t.Context(), appid, []string{b.sim.OpenID(appid, 1)}, bridge.RecheckSendRefused); err != nil {
 		t.Fatal(err)
 	}
 	if run, err := b.Refresh(t.Context(), appid); err != nil || run.ID <= 3 {
@@ -326,7 +337,7 @@ func TestCrashedRunIsGoneOnWith(t *testing.T) {
 }
 
 func TestLedgerKeepsSoManyRuns(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(1, 0, 0))
+	b := newFixture(t, wechatsim.Standard(1, 0, 0))
 	account := b.accounts[appid]
 	account.KeepRuns = 3
 	b.accounts[appid] = account
@@ -343,7 +354,7 @@ func TestLedgerKeepsSoManyRuns(t *testing.T) {
 }
 
 func TestUnknownAccount(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(1, 0, 0))
+	b := newFixture(t, wechatsim.Standard(1, 0, 0))
 	_, err := b.Sweep(t.Context(), "wx00000000000000ff", nil)
 	if err == nil || !strings.Contains(err.Error(), "official_accounts") {
 		t.Errorf("got %v, want an error that names official_accounts", err)
@@ -351,7 +362,7 @@ func TestUnknownAccount(t *testing.T) {
 }
 
 func TestProgress(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(2_000, 0, 0))
+	b := newFixture(t, wechatsim.Standard(2_000, 0, 0))
 	var last Progress
 	if _, err := b.Sweep(t.Context(), appid, func(p Progress) { last = p }); err != nil {
 		t.Fatal(err)

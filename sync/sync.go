@@ -1,9 +1,9 @@
-// Package sync keeps the map right: it reads the follower list of each official account, compares it
-// with the table, asks WeChat about the difference, and writes that through package bridge. It owns
-// the table sync_run.
+// Package sync keeps the map up to date. It reads the follower list of each official account,
+// compares it with the table, asks WeChat about the difference, and stores that through package
+// bridge. It owns the table sync_run.
 //
-// The package is named by the project's owner. It exports no name that the standard library's sync
-// has, and is imported by cmd and web only.
+// The package was named by the project's owner. It exports no name that the standard library's sync
+// has, and only cmd and web import it.
 package sync
 
 import (
@@ -52,10 +52,10 @@ type Config struct {
 	Registerer prometheus.Registerer
 	Now        func() time.Time
 
-	QuotaResetHour int // hour in China at which WeChat's quotas of the day begin anew, 0 to 23
+	QuotaResetHour int // hour in China at which WeChat resets the day's quotas, 0 to 23
 }
 
-// ErrBusy is returned where another instance, or another command, works on the same account.
+// ErrBusy is returned if another instance, or another command, works on the same account.
 var ErrBusy = errors.New("another instance is sweeping this account")
 
 // ErrTooManyGone is returned by a sweep that would have marked more followers as gone than the
@@ -64,12 +64,12 @@ var ErrTooManyGone = errors.New("too many followers would be marked as gone")
 
 // Service runs sweeps and refreshes of all accounts.
 type Service struct {
-	cfg      Config
-	people   *bridge.Map
-	ledger   ledger
-	metrics  *metrics
-	accounts map[string]Account
-	schedule *schedule
+	cfg        Config
+	identities *bridge.Map
+	ledger     ledger
+	metrics    *metrics
+	accounts   map[string]Account
+	schedule   *schedule
 
 	adoptEvery time.Duration
 }
@@ -77,11 +77,11 @@ type Service struct {
 // New returns a Service that does nothing until Start, Sweep or Refresh is called.
 func New(cfg Config) *Service {
 	s := &Service{
-		cfg:      cfg,
-		people:   bridge.New(cfg.DB),
-		ledger:   ledger{db: cfg.DB, holder: cfg.Holder},
-		metrics:  newMetrics(cfg.Registerer),
-		accounts: make(map[string]Account, len(cfg.Accounts)),
+		cfg:        cfg,
+		identities: bridge.New(cfg.DB),
+		ledger:     ledger{db: cfg.DB, holder: cfg.Holder},
+		metrics:    newMetrics(cfg.Registerer),
+		accounts:   make(map[string]Account, len(cfg.Accounts)),
 
 		adoptEvery: adoptEvery,
 	}
@@ -91,47 +91,50 @@ func New(cfg Config) *Service {
 	return s
 }
 
-// Sweep brings the map of one official account in step with WeChat's follower list and returns the
-// run as the ledger has it, also beside an error. progress, if not nil, is called from one goroutine a
-// few times a second. Errors: ErrBusy, ErrTooManyGone, *wechat.Error, and the database's.
+// Sweep updates the map of one official account from WeChat's follower list. It returns the run as
+// the ledger has it, also beside an error. progress, if not nil, is called from one goroutine a few
+// times a second. Errors: ErrBusy, ErrTooManyGone, *wechat.Error, and the database's.
 func (s *Service) Sweep(ctx context.Context, appid string, progress func(Progress)) (Run, error) {
 	return s.perform(ctx, job{kind: kindSweep, appid: appid, progress: progress, do: (*sweep).do})
 }
 
-// AcceptGone sweeps the account of a run that was blocked because too many followers would have been
-// marked as gone, and allows as many as that run has missed. Every one of them is still asked about first.
-func (s *Service) AcceptGone(ctx context.Context, runID int64, progress func(Progress)) (Run, error) {
+// AcceptGone sweeps the account of a run that was blocked because too many followers would have
+// been marked as gone, and allows as many as that run missed. Each of them is still checked first.
+func (s *Service) AcceptGone(
+	ctx context.Context, runID int64, progress func(Progress),
+) (Run, error) {
 	row, err := s.ledger.byID(ctx, runID)
 	if err != nil {
 		return Run{}, err
 	}
 	if row == nil || row.State != StateBlocked {
-		return Run{}, fmt.Errorf("run %d is not a blocked sweep: `unionbridge status` shows the runs", runID)
+		return Run{}, fmt.Errorf(
+			"run %d is not a blocked sweep: `unionbridge status` shows the runs", runID)
 	}
 	last, err := s.ledger.last(ctx, kindSweep, row.AppID)
 	if err != nil {
 		return Run{}, err
 	}
 	if last.ID != runID {
-		return Run{}, fmt.Errorf("run %d is not the last sweep of %s any more, run %d is: look at that one",
-			runID, row.AppID, last.ID)
+		const text = "run %d is not the last sweep of %s any more, run %d is: look at that one"
+		return Run{}, fmt.Errorf(text, runID, row.AppID, last.ID)
 	}
-	// People go on leaving meanwhile.
-	accept := row.Missing + freeGone
-	return s.perform(ctx, job{kind: kindSweep, appid: row.AppID, progress: progress, accept: accept, do: (*sweep).do})
+	// More people leave meanwhile.
+	j := job{kind: kindSweep, appid: row.AppID, progress: progress, accept: row.Missing + freeGone}
+	j.do = (*sweep).do
+	return s.perform(ctx, j)
 }
 
-// Refresh asks WeChat about the people of one account who are in doubt or lack a unionid and are due.
-// Where nobody is due it leaves no row in the ledger and returns an empty Run.
+// Refresh rechecks the people of one account who are due. If nobody is, it leaves no row in the
+// ledger and returns an empty Run.
 func (s *Service) Refresh(ctx context.Context, appid string) (Run, error) {
-	due, err := s.people.DueRechecks(ctx, appid, 1)
+	due, err := s.identities.DueRechecks(ctx, appid, bridge.Due{Limit: 1})
 	if err != nil || len(due) == 0 {
 		return Run{}, err
 	}
 	return s.perform(ctx, job{kind: kindRefresh, appid: appid, do: (*sweep).refresh})
 }
 
-// job is what one run does.
 type job struct {
 	kind     string
 	appid    string
@@ -140,11 +143,15 @@ type job struct {
 	do       func(*sweep, context.Context) error
 }
 
+func errUnknownAccount(appid string) error {
+	return fmt.Errorf("official account %s is not configured: add it to official_accounts", appid)
+}
+
 // perform holds the account's lease and a ledger row around one job.
 func (s *Service) perform(ctx context.Context, j job) (Run, error) {
 	account, ok := s.accounts[j.appid]
 	if !ok {
-		return Run{}, fmt.Errorf("official account %s is not configured: add it to official_accounts", j.appid)
+		return Run{}, errUnknownAccount(j.appid)
 	}
 	lease, err := s.cfg.Leases.TryAcquire(ctx, LeaseName(j.kind, j.appid))
 	if err != nil {
@@ -161,7 +168,11 @@ func (s *Service) perform(ctx context.Context, j job) (Run, error) {
 	ctx, cancel := lease.Context(ctx)
 	defer cancel()
 
-	sw := &sweep{svc: s, account: account, accept: j.accept, run: newRun(j.kind, j.appid, s.cfg.Now())}
+	sw, err := s.newSweep(ctx, account, newRun(j.kind, j.appid, s.cfg.Now()))
+	if err != nil {
+		return Run{}, err
+	}
+	sw.accept = j.accept
 	if err := s.ledger.open(ctx, sw.run, account.KeepRuns); err != nil {
 		return Run{}, err
 	}
@@ -172,7 +183,9 @@ func (s *Service) perform(ctx context.Context, j job) (Run, error) {
 	}
 	stopReports()
 	sw.run.end(err, s.cfg.Now(), s.cfg.QuotaResetHour)
-	ledgerErr := database.Detached(ctx, func(ctx context.Context) error { return s.ledger.close(ctx, sw.run) })
+	ledgerErr := database.Detached(ctx, func(ctx context.Context) error {
+		return s.ledger.close(ctx, sw.run)
+	})
 	if ledgerErr != nil {
 		s.cfg.Logger.Error("closing the run in the ledger", "run", sw.run.ID, "err", ledgerErr)
 		err = errors.Join(err, ledgerErr)

@@ -22,7 +22,7 @@ type receiptStore interface {
 }
 
 type blocker interface {
-	Block(ctx context.Context, r bridge.Refusal, d time.Duration) error
+	RecordBlock(ctx context.Context, r bridge.Block, d time.Duration) error
 }
 
 // callbacks is everything that takes WeChat's pushes: the listener, and the events that lead to
@@ -100,8 +100,8 @@ func (p pushes) Receipt(ctx context.Context, appid string, r push.Receipt) error
 	if err != nil || r.Status != push.ReceiptUserBlock || p.blockedFor[appid] <= 0 {
 		return err
 	}
-	refusal := bridge.Refusal{AppID: appid, OpenID: r.OpenID, At: r.At}
-	return p.identities.Block(ctx, refusal, p.blockedFor[appid])
+	block := bridge.Block{AppID: appid, OpenID: r.OpenID, At: r.At}
+	return p.identities.RecordBlock(ctx, block, p.blockedFor[appid])
 }
 
 func (p pushes) Follow(ctx context.Context, appid string, e push.FollowEvent) error {

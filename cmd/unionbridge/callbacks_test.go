@@ -117,9 +117,9 @@ func TestPushesReachTheirOwners(t *testing.T) {
 }
 
 // blockList is a blocker.
-type blockList []bridge.Refusal
+type blockList []bridge.Block
 
-func (l *blockList) Block(_ context.Context, r bridge.Refusal, _ time.Duration) error {
+func (l *blockList) RecordBlock(_ context.Context, r bridge.Block, _ time.Duration) error {
 	*l = append(*l, r)
 	return nil
 }

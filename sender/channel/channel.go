@@ -73,7 +73,7 @@ type Target struct {
 	TemplateID string
 }
 
-// Address is where a person is reached. OpenID is set where Standing is bridge.Reachable.
+// Address is where a person is reached. OpenID is set where Reachability is bridge.Reachable.
 type Address = bridge.Resolution
 
 // Rejection says why a row cannot be sent as it is. After > 0: not yet, look again after that time;

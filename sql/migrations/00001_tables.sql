@@ -76,7 +76,7 @@ CREATE TABLE IF NOT EXISTS mini_user (
 -- sync_run is the ledger: one row per run, also where a restart resumes it. next_openid is the
 -- cursor of the last page that was spooled; calls maps an endpoint to the number of calls made;
 -- mode is rebind where all unionids have changed and every follower is fetched again; missing
--- counts the followers who are not in WeChat's list; a suspended run goes on at resume_at.
+-- counts the followers who are not in WeChat's list; a suspended run resumes at resume_at.
 CREATE TABLE IF NOT EXISTS sync_run (
     id          BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
     kind        VARCHAR(16)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL,

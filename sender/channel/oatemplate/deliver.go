@@ -22,7 +22,7 @@ func (c *Channel) Deliver(
 // Learn tells the catalog which templates WeChat knows or denies, and has the map ask about the
 // people whom it took for followers and WeChat does not.
 func (c *Channel) Learn(ctx context.Context, done []channel.Delivery) error {
-	doubtful := make(map[bridge.Doubt][]string)
+	doubtful := make(map[bridge.RecheckReason][]string)
 	for _, d := range done {
 		o, template := d.Outcome, d.Draft.TemplateID()
 		reason := wechat.Reason(o.Reason)
@@ -35,16 +35,16 @@ func (c *Channel) Learn(ctx context.Context, done []channel.Delivery) error {
 			c.catalog.Invalidate(template)
 			c.catalog.Confirm(template)
 		case o.Verdict == channel.Unreachable:
-			doubt := bridge.DoubtSendRefused
+			doubt := bridge.RecheckSendRefused
 			if reason == wechat.ReasonInvalidOpenID {
-				doubt = bridge.DoubtSendInvalid
+				doubt = bridge.RecheckSendInvalid
 			}
 			doubtful[doubt] = append(doubtful[doubt], d.Address.OpenID)
 		}
 	}
 	var errs []error
 	for doubt, openids := range doubtful {
-		errs = append(errs, c.cfg.Identities.Ask(ctx, c.cfg.AppID, openids, doubt))
+		errs = append(errs, c.cfg.Identities.RequestRecheck(ctx, c.cfg.AppID, openids, doubt))
 	}
 	return errors.Join(errs...)
 }

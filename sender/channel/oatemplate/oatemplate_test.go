@@ -75,7 +75,7 @@ func subject(p *channeltest.Platform, preflight bool) channeltest.Subject {
 // identities is a map of the simulated followers.
 type identities struct {
 	sim   *wechatsim.Server
-	asked map[bridge.Doubt][]string
+	asked map[bridge.RecheckReason][]string
 	err   error
 }
 
@@ -84,22 +84,22 @@ func (m *identities) Resolve(
 ) ([]bridge.Resolution, error) {
 	out := make([]bridge.Resolution, len(to))
 	for i, r := range to {
-		out[i] = bridge.Resolution{Standing: bridge.NotFollowing}
+		out[i] = bridge.Resolution{Reachability: bridge.NotFollowing}
 		if id, ok := m.sim.IdentifyUnion(appid, r.UnionID); ok {
-			out[i] = bridge.Resolution{Standing: bridge.Reachable, OpenID: id.OpenID}
+			out[i] = bridge.Resolution{Reachability: bridge.Reachable, OpenID: id.OpenID}
 		}
 		if r.OpenID != "" {
-			out[i] = bridge.Resolution{Standing: bridge.Reachable, OpenID: r.OpenID, Unlisted: true}
+			out[i] = bridge.Resolution{Reachability: bridge.Reachable, OpenID: r.OpenID, Unlisted: true}
 		}
 	}
 	return out, nil
 }
 
-func (m *identities) Ask(
-	_ context.Context, _ string, openids []string, doubt bridge.Doubt,
+func (m *identities) RequestRecheck(
+	_ context.Context, _ string, openids []string, doubt bridge.RecheckReason,
 ) error {
 	if m.asked == nil {
-		m.asked = make(map[bridge.Doubt][]string)
+		m.asked = make(map[bridge.RecheckReason][]string)
 	}
 	m.asked[doubt] = append(m.asked[doubt], openids...)
 	return m.err
@@ -268,7 +268,7 @@ func TestLearn(t *testing.T) {
 	t.Cleanup(c.Close)
 	delivery := func(openid string, o channel.Outcome) channel.Delivery {
 		return channel.Delivery{Draft: &draft{message: wechat.TemplateMessage{TemplateID: noID}},
-			Address: channel.Address{Standing: bridge.Reachable, OpenID: openid}, Outcome: o}
+			Address: channel.Address{Reachability: bridge.Reachable, OpenID: openid}, Outcome: o}
 	}
 	unreachable := func(reason wechat.Reason) channel.Outcome {
 		return channel.Outcome{Verdict: channel.Unreachable, Reason: string(reason)}
@@ -283,8 +283,8 @@ func TestLearn(t *testing.T) {
 	if err := c.Learn(t.Context(), done); err != nil {
 		t.Fatal(err)
 	}
-	want := map[bridge.Doubt][]string{
-		bridge.DoubtSendRefused: {"a", "c"}, bridge.DoubtSendInvalid: {"b"},
+	want := map[bridge.RecheckReason][]string{
+		bridge.RecheckSendRefused: {"a", "c"}, bridge.RecheckSendInvalid: {"b"},
 	}
 	if diff := cmp.Diff(want, m.asked); diff != "" {
 		t.Errorf("people who are asked about, -want +got:\n%s", diff)

@@ -1,4 +1,4 @@
-package sync
+package spool
 
 import (
 	"bytes"
@@ -15,15 +15,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func readAll(t *testing.T, sp *spool) []string {
+func readAll(t *testing.T, sp *File) []string {
 	t.Helper()
-	list, err := sp.merge()
+	list, err := sp.Merge()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var ids []string
 	for {
-		id, err := list.next()
+		id, err := list.Next()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -34,7 +34,7 @@ func readAll(t *testing.T, sp *spool) []string {
 	}
 }
 
-func TestSpoolMergesRuns(t *testing.T) {
+func TestMergesRuns(t *testing.T) {
 	for name, runs := range map[string][][]string{
 		"nothing":                  {},
 		"empty runs":               {{}, {}},
@@ -46,13 +46,13 @@ func TestSpoolMergesRuns(t *testing.T) {
 		"longest openid that fits": {{strings.Repeat("o", maxOpenID)}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			sp, err := createSpool(filepath.Join(t.TempDir(), "x.list"))
+			sp, err := Create(filepath.Join(t.TempDir(), "x.list"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			var want []string
 			for _, run := range runs {
-				if err := sp.append(run, ""); err != nil {
+				if err := sp.Append(run, ""); err != nil {
 					t.Fatal(err)
 				}
 				want = append(want, run...)
@@ -62,17 +62,17 @@ func TestSpoolMergesRuns(t *testing.T) {
 			if diff := cmp.Diff(want, readAll(t, sp)); diff != "" {
 				t.Errorf("merged list differs (-want +got):\n%s", diff)
 			}
-			if err := sp.remove(); err != nil {
+			if err := sp.Remove(); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 }
 
-func TestSpoolMergesManyRandomRuns(t *testing.T) {
+func TestMergesManyRandomRuns(t *testing.T) {
 	const seed = 7
 	rnd := rand.New(rand.NewPCG(seed, seed))
-	sp, err := createSpool(filepath.Join(t.TempDir(), "made", "by", "it", "x.list"))
+	sp, err := Create(filepath.Join(t.TempDir(), "made", "by", "it", "x.list"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,10 +80,11 @@ func TestSpoolMergesManyRandomRuns(t *testing.T) {
 	for range 200 {
 		run := make([]string, rnd.IntN(500))
 		for i := range run {
-			run[i] = "o" + strings.Repeat(string(rune('a'+rnd.IntN(26))), 1+rnd.IntN(30)) + string(rune('A'+rnd.IntN(26)))
+			run[i] = "o" + strings.Repeat(string(rune('a'+rnd.IntN(26))),
+				1+rnd.IntN(30)) + string(rune('A'+rnd.IntN(26)))
 		}
 		slices.Sort(run)
-		if err := sp.append(run, ""); err != nil {
+		if err := sp.Append(run, ""); err != nil {
 			t.Fatal(err)
 		}
 		want = append(want, run...)
@@ -94,69 +95,68 @@ func TestSpoolMergesManyRandomRuns(t *testing.T) {
 	}
 }
 
-func TestSpoolRefusesOddIDs(t *testing.T) {
-	sp, err := createSpool(filepath.Join(t.TempDir(), "x.list"))
+func TestRefusesOddIDs(t *testing.T) {
+	sp, err := Create(filepath.Join(t.TempDir(), "x.list"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"", strings.Repeat("o", maxOpenID+1)} {
-		if err := sp.append([]string{id}, ""); err == nil {
+		if err := sp.Append([]string{id}, ""); err == nil {
 			t.Errorf("an openid of %d bytes was taken", len(id))
 		}
 	}
 }
 
-func TestSpoolFolderThatCannotBe(t *testing.T) {
+func TestFolderThatCannotBe(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := createSpool(filepath.Join(file, "x.list"))
+	_, err := Create(filepath.Join(file, "x.list"))
 	if err == nil || !strings.Contains(err.Error(), "state_dir") {
 		t.Errorf("got %v, want an error that names state_dir", err)
 	}
 }
 
-func TestDamagedSpool(t *testing.T) {
-	sp, err := createSpool(filepath.Join(t.TempDir(), "x.list"))
+func TestDamagedFile(t *testing.T) {
+	sp, err := Create(filepath.Join(t.TempDir(), "x.list"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := sp.append([]string{"oAAAA", "oBBBB"}, "oBBBB"); err != nil {
+	if err := sp.Append([]string{"oAAAA", "oBBBB"}, "oBBBB"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := sp.merge(); err != nil {
+	if _, err := sp.Merge(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := sp.file.WriteAt([]byte{0xff}, sp.runs[0].offset+6); err != nil {
 		t.Fatal(err)
 	}
-	list, err := sp.merge()
+	list, err := sp.Merge()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := list.next(); err == nil {
+	if _, err := list.Next(); err == nil {
 		t.Error("the damaged entry was read without an error")
 	}
 }
 
-// TestSpoolIsGoneOnWith: whatever byte the file was cut at, or damaged at, what is opened is the whole runs
-// before it.
-func TestSpoolIsGoneOnWith(t *testing.T) {
+// TestResume: at whatever byte the file was cut or damaged, Open finds the whole runs before it.
+func TestResume(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.list")
-	sp, err := createSpool(path)
+	sp, err := Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var ends []int64
 	pages := [][]string{{"oA", "oC"}, {}, {"oB", "oBB"}}
 	for i, page := range pages {
-		if err := sp.append(page, "cursor"+string(rune('0'+i))); err != nil {
+		if err := sp.Append(page, "cursor"+string(rune('0'+i))); err != nil {
 			t.Fatal(err)
 		}
 		ends = append(ends, sp.size)
 	}
-	if err := errors.Join(sp.end(), sp.close()); err != nil {
+	if err := errors.Join(sp.End(), sp.Close()); err != nil {
 		t.Fatal(err)
 	}
 	ends = append(ends, sp.size)
@@ -177,45 +177,46 @@ func TestSpoolIsGoneOnWith(t *testing.T) {
 			if err := os.WriteFile(path, content, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			got, err := openSpool(path)
+			got, err := Open(path)
 			if err != nil {
 				t.Fatal(err)
 			}
 			wantCursors := []string{"", "cursor0", "cursor1", "cursor2"}[:min(wantRuns, 3)+1]
-			if diff := cmp.Diff(wantCursors, got.cursors()); diff != "" || got.ended != (wantRuns == 4) {
-				t.Fatalf("%s at byte %d: ended %v, cursors differ (-want +got):\n%s", name, cut, got.ended, diff)
+			if diff := cmp.Diff(wantCursors, got.Cursors()); diff != "" || got.ended != (wantRuns == 4) {
+				t.Fatalf("%s at byte %d: ended %v, cursors differ (-want +got):\n%s", name, cut,
+					got.ended, diff)
 			}
-			if !got.ended { // it goes on where it was cut
-				if err := got.append([]string{"oZ"}, "cursorZ"); err != nil {
+			if !got.ended { // it continues where it was cut
+				if err := got.Append([]string{"oZ"}, "cursorZ"); err != nil {
 					t.Fatal(err)
 				}
 				if ids := readAll(t, got); len(ids) == 0 || ids[len(ids)-1] != "oZ" {
-					t.Fatalf("%s at byte %d: %v after going on", name, cut, ids)
+					t.Fatalf("%s at byte %d: %v after resuming", name, cut, ids)
 				}
 			}
-			if err := got.close(); err != nil {
+			if err := got.Close(); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 }
 
-// TestSpoolOfALivingProcess: nobody goes on with a file that is still written, and a new one in its place is
-// another file.
-func TestSpoolOfALivingProcess(t *testing.T) {
+// TestFileOfALivingProcess: a file that is still written cannot be opened, and a new one at its
+// path is another file.
+func TestFileOfALivingProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.list")
-	frozen, err := createSpool(path)
+	frozen, err := Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openSpool(path); !errors.Is(err, syscall.EWOULDBLOCK) {
+	if _, err := Open(path); !errors.Is(err, syscall.EWOULDBLOCK) {
 		t.Fatalf("got %v, want that the file is locked", err)
 	}
-	fresh, err := createSpool(path)
+	fresh, err := Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(fresh.append([]string{"oB"}, ""), frozen.append([]string{"oA"}, "")); err != nil {
+	if err := errors.Join(fresh.Append([]string{"oB"}, ""), frozen.Append([]string{"oA"}, "")); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"oB"}, readAll(t, fresh)); diff != "" {
@@ -223,8 +224,8 @@ func TestSpoolOfALivingProcess(t *testing.T) {
 	}
 }
 
-func TestNoSpool(t *testing.T) {
-	if _, err := openSpool(filepath.Join(t.TempDir(), "x.list")); !errors.Is(err, fs.ErrNotExist) {
+func TestNoFile(t *testing.T) {
+	if _, err := Open(filepath.Join(t.TempDir(), "x.list")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want fs.ErrNotExist", err)
 	}
 }

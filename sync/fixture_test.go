@@ -21,8 +21,8 @@ import (
 
 const appid = wechatsim.StandardAppID
 
-// bed is a Service on a real database that talks to a simulated WeChat.
-type bed struct {
+// fixture is a Service on a real database that talks to a simulated WeChat.
+type fixture struct {
 	*Service
 	sim *wechatsim.Server
 	db  *sqlx.DB
@@ -35,15 +35,27 @@ type hooked struct {
 	API
 	beforeFollowers func(call int, cursor string)
 	calls           int
-	batch           func(ctx context.Context, api API, openids []string) ([]wechat.UserInfo, error) // instead of batchget
-	single          func(*wechat.UserInfo)                                                          // changes user/info
+	batch           func(ctx context.Context, api API, openids []string) ([]wechat.UserInfo,
+		error) // instead of batchget
+	single   func(*wechat.UserInfo) // changes user/info
+	answered func(openid string)    // after each answer
 }
 
 func (h *hooked) BatchUserInfo(ctx context.Context, openids []string) ([]wechat.UserInfo, error) {
 	if h.batch != nil {
 		return h.batch(ctx, h.API, openids)
 	}
-	return h.API.BatchUserInfo(ctx, openids)
+	infos, err := h.API.BatchUserInfo(ctx, openids)
+	for _, info := range infos {
+		h.told(info.OpenID)
+	}
+	return infos, err
+}
+
+func (h *hooked) told(openid string) {
+	if h.answered != nil {
+		h.answered(openid)
+	}
 }
 
 func (h *hooked) UserInfo(ctx context.Context, openid string) (wechat.UserInfo, error) {
@@ -51,6 +63,7 @@ func (h *hooked) UserInfo(ctx context.Context, openid string) (wechat.UserInfo, 
 	if err == nil && h.single != nil {
 		h.single(&info)
 	}
+	h.told(openid)
 	return info, err
 }
 
@@ -62,12 +75,12 @@ func (h *hooked) Followers(ctx context.Context, cursor string) (wechat.FollowerP
 	return h.API.Followers(ctx, cursor)
 }
 
-func newBed(t testing.TB, options wechatsim.Options) *bed {
+func newFixture(t testing.TB, options wechatsim.Options) *fixture {
 	t.Helper()
 	sim := wechatsim.New(options)
 	server := httptest.NewServer(sim)
 	t.Cleanup(server.Close)
-	b := &bed{sim: sim, db: dbtest.New(t), url: server.URL}
+	b := &fixture{sim: sim, db: dbtest.New(t), url: server.URL}
 	b.api = &hooked{API: wechat.New(wechat.Config{
 		AppID: appid, Secret: wechatsim.StandardSecret, BaseURL: server.URL,
 		Timeout: 5 * time.Second, SendTimeout: 5 * time.Second, MaxConnections: 16,
@@ -77,10 +90,10 @@ func newBed(t testing.TB, options wechatsim.Options) *bed {
 }
 
 // API is the client without the test's hooks.
-func (b *bed) API() API { return b.api.API }
+func (b *fixture) API() API { return b.api.API }
 
 // instance returns another Service on the same database and WeChat.
-func (b *bed) instance(t testing.TB, holder string) *Service {
+func (b *fixture) instance(t testing.TB, holder string) *Service {
 	t.Helper()
 	leases := database.NewLeases(b.db, database.LeaseConfig{Holder: holder, TTL: 10 * time.Second})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -100,7 +113,7 @@ func (b *bed) instance(t testing.TB, holder string) *Service {
 }
 
 // sweep sweeps and fails the test on an error.
-func (b *bed) sweepOnce(t testing.TB) Run {
+func (b *fixture) sweepOnce(t testing.TB) Run {
 	t.Helper()
 	run, err := b.Sweep(t.Context(), appid, nil)
 	if err != nil {
@@ -115,7 +128,7 @@ type person struct {
 }
 
 // subscribed returns whom the map calls followers.
-func (b *bed) subscribed(t *testing.T) map[person]bool {
+func (b *fixture) subscribed(t *testing.T) map[person]bool {
 	t.Helper()
 	var rows []struct {
 		OpenID  string  `db:"openid"`
@@ -138,7 +151,7 @@ func (b *bed) subscribed(t *testing.T) map[person]bool {
 }
 
 // wantTruth fails the test where the map differs from the simulator's truth.
-func (b *bed) wantTruth(t *testing.T) {
+func (b *fixture) wantTruth(t *testing.T) {
 	t.Helper()
 	got := b.subscribed(t)
 	for p := range got {
@@ -153,7 +166,7 @@ func (b *bed) wantTruth(t *testing.T) {
 	}
 }
 
-func (b *bed) exec(t *testing.T, query string, args ...any) {
+func (b *fixture) exec(t *testing.T, query string, args ...any) {
 	t.Helper()
 	if _, err := b.db.ExecContext(t.Context(), query, args...); err != nil {
 		t.Fatal(err)
@@ -161,12 +174,12 @@ func (b *bed) exec(t *testing.T, query string, args ...any) {
 }
 
 // union is a person's unionid, followed or not.
-func (b *bed) union(person int) string {
+func (b *fixture) union(person int) string {
 	id, _ := b.sim.Identify(appid, b.sim.OpenID(appid, person))
 	return id.UnionID
 }
 
-func (b *bed) count(t *testing.T, query string, args ...any) (n int) {
+func (b *fixture) count(t *testing.T, query string, args ...any) (n int) {
 	t.Helper()
 	if err := b.db.GetContext(t.Context(), &n, query, args...); err != nil {
 		t.Fatal(err)

@@ -15,8 +15,9 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// misaligned is batchget as it has been reported of a list with an unknown openid: every unionid behind it
-// stands one place too high. The unknown one's own record is taken out, so that the set looks right.
+// misaligned is batchget as it has been reported of a list with an unknown openid: every unionid
+// behind it stands one place too high. The unknown one's own record is taken out, so that the set
+// looks right.
 func misaligned(at int) func(context.Context, API, []string) ([]wechat.UserInfo, error) {
 	return func(ctx context.Context, api API, openids []string) ([]wechat.UserInfo, error) {
 		infos, err := api.BatchUserInfo(ctx, openids)
@@ -35,17 +36,17 @@ func misaligned(at int) func(context.Context, API, []string) ([]wechat.UserInfo,
 
 func TestMisalignedBatches(t *testing.T) {
 	for _, at := range []int{0, 1, 50, 98, 99} {
-		b := newBed(t, wechatsim.Standard(300, 0, 0))
+		b := newFixture(t, wechatsim.Standard(300, 0, 0))
 		b.api.batch = misaligned(at)
 		b.sweepOnce(t)
 		b.wantTruth(t)
 	}
 }
 
-// TestBatchThatLooksRight: a batch answer is wrong in a way that nothing in it shows. What contradicts the map
-// is asked about one by one; nobody gets another person's unionid.
+// TestBatchThatLooksRight: a batch answer is wrong in a way that nothing in it shows. What
+// conflicts with the map is fetched one by one; nobody gets another person's unionid.
 func TestBatchThatLooksRight(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(200, 0, 0))
+	b := newFixture(t, wechatsim.Standard(200, 0, 0))
 	b.sweepOnce(t)
 	joined := b.sim.Join(appid, 2)
 	victim := b.union(0)
@@ -64,18 +65,19 @@ func TestBatchThatLooksRight(t *testing.T) {
 
 // TestUnionIDChangesHands: the map itself is wrong, and both people's own answers agree on it.
 func TestUnionIDChangesHands(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(200, 0, 0))
+	b := newFixture(t, wechatsim.Standard(200, 0, 0))
 	b.sweepOnce(t)
 	joined := b.sim.Join(appid, 1)
-	b.exec(t, `UPDATE follower SET unionid = ? WHERE openid = ?`, b.union(joined[0]), b.sim.OpenID(appid, 7))
+	b.exec(t, `UPDATE follower SET unionid = ? WHERE openid = ?`, b.union(joined[0]),
+		b.sim.OpenID(appid, 7))
 	b.sweepOnce(t)
 	b.wantTruth(t)
 }
 
-// TestTwoClaimOneUnionID: WeChat itself insists that two followers are one. Neither is reached by it, and both
-// stay in question.
+// TestTwoClaimOneUnionID: WeChat itself insists that two followers are one. Neither is reached by
+// it, and both stay in question.
 func TestTwoClaimOneUnionID(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(50, 0, 0))
+	b := newFixture(t, wechatsim.Standard(50, 0, 0))
 	b.sweepOnce(t)
 	joined := b.sim.Join(appid, 1)
 	newcomer, claimed := b.sim.OpenID(appid, joined[0]), b.union(7)
@@ -93,8 +95,8 @@ func TestTwoClaimOneUnionID(t *testing.T) {
 	}
 	b.api.single = claim
 	b.sweepOnce(t)
-	found, err := b.people.Resolve(t.Context(), appid, []bridge.Recipient{{UnionID: claimed}})
-	if err != nil || found[0].Standing != bridge.Ambiguous {
+	found, err := b.identities.Resolve(t.Context(), appid, []bridge.Recipient{{UnionID: claimed}})
+	if err != nil || found[0].Reachability != bridge.Ambiguous {
 		t.Errorf("resolved to %+v, %v; want it ambiguous", found, err)
 	}
 	if n := b.count(t, `SELECT COUNT(*) FROM follower_recheck WHERE reason = 'unionid_twice'`); n != 1 {
@@ -118,10 +120,10 @@ func TestTwoClaimOneUnionID(t *testing.T) {
 	}
 }
 
-// TestTwinsOfTheFirstSweep: in an empty table there is nothing to contradict; the table itself is looked at
-// when it is full.
+// TestTwinsOfTheFirstSweep: in an empty table there is nothing to contradict; the table itself is
+// looked at when it is full.
 func TestTwinsOfTheFirstSweep(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(500, 0, 0))
+	b := newFixture(t, wechatsim.Standard(500, 0, 0))
 	victim := b.union(0)
 	wrong := b.sim.OpenID(appid, 321)
 	b.api.batch = func(ctx context.Context, api API, openids []string) ([]wechat.UserInfo, error) {
@@ -137,29 +139,30 @@ func TestTwinsOfTheFirstSweep(t *testing.T) {
 	b.wantTruth(t)
 }
 
-// TestTwinsOfAnOldFirstSweep: the first sweep was stopped so long ago that a new one begins, in a table that it
-// has half filled.
+// TestTwinsOfAnOldFirstSweep: the first sweep was stopped so long ago that a new one begins, in a
+// table that it has half filled.
 func TestTwinsOfAnOldFirstSweep(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(300, 0, 0))
+	b := newFixture(t, wechatsim.Standard(300, 0, 0))
 	b.exec(t, `INSERT INTO sync_run (kind, appid, state, holder, started_at)
 		VALUES ('sweep', ?, 'interrupted', 'x', CURRENT_TIMESTAMP(3) - INTERVAL 7 HOUR)`, appid)
 	for person := range 2 { // person 1 was given the unionid of person 0
-		b.exec(t, `INSERT INTO follower (appid, openid, unionid, info_at) VALUES (?, ?, ?, CURRENT_TIMESTAMP(3))`,
+		b.exec(t,
+			`INSERT INTO follower (appid, openid, unionid, info_at) VALUES (?, ?, ?, CURRENT_TIMESTAMP(3))`,
 			appid, b.sim.OpenID(appid, person), b.union(0))
 	}
 	b.sweepOnce(t)
 	b.wantTruth(t)
 }
 
-// TestReadAfterFollow: right after a follow WeChat says "not subscribed", or does not know the openid. The
-// next refresh has it right.
+// TestReadAfterFollow: right after a follow WeChat says "not subscribed", or does not know the
+// openid. The next refresh has it right.
 func TestReadAfterFollow(t *testing.T) {
 	for _, unknown := range []bool{false, true} {
 		options := wechatsim.Standard(100, 0, 0)
 		now := time.Now()
 		options.Now = func() time.Time { return now }
 		options.Accounts[0].Quirks = wechatsim.Quirks{InfoLag: time.Hour, LagUnknown: unknown}
-		b := newBed(t, options)
+		b := newFixture(t, options)
 		b.sweepOnce(t)
 		b.sim.Join(appid, 3)
 		b.sweepOnce(t)
@@ -175,16 +178,16 @@ func TestReadAfterFollow(t *testing.T) {
 }
 
 func TestRebinding(t *testing.T) {
-	for name, notice := range map[string]func(*testing.T, *bed){
-		"by a sweep that has questions": func(t *testing.T, b *bed) {
+	for name, notice := range map[string]func(*testing.T, *fixture){
+		"by a sweep that has questions": func(t *testing.T, b *fixture) {
 			b.sim.Join(appid, 3)
 			b.sweepOnce(t)
 		},
-		"between the sweeps": func(t *testing.T, b *bed) { b.checkBinding(t.Context(), appid) },
+		"between the sweeps": func(t *testing.T, b *fixture) { b.checkBinding(t.Context(), appid) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBed(t, wechatsim.Standard(3_000, 0, 0))
+			b := newFixture(t, wechatsim.Standard(3_000, 0, 0))
 			b.sweepOnce(t)
 			b.checkBinding(t.Context(), appid)
 			if n := b.count(t, `SELECT COUNT(*) FROM sync_run`); n != 1 {
@@ -205,10 +208,10 @@ func TestRebinding(t *testing.T) {
 	}
 }
 
-// TestRebindingIsGoneOnWith: the refresh of everybody is stopped by the quota and goes on without asking
-// anybody twice.
+// TestRebindingIsGoneOnWith: the refresh of everybody is stopped by the quota and goes on without
+// asking anybody twice.
 func TestRebindingIsGoneOnWith(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(3_000, 0, 0))
+	b := newFixture(t, wechatsim.Standard(3_000, 0, 0))
 	b.sweepOnce(t)
 	b.sim.Rebind(appid)
 	b.sim.Join(appid, 1)
@@ -228,12 +231,14 @@ func TestRebindingIsGoneOnWith(t *testing.T) {
 }
 
 func TestQuota(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(25_000, 0, 0))
-	// The list needs 4 calls, and a day holds 6 besides the reserve; but of today's only 3 are left.
+	b := newFixture(t, wechatsim.Standard(25_000, 0, 0))
+	// The list needs 4 calls, and a day holds 6 besides the reserve; but of today's only 3 are
+	// left.
 	account := b.accounts[appid]
 	account.QuotaReserve = 0.4
 	b.accounts[appid] = account
-	b.exec(t, `INSERT INTO sync_run (kind, appid, state, holder, listed) VALUES ('sweep', ?, 'done', 'x', 25000)`, appid)
+	b.exec(t,
+		`INSERT INTO sync_run (kind, appid, state, holder, listed) VALUES ('sweep', ?, 'done', 'x', 25000)`, appid)
 	b.sim.SetDailyLimit(appid, wechat.EndpointFollowers, 10)
 	for range 3 {
 		must(b.API().Followers(t.Context(), ""))
@@ -272,27 +277,30 @@ func TestQuota(t *testing.T) {
 
 // TestListLargerThanTheQuota: a list that no day's quota holds is spread over the days.
 func TestListLargerThanTheQuota(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(55_000, 0, 0))
-	b.exec(t, `INSERT INTO sync_run (kind, appid, state, holder, listed) VALUES ('sweep', ?, 'done', 'x', 55000)`, appid)
+	b := newFixture(t, wechatsim.Standard(55_000, 0, 0))
+	b.exec(t,
+		`INSERT INTO sync_run (kind, appid, state, holder, listed) VALUES ('sweep', ?, 'done', 'x', 55000)`, appid)
 	for day := int64(1); ; day++ {
 		b.sim.SetDailyLimit(appid, wechat.EndpointFollowers, 3*day)
 		run, err := b.Sweep(t.Context(), appid, nil)
 		if err == nil {
 			if day != 3 || run.Calls[endpointFollowers] != 7 {
-				t.Errorf("run %+v on day %d, want it done on the third one with 7 list calls", run, day)
+				t.Errorf("run %+v on day %d, want it done on the third one with 7 list calls", run,
+					day)
 			}
 			break
 		}
 		if !errors.Is(err, errBudget) || run.State != StateSuspended || day > 3 {
 			t.Fatalf("day %d: run %+v, error %v", day, run, err)
 		}
-		b.exec(t, `UPDATE sync_run SET started_at = started_at - INTERVAL 24 HOUR WHERE id = ?`, run.ID)
+		b.exec(t, `UPDATE sync_run SET started_at = started_at - INTERVAL 24 HOUR WHERE id = ?`,
+			run.ID)
 	}
 	b.wantTruth(t)
 }
 
 func TestAcceptGone(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(5_000, 0, 0))
+	b := newFixture(t, wechatsim.Standard(5_000, 0, 0))
 	done := b.sweepOnce(t)
 	b.sim.Leave(appid, 900)
 	blocked, err := b.Sweep(t.Context(), appid, nil)
@@ -319,8 +327,8 @@ func TestAcceptGone(t *testing.T) {
 	b.wantTruth(t)
 }
 
-// TestEverythingAtOnce mixes what WeChat has been seen to do, people who come and go at every moment, and
-// stops. No entry is ever wrong; when it gets quiet, the map is the truth.
+// TestEverythingAtOnce mixes what WeChat has been seen to do, people who come and go at every
+// moment, and stops. No entry is ever wrong; when it gets quiet, the map is the truth.
 func TestEverythingAtOnce(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -330,7 +338,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	options.Accounts[0].Quirks = wechatsim.Quirks{
 		TotalJitter: 50, GoneCursorFails: true, FalseZero: 0.0005, ListedUnknown: 0.0005, Misalign: true, OldNonFollower: rnd.IntN(2) == 0,
 	}
-	b := newBed(t, options)
+	b := newFixture(t, options)
 	for round := range 6 {
 		ctx, cancel := context.WithCancel(t.Context())
 		stopAt := 1 + rnd.IntN(6)
@@ -380,7 +388,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 }
 
-func (b *bed) wantNobodyWrong(t *testing.T, seed uint64) {
+func (b *fixture) wantNobodyWrong(t *testing.T, seed uint64) {
 	t.Helper()
 	for p := range b.subscribed(t) {
 		if id, ok := b.sim.Identify(appid, p.OpenID); !ok || (p.UnionID != "" && id.UnionID != p.UnionID) {

@@ -11,7 +11,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// startEvents runs the events of a bed's service until the test ends.
+// startEvents runs the events of a fixture's service until the test ends.
 func startEvents(t *testing.T, s *Service) *Events {
 	t.Helper()
 	e := NewEvents(s)
@@ -33,14 +33,15 @@ func stopEvents(t *testing.T, e *Events) {
 // follows announces what a person does now.
 func follows(t *testing.T, e *Events, openid string, followed bool) {
 	t.Helper()
-	event := push.FollowEvent{OpenID: openid, Followed: followed, At: time.Now().UTC().Truncate(time.Second)}
+	event := push.FollowEvent{OpenID: openid, Followed: followed,
+		At: time.Now().UTC().Truncate(time.Second)}
 	if err := e.Follow(t.Context(), appid, event); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// within polls until the condition holds.
-func within(t *testing.T, limit time.Duration, what string, condition func() bool) {
+// eventually polls until the condition holds.
+func eventually(t *testing.T, limit time.Duration, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(limit); !condition(); {
 		if time.Now().After(deadline) {
@@ -50,7 +51,7 @@ func within(t *testing.T, limit time.Duration, what string, condition func() boo
 	}
 }
 
-func (b *bed) notes(t *testing.T) int { return b.count(t, `SELECT COUNT(*) FROM follower_recheck`) }
+func (b *fixture) notes(t *testing.T) int { return b.count(t, `SELECT COUNT(*) FROM follower_recheck`) }
 
 // TestFollowIsInTheMapSoon: whatever WeChat answers in the first seconds after a follow.
 func TestFollowIsInTheMapSoon(t *testing.T) {
@@ -64,8 +65,10 @@ func TestFollowIsInTheMapSoon(t *testing.T) {
 			t.Parallel()
 			options := wechatsim.Standard(20, 0, 0)
 			options.Accounts[0].Quirks = quirks
-			b := newBed(t, options)
-			b.exec(t, `INSERT INTO follower (appid, openid, unionid) VALUES (?, 'oOther', 'uOther')`, appid)
+			b := newFixture(t, options)
+			b.exec(t,
+				`INSERT INTO follower (appid, openid, unionid) VALUES (?, 'oOther', 'uOther')`,
+				appid)
 			e := startEvents(t, b.Service)
 			const person = 500
 			b.sim.Follow(appid, person)
@@ -73,10 +76,10 @@ func TestFollowIsInTheMapSoon(t *testing.T) {
 			for range 3 { // deliveries
 				follows(t, e, openid, true)
 			}
-			within(t, 20*time.Second, "the follower is in the map", func() bool {
+			eventually(t, 20*time.Second, "the follower is in the map", func() bool {
 				return b.subscribed(t)[person2(openid, b.union(person))]
 			})
-			within(t, 5*time.Second, "no note is left", func() bool { return b.notes(t) == 0 })
+			eventually(t, 5*time.Second, "no note is left", func() bool { return b.notes(t) == 0 })
 			if n := b.count(t, `SELECT COUNT(*) FROM sync_run`); n != 0 {
 				t.Errorf("%d runs in the ledger", n)
 			}
@@ -86,13 +89,16 @@ func TestFollowIsInTheMapSoon(t *testing.T) {
 
 func person2(openid, unionid string) person { return person{OpenID: openid, UnionID: unionid} }
 
-// TestLateUnionID: a follower without a unionid is stored at once and asked about again, if the account has unionids.
+// TestLateUnionID: a follower without a unionid is stored at once, and rechecked if the account has
+// unionids.
 func TestLateUnionID(t *testing.T) {
 	t.Parallel()
 	for _, bound := range []bool{true, false} {
-		b := newBed(t, wechatsim.Standard(20, 0, 0))
+		b := newFixture(t, wechatsim.Standard(20, 0, 0))
 		if bound {
-			b.exec(t, `INSERT INTO follower (appid, openid, unionid) VALUES (?, 'oOther', 'uOther')`, appid)
+			b.exec(t,
+				`INSERT INTO follower (appid, openid, unionid) VALUES (?, 'oOther', 'uOther')`,
+				appid)
 		}
 		b.api.single = func(u *wechat.UserInfo) { u.UnionID = "" }
 		e := NewEvents(b.Service)
@@ -122,15 +128,18 @@ func TestLateUnionID(t *testing.T) {
 	}
 }
 
-// TestWelcomeGivesUp: what no quick question settles is left to the refresh, with the doubt that fits.
-func TestWelcomeGivesUp(t *testing.T) {
+// TestConfirmFollowGivesUp: what no quick question settles is left to the refresh, with the doubt
+// that fits.
+func TestConfirmFollowGivesUp(t *testing.T) {
 	t.Parallel()
-	b := newBed(t, wechatsim.Standard(20, 0, 0))
+	b := newFixture(t, wechatsim.Standard(20, 0, 0))
 	b.exec(t, `INSERT INTO follower (appid, openid, unionid) VALUES (?, 'oOther', 'uOther')`, appid)
 	e := NewEvents(b.Service)
-	left, unknown, twin := b.sim.OpenID(appid, 3), "oNobodyHasThisOpenid00000000", b.sim.OpenID(appid, 5)
+	left, unknown, twin := b.sim.OpenID(appid,
+		3), "oNobodyHasThisOpenid00000000", b.sim.OpenID(appid, 5)
 	b.sim.Unfollow(appid, 3)
-	b.exec(t, `INSERT INTO follower (appid, openid, unionid) VALUES (?, ?, ?)`, appid, b.sim.OpenID(appid, 6), b.union(5))
+	b.exec(t, `INSERT INTO follower (appid, openid, unionid) VALUES (?, ?, ?)`, appid,
+		b.sim.OpenID(appid, 6), b.union(5))
 	b.api.single = func(u *wechat.UserInfo) { // two people claim one unionid, in single answers too
 		if u.OpenID == b.sim.OpenID(appid, 6) {
 			u.UnionID = b.union(5)
@@ -140,18 +149,20 @@ func TestWelcomeGivesUp(t *testing.T) {
 		follows(t, e, openid, true)
 	}
 	for asked := 1; asked <= 6; asked++ {
-		b.exec(t, `UPDATE follower_recheck SET due_at = CURRENT_TIMESTAMP(3) WHERE reason = 'followed'`)
+		b.exec(t,
+			`UPDATE follower_recheck SET due_at = CURRENT_TIMESTAMP(3) WHERE reason = 'followed'`)
 		wait, err := e.pass(t.Context(), appid)
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := []time.Duration{3 * time.Second, 6 * time.Second, 12 * time.Second, 24 * time.Second, 48 * time.Second, 0}[asked-1]
+		want := []time.Duration{3 * time.Second, 6 * time.Second, 12 * time.Second,
+			24 * time.Second, 48 * time.Second, 0}[asked-1]
 		if wait > want || wait < want-want/3 {
 			t.Errorf("after question %d the next one waits %v, want %v", asked, wait, want)
 		}
 	}
-	for openid, doubt := range map[string]bridge.Doubt{
-		left: bridge.DoubtNotSubscribed, unknown: bridge.DoubtUnknownOpenID, twin: bridge.DoubtUnionIDTwice,
+	for openid, doubt := range map[string]bridge.RecheckReason{
+		left: bridge.RecheckNotSubscribed, unknown: bridge.RecheckUnknownOpenID, twin: bridge.RecheckUnionIDTwice,
 	} {
 		if n := b.count(t, `SELECT COUNT(*) FROM follower_recheck WHERE openid = ? AND reason = ? AND due_at <= CURRENT_TIMESTAMP(3)`, openid, doubt); n != 1 {
 			t.Errorf("%s is not in doubt as %s", openid, doubt)
@@ -159,11 +170,11 @@ func TestWelcomeGivesUp(t *testing.T) {
 	}
 }
 
-// TestUnfollowWhileAsked: he leaves while the answer about his follow is on its way; the answer, older than the event, is
-// stored after it. The truth must win.
+// TestUnfollowWhileAsked: an unfollow arrives before the older answer about the follow. The truth
+// must win.
 func TestUnfollowWhileAsked(t *testing.T) {
 	t.Parallel()
-	b := newBed(t, wechatsim.Standard(20, 0, 0))
+	b := newFixture(t, wechatsim.Standard(20, 0, 0))
 	e := NewEvents(b.Service)
 	openid := b.sim.OpenID(appid, 3)
 	follows(t, e, openid, true)
@@ -199,10 +210,11 @@ func TestUnfollowWhileAsked(t *testing.T) {
 	}
 }
 
-// TestEventsBesideASweep: events during a sweep's list and comparison; in the end the map is the truth.
+// TestEventsBesideASweep: events during a sweep's list and comparison; in the end the map is the
+// truth.
 func TestEventsBesideASweep(t *testing.T) {
 	t.Parallel()
-	b := newBed(t, wechatsim.Standard(25_000, 0, 0))
+	b := newFixture(t, wechatsim.Standard(25_000, 0, 0))
 	b.sweepOnce(t)
 	e := startEvents(t, b.Service)
 	b.api.calls = 0
@@ -216,7 +228,7 @@ func TestEventsBesideASweep(t *testing.T) {
 		}
 	}
 	b.sweepOnce(t)
-	within(t, 30*time.Second, "all are asked about", func() bool {
+	eventually(t, 30*time.Second, "all are rechecked", func() bool {
 		return b.count(t, `SELECT COUNT(*) FROM follower_recheck WHERE reason = 'followed'`) == 0
 	})
 	if _, err := b.Refresh(t.Context(), appid); err != nil { // what the sweep itself found doubtful
@@ -225,26 +237,29 @@ func TestEventsBesideASweep(t *testing.T) {
 	b.wantTruth(t)
 }
 
-// TestEventsOfTwoInstances: one of them has taken the events, both know of none twice, and a restart finds what is left.
+// TestEventsOfTwoInstances: a third one took the events and died. Both find them, and a restart
+// finds what is left.
 func TestEventsOfTwoInstances(t *testing.T) {
 	t.Parallel()
-	b := newBed(t, wechatsim.Standard(20, 0, 0))
+	b := newFixture(t, wechatsim.Standard(20, 0, 0))
 	silent := NewEvents(b.Service) // never started: it has died
 	for person := range 20 {
 		follows(t, silent, b.sim.OpenID(appid, person), true)
 	}
 	first, second := startEvents(t, b.instance(t, "two")), startEvents(t, b.instance(t, "three"))
-	within(t, 20*time.Second, "all are in the map", func() bool { return len(b.subscribed(t)) == 20 && b.notes(t) == 0 })
+	eventually(t, 20*time.Second, "all are in the map",
+		func() bool { return len(b.subscribed(t)) == 20 && b.notes(t) == 0 })
 	b.wantTruth(t)
 	stopEvents(t, first)
 	stopEvents(t, first) // idempotent
 	b.sim.Unfollow(appid, 7)
-	event := push.FollowEvent{OpenID: b.sim.OpenID(appid, 7), At: time.Now().Add(2 * time.Second)} // surely later than the follow
-	if err := first.Follow(t.Context(), appid, event); err != nil {                                // a stopped one still writes
+	event := push.FollowEvent{OpenID: b.sim.OpenID(appid, 7),
+		At: time.Now().Add(2 * time.Second)} // surely later than the follow
+	if err := first.Follow(t.Context(), appid, event); err != nil { // a stopped one still writes
 		t.Fatal(err)
 	}
 	if b.subscribed(t)[person2(b.sim.OpenID(appid, 7), b.union(7))] {
-		t.Error("he who left still follows in the map")
+		t.Error("somebody who left still follows in the map")
 	}
 	stopEvents(t, second)
 	if n := b.count(t, `SELECT COUNT(*) FROM lease WHERE name = ? AND expires_at > CURRENT_TIMESTAMP(3)`, LeaseName(kindFollow, appid)); n != 0 {
@@ -253,7 +268,7 @@ func TestEventsOfTwoInstances(t *testing.T) {
 }
 
 func TestEventsOfAnUnknownAccount(t *testing.T) {
-	b := newBed(t, wechatsim.Standard(1, 0, 0))
+	b := newFixture(t, wechatsim.Standard(1, 0, 0))
 	if err := NewEvents(b.Service).Follow(t.Context(), "wx0000000000000000", push.FollowEvent{}); err == nil {
 		t.Error("an event of an account that is not configured is taken")
 	}

@@ -1,0 +1,294 @@
+package sync
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/internal/wechat"
+)
+
+// The endpoints as the ledger counts them.
+const (
+	endpointFollowers = "user/get"
+	endpointUserInfo  = "user/info"
+	endpointBatch     = "user/info/batchget"
+)
+
+func (s *sweep) followers(ctx context.Context, cursor string) (p wechat.FollowerPage, err error) {
+	err = s.call(ctx, endpointFollowers, func() error {
+		p, err = s.account.API.Followers(ctx, cursor)
+		return err
+	})
+	return p, err
+}
+
+func (s *sweep) userInfo(ctx context.Context, openid string) (info wechat.UserInfo, err error) {
+	err = s.call(ctx, endpointUserInfo, func() error {
+		info, err = s.account.API.UserInfo(ctx, openid)
+		return err
+	})
+	return info, err
+}
+
+func (s *sweep) batchUserInfo(ctx context.Context, openids []string) ([]wechat.UserInfo, error) {
+	var infos []wechat.UserInfo
+	err := s.call(ctx, endpointBatch, func() (err error) {
+		infos, err = s.account.API.BatchUserInfo(ctx, openids)
+		return err
+	})
+	return infos, err
+}
+
+// maxMinuteWaits bounds how often one call waits for the quota of the minute.
+const maxMinuteWaits = 5
+
+// call counts one call, and repeats it after a minute if the quota of the minute is used up. The
+// client has already retried other transient errors.
+func (s *sweep) call(ctx context.Context, endpoint string, do func() error) error {
+	for waits := 0; ; waits++ {
+		if err := s.run.spend(endpoint); err != nil {
+			return err
+		}
+		err := do()
+		we, ok := errors.AsType[*wechat.Error](err)
+		if !ok || we.Policy != wechat.PolicyQuotaMinute || waits == maxMinuteWaits {
+			return err
+		}
+		s.logger().Warn("waiting for the next minute's quota", "endpoint", endpoint, "err", err)
+		select {
+		case <-time.After(time.Minute):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+type answers struct {
+	followers []wechat.UserInfo // subscribed, in the order of the questions
+	known     int64             // how many of the followers had a row already
+	doubts    map[bridge.RecheckReason][]string
+	asked     time.Time // when the first question began: see now
+}
+
+// storeBatch is how many followers go into one write, storeWriters how many writes may run at once:
+// on the measured servers more are no faster.
+const (
+	storeBatch   = 1000
+	storeWriters = 2
+)
+
+// fetchAndStore fetches each batch with the account's concurrency and stores the followers in the
+// order of the batches. That is the order of the primary key, so the table's pages fill up one
+// after the other.
+func (s *sweep) fetchAndStore(ctx context.Context, batches <-chan batch) error {
+	s.broken.Store(false)
+	group, ctx := errgroup.WithContext(ctx)
+	queue := make(chan chan answers, s.account.Concurrency)
+	group.Go(func() error {
+		defer close(queue)
+		return s.fetchAll(ctx, batches, queue)
+	})
+	group.Go(func() error { return s.storeAll(ctx, queue) })
+	return group.Wait()
+}
+
+// fetchAll queues a promise of each batch's answers, in the order of the batches. After a failure
+// it starts no new batch, but waits for those under way: their calls are already paid for. A failed
+// batch delivers an empty result, so that storeAll never blocks.
+func (s *sweep) fetchAll(
+	ctx context.Context, batches <-chan batch, queue chan<- chan answers,
+) error {
+	var workers errgroup.Group
+	workers.SetLimit(s.account.Concurrency)
+	for batch := range batches {
+		promise := make(chan answers, 1)
+		workers.Go(func() error {
+			a, err := s.fetch(ctx, batch)
+			if err != nil {
+				s.broken.Store(true)
+			}
+			promise <- a
+			return err
+		})
+		queue <- promise
+		if s.broken.Load() || ctx.Err() != nil {
+			return cmp.Or(workers.Wait(), ctx.Err())
+		}
+	}
+	return workers.Wait()
+}
+
+// storeAll stores the answers as they arrive, also those that arrive after the run was stopped:
+// otherwise their calls would be repeated. It always drains the queue.
+func (s *sweep) storeAll(ctx context.Context, queue <-chan chan answers) error {
+	writers, ctx := errgroup.WithContext(context.WithoutCancel(ctx))
+	writers.SetLimit(storeWriters)
+	var pending answers
+	for promise := range queue {
+		pending.add(<-promise)
+		if len(pending.followers) < storeBatch {
+			continue
+		}
+		full := pending
+		pending = answers{}
+		writers.Go(func() error {
+			err := s.store(ctx, full)
+			if err != nil {
+				s.broken.Store(true) // no more calls whose answers cannot be stored
+			}
+			return err
+		})
+	}
+	writers.Go(func() error { return s.store(ctx, pending) })
+	return writers.Wait()
+}
+
+func (a *answers) add(b answers) {
+	a.followers = append(a.followers, b.followers...)
+	a.known += b.known
+	if a.asked.IsZero() || b.asked.Before(a.asked) {
+		a.asked = b.asked
+	}
+	for doubt, openids := range b.doubts {
+		a.doubt(doubt, openids...)
+	}
+}
+
+func (a *answers) doubt(d bridge.RecheckReason, openids ...string) {
+	if a.doubts == nil {
+		a.doubts = map[bridge.RecheckReason][]string{}
+	}
+	a.doubts[d] = append(a.doubts[d], openids...)
+}
+
+func (s *sweep) store(ctx context.Context, a answers) error {
+	if len(a.followers) > 0 {
+		if err := s.svc.identities.Store(ctx, s.account.AppID, a.followers, a.asked); err != nil {
+			return err
+		}
+		s.run.update(func(r *Run) {
+			r.Added += int64(len(a.followers)) - a.known
+			r.Changed += a.known
+		})
+		s.run.advance(int64(len(a.followers)))
+	}
+	for doubt, openids := range a.doubts {
+		err := s.svc.identities.RequestRecheck(ctx, s.account.AppID, openids, doubt)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fetch asks about one batch of listed followers. If the answer looks suspicious, it asks about
+// each of them.
+func (s *sweep) fetch(ctx context.Context, q batch) (answers, error) {
+	if err := s.stillBound(ctx); err != nil {
+		return answers{}, err
+	}
+	a := answers{asked: s.now()}
+	infos, err := s.batchUserInfo(ctx, q.openids)
+	if err != nil && !isInvalidOpenID(err) {
+		return answers{}, fmt.Errorf("asking about %d followers: %w", len(q.openids), err)
+	}
+	if err != nil || suspicious(q.openids, infos) {
+		return s.fetchEach(ctx, q)
+	}
+	if contradiction, err := s.conflictsWithMap(ctx, infos); err != nil {
+		return answers{}, err
+	} else if contradiction {
+		return s.fetchEach(ctx, q)
+	}
+	bound := infos[0].UnionID != "" // odd has seen that all have one, or none
+	for _, info := range infos {
+		a.take(info, q.known[info.OpenID], bound)
+	}
+	return a, nil
+}
+
+// take files one answer about a listed person. bound: the account has unionids.
+func (a *answers) take(info wechat.UserInfo, known, bound bool) {
+	if !info.Subscribed {
+		// Listed, and yet no follower: they left meanwhile, or the answer lags. The recheck
+		// decides.
+		a.doubt(bridge.RecheckNotSubscribed, info.OpenID)
+		return
+	}
+	if info.UnionID == "" && bound {
+		a.doubt(bridge.RecheckNoUnionID, info.OpenID)
+	}
+	a.followers = append(a.followers, info)
+	if known {
+		a.known++
+	}
+}
+
+// fetchEach asks about each person of a batch with a call of their own. Its result is confirmed,
+// even where it conflicts with the map.
+func (s *sweep) fetchEach(ctx context.Context, q batch) (answers, error) {
+	infos := make([]wechat.UserInfo, 0, len(q.openids))
+	a := answers{asked: s.now()}
+	var failed unanswered
+	bound := false
+	for _, openid := range q.openids {
+		info, err := s.userInfo(ctx, openid)
+		switch {
+		case isInvalidOpenID(err):
+			a.doubt(bridge.RecheckUnknownOpenID, openid)
+			continue
+		case aboutOnePerson(err): // the refresh asks again
+			failed.add(openid, err)
+			a.doubt(bridge.RecheckUnknownOpenID, openid)
+			continue
+		case err != nil:
+			return answers{}, fmt.Errorf("asking about one follower: %w", err)
+		case info.OpenID != openid:
+			a.doubt(bridge.RecheckUnknownOpenID, openid)
+			s.logger().Warn("user/info answered with another openid",
+				"asked", openid, "answered", info.OpenID)
+			continue
+		}
+		bound = bound || info.UnionID != ""
+		infos = append(infos, info)
+	}
+	if err := failed.verdict(s.logger(), len(q.openids)); err != nil {
+		return answers{}, err
+	}
+	for _, info := range infos {
+		a.take(info, q.known[info.OpenID], bound)
+	}
+	_, err := s.recheckHolders(ctx, a.followers)
+	return a, err
+}
+
+// confirmGone returns those of the openids that do not follow, according to WeChat.
+func (s *sweep) confirmGone(ctx context.Context, openids []string) ([]string, error) {
+	infos, err := s.batchUserInfo(ctx, openids)
+	if err != nil && !isInvalidOpenID(err) { // such a batch has no answers: the refresh asks singly
+		return nil, fmt.Errorf("checking %d people missing from the list: %w", len(openids), err)
+	}
+	asked := make(map[string]bool, len(openids))
+	for _, id := range openids {
+		asked[id] = true
+	}
+	var gone []string
+	for _, info := range infos {
+		if asked[info.OpenID] && !info.Subscribed {
+			gone = append(gone, info.OpenID)
+		}
+		delete(asked, info.OpenID)
+	}
+	unanswered := make([]string, 0, len(asked))
+	for id := range asked {
+		unanswered = append(unanswered, id)
+	}
+	const reason = bridge.RecheckUnknownOpenID
+	return gone, s.svc.identities.RequestRecheck(ctx, s.account.AppID, unanswered, reason)
+}

@@ -1,0 +1,265 @@
+package sync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	gosync "sync"
+
+	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/internal/wechat"
+)
+
+// isInvalidOpenID reports whether WeChat does not know the openid of the call: the person, or the
+// cursor of a list. 40003 is not the only code for it.
+func isInvalidOpenID(err error) bool {
+	we, ok := errors.AsType[*wechat.Error](err)
+	return ok && (we.Reason == wechat.ReasonInvalidOpenID || we.Reason == wechat.ReasonInvalidCursor)
+}
+
+// aboutOnePerson reports whether user/info gave an answer without anything usable about this
+// person: an errcode, or a body that is none of its answers. What may hold for every call is not
+// about one person: the token and its endpoint, the quotas, the account's settings, the network.
+func aboutOnePerson(err error) bool {
+	we, ok := errors.AsType[*wechat.Error](err)
+	if !ok || we.Endpoint != wechat.EndpointUserInfo {
+		return false
+	}
+	switch we.Policy {
+	case wechat.PolicyRecipient, wechat.PolicyRecipientLater, wechat.PolicyRequest:
+		return true
+	case wechat.PolicyRetry: // also that of errcodes which nobody has seen yet
+		return we.Code != 0 || we.Reason == wechat.ReasonBadAnswer
+	}
+	return false
+}
+
+// minUnanswered is the number of people from which on, if none was answered about, the cause is
+// hardly with them.
+const minUnanswered = 10
+
+// unanswered collects per-person errors of several lookups. It is safe for concurrent use.
+type unanswered struct {
+	mu     gosync.Mutex
+	people int
+	openid string // the first one's
+	err    error
+}
+
+func (u *unanswered) add(openid string, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.people++; u.people == 1 {
+		u.openid, u.err = openid, err
+	}
+}
+
+// Call verdict after all lookups. It logs per-person errors once, and returns an error if they are
+// not per-person.
+func (u *unanswered) verdict(logger *slog.Logger, asked int) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case u.people == 0:
+		return nil
+	case u.people == asked && asked >= minUnanswered:
+		return fmt.Errorf("asking about %d people, no usable answer: %w", asked, u.err)
+	}
+	logger.Warn("WeChat gives no usable answer about some people, a refresh asks again",
+		"people", u.people, "of", asked, "one_of_them", u.openid, "err", u.err)
+	return nil
+}
+
+// suspicious reports whether an answer must not be used as it is. It has other people than asked
+// for; or somebody who is listed but "not subscribed" (seen of real followers); or unionids for
+// some only (an unknown openid shifts all unionids behind it by one place); or one unionid twice.
+func suspicious(asked []string, infos []wechat.UserInfo) bool {
+	if len(infos) != len(asked) {
+		return true
+	}
+	left := make(map[string]struct{}, len(asked))
+	for _, id := range asked {
+		left[id] = struct{}{}
+	}
+	unionids := make(map[string]struct{}, len(asked))
+	without := 0
+	for _, info := range infos {
+		if _, ok := left[info.OpenID]; !ok || !info.Subscribed {
+			return true
+		}
+		delete(left, info.OpenID)
+		if info.UnionID == "" {
+			without++
+			continue
+		}
+		unionids[info.UnionID] = struct{}{}
+	}
+	return without > 0 && without < len(infos) || len(unionids) != len(infos)-without
+}
+
+// conflictsWithMap reports whether the map has other unionids for these people, or other people for
+// these unionids. If the table was empty, only this very run can conflict with itself, which
+// separateDuplicates checks. In a rebinding everybody conflicts: the sample was confirmed one by
+// one.
+func (s *sweep) conflictsWithMap(ctx context.Context, infos []wechat.UserInfo) (bool, error) {
+	if s.empty || s.run.snapshot().Mode == modeRebind {
+		return false, nil
+	}
+	openids, _, err := s.svc.identities.Conflicts(ctx, s.account.AppID, infos)
+	return len(openids) > 0, err
+}
+
+// recheckHolders asks about those who hold a unionid in the map that single answers give to
+// somebody else, so that it changes hands only if both answers agree. Otherwise both stay in doubt,
+// and it reports a clash: a unionid that two followers have reaches neither.
+func (s *sweep) recheckHolders(
+	ctx context.Context, confirmed []wechat.UserInfo,
+) (clash bool, err error) {
+	if s.run.snapshot().Mode == modeRebind {
+		return false, nil
+	}
+	appid, identities := s.account.AppID, s.svc.identities
+	_, holders, err := identities.Conflicts(ctx, appid, confirmed)
+	if err != nil || len(holders) == 0 {
+		return false, err
+	}
+	claims := make(map[string]bool, len(confirmed))
+	for _, u := range confirmed {
+		claims[u.UnionID] = true
+	}
+	for _, holder := range slices.Compact(slices.Sorted(slices.Values(holders))) {
+		asked := s.now()
+		info, err := s.userInfo(ctx, holder)
+		if err != nil && !isInvalidOpenID(err) && !aboutOnePerson(err) {
+			return false, fmt.Errorf("asking about the holder of a unionid: %w", err)
+		}
+		if err != nil || info.OpenID != holder || !info.Subscribed || claims[info.UnionID] {
+			s.logger().Warn("a unionid is claimed by two openids of the account", "openid", holder)
+			clashing := []string{holder}
+			err := identities.RequestRecheck(ctx, appid, clashing, bridge.RecheckUnionIDTwice)
+			if err != nil {
+				return false, err
+			}
+			continue
+		}
+		if err := identities.Store(ctx, appid, []wechat.UserInfo{info}, asked); err != nil {
+			return false, err
+		}
+		s.run.update(func(r *Run) { r.Changed++ })
+	}
+	_, holders, err = identities.Conflicts(ctx, appid, confirmed)
+	return len(holders) > 0, err
+}
+
+// maxDuplicates bounds the calls about unionids that occur twice. More are not a matter of single
+// answers.
+const maxDuplicates = 1000
+
+// separateDuplicates asks one by one about followers who share a unionid, after the table has been
+// filled for the first time. A resumed run may be the rest of such a run, and so may the first one
+// that gets this far.
+func (s *sweep) separateDuplicates(ctx context.Context) error {
+	if !s.empty && !s.run.resumed {
+		done, err := s.svc.ledger.lastDone(ctx, kindSweep, s.account.AppID)
+		if err != nil || done != nil {
+			return err
+		}
+	}
+	twins, err := s.svc.identities.DuplicateUnionIDs(ctx, s.account.AppID, maxDuplicates)
+	if err != nil || len(twins) == 0 {
+		return err
+	}
+	s.logger().Warn("followers share unionids, each is checked", "openids", len(twins))
+	for openids := range slices.Chunk(twins, batchSize) {
+		known := make(map[string]bool, len(openids))
+		for _, id := range openids {
+			known[id] = true
+		}
+		a, err := s.fetchEach(ctx, batch{openids: openids, known: known})
+		if err != nil {
+			return err
+		}
+		if err := s.store(ctx, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const (
+	// sampleSize followers show whether the account was bound to another Open Platform account: it
+	// was if at least minSample answer with a unionid, and all of them with another one.
+	sampleSize = 5
+	minSample  = 3
+)
+
+// errRebound ends a comparison that began under the old unionids.
+var errRebound = errors.New("all unionids have changed")
+
+// stillBound checks the sample once a sweep, before the first batch: a sweep that fetches nobody
+// writes no unionid, and makes no call for this either.
+func (s *sweep) stillBound(ctx context.Context) error {
+	if s.empty || s.run.snapshot().Mode == modeRebind {
+		return nil
+	}
+	s.sampled.Do(func() {
+		rebound, err := s.svc.rebound(ctx, s.account.AppID, s.userInfo)
+		if err == nil && rebound {
+			err = errRebound
+		}
+		s.bound = err
+	})
+	return s.bound
+}
+
+// rebound reports whether an account was bound to another Open Platform account: all unionids
+// change then, and nothing announces it. ask is user/info, whose single answers are believed.
+func (s *Service) rebound(ctx context.Context, appid string,
+	ask func(context.Context, string) (wechat.UserInfo, error)) (bool, error) {
+	sample, err := s.identities.Sample(ctx, appid, sampleSize)
+	if err != nil || len(sample) < minSample {
+		return false, err
+	}
+	other := 0
+	for openid, unionid := range sample {
+		info, err := ask(ctx, openid)
+		if isInvalidOpenID(err) || aboutOnePerson(err) {
+			continue
+		}
+		if err != nil {
+			return false, fmt.Errorf("asking about a sample of the map: %w", err)
+		}
+		if info.UnionID == unionid {
+			return false, nil
+		}
+		if info.UnionID != "" && info.OpenID == openid {
+			other++
+		}
+	}
+	return other >= minSample, nil
+}
+
+// rebind turns the run into one that asks about everybody.
+func (s *sweep) rebind(ctx context.Context) error {
+	s.logger().Error("the official account was bound to another Open Platform account: "+
+		"all unionids have changed", "cure", "all followers are fetched again; "+
+		"if the mini program was rebound too, its users need their new unionids")
+	return s.svc.ledger.rebind(ctx, s.run)
+}
+
+// checkBinding checks the sample between the sweeps, and sweeps at once if the account was rebound.
+func (s *Service) checkBinding(ctx context.Context, appid string) {
+	rebound, err := s.rebound(ctx, appid, s.accounts[appid].API.UserInfo)
+	if err == nil && rebound {
+		do := func(sw *sweep, ctx context.Context) error {
+			if err := sw.rebind(ctx); err != nil {
+				return err
+			}
+			return sw.do(ctx)
+		}
+		_, err = s.perform(ctx, job{kind: kindSweep, appid: appid, do: do})
+	}
+	s.report(ctx, "checking the binding", appid, err)
+}
