@@ -26,7 +26,7 @@ type API interface {
 // Identities is what the channel asks the map.
 type Identities interface {
 	Resolve(ctx context.Context, appid string, to []bridge.Recipient) ([]bridge.Resolution, error)
-	RequestRecheck(ctx context.Context, appid string, openids []string, doubt bridge.RecheckReason) error
+	RequestRecheck(ctx context.Context, appid string, openids []string, reason bridge.RecheckReason) error
 }
 
 // Alias is what the configuration says of a template's alias for this account.

@@ -96,12 +96,12 @@ func (m *identities) Resolve(
 }
 
 func (m *identities) RequestRecheck(
-	_ context.Context, _ string, openids []string, doubt bridge.RecheckReason,
+	_ context.Context, _ string, openids []string, reason bridge.RecheckReason,
 ) error {
 	if m.asked == nil {
 		m.asked = make(map[bridge.RecheckReason][]string)
 	}
-	m.asked[doubt] = append(m.asked[doubt], openids...)
+	m.asked[reason] = append(m.asked[reason], openids...)
 	return m.err
 }
 
