@@ -86,6 +86,9 @@ func (q *Queue) Due(
 		       AND id NOT IN (?)
 		     ORDER BY due_at
 		     LIMIT ?)`
+	if len(shares) == 0 {
+		return nil, nil
+	}
 	if len(except) == 0 {
 		except = []int64{0} // no id
 	}
