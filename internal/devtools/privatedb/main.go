@@ -8,11 +8,9 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -21,91 +19,95 @@ import (
 	"golang.org/x/term"
 
 	"github.com/unionbridge/unionbridge/internal/database/privatedb"
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 )
 
 const (
 	variable = "UNIONBRIDGE_TEST_DSN"
 
-	exitUsage  = 2
-	exitServer = 125
-	exitNoCmd  = 127
+	exitServer = harness.ExitCode(125)
+	exitNoCmd  = harness.ExitCode(127)
 )
 
+// options are the server and the command.
+type options struct {
+	server  privatedb.Config
+	command []string
+}
+
 func main() {
+	var o options
+	harness.Main(harness.Program{
+		Name: "privatedb",
+		Flags: func(flags *flag.FlagSet) func() error {
+			flags.StringVar(&o.server.Dir, "dir", "",
+				"data folder, kept afterwards (default: a temporary one)")
+			flags.Int64Var(&o.server.BufferPool, "buffer-pool", 0,
+				"InnoDB's buffer pool in MiB (default 128)")
+			flags.BoolVar(&o.server.Durable, "durable", false,
+				"flush each commit to the disk, as in production")
+			return func() error {
+				o.command = flags.Args()
+				o.server.BufferPool <<= 20
+				return nil
+			}
+		},
+		Run: func(t *harness.T) { o.run(t) },
+	})
+}
+
+func (o options) run(t *harness.T) {
+	if os.Getenv(variable) == "" || len(o.command) == 0 {
+		server, err := privatedb.Start(t.Context(), o.server)
+		checkServer(t, err)
+		t.Cleanup(func() error {
+			if err := server.Stop(); err != nil {
+				say("%v", err)
+			}
+			return nil // the exit code is the command's
+		})
+		if len(o.command) == 0 {
+			stayUp(t, server)
+			return
+		}
+		checkServer(t, os.Setenv(variable, server.DSN()))
+	}
+	if code := runCommand(o.command); code != 0 {
+		t.Fatal(code)
+	}
+}
+
+func say(format string, args ...any) {
+	_, _ = fmt.Fprintf(os.Stderr, "privatedb: "+format+"\n", args...)
+}
+
+func checkServer(t *harness.T, err error) {
+	if err != nil {
+		say("%v", err)
+		t.Fatal(exitServer)
+	}
+}
+
+func stayUp(t *harness.T, server *privatedb.Server) {
+	_, _ = fmt.Fprintf(os.Stderr, "%s\nexport %s='%s'\nCtrl-C stops it.\n",
+		server.Version(), variable, server.DSN())
+	select {
+	case <-t.Context().Done():
+	case <-server.Done():
+		checkServer(t, errors.New("the server ended unexpectedly"))
+	}
+}
+
+// runCommand runs the command on the terminal of this one and returns its exit code. Ending the
+// context would kill it; it gets the signals instead.
+func runCommand(command []string) harness.ExitCode {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	os.Exit(run(signals, os.Args[1:], os.Stderr))
-}
-
-func run(signals <-chan os.Signal, args []string, stderr io.Writer) int {
-	flags := flag.NewFlagSet("privatedb", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	dir := flags.String("dir", "", "data folder, kept afterwards (default: a temporary one)")
-	pool := flags.Int64("buffer-pool", 0, "InnoDB's buffer pool in MiB (default 128)")
-	durable := flags.Bool("durable", false, "flush each commit to the disk, as in production")
-	if err := flags.Parse(args); err != nil {
-		return exitUsage
-	}
-	if os.Getenv(variable) != "" && flags.NArg() > 0 {
-		return runCommand(signals, flags.Args(), stderr)
-	}
-
-	server, err := start(signals, privatedb.Config{Dir: *dir, BufferPool: *pool << 20, Durable: *durable, Output: stderr})
-	if err != nil {
-		_, _ = fmt.Fprintln(stderr, "privatedb:", err)
-		return exitServer
-	}
-	code := withServer(signals, server, flags.Args(), stderr)
-	if err := server.Stop(); err != nil {
-		_, _ = fmt.Fprintln(stderr, "privatedb:", err)
-	}
-	return code
-}
-
-// start gives up on a signal; an installation may take minutes.
-func start(signals <-chan os.Signal, cfg privatedb.Config) (*privatedb.Server, error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	started, watched := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(watched)
-		select {
-		case <-signals:
-			cancel()
-		case <-started:
-		}
-	}()
-	defer func() {
-		close(started)
-		<-watched
-		cancel()
-	}()
-	return privatedb.Start(ctx, cfg)
-}
-
-func withServer(signals <-chan os.Signal, server *privatedb.Server, command []string, stderr io.Writer) int {
-	if len(command) > 0 {
-		if err := os.Setenv(variable, server.DSN()); err != nil {
-			_, _ = fmt.Fprintln(stderr, "privatedb:", err)
-			return exitServer
-		}
-		return runCommand(signals, command, stderr)
-	}
-	_, _ = fmt.Fprintf(stderr, "%s\nexport %s='%s'\nCtrl-C stops it.\n", server.Version(), variable, server.DSN())
-	select {
-	case <-signals:
-		return 0
-	case <-server.Done():
-		_, _ = fmt.Fprintln(stderr, "privatedb: the server ended by itself")
-		return exitServer
-	}
-}
-
-// runCommand runs the command on the terminal of this one and returns its exit code.
-func runCommand(signals <-chan os.Signal, command []string, stderr io.Writer) int {
-	cmd := exec.Command(command[0], command[1:]...) //nolint:noctx // cancelling would kill it; it gets the signals instead
+	defer signal.Stop(signals)
+	cmd := exec.Command(command[0], command[1:]...) //nolint:noctx // see above
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := cmd.Start(); err != nil {
-		_, _ = fmt.Fprintln(stderr, "privatedb:", err)
+		say("%v", err)
 		return exitNoCmd
 	}
 	ended, forwarded := make(chan struct{}), make(chan struct{})
@@ -118,19 +120,19 @@ func runCommand(signals <-chan os.Signal, command []string, stderr io.Writer) in
 	<-forwarded
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-			return 128 + int(status.Signal())
+			return harness.ExitCode(128 + int(status.Signal()))
 		}
-		return exit.ExitCode()
+		return harness.ExitCode(exit.ExitCode())
 	}
 	if err != nil {
-		_, _ = fmt.Fprintln(stderr, "privatedb:", err)
+		say("%v", err)
 		return exitNoCmd
 	}
 	return 0
 }
 
 // forward passes signals on to the command until it has ended. A terminal sends Ctrl-C to the whole
-// group, the command has it already then; a second one would mean "stop at once" to it.
+// group, so the command has it already; a second one would mean "stop at once" to it.
 func forward(signals <-chan os.Signal, process *os.Process, ended <-chan struct{}) {
 	terminal := term.IsTerminal(int(os.Stdin.Fd()))
 	for {
