@@ -2,118 +2,110 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"os/exec"
 	"slices"
 	"time"
 
-	"github.com/unionbridge/unionbridge/internal/devtools/stage"
+	"github.com/unionbridge/unionbridge/internal/devtools/checker"
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
 // newcomers is how many of those who did not follow begin to.
 const newcomers = 3
 
-// someFollow lets some of the people whose messages wait follow the account. The next sweep finds them,
-// and the daemon, which looks for such people every 20 s, sends what waits for them.
-func (p *play) someFollow(ctx context.Context) error {
-	var names []string
-	for i := range p.wants {
-		w := &p.wants[i]
-		if w.Person.Following || len(names) == newcomers {
-			continue
+// someFollow lets some of the people whose messages wait follow the account. The next sweep finds
+// them, and the daemon, which looks for such people every 20 s, sends what waits for them.
+func (d *demo) someFollow() {
+	for i := range d.requested {
+		if r := &d.requested[i]; r.Waits && d.late < newcomers {
+			d.simulator.Follow(r.Recipient.Person)
+			r.Recipient.Following, r.Waits = true, false
+			d.late++
 		}
-		if err := p.simulator.Follow(ctx, w.Person.Person); err != nil {
-			return err
-		}
-		w.Person.Following = true
-		names = append(names, w.Order)
 	}
-	if len(names) == 0 {
-		return nil
+	if d.late == 0 {
+		return
 	}
-	p.late = len(names)
-	p.screen.Step("Waiting rows: %d of the people who did not follow do so now; unionbridge sync finds them", len(names))
-	before := int64(len(p.delivered))
-	if err := p.sync(ctx); err != nil {
-		return err
-	}
-	p.screen.Say("the daemon looks for them every 20 s …")
-	counts, err := p.follow(ctx, func(counts map[string]int64) bool { return counts["sent"] >= before+int64(len(names)) })
-	if err != nil {
-		return err
-	}
-	p.screen.Good("%s", describe(counts))
-	return p.check(ctx)
+	d.Step("Waiting rows: %d of the people who did not follow do so now; unionbridge sync finds them",
+		d.late)
+	want := int64(len(d.delivered) + d.late)
+	d.sync()
+	d.Say("the daemon looks for them every 20 s …")
+	counts := d.follow(func(counts map[string]int64) bool { return counts["sent"] >= want })
+	d.Good("%s", describe(counts))
+	d.check()
 }
 
-// summarise prints the figures, and the commands to look around if anything stays up.
-func (p *play) summarise() {
-	latencies := p.latencies()
-	s := p.screen
-	s.Heading("Summary")
-	s.Fact("first sweep", "%s followers in %.1f s: %s a second", count(p.followers), p.sweep.Seconds(),
-		count(int(float64(p.followers)/p.sweep.Seconds())))
-	s.Fact("requests", "%s inserted, %s delivered, %s wait for their recipient to follow",
-		count(len(p.wants)), count(len(p.delivered)), count(len(p.wants)-len(p.delivered)))
-	s.Fact("first INSERT to last outcome", "%.1f s: %s messages a second", p.sending.Seconds(),
-		count(int(float64(len(latencies))/p.sending.Seconds())))
-	s.Fact("INSERT to delivery", "p50 %s, p99 %s", millis(stage.Quantile(latencies, 0.5)), millis(stage.Quantile(latencies, 0.99)))
-	s.Fact("daemon's peak memory", "%d MiB", p.daemon.PeakMemory()>>20)
-	s.Fact("checked", "%s messages, all right, %.0f s after the start", count(len(p.delivered)), s.Elapsed().Seconds())
-
-	if s.Terminal { // else everything is gone with the last line
-		p.lookAround()
+// summarize prints the figures, and the commands to look around if anything stays up.
+func (d *demo) summarize() {
+	latencies := d.latencies()
+	ms := func(q float64) string {
+		return fmt.Sprintf("%d ms", harness.Quantile(latencies, q).Milliseconds())
+	}
+	all, sent := len(d.requested), len(d.delivered)
+	d.Heading("Summary")
+	d.Fact("first sweep", "%s followers in %.1f s: %s a second", harness.Count(d.followers),
+		d.sweep.Seconds(), harness.Count(int(float64(d.followers)/d.sweep.Seconds())))
+	d.Fact("requests", "%s inserted, %s delivered, %s wait for their recipient to follow",
+		harness.Count(all), harness.Count(sent), harness.Count(all-sent))
+	d.Fact("first INSERT to last outcome", "%.1f s: %s messages a second", d.sending.Seconds(),
+		harness.Count(int(float64(len(latencies))/d.sending.Seconds())))
+	d.Fact("INSERT to delivery", "p50 %s, p99 %s", ms(0.5), ms(0.99))
+	d.Fact("daemon's peak memory", "%d MiB", d.daemon.PeakMemory()>>20)
+	d.Fact("checked", "%s messages, all right, %.0f s after the start",
+		harness.Count(sent), d.Elapsed().Seconds())
+	if d.Terminal { // else everything is gone with the last line
+		d.lookAround()
 	}
 }
 
 // lookAround prints commands that show what the demo has made, while it stays up.
-func (p *play) lookAround() {
-	s := p.screen
-	s.Heading("Look around")
+func (d *demo) lookAround() {
+	d.Heading("Look around")
 	if client := sqlClient(); client != "" {
-		s.Line("  %s --defaults-file=%s -e 'SELECT * FROM v_send_status ORDER BY id DESC LIMIT 5'", client, p.stage.Path("client.cnf"))
-		s.Line("  %s --defaults-file=%s -e 'SELECT * FROM v_identity LIMIT 5'", client, p.stage.Path("client.cnf"))
+		sql := client + " --defaults-file=" + d.Path("client.cnf") + " -e"
+		d.Line("  %s 'SELECT * FROM v_send_status ORDER BY id DESC LIMIT 5'", sql)
+		d.Line("  %s 'SELECT * FROM v_identity LIMIT 5'", sql)
 	} else {
-		s.Line("  any client of MySQL's, at %s, schema %s:", p.database.Addr(), p.database.Schema())
-		s.Line("    SELECT * FROM v_identity LIMIT 10;")
-		s.Line("    SELECT * FROM v_coverage LIMIT 10;")
-		s.Line("    SELECT * FROM v_send_status ORDER BY id DESC LIMIT 10;")
+		d.Line("  any client of MySQL's, at %s, schema %s:", d.database.Addr(), d.database.Schema())
+		d.Line("    SELECT * FROM v_identity LIMIT 10;")
+		d.Line("    SELECT * FROM v_coverage LIMIT 10;")
+		d.Line("    SELECT * FROM v_send_status ORDER BY id DESC LIMIT 10;")
 	}
-	ours := p.stage.Path("unionbridge") + " -c " + p.stage.Path("config.yaml")
-	s.Line("  %s lookup %s", ours, p.reachable().UnionID)
-	s.Line(`  %s send --unionid %s --template %s --data '{"thing1":"热拿铁","time2":"15:04","amount3":"28元","character_string4":"X-1"}'`,
-		ours, p.reachable().UnionID, stage.Template)
-	s.Line("  curl -s http://%s/metrics | grep ^unionbridge_", p.listen)
-	s.Line("  curl -s %s/_sim/stats", p.simulator.URL)
+	ours := d.Path("unionbridge") + " -c " + d.instance.ConfigFile()
+	unionid := d.reachable().UnionID
+	data := checker.Data(checker.Text("热拿铁", "28元", "X-1"), true)
+	d.Line("  %s lookup %s", ours, unionid)
+	d.Line("  %s send --unionid %s --template %s --data '%s'", ours, unionid, harness.Template, data)
+	d.Line("  curl -s http://%s/metrics | grep ^unionbridge_", d.instance.Settings.Listen)
+	d.Line("  curl -s %s/_sim/stats", d.simulator.URL)
 }
 
 // latencies are the times from the INSERT to the delivery, sorted, of the rows that did not have to
 // wait for their recipient.
-func (p *play) latencies() []time.Duration {
-	inserted := make(map[string]time.Time, len(p.wants))
-	for _, w := range p.wants {
-		inserted[w.Order] = w.Inserted
+func (d *demo) latencies() []time.Duration {
+	inserted := make(map[string]time.Time, len(d.requested))
+	for _, r := range d.requested {
+		inserted[r.Order] = r.inserted
 	}
 	var latencies []time.Duration
-	for _, m := range p.delivered[:len(p.delivered)-p.late] { // in the order of their msgids
-		latencies = append(latencies, m.Time.Sub(inserted[values(m)["character_string4"]]))
+	for _, m := range d.delivered[:len(d.delivered)-d.late] { // in the order of their msgids
+		latencies = append(latencies, m.Time.Sub(inserted[checker.Order(m.Data)]))
 	}
 	slices.SortFunc(latencies, cmp.Compare)
 	return latencies
 }
 
-func (p *play) reachable() wechatsim.Identity {
-	for _, w := range p.wants {
-		if w.Person.Following {
-			return w.Person
+func (d *demo) reachable() wechatsim.Identity {
+	for _, r := range d.requested {
+		if r.Recipient.Following {
+			return r.Recipient
 		}
 	}
-	return p.wants[0].Person
+	return d.requested[0].Recipient
 }
-
-func millis(d time.Duration) string { return fmt.Sprintf("%d ms", d.Milliseconds()) }
 
 // sqlClient is the database's own client, if it is installed.
 func sqlClient() string {
@@ -123,18 +115,4 @@ func sqlClient() string {
 		}
 	}
 	return ""
-}
-
-// stayUp leaves everything running until Ctrl-C.
-func (p *play) stayUp(ctx context.Context) error {
-	p.screen.Heading("Everything stays up until Ctrl-C, then it is removed.")
-	select {
-	case <-ctx.Done():
-		p.screen.Line("\nending the daemon, the simulator and the database …")
-		return nil
-	case <-p.daemon.Done():
-		return fmt.Errorf("the daemon ended by itself: %s\n%s", p.daemon.Ended(), p.stage.LogTail(stage.DaemonLog))
-	case <-p.simulator.Done():
-		return fmt.Errorf("the simulator ended by itself: %s", p.simulator.Ended())
-	}
 }

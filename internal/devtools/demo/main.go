@@ -1,88 +1,208 @@
-// Command demo plays the whole road once, with nothing but Go on the machine: a private database, the
-// WeChat simulator and the real unionbridge daemon, 1,000 requests inserted with plain SQL, and a check
-// of every delivered message.
+// Command demo shows the whole way once, with nothing but Go on the machine: a private database,
+// the WeChat simulator and the real unionbridge daemon, 1,000 requests inserted with plain SQL, and
+// a check of every delivered message.
 //
 //	go run ./internal/devtools/demo [-dsn DSN] [-followers N] [-mini-users N] [-requests N]
 //
-// On a terminal everything stays up until Ctrl-C. Exit codes: 0 all as it should be, 1 a mismatch or a
-// failure, 2 wrong usage, 130 interrupted.
+// On a terminal everything stays up until Ctrl-C. Exit codes: 0 success, 1 a mismatch or a failure,
+// 2 wrong usage, 130 interrupted.
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
-	"io"
+	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
+	"strings"
 	"time"
 
-	"github.com/unionbridge/unionbridge/internal/devtools/stage"
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
+	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
-
-const (
-	exitFailed      = 1
-	exitUsage       = 2
-	exitInterrupted = 130
-)
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
-}
 
 // options are the sizes of the demo.
 type options struct {
-	dsn          string
-	followers    int
-	miniUsers    int
-	notFollowing float64
-	requests     int
+	dsn       string
+	followers int
+	miniUsers int
+	requests  int
 }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+func program() harness.Program {
 	var o options
-	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.StringVar(&o.dsn, "dsn", os.Getenv("UNIONBRIDGE_TEST_DSN"),
-		"use this database `server` (user:password@tcp(host:port)/) instead of a private one; default $UNIONBRIDGE_TEST_DSN")
-	flags.IntVar(&o.followers, "followers", 50_000, "followers of the official account")
-	flags.IntVar(&o.miniUsers, "mini-users", 20_000, "users of the mini program, a third of whom do not follow")
-	flags.IntVar(&o.requests, "requests", 1000, "messages that the app asks for")
-	if err := flags.Parse(args); err != nil {
-		return exitUsage
-	}
-	o.notFollowing = 1.0 / 3
-	screen := stage.NewScreen(stdout, time.Now)
-	if flags.NArg() > 0 || o.requests < 1 || o.miniUsers < o.requests || o.followers < 1 {
-		stage.NewScreen(stderr, time.Now).Line("demo: it needs a follower, a request, and a mini-program user for each request")
-		return exitUsage
-	}
-
-	err := perform(ctx, o, screen)
-	switch {
-	case err == nil:
-		return 0
-	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		screen.Line("\ninterrupted; everything has been ended and removed")
-		return exitInterrupted
-	default:
-		screen.Heading("The demo did not work")
-		screen.Line("%v", err)
-		return exitFailed
+	return harness.Program{
+		Name: "demo", Failed: "The demo did not work",
+		Flags: func(flags *flag.FlagSet) func() error {
+			harness.DSNFlag(flags, &o.dsn, "use this database `server` "+
+				"(user:password@tcp(host:port)/) instead of a private one; "+
+				"default $UNIONBRIDGE_TEST_DSN")
+			flags.IntVar(&o.followers, "followers", 50_000, "followers of the official account")
+			flags.IntVar(&o.miniUsers, "mini-users", 20_000,
+				"users of the mini program, a third of whom do not follow")
+			flags.IntVar(&o.requests, "requests", 1000, "messages that the app asks for")
+			return func() error {
+				bad := o.requests < 1 || o.miniUsers < o.requests || o.followers < 1
+				if flags.NArg() > 0 || bad {
+					return errors.New("it needs a follower, a request, " +
+						"and a mini-program user for each request")
+				}
+				return nil
+			}
+		},
+		Run: func(t *harness.T) { (&demo{T: t, options: o}).run() },
 	}
 }
 
-// perform plays the demo and ends everything, whatever happens.
-func perform(ctx context.Context, o options, screen *stage.Screen) (err error) {
-	s, err := stage.New("ub-demo-")
-	if err != nil {
-		return err
+func main() { harness.Main(program()) }
+
+// demo is the demo while it runs.
+type demo struct {
+	*harness.T
+	options
+
+	database  *harness.Database
+	simulator *harness.Simulator
+	instance  *harness.Instance
+	daemon    *harness.Process
+	app       harness.DB // the app's own connection: it knows the tables and nothing else
+
+	sweep     time.Duration
+	requested []request
+	delivered []wechatsim.Message
+	late      int           // the last of the delivered, whose recipients had to follow first
+	sending   time.Duration // first insert to the last row's end
+}
+
+func (d *demo) run() {
+	d.Title("unionbridge demo: from WeChat's follower list to the right person's phone")
+	d.Step("Programs: compiling unionbridge and the WeChat simulator")
+	d.Build("unionbridge", "wechatsim")
+	d.openDatabase()
+	d.startSimulator()
+
+	d.Step("Schema: unionbridge migrate up")
+	d.instance = d.NewInstance(d.Path("unionbridge"), "config", harness.Settings{
+		DSN: d.database.DSN(), WeChat: d.simulator.URL, Rate: 2000, Concurrency: 64,
+	})
+	d.instance.Run("migrate", "up")
+	d.insertMiniUsers()
+	d.firstSweep()
+
+	d.Step("Daemon: unionbridge run")
+	d.daemon = d.instance.Start()
+	d.Say("pid %d, http://%s", d.daemon.Pid(), d.instance.Settings.Listen)
+	d.sendRequests()
+	d.check()
+	d.someFollow()
+	d.summarize()
+	if d.Terminal {
+		d.stayUp()
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	p := &play{options: o, stage: s, screen: screen}
-	return p.play(ctx)
+}
+
+func (d *demo) openDatabase() {
+	if d.dsn == "" {
+		d.Step("Database: starting a private server")
+	} else {
+		d.Step("Database: a schema of its own on the given server")
+	}
+	d.database = d.OpenDatabase(harness.DatabaseConfig{DSN: d.dsn, Output: d.Lines()})
+	d.app = d.database.Client()
+	err := os.WriteFile(d.Path("client.cnf"), []byte(d.database.ClientFile()), 0o600)
+	d.Checkf(err, "writing the option file for the database's client")
+	d.Say("%s at %s, schema %s",
+		d.database.Describe().Version, d.database.Addr(), d.database.Schema())
+}
+
+func (d *demo) startSimulator() {
+	d.Step("WeChat: starting the simulator")
+	d.simulator = d.StartSimulator(harness.SimulatorConfig{
+		Path: d.Path("wechatsim"), Followers: d.followers, MiniUsers: d.miniUsers,
+		NotFollowing: 1.0 / 3,
+	})
+	d.Say("%s: %s followers, %s mini-program users, a third of whom do not follow",
+		d.simulator.URL, harness.Count(d.followers), harness.Count(d.miniUsers))
+}
+
+func (d *demo) firstSweep() {
+	d.Step("First sweep: unionbridge sync reads the follower list and asks who everybody is")
+	begin := time.Now()
+	d.sync()
+	d.sweep = time.Since(begin)
+	var coverage struct {
+		Subscribed int64 `db:"subscribed"`
+		Known      int64 `db:"with_unionid"`
+		MiniUsers  int64 `db:"mini_users"`
+		Reachable  int64 `db:"reachable_mini_users"`
+	}
+	d.app.Fetch(&coverage, `
+		SELECT subscribed, with_unionid, mini_users, reachable_mini_users
+		  FROM v_coverage
+		 WHERE appid = ?`, harness.AppID)
+	if coverage.Known != int64(d.followers) {
+		d.Fatalf("the sweep has found %d followers with a unionid, there are %d",
+			coverage.Known, d.followers)
+	}
+	d.Good("v_coverage: %s followers, %s of %s mini-program users can be reached",
+		harness.Count(coverage.Subscribed), harness.Count(coverage.Reachable),
+		harness.Count(coverage.MiniUsers))
+}
+
+// sync runs `unionbridge sync`. On a terminal it shows its own progress bar.
+func (d *demo) sync() {
+	c := d.instance.Command("sync")
+	lines := d.Lines()
+	c.Stdout, c.Stderr = lines, lines
+	if d.Terminal {
+		c.Stdout, c.Stderr = os.Stdout, os.Stdout
+	}
+	err := d.Start(c).Wait(d.Context())
+	d.Checkf(errors.Join(err, lines.Close()), "unionbridge sync")
+}
+
+// follow waits until the numbers of rows of each status are done, and shows how they go.
+func (d *demo) follow(done func(counts map[string]int64) bool) (counts map[string]int64) {
+	d.Await(harness.Wait{
+		For: "the requests", Every: 100 * time.Millisecond, Most: time.Minute, Process: d.daemon,
+		Log: func() string { return describe(counts) + "\n" + d.instance.LogTail() },
+	}, func() bool {
+		var rows []struct {
+			Status string `db:"status"`
+			N      int64  `db:"n"`
+		}
+		d.app.FetchAll(&rows, `SELECT status, COUNT(*) AS n FROM v_send_status GROUP BY status`)
+		counts = make(map[string]int64)
+		for _, row := range rows {
+			counts[row.Status] = row.N
+		}
+		d.Status("%s", describe(counts))
+		return done(counts)
+	})
+	return counts
+}
+
+// describe lists the counts in the order of a row's life.
+func describe(counts map[string]int64) string {
+	var parts []string
+	for _, status := range []string{
+		"pending", "waiting", "sent", "failed", "expired", "cancelled", "unknown",
+	} {
+		if n := counts[status]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%s %s", harness.Count(n), status))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// stayUp leaves everything running until Ctrl-C.
+func (d *demo) stayUp() {
+	d.Heading("Everything stays up until Ctrl-C, then it is removed.")
+	select {
+	case <-d.Context().Done():
+		d.Line("\nending the daemon, the simulator and the database …")
+	case <-d.daemon.Done():
+		d.Fatalf("the daemon ended: %s\n%s", d.daemon.Ended(), d.instance.LogTail())
+	case <-d.simulator.Done():
+		d.Fatalf("the simulator ended: %s", d.simulator.Ended())
+	}
 }

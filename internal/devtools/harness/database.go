@@ -168,6 +168,14 @@ func (d *Database) Client() DB {
 	return db
 }
 
+// Reader connects as one who reads the tables back: times are times, in UTC.
+func (d *Database) Reader() DB {
+	settings := d.settings.Clone()
+	settings.ParseTime, settings.Loc = true, time.UTC
+	settings.Params = map[string]string{"time_zone": "'+00:00'"}
+	return d.t.Connect(settings)
+}
+
 // ClientFile is an option file with which the mariadb and mysql clients open the schema
 // (--defaults-file), so that no password stands in a command line.
 func (d *Database) ClientFile() string {
