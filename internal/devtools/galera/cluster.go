@@ -1,117 +1,214 @@
 package main
 
 import (
-	"context"
 	"fmt"
+	"net"
+	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/unionbridge/unionbridge/internal/database/privatedb"
-	"github.com/unionbridge/unionbridge/internal/devtools/stage"
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 )
 
 const clusterSize = 3
 
-// joinTimeout is long enough for a state transfer on a slow machine: the donor's script alone waits 10 s.
+// joinTimeout is long enough for a state transfer on a slow machine: the donor's script alone waits
+// 10 s.
 const joinTimeout = 90 * time.Second
 
-// startCluster starts the nodes one after the other; the stage ends them. Each but the first begins with
-// an empty folder and gets all data from another one, as in production.
-func startCluster(ctx context.Context, s *stage.Stage, t tools) ([]*node, error) {
-	first := s.Path("n1")
-	pass, err := install(ctx, first)
-	if err != nil {
-		return nil, err
-	}
+// startCluster starts the nodes one after the other. Each but the first begins with an empty folder
+// and gets all data from another one, as in production.
+func startCluster(t *harness.T, found tools) []*node {
+	pass := install(t, t.Path("n1"))
 	var nodes []*node
 	var group []string
 	taken := map[string]bool{}
 	for i := range clusterSize {
 		name := "n" + strconv.Itoa(i+1)
-		n := &node{name: name, dir: s.Path(name), pass: pass}
-		if err := n.prepare(ctx, taken); err != nil {
-			return nil, err
-		}
+		n := &node{t: t, name: name, dir: t.Path(name), pass: pass}
+		n.prepare(taken)
 		nodes, group = append(nodes, n), append(group, n.group)
-		s.OnClose(n.stop)
 	}
 	for i, n := range nodes {
-		if err := n.start(t, group, i == 0); err != nil {
-			return nil, err
-		}
-		if err := n.await(ctx, i+1); err != nil {
-			return nil, err
-		}
+		n.start(found, group, i == 0)
+		n.await(i + 1)
 	}
-	return nodes, nil
+	return nodes
 }
 
 // install fills the first node's data folder, and returns the password that root has there.
-func install(ctx context.Context, dir string) (string, error) {
-	server, err := privatedb.Start(ctx, privatedb.Config{Dir: dir, BufferPool: 32 << 20})
-	if err != nil {
-		return "", err
-	}
-	settings, err := mysql.ParseDSN(server.DSN())
-	if err != nil {
-		return "", fmt.Errorf("reading the private server's DSN: %w", err)
-	}
-	return settings.Passwd, server.Stop()
-}
-
-// await waits until the node is a synced member of a group of that size.
-func (n *node) await(ctx context.Context, size int) error {
-	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := n.joined(ctx, size)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-n.process.Done():
-			return fmt.Errorf("node %s ended while joining:\n%s", n.name, n.lastWords())
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for node %s to join: %w: %w\n%s", n.name, ctx.Err(), err, n.lastWords())
-		case <-tick.C:
-		}
-	}
-}
-
-func (n *node) joined(ctx context.Context, size int) error {
-	for name, want := range map[string]string{
-		"wsrep_cluster_size": strconv.Itoa(size), "wsrep_local_state_comment": "Synced", "wsrep_ready": "ON",
-	} {
-		got, err := n.status(ctx, name)
-		if err != nil {
-			return err
-		}
-		if got != want {
-			return fmt.Errorf("%s is %q, want %q", name, got, want)
-		}
-	}
-	return nil
+func install(t *harness.T, dir string) string {
+	server, err := privatedb.Start(t.Context(), privatedb.Config{Dir: dir, BufferPool: 32 << 20})
+	t.Check(err)
+	pass := t.ParseDSN(server.DSN()).Passwd
+	t.Check(server.Stop())
+	return pass
 }
 
 // describe says what the cluster is, for the record.
-func describe(ctx context.Context, nodes []*node, screen *stage.Screen) error {
+func describe(t *harness.T, nodes []*node) {
 	var version string
-	if err := nodes[0].admin.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
-		return fmt.Errorf("asking for the version: %w", err)
-	}
-	galera, err := nodes[0].status(ctx, "wsrep_provider_version")
-	if err != nil {
-		return err
-	}
+	nodes[0].admin.Fetch(&version, "SELECT VERSION()")
+	galera := nodes[0].status("wsrep_provider_version")
 	for _, n := range nodes {
-		if err := n.await(ctx, clusterSize); err != nil {
-			return err
+		n.await(clusterSize)
+	}
+	t.Good("%s, Galera %s, wsrep_cluster_size %d, all synced", version, galera, clusterSize)
+}
+
+// node is one server of the cluster.
+type node struct {
+	t       *harness.T
+	name    string
+	dir     string
+	sql     string // addresses on loopback, host:port: of clients,
+	group   string // of the group's own messages,
+	ist     string // where it takes missed write sets,
+	sst     string // and where it takes all data
+	pass    string // root's
+	process *harness.Process
+	admin   harness.DB // to this node alone, outside any schema
+}
+
+// prepare makes the node's folders and chooses its ports; taken are those of the others.
+func (n *node) prepare(taken map[string]bool) {
+	for _, addr := range []*string{&n.sql, &n.group, &n.ist, &n.sst} {
+		for *addr == "" || taken[*addr] {
+			*addr = n.t.FreeAddr()
+		}
+		taken[*addr] = true
+	}
+	for _, sub := range []string{"data", "tmp"} {
+		n.t.Check(os.MkdirAll(filepath.Join(n.dir, sub), 0o700))
+	}
+}
+
+// settings is the node's option file. A file and not arguments, because of the password in it. The
+// binlog format and the interleaved lock mode are what Galera demands.
+func (n *node) settings(provider string, group []string) string {
+	_, port, _ := net.SplitHostPort(n.sql)
+	_, groupPort, _ := net.SplitHostPort(n.group)
+	lines := []string{
+		"[mysqld]",
+		"datadir=" + filepath.Join(n.dir, "data"),
+		"tmpdir=" + filepath.Join(n.dir, "tmp"),
+		"socket=" + filepath.Join(n.dir, "s"),
+		"pid-file=" + filepath.Join(n.dir, "pid"),
+		"log-error=" + n.errorLog(),
+		"port=" + port,
+		"bind-address=127.0.0.1",
+		"skip-name-resolve",
+		"skip-log-bin",
+		"character-set-server=utf8mb4",
+		"collation-server=utf8mb4_bin",
+		"max-connections=300",
+		"innodb-buffer-pool-size=96M",
+		"innodb-flush-log-at-trx-commit=2",
+		"innodb-autoinc-lock-mode=2",
+		"binlog-format=ROW",
+		"wsrep-on=ON",
+		"wsrep-provider=" + provider,
+		"wsrep-cluster-name=unionbridge",
+		"wsrep-cluster-address=gcomm://" + strings.Join(group, ","),
+		"wsrep-node-name=" + n.name,
+		"wsrep-node-address=" + n.group,
+		"wsrep-node-incoming-address=" + n.sql,
+		"wsrep-sst-method=mariabackup",
+		"wsrep-sst-auth=root:" + n.pass,
+		"wsrep-sst-receive-address=" + n.sst,
+		`wsrep-provider-options="gmcast.listen_addr=tcp://` + n.group + ";ist.recv_addr=" + n.ist +
+			";base_port=" + groupPort + `;gcache.size=64M"`,
+		// What the transfer leaves behind stays in the node's folder.
+		"[sst]",
+		"sst-log-archive=0",
+		"tmpdir=" + filepath.Join(n.dir, "tmp"),
+	}
+	if os.Geteuid() == 0 {
+		lines = append(lines, "[mariadbd]", "user=root")
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+func (n *node) errorLog() string { return filepath.Join(n.dir, "err.log") }
+
+// start starts the server; the first node of a cluster makes the group, the others join it.
+func (n *node) start(found tools, group []string, first bool) {
+	file := filepath.Join(n.dir, "my.cnf")
+	err := os.WriteFile(file, []byte(n.settings(found.provider, group)), 0o600)
+	n.t.Checkf(err, "writing the settings of %s", n.name)
+	args := []string{"--defaults-file=" + file}
+	if first {
+		args = append(args, "--wsrep-new-cluster")
+	}
+	n.process = n.t.Start(harness.Command{Path: found.server, Args: args})
+	n.admin = n.open(n.t, "", nil)
+}
+
+// await waits until the node is a synced member of a group of that size.
+func (n *node) await(size int) {
+	last := ""
+	n.t.Await(harness.Wait{
+		For: "node " + n.name + " to join", Every: 50 * time.Millisecond, Most: joinTimeout,
+		Process: n.process, Log: func() string { return last + "\n" + n.lastWords() },
+	}, func() bool {
+		for name, want := range map[string]string{
+			"WSREP_CLUSTER_SIZE": strconv.Itoa(size), "WSREP_LOCAL_STATE_COMMENT": "Synced",
+			"WSREP_READY": "ON",
+		} {
+			var got string
+			err := n.admin.GetContext(n.t.Context(), &got, statusQuery, name)
+			if last = fmt.Sprintf("%s is %q, want %q: %v", name, got, want, err); got != want {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// dsn leads to the node, or to addr in its place; schema may be empty.
+func (n *node) dsn(addr, schema string) string {
+	c := mysql.NewConfig()
+	c.User, c.Passwd, c.Net, c.Addr, c.DBName = "root", n.pass, "tcp", addr, schema
+	return c.FormatDSN()
+}
+
+// open returns a pool of connections to this node; params are variables of the session.
+func (n *node) open(t *harness.T, schema string, params map[string]string) harness.DB {
+	c := t.ParseDSN(n.dsn(n.sql, schema))
+	c.Params, c.Timeout = params, time.Second
+	return t.Connect(c)
+}
+
+const statusQuery = `SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS
+	 WHERE VARIABLE_NAME = ?`
+
+// status returns one of Galera's status values.
+func (n *node) status(name string) (value string) {
+	n.admin.Fetch(&value, statusQuery, strings.ToUpper(name))
+	return value
+}
+
+// lastWords are the lines of the error log that say what went wrong, or its end.
+func (n *node) lastWords() string {
+	text, err := os.ReadFile(n.errorLog())
+	if err != nil {
+		return "it left no error log"
+	}
+	const most = 12
+	var errorLines []string
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	for _, line := range lines {
+		if strings.Contains(line, "[ERROR]") {
+			errorLines = append(errorLines, line)
 		}
 	}
-	screen.Good("%s, Galera %s, wsrep_cluster_size %d, all synced", version, galera, clusterSize)
-	return nil
+	if len(errorLines) == 0 {
+		errorLines = lines
+	}
+	return strings.Join(errorLines[max(0, len(errorLines)-most):], "\n")
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/internal/database"
-	"github.com/unionbridge/unionbridge/internal/devtools/stage"
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 )
 
 const (
@@ -22,116 +22,69 @@ const (
 	leaseRounds  = 60
 )
 
-// contend writes the same rows through all nodes at once, as instances that use different nodes do. Each
-// node admits a write at once, and the group refuses the later one at its commit (error 1213); what the
-// program does about that is what is tested.
-func contend(ctx context.Context, nodes []*node, screen *stage.Screen) (err error) {
-	for _, statement := range []string{
-		"CREATE DATABASE " + contendSchema + " CHARACTER SET utf8mb4",
-		"CREATE TABLE " + contendSchema + ".counter (id INT PRIMARY KEY, n INT NOT NULL)",
-		"INSERT INTO " + contendSchema + ".counter VALUES (1, 0)",
-	} {
-		if _, err := nodes[0].admin.ExecContext(ctx, statement); err != nil {
-			return fmt.Errorf("preparing the contended rows: %w", err)
-		}
-	}
-	pools, err := openAll(ctx, nodes)
-	defer func() { err = errors.Join(err, closeAll(pools)) }()
-	if err != nil {
-		return err
-	}
-	if _, err := database.Migrate(ctx, pools[0], slog.New(slog.DiscardHandler)); err != nil {
-		return err
-	}
-	return errors.Join(countTogether(ctx, nodes, pools, screen), leaseTogether(ctx, pools, screen))
-}
-
-// openAll opens a pool to each node. wsrep_sync_wait makes a read wait for what the others have written.
-func openAll(ctx context.Context, nodes []*node) ([]*sqlx.DB, error) {
-	var pools []*sqlx.DB
+// contend writes the same rows through all nodes at once, as instances that use different nodes do.
+// Each node admits a write at once, and the group refuses the later one at its commit (error 1213);
+// what the program does about that is what is tested.
+func contend(t *harness.T, nodes []*node) {
+	admin := nodes[0].admin
+	admin.Do("CREATE DATABASE " + contendSchema + " CHARACTER SET utf8mb4")
+	admin.Do("CREATE TABLE " + contendSchema + ".counter (id INT PRIMARY KEY, n INT NOT NULL)")
+	admin.Do("INSERT INTO " + contendSchema + ".counter VALUES (1, 0)")
+	var pools []harness.DB
 	for _, n := range nodes {
-		db, err := database.Open(ctx, database.Config{DSN: n.dsn(n.sql, contendSchema) + "?wsrep_sync_wait=1"})
-		if err != nil {
-			return pools, err
-		}
-		pools = append(pools, db)
+		// wsrep_sync_wait makes a read wait for what the others have written.
+		dsn := n.dsn(n.sql, contendSchema) + "?wsrep_sync_wait=1"
+		db, err := database.Open(t.Context(), database.Config{DSN: dsn})
+		t.Check(err)
+		pools = append(pools, t.Wrap(db))
 	}
-	return pools, nil
-}
-
-func closeAll(pools []*sqlx.DB) error {
-	var failures []error
-	for _, db := range pools {
-		failures = append(failures, db.Close())
-	}
-	return errors.Join(failures...)
+	_, err := database.Migrate(t.Context(), pools[0].DB, slog.New(slog.DiscardHandler))
+	t.Check(err)
+	t.Check(errors.Join(
+		harness.Try(t.Context(), t.Screen, func(t *harness.T) { countTogether(t, nodes, pools) }),
+		harness.Try(t.Context(), t.Screen, func(t *harness.T) { leaseTogether(t, pools) })))
 }
 
 // countTogether has each node add to one counter; none of the steps may be lost, or done twice.
-func countTogether(ctx context.Context, nodes []*node, pools []*sqlx.DB, screen *stage.Screen) error {
-	before, err := conflicts(ctx, nodes)
-	if err != nil {
-		return err
-	}
-	failures := make([]error, len(pools))
-	var working sync.WaitGroup
-	for i, db := range pools {
-		working.Go(func() { failures[i] = count(ctx, db) })
+func countTogether(t *harness.T, nodes []*node, pools []harness.DB) {
+	before := conflicts(t, nodes)
+	working := t.Group(len(pools))
+	for _, db := range pools {
+		working.Go(func(ctx context.Context) {
+			for range stepsPerNode {
+				err := database.InTx(ctx, db.DB, func(ctx context.Context, tx *sqlx.Tx) error {
+					_, err := tx.ExecContext(ctx, `UPDATE counter SET n = n + 1 WHERE id = 1`)
+					return err
+				})
+				t.Checkf(err, "adding to one counter through all nodes")
+			}
+		})
 	}
 	working.Wait()
-	if err := errors.Join(failures...); err != nil {
-		return fmt.Errorf("adding to one counter through all nodes: %w", err)
-	}
-	after, err := conflicts(ctx, nodes)
-	if err != nil {
-		return err
-	}
+	met := conflicts(t, nodes) - before
+	steps := stepsPerNode * len(pools)
 	for i, db := range pools {
-		var n int
-		if err := db.GetContext(ctx, &n, `SELECT n FROM counter WHERE id = 1`); err != nil {
-			return fmt.Errorf("reading the counter: %w", err)
-		}
-		if want := stepsPerNode * len(pools); n != want {
-			return fmt.Errorf("the counter is %d on %s after %d steps", n, nodes[i].name, want)
+		if n := db.Count(`SELECT n FROM counter WHERE id = 1`); n != int64(steps) {
+			t.Fatalf("the counter is %d on %s after %d steps", n, nodes[i].name, steps)
 		}
 	}
-	if after == before {
-		return errors.New("no write met another one, so this proves nothing")
+	if met == 0 {
+		t.Fatalf("no write met another one, so this proves nothing")
 	}
-	screen.Good("%d transactions on one row through %d nodes, none lost; %d certification conflicts, all repeated",
-		stepsPerNode*len(pools), len(pools), after-before)
-	return nil
+	t.Good("%d transactions on one row through %d nodes, none lost; "+
+		"%d certification conflicts, all repeated", steps, len(pools), met)
 }
 
-func count(ctx context.Context, db *sqlx.DB) error {
-	for range stepsPerNode {
-		err := database.InTx(ctx, db, func(ctx context.Context, tx *sqlx.Tx) error {
-			_, err := tx.ExecContext(ctx, `UPDATE counter SET n = n + 1 WHERE id = 1`)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// conflicts is how many transactions the nodes have refused at their commit or broken off before it.
-func conflicts(ctx context.Context, nodes []*node) (sum int, err error) {
+// conflicts is how many transactions the nodes have refused at their commit or broken off before.
+func conflicts(t *harness.T, nodes []*node) (sum int) {
 	for _, n := range nodes {
 		for _, name := range []string{"wsrep_local_cert_failures", "wsrep_local_bf_aborts"} {
-			text, err := n.status(ctx, name)
-			if err != nil {
-				return 0, err
-			}
-			value, err := strconv.Atoi(text)
-			if err != nil {
-				return 0, fmt.Errorf("reading %s of %s: %w", name, n.name, err)
-			}
+			value, err := strconv.Atoi(n.status(name))
+			t.Checkf(err, "reading %s of %s", name, n.name)
 			sum += value
 		}
 	}
-	return sum, nil
+	return sum
 }
 
 // holders watches that a lease has one holder at a time, and each epoch one holder ever.
@@ -154,7 +107,7 @@ func (h *holders) take(epoch int64) {
 	h.epochs[epoch] = true
 }
 
-func (h *holders) giveBack() {
+func (h *holders) release() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.now--
@@ -167,26 +120,29 @@ func (h *holders) rounds() int {
 }
 
 // leaseTogether has instances at all nodes compete for one lease.
-func leaseTogether(ctx context.Context, pools []*sqlx.DB, screen *stage.Screen) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
+func leaseTogether(t *harness.T, pools []harness.DB) {
 	seen := &holders{epochs: map[int64]bool{}}
-	failures := make([]error, len(pools))
 	wins := make([]int, len(pools))
-	var working sync.WaitGroup
+	working := t.Group(len(pools))
 	for i, db := range pools {
-		working.Go(func() { wins[i], failures[i] = compete(ctx, db, fmt.Sprint("instance-", i+1), seen) })
+		working.Go(func(ctx context.Context) {
+			ctx, cancel := context.WithTimeout(ctx, time.Minute)
+			defer cancel()
+			var err error
+			wins[i], err = compete(ctx, db.DB, fmt.Sprint("instance-", i+1), seen)
+			t.Checkf(err, "competing for one lease through all nodes")
+		})
 	}
 	working.Wait()
-	if err := errors.Join(errors.Join(failures...), errors.Join(seen.wrong...)); err != nil {
-		return fmt.Errorf("competing for one lease through all nodes: %w", err)
-	}
-	screen.Good("one lease, %d changes of hands between %d nodes (won %d), never two holders", seen.rounds(), len(pools), wins)
-	return nil
+	t.Checkf(errors.Join(seen.wrong...), "competing for one lease through all nodes")
+	t.Good("one lease, %d changes of hands between %d nodes (won %d), never two holders",
+		seen.rounds(), len(pools), wins)
 }
 
-// compete takes the lease and gives it back until it has changed hands often enough.
-func compete(ctx context.Context, db *sqlx.DB, holder string, seen *holders) (won int, err error) {
+// compete takes the lease and releases it until it has changed hands often enough.
+func compete(
+	ctx context.Context, db *sqlx.DB, holder string, seen *holders,
+) (won int, err error) {
 	leases := database.NewLeases(db, database.LeaseConfig{Holder: holder})
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -198,7 +154,7 @@ func compete(ctx context.Context, db *sqlx.DB, holder string, seen *holders) (wo
 		if lease != nil {
 			won++
 			seen.take(lease.Epoch())
-			seen.giveBack()
+			seen.release()
 			if err := lease.Release(ctx); err != nil {
 				return won, err
 			}

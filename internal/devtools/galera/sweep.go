@@ -1,16 +1,15 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"os"
+	"os/exec"
 	"strings"
 	"time"
 
-	"github.com/unionbridge/unionbridge/internal/devtools/stage"
+	"github.com/unionbridge/unionbridge/internal/devtools/checker"
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
+	"github.com/unionbridge/unionbridge/internal/devtools/link"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
@@ -20,209 +19,177 @@ const (
 	// latency of WeChat's answers, so that a sweep lasts long enough for a death in its middle.
 	latency = 25 * time.Millisecond
 
-	// flight is how many batchgets a death may lose: 8 under way, 8 in the queue, and three writes of ten
-	// whose answers nobody could store.
+	// flight is how many batchgets a death may lose: 8 in flight, 8 in the queue, and three writes
+	// of ten whose answers nobody could store.
 	flight = 48
 
 	// syncDatabase is the exit code of a command whose database refuses or is away.
 	syncDatabase = 4
 
-	// syncBusy is the exit code of a command that finds the lease taken: that of a process which could not
-	// give it back runs out after 10 s.
+	// syncBusy is the exit code of a command that finds the lease taken: that of a process which
+	// could not release it expires after 10 s.
 	syncBusy = 6
 
-	// recoverWithin bounds how long the sweep may be refused after the death: the group's own detection of
-	// a lost member takes 5 s by default, a lease 10 s.
+	// recoverWithin bounds how long the sweep may be refused after the death: the group's own
+	// detection of a lost member takes 5 s by default, a lease 10 s.
 	recoverWithin = 60 * time.Second
 )
 
 // sweepTest is a sweep whose database node dies in the middle.
 type sweepTest struct {
-	stage     *stage.Stage
-	screen    *stage.Screen
+	*harness.T
 	nodes     []*node
 	followers int
+	instance  *harness.Instance
+	link      *link.Link
 }
 
-func sweepThroughFailover(ctx context.Context, t sweepTest) (err error) {
-	sim, url, err := t.startSimulator(ctx)
-	if err != nil {
-		return err
-	}
-	p, err := t.prepare(ctx, url)
-	if err != nil {
-		return err
-	}
-	dead, err := t.killInMidSweep(ctx, p)
-	if err != nil {
-		return err
-	}
-	if err := t.sweepAgain(ctx, p, time.Now()); err != nil {
-		return err
-	}
-	for i, n := range t.nodes {
-		if i == dead {
-			continue
-		}
-		if err := t.check(ctx, n, sim); err != nil {
-			return err
+func (t *sweepTest) run() {
+	options := wechatsim.Standard(t.followers, 0, 0)
+	options.Latency = latency
+	sim := wechatsim.New(options) // in this process, so that its truth is at hand
+	t.prepare(t.Serve(sim))
+	dead := t.killInMidSweep()
+	t.sweepAgain(time.Now())
+	for _, n := range t.nodes {
+		if n != dead {
+			t.check(n, sim)
 		}
 	}
-	return t.checkCalls(sim.Calls())
+	t.Check(t.checkCalls(sim.Calls()))
 }
 
-// checkCalls makes sure that what was listed and stored before the death is not asked for again.
-func (t sweepTest) checkCalls(calls map[string]int64) error {
-	lists, batches := calls["/cgi-bin/user/get"], calls["/cgi-bin/user/info/batchget"]
-	leastLists, leastBatches := int64(t.followers+9_999)/10_000+1, int64(t.followers+99)/100
-	words := fmt.Sprintf("%d calls of user/get and %d of batchget, where an undisturbed sweep takes %d and %d",
-		lists, batches, leastLists, leastBatches)
-	if lists > leastLists+1 || batches > leastBatches+flight {
-		t.screen.Bad("%s", words)
+// checkCalls makes sure that what was listed and stored before the death is not fetched again.
+func (t *sweepTest) checkCalls(calls map[string]int64) error {
+	lists, batches := calls[harness.PathList], calls[harness.PathBatch]
+	minLists, minBatches := int64(harness.Pages(t.followers)), int64(harness.Batches(t.followers))
+	words := fmt.Sprintf("%d calls of user/get and %d of batchget, "+
+		"where an undisturbed sweep takes %d and %d", lists, batches, minLists, minBatches)
+	if lists > minLists+1 || batches > minBatches+flight {
+		t.Bad("%s", words)
 		return fmt.Errorf("the sweeps made %s: more than %d batchgets are repeated", words, flight)
 	}
-	t.screen.Good("%s", words)
+	t.Good("%s", words)
 	return nil
 }
 
-// startSimulator starts the simulated WeChat in this process, whose truth is then at hand.
-func (t sweepTest) startSimulator(ctx context.Context) (*wechatsim.Server, string, error) {
-	options := wechatsim.Standard(t.followers, 0, 0)
-	options.Latency = latency
-	sim := wechatsim.New(options)
-	var lc net.ListenConfig
-	listener, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, "", fmt.Errorf("starting the simulator: %w", err)
-	}
-	server := &http.Server{Handler: sim, ReadHeaderTimeout: 10 * time.Second}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(listener) }()
-	t.stage.OnClose(func() error {
-		err := server.Close()
-		if serveErr := <-ended; !errors.Is(serveErr, http.ErrServerClosed) {
-			err = errors.Join(err, serveErr)
-		}
-		return err
-	})
-	return sim, "http://" + listener.Addr().String(), nil
-}
-
-// prepare makes the program, the proxy, the configuration and the schema.
-func (t sweepTest) prepare(ctx context.Context, wechat string) (*proxy, error) {
-	if err := t.stage.Build(ctx, "unionbridge"); err != nil {
-		return nil, err
-	}
-	var targets []string
+// prepare makes the program, the link, the configuration and the schema. The link stands where
+// HAProxy or a virtual address stands in production: it leads to one node at a time, and to the
+// next one once that one accepts no connections.
+func (t *sweepTest) prepare(wechat string) {
+	t.Build("unionbridge")
+	var servers []string
 	for _, n := range t.nodes {
-		targets = append(targets, n.sql)
+		servers = append(servers, n.sql)
 	}
-	p, err := newProxy(ctx, targets)
-	if err != nil {
-		return nil, err
-	}
-	t.stage.OnClose(p.close)
-	if _, err := t.nodes[0].admin.ExecContext(ctx, "CREATE DATABASE "+sweepSchema+" CHARACTER SET utf8mb4"); err != nil {
-		return nil, fmt.Errorf("creating the schema: %w", err)
-	}
-	state := t.stage.Path("state")
-	if err := os.MkdirAll(state, 0o700); err != nil {
-		return nil, fmt.Errorf("making the state folder: %w", err)
-	}
-	_, err = t.stage.WriteConfig(stage.Settings{
-		DSN: t.nodes[0].dsn(p.addr(), sweepSchema), WeChat: wechat, Listen: "127.0.0.1:0", StateDir: state, Rate: 100, Concurrency: 8,
+	var err error
+	t.link, err = link.Open(servers[0])
+	t.Check(err)
+	t.Cleanup(t.link.Close)
+	go t.link.Failover(t.Context(), servers)
+	first := t.nodes[0]
+	first.admin.Do("CREATE DATABASE " + sweepSchema + " CHARACTER SET utf8mb4")
+	t.instance = t.NewInstance(t.Path("unionbridge"), "sweep", harness.Settings{
+		DSN: first.dsn(t.link.Addr(), sweepSchema), WeChat: wechat, Rate: 100, Concurrency: 8,
 	})
-	if err != nil {
-		return nil, err
-	}
-	_, err = t.stage.Run(ctx, "migrate", "up")
-	return p, err
+	t.instance.Run("migrate", "up")
 }
 
-// killInMidSweep sweeps, kills the node in use when a third of the map is written, and returns which it was.
-func (t sweepTest) killInMidSweep(ctx context.Context, p *proxy) (int, error) {
-	var out strings.Builder
-	c := t.stage.Unionbridge("sync")
-	c.Stdout, c.Stderr = &out, &out
-	process, err := stage.Start(c)
-	if err != nil {
-		return 0, err
+// inUse is the node that the link leads to.
+func (t *sweepTest) inUse() *node {
+	upstream := t.link.Upstream()
+	for _, n := range t.nodes {
+		if n.sql == upstream {
+			return n
+		}
 	}
-	t.stage.OnClose(process.Stop)
-	at := p.current()
-	n := t.nodes[at]
-	written, err := n.awaitFollowers(ctx, process, t.followers/3)
-	if err != nil {
-		return 0, errors.Join(err, process.Stop(), errors.New(out.String()))
-	}
-	t.screen.Say("killing node %s (pid %d) with %s followers in the map", n.name, n.process.Pid(), stage.Count(int64(written)))
-	if err := n.kill(); err != nil {
-		return 0, err
-	}
-	err = process.Wait(ctx)
-	if ctx.Err() != nil {
-		return 0, err
-	}
+	return nil
+}
+
+// killInMidSweep sweeps, kills the node in use when a third of the map is written, and returns it.
+func (t *sweepTest) killInMidSweep() *node {
+	process := t.instance.StartLogged("sync")
+	n := t.inUse()
+	var rows int64
+	t.Await(harness.Wait{
+		For: "followers in the map", Every: 10 * time.Millisecond, Most: time.Minute,
+		Process: process, Log: t.instance.LogTail,
+	}, func() bool {
+		rows = n.admin.Count(`SELECT COUNT(*) FROM ` + sweepSchema + `.follower`)
+		return rows >= int64(t.followers/3)
+	})
+	t.Say("killing node %s (pid %d) with %s followers in the map",
+		n.name, n.process.Pid(), harness.Count(rows))
+	n.process.Kill()
+	err := process.Wait(t.Context())
+	t.Check(t.Context().Err())
 	if err == nil {
-		t.screen.Say("the sweep went on by itself")
-		return at, nil
+		t.Say("the sweep survived it")
+	} else {
+		t.Say("it ended with %s: %s", process.Ended(), lastLine(t.instance.LogTail()))
 	}
-	t.screen.Say("it ended with exit code %d: %s", process.ExitCode(), lastLine(out.String()))
-	return at, nil
+	return n
 }
 
-// awaitFollowers waits until the map has so many rows, and returns how many it has.
-func (n *node) awaitFollowers(ctx context.Context, sweeping *stage.Process, want int) (rows int, err error) {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := n.admin.QueryRowContext(ctx, `SELECT COUNT(*) FROM `+sweepSchema+`.follower`).Scan(&rows)
-		if err != nil {
-			return 0, fmt.Errorf("counting followers: %w", err)
-		}
-		if rows >= want {
-			return rows, nil
-		}
-		select {
-		case <-sweeping.Done():
-			return 0, fmt.Errorf("the sweep ended (%s) before its node could be killed", sweeping.Ended())
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-tick.C:
-		}
-	}
-}
-
-// sweepAgain starts the sweep that ended until it succeeds. Only two refusals count as passing: the lease of the
-// process that lost its database has not run out, or the cluster has not noticed the death.
-func (t sweepTest) sweepAgain(ctx context.Context, p *proxy, ended time.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, recoverWithin)
-	defer cancel()
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for said := ""; ; {
-		out, err := t.stage.Run(ctx, "sync")
-		if err == nil {
-			t.screen.Good("node %s, %.1f s after that: %s", t.nodes[p.current()].name, time.Since(ended).Seconds(), lastLine(out))
-			return nil
+// sweepAgain starts the sweep that ended until it succeeds. Only two refusals are temporary: the
+// lease of the process that lost its database has not expired, or the cluster has not noticed the
+// death.
+func (t *sweepTest) sweepAgain(ended time.Time) {
+	said, out := "", ""
+	t.Await(harness.Wait{
+		For: "a sweep that succeeds", Every: time.Second, Most: recoverWithin,
+		Log: func() string { return out },
+	}, func() bool {
+		var err error
+		if out, err = t.Output(t.instance.Command("sync")); err == nil {
+			return true
 		}
 		if words := lastLine(out); words != said {
-			t.screen.Say("started again: %s", words)
+			t.Say("started again: %s", words)
 			said = words
 		}
-		if !strings.Contains(err.Error(), fmt.Sprintf("exit status %d", syncBusy)) &&
-			!strings.Contains(err.Error(), fmt.Sprintf("exit status %d", syncDatabase)) {
-			return err
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok || exit.ExitCode() != syncBusy && exit.ExitCode() != syncDatabase {
+			t.Fatal(err)
 		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-tick.C:
-		}
-	}
+		return false
+	})
+	t.Good("node %s, %.1f s after that: %s", t.inUse().name, time.Since(ended).Seconds(),
+		lastLine(out))
 }
 
 func lastLine(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	return lines[len(lines)-1]
+}
+
+// check compares the map on one node with the truth, and the runs with what happened.
+func (t *sweepTest) check(n *node, known *wechatsim.Server) {
+	// The read waits until the node has applied everything that the group has committed.
+	db := n.open(t.T, sweepSchema, map[string]string{"wsrep_sync_wait": "1"})
+	f, err := checker.CompareMap(t.Context(), db.DB, harness.AppID, known)
+	t.Checkf(err, "on %s", n.name)
+	if want := known.FollowerCount(harness.AppID); f.Subscribed != want {
+		f.Wrong++
+		f.Differences = append(f.Differences,
+			fmt.Sprintf("the map has %d followers, WeChat has %d", f.Subscribed, want))
+	}
+	if f.Wrong > 0 {
+		t.Bad("node %s: %d differences", n.name, f.Wrong)
+		t.Fatalf("the map on %s is not the truth: %s", n.name, strings.Join(f.Differences, "; "))
+	}
+	var runs struct {
+		All  int `db:"n"`
+		Done int `db:"done"`
+	}
+	db.Fetch(&runs, `
+		SELECT COUNT(*) AS n, COALESCE(SUM(state = 'done'), 0) AS done
+		  FROM sync_run
+		 WHERE kind = 'sweep'`)
+	if runs.All != 1 || runs.Done != 1 {
+		t.Fatalf("node %s has %d sweeps in sync_run, %d of them done; want one that was resumed",
+			n.name, runs.All, runs.Done)
+	}
+	t.Good("node %s: %s rows, each as WeChat has it; one run in the ledger, done",
+		n.name, harness.Count(f.Right))
 }

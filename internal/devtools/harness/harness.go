@@ -45,15 +45,23 @@ type TB interface {
 func Try(ctx context.Context, screen *Screen, f func(*T)) error {
 	t := &T{Screen: screen, ctx: ctx}
 	done := make(chan struct{})
+	completed := false
 	go func() {
 		defer close(done)
 		defer t.cleanUp()
 		t.makeFolder()
 		f(t)
+		completed = true
 	}()
 	<-done
+	if !completed && t.err == nil {
+		return errElsewhere
+	}
 	return t.err
 }
+
+// errElsewhere is the failure of a part that used the T around it, which has the reason.
+var errElsewhere = errors.New("ended by a failure of what is around it")
 
 // ForTest returns a T that fails and ends together with a test.
 func ForTest(tb TB, screen *Screen) *T {
