@@ -1,154 +1,108 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/unionbridge/unionbridge/internal/devtools/stage"
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
+	"github.com/unionbridge/unionbridge/internal/devtools/link"
 )
 
-// instance is one place at which the real daemon runs, life after life, with its own link to the database.
+// instance is one place at which the real daemon runs, one process after the other, with its own
+// link to the database.
 type instance struct {
-	name     string
-	stage    *stage.Stage
-	settings stage.Settings
-	link     *link
-	log      *os.File
+	*harness.Instance
+	t    *harness.T
+	name string
+	link *link.Link
+	log  *os.File
 
 	mu      sync.Mutex
-	process *stage.Process
+	process *harness.Process
 	killed  bool // by us
 	lives   int
-	ended   []string // how lives ended that nobody ended
+	ended   []string // how processes ended that were not killed
 	frozen  bool
 }
 
-func (i *instance) config() string { return i.name + ".yaml" }
-
-func (i *instance) logName() string { return "daemon-" + i.name + ".log" }
-
-// begin starts the daemon and does not wait for it.
-func (i *instance) begin() error {
+// start starts the daemon and does not wait for it.
+func (i *instance) start() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	c := i.stage.UnionbridgeWith(i.config(), "run")
+	c := i.Command("run")
 	c.Stdout, c.Stderr = i.log, i.log
-	process, err := stage.Start(c)
-	if err != nil {
-		return err
-	}
+	process, err := harness.StartProcess(c)
+	i.t.Check(err)
 	i.lives++
-	_, _ = fmt.Fprintf(i.log, "---- life %d, pid %d, %s\n", i.lives, process.Pid(), time.Now().Format(time.RFC3339Nano))
-	i.process, i.killed = process, false
+	_, _ = fmt.Fprintf(i.log, "---- life %d, pid %d, %s\n",
+		i.lives, process.Pid(), time.Now().Format(time.RFC3339Nano))
+	i.process, i.killed, i.frozen = process, false, false
 	go i.watch(process)
-	return nil
 }
 
-// watch notes a life that ends although nobody has ended it.
-func (i *instance) watch(process *stage.Process) {
+// watch notes a process that ends although it was not killed.
+func (i *instance) watch(process *harness.Process) {
 	<-process.Done()
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.process == process && !i.killed {
-		i.ended = append(i.ended, fmt.Sprintf("life %d of %s: %s", i.lives, i.name, process.Ended()))
+		i.ended = append(i.ended,
+			fmt.Sprintf("life %d of %s: %s", i.lives, i.name, process.Ended()))
 	}
 }
 
-// kill ends the daemon as kill -9 does. It returns the process that has died.
-func (i *instance) kill() *stage.Process {
+// current is the present process, which from now on is ended on purpose.
+func (i *instance) current() *harness.Process {
 	i.mu.Lock()
-	process := i.process
-	i.killed, i.frozen = true, false
-	i.mu.Unlock()
+	defer i.mu.Unlock()
+	i.killed = true
+	return i.process
+}
+
+// kill ends the daemon as kill -9 does, and returns its process id.
+func (i *instance) kill() (pid int) {
+	process := i.current()
 	process.Kill()
-	return process
+	return process.Pid()
 }
 
 // stop ends the daemon in order.
 func (i *instance) stop() error {
 	i.thaw()
-	i.mu.Lock()
-	process := i.process
-	i.killed = true
-	i.mu.Unlock()
-	if process == nil {
-		return nil
-	}
-	return process.Stop()
-}
-
-// freeze stops the daemon's clockwork, as a suspended machine does, until thaw.
-func (i *instance) freeze() {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.process.Signal(syscall.SIGSTOP)
-	i.frozen = true
-}
-
-func (i *instance) thaw() {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.frozen {
-		i.process.Signal(syscall.SIGCONT)
-		i.frozen = false
-	}
-}
-
-// pid of the present life.
-func (i *instance) pid() int {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.process.Pid()
-}
-
-// alive tells whether the daemon runs, frozen or not.
-func (i *instance) alive() bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	select {
-	case <-i.process.Done():
-		return false
-	default:
-		return true
-	}
-}
-
-// unplanned says how lives have ended by themselves.
-func (i *instance) unplanned() []string {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return append([]string(nil), i.ended...)
-}
-
-// awaitReady waits until the daemon says that it works.
-func (i *instance) awaitReady(ctx context.Context, most time.Duration) error {
-	err := poll(ctx, most, func(ctx context.Context) (bool, error) {
-		if !i.alive() {
-			return false, fmt.Errorf("daemon %s has ended", i.name)
-		}
-		return ready(ctx, i.settings.Listen), nil
-	})
-	if err != nil {
-		return fmt.Errorf("waiting for daemon %s: %w\n%s", i.name, err, i.stage.LogTail(i.logName()))
+	if process := i.current(); process != nil {
+		return process.Stop()
 	}
 	return nil
 }
 
-func ready(ctx context.Context, listen string) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+listen+"/readyz", nil)
-	if err != nil {
-		return false
+// freeze stops the process, as a suspended machine does, until thaw.
+func (i *instance) freeze() { i.signal(syscall.SIGSTOP, true) }
+
+func (i *instance) thaw() { i.signal(syscall.SIGCONT, false) }
+
+func (i *instance) signal(signal syscall.Signal, frozen bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.frozen != frozen {
+		i.process.Signal(signal)
+		i.frozen = frozen
 	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return false
-	}
-	return response.Body.Close() == nil && response.StatusCode == http.StatusOK
+}
+
+// running is the present process.
+func (i *instance) running() *harness.Process {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.process
+}
+
+// unplanned says how processes have ended that were not killed.
+func (i *instance) unplanned() []string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return slices.Clone(i.ended)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -11,29 +10,102 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/jmoiron/sqlx"
 
-	"github.com/unionbridge/unionbridge/internal/devtools/stage"
+	"github.com/unionbridge/unionbridge/internal/devtools/checker"
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
+	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// producer is a program that inserts requests, over a link that is bad at times too.
-type producer struct {
-	name   string
-	db     *sql.DB
-	rnd    *rand.Rand
-	ledger *ledger
-	people *people
-	pause  time.Duration // between two INSERTs
-
-	serial   int
-	giveUp   context.Context // after its end nothing is tried again
-	cancels  sync.WaitGroup
-	failures sync.Map // what went wrong otherwise than by trouble on the way, by its text
+// record is what a producer knows of a request, before it is inserted and after.
+type record struct {
+	checker.Request
+	key       string // dedup_key; empty: none
+	recipient string // which of the columns names the person: unionid, mini_openid or openid
+	standing  standing
+	priority  int
+	expires   time.Duration // after the INSERT; 0: never
+	short     bool          // data as {"thing1": "x"}
 }
+
+// requests are all requests of a round.
+type requests struct {
+	mu      sync.Mutex
+	records []*record
+}
+
+// change changes records while nobody reads them.
+func (r *requests) change(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
+}
+
+// byOrder copies the records, when nobody changes them any more.
+func (r *requests) byOrder() map[string]checker.Request {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known := make(map[string]checker.Request, len(r.records))
+	for _, r := range r.records {
+		r.Note = fmt.Sprintf("key=%q recipient=%s standing=%s priority=%d expires=%s",
+			r.key, r.recipient, r.standing, r.priority, r.expires)
+		known[r.Order] = r.Request
+	}
+	return known
+}
+
+// standing is what the recipient is to the official account.
+type standing string
+
+const (
+	follows standing = "follows"
+	late    standing = "late"    // follows only while the round is running
+	never   standing = "never"   // will not follow
+	refuses standing = "refuses" // has switched messages off
+	gone    standing = "gone"    // has left, and the map does not know yet
+)
 
 // people are the persons of a round, by what they are to the account.
 type people struct {
 	platform *platform
 	persons  map[standing][]int
+}
+
+// newPeople gives everybody a part. Those who follow from the start are the persons below
+// followers.
+func newPeople(p *platform, followers int) *people {
+	split := map[standing][]int{}
+	for person := range followers {
+		part := follows
+		switch person % 20 {
+		case 7:
+			part = refuses
+		case 13:
+			part = gone
+		}
+		split[part] = append(split[part], person)
+	}
+	const others = 12
+	for i := range others {
+		split[late] = append(split[late], followers+i)
+		split[never] = append(split[never], followers+others+i)
+	}
+	return &people{p, split}
+}
+
+// producer is a program that inserts requests, over a link that is bad at times too.
+type producer struct {
+	name     string
+	db       *sqlx.DB
+	rnd      *rand.Rand
+	requests *requests
+	people   *people
+	pause    time.Duration // between two INSERTs
+
+	serial   int
+	giveUp   context.Context // after its end nothing is tried again
+	cancels  sync.WaitGroup
+	refusals sync.Map // the texts of what the server refused
 }
 
 // run inserts until ctx ends. What it has begun then, it finishes, until giveUp ends.
@@ -55,26 +127,35 @@ func (p *producer) batch() []*record {
 	batch := make([]*record, 1+p.rnd.IntN(4)*p.rnd.IntN(2))
 	keyed := p.rnd.Float64() < 0.6
 	for i := range batch {
-		p.serial++
-		r := &record{order: fmt.Sprintf("%s-%d", p.name, p.serial), short: p.rnd.IntN(2) == 0, priority: p.rnd.IntN(3)}
-		if keyed {
-			r.key = "key " + r.order
-		}
-		r.standing = p.standing()
-		r.person = p.people.persons[r.standing][p.rnd.IntN(len(p.people.persons[r.standing]))]
-		r.recipient = []string{"unionid", "mini_openid", "mini_openid", "unionid", "openid"}[p.rnd.IntN(5)]
-		if r.recipient == "openid" && (r.standing == late || r.standing == never) {
-			r.recipient = "unionid" // nobody has the openid of somebody who has not followed yet
-		}
-		if p.rnd.Float64() < 0.10 {
-			r.due = time.Duration(p.rnd.IntN(12_000)) * time.Millisecond
-		}
-		if p.rnd.Float64() < 0.10 {
-			r.expires = 200*time.Millisecond + time.Duration(p.rnd.IntN(15_000))*time.Millisecond
-		}
-		batch[i] = r
+		batch[i] = p.request(keyed)
 	}
 	return batch
+}
+
+func (p *producer) request(keyed bool) *record {
+	p.serial++
+	r := &record{short: p.rnd.IntN(2) == 0, priority: p.rnd.IntN(3)}
+	r.Order = fmt.Sprintf("%s-%d", p.name, p.serial)
+	if keyed {
+		r.key = "key " + r.Order
+	}
+	r.standing = p.standing()
+	persons := p.people.persons[r.standing]
+	person := persons[p.rnd.IntN(len(persons))]
+	r.Recipient = wechatsim.Identity{Person: person, UnionID: p.people.platform.UnionID(person)}
+	columns := []string{"unionid", "mini_openid", "mini_openid", "unionid", "openid"}
+	r.recipient = columns[p.rnd.IntN(len(columns))]
+	if r.recipient == "openid" && (r.standing == late || r.standing == never) {
+		r.recipient = "unionid" // nobody has the openid of somebody who has not followed yet
+	}
+	if p.rnd.Float64() < 0.10 {
+		r.Due = time.Duration(p.rnd.IntN(12_000)) * time.Millisecond
+	}
+	if p.rnd.Float64() < 0.10 {
+		r.expires = 200*time.Millisecond + time.Duration(p.rnd.IntN(15_000))*time.Millisecond
+	}
+	r.Text = checker.Text("货 "+r.Order, fmt.Sprintf("%d.80元", person%1000), r.Order)
+	return r
 }
 
 func (p *producer) standing() standing {
@@ -94,22 +175,27 @@ func (p *producer) standing() standing {
 // errDuplicate is MySQL's number for a unique key that exists.
 const errDuplicate = 1062
 
-// insert inserts a batch with one statement. With keys it is repeated until the server has said what became
-// of it: "duplicate" says that an earlier try was carried out. Without them one try must do.
+// insert inserts a batch with one statement. With keys it is repeated until the server has said
+// what became of it: "duplicate" says that an earlier try was carried out. Without them one try
+// must do.
 func (p *producer) insert(batch []*record) {
-	p.ledger.add(batch)
+	p.requests.change(func() { p.requests.records = append(p.requests.records, batch...) })
 	begin := time.Now()
 	query, args := p.statement(batch)
 	for {
 		_, err := p.db.ExecContext(p.giveUp, query, args...)
 		refusal, refused := errors.AsType[*mysql.MySQLError](err)
 		if err == nil || refused && refusal.Number == errDuplicate {
-			p.ledger.commit(batch)
+			p.requests.change(func() {
+				for _, r := range batch {
+					r.Committed = true
+				}
+			})
 			p.withdrawSome(batch, begin)
 			return
 		}
 		if refused {
-			p.failures.Store(refusal.Error(), true)
+			p.refusals.Store(refusal.Error(), true)
 		}
 		if batch[0].key == "" || !sleep(p.giveUp, 200*time.Millisecond) {
 			return
@@ -118,16 +204,18 @@ func (p *producer) insert(batch []*record) {
 }
 
 func (p *producer) statement(batch []*record) (query string, args []any) {
-	const row = `(?, ?, ?, ?, ?, ?, ?, CURRENT_TIMESTAMP(3) + INTERVAL ? MICROSECOND, CURRENT_TIMESTAMP(3) + INTERVAL ? MICROSECOND, ?)`
+	const row = `(?, ?, ?, ?, ?, ?, ?, CURRENT_TIMESTAMP(3) + INTERVAL ? MICROSECOND,
+		CURRENT_TIMESTAMP(3) + INTERVAL ? MICROSECOND, ?)`
 	for _, r := range batch {
 		var unionid, miniAppID, miniOpenID, openid, expires, key any
 		switch r.recipient {
 		case "unionid":
-			unionid = p.people.platform.UnionID(r.person)
+			unionid = r.Recipient.UnionID
 		case "openid":
-			openid = p.people.platform.OpenID(stage.AppID, r.person)
+			openid = p.people.platform.OpenID(harness.AppID, r.Recipient.Person)
 		default:
-			miniAppID, miniOpenID = stage.MiniAppID, p.people.platform.OpenID(stage.MiniAppID, r.person)
+			miniAppID = harness.MiniAppID
+			miniOpenID = p.people.platform.OpenID(harness.MiniAppID, r.Recipient.Person)
 		}
 		if r.expires > 0 {
 			expires = r.expires.Microseconds()
@@ -135,52 +223,48 @@ func (p *producer) statement(batch []*record) (query string, args []any) {
 		if r.key != "" {
 			key = r.key
 		}
-		args = append(args, unionid, miniAppID, miniOpenID, openid, stage.Template, r.data(), r.priority, r.due.Microseconds(), expires, key)
+		args = append(args, unionid, miniAppID, miniOpenID, openid, harness.Template,
+			checker.Data(r.Text, r.short), r.priority, r.Due.Microseconds(), expires, key)
 	}
-	return `INSERT INTO send_request (unionid, mini_appid, mini_openid, openid, template, data, priority, due_at, expires_at, dedup_key)
+	return `INSERT INTO send_request (unionid, mini_appid, mini_openid, openid, template, data,
+		priority, due_at, expires_at, dedup_key)
 		VALUES ` + row + strings.Repeat(`, `+row, len(batch)-1), args
 }
 
-// withdrawSome sets cancel on some of the requests after a while. begin is when their INSERT was first tried.
+// withdrawSome sets cancel on some of the requests after a while. begin is when their INSERT was
+// first tried.
 func (p *producer) withdrawSome(batch []*record, begin time.Time) {
 	for _, r := range batch {
 		if r.key == "" || p.rnd.Float64() > 0.12 {
 			continue
 		}
-		after := time.Duration(p.rnd.IntN(1500)) * time.Millisecond * time.Duration(p.rnd.IntN(2))
+		after := time.Duration(p.rnd.IntN(1500)*p.rnd.IntN(2)) * time.Millisecond
 		p.cancels.Go(func() {
 			if !sleep(p.giveUp, after) {
 				return
 			}
-			result, err := p.db.ExecContext(p.giveUp, `UPDATE send_request SET cancel = 1 WHERE dedup_key = ?`, r.key)
+			result, err := p.db.ExecContext(p.giveUp,
+				`UPDATE send_request SET cancel = 1 WHERE dedup_key = ?`, r.key)
 			if err != nil {
 				return // it may be set or not
 			}
 			const margin = time.Second // begin is this machine's clock, due_at the server's
-			if n, err := result.RowsAffected(); err == nil && n == 1 && time.Since(begin)+margin < r.due {
-				p.ledger.withdraw(r)
+			n, err := result.RowsAffected()
+			if err == nil && n == 1 && time.Since(begin)+margin < r.Due {
+				p.requests.change(func() { r.Withdrawn = true })
 			}
 		})
 	}
 }
 
-// newPeople gives everybody his part. Those who follow from the start are the persons below followers.
-func newPeople(p *platform, followers int) *people {
-	split := &people{platform: p, persons: map[standing][]int{}}
-	for person := range followers {
-		switch person % 20 {
-		case 7:
-			split.persons[refuses] = append(split.persons[refuses], person)
-		case 13:
-			split.persons[gone] = append(split.persons[gone], person)
-		default:
-			split.persons[follows] = append(split.persons[follows], person)
-		}
+// sleep waits; false: ctx has ended before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
-	const others = 12
-	for i := range others {
-		split.persons[late] = append(split.persons[late], followers+i)
-		split.persons[never] = append(split.persons[never], followers+others+i)
-	}
-	return split
 }

@@ -8,9 +8,10 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
-	"github.com/unionbridge/unionbridge/internal/devtools/stage"
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 )
 
 // result is one round, as a line of the results file has it.
@@ -19,12 +20,12 @@ type result struct {
 	Seed        uint64         `json:"seed"`
 	Started     time.Time      `json:"started"`
 	Seconds     float64        `json:"seconds"`
-	HealSeconds float64        `json:"heal_seconds"` // from the end of the trouble to the judgement
+	HealSeconds float64        `json:"heal_seconds"` // from the end of the faults to the verdict
 	Kills       int            `json:"kills"`        // of daemons
 	Flying      int            `json:"flying"`       // kills that hit posts without an answer
 	Rows        int            `json:"rows"`
 	Committed   int            `json:"committed"`   // requests whose INSERT was confirmed
-	Unconfirmed int            `json:"unconfirmed"` // requests whose INSERT was not; they may be there
+	Unconfirmed int            `json:"unconfirmed"` // others; they may exist
 	Sent        int            `json:"sent"`
 	Failed      int            `json:"failed"`
 	Expired     int            `json:"expired"`
@@ -47,11 +48,11 @@ type result struct {
 }
 
 // columns are those of the table for people.
-const columns = "%-10s %20s %6s %6s %6s %6s %6s %6s %6s %6s %7s %6s %5s %5s %9s %s"
+const columns = "%-10s %20v %6v %6v %6v %6v %6v %6v %6v %6v %7v %6v %5v %5v %9s %s"
 
 func header() string {
-	return fmt.Sprintf(columns, "round", "seed", "s", "kills", "rows", "sent", "failed", "expir.", "canc.", "unkn.", "repeats",
-		"open", "lost", "twice", "takeover", "")
+	return fmt.Sprintf(columns, "round", "seed", "s", "kills", "rows", "sent", "failed", "expir.",
+		"canc.", "unkn.", "repeats", "open", "lost", "twice", "takeover", "")
 }
 
 func (r result) line() string {
@@ -63,19 +64,19 @@ func (r result) line() string {
 	if len(r.Takeovers) > 0 {
 		takeover = fmt.Sprintf("%.1f s", slices.Max(r.Takeovers))
 	}
-	n := func(v int) string { return fmt.Sprint(v) }
-	return fmt.Sprintf(columns, r.Round, fmt.Sprint(r.Seed), fmt.Sprintf("%.0f", r.Seconds), n(r.Kills), n(r.Rows), n(r.Sent),
-		n(r.Failed), n(r.Expired), n(r.Cancelled), n(r.Unknown), n(r.Repeats), n(r.Open), n(r.Lost), n(r.Twice), takeover, verdict)
+	return fmt.Sprintf(columns, r.Round, r.Seed, fmt.Sprintf("%.0f", r.Seconds), r.Kills, r.Rows,
+		r.Sent, r.Failed, r.Expired, r.Cancelled, r.Unknown, r.Repeats, r.Open, r.Lost, r.Twice,
+		takeover, verdict)
 }
 
-// mostStories is how many violations of a round are shown with all that is known.
-const mostStories = 5
+// maxStories is how many violations of a round are shown with all that is known.
+const maxStories = 5
 
 // show prints a round for people.
-func (r result) show(out *stage.Screen) {
+func (r result) show(out *harness.Screen) {
 	out.Line("%s", r.line())
 	for i, text := range r.Violations {
-		if i == mostStories {
+		if i == maxStories {
 			out.Line("  … and %d more, in the results file", len(r.Violations)-i)
 			break
 		}
@@ -91,15 +92,12 @@ func (r result) save(path string) error {
 	if path == "" {
 		return nil
 	}
-	line, err := json.Marshal(r)
+	//nolint:gosec // figures for everybody
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return fmt.Errorf("writing the results: %w", err)
 	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644) //nolint:gosec // figures for everybody
-	if err != nil {
-		return fmt.Errorf("writing the results: %w", err)
-	}
-	_, err = file.Write(append(line, '\n'))
+	err = json.NewEncoder(file).Encode(r)
 	if err := errors.Join(err, file.Close()); err != nil {
 		return fmt.Errorf("writing the results: %w", err)
 	}
@@ -107,13 +105,12 @@ func (r result) save(path string) error {
 }
 
 // load reads a results file.
-func load(path string) ([]result, error) {
+func load(path string) (results []result, err error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading the results: %w", err)
 	}
 	defer func() { _ = file.Close() }() // only read
-	var results []result
 	decoder := json.NewDecoder(bufio.NewReader(file))
 	for {
 		var r result
@@ -132,14 +129,12 @@ func sum(name string, results []result) result {
 	for _, r := range results {
 		total.Seconds += r.Seconds
 		total.Kills += r.Kills
-		total.Flying += r.Flying
 		total.Rows += r.Rows
 		total.Sent += r.Sent
 		total.Failed += r.Failed
 		total.Expired += r.Expired
 		total.Cancelled += r.Cancelled
 		total.Unknown += r.Unknown
-		total.Posts += r.Posts
 		total.Repeats += r.Repeats
 		total.Open += r.Open
 		total.Lost += r.Lost
@@ -150,29 +145,39 @@ func sum(name string, results []result) result {
 	return total
 }
 
-// markdown prints the table of docs/reliability.md.
-func markdown(results []result, out io.Writer) {
-	fmt.Fprintln(out, "| trouble | rounds | kills | rows | sent | unknown | repeated posts | lost | twice | takeover, worst | violations |")
-	fmt.Fprintln(out, "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
-	line := func(what string, rounds int, t result) {
+// markdown is the table of docs/reliability.md.
+func markdown(results []result) string {
+	lines := []string{
+		"| trouble | rounds | kills | rows | sent | unknown | repeated posts | lost | twice |" +
+			" takeover, worst | violations |",
+		"|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+	}
+	add := func(what string, rounds []result) {
+		t := sum(what, rounds)
 		takeover := "–"
 		if len(t.Takeovers) > 0 {
 			takeover = fmt.Sprintf("%.1f s of %d", slices.Max(t.Takeovers), len(t.Takeovers))
 		}
-		c := func(n int) string { return stage.Count(int64(n)) }
-		fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", what, c(rounds), c(t.Kills), c(t.Rows), c(t.Sent),
-			c(t.Unknown), c(t.Repeats), c(t.Lost), c(t.Twice), takeover, c(len(t.Violations)))
+		cells := []string{what}
+		for _, n := range []int{
+			len(rounds), t.Kills, t.Rows, t.Sent, t.Unknown, t.Repeats, t.Lost, t.Twice,
+		} {
+			cells = append(cells, harness.Count(n))
+		}
+		cells = append(cells, takeover, harness.Count(len(t.Violations)))
+		lines = append(lines, "| "+strings.Join(cells, " | ")+" |")
 	}
-	for _, r := range rounds() {
+	for _, k := range kinds() {
 		var same []result
 		for _, played := range results {
-			if played.Round == r.name {
+			if played.Round == k.name {
 				same = append(same, played)
 			}
 		}
 		if len(same) > 0 {
-			line(r.name+": "+r.what, len(same), sum(r.name, same))
+			add(k.name+": "+k.what, same)
 		}
 	}
-	line("**all rounds**", len(results), sum("all rounds", results))
+	add("**all rounds**", results)
+	return strings.Join(lines, "\n")
 }

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
+	"github.com/unionbridge/unionbridge/internal/devtools/link"
+	"github.com/unionbridge/unionbridge/internal/wechatsim"
+)
+
+const (
+	followers = 300
+	producers = 3
+
+	// waitForFollower is how long a request waits for somebody who does not follow.
+	waitForFollower = 20 * time.Second
+	// sendTimeout is short, so that a short stall of WeChat's exceeds it.
+	sendTimeout = 2 * time.Second
+	// claimLasts is how long a claim may still begin to post: the sender's visibility of 60 s, less
+	// wechat.send_timeout, less its margin of 5 s.
+	claimLasts = 60*time.Second - sendTimeout - 5*time.Second
+	// healing bounds the time from the end of the faults to the end of the last request: the
+	// sender's visibility of a minute, a wait for a follower behind it, a pause, retries (two and
+	// four minutes after a doubt about a follower could not be written), and a slow machine.
+	healing = 6 * time.Minute
+)
+
+// cluster is what one round is played on: a schema, a simulator, producers and one or two daemons.
+type cluster struct {
+	*harness.T
+	*options
+	kind     kind
+	seed     uint64
+	rnd      *rand.Rand // of the nemesis, which is one goroutine
+	server   *server    // nil: the common one, which must not be hurt
+	database *harness.Database
+	db       harness.DB // past all links
+	links    []*link.Link
+	platform *platform
+	people   *people
+	requests requests
+	daemons  []*instance
+	window   time.Duration    // send.resend_window
+	repeat   wechatsim.Repeat // what WeChat answers to a repeated message
+
+	producing sync.WaitGroup
+	producers []*producer
+	stopWork  context.CancelFunc
+	stopTries context.CancelFunc
+
+	outcome outcome
+}
+
+// outcome is what the nemesis itself has to report.
+type outcome struct {
+	kills     int
+	inFlight  int       // kills that hit posts without an answer
+	takeovers []float64 // seconds
+	frozen    time.Duration
+	acts      map[string]int
+	wrong     []string
+}
+
+func (c *cluster) did(act string) { c.outcome.acts[act]++ }
+
+func (c *cluster) await(what string, most time.Duration, done func() bool) {
+	c.Await(harness.Wait{For: what, Every: 50 * time.Millisecond, Most: most}, done)
+}
+
+// build prepares the round; after it producers insert and daemons send.
+func (c *cluster) build() {
+	c.outcome.acts = map[string]int{}
+	c.draw()
+	dsn := c.dsn
+	if c.kind.own {
+		cfg := serverConfig{}
+		if c.kind.equip != nil {
+			cfg = c.kind.equip(c)
+		}
+		c.server = startServer(c.T, cfg)
+		dsn = c.server.dsn
+	}
+	c.database = c.OpenDatabase(harness.DatabaseConfig{DSN: dsn})
+	c.db = open(c.T, c.database.DSN())
+	c.openPlatform()
+	_, producersDSN := c.openLink()
+	for i := range c.kind.daemons {
+		c.addDaemon(string(rune('a' + i)))
+	}
+	c.fill()
+	for _, d := range c.daemons {
+		d.start()
+	}
+	c.awaitReady()
+	c.startProducers(producersDSN)
+}
+
+// openLink opens a link to the database, and returns the DSN that leads through it. There is one
+// for each program, so that one can be cut off alone.
+func (c *cluster) openLink() (l *link.Link, dsn string) {
+	l, dsn, err := link.OpenDSN(c.database.DSN())
+	c.Check(err)
+	c.Cleanup(l.Close)
+	c.links = append(c.links, l)
+	return l, dsn
+}
+
+func (c *cluster) openPlatform() {
+	options := wechatsim.Standard(followers, 0, 0)
+	options.Seed = c.seed
+	options.Accounts[0].DailyLimits = wechatsim.NoDailyLimits()
+	options.Minis[0].DailyLimits = wechatsim.NoDailyLimits()
+	c.platform = &platform{Server: wechatsim.New(options)}
+	c.Cleanup(func() error { c.platform.Close(); return nil })
+	c.people = newPeople(c.platform, followers)
+	for _, person := range c.people.persons[refuses] {
+		c.platform.SetPerson(harness.AppID, person, wechatsim.Person{Refuses: true})
+	}
+}
+
+func (c *cluster) addDaemon(name string) {
+	d := &instance{t: c.T, name: name}
+	var settings harness.Settings
+	d.link, settings.DSN = c.openLink()
+	settings.WeChat = c.Serve(c.platform.handler(name))
+	settings.Rate, settings.Concurrency = 400, 32
+	settings.SendTimeout, settings.ResendWindow = sendTimeout, c.window
+	settings.WaitForFollower, settings.SyncEvery = waitForFollower, 4*time.Second
+	if c.callbacks {
+		settings.Callback = c.FreeAddr()
+	}
+	d.Instance = c.NewInstance(c.binary, "daemon-"+name, settings)
+	d.log = c.Log(d.Name + ".log")
+	c.daemons = append(c.daemons, d)
+	c.Cleanup(d.stop)
+}
+
+// fill makes the tables and fills the map; some of those in it leave afterwards.
+func (c *cluster) fill() {
+	first := c.daemons[0]
+	first.Run("migrate", "up")
+	first.Run("sync")
+	var users []wechatsim.Identity
+	for person := range followers + len(c.people.persons[late]) + len(c.people.persons[never]) {
+		users = append(users, wechatsim.Identity{
+			AppID: harness.MiniAppID, OpenID: c.platform.OpenID(harness.MiniAppID, person),
+			UnionID: c.platform.UnionID(person),
+		})
+	}
+	c.db.InsertMiniUsers(users)
+	for _, person := range c.people.persons[gone] {
+		c.platform.Unfollow(harness.AppID, person)
+	}
+	c.platform.SetQuirks(harness.AppID, wechatsim.Quirks{Repeat: c.repeat})
+	if !c.callbacks {
+		return
+	}
+	// Receipts of all kinds are pushed to the first daemon, until it takes them.
+	c.platform.SetCallback(harness.AppID, &wechatsim.Callback{
+		URL:   "http://" + first.Settings.Callback + "/wechat/" + harness.AppID,
+		Token: harness.CallbackToken, AESKey: harness.CallbackKey, Secure: true,
+		Jitter: 300 * time.Millisecond, Attempts: 1000, RetryWait: time.Second, Duplicate: 0.05,
+		UserBlock: 0.01, SystemFailed: 0.02, FreqLimit: 0.02,
+	})
+}
+
+func (c *cluster) startProducers(dsn string) {
+	var work, tries context.Context
+	work, c.stopWork = context.WithCancel(c.Context())
+	tries, c.stopTries = context.WithCancel(c.Context())
+	for i := range producers {
+		db := open(c.T, dsn)
+		db.SetMaxOpenConns(3)
+		c.producers = append(c.producers, &producer{
+			name: fmt.Sprintf("C%d-%d", c.seed%1_000_000, i), db: db.DB,
+			rnd:      rand.New(rand.NewPCG(c.seed, uint64(i)+1)),
+			requests: &c.requests, people: c.people, pause: 40 * time.Millisecond, giveUp: tries,
+		})
+	}
+	c.Cleanup(func() error {
+		c.stopWork()
+		c.stopTries()
+		c.producing.Wait()
+		return nil
+	})
+	for _, p := range c.producers {
+		c.producing.Go(func() { p.run(work) })
+	}
+	c.producing.Go(func() { c.letFollow(work) })
+}
+
+// letFollow has one late person after the other follow.
+func (c *cluster) letFollow(ctx context.Context) {
+	persons := c.people.persons[late]
+	for _, person := range persons {
+		if !sleep(ctx, c.length/time.Duration(len(persons)+1)) {
+			return
+		}
+		c.platform.Follow(harness.AppID, person)
+	}
+}
+
+// heal ends all faults, has the producers finish, and waits until no request is open any more.
+func (c *cluster) heal() {
+	c.stopWork()
+	c.platform.ClearFaults()
+	c.platform.SetLatency(0)
+	for _, person := range c.people.persons[late] {
+		c.platform.Follow(harness.AppID, person)
+	}
+	for _, l := range c.links {
+		c.Check(l.Heal())
+	}
+	for _, d := range c.daemons {
+		d.thaw()
+		if !d.running().Alive() {
+			d.start()
+		}
+	}
+	c.awaitReady()
+	timer := time.AfterFunc(30*time.Second, c.stopTries)
+	defer timer.Stop()
+	c.producing.Wait()
+	c.stopTries()
+	c.awaitEnd()
+}
+
+func (c *cluster) awaitReady() {
+	for _, d := range c.daemons {
+		d.AwaitReady(d.running())
+	}
+}
+
+// awaitEnd waits until no request is open for a while: a statement of a producer who has given up
+// may still be carried out. That requests stay open is not a failure here but a finding.
+func (c *cluster) awaitEnd() {
+	quiet := 0
+	for end := time.Now().Add(healing); quiet <= 40 && time.Now().Before(end); quiet++ {
+		var open int
+		err := c.db.GetContext(c.Context(), &open,
+			`SELECT COUNT(*) FROM send_request WHERE status IN ('pending', 'waiting')`)
+		if err != nil || open > 0 {
+			quiet = 0
+		}
+		c.Sleep(50 * time.Millisecond)
+	}
+}
+
+// leader is the daemon that holds the account's lease; nil: none of ours.
+func (c *cluster) leader() *instance {
+	var holder string
+	err := c.db.GetContext(c.Context(), &holder,
+		`SELECT holder FROM lease WHERE name = ? AND expires_at > CURRENT_TIMESTAMP(3)`,
+		"send:"+harness.AppID)
+	if err != nil {
+		return nil
+	}
+	for _, d := range c.daemons {
+		if strings.Contains(holder, fmt.Sprintf("-%d-", d.running().Pid())) {
+			return d
+		}
+	}
+	return nil
+}
+
+// awaitLeader waits until one of the daemons leads and sends.
+func (c *cluster) awaitLeader() (leader *instance) {
+	since := time.Now()
+	c.await("a daemon that sends", 90*time.Second, func() bool {
+		if leader = c.leader(); leader == nil {
+			return false
+		}
+		_, sends := c.platform.firstPost(since, func(name string) bool {
+			return name == leader.name
+		})
+		return sends
+	})
+	return leader
+}

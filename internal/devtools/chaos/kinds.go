@@ -1,0 +1,253 @@
+package main
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/unionbridge/unionbridge/internal/wechatsim"
+)
+
+// kind is a kind of chaos.
+type kind struct {
+	name    string
+	what    string // for people
+	daemons int
+	own     bool // it hurts the database server, and so has one of its own
+	jumps   bool // the server's clock is wrong: nothing can be said about moments
+	quick   bool // nothing delays a post, so repeats must keep to the window closely
+
+	// missing says why the kind cannot be played here; nil: it always can.
+	missing func() error
+	// equip prepares what the kind's own server needs; nil: nothing.
+	equip func(*cluster) serverConfig
+	// nemesis makes faults for about c.length.
+	nemesis func(*cluster)
+}
+
+// kinds are all kinds, in the order in which they are played.
+func kinds() []kind {
+	return []kind{
+		{name: "kill", what: "kill -9 of the daemon, restarted at once",
+			daemons: 1, quick: true, nemesis: killAll},
+		{name: "frozen", what: "the sending one of two daemons is frozen past its lease and wakes",
+			daemons: 2, nemesis: freezeLeader},
+		{name: "leader", what: "two daemons, kill -9 of the one that sends",
+			daemons: 2, quick: true, nemesis: killLeader},
+		{name: "partition",
+			what:    "the sending one of two daemons loses the database, and only it",
+			daemons: 2, nemesis: partition},
+		{name: "network", what: "connections to the database cut, half dead, slow, in pieces",
+			daemons: 1, nemesis: every(breakNetwork)},
+		{name: "wechat",
+			what:    "WeChat resets before and after processing, stalls, answers -1, 5xx, garbage",
+			daemons: 1, nemesis: every(breakWeChat)},
+		{name: "all", what: "all of it at once, two daemons",
+			daemons: 2, own: true, missing: findServer, nemesis: everything},
+		{name: "stall", what: "the database server stands still (SIGSTOP)",
+			daemons: 1, own: true, missing: findServer, nemesis: every(stallServer)},
+		{name: "crash", what: "kill -9 of the database server, restarted",
+			daemons: 1, own: true, missing: findServer, nemesis: every(crashServer)},
+		{name: "disk", what: "the database server's temporary folder is full", daemons: 1, own: true,
+			missing: noSmallDisk, equip: smallDisk, nemesis: every(fillDisk)},
+		{name: "clock",
+			what:    "the database server's clock jumps forth by hours and back by seconds",
+			daemons: 2, own: true, jumps: true,
+			missing: noFakeTime, equip: fakeTime, nemesis: jumpClock},
+	}
+}
+
+// every repeats a fault, with good times between, for as long as the round lasts.
+func every(fault func(*cluster)) func(*cluster) {
+	return func(c *cluster) {
+		for end := time.Now().Add(c.length); time.Now().Before(end); {
+			c.Sleep(c.between(200*time.Millisecond, 1500*time.Millisecond))
+			fault(c)
+		}
+	}
+}
+
+// between draws a time.
+func (c *cluster) between(from, to time.Duration) time.Duration {
+	return from + time.Duration(c.rnd.Int64N(int64(to-from)))
+}
+
+func (c *cluster) anyDaemon() *instance { return c.daemons[c.rnd.IntN(len(c.daemons))] }
+
+// draw decides what a round is like beyond its faults.
+func (c *cluster) draw() {
+	// What WeChat answers to a repeated client_msg_id is not known.
+	c.repeat = []wechatsim.Repeat{
+		wechatsim.RepeatSameID, wechatsim.RepeatSameID, wechatsim.RepeatNewID, wechatsim.RepeatError,
+	}[c.rnd.IntN(4)]
+	// With the default, what a kill leaves in doubt is sent again a minute later; with a window
+	// shorter than that it becomes unknown. An error at each repetition would keep requests open
+	// for all of a long window.
+	c.window = 9 * time.Minute
+	if c.repeat == wechatsim.RepeatError || c.rnd.IntN(2) == 0 {
+		c.window = 20 * time.Second
+	}
+}
+
+// killAll kills the daemons c.kills times, after short and longer lives: some die while they start.
+func killAll(c *cluster) {
+	for range c.kills {
+		c.platform.SetLatency(c.between(0, 200*time.Millisecond)) // so that posts are in flight
+		switch f := c.rnd.Float64(); {
+		case f < 0.25:
+			c.Sleep(c.between(0, 300*time.Millisecond))
+		case f < 0.8:
+			c.Sleep(c.between(300*time.Millisecond, 1200*time.Millisecond))
+		default:
+			c.Sleep(c.between(time.Second, 3*time.Second))
+		}
+		c.restart(c.anyDaemon(), c.rnd.Float64() < 0.95)
+	}
+}
+
+// kill kills a daemon and counts it. It returns the process id.
+func (c *cluster) kill(d *instance, act string) (pid int) {
+	c.outcome.kills++
+	if c.platform.inFlight.Load() > 0 {
+		c.outcome.inFlight++
+	}
+	c.did(act)
+	return d.kill()
+}
+
+// restart kills a daemon and starts it again. quickly also ends its leases, as time would within
+// ten seconds: its successor need not wait then, and there is time for more kills.
+func (c *cluster) restart(d *instance, quickly bool) {
+	pid := c.kill(d, "kill")
+	if quickly {
+		c.db.Do(`UPDATE lease SET expires_at = CURRENT_TIMESTAMP(3)
+			 WHERE holder LIKE ? AND expires_at > CURRENT_TIMESTAMP(3)`,
+			fmt.Sprintf("%%-%d-%%", pid))
+	}
+	d.start()
+}
+
+// takeoverLimit is the design's: the surviving instance sends within 15 s.
+const takeoverLimit = 15 * time.Second
+
+// awaitTakeover measures how long it takes until another daemon than the old leader sends.
+func (c *cluster) awaitTakeover(old *instance, after string) {
+	begin := time.Now()
+	var first time.Time
+	c.await("the other daemon to send", 2*time.Minute, func() (ok bool) {
+		first, ok = c.platform.firstPost(begin, func(name string) bool { return name != old.name })
+		return ok
+	})
+	took := first.Sub(begin)
+	c.outcome.takeovers = append(c.outcome.takeovers, took.Seconds())
+	if took > c.takeover {
+		c.outcome.wrong = append(c.outcome.wrong, fmt.Sprintf(
+			"after the leader %s: the other daemon sent %.1f s later, which is more than %s",
+			after, took.Seconds(), c.takeover))
+	}
+}
+
+func killLeader(c *cluster) {
+	c.platform.SetLatency(100 * time.Millisecond)
+	for end := time.Now().Add(c.length); time.Now().Before(end); {
+		leader := c.awaitLeader()
+		c.Sleep(c.between(0, 500*time.Millisecond))
+		c.kill(leader, "kill of the leader")
+		c.awaitTakeover(leader, "died")
+		leader.start()
+	}
+}
+
+// freezeLeader freezes past the lease each time, and every other time past the claim's visibility
+// too: then others have sent, or given up, what the frozen daemon has claimed.
+func freezeLeader(c *cluster) {
+	c.platform.SetLatency(100 * time.Millisecond)
+	for n, end := 0, time.Now().Add(c.length); n == 0 || time.Now().Before(end); n++ {
+		leader := c.awaitLeader()
+		begin := time.Now()
+		leader.freeze()
+		c.did("freeze of the leader")
+		c.awaitTakeover(leader, "was frozen")
+		rest := c.between(time.Second, 8*time.Second)
+		if n%2 == 0 {
+			rest = c.between(63*time.Second, 66*time.Second) - time.Since(begin)
+		}
+		c.Sleep(rest)
+		leader.thaw()
+		c.outcome.frozen += time.Since(begin)
+	}
+}
+
+// partition takes the database away from the sending daemon, which keeps its outcomes and writes
+// them later.
+func partition(c *cluster) {
+	c.platform.SetLatency(100 * time.Millisecond)
+	for end := time.Now().Add(c.length); time.Now().Before(end); {
+		leader := c.awaitLeader()
+		bad := deaf()
+		if c.rnd.IntN(2) == 0 {
+			bad = mute()
+		}
+		if c.rnd.IntN(3) == 0 {
+			leader.link.Cut()
+			c.did("cut off")
+		} else {
+			c.Check(leader.link.Poison(bad))
+			c.did(bad.What)
+		}
+		c.awaitTakeover(leader, "lost the database")
+		c.Sleep(c.between(0, 10*time.Second))
+		c.Check(leader.link.Heal())
+	}
+}
+
+// everything draws faults, and lets some of them overlap: a kill comes while others last.
+func everything(c *cluster) {
+	c.platform.SetLatency(30 * time.Millisecond)
+	faults := []func(*cluster){
+		breakNetwork, breakNetwork, breakWeChat, breakWeChat, stallServer, crashServer,
+		killWithin(breakWeChat), killWithin(breakNetwork), freezeBriefly,
+	}
+	every(func(c *cluster) {
+		faults[c.rnd.IntN(len(faults))](c)
+		c.restart(c.anyDaemon(), true)
+	})(c)
+}
+
+// killWithin kills a daemon just before another fault, so that it starts in the middle of it.
+func killWithin(fault func(*cluster)) func(*cluster) {
+	return func(c *cluster) {
+		c.restart(c.anyDaemon(), true)
+		fault(c)
+	}
+}
+
+func freezeBriefly(c *cluster) {
+	d := c.anyDaemon()
+	begin := time.Now()
+	d.freeze()
+	defer d.thaw()
+	c.did("freeze")
+	c.Sleep(c.between(time.Second, 13*time.Second))
+	c.outcome.frozen += time.Since(begin)
+}
+
+// stallServer stops the server process. The longest stall of a long round exceeds the daemon's
+// timeout for an answer.
+func stallServer(c *cluster) {
+	stall := c.between(200*time.Millisecond, 5*time.Second)
+	if c.length > 30*time.Second && c.rnd.IntN(8) == 0 {
+		stall = c.between(31*time.Second, 36*time.Second)
+	}
+	c.did("stall of the server")
+	c.server.process.Signal(syscall.SIGSTOP)
+	defer c.server.process.Signal(syscall.SIGCONT)
+	c.Sleep(stall)
+}
+
+func crashServer(c *cluster) {
+	c.did("kill of the server")
+	c.server.process.Kill()
+	c.Sleep(c.between(0, 3*time.Second))
+	c.server.start()
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/unionbridge/unionbridge/internal/devtools/checker"
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
+	"github.com/unionbridge/unionbridge/internal/wechatsim"
+)
+
+// play plays one round and checks it. An error means that it could not be checked.
+func (o *options) play(t *harness.T, k kind, seed uint64) (r result, err error) {
+	var logs string
+	err = harness.Try(t.Context(), t.Screen, func(t *harness.T) {
+		c := &cluster{
+			T: t, options: o, kind: k, seed: seed, rnd: rand.New(rand.NewPCG(seed, 0)),
+		}
+		defer func() { logs = c.logs() }()
+		begin := time.Now()
+		c.build()
+		k.nemesis(c)
+		healed := time.Now()
+		c.heal()
+		v := checker.Check(c.history())
+		c.addGlobal(&v)
+		r = c.result(v)
+		r.Started, r.Seconds = begin.UTC(), time.Since(begin).Seconds()
+		r.HealSeconds = time.Since(healed).Seconds()
+	})
+	if err != nil {
+		err = fmt.Errorf("%w%s", err, logs)
+	}
+	return r, err
+}
+
+// history reads everything back.
+func (c *cluster) history() checker.History {
+	h := checker.History{
+		AppID: harness.AppID, TemplateID: harness.TemplateID(), Requests: c.requests.byOrder(),
+		Messages: c.platform.Messages(harness.AppID), Posts: c.platform.allPosts(),
+		NewIDs: c.repeat == wechatsim.RepeatNewID,
+	}
+	if !c.kind.jumps {
+		h.Times = &checker.Times{
+			Window: c.window, Slack: claimLasts + c.outcome.frozen,
+			Overdue: 15*time.Second + c.outcome.frozen,
+		}
+		if c.kind.quick {
+			h.Times.Slack, h.Times.Overdue = 10*time.Second, 5*time.Second
+		}
+	}
+	var err error
+	h.Rows, err = checker.ReadRows(c.Context(), c.db.DB, "send_request")
+	c.Check(err)
+	if c.callbacks {
+		_, givenUp := c.platform.Pushes()
+		h.AllReceipts = givenUp == 0
+		h.Receipts, err = checker.ReadReceipts(c.Context(), c.db.DB, harness.AppID)
+		c.Check(err)
+	}
+	return h
+}
+
+// addGlobal adds what no request shows: daemons that ended, a wrong map, refusals, late takeovers.
+func (c *cluster) addGlobal(v *checker.Verdict) {
+	violate := func(format string, args ...any) {
+		violation := checker.Violation{Text: fmt.Sprintf(format, args...)}
+		v.Violations = append(v.Violations, violation)
+	}
+	f, err := checker.CompareMap(c.Context(), c.db.DB, harness.AppID, c.platform)
+	c.Check(err)
+	if f.Misattributed > 0 {
+		violate("%d people are wrong in the map", f.Misattributed)
+	}
+	for _, text := range c.outcome.wrong {
+		violate("%s", text)
+	}
+	for _, d := range c.daemons {
+		for _, life := range d.unplanned() {
+			violate("a daemon ended by itself: %s", life)
+		}
+	}
+	for _, p := range c.producers {
+		p.refusals.Range(func(text, _ any) bool {
+			if !expectedRefusal.MatchString(text.(string)) {
+				violate("a producer was refused: %s", text)
+			}
+			return true
+		})
+	}
+}
+
+// expectedRefusal is what a producer may be told amid these faults: deadlocks and lock waits, after
+// which it repeats, and a server that is just stopping or has no room.
+var expectedRefusal = regexp.MustCompile(
+	`^Error (1205|1213|1053|1927|1021|1114|3|28|1040|1129|1158|1159|1160|1161)\b`)
+
+func (c *cluster) logs() string {
+	var b strings.Builder
+	for _, d := range c.daemons {
+		fmt.Fprintf(&b, "\n---- the end of the log of daemon %s\n%s", d.name, d.LogTail())
+	}
+	return b.String()
+}
+
+// keepLogs copies the daemons' logs to a folder and returns its name; empty: there is none to keep
+// them in.
+func (c *cluster) keepLogs() string {
+	if c.keep == "" {
+		return ""
+	}
+	dir := filepath.Join(c.keep, fmt.Sprintf("%s-%d", c.kind.name, c.seed))
+	if os.MkdirAll(dir, 0o700) != nil {
+		return ""
+	}
+	for _, d := range c.daemons {
+		name := d.Name + ".log"
+		text, err := os.ReadFile(c.Path(name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), text, 0o600)
+		}
+		if err != nil {
+			return ""
+		}
+	}
+	return dir
+}
+
+// result turns the verdict into what is reported.
+func (c *cluster) result(v checker.Verdict) result {
+	r := result{
+		Round: c.kind.name, Seed: c.seed, Kills: c.outcome.kills, Flying: c.outcome.inFlight,
+		Committed: v.Committed + v.Lost, Unconfirmed: v.Unconfirmed,
+		Sent: v.Status["sent"], Failed: v.Status["failed"], Expired: v.Status["expired"],
+		Cancelled: v.Status["cancelled"], Unknown: v.Status["unknown"],
+		Open:  v.Status["pending"] + v.Status["waiting"],
+		Posts: len(c.platform.allPosts()), Repeats: v.Repeats, Lost: v.Lost, Twice: v.Twice,
+		Takeovers: c.outcome.takeovers, Window: c.window.String(), Repeat: string(c.repeat),
+		Acts: c.outcome.acts, Slowest: v.Slowest,
+	}
+	for _, n := range v.Status {
+		r.Rows += n
+	}
+	for _, violation := range v.Violations {
+		r.Violations = append(r.Violations, violation.String())
+		r.stories = append(r.stories, violation.Story)
+	}
+	if len(v.Violations) > 0 {
+		r.Evidence = c.keepLogs()
+	}
+	return r
+}
