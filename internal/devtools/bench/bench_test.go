@@ -3,36 +3,40 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"os"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/unionbridge/unionbridge/internal/devtools/stage"
+	"github.com/unionbridge/unionbridge/internal/database/dbtest"
+	"github.com/unionbridge/unionbridge/internal/devtools/checker"
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
 func TestReport(t *testing.T) {
 	var out bytes.Buffer
-	report(stage.NewScreen(&out, time.Now), "a machine", []figure{
-		{"first_sweep", 41234.6, "followers/s", atLeast(35_000), "first sweep"},
-		{"first_sweep_memory", 64.04, "MiB", atMost(64), "peak memory"},
-		{"idle_queries", 4.966, "queries/s", atMost(5), "idle"},
-		{"send_ratio", 12.34, "x", target{}, "ratio"},
-		{"second_sweep_rows_written", 1, "rows", exactly(0), "rows"},
-		{"finished_ratio", 0.89, "x", atLeast(0.9), "share"},
-	})
-	_, lines, found := strings.Cut(out.String(), "first_sweep 4")
-	want := `1235 followers/s >=35000 ok
-first_sweep_memory 64.0 MiB <=64 short
-idle_queries 4.97 queries/s <=5 ok
-send_ratio 12.3 x - ok
+	run := harness.ForTest(t, harness.NewScreen(&out, time.Now))
+	b := &bench{T: run, options: &options{followers: 1_000_000, requests: 200_000}}
+	b.server.Version = "a server"
+	b.values = map[string]float64{
+		"first_sweep": 51234.6, "first_sweep_memory": 48.04, "idle_queries": 4.966, "send_ratio": 12.34,
+		"second_sweep_rows_written": 1, "finished_ratio": 0.89,
+	}
+	b.report()
+	_, lines, found := strings.Cut(out.String(), "\nfirst_sweep 5")
+	want := `1235 followers/s >=50000 ok
+first_sweep_memory 48.0 MiB <=48 short
 second_sweep_rows_written 1 rows =0 short
+send_ratio 12.3 x - ok
+idle_queries 4.97 queries/s <=5 ok
 finished_ratio 0.89 x >=0.90 short
 `
 	if diff := cmp.Diff(want, lines); !found || diff != "" {
@@ -43,11 +47,28 @@ finished_ratio 0.89 x >=0.90 short
 			t.Errorf("%q has %d fields, want name value unit target verdict", line, len(fields))
 		}
 	}
-	if !strings.Contains(out.String(), ">= 0.90  short") || !strings.Contains(out.String(), ">= 35,000  ok") {
-		t.Errorf("the table lacks a target:\n%s", out.String())
+	for _, part := range []string{">= 0.90  short", ">= 50,000  ok", "a server", "51,234"} {
+		if !strings.Contains(out.String(), part) {
+			t.Errorf("the table lacks %q:\n%s", part, out.String())
+		}
 	}
-	if !strings.Contains(out.String(), "a machine") || !strings.Contains(out.String(), "41,234") {
-		t.Errorf("the table lacks the machine or the figure:\n%s", out.String())
+}
+
+// The names are those that programs and people compare over time.
+func TestFiguresHaveDistinctNames(t *testing.T) {
+	seen := map[string]bool{}
+	for _, a := range parse(t).accounts() {
+		for _, s := range a.scenarios {
+			for _, f := range s.figures {
+				if seen[f.name] || strings.ContainsAny(f.name+f.unit, " ") {
+					t.Errorf("figure %q in %s", f.name, f.unit)
+				}
+				seen[f.name] = true
+			}
+		}
+	}
+	if len(seen) != 81 {
+		t.Errorf("%d figures", len(seen))
 	}
 }
 
@@ -59,97 +80,228 @@ func TestMedian(t *testing.T) {
 	}
 }
 
-// backlog is three requests that ended as they should.
-func backlog() (users []wechatsim.Identity, messages []wechatsim.Message, rows map[string]sentRow) {
-	rows = make(map[string]sentRow)
+// The backlog's texts, in the form in which WeChat gets them, are what the checker wants.
+func TestCheckBacklog(t *testing.T) {
+	var users []wechatsim.Identity
+	var messages []wechatsim.Message
+	var rows []checker.Row
 	for i := range 3 {
-		users = append(users, wechatsim.Identity{UnionID: fmt.Sprint("u", i)})
+		users = append(users, wechatsim.Identity{UnionID: fmt.Sprint("u", i), OpenID: "mini", Person: i})
 		var plain map[string]string
 		_ = json.Unmarshal([]byte(message("B", i)), &plain) // a literal
-		long := make(map[string]map[string]string)
-		for key, value := range plain {
-			long[key] = map[string]string{"value": value}
-		}
-		data, _ := json.Marshal(long) // strings always encode
 		m := wechatsim.Message{
-			AppID: stage.AppID, OpenID: fmt.Sprint("o", i), UnionID: users[i].UnionID, TemplateID: stage.TemplateID(), Data: data, MsgID: int64(i + 1),
+			AppID: harness.AppID, OpenID: fmt.Sprint("o", i), UnionID: users[i].UnionID, Person: i,
+			TemplateID: harness.TemplateID(), Data: json.RawMessage(checker.Data(plain, false)), MsgID: int64(i + 1),
 		}
 		messages = append(messages, m)
-		rows[order("B", i)] = sentRow{"sent", m.OpenID, m.MsgID}
+		row := checker.Row{Order: order("B", i), Status: "sent", SentOpenID: m.OpenID, MsgID: m.MsgID}
+		row.Finished.Valid = true
+		rows = append(rows, row)
 	}
-	return users, messages, rows
+	if v := checkBacklog(users, messages, rows); len(v.Violations) > 0 {
+		t.Errorf("violations: %q", v.Violations)
+	}
+	messages[1].Data = bytes.Replace(messages[1].Data, []byte("28.00"), []byte("28.01"), 1)
+	if v := checkBacklog(users, messages[1:], rows); v.Wrong != 1 || v.Missing != 1 {
+		t.Errorf("%d wrong and %d missing", v.Wrong, v.Missing)
+	}
 }
 
-func TestJudge(t *testing.T) {
-	for name, test := range map[string]struct {
-		spoil func(m []wechatsim.Message, rows map[string]sentRow) []wechatsim.Message
-		want  verdict
-	}{
-		"good": {func(m []wechatsim.Message, _ map[string]sentRow) []wechatsim.Message { return m }, verdict{}},
-		"another person": {func(m []wechatsim.Message, _ map[string]sentRow) []wechatsim.Message {
-			m[1].UnionID = "u2"
-			return m
-		}, verdict{wrong: 1}},
-		"another account": {func(m []wechatsim.Message, _ map[string]sentRow) []wechatsim.Message {
-			m[1].AppID = "wx"
-			return m
-		}, verdict{wrong: 1}},
-		"another template": {func(m []wechatsim.Message, _ map[string]sentRow) []wechatsim.Message {
-			m[1].TemplateID = "t"
-			return m
-		}, verdict{wrong: 1}},
-		"another text": {func(m []wechatsim.Message, _ map[string]sentRow) []wechatsim.Message {
-			m[1].Data = bytes.Replace(m[1].Data, []byte("28.00"), []byte("28.01"), 1)
-			return m
-		}, verdict{wrong: 1}},
-		"a row that does not know": {func(m []wechatsim.Message, rows map[string]sentRow) []wechatsim.Message {
-			rows[order("B", 1)] = sentRow{"pending", "", 0}
-			return m
-		}, verdict{wrong: 1}},
-		"a row with another msgid": {func(m []wechatsim.Message, rows map[string]sentRow) []wechatsim.Message {
-			rows[order("B", 1)] = sentRow{"sent", "o1", 9}
-			return m
-		}, verdict{wrong: 1}},
-		"nobody's message": {func(m []wechatsim.Message, _ map[string]sentRow) []wechatsim.Message {
-			return append(m, wechatsim.Message{Data: json.RawMessage(`{}`)})
-		}, verdict{wrong: 1}},
-		"twice":   {func(m []wechatsim.Message, _ map[string]sentRow) []wechatsim.Message { return append(m, m[0], m[0]) }, verdict{duplicates: 2}},
-		"missing": {func(m []wechatsim.Message, _ map[string]sentRow) []wechatsim.Message { return m[:1] }, verdict{missing: 2}},
+func parse(t *testing.T, args ...string) *options {
+	t.Helper()
+	o := &options{}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	check := o.define(flags)
+	if err := flags.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	if err := check(); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func TestFlags(t *testing.T) {
+	wanted := func(o *options) string {
+		names := slices.DeleteFunc(o.scenarioNames(), func(name string) bool { return !o.wants(name) })
+		return strings.Join(names, " ")
+	}
+	o := parse(t, "-scale", "0.01", "-only", "sweep|idle")
+	if o.followers != 10_000 || o.requests != 2000 || wanted(o) != "sweep idle" {
+		t.Errorf("%d followers, %d requests, %s", o.followers, o.requests, wanted(o))
+	}
+	o = parse(t, "-only", "send")
+	if size := o.accounts()[0].followers; size != o.requests || wanted(o) != "send" {
+		t.Errorf("-only send: %d followers for %d requests, %s", size, o.requests, wanted(o))
+	}
+	o = parse(t, "-full-tables=false", "-ten-million=false")
+	if want := "sweep send far producers idle latency memory takeover urgent fair slow change kill"; wanted(o) != want {
+		t.Errorf("wanted %q, want %q", wanted(o), want)
+	}
+	for _, args := range [][]string{
+		{"-only", "["}, {"-only", "nothing"}, {"-requests", "5"}, {"-followers", "5000"}, {"-kills", "0"},
+		{"-kill-followers", "9"}, {"word"}, {"-nonsense"},
 	} {
+		var out, errs bytes.Buffer
+		if code := program(&options{}).Execute(t.Context(), args, &out, &errs); code != 2 || errs.Len() == 0 {
+			t.Errorf("Execute(%q) = %d, said %q", args, code, errs.String())
+		}
+	}
+}
+
+// newBench is a benchmark with a schema of its own, a map of the mini program's users and a simulator in this
+// process.
+func newBench(t *testing.T, users int) (*bench, *wechatsim.Server) {
+	t.Helper()
+	run := harness.ForTest(t, harness.NewScreen(io.Discard, time.Now))
+	people := wechatsim.New(wechatsim.Standard(users, users, 0))
+	t.Cleanup(people.Close)
+	b := &bench{T: run, setUp: &setUp{
+		db: run.Wrap(dbtest.New(t)), simulator: run.Simulator(run.Serve(people)), size: users,
+		users: people.MiniUsers(harness.MiniAppID, 0, users),
+	}}
+	b.db.InsertMiniUsers(b.users)
+	b.db.Insert("follower (appid, openid, unionid)", users, func(person int) []any {
+		return []any{harness.AppID, people.OpenID(harness.AppID, person), people.UnionID(person)}
+	})
+	return b, people
+}
+
+// The hand loops are the measure of the daemon: they have to do the whole job.
+func TestBaseline(t *testing.T) {
+	const requests = 2*baselineBatch + 3
+	for name, run := range map[string]func(*baseline){"loop": (*baseline).loop, "pipeline": (*baseline).pipeline} {
 		t.Run(name, func(t *testing.T) {
-			users, messages, rows := backlog()
-			messages = test.spoil(messages, rows)
-			if got := judge(users, messages, rows); got != test.want {
-				t.Errorf("judge() = %+v, want %+v", got, test.want)
+			b, people := newBench(t, requests)
+			b.db.Do("CREATE TABLE hand_request LIKE send_request")
+			b.insertRequests("hand_request", requests)
+			run(&baseline{b, b.newScript(baselineInFlight)})
+			rows, err := checker.ReadRows(t.Context(), b.db.DB, "hand_request")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v := checkBacklog(b.users, people.Messages(harness.AppID), rows); len(v.Violations) > 0 {
+				t.Errorf("%d violations, the first: %s", len(v.Violations), v.Violations[0])
 			}
 		})
 	}
 }
 
-func TestParse(t *testing.T) {
-	o, err := parse([]string{"-scale", "0.01", "-only", "sweep|idle"}, io.Discard)
+func TestCrowds(t *testing.T) {
+	b, _ := newBench(t, 3)
+	for _, c := range []crowd{dueRows(7), bulkRows(5), futureRows(4), waitingRows(2), finishedRows(10)} {
+		b.insertCrowd(c)
+	}
+	got := make(map[string]int)
+	for name, where := range map[string]string{
+		"all":      "1 = 1",
+		"due":      "status = 'pending' AND priority = 1 AND due_at <= CURRENT_TIMESTAMP(3) AND appid IS NULL",
+		"bulk":     "status = 'pending' AND priority = 2 AND due_at <= CURRENT_TIMESTAMP(3)",
+		"future":   "status = 'pending' AND due_at > CURRENT_TIMESTAMP(3) + INTERVAL 6 DAY",
+		"waiting":  "status = 'waiting' AND due_at > CURRENT_TIMESTAMP(3) AND unionid NOT IN (SELECT f.unionid FROM follower f)",
+		"finished": "status = 'sent' AND msgid > 0 AND finished_at <= CURRENT_TIMESTAMP(3)",
+		"known":    "unionid IN (SELECT f.unionid FROM follower f)",
+	} {
+		got[name] = int(b.db.Count("SELECT COUNT(*) FROM send_request WHERE " + where))
+	}
+	want := map[string]int{"all": 28, "due": 7, "bulk": 5, "future": 4, "waiting": 2, "finished": 10, "known": 26}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// WeChat drops a message whose client_msg_id it knows, and that is made of the row's id.
+func TestClearKeepsIDsNew(t *testing.T) {
+	b, _ := newBench(t, 3)
+	for range 2 {
+		b.insertRequests("send_request", 3)
+		for range 2 { // a table that is empty already has no last id
+			before := b.highest
+			last := b.lastID()
+			if last != 0 && last <= before {
+				t.Errorf("id %d came again", last)
+			}
+			b.clear()
+		}
+	}
+	if b.highest < 6 {
+		t.Errorf("six rows ended at id %d", b.highest)
+	}
+}
+
+// What is not due yet does not count as open where only the later rows are waited for.
+func TestDone(t *testing.T) {
+	b, _ := newBench(t, 3)
+	b.insertCrowd(futureRows(3))
+	last := b.lastID()
+	expect := func(after int64, want bool) {
+		t.Helper()
+		if done := b.done(after); done != want {
+			t.Errorf("done(%d) = %t, want %t", after, done, want)
+		}
+	}
+	expect(0, false)
+	expect(last, true)
+	b.insertRequests("send_request", 2)
+	expect(last, false)
+	b.db.Do("UPDATE send_request SET status = 'sent' WHERE due_at < CURRENT_TIMESTAMP(3) + INTERVAL 1 DAY")
+	expect(last, true)
+}
+
+func TestCPU(t *testing.T) {
+	if harness.CPUTime(os.Getpid()) == 0 && runtime.GOOS != "linux" {
+		t.Skip("known on Linux only")
+	}
+	cpu := watched{{"this", os.Getpid(), harness.CPUTime(os.Getpid())}}
+	for begin := time.Now(); cpu.used("this") < 5*harness.ClockTick; {
+		if time.Since(begin) > 30*time.Second {
+			t.Fatal("no processor time was counted in half a minute of work")
+		}
+	}
+	if cpu.used("another") != 0 || harness.CPUTime(-1) != 0 {
+		t.Error("a process that does not exist has used processor time")
+	}
+}
+
+// The floor's statement stores what the sweep would: quotes survive, and what is empty is NULL.
+func TestInsertText(t *testing.T) {
+	db := dbtest.New(t)
+	people := []followerInfo{
+		{OpenID: "o1", UnionID: "u1", Time: 1_600_000_000, Scene: "ADD_SCENE_QR_CODE", QRScene: 7, QRStr: `a'b\c`, Remark: "老王", Group: 2, Tags: json.RawMessage("[2,128]"), Language: "zh_CN"},
+		{OpenID: "o2", Time: 1_600_000_001, Tags: json.RawMessage("[]")},
+	}
+	if _, err := db.ExecContext(t.Context(), "CREATE TABLE floor_follower LIKE follower"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.ExecContext(t.Context(), insertText(people)); err != nil {
+		t.Fatal(err)
+	}
+	type row struct {
+		OpenID         string    `db:"openid"`
+		UnionID        *string   `db:"unionid"`
+		SubscribeTime  time.Time `db:"subscribe_time"`
+		SubscribeScene *string   `db:"subscribe_scene"`
+		QRScene        int64     `db:"qr_scene"`
+		QRStr          *string   `db:"qr_scene_str"`
+		Remark         *string   `db:"remark"`
+		Group          int64     `db:"groupid"`
+		Tags           *string   `db:"tagid_list"`
+		Language       *string   `db:"language"`
+	}
+	var got []row
+	err := db.SelectContext(t.Context(), &got, `
+		SELECT openid, unionid, subscribe_time, subscribe_scene, qr_scene, qr_scene_str, remark, groupid, tagid_list, language
+		  FROM floor_follower
+		 WHERE appid = ? AND subscribed = 1 AND info_at IS NOT NULL
+		 ORDER BY openid`, harness.AppID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := []any{o.followers, o.requests, o.wants("sweep"), o.wants("send"), o.wants("idle"), o.wants("latency")}
-	if diff := cmp.Diff([]any{10_000, 2000, true, false, true, false}, got); diff != "" {
+	want := []row{
+		{"o1", new("u1"), time.Unix(1_600_000_000, 0).UTC(), new("ADD_SCENE_QR_CODE"), 7, new(`a'b\c`), new("老王"), 2, new("[2,128]"), new("zh_CN")},
+		{OpenID: "o2", SubscribeTime: time.Unix(1_600_000_001, 0).UTC()},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
-	}
-	if o, err = parse([]string{"-only", "send"}, io.Discard); err != nil {
-		t.Fatal(err)
-	}
-	if b := (&bench{options: o}); b.mainSize() != o.requests || o.wantsAny("sweep", "slow", "change", "kill", "large") {
-		t.Errorf("-only send: %d followers for %d requests, and more than send is measured", b.mainSize(), o.requests)
-	}
-	if o, err = parse([]string{"-full-tables=false"}, io.Discard); err != nil {
-		t.Fatal(err)
-	}
-	if o.wantsSender("future") || o.wantsSender("finished") || !o.wantsSender("fair") {
-		t.Error("-full-tables=false leaves out the wrong parts")
-	}
-	for _, args := range [][]string{{"-only", "["}, {"-only", "nothing"}, {"-requests", "5"}, {"-followers", "5000"}, {"-kills", "0"}, {"-kill-followers", "9"}, {"word"}, {"-nonsense"}} {
-		if _, err := parse(args, io.Discard); err == nil || errors.Is(err, flag.ErrHelp) {
-			t.Errorf("parse(%q) = %v", args, err)
-		}
 	}
 }

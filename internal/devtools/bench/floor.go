@@ -2,125 +2,111 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/unionbridge/unionbridge/internal/devtools/stage"
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 )
 
-// The floor under a first sweep on this machine: what the simulator and the server take for the same work
-// when nobody reads, sorts, compares or thinks. First the same answers are downloaded and thrown away, then
-// the same rows go through multi-row INSERT alone. Everything else (reading the list, the statements'
-// text) is prepared outside the time that counts, and kept in memory: about 300 bytes a follower.
+// The floor under a first sweep on this machine: what the simulator and the server take for the
+// same work when nothing reads, sorts or compares. First the same answers are downloaded and thrown
+// away, then the same rows go through multi-row INSERT alone. Everything else (reading the list,
+// the statements' text) is prepared outside the time that counts, and kept in memory: about 300
+// bytes a follower.
 const (
 	floorConnections = 2
 	floorRows        = 1000 // a statement
 )
 
 type floor struct {
-	bench      *bench
+	*bench
 	script     *script
 	cursors    []string // of the list's pages, in order
 	openids    []string // in order of the key, as the sweep asks
 	statements []string
 }
 
-// measureFloor returns followers a second.
-func (b *bench) measureFloor(ctx context.Context) (rate float64, err error) {
-	b.screen.Step("floor: the same answers downloaded, then the same rows inserted, and nothing else")
-	s, err := b.newScript(ctx, sweepQuestions)
-	if err != nil {
-		return 0, err
-	}
-	s.read.Store(0) // without the token
-	f := &floor{bench: b, script: s}
-	if err := f.list(ctx); err != nil {
-		return 0, err
-	}
-	if err := f.write(ctx); err != nil {
-		return 0, err
-	}
-	wanted := s.read.Swap(0)
+// floor returns followers a second.
+func (b *bench) floor() float64 {
+	b.Step("floor: the same answers downloaded, then the same rows inserted, and nothing else")
+	f := &floor{bench: b, script: b.newScript(batchgets)}
+	f.script.read.Store(0) // without the token
+	f.list()
+	f.write()
+	wanted := f.script.read.Swap(0)
 	begin := time.Now()
-	if err := f.download(ctx); err != nil {
-		return 0, err
-	}
+	f.download()
 	download := time.Since(begin)
-	if got := s.read.Load(); got != wanted {
-		return 0, fmt.Errorf("the floor's download was of %d bytes, the answers have %d", got, wanted)
+	if got := f.script.read.Load(); got != wanted {
+		b.Fatalf("the floor's download was of %d bytes, the answers have %d", got, wanted)
 	}
-	insert, err := f.insert(ctx)
-	if err != nil {
-		return 0, err
-	}
-	b.screen.Say("%.1f s for %.0f MiB of answers, %.1f s for the rows", download.Seconds(), mebibytes(wanted), insert.Seconds())
-	return float64(b.size) / (download + insert).Seconds(), nil
+	insert := f.insert()
+	b.Say("%.1f s for %.0f MiB of answers, %.1f s for the rows",
+		download.Seconds(), mebibytes(wanted), insert.Seconds())
+	return float64(b.size) / (download + insert).Seconds()
 }
 
-func (f *floor) list(ctx context.Context) error {
+func (f *floor) list() {
 	for cursor := ""; ; {
 		f.cursors = append(f.cursors, cursor)
 		var page followerPage
-		if err := f.script.get(ctx, pathList, url.Values{"next_openid": {cursor}}, &page); err != nil {
-			return err
-		}
+		f.script.get(harness.PathList, url.Values{"next_openid": {cursor}}, &page)
 		if len(page.Data.OpenID) == 0 {
 			slices.Sort(f.openids)
-			return nil
+			return
 		}
 		f.openids = append(f.openids, page.Data.OpenID...)
 		cursor = page.Next
 	}
 }
 
-func question(openids []string) string {
+func userList(openids []string) string {
 	return `{"user_list":[{"openid":"` + strings.Join(openids, `"},{"openid":"`) + `"}]}`
 }
 
 // write asks about everybody once and turns the answers into statements.
-func (f *floor) write(ctx context.Context) error {
-	f.statements = make([]string, ceil(len(f.openids), floorRows))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(sweepQuestions)
+func (f *floor) write() {
+	f.statements = make([]string, (len(f.openids)+floorRows-1)/floorRows)
+	group := f.Group(batchgets)
 	for i := range f.statements {
-		group.Go(func() error {
+		group.Go(func(ctx context.Context) {
 			openids := f.openids[i*floorRows : min((i+1)*floorRows, len(f.openids))]
 			var people []followerInfo
 			for batch := range slices.Chunk(openids, 100) {
 				var answer struct {
 					People []followerInfo `json:"user_info_list"`
 				}
-				if err := f.script.postText(ctx, pathBatch, question(batch), &answer); err != nil {
-					return err
-				}
+				f.script.post(ctx, harness.PathBatch, userList(batch), &answer)
 				people = append(people, answer.People...)
 			}
 			if len(people) != len(openids) {
-				return errors.New("the floor got other people than it asked about")
+				f.Fatalf("the floor got other people than it asked about")
 			}
 			f.statements[i] = insertText(people)
-			return nil
 		})
 	}
-	return group.Wait()
+	group.Wait()
 }
 
 // insertText is a statement with the columns that the sweep writes.
 func insertText(people []followerInfo) string {
 	var text strings.Builder
-	text.WriteString(`INSERT INTO floor_follower (appid, openid, unionid, subscribed, subscribe_time, subscribe_scene, qr_scene, ` +
-		`qr_scene_str, remark, groupid, tagid_list, language, info_at) VALUES `)
+	text.WriteString(`INSERT INTO floor_follower (appid, openid, unionid, subscribed, ` +
+		`subscribe_time, subscribe_scene, qr_scene, qr_scene_str, remark, groupid, tagid_list, ` +
+		`language, info_at) VALUES `)
 	separator := ""
 	for _, p := range people {
-		fmt.Fprintf(&text, "%s('%s','%s',%s,1,'%s',%s,%d,%s,%s,%d,%s,%s,CURRENT_TIMESTAMP(3))", separator, stage.AppID, p.OpenID,
-			literal(p.UnionID), time.Unix(p.Time, 0).UTC().Format(time.DateTime), literal(p.Scene), p.QRScene,
-			literal(p.QRStr), literal(p.Remark), p.Group, literal(tags(p.Tags)), literal(p.Language))
+		if string(p.Tags) == "[]" {
+			p.Tags = nil
+		}
+		fmt.Fprintf(&text, "%s('%s','%s',%s,1,'%s',%s,%d,%s,%s,%d,%s,%s,CURRENT_TIMESTAMP(3))",
+			separator, harness.AppID, p.OpenID, literal(p.UnionID),
+			time.Unix(p.Time, 0).UTC().Format(time.DateTime), literal(p.Scene), p.QRScene,
+			literal(p.QRStr), literal(p.Remark), p.Group, literal(string(p.Tags)),
+			literal(p.Language))
 		separator = ","
 	}
 	return text.String()
@@ -134,56 +120,36 @@ func literal(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 }
 
-func tags(list []byte) string {
-	if string(list) == "[]" {
-		return ""
-	}
-	return string(list)
-}
-
 // download makes the sweep's calls: the list page after page, then the batches.
-func (f *floor) download(ctx context.Context) error {
+func (f *floor) download() {
 	for _, cursor := range f.cursors {
-		if err := f.script.get(ctx, pathList, url.Values{"next_openid": {cursor}}, nil); err != nil {
-			return err
-		}
+		f.script.get(harness.PathList, url.Values{"next_openid": {cursor}}, nil)
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(sweepQuestions)
+	group := f.Group(batchgets)
 	for batch := range slices.Chunk(f.openids, 100) {
-		group.Go(func() error { return f.script.postText(ctx, pathBatch, question(batch), nil) })
+		group.Go(func(ctx context.Context) {
+			f.script.post(ctx, harness.PathBatch, userList(batch), nil)
+		})
 	}
-	return group.Wait()
+	group.Wait()
 }
 
 // insert stores the rows and returns how long that took.
-func (f *floor) insert(ctx context.Context) (took time.Duration, err error) {
-	db := f.bench.db
-	if _, err := db.ExecContext(ctx, "CREATE TABLE floor_follower LIKE follower"); err != nil {
-		return 0, fmt.Errorf("making the floor's table: %w", err)
-	}
+func (f *floor) insert() time.Duration {
+	f.db.Do("CREATE TABLE floor_follower LIKE follower")
 	begin := time.Now()
-	group, inserting := errgroup.WithContext(ctx)
-	group.SetLimit(floorConnections)
+	group := f.Group(floorConnections)
 	for _, text := range f.statements {
-		group.Go(func() error {
-			_, err := db.ExecContext(inserting, text)
-			return err
+		group.Go(func(ctx context.Context) {
+			_, err := f.db.ExecContext(ctx, text)
+			f.Checkf(err, "inserting the floor's rows")
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return 0, fmt.Errorf("inserting the floor's rows: %w", err)
+	group.Wait()
+	took := time.Since(begin)
+	if rows := f.db.Count("SELECT COUNT(*) FROM floor_follower"); rows != int64(f.size) {
+		f.Fatalf("the floor stored %d of %d rows", rows, f.size)
 	}
-	took = time.Since(begin)
-	var rows int
-	if err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM floor_follower").Scan(&rows); err != nil {
-		return 0, fmt.Errorf("counting the floor's rows: %w", err)
-	}
-	if rows != f.bench.size {
-		return 0, fmt.Errorf("the floor stored %d of %d rows", rows, f.bench.size)
-	}
-	if _, err := db.ExecContext(ctx, "DROP TABLE floor_follower"); err != nil {
-		return 0, fmt.Errorf("dropping the floor's table: %w", err)
-	}
-	return took, nil
+	f.db.Do("DROP TABLE floor_follower")
+	return took
 }

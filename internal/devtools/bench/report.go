@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/unionbridge/unionbridge/internal/devtools/stage"
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 )
 
 // target is what a figure has to reach.
@@ -26,45 +26,29 @@ func (t target) String() string {
 	return t.relation + number(t.value)
 }
 
-func (t target) met(v float64) bool {
-	switch t.relation {
-	case ">=":
-		return v >= t.value
-	case "<=":
-		return v <= t.value
-	case "=":
-		return v == t.value
+func (t target) verdict(v float64) string {
+	if t.relation == ">=" && v < t.value || t.relation == "<=" && v > t.value ||
+		t.relation == "=" && v != t.value {
+		return "short"
 	}
-	return true
+	return "ok"
 }
 
-// figure is one measured value.
-type figure struct {
-	name   string // one word, for programs
-	value  float64
-	unit   string // one word
-	target target
-	what   string // for people
-}
+// record notes the value of a figure.
+func (b *bench) record(name string, value float64) { b.values[name] = value }
 
-// addKnown adds a figure that is 0 where it cannot be known on this system, and is left out then.
-func (b *bench) addKnown(f figure) {
-	if f.value > 0 {
-		b.add(f)
+// recordKnown notes a figure that is 0 where it cannot be known on this system, and is left out
+// then.
+func (b *bench) recordKnown(name string, value float64) {
+	if value > 0 {
+		b.record(name, value)
 	}
 }
 
-func (f figure) verdict() string {
-	if f.target.met(f.value) {
-		return "ok"
-	}
-	return "short"
-}
+func (b *bench) recordMemory(name string, bytes int64) { b.recordKnown(name, mebibytes(bytes)) }
 
-// line is the figure for programs.
-func (f figure) line() string {
-	return fmt.Sprintf("%s %s %s %s %s", f.name, number(f.value), f.unit, f.target, f.verdict())
-}
+// mebibytes of a byte count.
+func mebibytes(n int64) float64 { return float64(n) / (1 << 20) }
 
 // number has as many digits as a measurement deserves.
 func number(v float64) string {
@@ -81,27 +65,44 @@ func number(v float64) string {
 // forPeople is number with its thousands apart.
 func forPeople(v float64) string {
 	if math.Abs(v) >= 1000 {
-		return stage.Count(int64(v))
+		return harness.Count(int64(v))
 	}
 	return number(v)
 }
 
 // median of an odd number of values.
-func median(values []float64) float64 { return slices.Sorted(slices.Values(values))[len(values)/2] }
+func median(values []float64) float64 {
+	return slices.Sorted(slices.Values(values))[len(values)/2]
+}
 
-// report prints the table and the lines.
-func report(screen *stage.Screen, machine string, figures []figure) {
-	screen.Heading("Figures")
-	screen.Line("  %s\n", machine)
-	for _, f := range figures {
-		goal := ""
-		if f.target.relation != "" {
-			goal = fmt.Sprintf("%s %s  %s", f.target.relation, forPeople(f.target.value), f.verdict())
-		}
-		screen.Line("  %-66s %12s %-12s %s", f.what, forPeople(f.value), f.unit, goal)
+// report prints the table and the lines of what was measured.
+func (b *bench) report() {
+	if len(b.values) == 0 {
+		return
 	}
-	screen.Line("")
-	for _, f := range figures {
-		screen.Line("%s", f.line())
+	b.Heading("Figures")
+	b.Line("  %s\n", b.machine())
+	var lines []string
+	for _, a := range b.accounts() {
+		for _, s := range a.scenarios {
+			for _, f := range s.figures {
+				value, ok := b.values[f.name]
+				if !ok {
+					continue
+				}
+				goal, verdict := "", f.target.verdict(value)
+				if f.target.relation != "" {
+					goal = fmt.Sprintf("%s %s  %s",
+						f.target.relation, forPeople(f.target.value), verdict)
+				}
+				b.Line("  %-66s %12s %-12s %s", f.what, forPeople(value), f.unit, goal)
+				lines = append(lines, fmt.Sprintf("%s %s %s %s %s",
+					f.name, number(value), f.unit, f.target, verdict))
+			}
+		}
+	}
+	b.Line("")
+	for _, line := range lines {
+		b.Line("%s", line)
 	}
 }

@@ -1,78 +1,95 @@
 package main
 
 import (
-	"context"
+	"cmp"
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/unionbridge/unionbridge/internal/devtools/stage"
+	"github.com/unionbridge/unionbridge/internal/devtools/checker"
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
+	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// message is the i-th request's text; its number is what the read-back is matched by.
+// text is the i-th request's text; its number is what the read-back is matched by.
+func text(kind string, i int) map[string]string {
+	return checker.Text("热拿铁 & 可颂", "28.00元", order(kind, i))
+}
+
 func message(kind string, i int) string {
-	return fmt.Sprintf(`{"thing1":"热拿铁 & 可颂","time2":"2026-01-02 15:04","amount3":"28.00元","character_string4":"%s"}`, order(kind, i))
+	return fmt.Sprintf(`{"thing1":"热拿铁 & 可颂","time2":"2026-01-02 15:04","amount3":"28.00元",`+
+		`"character_string4":"%s"}`, order(kind, i))
 }
 
 func order(kind string, i int) string { return fmt.Sprintf("%s-%07d", kind, i) }
 
-// insertRequests puts one row for each of the first n mini-program users into a table of send_request's
-// shape; every other one is named by unionid.
-func (b *bench) insertRequests(ctx context.Context, table string, n int) error {
-	const most = 1000
-	const row = `(?, ?, ?, ?)`
-	for from := 0; from < n; from += most {
-		to := min(from+most, n)
-		args := make([]any, 0, 4*most)
-		for i := from; i < to; i++ {
-			unionid, openid := any(nil), any(b.users[i].OpenID)
-			if i%2 == 1 {
-				unionid, openid = b.users[i].UnionID, nil
-			}
-			args = append(args, unionid, openid, stage.Template, message("B", i))
+// insertRequests puts one row for each of the first n mini-program users into a table of
+// send_request's shape; every other one is named by unionid.
+func (b *bench) insertRequests(table string, n int) {
+	b.db.Insert(table+" (unionid, mini_openid, template, data)", n, func(i int) []any {
+		unionid, openid := any(nil), any(b.users[i].OpenID)
+		if i%2 == 1 {
+			unionid, openid = b.users[i].UnionID, nil
 		}
-		query := "INSERT INTO " + table + " (unionid, mini_openid, template, data) VALUES " +
-			strings.Repeat(row+", ", to-from-1) + row
-		if _, err := b.db.ExecContext(ctx, query, args...); err != nil {
-			return fmt.Errorf("inserting requests: %w", err)
-		}
-	}
-	return nil
+		return []any{unionid, openid, harness.Template, message("B", i)}
+	})
 }
 
-// crowd is a mass of rows that the server makes by itself, for the mini program's users over and over.
+// check compares what the simulator delivered and what the table's rows say with the n requests of
+// insertRequests.
+func (b *bench) check(table string, n int) checker.Verdict {
+	rows, err := checker.ReadRows(b.Context(), b.database.Reader().DB, table)
+	b.Check(err)
+	return checkBacklog(b.users[:n], b.simulator.Messages(), rows)
+}
+
+func checkBacklog(
+	users []wechatsim.Identity, messages []wechatsim.Message, rows []checker.Row,
+) checker.Verdict {
+	h := checker.History{
+		AppID: harness.AppID, TemplateID: harness.TemplateID(), Undisturbed: true,
+		Requests: make(map[string]checker.Request, len(users)), Rows: rows, Messages: messages,
+	}
+	for i, user := range users {
+		h.Requests[order("B", i)] = checker.Request{
+			Order: order("B", i), Text: text("B", i), Committed: true,
+			Recipient: wechatsim.Identity{Person: user.Person, UnionID: user.UnionID},
+		}
+	}
+	return checker.Check(h)
+}
+
+// crowd is a mass of rows that the server makes by itself, for the mini program's users over and
+// over.
 type crowd struct {
 	n       int
 	columns string // besides template and data
-	// values are the columns' values as SQL over mini_user m; left is the number of rows still to come.
+	// values are the columns' values as SQL over mini_user m; left is the number of rows to come.
 	values func(left int) string
 }
 
-// mostAtOnce rows are made by one statement: more of them would be a transaction that no server likes.
-const mostAtOnce = 200_000
-
-func (b *bench) insertCrowd(ctx context.Context, c crowd) error {
+func (b *bench) insertCrowd(c crowd) {
+	// More rows in one statement would be a transaction that no server likes.
+	const most = 200_000
 	for left := c.n; left > 0; {
-		b.screen.Status("%s rows to go", stage.Count(int64(left)))
-		query := `
-			INSERT INTO send_request (template, data, ` + c.columns + `)
-			SELECT ?, ?, ` + c.values(left) + `
+		b.Status("%s rows to go", harness.Count(left))
+		result := b.db.Do(`
+			INSERT INTO send_request (template, data, `+c.columns+`)
+			SELECT ?, ?, `+c.values(left)+`
 			  FROM mini_user m
 			 WHERE m.appid = ?
-			 LIMIT ?`
-		result, err := b.db.ExecContext(ctx, query, stage.Template, message("C", 0), stage.MiniAppID, min(left, mostAtOnce))
-		if err != nil {
-			return fmt.Errorf("inserting many requests: %w", err)
-		}
+			 LIMIT ?`, harness.Template, message("C", 0), harness.MiniAppID, min(left, most))
 		n, err := result.RowsAffected()
-		if err != nil || n == 0 {
-			return errors.Join(err, errors.New("inserting many requests: the server says it made none"))
+		b.Check(err)
+		if n == 0 {
+			b.Fatalf("inserting many requests: the server says it made none")
 		}
 		left -= int(n)
 	}
-	return nil
 }
 
 // constant values of a crowd are the same at every moment.
@@ -85,118 +102,61 @@ func dueRows(n int) crowd { return crowd{n, "unionid", constant("m.unionid")} }
 
 // futureRows are due at random moments of one day next week.
 func futureRows(n int) crowd {
-	return crowd{n, "unionid, due_at", constant("m.unionid, CURRENT_TIMESTAMP(3) + INTERVAL 7 * 86400 + FLOOR(RAND() * 86400) SECOND")}
+	return crowd{n, "unionid, due_at", constant("m.unionid, " +
+		"CURRENT_TIMESTAMP(3) + INTERVAL 7 * 86400 + FLOOR(RAND() * 86400) SECOND")}
 }
 
 // waitingRows are for people whom the map does not have.
 func waitingRows(n int) crowd {
 	return crowd{n, "appid, unionid, status, reason, attempts, due_at", constant(
-		"'" + stage.AppID + "', CONCAT('x', m.unionid), 'waiting', 'no_follower', 1, CURRENT_TIMESTAMP(3) + INTERVAL 3 DAY")}
+		"'" + harness.AppID + "', CONCAT('x', m.unionid), 'waiting', 'no_follower', 1, " +
+			"CURRENT_TIMESTAMP(3) + INTERVAL 3 DAY")}
 }
 
-// finishedRows were sent one after the other, ten a second until now: fewer days ago than the retention keeps.
+// finishedRows were sent one after the other, ten a second until now: fewer days ago than the
+// retention keeps.
 func finishedRows(n int) crowd {
-	return crowd{
-		n, "appid, unionid, status, channel, attempts, sent_openid, msgid, due_at, created_at, attempted_at, finished_at",
-		func(left int) string {
-			moment := fmt.Sprintf(", CURRENT_TIMESTAMP(3) - INTERVAL %d SECOND", left/10)
-			return "'" + stage.AppID + "', m.unionid, 'sent', 'template', 1, m.openid, CAST(UUID_SHORT() AS SIGNED)" + strings.Repeat(moment, 4)
-		},
-	}
+	return crowd{n, "appid, unionid, status, channel, attempts, sent_openid, msgid, " +
+		"due_at, created_at, attempted_at, finished_at", func(left int) string {
+		moment := fmt.Sprintf(", CURRENT_TIMESTAMP(3) - INTERVAL %d SECOND", left/10)
+		return "'" + harness.AppID + "', m.unionid, 'sent', 'template', 1, m.openid, " +
+			"CAST(UUID_SHORT() AS SIGNED)" + strings.Repeat(moment, 4)
+	}}
 }
 
-// clear empties send_request. The next ids are new ones all the same: a client_msg_id is made of them, and the
-// simulator, as WeChat, does not deliver one twice within ten minutes.
-func (b *bench) clear(ctx context.Context) error {
-	if err := b.empty(ctx); err != nil {
-		return err
-	}
-	return b.simulator.Reset(ctx)
+func (b *bench) await(daemon *harness.Process, most time.Duration, done func() bool) {
+	b.Await(harness.Wait{
+		For: "the requests", Every: 20 * time.Millisecond, Most: most, Process: daemon,
+		Log: b.instance.LogTail,
+	}, done)
 }
 
-func (b *bench) empty(ctx context.Context) error {
-	last, err := b.lastID(ctx)
-	if err != nil {
-		return err
-	}
-	b.highest = max(b.highest, last)
-	return b.execAll(ctx, "TRUNCATE TABLE send_request", "DELETE FROM account_state",
-		fmt.Sprintf("ALTER TABLE send_request AUTO_INCREMENT = %d", b.highest+1))
-}
-
-// lastID is the largest id in send_request; 0: it is empty.
-func (b *bench) lastID(ctx context.Context) (id int64, err error) {
-	if err := b.db.QueryRowContext(ctx, "SELECT COALESCE(MAX(id), 0) FROM send_request").Scan(&id); err != nil {
-		return 0, fmt.Errorf("reading the last request's id: %w", err)
-	}
-	return id, nil
-}
-
-// open are the requests that are waited for.
-type open struct {
-	after     int64 // rows with a larger id
-	delivered int64 // messages since the simulator's last Reset
-}
-
-// awaitDone waits until none of the rows is pending. Before the messages are delivered it does not ask the
-// database but where nothing is delivered any more: the question walks over all the rows that are done.
-func (b *bench) awaitDone(ctx context.Context, daemon *stage.Process, o open) error {
-	const patience = 5 * time.Minute
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("they had not all been delivered after "+patience.String()))
-	defer cancel()
+// awaitDone waits until none of the rows with a larger id than after is pending. Before so many
+// messages are delivered it does not ask the database but where nothing is delivered any more: the
+// query walks over all the rows that are done.
+func (b *bench) awaitDone(daemon *harness.Process, after, delivered int64) {
 	var before, still int64
-	return b.poll(ctx, daemon, func() (bool, error) {
-		delivered, err := b.delivered(ctx)
-		if err != nil {
-			return false, err
-		}
+	b.await(daemon, 5*time.Minute, func() bool {
+		now := b.simulator.Delivered()
 		still++
-		if delivered != before {
-			before, still = delivered, 0
+		if now != before {
+			before, still = now, 0
 		}
-		if delivered < o.delivered && still%50 != 49 {
-			return false, nil
+		if now < delivered && still%50 != 49 {
+			return false
 		}
-		return b.done(ctx, o.after)
+		return b.done(after)
 	})
-}
-
-// poll asks every 20 ms until it is so.
-func (b *bench) poll(ctx context.Context, daemon *stage.Process, isSo func() (bool, error)) error {
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		ok, err := isSo()
-		if ok || err != nil && ctx.Err() == nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for the requests: %w\n%s", context.Cause(ctx), b.stage.LogTail(stage.DaemonLog))
-		case <-daemon.Done():
-			return fmt.Errorf("the daemon ended by itself: %s\n%s", daemon.Ended(), b.stage.LogTail(stage.DaemonLog))
-		case <-ticker.C:
-		}
-	}
-}
-
-func (b *bench) delivered(ctx context.Context) (int64, error) {
-	stats, err := b.simulator.Stats(ctx)
-	return stats.Delivered[stage.AppID], err
 }
 
 // awaitDelivered waits until the simulator has got so many messages since its last Reset.
-func (b *bench) awaitDelivered(ctx context.Context, daemon *stage.Process, n int64) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	return b.poll(ctx, daemon, func() (bool, error) {
-		delivered, err := b.delivered(ctx)
-		return delivered >= n, err
-	})
+func (b *bench) awaitDelivered(daemon *harness.Process, n int) {
+	b.await(daemon, time.Minute, func() bool { return b.simulator.Delivered() >= int64(n) })
 }
 
-func (b *bench) done(ctx context.Context, after int64) (bool, error) {
-	// Backwards, since the last ones are done last. By the other index it would read what is due next week.
+func (b *bench) done(after int64) bool {
+	// Backwards, since the last ones are done last. By the other index it would read what is due
+	// next week.
 	const query = `
 		SELECT id
 		  FROM send_request FORCE INDEX (PRIMARY)
@@ -204,12 +164,52 @@ func (b *bench) done(ctx context.Context, after int64) (bool, error) {
 		 ORDER BY id DESC
 		 LIMIT 1`
 	var id int64
-	err := b.db.QueryRowContext(ctx, query, after).Scan(&id)
-	if errors.Is(err, sql.ErrNoRows) {
-		return true, nil
+	err := b.db.QueryRowContext(b.Context(), query, after).Scan(&id)
+	if !errors.Is(err, sql.ErrNoRows) {
+		b.Checkf(err, "looking for pending requests")
 	}
-	if err != nil {
-		return false, fmt.Errorf("looking for pending requests: %w", err)
+	return err != nil
+}
+
+// insertOne inserts one row for the i-th user.
+func (b *bench) insertOne(kind string, i, priority int) error {
+	_, err := b.db.ExecContext(b.Context(),
+		`INSERT INTO send_request (mini_openid, template, data, priority) VALUES (?, ?, ?, ?)`,
+		b.users[i%len(b.users)].OpenID, harness.Template, message(kind, i), priority)
+	return err
+}
+
+// latencies inserts single rows at random moments and returns, sorted, the times from just before
+// the INSERT to the moment when the simulator has read the request; both clocks are this machine's.
+func (b *bench) latencies(daemon *harness.Process, kind string, n, priority int) []time.Duration {
+	insert, err := b.db.PrepareContext(b.Context(),
+		`INSERT INTO send_request (mini_openid, template, data, priority) VALUES (?, ?, ?, ?)`)
+	b.Checkf(err, "preparing the INSERT")
+	defer func() { _ = insert.Close() }()
+	last := b.lastID()
+	begun := make(map[string]time.Time, n)
+	for i := range n {
+		b.Sleep(20*time.Millisecond + rand.N(180*time.Millisecond))
+		begun[order(kind, i)] = time.Now()
+		_, err := insert.ExecContext(b.Context(), b.users[i%len(b.users)].OpenID,
+			harness.Template, message(kind, i), priority)
+		b.Checkf(err, "inserting a request")
 	}
-	return false, nil
+	b.awaitDone(daemon, last, 0)
+	var latencies []time.Duration
+	for _, m := range b.simulator.Messages() {
+		if begin, ok := begun[checker.Order(m.Data)]; ok {
+			latencies = append(latencies, m.Time.Sub(begin))
+		}
+	}
+	if len(latencies) != n {
+		b.Fatalf("%d of %d single messages were delivered", len(latencies), n)
+	}
+	slices.SortFunc(latencies, cmp.Compare)
+	return latencies
+}
+
+// recordMillis records a quantile of sorted durations in milliseconds.
+func (b *bench) recordMillis(name string, sorted []time.Duration, q float64) {
+	b.record(name, float64(harness.Quantile(sorted, q).Microseconds())/1000)
 }

@@ -1,117 +1,231 @@
 package main
 
 import (
-	"context"
-	"fmt"
+	"math/rand/v2"
+	"time"
 
-	"github.com/unionbridge/unionbridge/internal/devtools/stage"
+	"github.com/unionbridge/unionbridge/internal/devtools/checker"
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
+	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// The most memory that a sweep may take, by the size of the account.
-const (
-	millionMemory    = 48 // MiB
-	tenMillionMemory = 64 // MiB
-)
-
-// measureSweeps runs `unionbridge sync` twice, each as a process of its own; its whole life counts.
-func (b *bench) measureSweeps(ctx context.Context) error {
-	naive, again, err := b.naiveSweep(ctx)
-	if err != nil {
-		return err
-	}
-	floor, err := b.measureFloor(ctx)
-	if err != nil {
-		return err
-	}
-	first, err := b.firstSweep(ctx)
-	if err != nil {
-		return err
-	}
-	b.add(figure{"first_sweep_floor", floor, "followers/s", target{}, "the machine's floor: download, then INSERT, nothing else"})
-	b.add(figure{"first_sweep_share_of_floor", 100 * first / floor, "%", atLeast(65), "first sweep, of that floor"})
-	b.add(figure{"first_sweep_naive", naive, "followers/s", target{}, "the same by user/info and upserts one by one"})
-	b.add(figure{"first_sweep_ratio", first / naive, "x", target{}, "first sweep against that"})
-	return b.secondSweep(ctx, again)
+// sweepRun is one run of `unionbridge sync`, from the start of the process to its end.
+type sweepRun struct {
+	took time.Duration
+	peak int64 // bytes; 0: not known
 }
 
-func (b *bench) firstSweep(ctx context.Context) (rate float64, err error) {
-	b.screen.Step("first sweep of %s followers", stage.Count(int64(b.size)))
-	l, err := b.sweep(ctx)
-	if err != nil {
-		return 0, err
+func (s sweepRun) rate(followers int) float64 { return float64(followers) / s.took.Seconds() }
+
+// sweep runs `unionbridge sync` to its end.
+func (b *bench) sweep() sweepRun {
+	begin := time.Now()
+	process := b.instance.StartLogged("sync")
+	if err := process.Wait(b.Context()); err != nil {
+		b.Fatalf("unionbridge sync: %w\n%s", err, b.instance.LogTail())
 	}
-	b.say(l)
-	if err := b.wantTruth(ctx, newTruth(b.size)); err != nil {
-		return 0, err
-	}
-	rate = float64(b.size) / l.took.Seconds()
-	b.add(figure{"first_sweep", rate, "followers/s", atLeast(50_000), "first sweep, nobody known"})
-	b.addMemory("first_sweep_memory", l.peak, atMost(millionMemory), "peak memory of unionbridge in it")
-	return rate, nil
+	return sweepRun{time.Since(begin), process.PeakMemory()}
 }
 
-func (b *bench) secondSweep(ctx context.Context, naive float64) error {
-	b.screen.Step("second sweep, nothing changed")
-	u, err := b.unchangedSweep(ctx)
-	if err != nil {
-		return err
-	}
-	rate := float64(b.size) / u.took.Seconds()
-	b.add(figure{"second_sweep", rate, "followers/s", atLeast(250_000), "second sweep, nothing changed"})
-	b.addUnchanged("second_sweep", u, limits{seconds: 3, memory: millionMemory})
-	b.add(figure{"second_sweep_naive", naive, "followers/s", target{}, "the simple script once more: the calls and upserts of the first time"})
-	b.add(figure{"second_sweep_ratio", rate / naive, "x", target{}, "second sweep against that"})
-	return nil
+// timedSweep is a sweep that the figures are taken of.
+func (b *bench) timedSweep() sweepRun {
+	run := b.sweep()
+	b.Say("%.1f s, peak memory %.1f MiB", run.took.Seconds(), mebibytes(run.peak))
+	return run
 }
 
-// unchanged is what a sweep cost that found nothing to do.
-type unchanged struct {
-	life
-	listCalls  int64
-	otherCalls int64 // batchget and user/info
-	written    int64 // rows of the map
+// people are those whom the simulator has at the start. It is a second simulator, in this process
+// and never asked over HTTP: what exists follows from the seed and the number of followers.
+func (b *bench) people() *wechatsim.Server {
+	return wechatsim.New(wechatsim.Standard(b.size, 0, 0))
 }
 
-func (b *bench) unchangedSweep(ctx context.Context) (u unchanged, err error) {
-	if err := b.simulator.Reset(ctx); err != nil {
-		return u, err
-	}
-	counter, err := b.countWrites(ctx)
-	if err != nil {
-		return u, err
-	}
-	if u.life, err = b.sweep(ctx); err != nil {
-		return u, err
-	}
-	b.say(u.life)
-	stats, err := b.simulator.Stats(ctx)
-	if err != nil {
-		return u, err
-	}
-	u.listCalls, u.otherCalls = stats.Calls[pathList], stats.Calls[pathBatch]+stats.Calls[pathInfo]
-	u.written, err = counter.stop(ctx)
-	return u, err
-}
-
-// limits of an unchanged sweep.
-type limits struct {
-	seconds float64
-	memory  float64 // MiB
-}
-
-func (b *bench) addUnchanged(name string, u unchanged, most limits) {
-	b.add(figure{name + "_seconds", u.took.Seconds(), "s", atMost(most.seconds), "its time, from the start of the process to its end"})
-	b.add(figure{name + "_list_calls", float64(u.listCalls), "calls", exactly(float64(pages(b.size))), "user/get calls in it"})
-	b.add(figure{name + "_other_calls", float64(u.otherCalls), "calls", exactly(0), "batchget and user/info calls in it"})
-	b.add(figure{name + "_rows_written", float64(u.written), "rows", exactly(0), "rows of the map written in it, by the server's own count"})
-	b.addMemory(name+"_memory", u.peak, atMost(most.memory), "peak memory of unionbridge in it")
+// wrongPeople compares the whole map with the truth, and counts the people whom it has wrong or
+// does not have. There are n: whoever ever followed, since nobody is deleted from the map.
+func (b *bench) wrongPeople(people *wechatsim.Server, n int) int {
+	f, err := checker.CompareMap(b.Context(), b.db.DB, harness.AppID, people)
+	b.Check(err)
+	return max(f.Wrong, n-f.Right)
 }
 
 // wantTruth makes sure that a sweep did what it was timed for.
-func (b *bench) wantTruth(ctx context.Context, t *truth) error {
-	wrong, err := t.compare(ctx, b.db)
-	if err == nil && wrong > 0 {
-		err = fmt.Errorf("the sweep left %d people in the map whom it has wrong or does not have", wrong)
+func (b *bench) wantTruth() {
+	if wrong := b.wrongPeople(b.people(), b.size); wrong > 0 {
+		b.Fatalf("the sweep left %d people in the map whom it has wrong or does not have", wrong)
 	}
-	return err
+}
+
+// sweeps runs `unionbridge sync` twice, each as a process of its own; its whole life counts.
+func (b *bench) sweeps() {
+	first, again := b.baselineSweep()
+	floor := b.floor()
+	b.Step("first sweep of %s followers", harness.Count(b.size))
+	run := b.timedSweep()
+	b.wantTruth()
+	rate := run.rate(b.size)
+	b.record("first_sweep", rate)
+	b.recordMemory("first_sweep_memory", run.peak)
+	b.record("first_sweep_floor", floor)
+	b.record("first_sweep_share_of_floor", 100*rate/floor)
+	b.record("first_sweep_naive", first)
+	b.record("first_sweep_ratio", rate/first)
+
+	b.Step("second sweep, nothing changed")
+	rate = b.unchangedSweep("second_sweep").rate(b.size)
+	b.record("second_sweep", rate)
+	b.record("second_sweep_naive", again)
+	b.record("second_sweep_ratio", rate/again)
+}
+
+// unchangedSweep sweeps when there is nothing to do, and records what that costs.
+func (b *bench) unchangedSweep(name string) sweepRun {
+	b.simulator.Reset()
+	counter := b.countWrites()
+	run := b.timedSweep()
+	calls := b.simulator.Stats().Calls
+	b.record(name+"_seconds", run.took.Seconds())
+	b.record(name+"_list_calls", float64(calls[harness.PathList]))
+	b.record(name+"_other_calls", float64(calls[harness.PathBatch]+calls[harness.PathInfo]))
+	b.record(name+"_rows_written", float64(counter.stop()))
+	b.recordMemory(name+"_memory", run.peak)
+	return run
+}
+
+// slow fills the map from a WeChat that takes its time.
+func (b *bench) slow() {
+	b.Step("first sweep of %s followers, %s latency on each call, %d batchgets in flight",
+		harness.Count(b.size), slowLatency, slowBatchgets)
+	b.simulator.SetLatency(slowLatency)
+	run := b.timedSweep()
+	b.simulator.SetLatency(0)
+	rounds := harness.Pages(b.size) + harness.Batches(b.size)/slowBatchgets
+	b.record("slow_first_sweep_seconds", run.took.Seconds())
+	b.record("slow_first_sweep_waiting", (time.Duration(rounds) * slowLatency).Seconds())
+	b.recordMemory("slow_first_sweep_memory", run.peak)
+	b.wantTruth()
+}
+
+func (b *bench) prepareChange() {
+	if !b.wants("slow") {
+		b.sweep()
+	}
+}
+
+// change sweeps after some people came and went.
+func (b *bench) change() {
+	n := int(changeShare * float64(b.size))
+	b.Step("sweep after %s followers left and %s new ones came",
+		harness.Count(n), harness.Count(n))
+	people := b.people()
+	for _, person := range b.simulator.Leave(n) {
+		people.Unfollow(harness.AppID, person)
+	}
+	joined := b.simulator.Join(n)
+	for _, person := range joined {
+		people.Follow(harness.AppID, person)
+	}
+	b.simulator.Reset()
+	counter := b.countWrites()
+	run := b.timedSweep()
+	var calls int64
+	for _, of := range b.simulator.Stats().Calls {
+		calls += of
+	}
+	b.record("change_seconds", run.took.Seconds())
+	b.record("change_calls", float64(calls))
+	b.record("change_calls_naive", float64(harness.Pages(b.size)+b.size))
+	b.record("change_rows_written", float64(counter.stop()))
+	b.record("change_wrong", float64(b.wrongPeople(people, b.size+len(joined))))
+	b.recordMemory("change_memory", run.peak)
+}
+
+// large fills a map that does not fit into the buffer pool, and sweeps it again.
+func (b *bench) large() {
+	b.Step("first sweep of %s followers", harness.Count(b.size))
+	first := b.timedSweep()
+	b.record("large_first_sweep", first.rate(b.size))
+	b.recordMemory("large_first_sweep_memory", first.peak)
+	b.Step("second sweep of %s, nothing changed", harness.Count(b.size))
+	b.unchangedSweep("large_second_sweep")
+	// Only now: reading the map would warm what the second sweep reads.
+	b.wantTruth()
+}
+
+// cost is what kills have cost, at the worst of them.
+type cost struct {
+	kills     int
+	wrong     int   // rows that were not the truth after the restart, of all kills
+	lost      int   // restarts that began another run instead of resuming
+	list      int64 // user/get calls that were made again
+	batches   int64 // batchgets that were made again
+	singles   int64 // user/info calls
+	rewritten int64 // rows of the map that were written again
+}
+
+// killSweeps kills the sweeping process at random moments of its life, one kill a sweep; the next
+// start completes the sweep. It begins with an empty map each time.
+func (b *bench) killSweeps() {
+	seed := b.seed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	b.Step("kill -9 at %d random moments of a sweep of %s followers, seed %d",
+		b.kills, harness.Count(b.size), seed)
+	b.Say("a dead holder's lease would expire after 10 s; here its row is deleted before " +
+		"the next start")
+	whole := b.sweep()
+	b.Say("undisturbed: %.2f s", whole.took.Seconds())
+	counter := b.countWrites()
+	people := b.people()
+	var worst cost
+	for worst.kills < b.kills {
+		b.Status("%d kills", worst.kills)
+		for _, query := range []string{
+			"TRUNCATE TABLE follower", "TRUNCATE TABLE follower_recheck", "DELETE FROM sync_run",
+			"DELETE FROM lease",
+		} {
+			b.db.Do(query)
+		}
+		b.simulator.Reset()
+		before := counter.read()
+		if !b.killSweep(time.Duration(rnd.Int64N(int64(whole.took)))) {
+			continue
+		}
+		b.db.Do("DELETE FROM lease")
+		b.sweep()
+		b.addCost(&worst, counter.read()-before, people)
+	}
+	counter.stop()
+	b.record("kill_moments", float64(worst.kills))
+	b.record("kill_wrong", float64(worst.wrong))
+	b.record("kill_runs_lost", float64(worst.lost))
+	b.record("kill_list_repeated", float64(worst.list))
+	b.record("kill_batchgets_repeated", float64(worst.batches))
+	b.record("kill_other_calls", float64(worst.singles))
+	b.record("kill_rows_rewritten", float64(worst.rewritten))
+}
+
+// killSweep starts a sweep and kills it; false: the process was faster than its killer, or had
+// completed the sweep and left nothing to resume. Such a kill does not count.
+func (b *bench) killSweep(after time.Duration) bool {
+	process := b.instance.StartLogged("sync")
+	b.Sleep(after)
+	process.Kill()
+	return process.Err() != nil &&
+		b.db.Count("SELECT COUNT(*) FROM sync_run WHERE state = 'done'") == 0
+}
+
+func (b *bench) addCost(worst *cost, written int64, people *wechatsim.Server) {
+	calls := b.simulator.Stats().Calls
+	pages, batches := int64(harness.Pages(b.size)), int64(harness.Batches(b.size))
+	worst.kills++
+	worst.wrong += b.wrongPeople(people, b.size)
+	worst.list = max(worst.list, calls[harness.PathList]-pages)
+	worst.batches = max(worst.batches, calls[harness.PathBatch]-batches)
+	worst.singles = max(worst.singles, calls[harness.PathInfo])
+	worst.rewritten = max(worst.rewritten, written-int64(b.size))
+	if b.db.Count("SELECT COUNT(*) FROM sync_run") != 1 {
+		worst.lost++
+	}
 }

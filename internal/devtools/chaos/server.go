@@ -58,6 +58,7 @@ func startServer(t *harness.T, cfg serverConfig) *server {
 		s.adopt(first, running)
 	})
 	s.command.Env = cfg.env
+	t.Cleanup(s.stop)
 	s.start()
 	return s
 }
@@ -83,9 +84,19 @@ func (s *server) adopt(t *harness.T, running *privatedb.Server) {
 	s.dsn = settings.FormatDSN()
 }
 
+// stop ends the server that was started last.
+func (s *server) stop() error {
+	if s.process == nil {
+		return nil
+	}
+	return s.process.Stop()
+}
+
 // start starts the server and waits until it answers.
 func (s *server) start() {
-	s.process = s.t.Start(s.command)
+	var err error
+	s.process, err = harness.StartProcess(s.command)
+	s.t.Check(err)
 	s.t.Scope(func(t *harness.T) {
 		db := open(t, s.dsn)
 		t.Await(harness.Wait{

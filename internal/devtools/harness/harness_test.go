@@ -502,3 +502,13 @@ func look(t *testing.T, program string) string {
 	}
 	return path
 }
+
+func TestPagesAndBatches(t *testing.T) {
+	for _, test := range []struct{ people, pages, batches int }{
+		{1, 2, 1}, {100, 2, 1}, {101, 2, 2}, {10_000, 2, 100}, {10_001, 3, 101}, {1_000_000, 101, 10_000}, {10_000_000, 1001, 100_000},
+	} {
+		if p, n := Pages(test.people), Batches(test.people); p != test.pages || n != test.batches {
+			t.Errorf("%d people: %d pages, %d batches; want %d and %d", test.people, p, n, test.pages, test.batches)
+		}
+	}
+}

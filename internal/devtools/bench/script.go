@@ -1,0 +1,257 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
+)
+
+// script is a client of WeChat's API as a simple script has it.
+type script struct {
+	t      *harness.T
+	base   string
+	token  string
+	client *http.Client
+	read   atomic.Int64 // bytes of answers
+}
+
+// followerPage is a page of the list.
+type followerPage struct {
+	Data struct {
+		OpenID []string `json:"openid"`
+	} `json:"data"`
+	Next string `json:"next_openid"`
+}
+
+// followerInfo is what WeChat says about a follower.
+type followerInfo struct {
+	OpenID    string          `json:"openid"`
+	UnionID   string          `json:"unionid"`
+	Subscribe int             `json:"subscribe"`
+	Time      int64           `json:"subscribe_time"`
+	Scene     string          `json:"subscribe_scene"`
+	QRScene   int64           `json:"qr_scene"`
+	QRStr     string          `json:"qr_scene_str"`
+	Remark    string          `json:"remark"`
+	Group     int64           `json:"groupid"`
+	Tags      json.RawMessage `json:"tagid_list"`
+	Language  string          `json:"language"`
+}
+
+// newScript logs in; it keeps so many connections open.
+func (b *bench) newScript(connections int) *script {
+	s := &script{t: b.T, base: b.simulator.URL, client: &http.Client{Transport: &http.Transport{
+		MaxIdleConnsPerHost: connections, DisableCompression: true, // as unionbridge's client
+	}}}
+	var answer struct {
+		AccessToken string `json:"access_token"`
+	}
+	s.post(b.Context(), harness.PathToken, encode(map[string]string{
+		"grant_type": "client_credential", "appid": harness.AppID, "secret": harness.Secret,
+	}), &answer)
+	s.token = answer.AccessToken
+	return s
+}
+
+func encode(body any) string {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		panic(err) // maps of strings always encode
+	}
+	return string(encoded)
+}
+
+func (s *script) get(path string, query url.Values, answer any) {
+	query.Set("access_token", s.token)
+	address := s.base + path + "?" + query.Encode()
+	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, address, nil)
+	s.t.Check(err)
+	s.do(request, answer)
+}
+
+func (s *script) post(ctx context.Context, path, body string, answer any) {
+	s.do(s.postRequest(ctx, path, body), answer)
+}
+
+func (s *script) postRequest(ctx context.Context, path, body string) *http.Request {
+	address := s.base + path + "?access_token=" + url.QueryEscape(s.token)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address,
+		strings.NewReader(body))
+	s.t.Check(err)
+	return request
+}
+
+// do makes a call; where answer is nil, what comes is thrown away.
+func (s *script) do(request *http.Request, answer any) {
+	response, err := s.client.Do(request)
+	if err != nil {
+		s.t.Fatal(errors.New("the script got no answer")) // err quotes the token
+	}
+	defer func() { _ = response.Body.Close() }()
+	if answer == nil {
+		n, err := io.Copy(io.Discard, response.Body)
+		s.read.Add(n)
+		s.t.Checkf(err, "the script reads an answer")
+		return
+	}
+	body, err := io.ReadAll(response.Body)
+	s.read.Add(int64(len(body)))
+	s.t.Checkf(err, "the script reads an answer")
+	var failure struct {
+		Code int    `json:"errcode"`
+		Text string `json:"errmsg"`
+	}
+	err = errors.Join(json.Unmarshal(body, &failure), json.Unmarshal(body, answer))
+	s.t.Checkf(err, "the script reads an answer")
+	if failure.Code != 0 {
+		s.t.Fatalf("the script was refused: %d %s", failure.Code, failure.Text)
+	}
+}
+
+// baselineFollowers and baselineRequests are enough for a steady rate: every one costs the same.
+const (
+	baselineFollowers = 5000
+	baselineRequests  = 3000
+)
+
+// baselineSweep does the job one thing after the other: it pages, asks about each follower with a
+// call and upserts each with a statement. again is the same a second time, when nothing has
+// changed. Both are followers a second.
+func (b *bench) baselineSweep() (first, again float64) {
+	n := min(baselineFollowers, b.size)
+	b.Step("the same by a simple script: user/info and an upsert for each of %s followers, twice",
+		harness.Count(n))
+	b.db.Do("CREATE TABLE naive_follower LIKE follower")
+	s := b.newScript(batchgets)
+	pass := func() float64 {
+		begin := time.Now()
+		var page followerPage
+		s.get(harness.PathList, url.Values{}, &page)
+		for _, openid := range page.Data.OpenID[:n] {
+			b.baselineFollower(s, openid)
+		}
+		return float64(n) / time.Since(begin).Seconds()
+	}
+	first, again = pass(), pass()
+	b.Say("%s and %s followers/s", number(first), number(again))
+	b.db.Do("DROP TABLE naive_follower")
+	return first, again
+}
+
+func (b *bench) baselineFollower(s *script, openid string) {
+	var info followerInfo
+	s.get(harness.PathInfo, url.Values{"openid": {openid}}, &info)
+	const upsert = `
+		INSERT INTO naive_follower (appid, openid, unionid, subscribed, subscribe_time,
+		                            subscribe_scene, qr_scene, qr_scene_str, remark, groupid,
+		                            tagid_list, language, info_at)
+		VALUES (?, ?, ?, ?, FROM_UNIXTIME(?), ?, ?, ?, ?, ?, ?, ?, CURRENT_TIMESTAMP(3))
+		ON DUPLICATE KEY UPDATE unionid = VALUES(unionid), subscribed = VALUES(subscribed),
+		                        info_at = VALUES(info_at)`
+	_, err := b.db.ExecContext(b.Context(), upsert, harness.AppID, info.OpenID, info.UnionID,
+		info.Subscribe, info.Time, info.Scene, info.QRScene, info.QRStr, info.Remark, info.Group,
+		string(info.Tags), info.Language)
+	b.Checkf(err, "the script stores a follower")
+}
+
+// baselineSend takes one row, sends it and marks it, and then the next. It returns sends a second.
+func (b *bench) baselineSend() float64 {
+	n := min(baselineRequests, b.requests)
+	b.Step("sending by a simple script: one SELECT, one POST, one UPDATE for each of %s messages",
+		harness.Count(n))
+	b.db.Do("CREATE TABLE naive_request LIKE send_request")
+	b.insertRequests("naive_request", n)
+	s := b.newScript(batchgets)
+	begin := time.Now()
+	var last int64
+	for range n {
+		last = b.baselineMessage(s, last)
+	}
+	rate := float64(n) / time.Since(begin).Seconds()
+	b.Say("%s sends/s", number(rate))
+	b.db.Do("DROP TABLE naive_request")
+	return rate
+}
+
+// baselineMessage sends the next row after the last one: no search among the rows that are done,
+// which would make the script slower with each row.
+func (b *bench) baselineMessage(s *script, last int64) (id int64) {
+	const next = `
+		SELECT r.id, f.openid, r.data
+		  FROM naive_request r
+		  LEFT JOIN mini_user m ON m.appid = ? AND m.openid = r.mini_openid
+		  JOIN follower f ON f.unionid = COALESCE(r.unionid, m.unionid) AND f.appid = ?
+		 WHERE r.status = 'pending' AND r.id > ?
+		 ORDER BY r.id
+		 LIMIT 1`
+	var openid, data string
+	err := b.db.QueryRowContext(b.Context(), next, harness.MiniAppID, harness.AppID, last).
+		Scan(&id, &openid, &data)
+	b.Checkf(err, "the script takes a row")
+	var plain map[string]string
+	b.Checkf(json.Unmarshal([]byte(data), &plain), "the script reads a row")
+	fields := make(map[string]map[string]string, len(plain))
+	for key, value := range plain {
+		fields[key] = map[string]string{"value": value}
+	}
+	var answer struct {
+		MsgID int64 `json:"msgid"`
+	}
+	s.post(b.Context(), harness.PathSend, encode(map[string]any{
+		"touser": openid, "template_id": harness.TemplateID(), "data": fields,
+	}), &answer)
+	_, err = b.db.ExecContext(b.Context(),
+		`UPDATE naive_request SET status = 'sent', msgid = ?, sent_openid = ? WHERE id = ?`,
+		answer.MsgID, openid, id)
+	b.Checkf(err, "the script marks a row")
+	return id
+}
+
+// bareSend POSTs the daemon's bodies, written beforehand, and throws the answers away: what the
+// machine and the simulator allow when there is no database. It returns sends a second.
+func (b *bench) bareSend(round int) float64 {
+	var openids []string
+	b.db.FetchAll(&openids,
+		`SELECT openid FROM follower WHERE appid = ? AND subscribed = 1 LIMIT ?`,
+		harness.AppID, b.requests)
+	bodies := make(chan string, len(openids))
+	for i, openid := range openids {
+		number := order("F", i)
+		bodies <- fmt.Sprintf(`{"touser":"%s","template_id":"%s",`+
+			`"client_msg_id":"bare-%d-%s","data":{"thing1":{"value":"热拿铁 & 可颂"},`+
+			`"time2":{"value":"2026-01-02 15:04"},"amount3":{"value":"28.00元"},`+
+			`"character_string4":{"value":"%s"}}}`,
+			openid, harness.TemplateID(), round, number, number)
+	}
+	close(bodies)
+	s := b.newScript(baselineInFlight)
+	b.simulator.Reset()
+	cpu := b.watchCPU()
+	begin := time.Now()
+	group := b.Group(baselineInFlight)
+	for range baselineInFlight {
+		group.Go(func(ctx context.Context) {
+			for body := range bodies {
+				s.post(ctx, harness.PathSend, body, nil)
+			}
+		})
+	}
+	group.Wait()
+	took := time.Since(begin).Seconds()
+	rate := float64(len(openids)) / took
+	b.Say("bare POSTs in %.1f s, %s/s; processor seconds: %s",
+		took, harness.Count(int64(rate)), cpu)
+	if delivered := b.simulator.Delivered(); delivered != int64(len(openids)) {
+		b.Fatalf("%d of %d bare messages were delivered", delivered, len(openids))
+	}
+	return rate
+}
