@@ -46,7 +46,6 @@ func (b *bench) newBaseline() *baseline {
 	return &baseline{&inner, b.newScript(baselineInFlight)}
 }
 
-// round sends all requests by loop or by pipeline and returns sends a second.
 func (b *baseline) round(how string, run func()) float64 {
 	b.db.Do("DROP TABLE IF EXISTS hand_request")
 	b.db.Do("CREATE TABLE hand_request LIKE send_request")
@@ -66,7 +65,6 @@ func (b *baseline) round(how string, run func()) float64 {
 	return rate
 }
 
-// loop takes one batch after the other.
 func (b *baseline) loop() {
 	for last := int64(0); ; {
 		rows := b.claim(b.Context(), last)
@@ -83,7 +81,6 @@ func (b *baseline) loop() {
 	}
 }
 
-// pipeline has the steps work at the same time, each on another batch.
 func (b *baseline) pipeline() {
 	claimed := make(chan *baselineRow, 2*baselineBatch)
 	sent := make(chan *baselineRow, 2*baselineBatch)
@@ -129,7 +126,6 @@ func (b *baseline) claimAll(ctx context.Context, out chan<- *baselineRow) {
 	}
 }
 
-// claim claims a batch and finds its recipients.
 func (b *baseline) claim(ctx context.Context, last int64) []*baselineRow {
 	const claim = `
 		UPDATE hand_request FORCE INDEX (PRIMARY)
@@ -166,7 +162,6 @@ func (b *baseline) claim(ctx context.Context, last int64) []*baselineRow {
 	return rows
 }
 
-// lookUp finds the recipients.
 func (b *baseline) lookUp(ctx context.Context, rows []*baselineRow) {
 	const query = `
 		SELECT f.unionid, f.openid

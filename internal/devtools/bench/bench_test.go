@@ -176,10 +176,7 @@ func TestBaseline(t *testing.T) {
 			b.db.Do("CREATE TABLE hand_request LIKE send_request")
 			b.insertRequests("hand_request", requests)
 			run(&baseline{b, b.newScript(baselineInFlight)})
-			rows, err := checker.ReadRows(t.Context(), b.db.DB, "hand_request")
-			if err != nil {
-				t.Fatal(err)
-			}
+			rows := checker.ReadRows(b.db, "hand_request")
 			if v := checkBacklog(b.users, people.Messages(harness.AppID), rows); len(v.Violations) > 0 {
 				t.Errorf("%d violations, the first: %s", len(v.Violations), v.Violations[0])
 			}

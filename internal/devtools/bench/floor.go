@@ -29,7 +29,6 @@ type floor struct {
 	statements []string
 }
 
-// floor returns followers a second.
 func (b *bench) floor() float64 {
 	b.Step("floor: the same answers downloaded, then the same rows inserted, and nothing else")
 	f := &floor{bench: b, script: b.newScript(batchgets)}
@@ -44,8 +43,7 @@ func (b *bench) floor() float64 {
 		b.Fatalf("the floor's download was of %d bytes, the answers have %d", got, wanted)
 	}
 	insert := f.insert()
-	b.Say("%.1f s for %.0f MiB of answers, %.1f s for the rows",
-		download.Seconds(), mebibytes(wanted), insert.Seconds())
+	b.Say("%.1f s for %.0f MiB of answers, %.1f s for the rows", download.Seconds(), mebibytes(wanted), insert.Seconds())
 	return float64(b.size) / (download + insert).Seconds()
 }
 
@@ -67,7 +65,6 @@ func userList(openids []string) string {
 	return `{"user_list":[{"openid":"` + strings.Join(openids, `"},{"openid":"`) + `"}]}`
 }
 
-// write asks about everybody once and turns the answers into statements.
 func (f *floor) write() {
 	f.statements = make([]string, (len(f.openids)+floorRows-1)/floorRows)
 	group := f.Group(batchgets)
@@ -91,7 +88,6 @@ func (f *floor) write() {
 	group.Wait()
 }
 
-// insertText is a statement with the columns that the sweep writes.
 func insertText(people []followerInfo) string {
 	var text strings.Builder
 	text.WriteString(`INSERT INTO floor_follower (appid, openid, unionid, subscribed, ` +
@@ -134,7 +130,6 @@ func (f *floor) download() {
 	group.Wait()
 }
 
-// insert stores the rows and returns how long that took.
 func (f *floor) insert() time.Duration {
 	f.db.Do("CREATE TABLE floor_follower LIKE follower")
 	begin := time.Now()

@@ -77,16 +77,13 @@ func (o *options) define(flags *flag.FlagSet) func() error {
 	flags.IntVar(&o.followers, "followers", 1_000_000, "followers of the account")
 	flags.IntVar(&o.requests, "requests", 200_000,
 		"pending requests; the sender's other scenarios take a share or a multiple of it")
-	flags.IntVar(&o.killFollowers, "kill-followers", 100_000,
-		"followers of the account whose sweep is killed")
+	flags.IntVar(&o.killFollowers, "kill-followers", 100_000, "followers of the account whose sweep is killed")
 	flags.IntVar(&o.kills, "kills", 50, "kills, one a sweep")
-	flags.Uint64Var(&o.seed, "seed", 0,
-		"of the moments of the kills; 0: another one each time, which is printed")
+	flags.Uint64Var(&o.seed, "seed", 0, "of the moments of the kills; 0: another one each time, which is printed")
 	flags.BoolVar(&o.tenMillion, "ten-million", true, "measure ten times the followers too")
 	flags.BoolVar(&o.fullTables, "full-tables", true, "measure the sender beside 25 times the "+
 		"requests that are due next week, and 50 times that are finished")
-	flags.StringVar(&o.binary, "binary", "",
-		"measure this unionbridge `program` instead of a fresh build of the checkout")
+	flags.StringVar(&o.binary, "binary", "", "measure this unionbridge `program` instead of a fresh build of the checkout")
 	return func() (err error) {
 		if o.only, err = regexp.Compile(*only); err != nil {
 			return err

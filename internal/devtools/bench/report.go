@@ -34,7 +34,6 @@ func (t target) verdict(v float64) string {
 	return "ok"
 }
 
-// record notes the value of a figure.
 func (b *bench) record(name string, value float64) { b.values[name] = value }
 
 // recordKnown notes a figure that is 0 where it cannot be known on this system, and is left out
@@ -47,10 +46,8 @@ func (b *bench) recordKnown(name string, value float64) {
 
 func (b *bench) recordMemory(name string, bytes int64) { b.recordKnown(name, mebibytes(bytes)) }
 
-// mebibytes of a byte count.
 func mebibytes(n int64) float64 { return float64(n) / (1 << 20) }
 
-// number has as many digits as a measurement deserves.
 func number(v float64) string {
 	digits := 2
 	switch {
@@ -62,7 +59,6 @@ func number(v float64) string {
 	return strconv.FormatFloat(v, 'f', digits, 64)
 }
 
-// forPeople is number with its thousands apart.
 func forPeople(v float64) string {
 	if math.Abs(v) >= 1000 {
 		return harness.Count(int64(v))
@@ -70,12 +66,10 @@ func forPeople(v float64) string {
 	return number(v)
 }
 
-// median of an odd number of values.
 func median(values []float64) float64 {
 	return slices.Sorted(slices.Values(values))[len(values)/2]
 }
 
-// report prints the table and the lines of what was measured.
 func (b *bench) report() {
 	if len(b.values) == 0 {
 		return
@@ -92,12 +86,10 @@ func (b *bench) report() {
 				}
 				goal, verdict := "", f.target.verdict(value)
 				if f.target.relation != "" {
-					goal = fmt.Sprintf("%s %s  %s",
-						f.target.relation, forPeople(f.target.value), verdict)
+					goal = fmt.Sprintf("%s %s  %s", f.target.relation, forPeople(f.target.value), verdict)
 				}
 				b.Line("  %-66s %12s %-12s %s", f.what, forPeople(value), f.unit, goal)
-				lines = append(lines, fmt.Sprintf("%s %s %s %s %s",
-					f.name, number(value), f.unit, f.target, verdict))
+				lines = append(lines, fmt.Sprintf("%s %s %s %s %s", f.name, number(value), f.unit, f.target, verdict))
 			}
 		}
 	}

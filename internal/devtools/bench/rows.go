@@ -42,9 +42,8 @@ func (b *bench) insertRequests(table string, n int) {
 // check compares what the simulator delivered and what the table's rows say with the n requests of
 // insertRequests.
 func (b *bench) check(table string, n int) checker.Verdict {
-	rows, err := checker.ReadRows(b.Context(), b.database.Reader().DB, table)
-	b.Check(err)
-	return checkBacklog(b.users[:n], b.simulator.Messages(), rows)
+	return checkBacklog(b.users[:n], b.simulator.Messages(),
+		checker.ReadRows(b.database.Reader(), table))
 }
 
 func checkBacklog(
@@ -92,7 +91,6 @@ func (b *bench) insertCrowd(c crowd) {
 	}
 }
 
-// constant values of a crowd are the same at every moment.
 func constant(values string) func(int) string { return func(int) string { return values } }
 
 // The crowds, each of n rows.
@@ -100,13 +98,11 @@ func bulkRows(n int) crowd { return crowd{n, "unionid, priority", constant("m.un
 
 func dueRows(n int) crowd { return crowd{n, "unionid", constant("m.unionid")} }
 
-// futureRows are due at random moments of one day next week.
 func futureRows(n int) crowd {
 	return crowd{n, "unionid, due_at", constant("m.unionid, " +
 		"CURRENT_TIMESTAMP(3) + INTERVAL 7 * 86400 + FLOOR(RAND() * 86400) SECOND")}
 }
 
-// waitingRows are for people whom the map does not have.
 func waitingRows(n int) crowd {
 	return crowd{n, "appid, unionid, status, reason, attempts, due_at", constant(
 		"'" + harness.AppID + "', CONCAT('x', m.unionid), 'waiting', 'no_follower', 1, " +
@@ -171,12 +167,9 @@ func (b *bench) done(after int64) bool {
 	return err != nil
 }
 
-// insertOne inserts one row for the i-th user.
-func (b *bench) insertOne(kind string, i, priority int) error {
-	_, err := b.db.ExecContext(b.Context(),
-		`INSERT INTO send_request (mini_openid, template, data, priority) VALUES (?, ?, ?, ?)`,
-		b.users[i%len(b.users)].OpenID, harness.Template, message(kind, i), priority)
-	return err
+func (b *bench) insertOne(kind string, i int) {
+	b.db.Do(`INSERT INTO send_request (mini_openid, template, data) VALUES (?, ?, ?)`,
+		b.users[i%len(b.users)].OpenID, harness.Template, message(kind, i))
 }
 
 // latencies inserts single rows at random moments and returns, sorted, the times from just before
@@ -209,7 +202,6 @@ func (b *bench) latencies(daemon *harness.Process, kind string, n, priority int)
 	return latencies
 }
 
-// recordMillis records a quantile of sorted durations in milliseconds.
 func (b *bench) recordMillis(name string, sorted []time.Duration, q float64) {
 	b.record(name, float64(harness.Quantile(sorted, q).Microseconds())/1000)
 }

@@ -86,11 +86,9 @@ func (o *options) sweepFigures() []figure {
 	return append([]figure{
 		{"first_sweep", "followers/s", atLeast(50_000), "first sweep, nobody known"},
 		memory("first_sweep", millionMemory),
-		{"first_sweep_floor", "followers/s", target{},
-			"the machine's floor: download, then INSERT, nothing else"},
+		{"first_sweep_floor", "followers/s", target{}, "the machine's floor: download, then INSERT, nothing else"},
 		{"first_sweep_share_of_floor", "%", atLeast(65), "first sweep, of that floor"},
-		{"first_sweep_naive", "followers/s", target{},
-			"the same by user/info and upserts one by one"},
+		{"first_sweep_naive", "followers/s", target{}, "the same by user/info and upserts one by one"},
 		{"first_sweep_ratio", "x", target{}, "first sweep against that"},
 		{"second_sweep", "followers/s", atLeast(250_000), "second sweep, nothing changed"},
 		{"second_sweep_naive", "followers/s", target{},
@@ -103,16 +101,12 @@ func memory(sweep string, most float64) figure {
 	return figure{sweep + "_memory", "MiB", atMost(most), "peak memory of unionbridge in it"}
 }
 
-// unchangedFigures are those of a sweep that found nothing to do.
 func unchangedFigures(name string, followers int, seconds, mib float64) []figure {
 	return []figure{
-		{name + "_seconds", "s", atMost(seconds),
-			"its time, from the start of the process to its end"},
-		{name + "_list_calls", "calls", exactly(float64(harness.Pages(followers))),
-			"user/get calls in it"},
+		{name + "_seconds", "s", atMost(seconds), "its time, from the start of the process to its end"},
+		{name + "_list_calls", "calls", exactly(float64(harness.Pages(followers))), "user/get calls in it"},
 		{name + "_other_calls", "calls", exactly(0), "batchget and user/info calls in it"},
-		{name + "_rows_written", "rows", exactly(0),
-			"rows of the map written in it, by the server's own count"},
+		{name + "_rows_written", "rows", exactly(0), "rows of the map written in it, by the server's own count"},
 		memory(name, mib),
 	}
 }
@@ -121,8 +115,7 @@ func slowFigures() []figure {
 	return []figure{
 		{"slow_first_sweep_seconds", "s", atMost(35), fmt.Sprintf(
 			"first sweep with %s latency a call, %d batchgets in flight", slowLatency, slowBatchgets)},
-		{"slow_first_sweep_waiting", "s", target{},
-			"of them nothing but latency, were all calls made without a pause"},
+		{"slow_first_sweep_waiting", "s", target{}, "of them nothing but latency, were all calls made without a pause"},
 		memory("slow_first_sweep", millionMemory),
 	}
 }
@@ -137,12 +130,10 @@ func (o *options) changeFigures() []figure {
 		{"change_seconds", "s", target{}, "sweep with 1 % new and 1 % gone"},
 		{"change_calls", "calls", atMost(1.05 * float64(pages+2*harness.Batches(n))),
 			"calls in it, those for the token and the quotas included"},
-		{"change_calls_naive", "calls", target{},
-			"calls of a script that asks about everybody, one by one"},
+		{"change_calls_naive", "calls", target{}, "calls of a script that asks about everybody, one by one"},
 		{"change_rows_written", "rows", exactly(float64(2 * n)),
 			"rows of the map written in it, by the server's own count"},
-		{"change_wrong", "rows", exactly(0),
-			"rows that are not the truth afterwards, all compared"},
+		{"change_wrong", "rows", exactly(0), "rows that are not the truth afterwards, all compared"},
 		memory("change", millionMemory),
 	}
 }
@@ -160,15 +151,13 @@ func (o *options) killFigures() []figure {
 	return []figure{
 		{"kill_moments", "kills", target{}, fmt.Sprintf(
 			"kill -9 in a sweep of %s, and a restart", harness.Count(o.killFollowers))},
-		{"kill_wrong", "rows", exactly(0),
-			"rows that are not the truth afterwards, all compared, all kills"},
+		{"kill_wrong", "rows", exactly(0), "rows that are not the truth afterwards, all compared, all kills"},
 		{"kill_runs_lost", "runs", exactly(0), "restarts that did not resume the run"},
 		{"kill_list_repeated", "calls", atMost(float64(harness.Pages(o.killFollowers))),
 			"user/get calls repeated, at the worst kill: one list"},
 		{"kill_batchgets_repeated", "calls", atMost(maxKillBatchgets), fmt.Sprintf(
 			"batchgets repeated, at the worst kill: %d + %d + 3 × 10", batchgets, batchgets)},
-		{"kill_other_calls", "calls", target{},
-			"user/info calls, at the worst kill: the sample of a resumed run"},
+		{"kill_other_calls", "calls", target{}, "user/info calls, at the worst kill: the sample of a resumed run"},
 		{"kill_rows_rewritten", "rows", atMost(killWriters * killStoreBatch),
 			"rows written again, at the worst kill: what the server still did for the dead"},
 	}
@@ -176,13 +165,11 @@ func (o *options) killFigures() []figure {
 
 func (o *options) largeFigures() []figure {
 	return append([]figure{
-		{"large_first_sweep", "followers/s", target{},
-			"first sweep of ten times as many, more than the buffer pool holds"},
+		{"large_first_sweep", "followers/s", target{}, "first sweep of ten times as many, more than the buffer pool holds"},
 		memory("large_first_sweep", tenMillionMemory),
 	}, unchangedFigures("large_second_sweep", largeTimes*o.followers, 30, tenMillionMemory)...)
 }
 
-// senderScenarios are those for which a daemon runs, each on an empty table.
 func (o *options) senderScenarios() []scenario {
 	n, campaign := harness.Count(o.requests), harness.Count(campaignTimes*o.requests)
 	half := harness.Count(o.requests / 2)
@@ -190,11 +177,9 @@ func (o *options) senderScenarios() []scenario {
 		{"send", (*bench).send, append([]figure{
 			{"send_200k", "sends/s", atLeast(10_000), n + " pending requests to the end"},
 			{"send_memory", "MiB", target{}, "peak memory of the daemon in it"},
-			{"send_hand", "sends/s", target{},
-				"the same by a plain hand loop with none of the promises"},
+			{"send_hand", "sends/s", target{}, "the same by a plain hand loop with none of the promises"},
 			{"send_of_hand", "x", atLeast(1), "daemon against that"},
-			{"send_hand_pipeline", "sends/s", target{},
-				"the hand loop with its four steps at the same time"},
+			{"send_hand_pipeline", "sends/s", target{}, "the hand loop with its four steps at the same time"},
 			{"send_floor", "sends/s", target{}, "the bare POSTs, without a database"},
 			{"send_of_floor", "%", atLeast(30), "daemon, of that floor"},
 			{"send_naive", "sends/s", target{}, "the same by one SELECT, one POST, one UPDATE each"},
@@ -211,12 +196,9 @@ func (o *options) senderScenarios() []scenario {
 				"%d producers, single-row INSERTs, while the daemon sends", producers)},
 			{"send_with_producers", "sends/s", atLeast(2500), "the daemon in the same time"},
 			{"send_after_producers", "s", target{}, "until the rest of it was sent"},
-			{"send_with_producers_missing", "messages", exactly(0),
-				"rows inserted in it but not delivered"},
+			{"send_with_producers_missing", "messages", exactly(0), "rows inserted in it but not delivered"},
 		}},
-		{"idle", (*bench).idle, []figure{
-			{"idle_queries", "queries/s", atMost(5), "queries of the idle daemon"},
-		}},
+		{"idle", (*bench).idle, []figure{{"idle_queries", "queries/s", atMost(5), "queries of the idle daemon"}}},
 		{"latency", (*bench).latency, []figure{
 			{"latency_p50", "ms", atMost(120), "INSERT to delivery in an idle system, median"},
 			{"latency_p99", "ms", atMost(250), "INSERT to delivery in an idle system, p99"},
@@ -236,15 +218,13 @@ func (o *options) senderScenarios() []scenario {
 		}},
 		{"future", (*bench).future, append(lightFigures(half),
 			besideFigures("future", "due next week", futureTimes*o.requests)...)},
-		{"finished", (*bench).finished,
-			besideFigures("finished", "finished", finishedTimes*o.requests)},
+		{"finished", (*bench).finished, besideFigures("finished", "finished", finishedTimes*o.requests)},
 	}
 }
 
 func verdictFigures(name string) []figure {
 	return []figure{
-		{name + "_wrong", "messages", exactly(0),
-			"to another person or with another text, or a row that says so"},
+		{name + "_wrong", "messages", exactly(0), "to another person or with another text, or a row that says so"},
 		{name + "_duplicates", "messages", exactly(0), "delivered twice"},
 		{name + "_missing", "messages", exactly(0), "not delivered"},
 	}
@@ -252,9 +232,8 @@ func verdictFigures(name string) []figure {
 
 func urgentFigures() (figures []figure) {
 	for _, c := range campaigns() {
-		figures = append(figures,
-			figure{c.name + "_p50", "ms", target{},
-				"INSERT to delivery of an urgent row in a campaign " + c.what + ", median"},
+		figures = append(figures, figure{c.name + "_p50", "ms", target{},
+			"INSERT to delivery of an urgent row in a campaign " + c.what + ", median"},
 			figure{c.name + "_max", "ms", atMost(1000),
 				fmt.Sprintf("the slowest of %d of them", urgentRows)})
 	}
@@ -277,8 +256,7 @@ func lightFigures(half string) []figure {
 
 func besideFigures(name, what string, rows int) []figure {
 	return []figure{
-		{name + "_send", "sends/s", target{},
-			"the same beside " + harness.Count(rows) + " rows that are " + what},
+		{name + "_send", "sends/s", target{}, "the same beside " + harness.Count(rows) + " rows that are " + what},
 		{name + "_ratio", "x", atLeast(0.9), "against the table without them"},
 		{name + "_cpu", "us/message", target{}, whatCPU},
 		{name + "_idle_queries", "queries/s", atMost(5), "queries of the idle daemon beside them"},

@@ -128,8 +128,7 @@ const (
 // changed. Both are followers a second.
 func (b *bench) baselineSweep() (first, again float64) {
 	n := min(baselineFollowers, b.size)
-	b.Step("the same by a simple script: user/info and an upsert for each of %s followers, twice",
-		harness.Count(n))
+	b.Step("the same by a simple script: user/info and an upsert for each of %s followers, twice", harness.Count(n))
 	b.db.Do("CREATE TABLE naive_follower LIKE follower")
 	s := b.newScript(batchgets)
 	pass := func() float64 {
@@ -163,11 +162,9 @@ func (b *bench) baselineFollower(s *script, openid string) {
 	b.Checkf(err, "the script stores a follower")
 }
 
-// baselineSend takes one row, sends it and marks it, and then the next. It returns sends a second.
 func (b *bench) baselineSend() float64 {
 	n := min(baselineRequests, b.requests)
-	b.Step("sending by a simple script: one SELECT, one POST, one UPDATE for each of %s messages",
-		harness.Count(n))
+	b.Step("sending by a simple script: one SELECT, one POST, one UPDATE for each of %s messages", harness.Count(n))
 	b.db.Do("CREATE TABLE naive_request LIKE send_request")
 	b.insertRequests("naive_request", n)
 	s := b.newScript(batchgets)
@@ -248,8 +245,7 @@ func (b *bench) bareSend(round int) float64 {
 	group.Wait()
 	took := time.Since(begin).Seconds()
 	rate := float64(len(openids)) / took
-	b.Say("bare POSTs in %.1f s, %s/s; processor seconds: %s",
-		took, harness.Count(int64(rate)), cpu)
+	b.Say("bare POSTs in %.1f s, %s/s; processor seconds: %s", took, harness.Count(int64(rate)), cpu)
 	if delivered := b.simulator.Delivered(); delivered != int64(len(openids)) {
 		b.Fatalf("%d of %d bare messages were delivered", delivered, len(openids))
 	}

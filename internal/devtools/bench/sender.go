@@ -27,7 +27,6 @@ type drained struct {
 	cost time.Duration // processor time of the database server and the daemon for one message
 }
 
-// drain inserts n requests and has a daemon send them all.
 func (b *bench) drain(n, concurrency int) (d drained) {
 	last := b.lastID()
 	b.insertRequests("send_request", n)
@@ -50,7 +49,6 @@ func (b *bench) drain(n, concurrency int) (d drained) {
 // them all; the median of each counts.
 const sendRounds = 3
 
-// send measures the daemon, the plain loops and the bare POSTs.
 func (b *bench) send() {
 	single := b.baselineSend()
 	baseline := b.newBaseline()
@@ -68,8 +66,7 @@ func (b *bench) send() {
 		spoiled.Wrong += v.Wrong
 		spoiled.Duplicates += v.Duplicates
 		spoiled.Missing += v.Missing
-		pipeline = append(pipeline,
-			baseline.round("by hand, all steps at once", baseline.pipeline))
+		pipeline = append(pipeline, baseline.round("by hand, all steps at once", baseline.pipeline))
 		bare = append(bare, b.bareSend(round))
 	}
 	rate := median(daemon)
@@ -96,14 +93,11 @@ const (
 	farConcurrency = 200
 )
 
-// farRequests are 25 seconds' worth.
 func (o *options) farRequests() int { return int(0.3 * float64(o.requests)) }
 
-// far sends to a WeChat that takes its time.
 func (b *bench) far() {
 	n := b.farRequests()
-	b.Step("%s requests, %s latency on each call, %d POSTs in flight",
-		harness.Count(n), farLatency, farConcurrency)
+	b.Step("%s requests, %s latency on each call, %d POSTs in flight", harness.Count(n), farLatency, farConcurrency)
 	b.simulator.SetLatency(farLatency)
 	d := b.drain(n, farConcurrency)
 	b.simulator.SetLatency(0)
@@ -117,18 +111,15 @@ const (
 	producersTime = 30 * time.Second
 )
 
-// produce inserts as fast as it can while the daemon sends.
 func (b *bench) produce() {
-	b.Step("%d producers insert one row after the other for %s, and the daemon sends",
-		producers, producersTime)
+	b.Step("%d producers insert one row after the other for %s, and the daemon sends", producers, producersTime)
 	daemon := b.startDaemon(unlimited, concurrency)
 	cpu := b.watchCPU().and("daemon", daemon.Pid())
 	begin := time.Now()
 	inserted := b.insertFor(producersTime)
 	took := time.Since(begin).Seconds()
 	delivered := b.simulator.Delivered()
-	b.Say("%s rows, %s messages; processor seconds: %s",
-		harness.Count(inserted), harness.Count(delivered), cpu)
+	b.Say("%s rows, %s messages; processor seconds: %s", harness.Count(inserted), harness.Count(delivered), cpu)
 	b.record("producers", float64(inserted)/took)
 	b.record("send_with_producers", float64(delivered)/took)
 	begin = time.Now()
@@ -138,7 +129,6 @@ func (b *bench) produce() {
 	b.Check(daemon.Stop())
 }
 
-// insertFor has all producers insert for a while, and returns the number of rows.
 func (b *bench) insertFor(d time.Duration) int64 {
 	const query = `INSERT INTO send_request (mini_openid, template, data) VALUES (?, ?, ?)`
 	var inserted atomic.Int64
@@ -170,7 +160,6 @@ type idleness struct {
 	cpu     float64 // of one processor, in percent
 }
 
-// measureIdle starts a daemon that has nothing to do, and counts.
 func (b *bench) measureIdle() idleness {
 	// Two rounds of the maintenance, the rarest of the regular statements: in a shorter time it
 	// would be a matter of luck how many are seen.
@@ -197,15 +186,13 @@ func (b *bench) measureIdle() idleness {
 	n := questions() - before - own
 	took := time.Since(begin).Seconds()
 	i := idleness{float64(n) / took, 100 * used.Seconds() / took}
-	b.Say("%s queries/s, %s %% of a processor in the database server",
-		number(i.queries), number(i.cpu))
+	b.Say("%s queries/s, %s %% of a processor in the database server", number(i.queries), number(i.cpu))
 	b.Check(daemon.Stop())
 	return i
 }
 
 func (b *bench) idle() { b.record("idle_queries", b.measureIdle().queries) }
 
-// latency inserts single rows at random moments into an idle system.
 func (b *bench) latency() {
 	const singles = 200
 	b.Step("latency: %d single rows at random moments", singles)
@@ -253,7 +240,26 @@ func (b *bench) takeover() {
 	leader := b.NewInstance(b.binary, "one", settings)
 	other := b.NewInstance(b.binary, "two", settings)
 	leading := leader.Start()
-	rows := b.startTrickle()
+	var begun sync.Map // when the INSERT of a row began, by its order number
+	done := make(chan struct{})
+	stop := sync.OnceFunc(func() { close(done) })
+	defer stop()
+	trickle := b.Group(1)
+	trickle.Go(func(ctx context.Context) {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-done:
+				return
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			begun.Store(order("T", i), time.Now())
+			b.insertOne("T", i)
+		}
+	})
 	b.awaitDelivered(leading, 1)
 	var slowest time.Duration
 	for range takeovers {
@@ -261,26 +267,26 @@ func (b *bench) takeover() {
 		b.Sleep(2 * time.Second) // until it stands by
 		b.simulator.Reset()
 		leading.Kill()
-		took := b.awaitSuccessor(next, rows, time.Now())
+		took := b.awaitSuccessor(next, &begun, time.Now())
 		b.Say("%.1f s", took.Seconds())
 		slowest = max(slowest, took)
 		leading, leader, other = next, other, leader
 	}
-	rows.stop()
-	b.Check(rows.err)
+	stop()
+	trickle.Wait()
 	b.Check(leading.Stop())
 	b.record("takeover_seconds", slowest.Seconds())
 }
 
 // awaitSuccessor returns how long nobody sent what was inserted since the kill.
-func (b *bench) awaitSuccessor(next *harness.Process, rows *trickle, killed time.Time) (
+func (b *bench) awaitSuccessor(next *harness.Process, begun *sync.Map, killed time.Time) (
 	took time.Duration,
 ) {
 	b.await(next, time.Minute, func() bool {
 		for _, m := range b.simulator.Messages() {
-			// What the dead one had in flight may still arrive, but nothing that was inserted
-			// later.
-			if begun := rows.begun(checker.Order(m.Data)); begun.After(killed) {
+			// What the dead one had in flight may still arrive, but nothing inserted later.
+			at, ok := begun.Load(checker.Order(m.Data))
+			if ok && at.(time.Time).After(killed) {
 				took = m.Time.Sub(killed)
 				return true
 			}
@@ -288,46 +294,6 @@ func (b *bench) awaitSuccessor(next *harness.Process, rows *trickle, killed time
 		return false
 	})
 	return took
-}
-
-// trickle inserts a row again and again.
-type trickle struct {
-	stop func()
-	err  error // once stop has returned
-
-	mu   sync.Mutex
-	rows map[string]time.Time // when the INSERT began, by order number
-}
-
-func (b *bench) startTrickle() *trickle {
-	t := &trickle{rows: make(map[string]time.Time)}
-	ending, done := make(chan struct{}), make(chan struct{})
-	t.stop = sync.OnceFunc(func() { close(ending); <-done })
-	b.Cleanup(func() error { t.stop(); return nil })
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(20 * time.Millisecond)
-		defer tick.Stop()
-		for i := 0; t.err == nil; i++ {
-			select {
-			case <-ending:
-				return
-			case <-tick.C:
-			}
-			t.mu.Lock()
-			t.rows[order("T", i)] = time.Now()
-			t.mu.Unlock()
-			t.err = b.insertOne("T", i, 1)
-		}
-	}()
-	return t
-}
-
-// begun is when the INSERT of a row began; zero: it is none of these.
-func (t *trickle) begun(number string) time.Time {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.rows[number]
 }
 
 const urgentRows = 100
@@ -347,12 +313,10 @@ func campaigns() []campaign {
 	}
 }
 
-// urgent inserts urgent rows while a campaign is being sent.
 func (b *bench) urgent() {
 	n := campaignTimes * b.requests
 	for _, c := range campaigns() {
-		b.Step("urgent: %d rows while a campaign of %s is being sent %s",
-			urgentRows, harness.Count(n), c.what)
+		b.Step("urgent: %d rows while a campaign of %s is being sent %s", urgentRows, harness.Count(n), c.what)
 		b.clear()
 		b.insertCrowd(bulkRows(n))
 		daemon := b.startDaemon(c.rate, concurrency)
@@ -380,8 +344,7 @@ const (
 func (b *bench) fair() {
 	many := b.requests / 2
 	template := wechatsim.StandardTemplates()[1].ID // which the configuration does not name
-	b.Step("fair: %s rows of a template at %d/s, then %d of another one",
-		harness.Count(many), fairRate, fairRows)
+	b.Step("fair: %s rows of a template at %d/s, then %d of another one", harness.Count(many), fairRate, fairRows)
 	b.insertCrowd(dueRows(many))
 	daemon := b.startDaemon(fairRate, concurrency)
 	b.awaitDelivered(daemon, min(2*fairRate, many/4))

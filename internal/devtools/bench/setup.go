@@ -23,7 +23,6 @@ type setUp struct {
 	light     *weight              // of the sender on an empty table, once it is known
 }
 
-// measure sets an account up and runs its scenarios.
 func (b *bench) measure(a account) {
 	b.setUp = &setUp{size: a.followers}
 	b.database = b.OpenDatabase(harness.DatabaseConfig{DSN: b.host.DSN()})
@@ -58,7 +57,6 @@ const (
 	concurrency = 64
 )
 
-// startDaemon starts a daemon that may send at a rate, with so many POSTs in flight.
 func (b *bench) startDaemon(rate, concurrency int) *harness.Process {
 	settings := b.instance.Settings
 	settings.Rate, settings.Concurrency = rate, concurrency
@@ -148,14 +146,11 @@ type watchedProcess struct {
 	before time.Duration
 }
 
-// watchCPU begins to watch the database server, the simulator and this program.
 func (b *bench) watchCPU() (w watched) {
-	for _, p := range []watchedProcess{
-		{name: "database", pid: b.serverPid()}, {name: "simulator", pid: b.simulator.Pid()},
-		{name: "bench", pid: os.Getpid()},
-	} {
-		p.before = harness.CPUTime(p.pid)
-		w = append(w, p)
+	w = w.and("database", b.serverPid()).and("simulator", b.simulator.Pid())
+	w = w.and("bench", os.Getpid())
+	for i := range w {
+		w[i].before = harness.CPUTime(w[i].pid)
 	}
 	return w
 }
@@ -165,21 +160,23 @@ func (w watched) and(name string, pid int) watched {
 	return append(w, watchedProcess{name: name, pid: pid})
 }
 
+func (p watchedProcess) used() time.Duration { return harness.CPUTime(p.pid) - p.before }
+
 // used is the processor time of one of the processes since the watch began.
-func (w watched) used(name string) time.Duration {
+func (w watched) used(name string) (used time.Duration) {
 	for _, p := range w {
 		if p.name == name {
-			return harness.CPUTime(p.pid) - p.before
+			used = p.used()
 		}
 	}
-	return 0
+	return used
 }
 
 // String says how many seconds of processor time each has used.
 func (w watched) String() string {
 	var parts []string
 	for _, p := range w {
-		parts = append(parts, fmt.Sprintf("%s %.1f", p.name, w.used(p.name).Seconds()))
+		parts = append(parts, fmt.Sprintf("%s %.1f", p.name, p.used().Seconds()))
 	}
 	return strings.Join(parts, ", ")
 }

@@ -17,7 +17,6 @@ type sweepRun struct {
 
 func (s sweepRun) rate(followers int) float64 { return float64(followers) / s.took.Seconds() }
 
-// sweep runs `unionbridge sync` to its end.
 func (b *bench) sweep() sweepRun {
 	begin := time.Now()
 	process := b.instance.StartLogged("sync")
@@ -27,7 +26,6 @@ func (b *bench) sweep() sweepRun {
 	return sweepRun{time.Since(begin), process.PeakMemory()}
 }
 
-// timedSweep is a sweep that the figures are taken of.
 func (b *bench) timedSweep() sweepRun {
 	run := b.sweep()
 	b.Say("%.1f s, peak memory %.1f MiB", run.took.Seconds(), mebibytes(run.peak))
@@ -43,8 +41,7 @@ func (b *bench) people() *wechatsim.Server {
 // wrongPeople compares the whole map with the truth, and counts the people whom it has wrong or
 // does not have. There are n: whoever ever followed, since nobody is deleted from the map.
 func (b *bench) wrongPeople(people *wechatsim.Server, n int) int {
-	f, err := checker.CompareMap(b.Context(), b.db.DB, harness.AppID, people)
-	b.Check(err)
+	f := checker.CompareMap(b.T, b.db, harness.AppID, people)
 	return max(f.Wrong, n-f.Right)
 }
 
@@ -77,7 +74,6 @@ func (b *bench) sweeps() {
 	b.record("second_sweep_ratio", rate/again)
 }
 
-// unchangedSweep sweeps when there is nothing to do, and records what that costs.
 func (b *bench) unchangedSweep(name string) sweepRun {
 	b.simulator.Reset()
 	counter := b.countWrites()
@@ -91,7 +87,6 @@ func (b *bench) unchangedSweep(name string) sweepRun {
 	return run
 }
 
-// slow fills the map from a WeChat that takes its time.
 func (b *bench) slow() {
 	b.Step("first sweep of %s followers, %s latency on each call, %d batchgets in flight",
 		harness.Count(b.size), slowLatency, slowBatchgets)
@@ -111,11 +106,9 @@ func (b *bench) prepareChange() {
 	}
 }
 
-// change sweeps after some people came and went.
 func (b *bench) change() {
 	n := int(changeShare * float64(b.size))
-	b.Step("sweep after %s followers left and %s new ones came",
-		harness.Count(n), harness.Count(n))
+	b.Step("sweep after %s followers left and %s new ones came", harness.Count(n), harness.Count(n))
 	people := b.people()
 	for _, person := range b.simulator.Leave(n) {
 		people.Unfollow(harness.AppID, person)
@@ -139,7 +132,6 @@ func (b *bench) change() {
 	b.recordMemory("change_memory", run.peak)
 }
 
-// large fills a map that does not fit into the buffer pool, and sweeps it again.
 func (b *bench) large() {
 	b.Step("first sweep of %s followers", harness.Count(b.size))
 	first := b.timedSweep()
@@ -170,10 +162,8 @@ func (b *bench) killSweeps() {
 		seed = uint64(time.Now().UnixNano())
 	}
 	rnd := rand.New(rand.NewPCG(seed, 0))
-	b.Step("kill -9 at %d random moments of a sweep of %s followers, seed %d",
-		b.kills, harness.Count(b.size), seed)
-	b.Say("a dead holder's lease would expire after 10 s; here its row is deleted before " +
-		"the next start")
+	b.Step("kill -9 at %d random moments of a sweep of %s followers, seed %d", b.kills, harness.Count(b.size), seed)
+	b.Say("a dead holder's lease would expire after 10 s; here its row is deleted before the next start")
 	whole := b.sweep()
 	b.Say("undisturbed: %.2f s", whole.took.Seconds())
 	counter := b.countWrites()

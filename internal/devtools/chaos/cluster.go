@@ -43,7 +43,6 @@ type cluster struct {
 	links    []*link.Link
 	platform *platform
 	people   *people
-	requests requests
 	daemons  []*instance
 	window   time.Duration    // send.resend_window
 	repeat   wechatsim.Repeat // what WeChat answers to a repeated message
@@ -178,8 +177,8 @@ func (c *cluster) startProducers(dsn string) {
 		db.SetMaxOpenConns(3)
 		c.producers = append(c.producers, &producer{
 			name: fmt.Sprintf("C%d-%d", c.seed%1_000_000, i), db: db.DB,
-			rnd:      rand.New(rand.NewPCG(c.seed, uint64(i)+1)),
-			requests: &c.requests, people: c.people, pause: 40 * time.Millisecond, giveUp: tries,
+			rnd:    rand.New(rand.NewPCG(c.seed, uint64(i)+1)),
+			people: c.people, pause: 40 * time.Millisecond, giveUp: tries,
 		})
 	}
 	c.Cleanup(func() error {
@@ -194,7 +193,6 @@ func (c *cluster) startProducers(dsn string) {
 	c.producing.Go(func() { c.letFollow(work) })
 }
 
-// letFollow has one late person after the other follow.
 func (c *cluster) letFollow(ctx context.Context) {
 	persons := c.people.persons[late]
 	for _, person := range persons {
@@ -205,7 +203,6 @@ func (c *cluster) letFollow(ctx context.Context) {
 	}
 }
 
-// heal ends all faults, has the producers finish, and waits until no request is open any more.
 func (c *cluster) heal() {
 	c.stopWork()
 	c.platform.ClearFaults()
@@ -218,7 +215,7 @@ func (c *cluster) heal() {
 	}
 	for _, d := range c.daemons {
 		d.thaw()
-		if !d.running().Alive() {
+		if !d.alive() {
 			d.start()
 		}
 	}
@@ -232,7 +229,7 @@ func (c *cluster) heal() {
 
 func (c *cluster) awaitReady() {
 	for _, d := range c.daemons {
-		d.AwaitReady(d.running())
+		d.AwaitReady(d.process)
 	}
 }
 
@@ -261,14 +258,13 @@ func (c *cluster) leader() *instance {
 		return nil
 	}
 	for _, d := range c.daemons {
-		if strings.Contains(holder, fmt.Sprintf("-%d-", d.running().Pid())) {
+		if strings.Contains(holder, fmt.Sprintf("-%d-", d.process.Pid())) {
 			return d
 		}
 	}
 	return nil
 }
 
-// awaitLeader waits until one of the daemons leads and sends.
 func (c *cluster) awaitLeader() (leader *instance) {
 	since := time.Now()
 	c.await("a daemon that sends", 90*time.Second, func() bool {

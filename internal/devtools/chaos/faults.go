@@ -19,31 +19,21 @@ func toxic(kind, stream, attributes, what string) link.Toxic {
 	return link.Toxic{Kind: kind, Stream: stream, Attributes: attributes, What: what}
 }
 
-// networkToxic draws one of the ways in which a network fails.
 func (c *cluster) networkToxic() link.Toxic {
 	stream := []string{"upstream", "downstream"}[c.rnd.IntN(2)]
-	switch c.rnd.IntN(7) {
-	case 0:
-		return mute()
-	case 1:
-		return deaf()
-	case 2:
-		return toxic("reset_peer", stream, fmt.Sprintf(`"timeout": %d`, c.rnd.IntN(100)),
-			"connection reset, "+stream)
-	case 3:
-		return toxic("latency", stream, fmt.Sprintf(`"latency": %d, "jitter": %d`,
-			c.rnd.IntN(800), c.rnd.IntN(200)), "latency")
-	case 4:
-		return toxic("slicer", stream,
-			`"average_size": 60, "size_variation": 20, "delay": 2000`, "packets in pieces")
-	case 5:
+	upTo := func(format string, n int) string { return fmt.Sprintf(format, c.rnd.IntN(n)) }
+	toxics := []link.Toxic{
+		mute(),
+		deaf(),
+		toxic("reset_peer", stream, upTo(`"timeout": %d`, 100), "connection reset, "+stream),
+		toxic("latency", stream, upTo(`"latency": %d, `, 800)+upTo(`"jitter": %d`, 200), "latency"),
+		toxic("slicer", stream, `"average_size": 60, "size_variation": 20, "delay": 2000`,
+			"packets in pieces"),
 		// The connection ends in the middle of a statement or an answer.
-		return toxic("limit_data", stream, fmt.Sprintf(`"bytes": %d`, 200+c.rnd.IntN(30_000)),
-			"half an exchange, "+stream)
-	default:
-		return toxic("timeout", stream, fmt.Sprintf(`"timeout": %d`, 100+c.rnd.IntN(2000)),
-			"silence and then the end, "+stream)
+		toxic("limit_data", stream, fmt.Sprintf(`"bytes": %d`, 200+c.rnd.IntN(30_000)), "half an exchange, "+stream),
+		toxic("timeout", stream, fmt.Sprintf(`"timeout": %d`, 100+c.rnd.IntN(2000)), "silence and then the end, "+stream),
 	}
+	return toxics[c.rnd.IntN(len(toxics))]
 }
 
 // breakNetwork makes links to the database bad for a while: the daemons', the producers', or both.
@@ -71,7 +61,6 @@ func breakNetwork(c *cluster) {
 	}
 }
 
-// breakWeChat makes a share of the calls go wrong for a while.
 func breakWeChat(c *cluster) {
 	share := 0.05 + 0.6*c.rnd.Float64()
 	faults := []wechatsim.Fault{

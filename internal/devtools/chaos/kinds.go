@@ -25,15 +25,12 @@ type kind struct {
 	nemesis func(*cluster)
 }
 
-// kinds are all kinds, in the order in which they are played.
 func kinds() []kind {
 	return []kind{
-		{name: "kill", what: "kill -9 of the daemon, restarted at once",
-			daemons: 1, quick: true, nemesis: killAll},
+		{name: "kill", what: "kill -9 of the daemon, restarted at once", daemons: 1, quick: true, nemesis: killAll},
 		{name: "frozen", what: "the sending one of two daemons is frozen past its lease and wakes",
 			daemons: 2, nemesis: freezeLeader},
-		{name: "leader", what: "two daemons, kill -9 of the one that sends",
-			daemons: 2, quick: true, nemesis: killLeader},
+		{name: "leader", what: "two daemons, kill -9 of the one that sends", daemons: 2, quick: true, nemesis: killLeader},
 		{name: "partition",
 			what:    "the sending one of two daemons loses the database, and only it",
 			daemons: 2, nemesis: partition},
@@ -57,7 +54,6 @@ func kinds() []kind {
 	}
 }
 
-// every repeats a fault, with good times between, for as long as the round lasts.
 func every(fault func(*cluster)) func(*cluster) {
 	return func(c *cluster) {
 		for end := time.Now().Add(c.length); time.Now().Before(end); {
@@ -67,14 +63,12 @@ func every(fault func(*cluster)) func(*cluster) {
 	}
 }
 
-// between draws a time.
 func (c *cluster) between(from, to time.Duration) time.Duration {
 	return from + time.Duration(c.rnd.Int64N(int64(to-from)))
 }
 
 func (c *cluster) anyDaemon() *instance { return c.daemons[c.rnd.IntN(len(c.daemons))] }
 
-// draw decides what a round is like beyond its faults.
 func (c *cluster) draw() {
 	// What WeChat answers to a repeated client_msg_id is not known.
 	c.repeat = []wechatsim.Repeat{
@@ -105,7 +99,6 @@ func killAll(c *cluster) {
 	}
 }
 
-// kill kills a daemon and counts it. It returns the process id.
 func (c *cluster) kill(d *instance, act string) (pid int) {
 	c.outcome.kills++
 	if c.platform.inFlight.Load() > 0 {
@@ -130,7 +123,6 @@ func (c *cluster) restart(d *instance, quickly bool) {
 // takeoverLimit is the design's: the surviving instance sends within 15 s.
 const takeoverLimit = 15 * time.Second
 
-// awaitTakeover measures how long it takes until another daemon than the old leader sends.
 func (c *cluster) awaitTakeover(old *instance, after string) {
 	begin := time.Now()
 	var first time.Time

@@ -57,23 +57,18 @@ func (o *options) define(flags *flag.FlagSet) func() error {
 	harness.DSNFlag(flags, &o.dsn, "use this database `server` for rounds that do not hurt it; "+
 		"default $UNIONBRIDGE_TEST_DSN, else a private one")
 	only := flags.String("only", "", "play only the rounds whose names match this `regexp`")
-	flags.IntVar(&o.rounds, "rounds", 0,
-		"how many rounds, one kind after the other; 0: each kind once")
-	flags.Uint64Var(&o.seed, "seed", 0,
-		"of the first round, the next ones count on; 0: another one each time")
+	flags.IntVar(&o.rounds, "rounds", 0, "how many rounds, one kind after the other; 0: each kind once")
+	flags.Uint64Var(&o.seed, "seed", 0, "of the first round, the next ones count on; 0: another one each time")
 	flags.IntVar(&o.kills, "kills", 100, "kills of a kill round")
 	flags.DurationVar(&o.length, "length", time.Minute, "how long the faults of a round last")
 	short := flags.Bool("short", false, "few faults: -kills 12 -length 12s -parallel 4")
 	flags.IntVar(&o.parallel, "parallel", 2, "rounds at once; they wait most of the time")
-	flags.DurationVar(&o.takeover, "takeover", takeoverLimit,
-		"how long it may take until another daemon sends")
+	flags.DurationVar(&o.takeover, "takeover", takeoverLimit, "how long it may take until another daemon sends")
 	flags.BoolVar(&o.callbacks, "callbacks", false, "have WeChat push receipts")
 	flags.StringVar(&o.results, "results", "", "append a JSON line per round to this `file`")
 	flags.StringVar(&o.report, "report", "", "play nothing, print the table of this results `file`")
-	flags.StringVar(&o.keep, "keep", "",
-		"keep the daemons' logs of a round with violations in this `folder`")
-	flags.StringVar(&o.binary, "binary", "",
-		"test this unionbridge `program` instead of a fresh build of the checkout")
+	flags.StringVar(&o.keep, "keep", "", "keep the daemons' logs of a round with violations in this `folder`")
+	flags.StringVar(&o.binary, "binary", "", "test this unionbridge `program` instead of a fresh build of the checkout")
 	return func() (err error) {
 		if *short {
 			o.kills, o.length, o.parallel = 12, 12*time.Second, 4
@@ -91,7 +86,6 @@ func (o *options) define(flags *flag.FlagSet) func() error {
 	}
 }
 
-// chosen are the kinds to play.
 func (o *options) chosen() (list []kind) {
 	for _, k := range kinds() {
 		if o.only.MatchString(k.name) {
@@ -101,7 +95,6 @@ func (o *options) chosen() (list []kind) {
 	return list
 }
 
-// run builds the programs and plays the rounds.
 func (o *options) run(t *harness.T) {
 	if o.report != "" {
 		results, err := load(o.report)
@@ -134,7 +127,6 @@ func (o *options) run(t *harness.T) {
 	}
 }
 
-// playAll plays the rounds, some at once, and goes on where one cannot be played.
 func (o *options) playAll(t *harness.T) (results []result, err error) {
 	var list []kind
 	for _, k := range o.chosen() {

@@ -57,7 +57,6 @@ func (p *platform) note(body []byte, daemon string, at time.Time) {
 	})
 }
 
-// allPosts returns what has arrived so far.
 func (p *platform) allPosts() []checker.Post {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -28,32 +28,6 @@ type record struct {
 	short     bool          // data as {"thing1": "x"}
 }
 
-// requests are all requests of a round.
-type requests struct {
-	mu      sync.Mutex
-	records []*record
-}
-
-// change changes records while nobody reads them.
-func (r *requests) change(f func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f()
-}
-
-// byOrder copies the records, when nobody changes them any more.
-func (r *requests) byOrder() map[string]checker.Request {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	known := make(map[string]checker.Request, len(r.records))
-	for _, r := range r.records {
-		r.Note = fmt.Sprintf("key=%q recipient=%s standing=%s priority=%d expires=%s",
-			r.key, r.recipient, r.standing, r.priority, r.expires)
-		known[r.Order] = r.Request
-	}
-	return known
-}
-
 // standing is what the recipient is to the official account.
 type standing string
 
@@ -95,14 +69,13 @@ func newPeople(p *platform, followers int) *people {
 
 // producer is a program that inserts requests, over a link that is bad at times too.
 type producer struct {
-	name     string
-	db       *sqlx.DB
-	rnd      *rand.Rand
-	requests *requests
-	people   *people
-	pause    time.Duration // between two INSERTs
+	name   string
+	db     *sqlx.DB
+	rnd    *rand.Rand
+	people *people
+	pause  time.Duration // between two INSERTs
 
-	serial   int
+	records  []*record       // once run has returned
 	giveUp   context.Context // after its end nothing is tried again
 	cancels  sync.WaitGroup
 	refusals sync.Map // the texts of what the server refused
@@ -122,20 +95,18 @@ func (p *producer) run(ctx context.Context) {
 	p.cancels.Wait()
 }
 
-// batch makes up one to four requests for one INSERT.
 func (p *producer) batch() []*record {
 	batch := make([]*record, 1+p.rnd.IntN(4)*p.rnd.IntN(2))
 	keyed := p.rnd.Float64() < 0.6
 	for i := range batch {
-		batch[i] = p.request(keyed)
+		batch[i] = p.request(len(p.records)+i, keyed)
 	}
 	return batch
 }
 
-func (p *producer) request(keyed bool) *record {
-	p.serial++
+func (p *producer) request(serial int, keyed bool) *record {
 	r := &record{short: p.rnd.IntN(2) == 0, priority: p.rnd.IntN(3)}
-	r.Order = fmt.Sprintf("%s-%d", p.name, p.serial)
+	r.Order = fmt.Sprintf("%s-%d", p.name, serial)
 	if keyed {
 		r.key = "key " + r.Order
 	}
@@ -179,18 +150,16 @@ const errDuplicate = 1062
 // what became of it: "duplicate" says that an earlier try was carried out. Without them one try
 // must do.
 func (p *producer) insert(batch []*record) {
-	p.requests.change(func() { p.requests.records = append(p.requests.records, batch...) })
+	p.records = append(p.records, batch...)
 	begin := time.Now()
 	query, args := p.statement(batch)
 	for {
 		_, err := p.db.ExecContext(p.giveUp, query, args...)
 		refusal, refused := errors.AsType[*mysql.MySQLError](err)
 		if err == nil || refused && refusal.Number == errDuplicate {
-			p.requests.change(func() {
-				for _, r := range batch {
-					r.Committed = true
-				}
-			})
+			for _, r := range batch {
+				r.Committed = true
+			}
 			p.withdrawSome(batch, begin)
 			return
 		}
@@ -251,7 +220,7 @@ func (p *producer) withdrawSome(batch []*record, begin time.Time) {
 			const margin = time.Second // begin is this machine's clock, due_at the server's
 			n, err := result.RowsAffected()
 			if err == nil && n == 1 && time.Since(begin)+margin < r.Due {
-				p.requests.change(func() { r.Withdrawn = true })
+				r.Withdrawn = true
 			}
 		})
 	}

@@ -72,7 +72,6 @@ func (r result) line() string {
 // maxStories is how many violations of a round are shown with all that is known.
 const maxStories = 5
 
-// show prints a round for people.
 func (r result) show(out *harness.Screen) {
 	out.Line("%s", r.line())
 	for i, text := range r.Violations {
@@ -87,7 +86,6 @@ func (r result) show(out *harness.Screen) {
 	}
 }
 
-// save appends the round to the results file.
 func (r result) save(path string) error {
 	if path == "" {
 		return nil
@@ -104,7 +102,6 @@ func (r result) save(path string) error {
 	return nil
 }
 
-// load reads a results file.
 func load(path string) (results []result, err error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -123,7 +120,6 @@ func load(path string) (results []result, err error) {
 	}
 }
 
-// sum adds rounds up.
 func sum(name string, results []result) result {
 	total := result{Round: name}
 	for _, r := range results {
@@ -145,7 +141,6 @@ func sum(name string, results []result) result {
 	return total
 }
 
-// markdown is the table of docs/reliability.md.
 func markdown(results []result) string {
 	lines := []string{
 		"| trouble | rounds | kills | rows | sent | unknown | repeated posts | lost | twice |" +

@@ -18,9 +18,7 @@ import (
 func (o *options) play(t *harness.T, k kind, seed uint64) (r result, err error) {
 	var logs string
 	err = harness.Try(t.Context(), t.Screen, func(t *harness.T) {
-		c := &cluster{
-			T: t, options: o, kind: k, seed: seed, rnd: rand.New(rand.NewPCG(seed, 0)),
-		}
+		c := &cluster{T: t, options: o, kind: k, seed: seed, rnd: rand.New(rand.NewPCG(seed, 0))}
 		defer func() { logs = c.logs() }()
 		begin := time.Now()
 		c.build()
@@ -39,12 +37,20 @@ func (o *options) play(t *harness.T, k kind, seed uint64) (r result, err error) 
 	return r, err
 }
 
-// history reads everything back.
 func (c *cluster) history() checker.History {
 	h := checker.History{
-		AppID: harness.AppID, TemplateID: harness.TemplateID(), Requests: c.requests.byOrder(),
+		AppID: harness.AppID, TemplateID: harness.TemplateID(),
+		Requests: map[string]checker.Request{},
 		Messages: c.platform.Messages(harness.AppID), Posts: c.platform.allPosts(),
+		Rows:   checker.ReadRows(c.db, "send_request"),
 		NewIDs: c.repeat == wechatsim.RepeatNewID,
+	}
+	for _, p := range c.producers {
+		for _, r := range p.records {
+			r.Note = fmt.Sprintf("key=%q recipient=%s standing=%s priority=%d expires=%s",
+				r.key, r.recipient, r.standing, r.priority, r.expires)
+			h.Requests[r.Order] = r.Request
+		}
 	}
 	if !c.kind.jumps {
 		h.Times = &checker.Times{
@@ -55,14 +61,11 @@ func (c *cluster) history() checker.History {
 			h.Times.Slack, h.Times.Overdue = 10*time.Second, 5*time.Second
 		}
 	}
-	var err error
-	h.Rows, err = checker.ReadRows(c.Context(), c.db.DB, "send_request")
-	c.Check(err)
 	if c.callbacks {
 		_, givenUp := c.platform.Pushes()
 		h.AllReceipts = givenUp == 0
-		h.Receipts, err = checker.ReadReceipts(c.Context(), c.db.DB, harness.AppID)
-		c.Check(err)
+		c.db.FetchAll(&h.Receipts, `SELECT msgid, openid FROM send_receipt WHERE appid = ?`,
+			harness.AppID)
 	}
 	return h
 }
@@ -73,8 +76,7 @@ func (c *cluster) addGlobal(v *checker.Verdict) {
 		violation := checker.Violation{Text: fmt.Sprintf(format, args...)}
 		v.Violations = append(v.Violations, violation)
 	}
-	f, err := checker.CompareMap(c.Context(), c.db.DB, harness.AppID, c.platform)
-	c.Check(err)
+	f := checker.CompareMap(c.T, c.db, harness.AppID, c.platform)
 	if f.Misattributed > 0 {
 		violate("%d people are wrong in the map", f.Misattributed)
 	}
@@ -82,7 +84,8 @@ func (c *cluster) addGlobal(v *checker.Verdict) {
 		violate("%s", text)
 	}
 	for _, d := range c.daemons {
-		for _, life := range d.unplanned() {
+		d.alive()
+		for _, life := range d.ended {
 			violate("a daemon ended by itself: %s", life)
 		}
 	}
@@ -132,7 +135,6 @@ func (c *cluster) keepLogs() string {
 	return dir
 }
 
-// result turns the verdict into what is reported.
 func (c *cluster) result(v checker.Verdict) result {
 	r := result{
 		Round: c.kind.name, Seed: c.seed, Kills: c.outcome.kills, Flying: c.outcome.inFlight,

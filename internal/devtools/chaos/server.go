@@ -84,7 +84,6 @@ func (s *server) adopt(t *harness.T, running *privatedb.Server) {
 	s.dsn = settings.FormatDSN()
 }
 
-// stop ends the server that was started last.
 func (s *server) stop() error {
 	if s.process == nil {
 		return nil
@@ -92,7 +91,6 @@ func (s *server) stop() error {
 	return s.process.Stop()
 }
 
-// start starts the server and waits until it answers.
 func (s *server) start() {
 	var err error
 	s.process, err = harness.StartProcess(s.command)
@@ -106,7 +104,6 @@ func (s *server) start() {
 	})
 }
 
-// open returns a pool that gives a statement up after five seconds.
 func open(t *harness.T, dsn string) harness.DB {
 	settings := t.ParseDSN(dsn)
 	settings.Timeout = 2 * time.Second

@@ -13,7 +13,6 @@ import (
 // smallDiskSize is what the server's temporary folder holds.
 const smallDiskSize = "512k"
 
-// noSmallDisk says why there can be no small disk.
 func noSmallDisk() error {
 	if os.Geteuid() != 0 {
 		return errors.New("a small disk can be mounted by root only")
@@ -53,7 +52,6 @@ func smallDisk(c *cluster) serverConfig {
 	}}
 }
 
-// fillDisk leaves no room in the server's temporary folder for a while.
 func fillDisk(c *cluster) {
 	c.did("temporary folder full")
 	name := filepath.Join(c.Path("small"), "filler")
@@ -70,7 +68,6 @@ func fillDisk(c *cluster) {
 	c.Check(os.Remove(name))
 }
 
-// noFakeTime says why the server's clock cannot be changed.
 func noFakeTime() error {
 	if libFakeTime() == "" {
 		return errors.New("libfaketime is not installed (Debian: package libfaketime)")

@@ -104,8 +104,7 @@ func (c *check) checkRows() {
 		case r.Status == "pending" || r.Status == "waiting":
 			c.violate(r.Order, "row %d is still %s", r.ID, r.Status)
 		case !r.Finished.Valid || r.Lease != "":
-			c.violate(r.Order, "row %d is %s, but finished_at or lease says otherwise",
-				r.ID, r.Status)
+			c.violate(r.Order, "row %d is %s, but finished_at or lease says otherwise", r.ID, r.Status)
 		case (r.Status == "sent") != (r.MsgID != 0):
 			c.violate(r.Order, "row %d is %s with msgid %d", r.ID, r.Status, r.MsgID)
 		}
@@ -159,8 +158,7 @@ func (c *check) checkMessages(order string) {
 		for _, m := range messages {
 			ids = append(ids, m.ClientMsgID)
 		}
-		c.violate(order, "arrived %d times, under the ids %s", len(messages),
-			strings.Join(ids, ", "))
+		c.violate(order, "arrived %d times, under the ids %s", len(messages), strings.Join(ids, ", "))
 	}
 	for i, m := range messages {
 		before := len(c.Violations)
@@ -190,8 +188,7 @@ func (c *check) checkMessage(want Request, row Row, m wechatsim.Message) {
 		c.violate(want.Order, "arrived as %s", m.Data)
 	}
 	if row.Status == "sent" && row.SentOpenID != m.OpenID {
-		c.violate(want.Order, "row %d says that it was sent to %s, it went to %s",
-			row.ID, row.SentOpenID, m.OpenID)
+		c.violate(want.Order, "row %d says that it was sent to %s, it went to %s", row.ID, row.SentOpenID, m.OpenID)
 	}
 	if row.Status == "sent" && row.MsgID != m.MsgID && !c.NewIDs {
 		c.violate(want.Order, "row %d says msgid %d, it was %d", row.ID, row.MsgID, m.MsgID)
@@ -257,7 +254,6 @@ func (c *check) checkReceipts() {
 	}
 }
 
-// findSlowest explains why a run took as long as it did.
 func (c *check) findSlowest() {
 	var longest time.Duration
 	for _, r := range c.Rows {
@@ -270,7 +266,6 @@ func (c *check) findSlowest() {
 	}
 }
 
-// story is all that is known of a request, in order of time.
 func (c *check) story(order string) string {
 	if order == "" {
 		return ""

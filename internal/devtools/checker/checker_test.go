@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/unionbridge/unionbridge/internal/database/dbtest"
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
@@ -263,7 +265,8 @@ func TestCompareFollower(t *testing.T) {
 // TestCompareMap spoils a right map in every way that the comparison has to see.
 func TestCompareMap(t *testing.T) {
 	const followers, newcomer, leaver = 20, 1 << 30, 3
-	db := dbtest.New(t)
+	run := harness.ForTest(t, harness.NewScreen(io.Discard, time.Now))
+	db := run.Wrap(dbtest.New(t))
 	people := wechatsim.New(wechatsim.Standard(followers, 0, 0))
 	people.Unfollow(appid, leaver)
 	people.Follow(appid, newcomer)
@@ -292,10 +295,7 @@ func TestCompareMap(t *testing.T) {
 				people.OpenID(appid, person), people.UnionID(person), people.IsFollower(appid, person))
 		}
 		db.MustExec(test.spoil)
-		f, err := CompareMap(t.Context(), db, appid, people)
-		if err != nil {
-			t.Fatal(err)
-		}
+		f := CompareMap(run, db, appid, people)
 		got := []int{f.Wrong, len(everybody) - f.Right, f.Misattributed, f.Subscribed}
 		if diff := cmp.Diff([]int{test.wrong, test.missing, test.misattributed, test.subs}, got); diff != "" {
 			t.Errorf("%s: %s", test.name, diff)
@@ -305,15 +305,12 @@ func TestCompareMap(t *testing.T) {
 
 // The rows are read back in either form of their data.
 func TestReadRows(t *testing.T) {
-	db := dbtest.New(t)
+	db := harness.ForTest(t, harness.NewScreen(io.Discard, time.Now)).Wrap(dbtest.New(t))
 	for i, short := range []bool{true, false} {
 		db.MustExec("INSERT INTO send_request (unionid, template, data) VALUES ('u', 't', ?)",
 			Data(Text("茶", "1元", fmt.Sprint("N-", i)), short))
 	}
-	rows, err := ReadRows(t.Context(), db, "send_request")
-	if err != nil {
-		t.Fatal(err)
-	}
+	rows := ReadRows(db, "send_request")
 	if len(rows) != 2 || rows[0].Order != "N-0" || rows[1].Order != "N-1" || rows[0].Status != "pending" || rows[0].Created.IsZero() {
 		t.Errorf("read %+v", rows)
 	}

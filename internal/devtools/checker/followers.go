@@ -1,11 +1,9 @@
 package checker
 
 import (
-	"context"
 	"fmt"
 
-	"github.com/jmoiron/sqlx"
-
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
@@ -16,9 +14,8 @@ type Truth interface {
 
 // Follower is a row of the map.
 type Follower struct {
-	OpenID     string `db:"openid"`
-	UnionID    string `db:"unionid"`
-	Subscribed bool   `db:"subscribed"`
+	OpenID, UnionID string
+	Subscribed      bool
 }
 
 // Followers is how much of the map is the truth. The key keeps an openid from occurring twice; so
@@ -34,28 +31,21 @@ type Followers struct {
 
 // CompareMap reads an account's whole map row by row, since ten million do not fit into memory, and
 // compares it with the truth.
-func CompareMap(
-	ctx context.Context, db *sqlx.DB, appid string, truth Truth,
-) (f Followers, err error) {
-	rows, err := db.QueryxContext(ctx, `
+func CompareMap(t *harness.T, db harness.DB, appid string, truth Truth) (f Followers) {
+	rows, err := db.QueryContext(t.Context(), `
 		SELECT openid, COALESCE(unionid, '') AS unionid, subscribed
 		  FROM follower
 		 WHERE appid = ?`, appid)
-	if err != nil {
-		return f, fmt.Errorf("reading the map: %w", err)
-	}
+	t.Checkf(err, "reading the map")
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
 		var row Follower
-		if err := rows.Scan(&row.OpenID, &row.UnionID, &row.Subscribed); err != nil {
-			return f, fmt.Errorf("reading the map: %w", err)
-		}
+		err := rows.Scan(&row.OpenID, &row.UnionID, &row.Subscribed)
+		t.Checkf(err, "reading the map")
 		f.add(row, appid, truth)
 	}
-	if err := rows.Err(); err != nil {
-		return f, fmt.Errorf("reading the map: %w", err)
-	}
-	return f, nil
+	t.Checkf(rows.Err(), "reading the map")
+	return f
 }
 
 func (f *Followers) add(row Follower, appid string, truth Truth) {
@@ -83,11 +73,9 @@ func (r Follower) compare(appid string, truth Truth) (difference string, misattr
 	case !ok:
 		return r.OpenID + " is nobody's openid", true
 	case person.UnionID != r.UnionID:
-		return fmt.Sprintf("%s has the unionid %q, the truth is %q",
-			r.OpenID, r.UnionID, person.UnionID), r.UnionID != ""
+		return fmt.Sprintf("%s has the unionid %q, the truth is %q", r.OpenID, r.UnionID, person.UnionID), r.UnionID != ""
 	case person.Following != r.Subscribed:
-		return fmt.Sprintf("%s: subscribed is %t, the truth is %t",
-			r.OpenID, r.Subscribed, person.Following), false
+		return fmt.Sprintf("%s: subscribed is %t, the truth is %t", r.OpenID, r.Subscribed, person.Following), false
 	}
 	return "", false
 }

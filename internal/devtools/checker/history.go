@@ -4,14 +4,11 @@
 package checker
 
 import (
-	"context"
 	"database/sql"
 	"encoding/json"
-	"fmt"
 	"time"
 
-	"github.com/jmoiron/sqlx"
-
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
@@ -104,8 +101,8 @@ type Row struct {
 }
 
 // ReadRows reads a table of send_request's shape. The pool must parse times.
-func ReadRows(ctx context.Context, db *sqlx.DB, table string) (rows []Row, err error) {
-	err = db.SelectContext(ctx, &rows, `
+func ReadRows(db harness.DB, table string) (rows []Row) {
+	db.FetchAll(&rows, `
 		SELECT id, data, status, COALESCE(reason, '') AS reason,
 		       COALESCE(errcode, 0) AS errcode, COALESCE(errmsg, '') AS errmsg, cancel <> 0 AS cancel, attempts,
 		       COALESCE(lease, '') AS lease, COALESCE(msgid, 0) AS msgid,
@@ -113,9 +110,6 @@ func ReadRows(ctx context.Context, db *sqlx.DB, table string) (rows []Row, err e
 		       attempted_at, uncertain_at, finished_at
 		  FROM `+table+`
 		 ORDER BY id`)
-	if err != nil {
-		return nil, fmt.Errorf("reading the requests back: %w", err)
-	}
 	for i := range rows {
 		r := &rows[i]
 		if r.Order = Order(r.Data); r.Order == "" {
@@ -125,23 +119,13 @@ func ReadRows(ctx context.Context, db *sqlx.DB, table string) (rows []Row, err e
 		}
 		r.Data = nil
 	}
-	return rows, nil
+	return rows
 }
 
 // Receipt is a delivery receipt as send_receipt has it.
 type Receipt struct {
 	MsgID  int64  `db:"msgid"`
 	OpenID string `db:"openid"`
-}
-
-// ReadReceipts reads the receipts of an account.
-func ReadReceipts(ctx context.Context, db *sqlx.DB, appid string) (receipts []Receipt, err error) {
-	err = db.SelectContext(ctx, &receipts,
-		`SELECT msgid, openid FROM send_receipt WHERE appid = ?`, appid)
-	if err != nil {
-		return nil, fmt.Errorf("reading the receipts back: %w", err)
-	}
-	return receipts, nil
 }
 
 // Post is one message that arrived at WeChat, whatever was answered. What the simulator delivers

@@ -28,8 +28,7 @@ func (d *demo) someFollow() {
 	if d.late == 0 {
 		return
 	}
-	d.Step("Waiting rows: %d of the people who did not follow do so now; unionbridge sync finds them",
-		d.late)
+	d.Step("Waiting rows: %d of the people who did not follow do so now; unionbridge sync finds them", d.late)
 	want := int64(len(d.delivered) + d.late)
 	d.sync()
 	d.Say("the daemon looks for them every 20 s …")
@@ -38,7 +37,6 @@ func (d *demo) someFollow() {
 	d.check()
 }
 
-// summarize prints the figures, and the commands to look around if anything stays up.
 func (d *demo) summarize() {
 	latencies := d.latencies()
 	ms := func(q float64) string {
@@ -54,14 +52,12 @@ func (d *demo) summarize() {
 		harness.Count(int(float64(len(latencies))/d.sending.Seconds())))
 	d.Fact("INSERT to delivery", "p50 %s, p99 %s", ms(0.5), ms(0.99))
 	d.Fact("daemon's peak memory", "%d MiB", d.daemon.PeakMemory()>>20)
-	d.Fact("checked", "%s messages, all right, %.0f s after the start",
-		harness.Count(sent), d.Elapsed().Seconds())
+	d.Fact("checked", "%s messages, all right, %.0f s after the start", harness.Count(sent), d.Elapsed().Seconds())
 	if d.Terminal { // else everything is gone with the last line
 		d.lookAround()
 	}
 }
 
-// lookAround prints commands that show what the demo has made, while it stays up.
 func (d *demo) lookAround() {
 	d.Heading("Look around")
 	if client := sqlClient(); client != "" {
@@ -107,7 +103,6 @@ func (d *demo) reachable() wechatsim.Identity {
 	return d.requested[0].Recipient
 }
 
-// sqlClient is the database's own client, if it is installed.
 func sqlClient() string {
 	for _, name := range []string{"mariadb", "mysql"} {
 		if _, err := exec.LookPath(name); err == nil {

@@ -37,8 +37,7 @@ func program() harness.Program {
 				"(user:password@tcp(host:port)/) instead of a private one; "+
 				"default $UNIONBRIDGE_TEST_DSN")
 			flags.IntVar(&o.followers, "followers", 50_000, "followers of the official account")
-			flags.IntVar(&o.miniUsers, "mini-users", 20_000,
-				"users of the mini program, a third of whom do not follow")
+			flags.IntVar(&o.miniUsers, "mini-users", 20_000, "users of the mini program, a third of whom do not follow")
 			flags.IntVar(&o.requests, "requests", 1000, "messages that the app asks for")
 			return func() error {
 				bad := o.requests < 1 || o.miniUsers < o.requests || o.followers < 1
@@ -110,8 +109,7 @@ func (d *demo) openDatabase() {
 	d.app = d.database.Client()
 	err := os.WriteFile(d.Path("client.cnf"), []byte(d.database.ClientFile()), 0o600)
 	d.Checkf(err, "writing the option file for the database's client")
-	d.Say("%s at %s, schema %s",
-		d.database.Describe().Version, d.database.Addr(), d.database.Schema())
+	d.Say("%s at %s, schema %s", d.database.Describe().Version, d.database.Addr(), d.database.Schema())
 }
 
 func (d *demo) startSimulator() {
@@ -140,15 +138,13 @@ func (d *demo) firstSweep() {
 		  FROM v_coverage
 		 WHERE appid = ?`, harness.AppID)
 	if coverage.Known != int64(d.followers) {
-		d.Fatalf("the sweep has found %d followers with a unionid, there are %d",
-			coverage.Known, d.followers)
+		d.Fatalf("the sweep has found %d followers with a unionid, there are %d", coverage.Known, d.followers)
 	}
 	d.Good("v_coverage: %s followers, %s of %s mini-program users can be reached",
 		harness.Count(coverage.Subscribed), harness.Count(coverage.Reachable),
 		harness.Count(coverage.MiniUsers))
 }
 
-// sync runs `unionbridge sync`. On a terminal it shows its own progress bar.
 func (d *demo) sync() {
 	c := d.instance.Command("sync")
 	lines := d.Lines()
@@ -160,7 +156,6 @@ func (d *demo) sync() {
 	d.Checkf(errors.Join(err, lines.Close()), "unionbridge sync")
 }
 
-// follow waits until the numbers of rows of each status are done, and shows how they go.
 func (d *demo) follow(done func(counts map[string]int64) bool) (counts map[string]int64) {
 	d.Await(harness.Wait{
 		For: "the requests", Every: 100 * time.Millisecond, Most: time.Minute, Process: d.daemon,
@@ -181,7 +176,6 @@ func (d *demo) follow(done func(counts map[string]int64) bool) (counts map[strin
 	return counts
 }
 
-// describe lists the counts in the order of a row's life.
 func describe(counts map[string]int64) string {
 	var parts []string
 	for _, status := range []string{
@@ -194,7 +188,6 @@ func describe(counts map[string]int64) string {
 	return strings.Join(parts, ", ")
 }
 
-// stayUp leaves everything running until Ctrl-C.
 func (d *demo) stayUp() {
 	d.Heading("Everything stays up until Ctrl-C, then it is removed.")
 	select {

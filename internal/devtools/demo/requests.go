@@ -17,7 +17,6 @@ type request struct {
 	inserted time.Time // when the INSERT had returned
 }
 
-// insertMiniUsers fills mini_user as the apps do after wx.login.
 func (d *demo) insertMiniUsers() {
 	d.Step("Mini program: the app puts its users into mini_user")
 	users := d.simulator.MiniUsers()
@@ -60,8 +59,7 @@ func (d *demo) sendRequests() {
 	d.insertRequests()
 	d.Say("INSERT INTO send_request (mini_openid, template, data) VALUES ('%s', '%s', '{…}')",
 		d.requested[0].miniUser.OpenID, harness.Template)
-	d.Say("%s plain INSERTs in %.1f s, on one connection",
-		harness.Count(d.requests), time.Since(begin).Seconds())
+	d.Say("%s plain INSERTs in %.1f s, on one connection", harness.Count(d.requests), time.Since(begin).Seconds())
 	counts := d.follow(func(counts map[string]int64) bool { return counts["pending"] == 0 })
 	d.sending = time.Since(begin)
 	d.Good("%s, %.1f s after the first INSERT", describe(counts), d.sending.Seconds())
@@ -94,16 +92,13 @@ func (d *demo) prepare(query string) *sql.Stmt {
 	return statement
 }
 
-// check compares what the simulator delivered and what the rows say with what was asked for.
 func (d *demo) check() {
 	d.Step("Check: every delivered message against the simulator's read-back")
 	d.delivered = d.simulator.Messages()
 	reader := d.database.Reader()
-	rows, err := checker.ReadRows(d.Context(), reader.DB, "send_request")
-	d.Check(err)
 	h := checker.History{
 		AppID: harness.AppID, TemplateID: harness.TemplateID(), Undisturbed: true,
-		Requests: map[string]checker.Request{}, Rows: rows, Messages: d.delivered,
+		Requests: map[string]checker.Request{}, Rows: checker.ReadRows(reader, "send_request"), Messages: d.delivered,
 	}
 	for _, r := range d.requested {
 		h.Requests[r.Order] = r.Request

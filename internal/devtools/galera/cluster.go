@@ -41,7 +41,6 @@ func startCluster(t *harness.T, found tools) []*node {
 	return nodes
 }
 
-// install fills the first node's data folder, and returns the password that root has there.
 func install(t *harness.T, dir string) string {
 	server, err := privatedb.Start(t.Context(), privatedb.Config{Dir: dir, BufferPool: 32 << 20})
 	t.Check(err)
@@ -50,7 +49,6 @@ func install(t *harness.T, dir string) string {
 	return pass
 }
 
-// describe says what the cluster is, for the record.
 func describe(t *harness.T, nodes []*node) {
 	var version string
 	nodes[0].admin.Fetch(&version, "SELECT VERSION()")
@@ -149,7 +147,6 @@ func (n *node) start(found tools, group []string, first bool) {
 	n.admin = n.open(n.t, "", nil)
 }
 
-// await waits until the node is a synced member of a group of that size.
 func (n *node) await(size int) {
 	last := ""
 	n.t.Await(harness.Wait{
@@ -187,13 +184,11 @@ func (n *node) open(t *harness.T, schema string, params map[string]string) harne
 const statusQuery = `SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS
 	 WHERE VARIABLE_NAME = ?`
 
-// status returns one of Galera's status values.
 func (n *node) status(name string) (value string) {
 	n.admin.Fetch(&value, statusQuery, strings.ToUpper(name))
 	return value
 }
 
-// lastWords are the lines of the error log that say what went wrong, or its end.
 func (n *node) lastWords() string {
 	text, err := os.ReadFile(n.errorLog())
 	if err != nil {

@@ -24,20 +24,6 @@ func TestCheckCalls(t *testing.T) {
 	}
 }
 
-func TestHolders(t *testing.T) {
-	h := &holders{epochs: map[int64]bool{}}
-	h.take(1)
-	h.release()
-	h.take(2)
-	if len(h.wrong) > 0 || h.rounds() != 2 {
-		t.Errorf("%d rounds, wrong: %v", h.rounds(), h.wrong)
-	}
-	h.take(2)
-	if len(h.wrong) != 2 {
-		t.Errorf("two holders in one epoch: %v", h.wrong)
-	}
-}
-
 func TestNodesGetPortsOfTheirOwn(t *testing.T) {
 	run := harness.ForTest(t, harness.NewScreen(io.Discard, time.Now))
 	taken := map[string]bool{}

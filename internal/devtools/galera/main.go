@@ -18,10 +18,8 @@ package main
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"time"
 
@@ -40,8 +38,7 @@ func program() harness.Program {
 	return harness.Program{
 		Name: "galera", Failed: "Not as it should be",
 		Flags: func(flags *flag.FlagSet) func() error {
-			flags.IntVar(&o.followers, "followers", 100_000,
-				"followers of the swept account, 20,000 or more")
+			flags.IntVar(&o.followers, "followers", 100_000, "followers of the swept account, 20,000 or more")
 			flags.BoolVar(&o.tests, "tests", true, "run the database tests on the cluster too")
 			flags.StringVar(&o.packages, "packages",
 				"./internal/database/... ./bridge/... ./sync/... ./sender/...",
@@ -75,30 +72,39 @@ func run(t *harness.T, o options) {
 	}
 	if o.tests {
 		t.Step("the database tests, through node 1")
-		try(func(t *harness.T) { goTest(t, nodes[0], strings.Fields(o.packages)) })
+		try(func(t *harness.T) { goTest(t, nodes[:1], strings.Fields(o.packages)...) })
 	}
 	t.Step("writing the same rows through all three nodes at once")
-	try(func(t *harness.T) { contend(t, nodes) })
+	try(func(t *harness.T) { goTest(t, nodes, "-v", "-run=Galera", "./internal/database") })
 	t.Step("a sweep of %s followers, whose node is killed", harness.Count(o.followers))
 	try(func(t *harness.T) { (&sweepTest{T: t, nodes: nodes, followers: o.followers}).run() })
 	t.Check(errors.Join(failures...))
 	t.Line("\nall as it should be")
 }
 
-// goTest runs packages' tests through one node. CI is set so that a test which does not find its
-// server fails instead of being skipped.
-func goTest(t *harness.T, n *node, packages []string) {
+// goTest runs tests through the first node; where there are more, the tests of the cluster find
+// them all. CI is set so that a test which does not find its server fails instead of being skipped.
+func goTest(t *harness.T, nodes []*node, args ...string) {
+	nodes[0].admin.Do("CREATE OR REPLACE DATABASE unionbridge_galera CHARACTER SET utf8mb4")
+	var dsns []string
+	for _, n := range nodes {
+		// wsrep_sync_wait makes a read wait for what the others have written.
+		dsns = append(dsns, n.dsn(n.sql, "unionbridge_galera")+"?wsrep_sync_wait=1")
+	}
 	lines := t.Lines()
 	t.Cleanup(lines.Close)
-	args := slices.Concat([]string{"test", "-count=1", "-timeout=4m"}, packages)
+	args = append([]string{"test", "-count=1", "-timeout=4m"}, args...)
 	cmd := exec.CommandContext(t.Context(), "go", args...)
-	cmd.Env = append(os.Environ(), "UNIONBRIDGE_TEST_DSN="+n.dsn(n.sql, ""), "CI=1")
+	cmd.Env = append(os.Environ(), "UNIONBRIDGE_TEST_DSN="+nodes[0].dsn(nodes[0].sql, ""), "CI=1")
+	if len(nodes) > 1 {
+		cmd.Env = append(cmd.Env, "UNIONBRIDGE_TEST_GALERA="+strings.Join(dsns, " "))
+	}
 	cmd.Stdout, cmd.Stderr = lines, lines
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
 	if err := cmd.Run(); err != nil {
 		t.Bad("some tests fail on the cluster")
-		t.Fatal(fmt.Errorf("testing %s through %s: %w", strings.Join(packages, " "), n.name, err))
+		t.Fatalf("go %s: %w", strings.Join(args, " "), err)
 	}
 	t.Good("all pass")
 }

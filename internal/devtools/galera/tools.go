@@ -95,7 +95,6 @@ func aptInstall(t *harness.T, packages []string) {
 	}
 }
 
-// unpackScripts makes the script of the state transfer available, in the run's folder if need be.
 func unpackScripts(t *harness.T) {
 	if _, err := exec.LookPath(sstScript); err == nil {
 		return

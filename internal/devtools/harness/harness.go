@@ -34,7 +34,6 @@ type T struct {
 // TB is the part of [testing.TB] that a T in a test stands on.
 type TB interface {
 	Context() context.Context
-	Helper()
 	Cleanup(f func())
 	Error(args ...any)
 	Fatal(args ...any)
@@ -84,9 +83,6 @@ func (t *T) Context() context.Context { return t.ctx }
 // Check ends the run if err is one.
 func (t *T) Check(err error) {
 	if err != nil {
-		if t.tb != nil {
-			t.tb.Helper()
-		}
 		t.Fatal(err)
 	}
 }
@@ -94,9 +90,6 @@ func (t *T) Check(err error) {
 // Checkf is Check with a word on what failed.
 func (t *T) Checkf(err error, format string, args ...any) {
 	if err != nil {
-		if t.tb != nil {
-			t.tb.Helper()
-		}
 		t.Fatal(fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err))
 	}
 }
@@ -107,7 +100,6 @@ func (t *T) Fatalf(format string, args ...any) { t.Fatal(fmt.Errorf(format, args
 // Fatal ends the run. The first failure counts; others are its consequences.
 func (t *T) Fatal(err error) {
 	if t.tb != nil {
-		t.tb.Helper()
 		t.tb.Fatal(err)
 	}
 	t.mu.Lock()

@@ -312,22 +312,6 @@ func TestSimulatorControl(t *testing.T) {
 	}
 }
 
-func TestFirstLine(t *testing.T) {
-	var passed bytes.Buffer
-	f := &firstLine{next: &passed, line: make(chan string, 1)}
-	for _, part := range []string{"http://127.0.0.1:80", "82\nmore\n", "http://other\n"} {
-		if _, err := f.Write([]byte(part)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got := <-f.line; got != "http://127.0.0.1:8082" {
-		t.Errorf("the first line is %q", got)
-	}
-	if got := passed.String(); got != "http://127.0.0.1:8082\nmore\nhttp://other\n" {
-		t.Errorf("passed on %q", got)
-	}
-}
-
 func load(t *testing.T, text string) *config.Config {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config.yaml")

@@ -155,8 +155,7 @@ func (p *Process) Stop() error {
 	case <-timer.C:
 	}
 	p.Kill()
-	return fmt.Errorf("%s (pid %d) did not end within %s and was killed",
-		p.cmd.Path, p.Pid(), stopGrace)
+	return fmt.Errorf("%s (pid %d) did not end within %s and was killed", p.cmd.Path, p.Pid(), stopGrace)
 }
 
 // Kill ends the child as kill -9 does, and waits until it has gone. It may be called twice, and for

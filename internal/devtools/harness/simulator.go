@@ -2,14 +2,13 @@ package harness
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -81,8 +80,7 @@ type Simulator struct {
 
 // StartSimulator starts the simulator on a free loopback port and waits until it says its address.
 func (t *T) StartSimulator(cfg SimulatorConfig) *Simulator {
-	log := t.Log("wechatsim.log")
-	said := &firstLine{next: log, line: make(chan string, 1)}
+	const out, log = "wechatsim.out", "wechatsim.log"
 	s := t.Simulator("")
 	s.Process = t.Start(Command{
 		Path: cfg.Path,
@@ -93,19 +91,18 @@ func (t *T) StartSimulator(cfg SimulatorConfig) *Simulator {
 			"-not-following", strconv.FormatFloat(cfg.NotFollowing, 'f', -1, 64),
 			"-limits=" + strconv.FormatBool(!cfg.NoLimits),
 		},
-		Stdout: said,
-		Stderr: log,
+		Stdout: t.Log(out),
+		Stderr: t.Log(log),
 	})
 	t.Await(Wait{
 		For: "the simulator's address", Every: 5 * time.Millisecond, Most: 20 * time.Second,
-		Process: s.Process, Log: func() string { return t.LogTail("wechatsim.log") },
+		Process: s.Process, Log: func() string { return t.LogTail(log) },
 	}, func() bool {
-		select {
-		case s.URL = <-said.line:
-			return true
-		default:
-			return false
-		}
+		said, _ := os.ReadFile(t.Path(out))
+		// Not before the line's end: half an address would look whole.
+		line, _, whole := strings.Cut(string(said), "\n")
+		s.URL = line
+		return whole
 	})
 	if !strings.HasPrefix(s.URL, "http://") {
 		t.Fatalf("the simulator said %q instead of its address", s.URL)
@@ -118,52 +115,26 @@ func (t *T) Simulator(url string) *Simulator {
 	return &Simulator{URL: url, t: t, client: &http.Client{Transport: &http.Transport{}}}
 }
 
-// firstLine passes a program's output on and reports the first line of it.
-type firstLine struct {
-	next io.Writer
-	line chan string // holds one
-
-	mu   sync.Mutex
-	head []byte
-	done bool
-}
-
-func (f *firstLine) Write(b []byte) (int, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.done {
-		f.head = append(f.head, b...)
-		// Not before the line's end: what a pipe cuts off would look whole.
-		if line, _, whole := bytes.Cut(f.head, []byte("\n")); whole {
-			f.line <- string(bytes.TrimSpace(line))
-			f.done, f.head = true, nil
-		}
-	}
-	return f.next.Write(b)
-}
-
 // Messages returns what the official account delivered, in the order of the msgids.
 func (s *Simulator) Messages() []wechatsim.Message {
-	return readLines[wechatsim.Message](s, "messages", url.Values{"appid": {AppID}})
+	return call[wechatsim.Message](s, http.MethodGet, "messages?appid="+AppID)
 }
 
 // MiniUsers returns the users of the mini program; Following is not known there.
 func (s *Simulator) MiniUsers() []wechatsim.Identity {
-	query := url.Values{"appid": {MiniAppID}, "format": {"ndjson"}}
-	return readLines[wechatsim.Identity](s, "mini-users", query)
+	query := "mini-users?format=ndjson&appid=" + MiniAppID
+	return call[wechatsim.Identity](s, http.MethodGet, query)
 }
 
 // Truth returns who a person is in the official account, and whether they follow it.
-func (s *Simulator) Truth(person int) (truth wechatsim.Identity) {
-	query := url.Values{"appid": {AppID}, "person": {strconv.Itoa(person)}}
-	s.call(http.MethodGet, "truth", query, decode(&truth))
-	return truth
+func (s *Simulator) Truth(person int) wechatsim.Identity {
+	query := fmt.Sprintf("truth?appid=%s&person=%d", AppID, person)
+	return call[wechatsim.Identity](s, http.MethodGet, query)[0]
 }
 
 // Stats returns the simulator's counters since its start or the last Reset.
-func (s *Simulator) Stats() (stats wechatsim.Stats) {
-	s.call(http.MethodGet, "stats", nil, decode(&stats))
-	return stats
+func (s *Simulator) Stats() wechatsim.Stats {
+	return call[wechatsim.Stats](s, http.MethodGet, "stats")[0]
 }
 
 // Delivered is the number of messages of the official account since the last Reset.
@@ -171,7 +142,7 @@ func (s *Simulator) Delivered() int64 { return s.Stats().Delivered[AppID] }
 
 // Follow lets a person follow the official account.
 func (s *Simulator) Follow(person int) {
-	s.post("follow", url.Values{"appid": {AppID}, "person": {strconv.Itoa(person)}})
+	s.post(fmt.Sprintf("follow?appid=%s&person=%d", AppID, person))
 }
 
 // Join lets n unknown persons follow, at random places in the list, and returns their numbers.
@@ -181,72 +152,42 @@ func (s *Simulator) Join(n int) []int { return s.draw("join", n) }
 func (s *Simulator) Leave(n int) []int { return s.draw("leave", n) }
 
 func (s *Simulator) draw(command string, n int) []int {
-	var drawn struct {
+	type drawn struct {
 		Persons []int `json:"persons"`
 	}
-	query := url.Values{"appid": {AppID}, "n": {strconv.Itoa(n)}}
-	s.call(http.MethodPost, command, query, decode(&drawn))
-	return drawn.Persons
+	query := fmt.Sprintf("%s?appid=%s&n=%d", command, AppID, n)
+	return call[drawn](s, http.MethodPost, query)[0].Persons
 }
 
 // SetLatency adds d to every answer from now on, instead of what was added before.
-func (s *Simulator) SetLatency(d time.Duration) {
-	s.post("latency", url.Values{"d": {d.String()}})
-}
+func (s *Simulator) SetLatency(d time.Duration) { s.post("latency?d=" + d.String()) }
 
 // Reset sets the counters to zero and forgets the delivered messages.
-func (s *Simulator) Reset() { s.post("reset", nil) }
+func (s *Simulator) Reset() { s.post("reset") }
 
-func (s *Simulator) post(command string, query url.Values) {
-	s.call(http.MethodPost, command, query, func(io.Reader) error { return nil })
-}
+func (s *Simulator) post(query string) { call[json.RawMessage](s, http.MethodPost, query) }
 
-func decode(value any) func(io.Reader) error {
-	return func(body io.Reader) error { return json.NewDecoder(body).Decode(value) }
-}
-
-// readLines reads an answer of one JSON value a line.
-func readLines[T any](s *Simulator, command string, query url.Values) (values []T) {
-	s.call(http.MethodGet, command, query, func(body io.Reader) error {
-		decoder := json.NewDecoder(bufio.NewReaderSize(body, 1<<16))
-		for {
-			var value T
-			if err := decoder.Decode(&value); errors.Is(err, io.EOF) {
-				return nil
-			} else if err != nil {
-				return err
-			}
-			values = append(values, value)
-		}
-	})
-	return values
-}
-
-// call makes one call of the control interface and hands its answer to take.
-func (s *Simulator) call(method, command string, query url.Values, take func(io.Reader) error) {
-	s.t.Checkf(s.try(method, command, query, take), "asking the simulator for %s", command)
-}
-
-func (s *Simulator) try(
-	method, command string, query url.Values, take func(io.Reader) error,
-) error {
-	address := s.URL + "/_sim/" + command + "?" + query.Encode()
-	request, err := http.NewRequestWithContext(s.t.ctx, method, address, nil)
-	if err != nil {
-		return err
-	}
+// call makes one call of the control interface, whose answer is one JSON value or several.
+func call[T any](s *Simulator, method, query string) (values []T) {
+	request, err := http.NewRequestWithContext(s.t.ctx, method, s.URL+"/_sim/"+query, nil)
+	s.t.Check(err)
 	response, err := s.client.Do(request)
-	if err != nil {
-		return err
-	}
+	s.t.Checkf(err, "asking the simulator")
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(response.Body, 500))
-		return fmt.Errorf("%s: %s", response.Status, text)
+		s.t.Fatalf("asking the simulator for %s: %s: %s", query, response.Status, text)
 	}
-	err = take(response.Body)
-	_, _ = io.Copy(io.Discard, response.Body) // so that the connection is used again
-	return err
+	decoder := json.NewDecoder(bufio.NewReaderSize(response.Body, 1<<16))
+	for {
+		var value T
+		if err := decoder.Decode(&value); errors.Is(err, io.EOF) {
+			return values
+		} else if err != nil {
+			s.t.Fatalf("reading the simulator's answer to %s: %w", query, err)
+		}
+		values = append(values, value)
+	}
 }
 
 // InsertMiniUsers fills mini_user as the apps do after wx.login.

@@ -45,8 +45,7 @@ func OpenDSN(dsn string) (l *Link, through string, err error) {
 	}
 	_, _, err = net.SplitHostPort(settings.Addr)
 	if err != nil || settings.Net != "tcp" {
-		return nil, "", fmt.Errorf("the database server listens on %s; a link needs tcp(host:port)",
-			settings.Addr)
+		return nil, "", fmt.Errorf("the database server listens on %s; a link needs tcp(host:port)", settings.Addr)
 	}
 	l, err = Open(settings.Addr)
 	if err != nil {

@@ -40,12 +40,9 @@ func main() {
 	harness.Main(harness.Program{
 		Name: "privatedb",
 		Flags: func(flags *flag.FlagSet) func() error {
-			flags.StringVar(&o.server.Dir, "dir", "",
-				"data folder, kept afterwards (default: a temporary one)")
-			flags.Int64Var(&o.server.BufferPool, "buffer-pool", 0,
-				"InnoDB's buffer pool in MiB (default 128)")
-			flags.BoolVar(&o.server.Durable, "durable", false,
-				"flush each commit to the disk, as in production")
+			flags.StringVar(&o.server.Dir, "dir", "", "data folder, kept afterwards (default: a temporary one)")
+			flags.Int64Var(&o.server.BufferPool, "buffer-pool", 0, "InnoDB's buffer pool in MiB (default 128)")
+			flags.BoolVar(&o.server.Durable, "durable", false, "flush each commit to the disk, as in production")
 			return func() error {
 				o.command = flags.Args()
 				o.server.BufferPool <<= 20
