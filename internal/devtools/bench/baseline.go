@@ -59,7 +59,7 @@ func (b *baseline) round(how string, run func()) float64 {
 	b.Say("%s in %.1f s, %s/s; processor seconds: %s", how, took, harness.Count(int64(rate)), cpu)
 	// It has to be as right as the daemon where nothing goes wrong.
 	if wrong := b.check("hand_request", b.requests).Violations; len(wrong) > 0 {
-		b.Fatalf("the hand loop is wrong %d times: %s\n%s", len(wrong), wrong[0], wrong[0].Story)
+		b.Fatalf("the baseline is wrong %d times: %s\n%s", len(wrong), wrong[0], wrong[0].Story)
 	}
 	b.db.Do("DROP TABLE hand_request")
 	return rate
@@ -101,8 +101,8 @@ func (b *baseline) pipeline() {
 	group.Wait()
 }
 
-// hand passes a row on, unless others have failed.
-func hand(ctx context.Context, out chan<- *baselineRow, row *baselineRow) bool {
+// pass passes a row on, unless others have failed.
+func pass(ctx context.Context, out chan<- *baselineRow, row *baselineRow) bool {
 	select {
 	case out <- row:
 		return true
@@ -119,7 +119,7 @@ func (b *baseline) claimAll(ctx context.Context, out chan<- *baselineRow) {
 		}
 		last = rows[len(rows)-1].id
 		for _, row := range rows {
-			if !hand(ctx, out, row) {
+			if !pass(ctx, out, row) {
 				return
 			}
 		}
@@ -140,9 +140,9 @@ func (b *baseline) claim(ctx context.Context, last int64) []*baselineRow {
 		 ORDER BY id
 		 LIMIT ?`
 	_, err := b.db.ExecContext(ctx, claim, last, baselineBatch)
-	b.Checkf(err, "the hand loop claims")
+	b.Checkf(err, "the baseline claims")
 	found, err := b.db.QueryContext(ctx, read, last, baselineBatch)
-	b.Checkf(err, "the hand loop reads")
+	b.Checkf(err, "the baseline reads")
 	defer func() { _ = found.Close() }()
 	rows := make([]*baselineRow, 0, baselineBatch)
 	var data []byte
@@ -152,10 +152,10 @@ func (b *baseline) claim(ctx context.Context, last int64) []*baselineRow {
 		if err == nil {
 			err = json.Unmarshal(data, &row.data)
 		}
-		b.Checkf(err, "the hand loop reads")
+		b.Checkf(err, "the baseline reads")
 		rows = append(rows, row)
 	}
-	b.Checkf(found.Err(), "the hand loop reads")
+	b.Checkf(found.Err(), "the baseline reads")
 	if len(rows) > 0 {
 		b.lookUp(ctx, rows)
 	}
@@ -185,15 +185,15 @@ func (b *baseline) lookUp(ctx context.Context, rows []*baselineRow) {
 	found, err := b.db.QueryContext(ctx,
 		fmt.Sprintf(query, marks(len(byUnionID)-1), marks(len(byOpenID)-2)),
 		append(byUnionID, byOpenID...)...)
-	b.Checkf(err, "the hand loop looks up")
+	b.Checkf(err, "the baseline looks up")
 	defer func() { _ = found.Close() }()
 	openids := make(map[string]string, len(rows))
 	var key, openid string
 	for found.Next() {
-		b.Checkf(found.Scan(&key, &openid), "the hand loop looks up")
+		b.Checkf(found.Scan(&key, &openid), "the baseline looks up")
 		openids[key] = openid
 	}
-	b.Checkf(found.Err(), "the hand loop looks up")
+	b.Checkf(found.Err(), "the baseline looks up")
 	for _, row := range rows {
 		row.touser = openids[row.unionid.String+row.openid.String]
 	}
@@ -202,7 +202,7 @@ func (b *baseline) lookUp(ctx context.Context, rows []*baselineRow) {
 func (b *baseline) postAll(ctx context.Context, in <-chan *baselineRow, out chan<- *baselineRow) {
 	for row := range in {
 		b.postRow(ctx, row)
-		if !hand(ctx, out, row) {
+		if !pass(ctx, out, row) {
 			return
 		}
 	}
@@ -229,7 +229,7 @@ func (b *baseline) postRow(ctx context.Context, row *baselineRow) {
 	request := b.script.postRequest(ctx, harness.PathSend, encode(message))
 	response, err := b.script.client.Do(request)
 	if err != nil {
-		b.Fatal(errors.New("the hand loop got no answer")) // err quotes the token
+		b.Fatal(errors.New("the baseline got no answer")) // err quotes the token
 	}
 	defer func() { _ = response.Body.Close() }()
 	var answer struct {
@@ -244,7 +244,7 @@ func (b *baseline) postRow(ctx context.Context, row *baselineRow) {
 	if err == nil && answer.Code != 0 {
 		err = fmt.Errorf("%d %s", answer.Code, answer.Text)
 	}
-	b.Checkf(err, "the hand loop sends")
+	b.Checkf(err, "the baseline sends")
 	row.msgid = answer.MsgID
 }
 
@@ -273,5 +273,5 @@ func (b *baseline) settle(ctx context.Context, rows []*baselineRow) {
 		   SET r.status = 'sent', r.msgid = s.msgid, r.sent_openid = s.openid,
 		       r.finished_at = CURRENT_TIMESTAMP(3)`
 	_, err := b.db.ExecContext(ctx, query, args...)
-	b.Checkf(err, "the hand loop settles")
+	b.Checkf(err, "the baseline settles")
 }

@@ -167,7 +167,7 @@ func newBench(t *testing.T, users int) (*bench, *wechatsim.Server) {
 	return b, people
 }
 
-// The hand loops are the measure of the daemon: they have to do the whole job.
+// The baselines are the measure of the daemon: they have to do the whole job.
 func TestBaseline(t *testing.T) {
 	const requests = 2*baselineBatch + 3
 	for name, run := range map[string]func(*baseline){"loop": (*baseline).loop, "pipeline": (*baseline).pipeline} {

@@ -62,7 +62,7 @@ func checkBacklog(
 	return checker.Check(h)
 }
 
-// crowd is a mass of rows that the server makes by itself, for the mini program's users over and
+// crowd is a mass of rows that the server makes, for the mini program's users over and
 // over.
 type crowd struct {
 	n       int
@@ -175,18 +175,14 @@ func (b *bench) insertOne(kind string, i int) {
 // latencies inserts single rows at random moments and returns, sorted, the times from just before
 // the INSERT to the moment when the simulator has read the request; both clocks are this machine's.
 func (b *bench) latencies(daemon *harness.Process, kind string, n, priority int) []time.Duration {
-	insert, err := b.db.PrepareContext(b.Context(),
+	insert := b.db.Prepared(
 		`INSERT INTO send_request (mini_openid, template, data, priority) VALUES (?, ?, ?, ?)`)
-	b.Checkf(err, "preparing the INSERT")
-	defer func() { _ = insert.Close() }()
 	last := b.lastID()
 	begun := make(map[string]time.Time, n)
 	for i := range n {
 		b.Sleep(20*time.Millisecond + rand.N(180*time.Millisecond))
 		begun[order(kind, i)] = time.Now()
-		_, err := insert.ExecContext(b.Context(), b.users[i%len(b.users)].OpenID,
-			harness.Template, message(kind, i), priority)
-		b.Checkf(err, "inserting a request")
+		insert(b.users[i%len(b.users)].OpenID, harness.Template, message(kind, i), priority)
 	}
 	b.awaitDone(daemon, last, 0)
 	var latencies []time.Duration

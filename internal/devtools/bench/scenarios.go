@@ -177,9 +177,9 @@ func (o *options) senderScenarios() []scenario {
 		{"send", (*bench).send, append([]figure{
 			{"send_200k", "sends/s", atLeast(10_000), n + " pending requests to the end"},
 			{"send_memory", "MiB", target{}, "peak memory of the daemon in it"},
-			{"send_hand", "sends/s", target{}, "the same by a plain hand loop with none of the promises"},
+			{"send_hand", "sends/s", target{}, "the same by a plain loop with none of the promises"},
 			{"send_of_hand", "x", atLeast(1), "daemon against that"},
-			{"send_hand_pipeline", "sends/s", target{}, "the hand loop with its four steps at the same time"},
+			{"send_hand_pipeline", "sends/s", target{}, "that loop with its four steps at the same time"},
 			{"send_floor", "sends/s", target{}, "the bare POSTs, without a database"},
 			{"send_of_floor", "%", atLeast(30), "daemon, of that floor"},
 			{"send_naive", "sends/s", target{}, "the same by one SELECT, one POST, one UPDATE each"},

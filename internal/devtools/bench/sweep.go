@@ -143,17 +143,6 @@ func (b *bench) large() {
 	b.wantTruth()
 }
 
-// cost is what kills have cost, at the worst of them.
-type cost struct {
-	kills     int
-	wrong     int   // rows that were not the truth after the restart, of all kills
-	lost      int   // restarts that began another run instead of resuming
-	list      int64 // user/get calls that were made again
-	batches   int64 // batchgets that were made again
-	singles   int64 // user/info calls
-	rewritten int64 // rows of the map that were written again
-}
-
 // killSweeps kills the sweeping process at random moments of its life, one kill a sweep; the next
 // start completes the sweep. It begins with an empty map each time.
 func (b *bench) killSweeps() {
@@ -168,12 +157,11 @@ func (b *bench) killSweeps() {
 	b.Say("undisturbed: %.2f s", whole.took.Seconds())
 	counter := b.countWrites()
 	people := b.people()
-	var worst cost
-	for worst.kills < b.kills {
-		b.Status("%d kills", worst.kills)
+	kills := 0
+	for kills < b.kills {
+		b.Status("%d kills", kills)
 		for _, query := range []string{
-			"TRUNCATE TABLE follower", "TRUNCATE TABLE follower_recheck", "DELETE FROM sync_run",
-			"DELETE FROM lease",
+			"TRUNCATE TABLE follower", "TRUNCATE TABLE follower_recheck", "DELETE FROM sync_run", "DELETE FROM lease",
 		} {
 			b.db.Do(query)
 		}
@@ -184,16 +172,30 @@ func (b *bench) killSweeps() {
 		}
 		b.db.Do("DELETE FROM lease")
 		b.sweep()
-		b.addCost(&worst, counter.read()-before, people)
+		kills++
+		b.recordKill(counter.read()-before, people)
 	}
 	counter.stop()
-	b.record("kill_moments", float64(worst.kills))
-	b.record("kill_wrong", float64(worst.wrong))
-	b.record("kill_runs_lost", float64(worst.lost))
-	b.record("kill_list_repeated", float64(worst.list))
-	b.record("kill_batchgets_repeated", float64(worst.batches))
-	b.record("kill_other_calls", float64(worst.singles))
-	b.record("kill_rows_rewritten", float64(worst.rewritten))
+	b.record("kill_moments", float64(kills))
+}
+
+// recordKill adds what a kill has cost to the figures: wrong rows and lost runs of all kills, and
+// what was done again at the worst of them.
+func (b *bench) recordKill(written int64, people *wechatsim.Server) {
+	calls := b.simulator.Stats().Calls
+	worst := func(name string, value int64) {
+		b.record(name, max(b.values[name], float64(value)))
+	}
+	lost := 0
+	if b.db.Count("SELECT COUNT(*) FROM sync_run") != 1 {
+		lost = 1
+	}
+	b.record("kill_wrong", b.values["kill_wrong"]+float64(b.wrongPeople(people, b.size)))
+	b.record("kill_runs_lost", b.values["kill_runs_lost"]+float64(lost))
+	worst("kill_list_repeated", calls[harness.PathList]-int64(harness.Pages(b.size)))
+	worst("kill_batchgets_repeated", calls[harness.PathBatch]-int64(harness.Batches(b.size)))
+	worst("kill_other_calls", calls[harness.PathInfo])
+	worst("kill_rows_rewritten", written-int64(b.size))
 }
 
 // killSweep starts a sweep and kills it; false: the process was faster than its killer, or had
@@ -204,18 +206,4 @@ func (b *bench) killSweep(after time.Duration) bool {
 	process.Kill()
 	return process.Err() != nil &&
 		b.db.Count("SELECT COUNT(*) FROM sync_run WHERE state = 'done'") == 0
-}
-
-func (b *bench) addCost(worst *cost, written int64, people *wechatsim.Server) {
-	calls := b.simulator.Stats().Calls
-	pages, batches := int64(harness.Pages(b.size)), int64(harness.Batches(b.size))
-	worst.kills++
-	worst.wrong += b.wrongPeople(people, b.size)
-	worst.list = max(worst.list, calls[harness.PathList]-pages)
-	worst.batches = max(worst.batches, calls[harness.PathBatch]-batches)
-	worst.singles = max(worst.singles, calls[harness.PathInfo])
-	worst.rewritten = max(worst.rewritten, written-int64(b.size))
-	if b.db.Count("SELECT COUNT(*) FROM sync_run") != 1 {
-		worst.lost++
-	}
 }

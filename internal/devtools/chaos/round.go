@@ -86,7 +86,7 @@ func (c *cluster) addGlobal(v *checker.Verdict) {
 	for _, d := range c.daemons {
 		d.alive()
 		for _, life := range d.ended {
-			violate("a daemon ended by itself: %s", life)
+			violate("a daemon ended unexpectedly: %s", life)
 		}
 	}
 	for _, p := range c.producers {

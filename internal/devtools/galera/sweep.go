@@ -47,7 +47,7 @@ type sweepTest struct {
 func (t *sweepTest) run() {
 	options := wechatsim.Standard(t.followers, 0, 0)
 	options.Latency = latency
-	sim := wechatsim.New(options) // in this process, so that its truth is at hand
+	sim := wechatsim.New(options) // in this process, which knows the truth
 	t.prepare(t.Serve(sim))
 	dead := t.killInMidSweep()
 	t.sweepAgain(time.Now())

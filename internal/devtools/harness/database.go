@@ -61,6 +61,17 @@ func (d DB) Do(query string, args ...any) sql.Result {
 	return result
 }
 
+// Prepared prepares a statement on the server and returns what executes it.
+func (d DB) Prepared(query string) (do func(args ...any)) {
+	statement, err := d.PrepareContext(d.t.ctx, query)
+	d.check(err, query)
+	d.t.Cleanup(statement.Close)
+	return func(args ...any) {
+		_, err := statement.ExecContext(d.t.ctx, args...)
+		d.check(err, query)
+	}
+}
+
 // Fetch reads one row.
 func (d DB) Fetch(dest any, query string, args ...any) {
 	d.check(d.GetContext(d.t.ctx, dest, query, args...), query)
