@@ -80,7 +80,7 @@ func (f *floor) write() {
 				people = append(people, answer.People...)
 			}
 			if len(people) != len(openids) {
-				f.Fatalf("the floor got other people than it asked about")
+				f.Fatalf("the floor got other people than it looked up")
 			}
 			f.statements[i] = insertText(people)
 		})

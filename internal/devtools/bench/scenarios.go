@@ -130,7 +130,7 @@ func (o *options) changeFigures() []figure {
 		{"change_seconds", "s", target{}, "sweep with 1 % new and 1 % gone"},
 		{"change_calls", "calls", atMost(1.05 * float64(pages+2*harness.Batches(n))),
 			"calls in it, those for the token and the quotas included"},
-		{"change_calls_naive", "calls", target{}, "calls of a script that asks about everybody, one by one"},
+		{"change_calls_naive", "calls", target{}, "calls of a script that looks everybody up, one by one"},
 		{"change_rows_written", "rows", exactly(float64(2 * n)),
 			"rows of the map written in it, by the server's own count"},
 		{"change_wrong", "rows", exactly(0), "rows that are not the truth afterwards, all compared"},

@@ -123,7 +123,7 @@ const (
 	baselineRequests  = 3000
 )
 
-// baselineSweep does the job one thing after the other: it pages, asks about each follower with a
+// baselineSweep does the job one thing after the other: it pages, looks each follower up with a
 // call and upserts each with a statement. again is the same a second time, when nothing has
 // changed. Both are followers a second.
 func (b *bench) baselineSweep() (first, again float64) {

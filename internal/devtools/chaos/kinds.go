@@ -41,7 +41,7 @@ func kinds() []kind {
 			daemons: 1, nemesis: every(breakWeChat)},
 		{name: "all", what: "all of it at once, two daemons",
 			daemons: 2, own: true, missing: findServer, nemesis: everything},
-		{name: "stall", what: "the database server stands still (SIGSTOP)",
+		{name: "stall", what: "the database server is stopped (SIGSTOP)",
 			daemons: 1, own: true, missing: findServer, nemesis: every(stallServer)},
 		{name: "crash", what: "kill -9 of the database server, restarted",
 			daemons: 1, own: true, missing: findServer, nemesis: every(crashServer)},

@@ -63,7 +63,7 @@ func (d DB) Do(query string, args ...any) sql.Result {
 
 // Prepared prepares a statement on the server and returns what executes it.
 func (d DB) Prepared(query string) (do func(args ...any)) {
-	statement, err := d.PrepareContext(d.t.ctx, query)
+	statement, err := d.PrepareContext(d.t.ctx, query) //nolint:sqlclosecheck // closed with the run
 	d.check(err, query)
 	d.t.Cleanup(statement.Close)
 	return func(args ...any) {
