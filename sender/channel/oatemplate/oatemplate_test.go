@@ -67,7 +67,7 @@ func subject(p *channeltest.Platform, preflight bool) channeltest.Subject {
 			MiniApps: channel.MiniApps{miniID},
 			Logger:   slog.New(slog.DiscardHandler), Now: time.Now,
 			API: wechat.New(wechat.Config{AppID: appid, Secret: wechatsim.StandardSecret,
-				BaseURL: p.URL, Transport: p.Transport, MaxConnections: 16}),
+				BaseURL: p.URL, Transport: p, MaxConnections: 16}),
 		}),
 	}
 }
