@@ -6,15 +6,16 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-// SelectIn is sqlx's Select for a query with IN (?) lists, each of which is one slice in args.
-func SelectIn(
-	ctx context.Context, db sqlx.QueryerContext, dest any, query string, args ...any,
-) error {
-	query, args, err := sqlx.In(query, args...)
+// SelectIn returns the rows of a query that may have IN (?) lists, each of them one slice in args.
+func SelectIn[T any](
+	ctx context.Context, db sqlx.QueryerContext, query string, args ...any,
+) (rows []T, err error) {
+	query, args, err = sqlx.In(query, args...)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return sqlx.SelectContext(ctx, db, dest, query, args...)
+	err = sqlx.SelectContext(ctx, db, &rows, query, args...)
+	return rows, err
 }
 
 // ExecIn runs a statement that may have IN (?) lists, and returns how many rows it matched.

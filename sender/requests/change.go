@@ -129,8 +129,7 @@ func lockRows(ctx context.Context, tx *sqlx.Tx, ids []int64, skipLocked bool) ([
 	if skipLocked {
 		query += ` SKIP LOCKED`
 	}
-	var rows []lockedRow
-	err := database.SelectIn(ctx, tx, &rows, query, ids)
+	rows, err := database.SelectIn[lockedRow](ctx, tx, query, ids)
 	if database.IsLockTimeout(err) && !skipLocked {
 		return nil, errRowLocked // not repeated
 	}

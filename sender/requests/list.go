@@ -147,8 +147,8 @@ func (s Store) rare(ctx context.Context, statuses []string) ([]int64, bool, erro
 		  FROM send_request FORCE INDEX (send_request_due)
 		 WHERE status IN (?)
 		 LIMIT ?`
-	var ids []int64
-	if err := database.SelectIn(ctx, s.DB, &ids, query, statuses, maxRare+1); err != nil {
+	ids, err := database.SelectIn[int64](ctx, s.DB, query, statuses, maxRare+1)
+	if err != nil {
 		return nil, false, fmt.Errorf("searching requests by status: %w", database.Explain(err))
 	}
 	slices.SortFunc(ids, func(a, b int64) int { return cmp.Compare(b, a) })
@@ -220,8 +220,7 @@ const (
 // read passes on the matching rows of one part, and reports whether more are wanted.
 func (p *picker) read(ctx context.Context, from, part string, partArgs ...any) (bool, error) {
 	query := `SELECT` + recordColumns + from + ` WHERE ` + p.where + part + ` ORDER BY r.id DESC`
-	var rows []Record
-	err := database.SelectIn(ctx, p.db, &rows, query, slices.Concat(p.args, partArgs)...)
+	rows, err := database.SelectIn[Record](ctx, p.db, query, slices.Concat(p.args, partArgs)...)
 	if err != nil {
 		return false, fmt.Errorf("searching requests: %w", database.Explain(err))
 	}

@@ -131,10 +131,10 @@ func (p *Purger) deleteOld(
 		  FROM send_request r
 		  STRAIGHT_JOIN send_receipt s ON s.appid = r.appid AND s.msgid = r.msgid
 		 WHERE r.id IN (?)`
-	err = database.InTx(ctx, p.cfg.DB, func(ctx context.Context, tx *sqlx.Tx) (err error) {
+	err = database.InTx(ctx, p.cfg.DB, func(ctx context.Context, tx *sqlx.Tx) error {
 		n = 0
-		var old []int64
-		if err := database.SelectIn(ctx, tx, &old, lock, ids, status, before); err != nil {
+		old, err := database.SelectIn[int64](ctx, tx, lock, ids, status, before)
+		if err != nil {
 			return fmt.Errorf("locking rows: %w", err)
 		}
 		if len(old) == 0 {
