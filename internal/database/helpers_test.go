@@ -66,3 +66,28 @@ func TestLeaseContextEndsWithTheLease(t *testing.T) {
 		t.Errorf("the cause is %v, want the lease", cause)
 	}
 }
+
+// TestIn: a list in the middle, and none.
+func TestIn(t *testing.T) {
+	db := dbtest.New(t)
+	for _, name := range []string{"a", "b", "c"} {
+		_, err := database.ExecIn(t.Context(), db,
+			`INSERT INTO lease (name, holder, expires_at) VALUES (?, 'x', NOW(3))`, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	const change = `UPDATE lease SET holder = ? WHERE name IN (?) AND holder = ?`
+	if n, err := database.ExecIn(t.Context(), db, change, "y", []string{"a", "c"}, "x"); n != 2 || err != nil {
+		t.Errorf("%d rows, %v", n, err)
+	}
+	names, err := database.SelectIn[string](t.Context(), db,
+		`SELECT name FROM lease WHERE name IN (?) AND holder = ? ORDER BY name`, []string{"a", "b"}, "y")
+	if err != nil || len(names) != 1 || names[0] != "a" {
+		t.Errorf("%q, %v", names, err)
+	}
+	if _, err := database.SelectIn[string](t.Context(), db, `SELECT name FROM lease WHERE name IN (?)`,
+		[]string{}); err == nil {
+		t.Error("an empty list is no error")
+	}
+}

@@ -1,10 +1,8 @@
 // Package channel is the contract between the sending engine and one kind of message, such as the
-// official account's template message, and holds what all kinds share: the reading of
-// send_request.data and the choice of a mini program.
+// official account's template message, and holds what all kinds share: the reading of a row.
 //
 // A channel knows WeChat's answers and the map. It must not know the queue, the rate, or when it is
-// called: the engine (package sender) decides that by an Outcome's verdict, and never looks at an
-// errcode.
+// called: the engine (package sender) decides that by an Outcome's verdict, never by an errcode.
 package channel
 
 import (
@@ -31,8 +29,7 @@ type Channel interface {
 	// Deliver makes exactly one POST and interprets its answer. It never retries, sleeps or stores.
 	Deliver(ctx context.Context, d Draft, to Address) Outcome
 	// Learn takes a batch of outcomes before they are settled: doubtful followers, templates that
-	// WeChat knows or denies. After an error the engine retries the unreachable ones instead of
-	// letting them wait.
+	// WeChat knows or denies. After an error the unreachable ones are retried and do not wait.
 	Learn(ctx context.Context, done []Delivery) error
 	// Close waits for what the channel does in the background. The context of the last Prepare must
 	// have ended.
@@ -58,7 +55,7 @@ type Content struct {
 	MiniAppID   string // "": not given
 	MiniPath    string
 	ClientMsgID string // the same for every attempt of a request
-	Redelivery  bool   // an earlier attempt may have delivered it: it goes again as it is, or not at all
+	Redelivery  bool   // an earlier attempt may have delivered it: it goes unchanged or not at all
 }
 
 // Draft is a channel's own message, complete but for the address.
@@ -84,6 +81,23 @@ type Rejection struct {
 	After   time.Duration
 }
 
+// The reasons of requests that are wrong in themselves, as send_request.reason. They are final, but
+// for a template that is only missing so far: a row cannot be changed, a new one is needed.
+const (
+	ReasonNoRecipient       = "no_recipient"
+	ReasonSeveralRecipients = "several_recipients"
+	ReasonBadRecipient      = "bad_recipient"
+	ReasonUnknownTemplate   = "unknown_template"
+	ReasonBadData           = "bad_data"
+	ReasonBadLink           = "bad_link"
+	ReasonBadKeyword        = "bad_keyword"
+)
+
+// Reject is a final Rejection.
+func Reject(reason, message string) *Rejection {
+	return &Rejection{Reason: reason, Message: message}
+}
+
 // Delivery is a message, where it went, and what became of it.
 type Delivery struct {
 	Draft   Draft
@@ -97,9 +111,9 @@ type Verdict int
 // The verdicts.
 const (
 	Sent          Verdict = iota + 1
-	Retry                 // transient, concerns this message or person alone: again after a growing pause
+	Retry                 // transient, for this message or person alone: after a growing pause
 	Rejected              // final for this message
-	Unreachable           // this person cannot be reached for now; the map has been asked to find out
+	Unreachable           // this person cannot be reached for now; the map is asked to find out
 	InDoubt               // the message may have been accepted
 	PauseAccount          // concerns every message of the account
 	PauseTemplate         // concerns every message of the template

@@ -73,30 +73,6 @@ func FuzzParsePlain(f *testing.F) {
 	})
 }
 
-func TestMiniApps(t *testing.T) {
-	for _, c := range []struct {
-		configured  MiniApps
-		named, want string
-		rejected    string
-	}{
-		{MiniApps{"a"}, "", "a", ""},
-		{MiniApps{"a", "b"}, "b", "b", ""},
-		{MiniApps{"a", "b"}, "", "", "mini_path needs mini_appid, because 2 mini programs are configured"},
-		{nil, "", "", "mini_path needs mini_appid, because 0 mini programs are configured"},
-		{MiniApps{"a"}, "b", "", "mini_appid b is not configured under mini_programs"},
-	} {
-		got, why := c.configured.Choose(c.named, "mini_path")
-		rejected := ""
-		if why != nil {
-			rejected = why.Message
-		}
-		if got != c.want || rejected != c.rejected {
-			t.Errorf("%q of %q: %q (%s), want %q (%s)",
-				c.named, c.configured, got, rejected, c.want, c.rejected)
-		}
-	}
-}
-
 // TestManyProblems: whatever a row carries, the text fits its column.
 func TestManyProblems(t *testing.T) {
 	var problems []keyword.Problem

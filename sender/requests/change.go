@@ -89,8 +89,11 @@ func (s Store) change(ctx context.Context, ids []int64, plan func(lockedRow) ste
 	for chunk := range slices.Chunk(ids, maxChange) {
 		var done map[int64]Change
 		attempt := func(skipLocked bool) error {
-			return database.InTx(ctx, s.DB, func(ctx context.Context, tx *sqlx.Tx) (err error) {
-				done, err = changeLocked(ctx, tx, plan, lockWish{chunk, skipLocked})
+			return database.InTx(ctx, s.DB, func(ctx context.Context, tx *sqlx.Tx) error {
+				rows, err := lockRows(ctx, tx, chunk, skipLocked)
+				if err == nil {
+					done, err = changeLocked(ctx, tx, rows, plan)
+				}
 				return err
 			})
 		}
@@ -114,14 +117,8 @@ func (s Store) change(ctx context.Context, ids []int64, plan func(lockedRow) ste
 	return changes, nil
 }
 
-// lockWish says which rows are to be locked; skipLocked leaves out those that another transaction
-// holds.
-type lockWish struct {
-	ids        []int64
-	skipLocked bool
-}
-
-func lockRows(ctx context.Context, tx *sqlx.Tx, wish lockWish) ([]lockedRow, error) {
+// lockRows locks rows; skipLocked leaves out those that another transaction holds.
+func lockRows(ctx context.Context, tx *sqlx.Tx, ids []int64, skipLocked bool) ([]lockedRow, error) {
 	query := `
 		SELECT id, status, cancel <> 0 AS cancel, lease IS NOT NULL AS leased,
 		       uncertain_at IS NOT NULL AS in_doubt, due_at <= CURRENT_TIMESTAMP(3) AS due,
@@ -129,16 +126,11 @@ func lockRows(ctx context.Context, tx *sqlx.Tx, wish lockWish) ([]lockedRow, err
 		  FROM send_request FORCE INDEX (PRIMARY)
 		 WHERE id IN (?)
 		   FOR UPDATE`
-	if wish.skipLocked {
+	if skipLocked {
 		query += ` SKIP LOCKED`
 	}
-	query, args, err := sqlx.In(query, wish.ids)
-	if err != nil {
-		return nil, err
-	}
-	var rows []lockedRow
-	err = tx.SelectContext(ctx, &rows, query, args...)
-	if database.IsLockTimeout(err) && !wish.skipLocked {
+	rows, err := database.SelectIn[lockedRow](ctx, tx, query, ids)
+	if database.IsLockTimeout(err) && !skipLocked {
 		return nil, errRowLocked // not repeated
 	}
 	if err != nil {
@@ -147,13 +139,9 @@ func lockRows(ctx context.Context, tx *sqlx.Tx, wish lockWish) ([]lockedRow, err
 	return rows, nil
 }
 
-func changeLocked(ctx context.Context, tx *sqlx.Tx, plan func(lockedRow) step, wish lockWish) (
-	map[int64]Change, error,
-) {
-	rows, err := lockRows(ctx, tx, wish)
-	if err != nil {
-		return nil, err
-	}
+func changeLocked(
+	ctx context.Context, tx *sqlx.Tx, rows []lockedRow, plan func(lockedRow) step,
+) (map[int64]Change, error) {
 	type kind struct {
 		query string
 		from  queue.Status
@@ -161,19 +149,26 @@ func changeLocked(ctx context.Context, tx *sqlx.Tx, plan func(lockedRow) step, w
 	steps, groups := map[kind]step{}, map[kind][]int64{}
 	done := make(map[int64]Change, len(rows))
 	for _, row := range rows {
-		s, err := checked(ctx, tx, plan(row))
-		if err != nil {
-			return nil, err
+		s := plan(row)
+		if s.check != nil {
+			refused, err := s.check(ctx, tx)
+			if err != nil {
+				return nil, err
+			}
+			if refused != "" {
+				s = step{refused: refused}
+			}
 		}
-		done[row.ID] = Change{ID: row.ID, Status: string(row.Status), Refused: s.refused}
+		change := Change{ID: row.ID, Status: string(row.Status), Refused: s.refused}
 		if s.query != "" {
 			k := kind{s.query, row.Status}
 			steps[k], groups[k] = s, append(groups[k], row.ID)
-			done[row.ID] = Change{ID: row.ID, Status: string(s.becomes), Refused: s.refused}
+			change.Status = string(s.becomes)
 		}
+		done[row.ID] = change
 	}
 	for k, ids := range groups {
-		n, err := execStep(ctx, tx, k.query, append(steps[k].args, ids, k.from))
+		n, err := database.ExecIn(ctx, tx, k.query, append(steps[k].args, ids, k.from)...)
 		if err != nil {
 			return nil, err
 		}
@@ -185,40 +180,15 @@ func changeLocked(ctx context.Context, tx *sqlx.Tx, plan func(lockedRow) step, w
 	return done, nil
 }
 
-// checked is the step, or the refusal of its check.
-func checked(ctx context.Context, tx *sqlx.Tx, s step) (step, error) {
-	if s.check == nil {
-		return s, nil
-	}
-	refused, err := s.check(ctx, tx)
-	if refused != "" {
-		s = step{refused: refused}
-	}
-	return s, err
-}
-
-func execStep(ctx context.Context, tx *sqlx.Tx, query string, args []any) (int64, error) {
-	query, args, err := sqlx.In(query, args...)
-	if err != nil {
-		return 0, err
-	}
-	res, err := tx.ExecContext(ctx, query, args...)
-	if err != nil {
-		return 0, err
-	}
-	return res.RowsAffected()
-}
-
 // missing says why a row could not be locked.
 func (s Store) missing(ctx context.Context, id int64) (Change, error) {
 	d, err := s.detail(ctx, id)
+	c := Change{ID: id, Status: d.Status, Refused: refusedLocked}
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return Change{ID: id, Refused: refusedMissing}, nil
-	case err != nil:
-		return Change{}, err
+		c.Refused, err = refusedMissing, nil
 	case d.Archived:
-		return Change{ID: id, Status: d.Status, Refused: refusedArchived}, nil
+		c.Refused = refusedArchived
 	}
-	return Change{ID: id, Status: d.Status, Refused: refusedLocked}, nil
+	return c, err
 }

@@ -2,7 +2,6 @@ package requests
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
@@ -37,31 +36,25 @@ func (s Store) Insert(ctx context.Context, r Request) (id int64, existed bool, e
 		VALUES (:appid, :unionid, :mini_appid, :mini_openid, :openid, :template, :data, :url, :mini_path,
 		        :priority, COALESCE(:due_at, CURRENT_TIMESTAMP(3)),
 		        CURRENT_TIMESTAMP(3) + INTERVAL :expires_in MICROSECOND, :dedup_key)`
-	var res sql.Result
-	err = database.Retry(ctx, func(ctx context.Context) (err error) {
-		res, err = s.DB.NamedExecContext(ctx, query, r)
+	err = database.Retry(ctx, func(ctx context.Context) error {
+		res, err := s.DB.NamedExecContext(ctx, query, r)
+		if err == nil {
+			id, err = res.LastInsertId()
+		}
 		return err
 	})
 	if database.IsDuplicate(err) && r.DedupKey != nil {
-		id, err = s.byDedupKey(ctx, *r.DedupKey)
-		return id, true, err
+		const byKey = `SELECT id FROM v_send_status WHERE dedup_key = ?`
+		if err := s.DB.GetContext(ctx, &id, byKey, *r.DedupKey); err != nil {
+			return 0, true, fmt.Errorf("reading the request with the same dedup key: %w",
+				database.Explain(err))
+		}
+		return id, true, nil
 	}
 	if err != nil {
 		return 0, false, fmt.Errorf("inserting the request: %w", err)
 	}
-	if id, err = res.LastInsertId(); err != nil {
-		return 0, false, fmt.Errorf("inserting the request: %w", err)
-	}
 	return id, false, nil
-}
-
-func (s Store) byDedupKey(ctx context.Context, key string) (int64, error) {
-	const query = `SELECT id FROM v_send_status WHERE dedup_key = ?`
-	var id int64
-	if err := s.DB.GetContext(ctx, &id, query, key); err != nil {
-		return 0, fmt.Errorf("reading the request with the same dedup key: %w", database.Explain(err))
-	}
-	return id, nil
 }
 
 // Outcome is what v_send_status says of a request. Its JSON is a line of "unionbridge send --json".

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -59,10 +60,12 @@ const (
 // List returns up to limit requests.
 func (s Store) List(ctx context.Context, f Filter, limit int) (Listing, error) {
 	var l Listing
-	err := s.search(ctx, f, &l, func(found []Record) bool {
+	var err error
+	l.Last, err = s.search(ctx, f, func(found []Record) bool {
 		l.Records = append(l.Records, found...)
 		return len(l.Records) <= limit
 	})
+	l.Cut = l.Last != 0
 	if len(l.Records) > limit {
 		l.Records, l.More = l.Records[:limit], true
 	}
@@ -71,47 +74,46 @@ func (s Store) List(ctx context.Context, f Filter, limit int) (Listing, error) {
 
 // Count counts the requests that match. cut: the filter's Depth ended the search.
 func (s Store) Count(ctx context.Context, f Filter) (n int64, cut bool, err error) {
-	var l Listing
-	err = s.search(ctx, f, &l, func(found []Record) bool {
+	last, err := s.search(ctx, f, func(found []Record) bool {
 		n += int64(len(found))
 		return true
 	})
-	return n, l.Cut, err
+	return n, last != 0, err
 }
 
-// search hands the requests that match to found, in pages, until that says no.
-func (s Store) search(ctx context.Context, f Filter, l *Listing, found func([]Record) bool) error {
-	where, args := s.where(f)
-	pick := picker{store: s, where: where, args: args, found: found}
+// search hands the requests that match to found, in pages, until that says no. last is the request
+// at which the filter's Depth ended the search; 0: it did not.
+func (s Store) search(
+	ctx context.Context, f Filter, found func([]Record) bool,
+) (last int64, err error) {
+	p := picker{db: s.DB, found: found}
+	p.where, p.args = s.where(f)
 	if f.DedupKey != "" || f.MsgID != 0 {
-		_, err := pick.read(ctx, "send_request r", "")
-		if err == nil && pick.n == 0 {
-			_, err = pick.archived(ctx)
+		_, err := p.read(ctx, live, "")
+		if err == nil && p.n == 0 {
+			_, err = p.read(ctx, archived, "")
 		}
-		return err
+		return 0, err
 	}
 	low, high, err := s.span(ctx, f)
 	if err != nil || high < low {
-		return err
+		return 0, err
 	}
-	if ids, ok, err := s.rare(ctx, f.Statuses); err != nil || ok {
-		for chunk := range slices.Chunk(ids, 1000) {
-			chunk = slices.DeleteFunc(chunk, func(id int64) bool { return id < low || id > high })
-			if len(chunk) == 0 {
-				continue
-			}
-			if more, err := pick.read(ctx, primary, ` AND r.id IN (?)`, chunk); err != nil || !more {
-				return err
-			}
+	ids, few, err := s.rare(ctx, f.Statuses)
+	if err != nil {
+		return 0, err
+	}
+	if !few {
+		return p.walk(ctx, low, high, f.Depth)
+	}
+	ids = slices.DeleteFunc(ids, func(id int64) bool { return id < low || id > high })
+	for chunk := range slices.Chunk(ids, 1000) {
+		if more, err := p.read(ctx, byID, ` AND r.id IN (?)`, chunk); err != nil || !more {
+			return 0, err
 		}
-		return err
 	}
-	return s.walk(ctx, walk{pick: &pick, low: low, high: high, depth: f.Depth, listing: l})
+	return 0, nil
 }
-
-// primary keeps the optimizer from sorting a secondary index where the rows are read in the order
-// of their ids.
-const primary = "send_request r FORCE INDEX (PRIMARY)"
 
 // where is the filter as a condition, without what index serves it.
 func (s Store) where(f Filter) (string, []any) {
@@ -134,55 +136,19 @@ func (s Store) where(f Filter) (string, []any) {
 	return strings.Join(conditions, " AND "), args
 }
 
-// picker reads the rows that match from one part of the table after the other.
-type picker struct {
-	store Store
-	where string
-	args  []any
-	found func([]Record) bool
-	n     int
-}
-
-// read passes on the matching rows of one part, and reports whether more are wanted.
-func (p *picker) read(ctx context.Context, table, part string, partArgs ...any) (bool, error) {
-	query := `SELECT` + recordColumns + `, r.cancel <> 0 AS cancel FROM ` + table
-	return p.fetch(ctx, query+` WHERE `+p.where+part, partArgs)
-}
-
-func (p *picker) archived(ctx context.Context) (bool, error) {
-	query := `SELECT` + recordColumns + `, 1 AS archived FROM send_request_archive r WHERE ` + p.where
-	return p.fetch(ctx, query, nil)
-}
-
-func (p *picker) fetch(ctx context.Context, query string, partArgs []any) (bool, error) {
-	query, args, err := sqlx.In(query+` ORDER BY r.id DESC`, slices.Concat(p.args, partArgs)...)
-	if err != nil {
-		return false, err
-	}
-	var rows []Record
-	if err := p.store.DB.SelectContext(ctx, &rows, query, args...); err != nil {
-		return false, fmt.Errorf("searching requests: %w", database.Explain(err))
-	}
-	p.n += len(rows)
-	return len(rows) == 0 || p.found(rows), nil
-}
-
 // rare returns the ids of the rows with one of the statuses, the newest first, if they are few.
 func (s Store) rare(ctx context.Context, statuses []string) ([]int64, bool, error) {
 	if len(statuses) == 0 {
 		return nil, false, nil
 	}
 	// Of the index alone: 60 ms for the most that it reads.
-	query, args, err := sqlx.In(`
+	const query = `
 		SELECT id
 		  FROM send_request FORCE INDEX (send_request_due)
 		 WHERE status IN (?)
-		 LIMIT ?`, statuses, maxRare+1)
+		 LIMIT ?`
+	ids, err := database.SelectIn[int64](ctx, s.DB, query, statuses, maxRare+1)
 	if err != nil {
-		return nil, false, err
-	}
-	var ids []int64
-	if err := s.DB.SelectContext(ctx, &ids, query, args...); err != nil {
 		return nil, false, fmt.Errorf("searching requests by status: %w", database.Explain(err))
 	}
 	slices.SortFunc(ids, func(a, b int64) int { return cmp.Compare(b, a) })
@@ -192,27 +158,16 @@ func (s Store) rare(ctx context.Context, statuses []string) ([]int64, bool, erro
 // span returns the ids between which the filter's time lies; the lower is above the upper if there
 // are none.
 func (s Store) span(ctx context.Context, f Filter) (low, high int64, err error) {
-	const query = `SELECT MIN(id) AS low, MAX(id) AS high FROM send_request`
-	var ends struct {
-		Low  sql.NullInt64 `db:"low"`
-		High sql.NullInt64 `db:"high"`
-	}
-	if err := s.DB.GetContext(ctx, &ends, query); err != nil {
+	const query = `SELECT COALESCE(MIN(id), 1), COALESCE(MAX(id), 0) FROM send_request`
+	if err := s.DB.QueryRowxContext(ctx, query).Scan(&low, &high); err != nil {
 		return 0, 0, fmt.Errorf("searching requests: %w", database.Explain(err))
 	}
-	if !ends.High.Valid {
-		return 1, 0, nil
-	}
-	low, high = ends.Low.Int64, ends.High.Int64
 	if !f.Until.IsZero() {
-		if high, err = s.newestAt(ctx, f.Until.Add(idSkew), low-1, high); err != nil {
-			return 0, 0, err
-		}
+		high, err = s.newestAt(ctx, f.Until.Add(idSkew), low-1, high)
 	}
-	if !f.Since.IsZero() {
-		var before int64
-		before, err = s.newestAt(ctx, f.Since.Add(-idSkew), low-1, high)
-		low = before + 1
+	if err == nil && !f.Since.IsZero() {
+		low, err = s.newestAt(ctx, f.Since.Add(-idSkew), low-1, high)
+		low++
 	}
 	return low, high, err
 }
@@ -227,19 +182,17 @@ func (s Store) newestAt(ctx context.Context, moment time.Time, none, high int64)
 		 ORDER BY id DESC
 		 LIMIT 1`
 	for none < high {
-		var row struct {
-			ID        int64     `db:"id"`
-			CreatedAt time.Time `db:"created_at"`
-		}
+		var id int64
+		var createdAt time.Time
 		middle := none + (high-none+1)/2
-		err := s.DB.GetContext(ctx, &row, probe, none, middle)
+		err := s.DB.QueryRowxContext(ctx, probe, none, middle).Scan(&id, &createdAt)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			none = middle
 		case err != nil:
 			return 0, fmt.Errorf("searching requests by time: %w", database.Explain(err))
-		case row.CreatedAt.After(moment):
-			high = row.ID - 1
+		case createdAt.After(moment):
+			high = id - 1
 		default:
 			none = middle
 		}
@@ -247,49 +200,63 @@ func (s Store) newestAt(ctx context.Context, moment time.Time, none, high int64)
 	return none, nil
 }
 
-// walk is a search down the primary key.
-type walk struct {
-	pick      *picker
-	low, high int64
-	depth     int64
-	listing   *Listing
+// picker reads the rows that match from one part of a table after the other.
+type picker struct {
+	db    *sqlx.DB
+	where string
+	args  []any
+	found func([]Record) bool
+	n     int
 }
 
-func (s Store) walk(ctx context.Context, w walk) error {
+// Where a picker reads. byID keeps the optimizer from sorting a secondary index where the rows are
+// read in the order of their ids.
+const (
+	live     = `, r.cancel <> 0 AS cancel FROM send_request r`
+	byID     = live + ` FORCE INDEX (PRIMARY)`
+	archived = `, 1 AS archived FROM send_request_archive r`
+)
+
+// read passes on the matching rows of one part, and reports whether more are wanted.
+func (p *picker) read(ctx context.Context, from, part string, partArgs ...any) (bool, error) {
+	query := `SELECT` + recordColumns + from + ` WHERE ` + p.where + part + ` ORDER BY r.id DESC`
+	rows, err := database.SelectIn[Record](ctx, p.db, query, slices.Concat(p.args, partArgs)...)
+	if err != nil {
+		return false, fmt.Errorf("searching requests: %w", database.Explain(err))
+	}
+	p.n += len(rows)
+	return len(rows) == 0 || p.found(rows), nil
+}
+
+// walk searches down the primary key.
+func (p *picker) walk(ctx context.Context, low, high, depth int64) (last int64, err error) {
 	// The page's end is read first: ids have gaps, and a page is to cost the same everywhere.
 	const bounds = `
-		SELECT COALESCE(MIN(id), 0) AS low, COUNT(*) AS size
+		SELECT COALESCE(MIN(id), 0), COUNT(*)
 		  FROM (SELECT id
 		          FROM send_request FORCE INDEX (PRIMARY)
 		         WHERE id BETWEEN ? AND ?
 		         ORDER BY id DESC
 		         LIMIT ?) page`
-	limit := int64(initialPage)
-	for read := int64(0); w.low <= w.high; limit = min(2*limit, maxPage) {
-		var page struct {
-			Low  int64 `db:"low"`
-			Size int64 `db:"size"`
+	left := cmp.Or(depth, math.MaxInt64)
+	for limit := int64(initialPage); low <= high; limit = min(2*limit, maxPage) {
+		var first, size int64
+		row := p.db.QueryRowxContext(ctx, bounds, low, high, min(limit, left))
+		if err := row.Scan(&first, &size); err != nil {
+			return 0, fmt.Errorf("searching requests: %w", database.Explain(err))
 		}
-		size := limit
-		if w.depth > 0 {
-			size = min(size, w.depth-read)
+		if size == 0 {
+			return 0, nil
 		}
-		if err := s.DB.GetContext(ctx, &page, bounds, w.low, w.high, size); err != nil {
-			return fmt.Errorf("searching requests: %w", database.Explain(err))
-		}
-		if page.Size == 0 {
-			return nil
-		}
-		more, err := w.pick.read(ctx, primary, ` AND r.id BETWEEN ? AND ?`, page.Low, w.high)
+		more, err := p.read(ctx, byID, ` AND r.id BETWEEN ? AND ?`, first, high)
 		if err != nil || !more {
-			return err
+			return 0, err
 		}
-		read += page.Size
-		w.high = page.Low - 1
-		if w.depth > 0 && read >= w.depth && w.low <= w.high {
-			w.listing.Cut, w.listing.Last = true, page.Low
-			return nil
+		left -= size
+		high = first - 1
+		if left == 0 && low <= high {
+			return first, nil
 		}
 	}
-	return nil
+	return 0, nil
 }

@@ -39,15 +39,15 @@ type OutcomeCount struct {
 
 // Pause is why an account, or one template of it, is paused: a row of account_state.
 type Pause struct {
-	AppID   string
-	Scope   string // what is paused: "send", or "template:" and the template's id
-	Reason  string // one of docs/states.md
-	ErrCode int    // WeChat's; 0: none
-	ErrMsg  string
-	Since   time.Time
+	AppID   string    `db:"appid"`
+	Scope   string    `db:"scope"`   // what is paused: "send", or "template:" and the template's id
+	Reason  string    `db:"reason"`  // one of docs/states.md
+	ErrCode int       `db:"errcode"` // WeChat's; 0: none
+	ErrMsg  string    `db:"errmsg"`
+	Since   time.Time `db:"since"`
 	Until   time.Time // when it is tried again; zero: when the cause has been fixed
 	// Over: Until has passed, and no message has shown yet whether the cause is gone.
-	Over bool
+	Over bool `db:"over_by_now"`
 }
 
 // maxSample bounds the rows that an overview looks at. The reason is in the row, not in an index,
@@ -87,29 +87,22 @@ func (s Store) Overview(ctx context.Context) (Overview, error) {
 
 func (s Store) pauses(ctx context.Context) ([]Pause, error) {
 	const query = `
-		SELECT appid, scope, reason, errcode, errmsg, since, paused_until,
+		SELECT appid, scope, reason, COALESCE(errcode, 0) AS errcode,
+		       COALESCE(errmsg, '') AS errmsg, since, paused_until,
 		       COALESCE(paused_until <= CURRENT_TIMESTAMP(3), 0) AS over_by_now
 		  FROM account_state
 		 ORDER BY appid, scope`
 	var rows []struct {
-		AppID   string         `db:"appid"`
-		Scope   string         `db:"scope"`
-		Reason  string         `db:"reason"`
-		ErrCode sql.NullInt64  `db:"errcode"`
-		ErrMsg  sql.NullString `db:"errmsg"`
-		Since   time.Time      `db:"since"`
-		Until   sql.NullTime   `db:"paused_until"`
-		Over    bool           `db:"over_by_now"`
+		Pause
+		PausedUntil sql.NullTime `db:"paused_until"`
 	}
 	if err := s.DB.SelectContext(ctx, &rows, query); err != nil {
 		return nil, fmt.Errorf("reading which accounts are paused: %w", database.Explain(err))
 	}
 	pauses := make([]Pause, len(rows))
 	for i, r := range rows {
-		pauses[i] = Pause{
-			AppID: r.AppID, Scope: r.Scope, Reason: r.Reason, ErrCode: int(r.ErrCode.Int64),
-			ErrMsg: r.ErrMsg.String, Since: r.Since, Until: r.Until.Time, Over: r.Over,
-		}
+		pauses[i] = r.Pause
+		pauses[i].Until = r.PausedUntil.Time
 	}
 	return pauses, nil
 }

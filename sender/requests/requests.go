@@ -4,10 +4,12 @@
 package requests
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -131,10 +133,7 @@ func (s Store) Show(ctx context.Context, id int64) (Detail, error) {
 	if err != nil || d.Archived {
 		return d, err
 	}
-	appid := d.AppID
-	if appid == "" {
-		appid = s.DefaultAppID
-	}
+	appid := cmp.Or(d.AppID, s.DefaultAppID)
 	held, err := database.HeldLeases(ctx, s.DB)
 	if err != nil {
 		return d, err
@@ -145,11 +144,7 @@ func (s Store) Show(ctx context.Context, id int64) (Detail, error) {
 		}
 	}
 	pauses, err := s.pauses(ctx)
-	for _, p := range pauses {
-		if p.AppID == appid {
-			d.Pauses = append(d.Pauses, p)
-		}
-	}
+	d.Pauses = slices.DeleteFunc(pauses, func(p Pause) bool { return p.AppID != appid })
 	return d, err
 }
 

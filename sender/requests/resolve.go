@@ -79,18 +79,15 @@ func (s Store) checkMsgID(ctx context.Context, tx *sqlx.Tx, id, msgid int64) (st
 	if msgid == 0 {
 		return "", nil
 	}
-	var n struct {
-		Taken   int `db:"taken"`
-		Foreign int `db:"foreign_receipts"`
-	}
+	var taken, foreign int
 	own := s.DefaultAppID
-	err := tx.GetContext(ctx, &n, query, msgid, own, own, msgid, own, id)
+	err := tx.QueryRowxContext(ctx, query, msgid, own, own, msgid, own, id).Scan(&taken, &foreign)
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("looking for the msgid: %w", err)
-	case n.Taken > 0:
+	case taken > 0:
 		return refusedMsgID, nil
-	case n.Foreign > 0:
+	case foreign > 0:
 		return refusedReceipt, nil
 	}
 	return "", nil

@@ -13,7 +13,7 @@ import (
 func TestResolveMsgID(t *testing.T) {
 	f := newFixture(t)
 	q := f.store
-	f.exec(t, `INSERT INTO send_receipt (appid, msgid, openid, status) VALUES (?, 99, 'o-other', 'success'), (?, 98, 'o-his', 'success'),
+	f.exec(t, `INSERT INTO send_receipt (appid, msgid, openid, status) VALUES (?, 99, 'o-other', 'success'), (?, 98, 'o-own', 'success'),
 		('another-account', 97, 'o-other', 'success')`, appid, appid)
 	taken := f.place(t, "sent", columns{"msgid": 4711})
 	f.place(t, "sent", columns{"msgid": 4712, "appid": "another-account"})
@@ -25,13 +25,13 @@ func TestResolveMsgID(t *testing.T) {
 	}{
 		{"another row's", "unknown", nil, 4711, Change{Status: "unknown", Refused: refusedMsgID}},
 		{"another account's row's", "unknown", nil, 4712, Change{Status: "sent"}},
-		{"another person's receipt", "unknown", columns{"sent_openid": "o-his"}, 99, Change{Status: "unknown", Refused: refusedReceipt}},
-		{"another person's, by the row's own openid", "unknown", columns{"openid": "o-his"}, 99, Change{Status: "unknown", Refused: refusedReceipt}},
-		{"another account's receipt", "unknown", columns{"sent_openid": "o-his"}, 97, Change{Status: "sent"}},
-		{"his receipt", "unknown", columns{"sent_openid": "o-his"}, 98, Change{Status: "sent"}},
-		{"nobody's yet", "unknown", columns{"sent_openid": "o-his"}, 96, Change{Status: "sent"}},
+		{"another person's receipt", "unknown", columns{"sent_openid": "o-own"}, 99, Change{Status: "unknown", Refused: refusedReceipt}},
+		{"another person's, by the row's own openid", "unknown", columns{"openid": "o-own"}, 99, Change{Status: "unknown", Refused: refusedReceipt}},
+		{"another account's receipt", "unknown", columns{"sent_openid": "o-own"}, 97, Change{Status: "sent"}},
+		{"the person's own receipt", "unknown", columns{"sent_openid": "o-own"}, 98, Change{Status: "sent"}},
+		{"nobody's yet", "unknown", columns{"sent_openid": "o-own"}, 96, Change{Status: "sent"}},
 		{"known, and another row's", "sent", columns{"msgid": 5}, 4711, Change{Status: "sent", Refused: refusedKnown}},
-		{"known, and another person's", "failed", columns{"sent_openid": "o-his"}, 99, Change{Status: "failed", Refused: refusedKnown}},
+		{"known, and another person's", "failed", columns{"sent_openid": "o-own"}, 99, Change{Status: "failed", Refused: refusedKnown}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tc.want.ID = f.place(t, tc.state, tc.more)

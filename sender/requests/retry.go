@@ -1,6 +1,7 @@
 package requests
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/unionbridge/unionbridge/sender/queue"
@@ -25,7 +26,12 @@ type RetryOptions struct {
 // refuses what was sent or may have been, and what was withdrawn, unless it is told to, and what is
 // under way always. The answers are in the order of ids.
 func (s Store) Retry(ctx context.Context, ids []int64, o RetryOptions) ([]Change, error) {
-	return s.change(ctx, ids, o.plan)
+	return s.change(ctx, ids, func(r lockedRow) step {
+		if final(r.Status) {
+			return o.restart(r)
+		}
+		return o.hasten(r)
+	})
 }
 
 // RetryMatching retries all requests that match, the newest first, and hands over the answers page
@@ -33,9 +39,8 @@ func (s Store) Retry(ctx context.Context, ids []int64, o RetryOptions) ([]Change
 func (s Store) RetryMatching(
 	ctx context.Context, f Filter, o RetryOptions, each func([]Change),
 ) error {
-	var l Listing
 	var failed error
-	err := s.search(ctx, f, &l, func(found []Record) bool {
+	_, err := s.search(ctx, f, func(found []Record) bool {
 		ids := make([]int64, 0, len(found))
 		for _, r := range found {
 			if !r.Archived {
@@ -47,17 +52,7 @@ func (s Store) RetryMatching(
 		each(changes)
 		return failed == nil
 	})
-	if failed != nil {
-		return failed
-	}
-	return err
-}
-
-func (o RetryOptions) plan(r lockedRow) step {
-	if final(r.Status) {
-		return o.restart(r)
-	}
-	return o.hasten(r)
+	return cmp.Or(failed, err)
 }
 
 // restart makes a final row pending. The doubt about earlier attempts goes with it: otherwise the

@@ -32,7 +32,7 @@ func TestFinalLanes(t *testing.T) {
 		var next *finalLane
 		n := f.reads(t, func() {
 			var err error
-			if next, err = (store{db: f.db}).nextFinalLane(t.Context(), queue.Sent, at); err != nil {
+			if next, err = f.purger(false).nextFinalLane(t.Context(), queue.Sent, at); err != nil {
 				t.Fatal(err)
 			}
 		})

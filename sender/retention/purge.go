@@ -17,19 +17,12 @@ import (
 // keptDays is how long send_day's counts stay.
 const keptDays = 40
 
-// store is the SQL of a Purger.
-type store struct {
-	db *sqlx.DB
-}
-
 // firstMoment is before all that a TIMESTAMP can hold.
 func firstMoment() time.Time { return time.Unix(1, 0).UTC() }
 
-// ago is the database's present moment less d.
-func (s store) ago(ctx context.Context, d time.Duration) (time.Time, error) {
-	const query = `SELECT CURRENT_TIMESTAMP(3) - INTERVAL ? MICROSECOND`
-	var t time.Time
-	if err := s.db.GetContext(ctx, &t, query, d.Microseconds()); err != nil {
+// now is the database's present moment.
+func (p *Purger) now(ctx context.Context) (t time.Time, err error) {
+	if err := p.cfg.DB.GetContext(ctx, &t, `SELECT CURRENT_TIMESTAMP(3)`); err != nil {
 		return t, fmt.Errorf("reading the database's time: %w", database.Explain(err))
 	}
 	return t, nil
@@ -45,7 +38,7 @@ type finalLane struct {
 
 // nextFinalLane returns the lane after l in the order of the index; of nil, the first of the
 // status. It returns nil after the last.
-func (s store) nextFinalLane(ctx context.Context, of queue.Status, l *finalLane) (
+func (p *Purger) nextFinalLane(ctx context.Context, of queue.Status, l *finalLane) (
 	*finalLane, error,
 ) {
 	// Up to three dives into the index a lane. GROUP BY says the same, and reads every entry on
@@ -72,7 +65,7 @@ func (s store) nextFinalLane(ctx context.Context, of queue.Status, l *finalLane)
 		args = append([]any{of, l.AppID, l.Priority, l.Template, of, l.AppID, l.Priority}, last...)
 	}
 	var next finalLane
-	err := s.db.GetContext(ctx, &next, query, args...)
+	err := p.cfg.DB.GetContext(ctx, &next, query, args...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -92,7 +85,7 @@ type oldRow struct {
 // after oldRow{}, the first. It reads the index alone. A final row's due_at is when it was due, or
 // how far its claim had moved that: no later than its end, give or take a minute. Rows that ended
 // before they were due, withdrawn ones, are found when that moment has aged.
-func (s store) oldRows(ctx context.Context, l finalLane, at oldRow, before time.Time) (
+func (p *Purger) oldRows(ctx context.Context, l finalLane, at oldRow, before time.Time) (
 	[]oldRow, error,
 ) {
 	// Two branches, as many rows may have one due_at: with OR each page would begin at the first of
@@ -112,7 +105,7 @@ func (s store) oldRows(ctx context.Context, l finalLane, at oldRow, before time.
 		ORDER BY due_at, id
 		LIMIT ?`
 	var rows []oldRow
-	err := s.db.SelectContext(ctx, &rows, query,
+	err := p.cfg.DB.SelectContext(ctx, &rows, query,
 		l.Status, l.AppID, l.Priority, l.Template, at.DueAt, before, at.ID, maxPurge,
 		l.Status, l.AppID, l.Priority, l.Template, at.DueAt, before, maxPurge, maxPurge)
 	if err != nil {
@@ -121,74 +114,47 @@ func (s store) oldRows(ctx context.Context, l finalLane, at oldRow, before time.
 	return rows, nil
 }
 
-// purgeBatch is what purge deletes: those of the rows that have this status and ended before a
-// moment.
-type purgeBatch struct {
-	status  queue.Status
-	rows    []oldRow
-	before  time.Time
-	archive bool
-}
-
-// purge deletes rows with their receipts, or moves them into the archive, and returns how many. A
-// row that has changed since it was read stays, and so does one that another transaction holds,
-// until the next run.
-func (s store) purge(ctx context.Context, batch purgeBatch) (n int64, err error) {
-	if len(batch.rows) == 0 {
-		return 0, nil
-	}
-	err = database.InTx(ctx, s.db, func(ctx context.Context, tx *sqlx.Tx) error {
-		n = 0
-		old, err := s.lockOld(ctx, tx, batch)
-		if err != nil || len(old) == 0 {
-			return err
-		}
-		if batch.archive {
-			if err := execIn(ctx, tx, archiveStatement, old); err != nil {
-				return fmt.Errorf("copying into the archive: %w", err)
-			}
-		}
-		// A receipt is found by its request's msgid, so it goes first.
-		const receipts = `
-			DELETE s
-			  FROM send_request r
-			  STRAIGHT_JOIN send_receipt s ON s.appid = r.appid AND s.msgid = r.msgid
-			 WHERE r.id IN (?)`
-		if err := execIn(ctx, tx, receipts, old); err != nil {
-			return fmt.Errorf("deleting receipts: %w", err)
-		}
-		if err := execIn(ctx, tx, `DELETE FROM send_request WHERE id IN (?)`, old); err != nil {
-			return err
-		}
-		n = int64(len(old))
-		return nil
-	})
-	if err != nil {
-		return 0, fmt.Errorf("deleting %d finished requests: %w", len(batch.rows), err)
-	}
-	return n, nil
-}
-
-// lockOld locks those of the rows that are as old as was believed. Nothing rests on SKIP LOCKED but
-// that a producer's open transaction holds up one row and not five hundred.
-func (s store) lockOld(ctx context.Context, tx *sqlx.Tx, batch purgeBatch) ([]int64, error) {
-	ids := make([]int64, len(batch.rows))
-	for i, r := range batch.rows {
-		ids[i] = r.ID
-	}
-	query, args, err := sqlx.In(`
+// deleteOld deletes rows with their receipts, or moves them into the archive, and returns how many.
+// A row that is no longer as old as was believed stays. So does one that another transaction holds,
+// until the next run: a producer's open transaction holds up that row and not five hundred.
+func (p *Purger) deleteOld(
+	ctx context.Context, status queue.Status, before time.Time, ids []int64,
+) (n int64, err error) {
+	const lock = `
 		SELECT id
 		  FROM send_request FORCE INDEX (PRIMARY)
 		 WHERE id IN (?) AND status = ? AND COALESCE(finished_at, due_at) < ?
-		   FOR UPDATE SKIP LOCKED`, ids, batch.status, batch.before)
+		   FOR UPDATE SKIP LOCKED`
+	// A receipt is found by its request's msgid, so it goes first.
+	const receipts = `
+		DELETE s
+		  FROM send_request r
+		  STRAIGHT_JOIN send_receipt s ON s.appid = r.appid AND s.msgid = r.msgid
+		 WHERE r.id IN (?)`
+	err = database.InTx(ctx, p.cfg.DB, func(ctx context.Context, tx *sqlx.Tx) error {
+		n = 0
+		old, err := database.SelectIn[int64](ctx, tx, lock, ids, status, before)
+		if err != nil {
+			return fmt.Errorf("locking rows: %w", err)
+		}
+		if len(old) == 0 {
+			return nil
+		}
+		if p.cfg.Archive {
+			if _, err := database.ExecIn(ctx, tx, archiveStatement, old); err != nil {
+				return fmt.Errorf("copying into the archive: %w", err)
+			}
+		}
+		if _, err := database.ExecIn(ctx, tx, receipts, old); err != nil {
+			return fmt.Errorf("deleting receipts: %w", err)
+		}
+		n, err = database.ExecIn(ctx, tx, `DELETE FROM send_request WHERE id IN (?)`, old)
+		return err
+	})
 	if err != nil {
-		return nil, err
+		return 0, fmt.Errorf("deleting %d finished requests: %w", len(ids), err)
 	}
-	var old []int64
-	if err := tx.SelectContext(ctx, &old, query, args...); err != nil {
-		return nil, fmt.Errorf("locking rows: %w", err)
-	}
-	return old, nil
+	return n, nil
 }
 
 // isRowError reports whether a value in a row made a statement fail (SQLSTATE 22, data, and 23,
@@ -222,25 +188,8 @@ const archiveStatement = `
 	 WHERE r.id IN (?)
 	    ON DUPLICATE KEY UPDATE id = VALUES(id)`
 
-// execIn runs a statement that has one IN list.
-func execIn(ctx context.Context, tx *sqlx.Tx, query string, ids []int64) error {
-	query, args, err := sqlx.In(query, ids)
-	if err != nil {
-		return err
-	}
-	_, err = tx.ExecContext(ctx, query, args...)
-	return err
-}
-
-// receiptPage is one step of the walk over old receipts.
-type receiptPage struct {
-	read    int
-	deleted int64
-	last    time.Time // arrival of the last one that was read
-}
-
-// purgeReceipts deletes those of the next old receipts that belong to no request.
-func (s store) purgeReceipts(ctx context.Context, from, before time.Time) (receiptPage, error) {
+// purgeReceipts deletes old receipts that belong to no request.
+func (r *run) purgeReceipts(ctx context.Context, before time.Time) error {
 	const next = `
 		SELECT arrived_at
 		  FROM send_receipt FORCE INDEX (send_receipt_arrived)
@@ -256,43 +205,44 @@ func (s store) purgeReceipts(ctx context.Context, from, before time.Time) (recei
 		                     FROM send_request r
 		                    WHERE r.msgid = send_receipt.msgid AND r.appid = send_receipt.appid)
 		 LIMIT ?`
-	var arrivals []time.Time
-	if err := s.db.SelectContext(ctx, &arrivals, next, from, before, maxPurge); err != nil {
-		return receiptPage{}, fmt.Errorf("reading old receipts: %w", database.Explain(err))
-	}
-	page := receiptPage{read: len(arrivals)}
-	if page.read == 0 {
-		return page, nil
-	}
-	page.last = arrivals[len(arrivals)-1]
-	for {
-		n, err := s.exec(ctx, drop, from, page.last, maxPurge)
-		page.deleted += n
-		if err != nil {
-			return page, fmt.Errorf("deleting old receipts: %w", err)
+	for from := firstMoment(); ; {
+		var arrivals []time.Time
+		err := r.throttled(ctx, func() error {
+			err := r.cfg.DB.SelectContext(ctx, &arrivals, next, from, before, maxPurge)
+			if err != nil {
+				return fmt.Errorf("reading old receipts: %w", database.Explain(err))
+			}
+			for len(arrivals) > 0 {
+				n, err := r.exec(ctx, drop, from, arrivals[len(arrivals)-1], maxPurge)
+				r.receipts += n
+				if err != nil {
+					return fmt.Errorf("deleting old receipts: %w", err)
+				}
+				if n < maxPurge {
+					break
+				}
+			}
+			return nil
+		})
+		if err != nil || len(arrivals) == 0 {
+			return err
 		}
-		if n < maxPurge {
-			return page, nil
-		}
+		from = arrivals[len(arrivals)-1]
 	}
 }
 
 // purgeDays deletes the counts of days long past.
-func (s store) purgeDays(ctx context.Context) error {
+func (p *Purger) purgeDays(ctx context.Context) error {
 	const query = `DELETE FROM send_day WHERE day < CURRENT_DATE - INTERVAL ? DAY`
-	if _, err := s.exec(ctx, query, keptDays); err != nil {
+	if _, err := p.exec(ctx, query, keptDays); err != nil {
 		return fmt.Errorf("deleting old days' counts: %w", err)
 	}
 	return nil
 }
 
-func (s store) exec(ctx context.Context, query string, args ...any) (n int64, err error) {
-	err = database.Retry(ctx, func(ctx context.Context) error {
-		res, err := s.db.ExecContext(ctx, query, args...)
-		if err != nil {
-			return err
-		}
-		n, err = res.RowsAffected()
+func (p *Purger) exec(ctx context.Context, query string, args ...any) (n int64, err error) {
+	err = database.Retry(ctx, func(ctx context.Context) (err error) {
+		n, err = database.ExecIn(ctx, p.cfg.DB, query, args...)
 		return err
 	})
 	return n, err

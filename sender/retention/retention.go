@@ -52,14 +52,12 @@ type Config struct {
 // them again in every run.
 type Purger struct {
 	cfg   Config
-	store store
-	// stuck are the ids that were logged as not deletable.
-	stuck map[int64]bool
+	stuck map[int64]bool // the ids that were logged as not deletable
 }
 
 // New returns a Purger that does nothing until Run.
 func New(cfg Config) *Purger {
-	return &Purger{cfg: cfg, store: store{db: cfg.DB}, stuck: map[int64]bool{}}
+	return &Purger{cfg: cfg, stuck: map[int64]bool{}}
 }
 
 // Run purges every hour, under a lease, until ctx ends.
@@ -97,32 +95,34 @@ func (p *Purger) purgeUnderLease(ctx context.Context) error {
 	return err
 }
 
-// purged counts what one run deleted.
-type purged struct {
+// run is one pass over the old rows, and what it has deleted.
+type run struct {
+	*Purger
+	begin                       time.Time // by the database's clock
 	requests, unknown, receipts int64
-	stuck                       int64 // requests that could not be deleted because of a value in them
+	stuck                       int64 // requests that a value in them keeps from being deleted
 }
 
 // Purge deletes all that is old enough, whoever holds the lease. Interrupted, it has done a part,
 // and the next run does the rest.
 func (p *Purger) Purge(ctx context.Context) error {
 	begin := p.cfg.Now()
-	var done purged
-	err := p.purge(ctx, &done)
-	if done.requests+done.receipts > 0 {
-		p.cfg.Logger.Info("deleted old requests", "requests", done.requests,
-			"unknown_outcome", done.unknown, "receipts_alone", done.receipts, "stuck", done.stuck,
+	r := run{Purger: p}
+	err := r.purge(ctx)
+	if r.requests+r.receipts > 0 {
+		p.cfg.Logger.Info("deleted old requests", "requests", r.requests,
+			"unknown_outcome", r.unknown, "receipts_alone", r.receipts, "stuck", r.stuck,
 			"archived", p.cfg.Archive, "seconds", p.cfg.Now().Sub(begin).Seconds())
 	}
 	return err
 }
 
-func (p *Purger) purge(ctx context.Context, done *purged) error {
-	if err := p.store.purgeDays(ctx); err != nil {
+func (r *run) purge(ctx context.Context) (err error) {
+	if err := r.purgeDays(ctx); err != nil || r.cfg.Keep <= 0 {
 		return err
 	}
-	if p.cfg.Keep <= 0 {
-		return nil
+	if r.begin, err = r.now(ctx); err != nil {
+		return err
 	}
 	// What stops one lane or status must not stop the others: the first error is returned at the
 	// end.
@@ -130,12 +130,8 @@ func (p *Purger) purge(ctx context.Context, done *purged) error {
 	for _, final := range []queue.Status{
 		queue.Sent, queue.Failed, queue.Expired, queue.Cancelled, queue.Unknown,
 	} {
-		before := done.requests
-		if err := p.purgeStatus(ctx, final, done); err != nil && first == nil {
-			first = fmt.Errorf("%s requests: %w", final, err)
-		}
-		if final == queue.Unknown {
-			done.unknown = done.requests - before
+		if err := r.purgeStatus(ctx, final); err != nil {
+			first = cmp.Or(first, fmt.Errorf("%s requests: %w", final, err))
 		}
 		if ctx.Err() != nil {
 			return first
@@ -143,43 +139,42 @@ func (p *Purger) purge(ctx context.Context, done *purged) error {
 	}
 	// After the requests, whose receipts went with them: these are of requests that somebody else
 	// deleted, and of messages that were not ours.
-	n, err := p.purgeReceipts(ctx)
-	done.receipts = n
+	err = r.purgeReceipts(ctx, r.begin.Add(-r.cfg.Keep))
 	return cmp.Or(first, err)
 }
 
 // purgeStatus deletes the old rows of one final status, in one lane after the other. It returns the
 // first error.
-func (p *Purger) purgeStatus(ctx context.Context, final queue.Status, done *purged) error {
-	keep := p.cfg.Keep
+func (r *run) purgeStatus(ctx context.Context, final queue.Status) error {
+	keep := r.cfg.Keep
 	if final == queue.Unknown {
 		keep = max(keep, minKeepUnknown)
 	}
-	before, err := p.store.ago(ctx, keep)
-	if err != nil {
-		return err
-	}
 	var first error
 	for at := (*finalLane)(nil); ; {
-		if at, err = p.store.nextFinalLane(ctx, final, at); err != nil || at == nil {
+		var err error
+		if at, err = r.nextFinalLane(ctx, final, at); err != nil || at == nil {
 			return cmp.Or(first, err)
 		}
-		first = cmp.Or(first, p.purgeLane(ctx, *at, before, done))
+		first = cmp.Or(first, r.purgeLane(ctx, *at, r.begin.Add(-keep)))
 		if ctx.Err() != nil {
 			return first
 		}
 	}
 }
 
-func (p *Purger) purgeLane(ctx context.Context, l finalLane, before time.Time, done *purged) error {
+func (r *run) purgeLane(ctx context.Context, l finalLane, before time.Time) error {
 	for at := (oldRow{}); ; {
 		var page []oldRow
-		err := p.throttled(ctx, func() (err error) {
-			if page, err = p.store.oldRows(ctx, l, at, before); err != nil {
+		err := r.throttled(ctx, func() (err error) {
+			if page, err = r.oldRows(ctx, l, at, before); err != nil || len(page) == 0 {
 				return err
 			}
-			batch := purgeBatch{status: l.Status, rows: page, before: before, archive: p.cfg.Archive}
-			return p.purgeRows(ctx, batch, done)
+			ids := make([]int64, len(page))
+			for i, row := range page {
+				ids[i] = row.ID
+			}
+			return r.purgeRows(ctx, l.Status, before, ids)
 		})
 		if err != nil || len(page) < maxPurge {
 			return err
@@ -191,24 +186,27 @@ func (p *Purger) purgeLane(ctx context.Context, l finalLane, before time.Time, d
 // purgeRows deletes a page. Where a value in a row makes it fail, such as one that the archive does
 // not take, the page is halved down to that row, which stays: it would otherwise stop all behind it
 // in every run.
-func (p *Purger) purgeRows(ctx context.Context, batch purgeBatch, done *purged) error {
-	n, err := p.store.purge(ctx, batch)
-	done.requests += n
+func (r *run) purgeRows(
+	ctx context.Context, status queue.Status, before time.Time, ids []int64,
+) error {
+	n, err := r.deleteOld(ctx, status, before, ids)
+	r.requests += n
+	if status == queue.Unknown {
+		r.unknown += n
+	}
 	if err == nil || !isRowError(err) {
 		return err
 	}
-	if len(batch.rows) == 1 {
-		done.stuck++
-		p.logStuck(batch.rows[0].ID, err)
+	if len(ids) == 1 {
+		r.stuck++
+		r.logStuck(ids[0], err)
 		return nil
 	}
-	rows, half := batch.rows, len(batch.rows)/2
-	batch.rows = rows[:half]
-	if err := p.purgeRows(ctx, batch, done); err != nil {
+	half := len(ids) / 2
+	if err := r.purgeRows(ctx, status, before, ids[:half]); err != nil {
 		return err
 	}
-	batch.rows = rows[half:]
-	return p.purgeRows(ctx, batch, done)
+	return r.purgeRows(ctx, status, before, ids[half:])
 }
 
 // logStuck logs once that a row cannot be deleted.
@@ -218,25 +216,6 @@ func (p *Purger) logStuck(id int64, err error) {
 	}
 	p.stuck[id] = true
 	p.cfg.Logger.Error("an old request cannot be deleted, and stays", "request", id, "err", err)
-}
-
-func (p *Purger) purgeReceipts(ctx context.Context) (total int64, err error) {
-	before, err := p.store.ago(ctx, p.cfg.Keep)
-	if err != nil {
-		return 0, err
-	}
-	for from := firstMoment(); ; {
-		var page receiptPage
-		err := p.throttled(ctx, func() (err error) {
-			page, err = p.store.purgeReceipts(ctx, from, before)
-			return err
-		})
-		total += page.deleted
-		if err != nil || page.read == 0 {
-			return total, err
-		}
-		from = page.last
-	}
 }
 
 // throttled runs one batch and then waits for three times as long, so that old rows are never the

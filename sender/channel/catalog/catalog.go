@@ -8,11 +8,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/internal/wechat/keyword"
+	"github.com/unionbridge/unionbridge/sender/channel"
 )
 
 // Lister is what the catalog asks WeChat.
@@ -57,53 +59,83 @@ func New(lister Lister, log *slog.Logger, now func() time.Time) *Catalog {
 	return &Catalog{lister: lister, log: log, now: now, missing: make(map[string]*missing)}
 }
 
-// finding is what the catalog says about a template.
-type finding int
+// Message is the part of a message that the catalog looks at and may change.
+type Message struct {
+	TemplateID string
+	Values     []keyword.Value
+	Warnings   []keyword.Problem // what was changed of it, or is doubtful about it
+	// Redelivery: an earlier attempt may have delivered it. What may be under way is sent again as
+	// it is, and never rejected here.
+	Redelivery bool
+}
 
-const (
-	// unchecked: nothing keeps its messages. There is no list, or none that is new enough, or a
-	// message is to find out.
-	unchecked finding = iota
-	listed
-	refreshing // not in the list, but a newer one is on its way
-	absent     // not in a fresh list
-	gone       // not in a fresh list, and WeChat has denied it too
-)
+// Warn adds to the warnings.
+func (m *Message) Warn(problems ...keyword.Problem) { m.Warnings = append(m.Warnings, problems...) }
 
-// lookup finds a template. It waits for the first list, for a short time; later ones are loaded in
-// the background.
-func (c *Catalog) lookup(ctx context.Context, id string) (*keyword.Set, finding) {
+// Validate checks a message against its template. It leaves out the keys that the template does not
+// have.
+func (c *Catalog) Validate(ctx context.Context, m *Message) *channel.Rejection {
+	if c == nil {
+		return nil
+	}
+	keywords, rejection := c.lookup(ctx, m)
+	if keywords != nil && !keywords.Empty() {
+		m.leaveOut(keywords)
+		m.Warn(keywords.Doubts(m.Values)...)
+		if problems := keywords.Check(m.Values); len(problems) > 0 {
+			rejection = channel.Reject(channel.ReasonBadKeyword, channel.Describe(problems))
+		}
+	}
+	if m.Redelivery {
+		return nil
+	}
+	return rejection
+}
+
+// leaveOut drops the values that the template has no place for: nobody would see them, and whether
+// WeChat ignores or refuses them is not known.
+func (m *Message) leaveOut(keywords *keyword.Set) {
+	m.Values = slices.DeleteFunc(m.Values, func(v keyword.Value) bool {
+		switch {
+		case keywords.Has(v.Key):
+			return false
+		case v.Key == "first" || v.Key == "remark":
+			m.Warn(keyword.NotShown(v.Key))
+		default:
+			m.Warn(keyword.Problem{Key: v.Key, Rule: "is no keyword of the template and was left out"})
+		}
+		return true
+	})
+}
+
+// lookup finds the keywords of a message's template; nil: it is not checked. The rejection is of a
+// message that must not go unchecked either. lookup waits for the first list, for a short time;
+// later ones are loaded in the background.
+func (c *Catalog) lookup(ctx context.Context, m *Message) (*keyword.Set, *channel.Rejection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.triedAt.IsZero() && c.refresh(ctx) {
 		c.awaitFirst(ctx)
 	}
 	now := c.now()
-	keywords := c.templates[id]
+	keywords := c.templates[m.TemplateID]
+	missing := c.missing[m.TemplateID]
 	switch {
 	case c.templates == nil:
 		c.refresh(ctx)
-		return nil, unchecked
-	case keywords != nil || c.isConfirmed(id):
-		if c.isInvalid() || now.Sub(c.loadedAt) >= maxAge {
+	case keywords != nil || missing != nil && !missing.confirmed.IsZero():
+		if !c.invalidatedAt.Before(c.loadedAt) || now.Sub(c.loadedAt) >= maxAge {
 			c.refresh(ctx)
 		}
-		if keywords == nil {
-			return nil, unchecked
-		}
-		return keywords, listed
+	case m.Redelivery: // it goes as it is
+		c.refresh(ctx)
 	case now.Sub(c.loadedAt) < minRefreshInterval:
-		return nil, absent
+		return nil, c.classify(m.TemplateID, now)
 	case c.refresh(ctx):
-		return nil, refreshing
+		return nil, &channel.Rejection{After: refreshWait,
+			Message: "the account's templates are being read again, to look for this one"}
 	}
-	return nil, unchecked // the list is old, and the attempt to load a newer one has just failed
-}
-
-// isInvalid reports whether WeChat has contradicted the list since it was asked for. The lock is
-// held.
-func (c *Catalog) isInvalid() bool {
-	return !c.invalidatedAt.IsZero() && !c.invalidatedAt.Before(c.loadedAt)
+	return keywords, nil // nil: WeChat knows better, or no list is new enough
 }
 
 // awaitFirst waits for the load that runs, with the lock released.
@@ -123,15 +155,11 @@ func (c *Catalog) awaitFirst(ctx context.Context) {
 // running. The lock is held.
 func (c *Catalog) refresh(ctx context.Context) bool {
 	now := c.now()
-	if c.busy != nil {
-		return true
+	if c.busy != nil || now.Sub(c.triedAt) < minRefreshInterval {
+		return c.busy != nil
 	}
-	if !c.triedAt.IsZero() && now.Sub(c.triedAt) < minRefreshInterval {
-		return false
-	}
-	c.triedAt = now
 	done := make(chan struct{})
-	c.busy = done
+	c.busy, c.triedAt = done, now
 	c.loading.Go(func() {
 		defer close(done)
 		c.load(ctx, now)

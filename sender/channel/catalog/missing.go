@@ -1,6 +1,11 @@
 package catalog
 
-import "time"
+import (
+	"fmt"
+	"time"
+
+	"github.com/unionbridge/unionbridge/sender/channel"
+)
 
 // missing is what is known of a template that the list lacks. The list alone never fails a row: its
 // order in time against the calls that use a template is not documented, and a template may have
@@ -20,39 +25,31 @@ const RetryAfter = 2 * time.Minute
 // entry returns what is known of a template that the list lacks, or WeChat denies. The lock is
 // held.
 func (c *Catalog) entry(id string, now time.Time) *missing {
-	m := c.missing[id]
-	if m == nil {
-		m = &missing{since: now}
-		c.missing[id] = m
+	if c.missing[id] == nil {
+		c.missing[id] = &missing{since: now}
 	}
-	return m
+	return c.missing[id]
 }
 
-// isConfirmed reports whether WeChat knew a template, whatever the list says. The lock is held.
-func (c *Catalog) isConfirmed(id string) bool {
-	m := c.missing[id]
-	return m != nil && !m.confirmed.IsZero()
-}
-
-// classify says what becomes of one row whose template a fresh list lacks: absent, it is put off;
-// unchecked, it is the one that asks WeChat, of all rows of the template within RetryAfter; gone,
-// WeChat has denied it too, and a list that was asked for later still lacks it.
-func (c *Catalog) classify(id string) finding {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := c.now()
+// classify says what becomes of a row whose template a fresh list lacks, and WeChat has not
+// confirmed: it fails if WeChat has denied the template too, and a list that was asked for later
+// still lacks it. Otherwise it is put off, but for one in RetryAfter, which is sent to ask WeChat.
+// The lock is held.
+func (c *Catalog) classify(id string, now time.Time) *channel.Rejection {
 	recent := func(at time.Time) bool { return now.Sub(at) < RetryAfter }
 	m := c.entry(id, now)
 	switch {
-	case c.isConfirmed(id):
-		return unchecked
 	case !m.refused.IsZero() && c.loadedAt.After(m.refused):
-		return gone
+		return channel.Reject(channel.ReasonUnknownTemplate, fmt.Sprintf(
+			"the official account has no template %s (console, 模板消息, 我的模板): "+
+				"its list lacks it, and WeChat refused it (40037)", id))
 	case recent(m.since) || recent(m.tried) || recent(m.refused):
-		return absent
+		return &channel.Rejection{After: RetryAfter, Reason: channel.ReasonUnknownTemplate,
+			Message: fmt.Sprintf("the official account's list has no template %s (console, "+
+				"模板消息, 我的模板); it is looked for again, and then WeChat is asked", id)}
 	}
 	m.tried = now
-	return unchecked
+	return nil
 }
 
 // forget drops, with each new list, what is not missing any more, and what is older than maxAge: an

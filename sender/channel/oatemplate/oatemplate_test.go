@@ -67,7 +67,7 @@ func subject(p *channeltest.Platform, preflight bool) channeltest.Subject {
 			MiniApps: channel.MiniApps{miniID},
 			Logger:   slog.New(slog.DiscardHandler), Now: time.Now,
 			API: wechat.New(wechat.Config{AppID: appid, Secret: wechatsim.StandardSecret,
-				BaseURL: p.URL, Transport: p.Transport, MaxConnections: 16}),
+				BaseURL: p.URL, Transport: p, MaxConnections: 16}),
 		}),
 	}
 }
@@ -261,7 +261,7 @@ func TestTruncateByID(t *testing.T) {
 	}
 }
 
-// TestLearn: doubtful people are asked about in one call a doubt, and the catalog hears what
+// TestLearn: doubtful people are rechecked in one call a doubt, and the catalog hears what
 // concerns it.
 func TestLearn(t *testing.T) {
 	c, m := newChannel(true, nil)
@@ -287,7 +287,7 @@ func TestLearn(t *testing.T) {
 		bridge.RecheckSendRefused: {"a", "c"}, bridge.RecheckSendInvalid: {"b"},
 	}
 	if diff := cmp.Diff(want, m.asked); diff != "" {
-		t.Errorf("people who are asked about, -want +got:\n%s", diff)
+		t.Errorf("people who are rechecked, -want +got:\n%s", diff)
 	}
 	m.err = errors.New("gone away")
 	if err := c.Learn(t.Context(), done); !errors.Is(err, m.err) {

@@ -1,10 +1,13 @@
 package oatemplate
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"math"
 	"time"
 
+	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/channel/catalog"
@@ -28,10 +31,7 @@ func outcome(msgid int64, err error, unlisted bool) channel.Outcome {
 		we = &wechat.Error{Reason: "internal", Policy: wechat.PolicyUncertain, Message: err.Error()}
 	}
 	o := classify(we, unlisted)
-	o.Reason, o.Message, o.Err = string(we.Reason), we.Message, we
-	if o.Message == "" {
-		o.Message = we.Error()
-	}
+	o.Reason, o.Message, o.Err = string(we.Reason), cmp.Or(we.Message, we.Error()), we
 	o.Cure = wechat.Explain(we.Code)
 	// An odd answer must not make the row unwritable: the column is an INT.
 	o.Code = min(max(we.Code, math.MinInt32), math.MaxInt32)
@@ -42,12 +42,10 @@ func outcome(msgid int64, err error, unlisted bool) channel.Outcome {
 
 // classify is the table: what the engine does about an error.
 func classify(we *wechat.Error, unlisted bool) channel.Outcome {
-	if we.Uncertain {
+	if we.Uncertain || we.Policy == wechat.PolicyUncertain {
 		return channel.Outcome{Verdict: channel.InDoubt}
 	}
 	switch we.Policy {
-	case wechat.PolicyUncertain:
-		return channel.Outcome{Verdict: channel.InDoubt}
 	case wechat.PolicyRetry:
 		return classifyTransient(we)
 	case wechat.PolicyToken:
@@ -73,16 +71,15 @@ func classify(we *wechat.Error, unlisted bool) channel.Outcome {
 }
 
 func classifyTransient(we *wechat.Error) channel.Outcome {
+	posted := we.Endpoint == "" || we.Endpoint == wechat.EndpointSendTemplate
 	switch {
-	case we.Endpoint != "" && we.Endpoint != wechat.EndpointSendTemplate:
-		// There is no token at the moment: the message has not been tried.
-		return channel.Outcome{Verdict: channel.PauseAccount, Pause: channel.PauseNetwork}
-	case we.Reason == wechat.ReasonInvalidTemplate:
+	case posted && we.Reason == wechat.ReasonInvalidTemplate:
 		return channel.Outcome{Verdict: channel.Retry, After: catalog.RetryAfter}
-	case we.Code != 0:
+	case posted && we.Code != 0:
 		return channel.Outcome{Verdict: channel.Retry, After: retryAfter}
 	}
-	// WeChat cannot be reached, and nothing has left this machine: not the message's fault.
+	// There is no token, or WeChat cannot be reached: nothing has left, and it is not the message's
+	// fault.
 	return channel.Outcome{Verdict: channel.PauseAccount, Pause: channel.PauseNetwork}
 }
 
@@ -99,4 +96,34 @@ func confirms(we *wechat.Error) channel.Scope {
 		return channel.ScopeAccount
 	}
 	return channel.ScopeNone
+}
+
+// Learn tells the catalog which templates WeChat knows or denies, and has the map recheck the
+// people whom it took for followers and WeChat does not.
+func (c *Channel) Learn(ctx context.Context, done []channel.Delivery) error {
+	doubtful := make(map[bridge.RecheckReason][]string)
+	for _, d := range done {
+		o, template := d.Outcome, d.Draft.TemplateID()
+		reason := wechat.Reason(o.Reason)
+		switch {
+		case o.Verdict == channel.Sent:
+			c.catalog.Confirm(template)
+		case o.Verdict == channel.Retry && reason == wechat.ReasonInvalidTemplate:
+			c.catalog.Invalidate(template)
+		case o.Verdict == channel.Rejected && reason == wechat.ReasonInvalidKeyword:
+			c.catalog.Invalidate(template)
+			c.catalog.Confirm(template)
+		case o.Verdict == channel.Unreachable:
+			doubt := bridge.RecheckSendRefused
+			if reason == wechat.ReasonInvalidOpenID {
+				doubt = bridge.RecheckSendInvalid
+			}
+			doubtful[doubt] = append(doubtful[doubt], d.Address.OpenID)
+		}
+	}
+	var errs []error
+	for doubt, openids := range doubtful {
+		errs = append(errs, c.cfg.Identities.RequestRecheck(ctx, c.cfg.AppID, openids, doubt))
+	}
+	return errors.Join(errs...)
 }

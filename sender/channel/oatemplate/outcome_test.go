@@ -36,7 +36,7 @@ var policyTable = []struct {
 		[]int{45011}},
 	{"this person later", channel.Outcome{Verdict: channel.Retry, After: 30 * time.Minute,
 		Confirms: channel.ScopeTemplate}, []int{43117}},
-	{"this person is asked about", channel.Outcome{Verdict: channel.Unreachable,
+	{"this person is rechecked", channel.Outcome{Verdict: channel.Unreachable,
 		Confirms: channel.ScopeTemplate}, []int{40003, 43004, 50005, -41000}},
 	{"this person", channel.Outcome{Verdict: channel.Rejected, Confirms: channel.ScopeTemplate}, []int{
 		40226, 43005, 43006, 43019, 43101, 45015, 46004, 48002, 49003, 70000}},

@@ -1,7 +1,9 @@
 package channel
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -9,13 +11,43 @@ import (
 	"github.com/unionbridge/unionbridge/bridge"
 )
 
-var idPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+var (
+	idPattern         = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+	templateIDPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
+)
+
+// Templates are the configured aliases: alias → appid → template id.
+type Templates map[string]map[string]string
+
+// Known returns the id of the template that a row of an account names, or "".
+func (t Templates) Known(name, appid string) string {
+	id, _ := t.ID(name, appid)
+	return id
+}
+
+// ID returns the id of the template that a row of an account names by an alias or by the id itself.
+func (t Templates) ID(name, appid string) (string, *Rejection) {
+	ids, isAlias := t[name]
+	switch {
+	case !isAlias && templateIDPattern.MatchString(name):
+		return name, nil
+	case !isAlias:
+		known := cmp.Or(strings.Join(slices.Sorted(maps.Keys(t)), ", "), "none is configured")
+		return "", Reject(ReasonUnknownTemplate, fmt.Sprintf(
+			"template %q is neither an alias of the configuration (%s) nor a template id of 43 characters",
+			Clip(name, 60), Clip(known, 300)))
+	case ids[appid] == "":
+		return "", Reject(ReasonUnknownTemplate, fmt.Sprintf(
+			"template %q has no template id for the official account %s in the configuration",
+			name, appid))
+	}
+	return ids[appid], nil
+}
 
 // MiniApps are the appids of the configured mini programs. A single one is the default.
 type MiniApps []string
 
-// Choose returns the mini program that a row speaks of in a column: the one it names, or the only one
-// there is.
+// Choose returns the mini program that a column is about: the one that is named, or the only one.
 func (m MiniApps) Choose(named, column string) (string, *Rejection) {
 	switch {
 	case named == "" && len(m) == 1:
@@ -38,14 +70,12 @@ func (m MiniApps) Recipient(r bridge.Recipient) (bridge.Recipient, *Rejection) {
 		{"unionid", r.UnionID}, {"mini_openid", r.MiniOpenID}, {"openid", r.OpenID},
 		{"mini_appid", r.MiniAppID},
 	} {
-		if c.value == "" {
-			continue
-		}
-		if !idPattern.MatchString(c.value) {
+		switch {
+		case c.value == "":
+		case !idPattern.MatchString(c.value):
 			return r, Reject(ReasonBadRecipient, fmt.Sprintf(
 				"%s %q is not an id of WeChat's: 1 to 64 letters, digits, _ and -", c.column, c.value))
-		}
-		if c.column != "mini_appid" {
+		case c.column != "mini_appid":
 			named = append(named, c.column)
 		}
 	}
@@ -60,7 +90,7 @@ func (m MiniApps) Recipient(r bridge.Recipient) (bridge.Recipient, *Rejection) {
 		r.MiniAppID = "" // it belongs to mini_path then
 		return r, nil
 	}
-	var rejection *Rejection
-	r.MiniAppID, rejection = m.Choose(r.MiniAppID, "mini_openid")
+	appid, rejection := m.Choose(r.MiniAppID, "mini_openid")
+	r.MiniAppID = appid
 	return r, rejection
 }

@@ -46,6 +46,30 @@ func TestRecipient(t *testing.T) {
 	}
 }
 
+func TestMiniApps(t *testing.T) {
+	for _, c := range []struct {
+		configured  MiniApps
+		named, want string
+		rejected    string
+	}{
+		{MiniApps{"a"}, "", "a", ""},
+		{MiniApps{"a", "b"}, "b", "b", ""},
+		{MiniApps{"a", "b"}, "", "", "mini_path needs mini_appid, because 2 mini programs are configured"},
+		{nil, "", "", "mini_path needs mini_appid, because 0 mini programs are configured"},
+		{MiniApps{"a"}, "b", "", "mini_appid b is not configured under mini_programs"},
+	} {
+		got, why := c.configured.Choose(c.named, "mini_path")
+		rejected := ""
+		if why != nil {
+			rejected = why.Message
+		}
+		if got != c.want || rejected != c.rejected {
+			t.Errorf("%q of %q: %q (%s), want %q (%s)",
+				c.named, c.configured, got, rejected, c.want, c.rejected)
+		}
+	}
+}
+
 // TestTemplates: an alias has an id for an account or none; anything of 43 characters is an id.
 func TestTemplates(t *testing.T) {
 	id, other := strings.Repeat("a", 43), strings.Repeat("b", 43)
