@@ -291,9 +291,6 @@ func (c *claimer) dueRows(ctx context.Context, limit int) (rows []queue.Request,
 	}
 	limit -= len(rows)
 	shares, left := c.shares(lanes, limit)
-	if len(shares) == 0 {
-		return rows, len(rows) > 0, nil
-	}
 	except := c.deferredIDs()
 	for _, r := range rows {
 		except = append(except, r.ID)

@@ -4,11 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
-
-	"github.com/unionbridge/unionbridge/internal/database"
 )
 
 // Visibility is how long a claim keeps a row from falling due again. It is also how long the rows
@@ -62,31 +61,20 @@ func (q *Queue) Claim(ctx context.Context, o ClaimOrder) (ours []Request, locked
 	}
 	if n < int64(len(ids)) {
 		// Another claimer, or a producer's cancel or lock, came between the two statements.
-		if ids, err = q.claimed(ctx, token, ids); err != nil {
+		const ours = `SELECT id FROM send_request WHERE id IN (?) AND lease = ?`
+		if ids, err = find[int64](ctx, q, "reading back a claim", ours, ids, token); err != nil {
 			return nil, nil, err
 		}
 	}
-	got := make(map[int64]bool, len(ids))
-	for _, id := range ids {
-		got[id] = true
-	}
+	slices.Sort(ids)
 	ours = make([]Request, 0, len(ids))
 	for _, r := range o.Rows {
-		if got[r.ID] {
+		if _, got := slices.BinarySearch(ids, r.ID); got {
 			r.Token = token
 			ours = append(ours, r)
 		}
 	}
 	return ours, append(locked, held...), nil
-}
-
-func (q *Queue) claimed(ctx context.Context, token string, ids []int64) ([]int64, error) {
-	var ours []int64
-	const query = `SELECT id FROM send_request WHERE id IN (?) AND lease = ?`
-	if err := q.selectIn(ctx, &ours, query, ids, token); err != nil {
-		return nil, fmt.Errorf("reading back a claim: %w", database.Explain(err))
-	}
-	return ours, nil
 }
 
 // CancelOrder is which withdrawn rows are to be ended.

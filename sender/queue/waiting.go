@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
-
-	"github.com/unionbridge/unionbridge/internal/database"
 )
 
 // PageSize is how many rows maintenance reads or changes in one statement.
@@ -31,14 +29,9 @@ func (q *Queue) WaitingAfter(ctx context.Context, l Lane, last Request) ([]Reque
 	if from.IsZero() {
 		from = time.Unix(1, 0).UTC() // the first moment of a TIMESTAMP
 	}
-	var rows []Request
-	err := q.db.SelectContext(ctx, &rows, query,
+	return find[Request](ctx, q, "reading waiting requests", query,
 		l.AppID, l.Priority, l.Template, from, last.ID, PageSize,
 		l.AppID, l.Priority, l.Template, from, PageSize, PageSize)
-	if err != nil {
-		return nil, fmt.Errorf("reading waiting requests: %w", database.Explain(err))
-	}
-	return rows, nil
 }
 
 // Release makes waiting rows due now. What another transaction holds is left to a later round.
@@ -91,13 +84,11 @@ func (q *Queue) EndWaits(ctx context.Context, l Lane, reason string) error {
 		   SET` + endColumns + `
 		 WHERE id IN (?) AND status = 'waiting' AND due_at <= CURRENT_TIMESTAMP(3)`
 	_, err := q.endPages(ctx, endOrder{
+		what: "ending waits",
 		find: over, findArgs: []any{l.AppID, l.Priority, l.Template, PageSize},
 		end: query, endArgs: []any{reason, nil},
 	})
-	if err != nil {
-		return fmt.Errorf("ending waits: %w", err)
-	}
-	return nil
+	return err
 }
 
 // Unroutable is a lane that no account claims, and why.
@@ -120,7 +111,7 @@ func (q *Queue) FailUnroutable(ctx context.Context, u Unroutable) (int64, error)
 		           SELECT 1
 		             FROM lease
 		            WHERE name = ? AND expires_at > CURRENT_TIMESTAMP(3) - INTERVAL ? SECOND))`
-	const find = `
+	const stuck = `
 		SELECT id
 		  FROM send_request
 		 WHERE status = ? AND appid <=> ? AND priority = ? AND template = ? AND ` + free + `
@@ -131,19 +122,17 @@ func (q *Queue) FailUnroutable(ctx context.Context, u Unroutable) (int64, error)
 		 WHERE id IN (?) AND status = ? AND ` + free
 	known := []any{u.Everywhere, LeaseName(u.AppID.String), int(unroutableGrace / time.Second)}
 	lane := []any{u.Status, u.AppID, u.Priority, u.Template}
-	total, err := q.endPages(ctx, endOrder{
-		find: find, findArgs: slices.Concat(lane, known, []any{PageSize}),
+	return q.endPages(ctx, endOrder{
+		what: "failing requests that nobody claims",
+		find: stuck, findArgs: slices.Concat(lane, known, []any{PageSize}),
 		end: query, endArgs: []any{u.Reason, u.Message}, rest: slices.Concat([]any{u.Status}, known),
 	})
-	if err != nil {
-		return total, fmt.Errorf("failing requests that nobody claims: %w", err)
-	}
-	return total, nil
 }
 
 // endOrder is a query for ids, whose last parameter is the size of a page, and what ends the rows
 // of a page: a statement whose parameters are endArgs, the ids, and rest.
 type endOrder struct {
+	what          string // begins an error's text
 	find          string
 	findArgs      []any
 	end           string
@@ -154,8 +143,7 @@ type endOrder struct {
 // some: a later round does the rest.
 func (q *Queue) endPages(ctx context.Context, o endOrder) (total int64, err error) {
 	for {
-		var ids []int64
-		err := q.db.SelectContext(ctx, &ids, o.find, o.findArgs...)
+		ids, err := find[int64](ctx, q, o.what, o.find, o.findArgs...)
 		if err != nil || len(ids) == 0 {
 			return total, err
 		}
@@ -166,8 +154,11 @@ func (q *Queue) endPages(ctx context.Context, o endOrder) (total int64, err erro
 		}
 		locked, err := q.withoutLocked(ctx, ids, false, end)
 		total += n
-		if err != nil || n == 0 || len(ids) < PageSize || len(locked) > 0 {
-			return total, err
+		if err != nil {
+			return total, fmt.Errorf("%s: %w", o.what, err)
+		}
+		if n == 0 || len(ids) < PageSize || len(locked) > 0 {
+			return total, nil
 		}
 	}
 }
