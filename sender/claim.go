@@ -323,10 +323,10 @@ func (c *claimer) shares(lanes []queue.Lane, limit int) (shares []queue.Share, l
 const heldRedelivery = 10 * time.Second
 
 // dueRedeliveries returns rows to be repeated. They may use the reserve of urgent ones, but not
-// more than the account's own number of messages, and those of a paused template stay listed.
+// more than the account's own number of messages. Those of a paused template stay listed.
 func (c *claimer) dueRedeliveries(ctx context.Context, limit int) ([]queue.Request, error) {
 	now := c.now()
-	if !c.throttle.MayRedeliver() {
+	if c.throttle.Claimable(true, "", 1) == 0 {
 		return nil, nil
 	}
 	listed := c.redelivery.take(now, limit)
@@ -341,7 +341,7 @@ func (c *claimer) dueRedeliveries(ctx context.Context, limit int) ([]queue.Reque
 		return nil, err
 	}
 	return slices.DeleteFunc(found, func(r queue.Request) bool {
-		held := c.throttle.TemplateHeld(c.templates.Known(r.Template, c.AppID))
+		held := c.throttle.Claimable(true, c.templates.Known(r.Template, c.AppID), 1) == 0
 		if held {
 			c.redelivery.add(r.ID, now.Add(heldRedelivery))
 		}

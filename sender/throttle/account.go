@@ -9,6 +9,8 @@ package throttle
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -101,12 +103,9 @@ func (a *Account) Reload(ctx context.Context) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	kept := make(map[string]bool, len(rows))
+	kept := maps.Clone(a.dirty) // those have not been there yet
 	for _, row := range rows {
 		kept[row.Scope] = true
-	}
-	for scope := range a.dirty {
-		kept[scope] = true // it has not been there yet
 	}
 	if !kept[scopeSend] {
 		a.breaker.removed(a.cfg.Now())
@@ -119,10 +118,7 @@ func (a *Account) Reload(ctx context.Context) error {
 func (a *Account) stored() (dirty []string, stored bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for scope := range a.dirty {
-		dirty = append(dirty, scope)
-	}
-	return dirty, a.breaker.row != nil || len(a.templates.paused) > 0
+	return slices.Collect(maps.Keys(a.dirty)), a.breaker.row != nil || len(a.templates.paused) > 0
 }
 
 // Paused reports whether nothing of the account may go now.
@@ -140,7 +136,8 @@ func (a *Account) Probing() bool {
 	return a.breaker.open && a.breaker.probing
 }
 
-// Claimable returns how many of limit messages of a template may be claimed now.
+// Claimable returns how many of limit messages of a template may be claimed now; "" is a template
+// that is never paused.
 func (a *Account) Claimable(urgent bool, templateID string, limit int) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -151,24 +148,8 @@ func (a *Account) Claimable(urgent bool, templateID string, limit int) int {
 	return a.templates.allowance(templateID, now, limit)
 }
 
-// MayRedeliver reports whether the budget lets messages be repeated. They may use the reserve of
-// urgent ones, but not more than the account's own number.
-func (a *Account) MayRedeliver() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.budget.allows(true)
-}
-
-// TemplateHeld reports whether no message of a template may be claimed now.
-func (a *Account) TemplateHeld(templateID string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.templates.allowance(templateID, a.cfg.Now(), 1) == 0
-}
-
 // ClaimLimit bounds a claim of size messages: to about what a fraction of a second sends, to what
-// is left of the day, and to one message until it is known that a pause is over. It is at least
-// 1.
+// is left of the day, and to one message until it is known that a pause is over; at least 1.
 func (a *Account) ClaimLimit(size int) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
