@@ -109,7 +109,7 @@ func (c *claimer) loadRedelivery(ctx context.Context) {
 		}
 		return
 	}
-	now := c.now()
+	now := c.Now()
 	for _, r := range rows {
 		c.redelivery.add(r.ID, now.Add(time.Duration(r.DueIn)*time.Microsecond))
 	}
@@ -128,24 +128,18 @@ func (c *claimer) awaitTurn(ctx context.Context) {
 	if c.last.more && c.last.taken == 0 {
 		sleep(ctx, laneAge) // others hold what is due
 	}
-	limit, begin := c.last.limit, c.now()
-	roomy := c.dispatch.awaitRoom(ctx, limit, laneAge)
-	for !roomy && !c.urgentFits(ctx, limit) {
-		roomy = c.dispatch.awaitRoom(ctx, limit, laneAge)
+	limit, begin := c.last.limit, c.Now()
+	c.urgentOnly = false
+	for !c.urgentOnly && !c.dispatch.awaitRoom(ctx, limit, laneAge) {
+		c.urgentOnly = len(c.dispatch.urgent) <= limit/2 && c.urgentDue(ctx)
 	}
-	c.urgentOnly = !roomy
-	switch took := c.now().Sub(begin); {
+	switch took := c.Now().Sub(begin); {
 	case c.last.sending < limit/2: // it says nothing about WeChat
 	case took < minClaimTime && limit == c.size:
 		c.size = min(2*c.size, maxClaim)
 	case took > maxClaimTime:
 		c.size = max(c.size/2, minClaim)
 	}
-}
-
-// urgentFits reports whether an urgent row is to be claimed although the queue is long.
-func (c *claimer) urgentFits(ctx context.Context, limit int) bool {
-	return len(c.dispatch.urgent) <= limit/2 && c.urgentDue(ctx)
 }
 
 // urgentDue reports whether there is an urgent row to claim. So does an error: the claim will meet
@@ -160,60 +154,49 @@ func (c *claimer) urgentDue(ctx context.Context) bool {
 // claim takes due rows, settles at once those that cannot be sent, and hands the others to the
 // senders.
 func (c *claimer) claim(ctx context.Context) (got claimed, err error) {
-	begin := c.now()
-	limit := c.throttle.ClaimLimit(c.size)
-	rows, more, err := c.dueRows(ctx, limit)
-	if err != nil || len(rows) == 0 {
-		return claimed{limit: limit, more: more && err == nil}, err
+	begin := c.Now()
+	got.limit = c.throttle.ClaimLimit(c.size)
+	rows, more, err := c.dueRows(ctx, got.limit)
+	if err == nil && len(rows) == 0 {
+		got.more = more
+		return got, nil
 	}
-	got = claimed{limit: limit, more: more}
-	// A claim that has begun is not interrupted: its outcome would be unknown, and the rows that it
-	// took would stay untouched until their visibility runs out.
 	var ours []queue.Request
 	var locked []int64
-	err = database.Detached(ctx, func(ctx context.Context) (err error) {
-		ours, locked, err = c.queue.Claim(ctx, queue.ClaimOrder{
-			AppID: c.AppID, Rows: rows, SkipLocked: begin.Before(c.skipLockedUntil),
+	if err == nil {
+		// A claim that has begun is not interrupted: its outcome would be unknown, and the rows that
+		// it took would stay untouched until their visibility runs out.
+		err = database.Detached(ctx, func(ctx context.Context) (err error) {
+			ours, locked, err = c.queue.Claim(ctx, queue.ClaimOrder{
+				AppID: c.AppID, Rows: rows, SkipLocked: begin.Before(c.skipLockedUntil),
+			})
+			return err
 		})
-		return err
-	})
+	}
 	if err != nil {
 		c.requeue(rows)
-		return claimed{}, err
+		return got, err
 	}
 	c.deferLocked(rows, locked)
-	got.taken = len(rows) - len(locked)
-	jobs, targets := c.prepareAll(ctx, ours, begin)
-	got.sending, err = c.dispatchAll(ctx, jobs, targets)
-	if err != nil {
-		return claimed{}, err
-	}
-	return got, nil
+	got.taken, got.more = len(rows)-len(locked), more
+	got.sending, err = c.dispatchAll(ctx, ours, begin)
+	return got, err
 }
 
-// prepareAll makes jobs of claimed rows. From here on each row gets a result, whatever happens.
-func (c *claimer) prepareAll(
+// dispatchAll hands claimed rows to the senders where they can be sent and their recipients be
+// reached, and returns how many. Each of the others gets a result, whatever happens.
+func (c *claimer) dispatchAll(
 	ctx context.Context, rows []queue.Request, begin time.Time,
-) ([]*job, []channel.Target) {
+) (sending int, err error) {
 	jobs, targets := make([]*job, 0, len(rows)), make([]channel.Target, 0, len(rows))
 	for _, row := range rows {
-		target, draft, ended := c.prepare(ctx, row)
+		j, target, ended := c.prepare(ctx, row, begin)
 		if ended != nil {
 			c.results <- settlement{result: *ended}
 			continue
 		}
-		j := &job{row: row, draft: draft}
-		j.setTimes(begin, c.sendTimeout)
 		jobs, targets = append(jobs, j), append(targets, target)
 	}
-	return jobs, targets
-}
-
-// dispatchAll hands jobs to the senders where their recipients can be reached, and returns how
-// many.
-func (c *claimer) dispatchAll(
-	ctx context.Context, jobs []*job, targets []channel.Target,
-) (sending int, err error) {
 	if len(jobs) == 0 {
 		return 0, nil
 	}
@@ -251,7 +234,7 @@ func (c *claimer) deferLocked(rows []queue.Request, locked []int64) {
 	if len(locked) == 0 {
 		return
 	}
-	now := c.now()
+	now := c.Now()
 	c.skipLockedUntil = now.Add(skipLockedFor)
 	for _, id := range locked {
 		if len(c.deferredLocked) < maxDeferred {
@@ -267,7 +250,7 @@ func (c *claimer) deferLocked(rows []queue.Request, locked []int64) {
 
 // deferredIDs returns the rows that are left out of the claims for now.
 func (c *claimer) deferredIDs() []int64 {
-	now := c.now()
+	now := c.Now()
 	maps.DeleteFunc(c.deferredLocked, func(_ int64, until time.Time) bool {
 		return now.After(until) || until.Sub(now) > lockedFor
 	})
@@ -286,8 +269,7 @@ func (c *claimer) dueRows(ctx context.Context, limit int) (rows []queue.Request,
 	}
 	lanes, err := c.lanes.pending(ctx, laneAge)
 	if err != nil {
-		c.requeue(rows)
-		return nil, false, err
+		return rows, false, err
 	}
 	limit -= len(rows)
 	shares, left := c.shares(lanes, limit)
@@ -296,12 +278,8 @@ func (c *claimer) dueRows(ctx context.Context, limit int) (rows []queue.Request,
 		except = append(except, r.ID)
 	}
 	fresh, err := c.queue.Due(ctx, shares, limit, except)
-	if err != nil {
-		c.requeue(rows)
-		return nil, false, err
-	}
 	more = left || len(rows) > 0 || len(fresh) >= limit || exhausts(fresh, shares)
-	return append(rows, fresh...), more, nil
+	return append(rows, fresh...), more, err
 }
 
 // shares returns what a claim of limit rows takes of each lane.
@@ -325,7 +303,7 @@ const heldRedelivery = 10 * time.Second
 // dueRedeliveries returns rows to be repeated. They may use the reserve of urgent ones, but not
 // more than the account's own number of messages. Those of a paused template stay listed.
 func (c *claimer) dueRedeliveries(ctx context.Context, limit int) ([]queue.Request, error) {
-	now := c.now()
+	now := c.Now()
 	if c.throttle.Claimable(true, "", 1) == 0 {
 		return nil, nil
 	}
@@ -341,7 +319,7 @@ func (c *claimer) dueRedeliveries(ctx context.Context, limit int) ([]queue.Reque
 		return nil, err
 	}
 	return slices.DeleteFunc(found, func(r queue.Request) bool {
-		held := c.throttle.Claimable(true, c.templates.Known(r.Template, c.AppID), 1) == 0
+		held := c.throttle.Claimable(true, c.Templates.Known(r.Template, c.AppID), 1) == 0
 		if held {
 			c.redelivery.add(r.ID, now.Add(heldRedelivery))
 		}
@@ -353,7 +331,7 @@ func (c *claimer) dueRedeliveries(ctx context.Context, limit int) ([]queue.Reque
 func (c *claimer) requeue(rows []queue.Request) {
 	for _, r := range rows {
 		if r.InDoubtFor.Valid {
-			c.redelivery.add(r.ID, c.now())
+			c.redelivery.add(r.ID, c.Now())
 		}
 	}
 }

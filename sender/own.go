@@ -16,7 +16,7 @@ const leaseTry = 10 * time.Second
 func (a *account) run(ctx context.Context) {
 	complained := false
 	for ctx.Err() == nil {
-		lease, err := a.leases.TryAcquire(ctx, queue.LeaseName(a.AppID))
+		lease, err := a.Leases.TryAcquire(ctx, queue.LeaseName(a.AppID))
 		if err != nil && ctx.Err() == nil && !complained {
 			a.log.Error("acquiring the send lease", "err", err)
 		}
@@ -56,7 +56,7 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 	}
 	settling.Go(func() { (&settler{account: a}).run(service, results) })
 
-	begin := a.now()
+	begin := a.Now()
 	a.since.Store(&begin)
 	a.owner.Store(true)
 	notify(a.takenOver)

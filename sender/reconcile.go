@@ -35,12 +35,12 @@ func (r *reconciler) minReceiptAge() time.Duration {
 	return r.ResendWindow + queue.Visibility + 2*settleGrace
 }
 
-// run looks for the receipts of attempts whose outcome is unknown. A receipt carries no
+// reconcile looks for the receipts of attempts whose outcome is unknown. A receipt carries no
 // client_msg_id: it belongs to such a request if it went to the same person at that time, no
 // request has its msgid, and no other request or receipt is a candidate. What is ambiguous stays
 // unknown.
-func (r *reconciler) run(ctx context.Context, lanes []queue.Lane) error {
-	now := r.now()
+func (r *reconciler) reconcile(ctx context.Context, lanes []queue.Lane) error {
+	now := r.Now()
 	begin := r.since.Load()
 	switch {
 	case !r.channel.Traits().Receipts || now.Sub(r.last) < reconcileEvery:

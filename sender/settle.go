@@ -141,10 +141,7 @@ func (s *settler) flush(ctx context.Context) {
 		if s.failures++; s.failures == 1 {
 			s.log.Error("settling requests, trying again until it works", "rows", len(batch), "err", err)
 		}
-		// A part of the batch may have been written.
-		s.open = slices.DeleteFunc(s.open, func(r queue.Result) bool {
-			return slices.Contains(done.Written, r)
-		})
+		s.open = without(s.open, done.Written) // a part of the batch may have been written
 		return
 	}
 	s.failures, s.skipLocked = 0, len(done.Locked) > 0
@@ -154,7 +151,7 @@ func (s *settler) flush(ctx context.Context) {
 // flushLocked tries some of the rows that another transaction held: they must not keep the others
 // waiting.
 func (s *settler) flushLocked(ctx context.Context) {
-	now := s.now()
+	now := s.Now()
 	since := now.Sub(s.lockedAt)
 	if len(s.locked) == 0 || since >= 0 && since < lockedRetry {
 		return
@@ -162,13 +159,16 @@ func (s *settler) flushLocked(ctx context.Context) {
 	s.lockedAt = now
 	batch := s.locked[:min(len(s.locked), queue.MaxSettle)]
 	done, err := s.settle(ctx, batch, true)
-	left := slices.DeleteFunc(slices.Clone(batch), func(r queue.Result) bool {
-		return slices.Contains(done.Written, r)
-	})
+	left := without(slices.Clone(batch), done.Written)
 	s.locked = append(s.locked[len(batch):], left...)
 	if err != nil && s.failures == 0 {
 		s.log.Warn("settling requests that another transaction held", "rows", len(left), "err", err)
 	}
+}
+
+// without removes from a batch what has been written of it.
+func without(batch, written []queue.Result) []queue.Result {
+	return slices.DeleteFunc(batch, func(r queue.Result) bool { return slices.Contains(written, r) })
 }
 
 func (s *settler) settle(
@@ -194,14 +194,14 @@ func (s *settler) count(done queue.Settled) {
 			posted++
 		}
 		if r.Status == queue.Pending && (r.InDoubt || r.EarlierInDoubt) {
-			s.redelivery.add(r.ID, s.now().Add(r.Delay))
+			s.redelivery.add(r.ID, s.Now().Add(r.Delay))
 		}
 	}
 	s.throttle.CountSent(posted)
 }
 
 func (s *settler) pastDeadline(ctx context.Context) bool {
-	now := s.now()
+	now := s.Now()
 	if ctx.Err() == nil {
 		return false
 	}
@@ -213,12 +213,9 @@ func (s *settler) pastDeadline(ctx context.Context) bool {
 
 // summarize lists a batch for the log: ids and outcomes, no personal data.
 func summarize(batch []queue.Result) string {
-	var b strings.Builder
+	outcomes := make([]string, len(batch))
 	for i, r := range batch {
-		if i > 0 {
-			b.WriteByte(' ')
-		}
-		fmt.Fprintf(&b, "%d:%s", r.ID, r.Final())
+		outcomes[i] = fmt.Sprintf("%d:%s", r.ID, r.Final())
 	}
-	return b.String()
+	return strings.Join(outcomes, " ")
 }
