@@ -18,8 +18,7 @@ const (
 	maxClaim = 800
 	// minClaim keeps a batch worth its statements where WeChat answers slowly.
 	minClaim = 8
-	// initialClaim is the first claim's size. From there it doubles and halves with what WeChat
-	// takes.
+	// initialClaim is where a claim's size begins, which doubles and halves with what WeChat takes.
 	initialClaim = 64
 	// A claim lasts between these: long enough for batches to be worth it, and short enough for an
 	// urgent row that comes just after it.
@@ -62,12 +61,11 @@ func (c *claimer) run(ctx context.Context, lease *database.Lease) {
 		if err == nil && !c.throttle.Paused() && lease.Valid() {
 			c.last, err = c.claim(ctx)
 		}
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return
-		case err != nil:
-			failures++
-			if failures == 1 {
+		}
+		if err != nil {
+			if failures++; failures == 1 {
 				c.log.Error("claiming requests", "err", err)
 			}
 			sleep(ctx, backoff(failures, time.Second, 10*time.Second))
@@ -81,7 +79,6 @@ func (c *claimer) run(ctx context.Context, lease *database.Lease) {
 		select {
 		case <-c.wake:
 		case <-ctx.Done():
-			return
 		}
 		c.idle.Store(false)
 	}
@@ -142,8 +139,7 @@ func (c *claimer) awaitTurn(ctx context.Context) {
 	}
 }
 
-// urgentDue reports whether there is an urgent row to claim. So does an error: the claim will meet
-// it.
+// urgentDue reports whether there is an urgent row to claim, or an error for the claim to meet.
 func (c *claimer) urgentDue(ctx context.Context) bool {
 	lanes, err := c.lanes.pending(ctx, laneAge)
 	return err != nil || ctx.Err() != nil || slices.ContainsFunc(lanes, func(l queue.Lane) bool {
@@ -151,8 +147,7 @@ func (c *claimer) urgentDue(ctx context.Context) bool {
 	})
 }
 
-// claim takes due rows, settles at once those that cannot be sent, and hands the others to the
-// senders.
+// claim takes due rows, and settles or dispatches them.
 func (c *claimer) claim(ctx context.Context) (got claimed, err error) {
 	begin := c.Now()
 	got.limit = c.throttle.ClaimLimit(c.size)

@@ -40,12 +40,11 @@ func (d *dispatch) close() {
 // awaitRoom waits until at most n jobs stand in the queues, and reports whether that was within a
 // time.
 func (d *dispatch) awaitRoom(ctx context.Context, n int, within time.Duration) bool {
-	timer := time.NewTimer(within)
-	defer timer.Stop()
+	timeout := time.After(within)
 	for len(d.urgent)+len(d.others) > n {
 		select {
 		case <-d.room:
-		case <-timer.C:
+		case <-timeout:
 			return false
 		case <-ctx.Done():
 			return true

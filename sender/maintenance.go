@@ -43,15 +43,12 @@ func (m *maintenance) run(ctx context.Context) {
 		if err := m.once(ctx); err != nil && ctx.Err() == nil {
 			m.Logger.Error("maintaining open requests", "err", err)
 		}
+		select {
 		// A round over a million waiting rows takes a while: it must not become the database's main
 		// load.
-		pause := time.NewTimer(max(maintainEvery, 3*m.Now().Sub(begin)))
-		select {
-		case <-pause.C:
+		case <-time.After(max(maintainEvery, 3*m.Now().Sub(begin))):
 		case <-m.takenOver:
-			pause.Stop()
 		case <-ctx.Done():
-			pause.Stop()
 			return
 		}
 	}
@@ -66,13 +63,17 @@ func (m *maintenance) once(ctx context.Context) error {
 	var errs []error
 	for _, a := range m.accounts {
 		if a.owner.Load() {
-			a.throttle.Tick()
 			errs = append(errs, a.throttle.Reload(ctx), a.reconcile(ctx, lanes))
 		}
 	}
 	for _, l := range lanes {
 		if u := m.unroutable(l); u != nil && l.Status != queue.Unknown {
-			errs = append(errs, m.failUnroutable(ctx, *u))
+			n, err := m.queue.FailUnroutable(ctx, *u)
+			if n > 0 {
+				m.Logger.Warn("requests that no account can send have failed",
+					"rows", n, "reason", u.Reason, "errmsg", u.Message)
+			}
+			errs = append(errs, err)
 			continue
 		}
 		for _, a := range m.accounts {
@@ -95,15 +96,6 @@ func (m *maintenance) unroutable(l queue.Lane) *queue.Unroutable {
 			"priority is %d: it must be 0 (urgent), 1 (normal) or 2 (bulk)", l.Priority), Everywhere: true}
 	}
 	return nil
-}
-
-func (m *maintenance) failUnroutable(ctx context.Context, u queue.Unroutable) error {
-	n, err := m.queue.FailUnroutable(ctx, u)
-	if n > 0 {
-		m.Logger.Warn("requests that no account can send have failed",
-			"rows", n, "reason", u.Reason, "errmsg", u.Message)
-	}
-	return err
 }
 
 // maintainWaiting ends the waits that have lasted long enough and releases the rows whose

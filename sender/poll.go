@@ -30,7 +30,9 @@ func (p *poller) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		idle := p.idle()
+		idle := slices.DeleteFunc(slices.Clone(p.accounts), func(a *account) bool {
+			return !a.idle.Load() || a.throttle.Paused()
+		})
 		if len(idle) == 0 {
 			continue
 		}
@@ -55,16 +57,6 @@ func (p *poller) run(ctx context.Context) {
 		// Where no index answers at once, looking must not become the server's main load.
 		sleep(ctx, min(4*p.Now().Sub(begin)-pollEvery, 5*time.Second))
 	}
-}
-
-func (p *poller) idle() []*account {
-	var idle []*account
-	for _, a := range p.accounts {
-		if a.idle.Load() && !a.throttle.Paused() {
-			idle = append(idle, a)
-		}
-	}
-	return idle
 }
 
 // leasePoll is how often an instance checks, with one query for all accounts, whether a lease has

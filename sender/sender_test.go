@@ -289,18 +289,18 @@ func TestForeignOpenID(t *testing.T) {
 		t.Errorf("the row says %+v", r)
 	}
 	if n := f.count(t, `SELECT COUNT(*) FROM follower_recheck`); n != 0 {
-		t.Errorf("%d people are to be asked about", n)
+		t.Errorf("%d people are to be checked", n)
 	}
 }
 
-// TestUnlistedNonFollower: he is not sent to again before the map has him.
+// TestUnlistedNonFollower: they are not sent to again before the map has them.
 func TestUnlistedNonFollower(t *testing.T) {
 	f := newFixture(t)
 	const stranger = 170
 	id := f.insert(t, columns{"openid": f.sim.OpenID(appid, stranger)})
 	stop := f.start(t, "one")
 	f.await(t, id, queue.Waiting)
-	f.exec(t, `DELETE FROM follower_recheck`) // the refresh has asked: he does not follow
+	f.exec(t, `DELETE FROM follower_recheck`) // the refresh has asked: they do not follow
 	stop()
 	stop = f.start(t, "two")
 	eventually(t, "a maintenance round", func() bool {
@@ -409,7 +409,7 @@ func TestUnreachableWeChat(t *testing.T) {
 	}
 }
 
-// TestManyRowsTwoInstances: everybody gets his message once, whichever instance sends it and
+// TestManyRowsTwoInstances: everybody gets one message, whichever instance sends it and
 // whoever stops in between.
 func TestManyRowsTwoInstances(t *testing.T) {
 	f := newFixture(t)

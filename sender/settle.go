@@ -34,8 +34,8 @@ type settler struct {
 	locked   []queue.Result // the same, of rows that somebody else's transaction holds
 	lockedAt time.Time      // when those were tried last
 	failures int
-	// skipLocked: the last batch had to leave locked rows.
-	skipLocked bool
+
+	skipLocked bool      // the last batch had to leave locked rows
 	giveUp     time.Time // zero: not told to stop
 }
 
@@ -82,8 +82,7 @@ func (s *settler) collect(results <-chan settlement) bool {
 		}
 		s.fresh = append(s.fresh, first)
 	}
-	timer := time.NewTimer(linger)
-	defer timer.Stop()
+	timeout := time.After(linger)
 	for len(s.open)+len(s.fresh) < queue.MaxSettle {
 		select {
 		case r, ok := <-results:
@@ -91,7 +90,7 @@ func (s *settler) collect(results <-chan settlement) bool {
 				return false
 			}
 			s.fresh = append(s.fresh, r)
-		case <-timer.C:
+		case <-timeout:
 			return true
 		}
 	}
@@ -189,7 +188,9 @@ func (s *settler) count(done queue.Settled) {
 	}
 	posted := 0
 	for _, r := range done.Written {
-		s.metrics.count(s.AppID, r)
+		if r.Status != queue.Pending || !r.Refund { // a row given back is no outcome
+			s.metrics.outcomes.WithLabelValues(s.AppID, string(r.Final()), r.Reason).Inc()
+		}
 		if r.Posted() {
 			posted++
 		}
@@ -201,10 +202,10 @@ func (s *settler) count(done queue.Settled) {
 }
 
 func (s *settler) pastDeadline(ctx context.Context) bool {
-	now := s.Now()
 	if ctx.Err() == nil {
 		return false
 	}
+	now := s.Now()
 	if s.giveUp.IsZero() {
 		s.giveUp = now.Add(settleGrace)
 	}

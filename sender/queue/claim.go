@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/jmoiron/sqlx"
 )
 
 // Visibility is how long a claim keeps a row from falling due again. It is also how long the rows
@@ -50,12 +48,10 @@ func (q *Queue) Claim(ctx context.Context, o ClaimOrder) (ours []Request, locked
 		return nil, locked, err
 	}
 	token := rand.Text()
-	var n int64
-	claim := func(ctx context.Context, db sqlx.ExecerContext, ids []int64) (err error) {
-		n, err = execOnce(ctx, db, query, token, o.AppID, int(Visibility/time.Second), ids)
-		return err
+	claim := func(ids []int64) (string, []any) {
+		return query, []any{token, o.AppID, int(Visibility / time.Second), ids}
 	}
-	held, err := q.withoutLocked(ctx, ids, o.SkipLocked || len(locked) > 0, claim)
+	n, held, err := q.update(ctx, ids, o.SkipLocked || len(locked) > 0, claim)
 	if err != nil {
 		return nil, nil, fmt.Errorf("claiming %d requests: %w", len(ids), err)
 	}
@@ -100,11 +96,8 @@ func (q *Queue) Cancel(ctx context.Context, o CancelOrder) (locked []int64, err 
 		       finished_at = CURRENT_TIMESTAMP(3)
 		 WHERE id IN (?) AND status = ? AND cancel <> 0
 		   AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))`
-	end := func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
-		_, err := execOnce(ctx, db, query, ids, o.From)
-		return err
-	}
-	if locked, err = q.withoutLocked(ctx, o.IDs, o.SkipLocked, end); err != nil {
+	end := func(ids []int64) (string, []any) { return query, []any{ids, o.From} }
+	if _, locked, err = q.update(ctx, o.IDs, o.SkipLocked, end); err != nil {
 		return nil, fmt.Errorf("cancelling %d requests: %w", len(o.IDs), err)
 	}
 	return locked, nil

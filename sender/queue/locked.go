@@ -14,12 +14,14 @@ import (
 // errRowLocked means that a statement would have had to wait for another transaction.
 var errRowLocked = errors.New("another transaction holds a row")
 
-// execOnce runs a statement with IN lists and returns the rows it matched. Where it had to wait too
-// long for a row, it returns errRowLocked, which database.Retry does not repeat.
-func execOnce(
-	ctx context.Context, db sqlx.ExecerContext, query string, args ...any,
-) (n int64, err error) {
-	query, args, err = sqlx.In(query, args...)
+// statement returns an UPDATE of rows, which may have IN lists, with its arguments.
+type statement func(ids []int64) (query string, args []any)
+
+// exec runs a statement and returns the rows it matched. Where it had to wait too long for a row,
+// it returns errRowLocked, which database.Retry does not repeat.
+func (s statement) exec(ctx context.Context, db sqlx.ExecerContext, ids []int64) (int64, error) {
+	query, args := s(ids)
+	query, args, err := sqlx.In(query, args...)
 	if err != nil {
 		return 0, err
 	}
@@ -33,19 +35,19 @@ func execOnce(
 	return res.RowsAffected()
 }
 
-// rowsFunc does something to rows by one statement.
-type rowsFunc func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error
-
-// withoutLocked runs do for those of the rows that no other transaction holds, and returns the
-// others: one row that a producer's open transaction holds must not stop the rest. skipLocked says
-// that some are known to be held; otherwise do is tried with all of them first.
-func (q *Queue) withoutLocked(
-	ctx context.Context, ids []int64, skipLocked bool, do rowsFunc,
-) (locked []int64, err error) {
+// update runs a statement for those of the rows that no other transaction holds, and returns how
+// many it matched, and the others: one row that a producer's open transaction holds must not stop
+// the rest. skipLocked says that some are known to be held; otherwise it tries all of them first.
+func (q *Queue) update(
+	ctx context.Context, ids []int64, skipLocked bool, s statement,
+) (n int64, locked []int64, err error) {
 	if !skipLocked {
-		err := database.Retry(ctx, func(ctx context.Context) error { return do(ctx, q.db, ids) })
+		err = database.Retry(ctx, func(ctx context.Context) (err error) {
+			n, err = s.exec(ctx, q.db, ids)
+			return err
+		})
 		if !errors.Is(err, errRowLocked) {
-			return nil, err
+			return n, nil, err
 		}
 	}
 	// Nothing rests on SKIP LOCKED but that other rows need not wait: TiDB, which ignores it, waits.
@@ -68,7 +70,8 @@ func (q *Queue) withoutLocked(
 		if len(ours) == 0 {
 			return nil
 		}
-		return do(ctx, tx, ours)
+		n, err = s.exec(ctx, tx, ours)
+		return err
 	})
-	return locked, err
+	return n, locked, err
 }

@@ -2,10 +2,9 @@ package queue
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
-
-	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/internal/database"
 )
@@ -97,33 +96,34 @@ func (q *Queue) settlePart(
 	if len(part) == 0 {
 		return Settled{}, nil
 	}
-	byID := make(map[int64]Result, len(part))
 	ids := make([]int64, len(part))
 	for i, r := range part {
-		ids[i], byID[r.ID] = r.ID, r
+		ids[i] = r.ID
 	}
-	settle := func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
-		rows := make([]Result, len(ids))
-		for i, id := range ids {
-			rows[i] = byID[id]
-		}
-		query, args := settleSQL(rows)
+	slices.Sort(ids)
+	settle := func(ids []int64) (string, []any) {
+		rows := slices.DeleteFunc(slices.Clone(part), func(r Result) bool {
+			_, found := slices.BinarySearch(ids, r.ID)
+			return !found
+		})
 		if rows[0].isSimpleSent(rows[0].Channel) {
-			query, args = simpleSentSQL(rows)
+			return simpleSentSQL(rows)
 		}
-		n, err := execOnce(ctx, db, query, args...)
-		if err == nil {
-			done = Settled{Written: rows, Overtaken: int64(len(rows)) - n}
-		}
-		return err
+		return settleSQL(rows)
 	}
-	locked, err := q.withoutLocked(ctx, ids, skipLocked, settle)
+	n, locked, err := q.update(ctx, ids, skipLocked, settle)
 	if err != nil {
 		return Settled{}, err
 	}
-	for _, id := range locked {
-		done.Locked = append(done.Locked, byID[id])
+	done.Written = make([]Result, 0, len(part))
+	for _, r := range part {
+		if slices.Contains(locked, r.ID) {
+			done.Locked = append(done.Locked, r)
+		} else {
+			done.Written = append(done.Written, r)
+		}
 	}
+	done.Overtaken = int64(len(done.Written)) - n
 	return done, nil
 }
 

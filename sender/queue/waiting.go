@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/jmoiron/sqlx"
 )
 
 // PageSize is how many rows maintenance reads or changes in one statement.
@@ -44,11 +42,8 @@ func (q *Queue) Release(ctx context.Context, ids []int64) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	release := func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
-		_, err := execOnce(ctx, db, query, ids)
-		return err
-	}
-	if _, err := q.withoutLocked(ctx, ids, false, release); err != nil {
+	release := func(ids []int64) (string, []any) { return query, []any{ids} }
+	if _, _, err := q.update(ctx, ids, false, release); err != nil {
 		return fmt.Errorf("releasing %d waiting requests: %w", len(ids), err)
 	}
 	return nil
@@ -147,12 +142,9 @@ func (q *Queue) endPages(ctx context.Context, o endOrder) (total int64, err erro
 		if err != nil || len(ids) == 0 {
 			return total, err
 		}
-		var n int64
-		end := func(ctx context.Context, db sqlx.ExecerContext, ids []int64) (err error) {
-			n, err = execOnce(ctx, db, o.end, slices.Concat(o.endArgs, []any{ids}, o.rest)...)
-			return err
-		}
-		locked, err := q.withoutLocked(ctx, ids, false, end)
+		n, locked, err := q.update(ctx, ids, false, func(ids []int64) (string, []any) {
+			return o.end, slices.Concat(o.endArgs, []any{ids}, o.rest)
+		})
 		total += n
 		if err != nil {
 			return total, fmt.Errorf("%s: %w", o.what, err)

@@ -88,9 +88,13 @@ func (a *Account) Load(ctx context.Context) error {
 
 // Reload ends the pauses whose row somebody has deleted from account_state: an operator who has
 // fixed the cause, or had the quota cleared, need not wait for the next probe. It also writes what
-// could not be written before.
+// could not be written before, and lets the rate recover where no answer comes to do so.
 func (a *Account) Reload(ctx context.Context) error {
-	dirty, stored := a.stored()
+	a.mu.Lock()
+	a.limiter.evaluate(a.cfg.Now())
+	dirty := slices.Collect(maps.Keys(a.dirty))
+	stored := a.breaker.row != nil || len(a.templates.paused) > 0
+	a.mu.Unlock()
 	for _, scope := range dirty {
 		a.write(scope)
 	}
@@ -112,13 +116,6 @@ func (a *Account) Reload(ctx context.Context) error {
 	}
 	a.templates.removed(kept)
 	return nil
-}
-
-// stored returns the scopes to be written, and reports whether account_state is to have any row.
-func (a *Account) stored() (dirty []string, stored bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.Collect(maps.Keys(a.dirty)), a.breaker.row != nil || len(a.templates.paused) > 0
 }
 
 // Paused reports whether nothing of the account may go now.
@@ -157,13 +154,6 @@ func (a *Account) ClaimLimit(size int) int {
 		return 1
 	}
 	return a.budget.room(min(size, max(1, int(a.cfg.Rate/4))))
-}
-
-// Tick lets the rate recover where no answer comes to do so.
-func (a *Account) Tick() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.limiter.evaluate(a.cfg.Now())
 }
 
 // SendingFor returns how long the account has been sending without a pause, at most since begin.
