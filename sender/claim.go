@@ -169,11 +169,11 @@ func (c *claimer) claim(ctx context.Context) (got claimed, err error) {
 		})
 	}
 	if err != nil {
-		c.requeue(rows)
+		c.requeue(rows, c.Now())
 		return got, err
 	}
-	c.deferLocked(rows, locked)
 	got.taken, got.more = len(rows)-len(locked), more
+	c.deferLocked(rows, locked)
 	got.sending, err = c.dispatchAll(ctx, ours, begin)
 	return got, err
 }
@@ -236,11 +236,9 @@ func (c *claimer) deferLocked(rows []queue.Request, locked []int64) {
 			c.deferredLocked[id] = now.Add(lockedFor)
 		}
 	}
-	for _, r := range rows {
-		if r.InDoubtFor.Valid && slices.Contains(locked, r.ID) {
-			c.redelivery.add(r.ID, now.Add(lockedFor))
-		}
-	}
+	c.requeue(slices.DeleteFunc(rows, func(r queue.Request) bool {
+		return !slices.Contains(locked, r.ID)
+	}), now.Add(lockedFor))
 }
 
 // deferredIDs returns the rows that are left out of the claims for now.
@@ -322,11 +320,11 @@ func (c *claimer) dueRedeliveries(ctx context.Context, limit int) ([]queue.Reque
 	}), nil
 }
 
-// requeue lists rows for redelivery again that were not claimed after all.
-func (c *claimer) requeue(rows []queue.Request) {
+// requeue lists those of rows again that were to be repeated and not claimed after all.
+func (c *claimer) requeue(rows []queue.Request, at time.Time) {
 	for _, r := range rows {
 		if r.InDoubtFor.Valid {
-			c.redelivery.add(r.ID, c.Now())
+			c.redelivery.add(r.ID, at)
 		}
 	}
 }

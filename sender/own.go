@@ -45,11 +45,8 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 	var sending, settling sync.WaitGroup
 	for range a.Concurrency {
 		sending.Go(func() {
-			for {
-				j, ok := d.take(ctx, a, lease, results)
-				if !ok {
-					return
-				}
+			take := func() (*job, bool) { return d.take(ctx, a, lease, results) }
+			for j, ok := take(); ok; j, ok = take() {
 				results <- a.deliver(ctx, lease, j)
 			}
 		})

@@ -24,12 +24,10 @@ type lister struct {
 	list  []wechat.Template
 	err   error
 	takes time.Duration
-	calls int
 }
 
 func (l *lister) PrivateTemplates(ctx context.Context) ([]wechat.Template, error) {
 	l.mu.Lock()
-	l.calls++
 	list, err, takes := l.list, l.err, l.takes
 	l.mu.Unlock()
 	if takes > 0 {
@@ -45,12 +43,6 @@ func (l *lister) set(change func(*lister)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	change(l)
-}
-
-func (l *lister) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.calls
 }
 
 func standardLister() *lister {

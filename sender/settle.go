@@ -69,8 +69,7 @@ func (s *settler) collect(results <-chan settlement) bool {
 	linger := settleLinger
 	switch {
 	case s.failures > 0 || len(s.open) >= queue.MaxSettle:
-		// The senders wait meanwhile: nothing new is sent whose outcome could not be written
-		// either.
+		// The senders wait meanwhile: the outcome of nothing new could be written either.
 		sleep(context.Background(), settleRetry)
 		return true
 	case s.unwritten():
@@ -109,21 +108,21 @@ func (s *settler) learn(ctx context.Context) {
 	}
 	var err error
 	if len(done) > 0 {
-		err = database.Detached(ctx, func(ctx context.Context) error { return s.channel.Learn(ctx, done) })
+		learn := func(ctx context.Context) error { return s.channel.Learn(ctx, done) }
+		err = database.Detached(ctx, learn)
 	}
 	if err != nil {
 		s.log.Error("storing what WeChat said of recipients", "err", err)
 	}
 	for _, f := range s.fresh {
-		switch {
-		case f.job == nil:
-			s.open = append(s.open, f.result)
-			continue
-		case err != nil && f.outcome.Verdict == channel.Unreachable:
+		if err != nil && f.outcome.Verdict == channel.Unreachable {
 			// Waiting, the row would be released at once, sent and refused again.
 			f.outcome.Verdict, f.outcome.After = channel.Retry, unlearnedRetry
 		}
-		s.open = append(s.open, s.apply(f.job, f.outcome))
+		if f.job != nil {
+			f.result = s.apply(f.job, f.outcome)
+		}
+		s.open = append(s.open, f.result)
 	}
 	s.fresh = s.fresh[:0]
 }
@@ -170,6 +169,7 @@ func without(batch, written []queue.Result) []queue.Result {
 	return slices.DeleteFunc(batch, func(r queue.Result) bool { return slices.Contains(written, r) })
 }
 
+// settle writes results, and counts those that have been written.
 func (s *settler) settle(
 	ctx context.Context, batch []queue.Result, skipLocked bool,
 ) (done queue.Settled, err error) {
@@ -177,12 +177,6 @@ func (s *settler) settle(
 		done, err = s.queue.Settle(ctx, batch, skipLocked)
 		return err
 	})
-	s.count(done)
-	return done, err
-}
-
-// count counts results that have been written.
-func (s *settler) count(done queue.Settled) {
 	if done.Overtaken > 0 {
 		s.log.Warn("settling found rows that another instance has claimed since", "rows", done.Overtaken)
 	}
@@ -199,6 +193,7 @@ func (s *settler) count(done queue.Settled) {
 		}
 	}
 	s.throttle.CountSent(posted)
+	return done, err
 }
 
 func (s *settler) pastDeadline(ctx context.Context) bool {

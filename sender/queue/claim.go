@@ -58,7 +58,7 @@ func (q *Queue) Claim(ctx context.Context, o ClaimOrder) (ours []Request, locked
 	if n < int64(len(ids)) {
 		// Another claimer, or a producer's cancel or lock, came between the two statements.
 		const ours = `SELECT id FROM send_request WHERE id IN (?) AND lease = ?`
-		if ids, err = find[int64](ctx, q, "reading back a claim", ours, ids, token); err != nil {
+		if ids, err = find[int64](ctx, q, lookup{"reading back a claim", ours}, ids, token); err != nil {
 			return nil, nil, err
 		}
 	}

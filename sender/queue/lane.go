@@ -30,5 +30,5 @@ func (q *Queue) Lanes(ctx context.Context, of ...Status) ([]Lane, error) {
 		  FROM send_request
 		 WHERE status IN (?)
 		 GROUP BY status, appid, priority, template`
-	return find[Lane](ctx, q, "looking for open requests", query, of)
+	return find[Lane](ctx, q, lookup{"looking for open requests", query}, of)
 }

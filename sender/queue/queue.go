@@ -52,15 +52,18 @@ type Queue struct {
 // New returns the queue in db, whose schema must be migrated.
 func New(db *sqlx.DB) *Queue { return &Queue{db: db} }
 
-// find returns the rows of a query, which may have IN lists. what begins the error's text.
-func find[T any](ctx context.Context, q *Queue, what, query string, args ...any) ([]T, error) {
-	query, args, err := sqlx.In(query, args...)
+// lookup is a query, which may have IN lists, and what begins the text of its error.
+type lookup struct{ what, query string }
+
+// find returns the rows of a query.
+func find[T any](ctx context.Context, q *Queue, l lookup, args ...any) ([]T, error) {
+	query, args, err := sqlx.In(l.query, args...)
 	if err != nil {
 		return nil, err
 	}
 	var rows []T
 	if err := q.db.SelectContext(ctx, &rows, query, args...); err != nil {
-		return nil, fmt.Errorf("%s: %w", what, database.Explain(err))
+		return nil, fmt.Errorf("%s: %w", l.what, database.Explain(err))
 	}
 	return rows, nil
 }

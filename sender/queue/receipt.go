@@ -52,7 +52,7 @@ func (q *Queue) UnknownIn(ctx context.Context, l Lane, limit int) ([]UnknownRequ
 		 WHERE status = 'unknown' AND appid = ? AND priority = ? AND template = ?
 		   AND due_at > CURRENT_TIMESTAMP(3) - INTERVAL 1 DAY
 		 LIMIT ?`
-	return find[UnknownRequest](ctx, q, "reading unknown outcomes", query,
+	return find[UnknownRequest](ctx, q, lookup{"reading unknown outcomes", query},
 		l.AppID, l.Priority, l.Template, limit)
 }
 
@@ -68,7 +68,7 @@ func (q *Queue) UnclaimedReceipts(
 		 WHERE s.appid = ? AND s.openid IN (?) AND r.id IS NULL
 		   AND s.arrived_at > CURRENT_TIMESTAMP(3) - INTERVAL 1 DAY
 		   AND s.arrived_at < CURRENT_TIMESTAMP(3) - INTERVAL ? SECOND`
-	return find[Receipt](ctx, q, "reading receipts", query, appid, openids, int(minAge/time.Second))
+	return find[Receipt](ctx, q, lookup{"reading receipts", query}, appid, openids, int(minAge/time.Second))
 }
 
 // ResolveByReceipt makes a request sent through channel, unless its outcome is known by now, and

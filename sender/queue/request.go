@@ -96,7 +96,7 @@ func (q *Queue) Due(
 		        ORDER BY priority, due_at LIMIT ?) d
 		  JOIN send_request r ON r.id = d.id
 		 ORDER BY d.priority, d.due_at`
-	return find[Request](ctx, q, "reading due requests", query, append(args, limit)...)
+	return find[Request](ctx, q, lookup{"reading due requests", query}, append(args, limit)...)
 }
 
 // DueByID returns those of the rows that may be claimed, the longest due first.
@@ -105,7 +105,7 @@ func (q *Queue) DueByID(ctx context.Context, appid string, ids []int64) ([]Reque
 		  FROM send_request r FORCE INDEX (PRIMARY)
 		 WHERE r.id IN (?) AND r.status = 'pending' AND r.appid = ? AND r.due_at <= CURRENT_TIMESTAMP(3)
 		 ORDER BY r.due_at`
-	return find[Request](ctx, q, "reading requests to repeat", query, MaxData, ids, appid)
+	return find[Request](ctx, q, lookup{"reading requests to repeat", query}, MaxData, ids, appid)
 }
 
 // InDoubt is a pending row whose last attempt is in doubt.
@@ -134,7 +134,7 @@ func (q *Queue) InDoubtSoon(ctx context.Context, appid string, limit int) ([]InD
 		if l.AppID.String != appid {
 			continue
 		}
-		rows, err := find[InDoubt](ctx, q, "reading attempts in doubt", query,
+		rows, err := find[InDoubt](ctx, q, lookup{"reading attempts in doubt", query},
 			appid, l.Priority, l.Template, limit)
 		if err != nil {
 			return nil, err

@@ -27,7 +27,7 @@ func (q *Queue) WaitingAfter(ctx context.Context, l Lane, last Request) ([]Reque
 	if from.IsZero() {
 		from = time.Unix(1, 0).UTC() // the first moment of a TIMESTAMP
 	}
-	return find[Request](ctx, q, "reading waiting requests", query,
+	return find[Request](ctx, q, lookup{"reading waiting requests", query},
 		l.AppID, l.Priority, l.Template, from, last.ID, PageSize,
 		l.AppID, l.Priority, l.Template, from, PageSize, PageSize)
 }
@@ -79,8 +79,7 @@ func (q *Queue) EndWaits(ctx context.Context, l Lane, reason string) error {
 		   SET` + endColumns + `
 		 WHERE id IN (?) AND status = 'waiting' AND due_at <= CURRENT_TIMESTAMP(3)`
 	_, err := q.endPages(ctx, endOrder{
-		what: "ending waits",
-		find: over, findArgs: []any{l.AppID, l.Priority, l.Template, PageSize},
+		find: lookup{"ending waits", over}, findArgs: []any{l.AppID, l.Priority, l.Template, PageSize},
 		end: query, endArgs: []any{reason, nil},
 	})
 	return err
@@ -118,17 +117,16 @@ func (q *Queue) FailUnroutable(ctx context.Context, u Unroutable) (int64, error)
 	known := []any{u.Everywhere, LeaseName(u.AppID.String), int(unroutableGrace / time.Second)}
 	lane := []any{u.Status, u.AppID, u.Priority, u.Template}
 	return q.endPages(ctx, endOrder{
-		what: "failing requests that nobody claims",
-		find: stuck, findArgs: slices.Concat(lane, known, []any{PageSize}),
-		end: query, endArgs: []any{u.Reason, u.Message}, rest: slices.Concat([]any{u.Status}, known),
+		find:     lookup{"failing requests that nobody claims", stuck},
+		findArgs: slices.Concat(lane, known, []any{PageSize}),
+		end:      query, endArgs: []any{u.Reason, u.Message}, rest: slices.Concat([]any{u.Status}, known),
 	})
 }
 
 // endOrder is a query for ids, whose last parameter is the size of a page, and what ends the rows
 // of a page: a statement whose parameters are endArgs, the ids, and rest.
 type endOrder struct {
-	what          string // begins an error's text
-	find          string
+	find          lookup
 	findArgs      []any
 	end           string
 	endArgs, rest []any
@@ -138,7 +136,7 @@ type endOrder struct {
 // some: a later round does the rest.
 func (q *Queue) endPages(ctx context.Context, o endOrder) (total int64, err error) {
 	for {
-		ids, err := find[int64](ctx, q, o.what, o.find, o.findArgs...)
+		ids, err := find[int64](ctx, q, o.find, o.findArgs...)
 		if err != nil || len(ids) == 0 {
 			return total, err
 		}
@@ -147,7 +145,7 @@ func (q *Queue) endPages(ctx context.Context, o endOrder) (total int64, err erro
 		})
 		total += n
 		if err != nil {
-			return total, fmt.Errorf("%s: %w", o.what, err)
+			return total, fmt.Errorf("%s: %w", o.find.what, err)
 		}
 		if n == 0 || len(ids) < PageSize || len(locked) > 0 {
 			return total, nil

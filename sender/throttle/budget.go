@@ -58,12 +58,11 @@ func (b *budget) left() (normal, urgent int64) {
 
 // allows reports whether messages may be claimed now.
 func (b *budget) allows(urgent bool) bool {
-	normal, _ := b.left()
 	if urgent {
-		// WeChat's own figure may be off by one in a hundred: its refusal is the limit, not its
-		// figure.
+		// WeChat's own figure may be off by one in a hundred: its refusal is the limit.
 		return b.own > b.used
 	}
+	normal, _ := b.left()
 	return normal > 0
 }
 
