@@ -9,14 +9,6 @@ import (
 )
 
 const (
-	// reasonNoFollower ends a request whose recipient did not appear in time.
-	reasonNoFollower = "no_follower"
-	// reasonBlocked ends a request to a person who blocks the account's messages, as a receipt
-	// said.
-	reasonBlocked = "blocked_by_user"
-)
-
-const (
 	// initialDoubtRetry is how soon a message is repeated at first whose outcome is in doubt.
 	initialDoubtRetry = 5 * time.Second
 	maxDoubtRetry     = 2 * time.Minute
@@ -38,11 +30,13 @@ func (a *account) apply(j *job, o channel.Outcome) queue.Result {
 	case channel.Sent:
 		r.Status, r.OpenID = queue.Sent, j.address.OpenID
 	case channel.InDoubt:
-		r.InDoubt, r.OpenID = true, j.address.OpenID // a receipt for it may tell what became of the message
+		// A receipt to this openid may tell what became of the message.
+		r.InDoubt, r.OpenID = true, j.address.OpenID
 		age := time.Duration(j.row.InDoubtFor.Int64) * time.Microsecond
 		r.Status, r.Delay = queue.Pending, backoff(attempt, initialDoubtRetry, maxDoubtRetry)
+		// Later than the window, WeChat would no longer drop a second message.
 		if age+r.Delay >= a.resendWindow() || a.lastAttempt(j) {
-			r.Status = queue.Unknown // WeChat would not drop a second message any more
+			r.Status = queue.Unknown
 		}
 	case channel.PauseAccount, channel.PauseTemplate:
 		// Whatever is wrong would have met any other message too: the attempt is not counted.
@@ -67,7 +61,7 @@ func (a *account) unreachable(row queue.Request, standing bridge.Reachability) q
 	r := row.End(queue.Failed, string(standing), explain(standing))
 	switch {
 	case standing == bridge.Blocked:
-		r.Reason = reasonBlocked
+		r.Reason = "blocked_by_user"
 	case a.channel.Traits().Waits:
 		r.Status, r.Delay = queue.Waiting, a.Wait
 	}

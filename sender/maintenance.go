@@ -15,12 +15,6 @@ import (
 // maintainEvery is the pace of maintenance.
 const maintainEvery = 20 * time.Second
 
-// The reasons of rows that no account claims.
-const (
-	reasonBadPriority    = "bad_priority"
-	reasonUnknownAccount = "unknown_account"
-)
-
 // maintenance handles rows the claim loop cannot see: waiting rows, rows no account can send, and
 // those whose outcome is unknown.
 type maintenance struct {
@@ -89,10 +83,10 @@ func (m *maintenance) once(ctx context.Context) error {
 func (m *maintenance) unroutable(l queue.Lane) *queue.Unroutable {
 	switch {
 	case !slices.ContainsFunc(m.accounts, func(a *reconciler) bool { return a.owns(l) }):
-		return &queue.Unroutable{Lane: l, Reason: reasonUnknownAccount, Message: fmt.Sprintf(
+		return &queue.Unroutable{Lane: l, Reason: "unknown_account", Message: fmt.Sprintf(
 			"appid %q is not configured under official_accounts", l.AppID.String)}
 	case !validPriority(l.Priority):
-		return &queue.Unroutable{Lane: l, Reason: reasonBadPriority, Message: fmt.Sprintf(
+		return &queue.Unroutable{Lane: l, Reason: "bad_priority", Message: fmt.Sprintf(
 			"priority is %d: it must be 0 (urgent), 1 (normal) or 2 (bulk)", l.Priority), Everywhere: true}
 	}
 	return nil
@@ -101,7 +95,7 @@ func (m *maintenance) unroutable(l queue.Lane) *queue.Unroutable {
 // maintainWaiting ends the waits that have lasted long enough and releases the rows whose
 // recipients have appeared.
 func (a *account) maintainWaiting(ctx context.Context, l queue.Lane) error {
-	if err := a.queue.EndWaits(ctx, l, reasonNoFollower); err != nil {
+	if err := a.queue.EndWaits(ctx, l, "no_follower"); err != nil {
 		return err
 	}
 	for last := (queue.Request{}); ; {

@@ -69,7 +69,7 @@ func TestUserBlockFailsFast(t *testing.T) {
 	other := f.insert(t, columns{"unionid": f.unionid(2)})
 	s.attempt(t)
 	for _, id := range blocked {
-		if r := f.row(t, id); r.Status != "failed" || r.reason() != reasonBlocked || r.Attempts != 0 {
+		if r := f.row(t, id); r.Status != "failed" || r.reason() != "blocked_by_user" || r.Attempts != 0 {
 			t.Errorf("row %d is %s (%s) after %d attempts", id, r.Status, r.reason(), r.Attempts)
 		}
 	}

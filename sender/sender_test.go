@@ -82,8 +82,8 @@ func TestBadRows(t *testing.T) {
 		{"an unknown template", columns{"unionid": u, "template": "nope"}, channel.ReasonUnknownTemplate, "order"},
 		{"a template of another account", columns{"unionid": u, "template": "elsewhere"}, channel.ReasonUnknownTemplate, appid},
 		{"a url without a scheme", columns{"unionid": u, "url": "example.com"}, channel.ReasonBadLink, "https://"},
-		{"an account nobody knows", columns{"unionid": u, "appid": "wx00000000000000ff"}, reasonUnknownAccount, "official_accounts"},
-		{"a priority that is none", columns{"unionid": u, "priority": 7}, reasonBadPriority, "0 (urgent)"},
+		{"an account nobody knows", columns{"unionid": u, "appid": "wx00000000000000ff"}, "unknown_account", "official_accounts"},
+		{"a priority that is none", columns{"unionid": u, "priority": 7}, "bad_priority", "0 (urgent)"},
 	}
 	ids := make([]int64, len(cases))
 	for i, c := range cases {
@@ -271,7 +271,7 @@ func TestWaiting(t *testing.T) {
 		f.await(t, id, queue.Sent)
 	}
 	f.await(t, withdrawn, queue.Cancelled)
-	if r := f.await(t, impatient, queue.Failed); r.reason() != reasonNoFollower {
+	if r := f.await(t, impatient, queue.Failed); r.reason() != "no_follower" {
 		t.Errorf("the row says %+v", r)
 	}
 	if n := len(f.messagesTo(newcomer)); n != len(waits) {
