@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/unionbridge/unionbridge/internal/database"
@@ -33,19 +34,31 @@ type Account struct {
 	Quota func(ctx context.Context, path string) (limit, remaining int64, err error)
 }
 
+// Config is what a Service needs; every field is required but Templates and MiniAppIDs.
+type Config struct {
+	DB          *sqlx.DB
+	Leases      *database.Leases
+	Accounts    []Account
+	Templates   channel.Templates
+	MiniAppIDs  channel.MiniApps
+	SendTimeout time.Duration // longest time of one POST; at most MaxSendTimeout
+	Logger      *slog.Logger
+	Registerer  prometheus.Registerer
+	Now         func() time.Time
+
+	// QuotaDay returns the beginning of the day, as quotas count it, that holds a moment;
+	// QuotaReset when the next one begins.
+	QuotaDay, QuotaReset func(time.Time) time.Time
+}
+
 // shared is what all accounts of a Service have in common.
 type shared struct {
+	Config
 	queue        *queue.Queue
-	leases       *database.Leases
-	templates    channel.Templates
-	miniApps     channel.MiniApps
-	sendTimeout  time.Duration
 	installation string // read by Start
 	metrics      *metrics
 	lanes        *laneList
 	takenOver    chan struct{} // an account has been taken over; holds one token
-	log          *slog.Logger
-	now          func() time.Time
 }
 
 // account is the runtime of one Account: it sends while it holds the account's lease.
@@ -94,10 +107,8 @@ func notify(c chan<- struct{}) {
 }
 
 func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(d):
 	case <-ctx.Done():
 	}
 }

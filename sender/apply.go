@@ -9,14 +9,6 @@ import (
 )
 
 const (
-	// reasonNoFollower ends a request whose recipient did not appear in time.
-	reasonNoFollower = "no_follower"
-	// reasonBlocked ends a request to a person who blocks the account's messages, as a receipt
-	// said.
-	reasonBlocked = "blocked_by_user"
-)
-
-const (
 	// initialDoubtRetry is how soon a message is repeated at first whose outcome is in doubt.
 	initialDoubtRetry = 5 * time.Second
 	maxDoubtRetry     = 2 * time.Minute
@@ -33,19 +25,29 @@ func (a *account) apply(j *job, o channel.Outcome) queue.Result {
 		Note:  queue.Note{Reason: o.Reason, ErrCode: o.Code, ErrMsg: o.Message, Warning: j.draft.Warning()},
 		MsgID: o.MsgID, Channel: string(a.channel.Name()),
 	}
+	attempt := j.row.Attempts + 1
 	switch o.Verdict {
 	case channel.Sent:
 		r.Status, r.OpenID = queue.Sent, j.address.OpenID
 	case channel.InDoubt:
-		r.InDoubt, r.OpenID = true, j.address.OpenID // a receipt for it may tell what became of the message
-		a.repeatInDoubt(j, &r)
+		// A receipt to this openid may tell what became of the message.
+		r.InDoubt, r.OpenID = true, j.address.OpenID
+		age := time.Duration(j.row.InDoubtFor.Int64) * time.Microsecond
+		r.Status, r.Delay = queue.Pending, backoff(attempt, initialDoubtRetry, maxDoubtRetry)
+		// Later than the window, WeChat would no longer drop a second message.
+		if age+r.Delay >= a.resendWindow() || a.lastAttempt(j) {
+			r.Status = queue.Unknown
+		}
 	case channel.PauseAccount, channel.PauseTemplate:
 		// Whatever is wrong would have met any other message too: the attempt is not counted.
 		back := j.row.Release()
 		back.Reason, back.ErrCode, back.ErrMsg = o.Reason, o.Code, o.Message
 		return back
 	case channel.Retry:
-		a.retry(j, &r, o.After)
+		r.Status, r.Delay = queue.Pending, backoff(attempt, o.After, maxRetry)
+		if a.lastAttempt(j) {
+			r.Status = queue.Failed
+		}
 	case channel.Unreachable:
 		r.Status, r.Delay = queue.Waiting, a.Wait
 	default:
@@ -54,37 +56,15 @@ func (a *account) apply(j *job, o channel.Outcome) queue.Result {
 	return r
 }
 
-// retry makes the row due again after a growing pause, until its attempts are used up.
-func (a *account) retry(j *job, r *queue.Result, initial time.Duration) {
-	if a.lastAttempt(j) {
-		r.Status = queue.Failed
-		return
-	}
-	r.Status, r.Delay = queue.Pending, backoff(j.row.Attempts+1, initial, maxRetry)
-}
-
-// repeatInDoubt repeats the message while WeChat would drop a second one, and then calls the
-// outcome unknown.
-func (a *account) repeatInDoubt(j *job, r *queue.Result) {
-	age := time.Duration(j.row.InDoubtFor.Int64) * time.Microsecond
-	delay := backoff(j.row.Attempts+1, initialDoubtRetry, maxDoubtRetry)
-	if age+delay >= a.resendWindow() || a.lastAttempt(j) {
-		r.Status = queue.Unknown
-		return
-	}
-	r.Status, r.Delay = queue.Pending, delay
-}
-
 // unreachable is the result of a row whose recipient the map cannot reach now: it waits for them.
 func (a *account) unreachable(row queue.Request, standing bridge.Reachability) queue.Result {
+	r := row.End(queue.Failed, string(standing), explain(standing))
 	switch {
 	case standing == bridge.Blocked:
-		return row.End(queue.Failed, reasonBlocked, explain(standing))
-	case !a.channel.Traits().Waits:
-		return row.End(queue.Failed, string(standing), explain(standing))
+		r.Reason = "blocked_by_user"
+	case a.channel.Traits().Waits:
+		r.Status, r.Delay = queue.Waiting, a.Wait
 	}
-	r := row.End(queue.Waiting, string(standing), explain(standing))
-	r.Delay = a.Wait
 	return r
 }
 

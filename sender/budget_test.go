@@ -9,7 +9,7 @@ import (
 )
 
 // TestDailyBudget: the account's own number of messages a day holds to the message, over a change
-// of instance, with a part of it kept for urgent rows; the next day begins anew.
+// of instance, with a part of it kept for urgent rows; the next day begins with a new budget.
 func TestDailyBudget(t *testing.T) {
 	f := newFixture(t)
 	f.config.Accounts[0].DailyBudget, f.config.Accounts[0].UrgentReserve = 20, 0.25

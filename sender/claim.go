@@ -18,8 +18,7 @@ const (
 	maxClaim = 800
 	// minClaim keeps a batch worth its statements where WeChat answers slowly.
 	minClaim = 8
-	// initialClaim is the first claim's size. From there it doubles and halves with what WeChat
-	// takes.
+	// initialClaim is where a claim's size begins, which doubles and halves with what WeChat takes.
 	initialClaim = 64
 	// A claim lasts between these: long enough for batches to be worth it, and short enough for an
 	// urgent row that comes just after it.
@@ -62,12 +61,11 @@ func (c *claimer) run(ctx context.Context, lease *database.Lease) {
 		if err == nil && !c.throttle.Paused() && lease.Valid() {
 			c.last, err = c.claim(ctx)
 		}
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return
-		case err != nil:
-			failures++
-			if failures == 1 {
+		}
+		if err != nil {
+			if failures++; failures == 1 {
 				c.log.Error("claiming requests", "err", err)
 			}
 			sleep(ctx, backoff(failures, time.Second, 10*time.Second))
@@ -81,7 +79,6 @@ func (c *claimer) run(ctx context.Context, lease *database.Lease) {
 		select {
 		case <-c.wake:
 		case <-ctx.Done():
-			return
 		}
 		c.idle.Store(false)
 	}
@@ -109,7 +106,7 @@ func (c *claimer) loadRedelivery(ctx context.Context) {
 		}
 		return
 	}
-	now := c.now()
+	now := c.Now()
 	for _, r := range rows {
 		c.redelivery.add(r.ID, now.Add(time.Duration(r.DueIn)*time.Microsecond))
 	}
@@ -128,13 +125,12 @@ func (c *claimer) awaitTurn(ctx context.Context) {
 	if c.last.more && c.last.taken == 0 {
 		sleep(ctx, laneAge) // others hold what is due
 	}
-	limit, begin := c.last.limit, c.now()
-	roomy := c.dispatch.awaitRoom(ctx, limit, laneAge)
-	for !roomy && !c.urgentFits(ctx, limit) {
-		roomy = c.dispatch.awaitRoom(ctx, limit, laneAge)
+	limit, begin := c.last.limit, c.Now()
+	c.urgentOnly = false
+	for !c.urgentOnly && !c.dispatch.awaitRoom(ctx, limit, laneAge) {
+		c.urgentOnly = len(c.dispatch.urgent) <= limit/2 && c.urgentDue(ctx)
 	}
-	c.urgentOnly = !roomy
-	switch took := c.now().Sub(begin); {
+	switch took := c.Now().Sub(begin); {
 	case c.last.sending < limit/2: // it says nothing about WeChat
 	case took < minClaimTime && limit == c.size:
 		c.size = min(2*c.size, maxClaim)
@@ -143,13 +139,7 @@ func (c *claimer) awaitTurn(ctx context.Context) {
 	}
 }
 
-// urgentFits reports whether an urgent row is to be claimed although the queue is long.
-func (c *claimer) urgentFits(ctx context.Context, limit int) bool {
-	return len(c.dispatch.urgent) <= limit/2 && c.urgentDue(ctx)
-}
-
-// urgentDue reports whether there is an urgent row to claim. So does an error: the claim will meet
-// it.
+// urgentDue reports whether there is an urgent row to claim, or an error for the claim to meet.
 func (c *claimer) urgentDue(ctx context.Context) bool {
 	lanes, err := c.lanes.pending(ctx, laneAge)
 	return err != nil || ctx.Err() != nil || slices.ContainsFunc(lanes, func(l queue.Lane) bool {
@@ -157,63 +147,51 @@ func (c *claimer) urgentDue(ctx context.Context) bool {
 	})
 }
 
-// claim takes due rows, settles at once those that cannot be sent, and hands the others to the
-// senders.
+// claim takes due rows, and settles or dispatches them.
 func (c *claimer) claim(ctx context.Context) (got claimed, err error) {
-	begin := c.now()
-	limit := c.throttle.ClaimLimit(c.size)
-	rows, more, err := c.dueRows(ctx, limit)
-	if err != nil || len(rows) == 0 {
-		return claimed{limit: limit, more: more && err == nil}, err
+	begin := c.Now()
+	got.limit = c.throttle.ClaimLimit(c.size)
+	rows, more, err := c.dueRows(ctx, got.limit)
+	if err == nil && len(rows) == 0 {
+		got.more = more
+		return got, nil
 	}
-	got = claimed{limit: limit, more: more}
-	// A claim that has begun is not interrupted: its outcome would be unknown, and the rows that it
-	// took would stay untouched until their visibility runs out.
 	var ours []queue.Request
 	var locked []int64
-	err = database.Detached(ctx, func(ctx context.Context) (err error) {
-		ours, locked, err = c.queue.Claim(ctx, queue.ClaimOrder{
-			AppID: c.AppID, Rows: rows, SkipLocked: begin.Before(c.skipLockedUntil),
+	if err == nil {
+		// A claim that has begun is not interrupted: its outcome would be unknown, and the rows that
+		// it took would stay untouched until their visibility runs out.
+		err = database.Detached(ctx, func(ctx context.Context) (err error) {
+			ours, locked, err = c.queue.Claim(ctx, queue.ClaimOrder{
+				AppID: c.AppID, Rows: rows, SkipLocked: begin.Before(c.skipLockedUntil),
+			})
+			return err
 		})
-		return err
-	})
-	if err != nil {
-		c.requeue(rows)
-		return claimed{}, err
 	}
+	if err != nil {
+		c.requeue(rows, c.Now())
+		return got, err
+	}
+	got.taken, got.more = len(rows)-len(locked), more
 	c.deferLocked(rows, locked)
-	got.taken = len(rows) - len(locked)
-	jobs, targets := c.prepareAll(ctx, ours, begin)
-	got.sending, err = c.dispatchAll(ctx, jobs, targets)
-	if err != nil {
-		return claimed{}, err
-	}
-	return got, nil
+	got.sending, err = c.dispatchAll(ctx, ours, begin)
+	return got, err
 }
 
-// prepareAll makes jobs of claimed rows. From here on each row gets a result, whatever happens.
-func (c *claimer) prepareAll(
+// dispatchAll hands claimed rows to the senders where they can be sent and their recipients be
+// reached, and returns how many. Each of the others gets a result, whatever happens.
+func (c *claimer) dispatchAll(
 	ctx context.Context, rows []queue.Request, begin time.Time,
-) ([]*job, []channel.Target) {
+) (sending int, err error) {
 	jobs, targets := make([]*job, 0, len(rows)), make([]channel.Target, 0, len(rows))
 	for _, row := range rows {
-		target, draft, ended := c.prepare(ctx, row)
+		j, target, ended := c.prepare(ctx, row, begin)
 		if ended != nil {
 			c.results <- settlement{result: *ended}
 			continue
 		}
-		j := &job{row: row, draft: draft}
-		j.setTimes(begin, c.sendTimeout)
 		jobs, targets = append(jobs, j), append(targets, target)
 	}
-	return jobs, targets
-}
-
-// dispatchAll hands jobs to the senders where their recipients can be reached, and returns how
-// many.
-func (c *claimer) dispatchAll(
-	ctx context.Context, jobs []*job, targets []channel.Target,
-) (sending int, err error) {
 	if len(jobs) == 0 {
 		return 0, nil
 	}
@@ -251,23 +229,21 @@ func (c *claimer) deferLocked(rows []queue.Request, locked []int64) {
 	if len(locked) == 0 {
 		return
 	}
-	now := c.now()
+	now := c.Now()
 	c.skipLockedUntil = now.Add(skipLockedFor)
 	for _, id := range locked {
 		if len(c.deferredLocked) < maxDeferred {
 			c.deferredLocked[id] = now.Add(lockedFor)
 		}
 	}
-	for _, r := range rows {
-		if r.InDoubtFor.Valid && slices.Contains(locked, r.ID) {
-			c.redelivery.add(r.ID, now.Add(lockedFor))
-		}
-	}
+	c.requeue(slices.DeleteFunc(rows, func(r queue.Request) bool {
+		return !slices.Contains(locked, r.ID)
+	}), now.Add(lockedFor))
 }
 
 // deferredIDs returns the rows that are left out of the claims for now.
 func (c *claimer) deferredIDs() []int64 {
-	now := c.now()
+	now := c.Now()
 	maps.DeleteFunc(c.deferredLocked, func(_ int64, until time.Time) bool {
 		return now.After(until) || until.Sub(now) > lockedFor
 	})
@@ -286,25 +262,17 @@ func (c *claimer) dueRows(ctx context.Context, limit int) (rows []queue.Request,
 	}
 	lanes, err := c.lanes.pending(ctx, laneAge)
 	if err != nil {
-		c.requeue(rows)
-		return nil, false, err
+		return rows, false, err
 	}
 	limit -= len(rows)
 	shares, left := c.shares(lanes, limit)
-	if len(shares) == 0 {
-		return rows, len(rows) > 0, nil
-	}
 	except := c.deferredIDs()
 	for _, r := range rows {
 		except = append(except, r.ID)
 	}
 	fresh, err := c.queue.Due(ctx, shares, limit, except)
-	if err != nil {
-		c.requeue(rows)
-		return nil, false, err
-	}
 	more = left || len(rows) > 0 || len(fresh) >= limit || exhausts(fresh, shares)
-	return append(rows, fresh...), more, nil
+	return append(rows, fresh...), more, err
 }
 
 // shares returns what a claim of limit rows takes of each lane.
@@ -326,10 +294,10 @@ func (c *claimer) shares(lanes []queue.Lane, limit int) (shares []queue.Share, l
 const heldRedelivery = 10 * time.Second
 
 // dueRedeliveries returns rows to be repeated. They may use the reserve of urgent ones, but not
-// more than the account's own number of messages, and those of a paused template stay listed.
+// more than the account's own number of messages. Those of a paused template stay listed.
 func (c *claimer) dueRedeliveries(ctx context.Context, limit int) ([]queue.Request, error) {
-	now := c.now()
-	if !c.throttle.MayRedeliver() {
+	now := c.Now()
+	if c.throttle.Claimable(true, "", 1) == 0 {
 		return nil, nil
 	}
 	listed := c.redelivery.take(now, limit)
@@ -344,7 +312,7 @@ func (c *claimer) dueRedeliveries(ctx context.Context, limit int) ([]queue.Reque
 		return nil, err
 	}
 	return slices.DeleteFunc(found, func(r queue.Request) bool {
-		held := c.throttle.TemplateHeld(c.templates.Known(r.Template, c.AppID))
+		held := c.throttle.Claimable(true, c.Templates.Known(r.Template, c.AppID), 1) == 0
 		if held {
 			c.redelivery.add(r.ID, now.Add(heldRedelivery))
 		}
@@ -352,11 +320,11 @@ func (c *claimer) dueRedeliveries(ctx context.Context, limit int) ([]queue.Reque
 	}), nil
 }
 
-// requeue lists rows for redelivery again that were not claimed after all.
-func (c *claimer) requeue(rows []queue.Request) {
+// requeue lists those of rows again that were to be repeated and not claimed after all.
+func (c *claimer) requeue(rows []queue.Request, at time.Time) {
 	for _, r := range rows {
 		if r.InDoubtFor.Valid {
-			c.redelivery.add(r.ID, c.now())
+			c.redelivery.add(r.ID, at)
 		}
 	}
 }

@@ -2,35 +2,11 @@ package sender
 
 import (
 	"context"
-	"time"
 
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/queue"
-	"github.com/unionbridge/unionbridge/sender/throttle"
 )
-
-// job is one claimed row on its way to WeChat.
-type job struct {
-	row      queue.Request
-	draft    channel.Draft
-	address  channel.Address
-	permit   *throttle.Permit
-	expires  time.Time // zero: never
-	deadline time.Time // after this no POST may begin: the row is about to fall due again
-}
-
-// setTimes sets until when a job that was claimed at a moment may begin.
-func (j *job) setTimes(begin time.Time, sendTimeout time.Duration) {
-	const margin = 5 * time.Second
-	j.deadline = begin.Add(queue.Visibility - sendTimeout - margin)
-	if j.row.ExpiresIn.Valid {
-		j.expires = begin.Add(time.Duration(j.row.ExpiresIn.Int64) * time.Microsecond)
-	}
-}
-
-// late reports whether the row's expires_at has passed since it was claimed.
-func (j *job) late(now time.Time) bool { return !j.expires.IsZero() && !now.Before(j.expires) }
 
 // settlement is what the settler is to write: the result of a row that was not delivered, or a job
 // with its outcome, of which the channel is to learn first.
@@ -42,7 +18,7 @@ type settlement struct {
 
 // allowed reports whether a POST may begin now.
 func (a *account) allowed(ctx context.Context, lease *database.Lease, j *job) bool {
-	now := a.now()
+	now := a.Now()
 	return ctx.Err() == nil && lease.Valid() && now.Before(j.deadline) && !j.late(now) &&
 		j.permit.Allowed()
 }
@@ -70,18 +46,18 @@ func (a *account) deliver(ctx context.Context, lease *database.Lease, j *job) se
 func (a *account) lastAttempt(j *job) bool { return j.row.Attempts+1 >= a.MaxAttempts }
 
 func (a *account) post(ctx context.Context, j *job) channel.Outcome {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.sendTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.SendTimeout)
 	defer cancel()
-	begin := a.now()
+	begin := a.Now()
 	o := a.channel.Deliver(ctx, j.draft, j.address)
-	a.seconds.Observe(a.now().Sub(begin).Seconds())
+	a.seconds.Observe(a.Now().Sub(begin).Seconds())
 	return o
 }
 
 // release gives back a job that was claimed to be sent and was not.
 func (a *account) release(j *job) settlement {
 	j.permit.Release()
-	if j.late(a.now()) {
+	if j.late(a.Now()) {
 		j.row.Expired = true
 		return settlement{result: *overdue(j.row, a.resendWindow())}
 	}

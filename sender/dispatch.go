@@ -40,12 +40,11 @@ func (d *dispatch) close() {
 // awaitRoom waits until at most n jobs stand in the queues, and reports whether that was within a
 // time.
 func (d *dispatch) awaitRoom(ctx context.Context, n int, within time.Duration) bool {
-	timer := time.NewTimer(within)
-	defer timer.Stop()
+	timeout := time.After(within)
 	for len(d.urgent)+len(d.others) > n {
 		select {
 		case <-d.room:
-		case <-timer.C:
+		case <-timeout:
 			return false
 		case <-ctx.Done():
 			return true
@@ -55,37 +54,24 @@ func (d *dispatch) awaitRoom(ctx context.Context, n int, within time.Duration) b
 }
 
 // next returns the job whose turn it is; false: there will be no more.
-func (d *dispatch) next() (*job, bool) {
-	urgent, others := d.urgent, d.others
-	for urgent != nil || others != nil {
-		j, from, ok := pick(urgent, others)
-		if ok {
-			notify(d.room)
-			return j, true
-		}
-		if from == urgent {
-			urgent = nil
-		} else {
-			others = nil
-		}
-	}
-	return nil, false
-}
-
-// pick takes from urgent where something stands there, else from whichever has something first. It
-// returns which one it took from, and whether that has not ended.
-func pick(urgent, others <-chan *job) (j *job, from <-chan *job, ok bool) {
+func (d *dispatch) next() (j *job, ok bool) {
 	select {
-	case j, ok = <-urgent:
-		return j, urgent, ok
+	case j, ok = <-d.urgent:
 	default:
+		select {
+		case j, ok = <-d.urgent:
+		case j, ok = <-d.others:
+		}
 	}
-	select {
-	case j, ok = <-urgent:
-		return j, urgent, ok
-	case j, ok = <-others:
-		return j, others, ok
+	if !ok { // both have been closed, but either may hold some jobs yet
+		if j, ok = <-d.urgent; !ok {
+			j, ok = <-d.others
+		}
 	}
+	if ok {
+		notify(d.room)
+	}
+	return j, ok
 }
 
 // take waits for the next job and for the rate. The senders stand in line for it, so that an urgent
@@ -101,7 +87,7 @@ func (d *dispatch) take(
 		if !ok {
 			return nil, false
 		}
-		if a.allowed(ctx, lease, j) && j.permit.Wait(ctx, j.deadline.Sub(a.now())) {
+		if a.allowed(ctx, lease, j) && j.permit.Wait(ctx, j.deadline.Sub(a.Now())) {
 			return j, true
 		}
 		results <- a.release(j)

@@ -14,7 +14,7 @@ func (a *account) claimable(l queue.Lane, limit int) int {
 	if !l.Due || l.Status != queue.Pending || !a.owns(l) || !validPriority(l.Priority) {
 		return 0
 	}
-	return a.throttle.Claimable(l.Priority == priorityUrgent, a.templates.Known(l.Template, a.AppID), limit)
+	return a.throttle.Claimable(l.Priority == priorityUrgent, a.Templates.Known(l.Template, a.AppID), limit)
 }
 
 func validPriority(priority int) bool { return priority >= 0 && priority <= 2 }

@@ -139,7 +139,7 @@ type movedClock struct{ by atomic.Int64 }
 func (c *movedClock) now() time.Time       { return time.Now().Add(time.Duration(c.by.Load())) }
 func (c *movedClock) move(d time.Duration) { c.by.Add(int64(d)) }
 
-// TestPausedAccountDelaysNoOther: while one account stands still, with many rows due, another one
+// TestPausedAccountDelaysNoOther: while one account is paused, with many rows due, another one
 // sends at once.
 func TestPausedAccountDelaysNoOther(t *testing.T) {
 	const otherAppID = "wx0a00000000000002"

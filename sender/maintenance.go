@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/unionbridge/unionbridge/bridge"
@@ -14,24 +15,17 @@ import (
 // maintainEvery is the pace of maintenance.
 const maintainEvery = 20 * time.Second
 
-// The reasons of rows that no account claims.
-const (
-	reasonBadPriority    = "bad_priority"
-	reasonUnknownAccount = "unknown_account"
-)
-
 // maintenance handles rows the claim loop cannot see: waiting rows, rows no account can send, and
 // those whose outcome is unknown.
 type maintenance struct {
 	*shared
-	accounts    []*account
-	reconcilers []reconciler // one per account
+	accounts []*reconciler
 }
 
 func newMaintenance(s *shared, accounts []*account) *maintenance {
-	m := &maintenance{shared: s, accounts: accounts}
+	m := &maintenance{shared: s}
 	for _, a := range accounts {
-		m.reconcilers = append(m.reconcilers, reconciler{account: a})
+		m.accounts = append(m.accounts, &reconciler{account: a})
 	}
 	return m
 }
@@ -39,19 +33,16 @@ func newMaintenance(s *shared, accounts []*account) *maintenance {
 // run maintains every maintainEvery and after each takeover, until ctx ends.
 func (m *maintenance) run(ctx context.Context) {
 	for {
-		begin := m.now()
+		begin := m.Now()
 		if err := m.once(ctx); err != nil && ctx.Err() == nil {
-			m.log.Error("maintaining open requests", "err", err)
+			m.Logger.Error("maintaining open requests", "err", err)
 		}
+		select {
 		// A round over a million waiting rows takes a while: it must not become the database's main
 		// load.
-		pause := time.NewTimer(max(maintainEvery, 3*m.now().Sub(begin)))
-		select {
-		case <-pause.C:
+		case <-time.After(max(maintainEvery, 3*m.Now().Sub(begin))):
 		case <-m.takenOver:
-			pause.Stop()
 		case <-ctx.Done():
-			pause.Stop()
 			return
 		}
 	}
@@ -64,15 +55,19 @@ func (m *maintenance) once(ctx context.Context) error {
 		return err
 	}
 	var errs []error
-	for i, a := range m.accounts {
+	for _, a := range m.accounts {
 		if a.owner.Load() {
-			a.throttle.Tick()
-			errs = append(errs, a.throttle.Reload(ctx), m.reconcilers[i].run(ctx, lanes))
+			errs = append(errs, a.throttle.Reload(ctx), a.reconcile(ctx, lanes))
 		}
 	}
 	for _, l := range lanes {
 		if u := m.unroutable(l); u != nil && l.Status != queue.Unknown {
-			errs = append(errs, m.failUnroutable(ctx, *u))
+			n, err := m.queue.FailUnroutable(ctx, *u)
+			if n > 0 {
+				m.Logger.Warn("requests that no account can send have failed",
+					"rows", n, "reason", u.Reason, "errmsg", u.Message)
+			}
+			errs = append(errs, err)
 			continue
 		}
 		for _, a := range m.accounts {
@@ -86,34 +81,21 @@ func (m *maintenance) once(ctx context.Context) error {
 
 // unroutable says why no claimer sees a lane; nil: one does.
 func (m *maintenance) unroutable(l queue.Lane) *queue.Unroutable {
-	known := false
-	for _, a := range m.accounts {
-		known = known || a.owns(l)
-	}
 	switch {
-	case !known:
-		return &queue.Unroutable{Lane: l, Reason: reasonUnknownAccount, Message: fmt.Sprintf(
+	case !slices.ContainsFunc(m.accounts, func(a *reconciler) bool { return a.owns(l) }):
+		return &queue.Unroutable{Lane: l, Reason: "unknown_account", Message: fmt.Sprintf(
 			"appid %q is not configured under official_accounts", l.AppID.String)}
 	case !validPriority(l.Priority):
-		return &queue.Unroutable{Lane: l, Reason: reasonBadPriority, Message: fmt.Sprintf(
+		return &queue.Unroutable{Lane: l, Reason: "bad_priority", Message: fmt.Sprintf(
 			"priority is %d: it must be 0 (urgent), 1 (normal) or 2 (bulk)", l.Priority), Everywhere: true}
 	}
 	return nil
 }
 
-func (m *maintenance) failUnroutable(ctx context.Context, u queue.Unroutable) error {
-	n, err := m.queue.FailUnroutable(ctx, u)
-	if n > 0 {
-		m.log.Warn("requests that no account can send have failed",
-			"rows", n, "reason", u.Reason, "errmsg", u.Message)
-	}
-	return err
-}
-
 // maintainWaiting ends the waits that have lasted long enough and releases the rows whose
 // recipients have appeared.
 func (a *account) maintainWaiting(ctx context.Context, l queue.Lane) error {
-	if err := a.queue.EndWaits(ctx, l, reasonNoFollower); err != nil {
+	if err := a.queue.EndWaits(ctx, l, "no_follower"); err != nil {
 		return err
 	}
 	for last := (queue.Request{}); ; {
@@ -150,8 +132,7 @@ func (a *account) releaseReachable(ctx context.Context, rows []queue.Request) er
 			return err
 		}
 		for i, row := range candidates {
-			// WeChat has refused a person whom the map does not have: they have to appear there
-			// first.
+			// A person whom WeChat has refused and the map does not have must appear there first.
 			if found[i].Reachability == bridge.Reachable && !found[i].Unlisted {
 				released = append(released, row.ID)
 			}

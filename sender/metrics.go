@@ -1,10 +1,6 @@
 package sender
 
-import (
-	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/unionbridge/unionbridge/sender/queue"
-)
+import "github.com/prometheus/client_golang/prometheus"
 
 // metrics are the engine's figures; the throttle has its own.
 type metrics struct {
@@ -30,14 +26,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	reg.MustRegister(m.outcomes, m.seconds, m.receipts)
 	return m
-}
-
-// count counts a settled result. Rows given back without an attempt are not outcomes.
-func (m *metrics) count(appid string, r queue.Result) {
-	if r.Status == queue.Pending && r.Refund {
-		return
-	}
-	m.outcomes.WithLabelValues(appid, string(r.Final()), r.Reason).Inc()
 }
 
 // receiptLabel keeps the metric's labels few whatever WeChat may say one day.

@@ -13,7 +13,7 @@ import (
 )
 
 // TestDatabaseGoesAway: the database is cut off in the middle of the work, twice. Every request
-// ends sent and everybody gets his message once, also those whose outcome could not be written at
+// ends sent and everybody gets one message, also those whose outcome could not be written at
 // first.
 func TestDatabaseGoesAway(t *testing.T) {
 	f := newFixture(t)

@@ -16,7 +16,7 @@ const leaseTry = 10 * time.Second
 func (a *account) run(ctx context.Context) {
 	complained := false
 	for ctx.Err() == nil {
-		lease, err := a.leases.TryAcquire(ctx, queue.LeaseName(a.AppID))
+		lease, err := a.Leases.TryAcquire(ctx, queue.LeaseName(a.AppID))
 		if err != nil && ctx.Err() == nil && !complained {
 			a.log.Error("acquiring the send lease", "err", err)
 		}
@@ -45,18 +45,15 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 	var sending, settling sync.WaitGroup
 	for range a.Concurrency {
 		sending.Go(func() {
-			for {
-				j, ok := d.take(ctx, a, lease, results)
-				if !ok {
-					return
-				}
+			take := func() (*job, bool) { return d.take(ctx, a, lease, results) }
+			for j, ok := take(); ok; j, ok = take() {
 				results <- a.deliver(ctx, lease, j)
 			}
 		})
 	}
 	settling.Go(func() { (&settler{account: a}).run(service, results) })
 
-	begin := a.now()
+	begin := a.Now()
 	a.since.Store(&begin)
 	a.owner.Store(true)
 	notify(a.takenOver)

@@ -150,7 +150,7 @@ var policyTable = []policyCase{
 	{"day's quota", queue.Pending, 0, "send", -1, []int{43100, 45009, 45028, 45040, 45047, 45104, 48006}},
 	{"minute's quota", queue.Pending, 0, "send", -2, []int{45011}},
 	{"this person later", queue.Pending, 1, "", 30 * time.Minute, []int{43117}},
-	{"this person is asked about", queue.Waiting, 1, "", time.Hour, []int{40003, 43004, 50005, -41000}},
+	{"this person is checked", queue.Waiting, 1, "", time.Hour, []int{40003, 43004, 50005, -41000}},
 	{"this person", queue.Failed, 1, "", 0, []int{
 		40226, 43005, 43006, 43019, 43101, 45015, 46004, 48002, 49003, 70000}},
 	{"this template", queue.Pending, 0, "template:", 5 * time.Minute, []int{43102, 43116, 45026, 45027, 48011}},
@@ -210,7 +210,7 @@ func (s *stepper) walk(t *testing.T, c policyCase, code int) {
 		t.Errorf("uncertain_at is set in %d rows", uncertain)
 	}
 	if asked := s.count(t, `SELECT COUNT(*) FROM follower_recheck`); (asked == 1) != (c.status == queue.Waiting) {
-		t.Errorf("%d people are asked about", asked)
+		t.Errorf("%d people are to be checked", asked)
 	}
 	s.checkState(t, c)
 	if c.attempts == 1 {

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jmoiron/sqlx"
-
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
@@ -32,15 +30,17 @@ func (p *poller) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		idle := p.idle()
+		idle := slices.DeleteFunc(slices.Clone(p.accounts), func(a *account) bool {
+			return !a.idle.Load() || a.throttle.Paused()
+		})
 		if len(idle) == 0 {
 			continue
 		}
-		begin := p.now()
+		begin := p.Now()
 		lanes, err := p.lanes.pending(ctx, pollEvery/2)
 		if err != nil && ctx.Err() == nil {
 			if failures++; failures == 1 {
-				p.log.Error("looking for due requests", "err", err)
+				p.Logger.Error("looking for due requests", "err", err)
 			}
 			sleep(ctx, backoff(failures, pollEvery, 5*time.Second))
 			continue
@@ -50,23 +50,13 @@ func (p *poller) run(ctx context.Context) {
 			due := func(l queue.Lane) bool {
 				return a.claimable(l, 1) > 0 || l.Due && a.owns(l) && a.throttle.BudgetDecides()
 			}
-			if a.redelivery.due(p.now()) || slices.ContainsFunc(lanes, due) {
+			if a.redelivery.due(p.Now()) || slices.ContainsFunc(lanes, due) {
 				notify(a.wake)
 			}
 		}
 		// Where no index answers at once, looking must not become the server's main load.
-		sleep(ctx, min(4*p.now().Sub(begin)-pollEvery, 5*time.Second))
+		sleep(ctx, min(4*p.Now().Sub(begin)-pollEvery, 5*time.Second))
 	}
-}
-
-func (p *poller) idle() []*account {
-	var idle []*account
-	for _, a := range p.accounts {
-		if a.idle.Load() && !a.throttle.Paused() {
-			idle = append(idle, a)
-		}
-	}
-	return idle
 }
 
 // leasePoll is how often an instance checks, with one query for all accounts, whether a lease has
@@ -76,7 +66,7 @@ func (p *poller) idle() []*account {
 const leasePoll = time.Second
 
 // watchLeases wakes the accounts that nobody sends for, until ctx ends.
-func (p *poller) watchLeases(ctx context.Context, db *sqlx.DB) {
+func (p *poller) watchLeases(ctx context.Context) {
 	tick := time.NewTicker(leasePoll)
 	defer tick.Stop()
 	for {
@@ -88,7 +78,7 @@ func (p *poller) watchLeases(ctx context.Context, db *sqlx.DB) {
 		if !slices.ContainsFunc(p.accounts, func(a *account) bool { return !a.owner.Load() }) {
 			continue
 		}
-		held, err := database.HeldLeases(ctx, db)
+		held, err := database.HeldLeases(ctx, p.DB)
 		if err != nil {
 			continue // the accounts' own tries say so
 		}

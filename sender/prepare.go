@@ -9,46 +9,62 @@ import (
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/queue"
+	"github.com/unionbridge/unionbridge/sender/throttle"
 )
 
-// prepare turns a claimed row into its target and its message. A row that cannot be sent, or must
-// not be any more, gets a result instead.
+// job is one claimed row on its way to WeChat.
+type job struct {
+	row      queue.Request
+	draft    channel.Draft
+	address  channel.Address
+	permit   *throttle.Permit
+	expires  time.Time // zero: never
+	deadline time.Time // after this no POST may begin: the row is about to fall due again
+}
+
+// late reports whether the row's expires_at has passed since it was claimed.
+func (j *job) late(now time.Time) bool { return !j.expires.IsZero() && !now.Before(j.expires) }
+
+// prepare turns a row that was claimed at begin into a job and its target. A row that cannot be
+// sent, or must not be any more, gets a result instead.
 func (a *account) prepare(
-	ctx context.Context, row queue.Request,
-) (channel.Target, channel.Draft, *queue.Result) {
+	ctx context.Context, row queue.Request, begin time.Time,
+) (*job, channel.Target, *queue.Result) {
 	if ended := overdue(row, a.resendWindow()); ended != nil {
-		return channel.Target{}, nil, ended
+		return nil, channel.Target{}, ended
 	}
-	target, draft, rejection := a.draft(ctx, row)
+	draft, target, rejection := a.draft(ctx, row)
 	if rejection != nil {
-		return channel.Target{}, nil, reject(row, *rejection)
+		return nil, channel.Target{}, reject(row, *rejection)
 	}
-	return target, draft, nil
+	const margin = 5 * time.Second
+	j := &job{row: row, draft: draft, deadline: begin.Add(queue.Visibility - a.SendTimeout - margin)}
+	if row.ExpiresIn.Valid {
+		j.expires = begin.Add(time.Duration(row.ExpiresIn.Int64) * time.Microsecond)
+	}
+	return j, target, nil
 }
 
 func (a *account) draft(
 	ctx context.Context, row queue.Request,
-) (channel.Target, channel.Draft, *channel.Rejection) {
-	recipient, rejection := a.recipient(row)
-	if rejection != nil {
-		return channel.Target{}, nil, rejection
+) (_ channel.Draft, target channel.Target, rejection *channel.Rejection) {
+	if target.Recipient, rejection = a.recipient(row); rejection != nil {
+		return nil, target, rejection
 	}
-	templateID, rejection := a.templates.ID(row.Template, a.AppID)
+	target.TemplateID, rejection = a.Templates.ID(row.Template, a.AppID)
 	if rejection != nil {
-		return channel.Target{}, nil, rejection
+		return nil, target, rejection
 	}
 	if !row.Data.Valid {
-		return channel.Target{}, nil, &channel.Rejection{
-			Reason: channel.ReasonBadData, Message: fmt.Sprintf(
-				"data has %d bytes, at most %d are allowed", row.DataBytes, queue.MaxData),
-		}
+		return nil, target, channel.Reject(channel.ReasonBadData, fmt.Sprintf(
+			"data has %d bytes, at most %d are allowed", row.DataBytes, queue.MaxData))
 	}
 	draft, rejection := a.channel.Prepare(ctx, channel.Content{
-		Template: row.Template, TemplateID: templateID, Data: row.Data.String, URL: row.URL.String,
-		MiniAppID: row.MiniAppID.String, MiniPath: row.MiniPath.String,
+		Template: row.Template, TemplateID: target.TemplateID, Data: row.Data.String,
+		URL: row.URL.String, MiniAppID: row.MiniAppID.String, MiniPath: row.MiniPath.String,
 		ClientMsgID: a.clientMsgID(row.ID), Redelivery: row.InDoubtFor.Valid,
 	})
-	return channel.Target{Recipient: recipient, TemplateID: templateID}, draft, rejection
+	return draft, target, rejection
 }
 
 // reject is the result of a row that is not to be sent, or not yet.
@@ -73,8 +89,7 @@ func overdue(row queue.Request, resendWindow time.Duration) *queue.Result {
 	var result queue.Result
 	switch {
 	case inDoubt && (age > resendWindow || age < -clockSlack):
-		// In the future it lies where the database's clock was set back: nobody knows how old it
-		// is.
+		// It lies in the future where the database's clock was set back: its age is not known.
 		result = row.End(queue.Unknown, "outcome_unknown", "an attempt was made whose outcome is not "+
 			"known, and it is too old to be repeated without the risk of a second message")
 	case inDoubt && row.Expired:
@@ -97,7 +112,7 @@ func (s *shared) clientMsgID(id int64) string {
 
 // recipient is the person a row names.
 func (s *shared) recipient(row queue.Request) (bridge.Recipient, *channel.Rejection) {
-	return s.miniApps.Recipient(bridge.Recipient{
+	return s.MiniAppIDs.Recipient(bridge.Recipient{
 		UnionID: row.UnionID.String, OpenID: row.OpenID.String,
 		MiniAppID: row.MiniAppID.String, MiniOpenID: row.MiniOpenID.String,
 	})

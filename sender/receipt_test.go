@@ -69,7 +69,7 @@ func TestUserBlockFailsFast(t *testing.T) {
 	other := f.insert(t, columns{"unionid": f.unionid(2)})
 	s.attempt(t)
 	for _, id := range blocked {
-		if r := f.row(t, id); r.Status != "failed" || r.reason() != reasonBlocked || r.Attempts != 0 {
+		if r := f.row(t, id); r.Status != "failed" || r.reason() != "blocked_by_user" || r.Attempts != 0 {
 			t.Errorf("row %d is %s (%s) after %d attempts", id, r.Status, r.reason(), r.Attempts)
 		}
 	}
@@ -104,7 +104,7 @@ func TestUnknownByReceipt(t *testing.T) {
 	}
 	for _, m := range f.sim.Messages(appid) {
 		if m.Person == 3 {
-			continue // his receipt never comes
+			continue // its receipt never comes
 		}
 		receipt := queue.Receipt{OpenID: m.OpenID, MsgID: m.MsgID, Status: push.ReceiptSuccess, At: time.Now()}
 		if err := s.receipt(t.Context(), appid, receipt); err != nil {
@@ -135,7 +135,7 @@ func TestUnknownByReceipt(t *testing.T) {
 }
 
 // TestCrashedThenReceipt: the instance died before it could write whom it sent to; the receipt
-// finds the row all the same.
+// still finds the row.
 func TestCrashedThenReceipt(t *testing.T) {
 	f := newFixture(t)
 	s := newStepper(t, f)
@@ -189,7 +189,7 @@ func TestReceiptOfAnotherTemplate(t *testing.T) {
 	}
 }
 
-// TestOldBlockIsOver: a receipt of before the person's last follow does not block him, however late
+// TestOldBlockIsOver: a receipt of before the person's last follow does not block them, however late
 // it comes.
 func TestOldBlockIsOver(t *testing.T) {
 	f := newFixture(t)

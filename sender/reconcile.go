@@ -2,7 +2,6 @@ package sender
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"maps"
 	"slices"
@@ -35,12 +34,12 @@ func (r *reconciler) minReceiptAge() time.Duration {
 	return r.ResendWindow + queue.Visibility + 2*settleGrace
 }
 
-// run looks for the receipts of attempts whose outcome is unknown. A receipt carries no
+// reconcile looks for the receipts of attempts whose outcome is unknown. A receipt carries no
 // client_msg_id: it belongs to such a request if it went to the same person at that time, no
 // request has its msgid, and no other request or receipt is a candidate. What is ambiguous stays
 // unknown.
-func (r *reconciler) run(ctx context.Context, lanes []queue.Lane) error {
-	now := r.now()
+func (r *reconciler) reconcile(ctx context.Context, lanes []queue.Lane) error {
+	now := r.Now()
 	begin := r.since.Load()
 	switch {
 	case !r.channel.Traits().Receipts || now.Sub(r.last) < reconcileEvery:
@@ -75,7 +74,16 @@ func (r *reconciler) run(ctx context.Context, lanes []queue.Lane) error {
 		}
 		receipts = append(receipts, more...)
 	}
-	return r.assign(ctx, pair(byOpenID, receipts))
+	var errs []error
+	for row, receipt := range pair(byOpenID, receipts) {
+		found, err := r.queue.ResolveByReceipt(ctx, row.ID, receipt, string(r.channel.Name()))
+		if found {
+			r.log.Info("a receipt told an unknown outcome", "request", row.ID,
+				"msgid", receipt.MsgID, "status", receipt.Status)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 func (r *reconciler) unknown(
@@ -94,22 +102,6 @@ func (r *reconciler) unknown(
 	return rows, nil
 }
 
-// assign makes requests sent by their receipts.
-func (r *reconciler) assign(
-	ctx context.Context, pairs map[*queue.UnknownRequest]queue.Receipt,
-) error {
-	var errs []error
-	for row, receipt := range pairs {
-		found, err := r.queue.ResolveByReceipt(ctx, row.ID, receipt, string(r.channel.Name()))
-		if found {
-			r.log.Info("a receipt told an unknown outcome", "request", row.ID,
-				"msgid", receipt.MsgID, "status", receipt.Status)
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
 // pair matches rows and receipts where there is no other choice on either side.
 func pair(
 	byOpenID map[string][]*queue.UnknownRequest, receipts []queue.Receipt,
@@ -118,7 +110,7 @@ func pair(
 	claims := make(map[int64]int)
 	for _, r := range receipts {
 		for _, row := range byOpenID[r.OpenID] {
-			if matches(r, row) {
+			if !r.At.Before(row.First.Add(-receiptEarly)) && !r.At.After(row.Last.Add(receiptLate)) {
 				choices[row] = append(choices[row], r)
 				claims[r.MsgID]++
 			}
@@ -133,19 +125,13 @@ func pair(
 	return pairs
 }
 
-func matches(r queue.Receipt, row *queue.UnknownRequest) bool {
-	return !r.At.Before(row.First.Add(-receiptEarly)) && !r.At.After(row.Last.Add(receiptLate))
-}
-
 // resolveMissing fills in whom rows were sent to whose instance died before it could write that.
 func (r *reconciler) resolveMissing(ctx context.Context, rows []queue.UnknownRequest) error {
 	var lost []*queue.UnknownRequest
 	var targets []channel.Target
 	for i := range rows {
-		if rows[i].SentOpenID.Valid {
-			continue
-		}
-		if recipient, rejection := r.recipient(rows[i].Request); rejection == nil {
+		recipient, rejection := r.recipient(rows[i].Request)
+		if !rows[i].SentOpenID.Valid && rejection == nil {
 			lost, targets = append(lost, &rows[i]), append(targets, channel.Target{Recipient: recipient})
 		}
 	}
@@ -156,7 +142,7 @@ func (r *reconciler) resolveMissing(ctx context.Context, rows []queue.UnknownReq
 			return err
 		}
 		for i, row := range lost[:n] {
-			row.SentOpenID = sql.NullString{String: found[i].OpenID, Valid: found[i].OpenID != ""}
+			row.SentOpenID.String = found[i].OpenID
 		}
 		lost, targets = lost[n:], targets[n:]
 	}

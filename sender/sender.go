@@ -12,34 +12,12 @@ package sender
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
-	"github.com/jmoiron/sqlx"
-	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/sender/queue"
 	"github.com/unionbridge/unionbridge/sender/throttle"
 )
-
-// Config is what a Service needs; every field is required but Templates and MiniAppIDs.
-type Config struct {
-	DB          *sqlx.DB
-	Leases      *database.Leases
-	Accounts    []Account
-	Templates   map[string]map[string]string // alias → appid → template id
-	MiniAppIDs  []string                     // the configured mini programs; a single one is the default
-	SendTimeout time.Duration                // longest time of one POST; at most MaxSendTimeout
-	Logger      *slog.Logger
-	Registerer  prometheus.Registerer
-	Now         func() time.Time
-
-	// QuotaDay returns the beginning of the day, as quotas count it, that holds a moment;
-	// QuotaReset when the next one begins.
-	QuotaDay, QuotaReset func(time.Time) time.Time
-}
 
 // MaxSendTimeout keeps a POST shorter than a claim with a margin, so that no row falls due while
 // its message is on its way.
@@ -48,7 +26,6 @@ const MaxSendTimeout = 20 * time.Second
 // Service sends for all accounts.
 type Service struct {
 	*shared
-	db       *sqlx.DB
 	accounts []*account
 
 	cancel  context.CancelFunc
@@ -61,11 +38,10 @@ func New(cfg Config) (*Service, error) {
 		return nil, fmt.Errorf("wechat.send_timeout is %s: it must be above 0 and at most %s, "+
 			"so that a claim outlives a POST", cfg.SendTimeout, MaxSendTimeout)
 	}
-	s := &Service{db: cfg.DB, shared: &shared{
-		queue: queue.New(cfg.DB), leases: cfg.Leases, templates: cfg.Templates,
-		miniApps: cfg.MiniAppIDs, sendTimeout: cfg.SendTimeout, metrics: newMetrics(cfg.Registerer),
-		lanes:     &laneList{queue: queue.New(cfg.DB), now: cfg.Now},
-		takenOver: make(chan struct{}, 1), log: cfg.Logger, now: cfg.Now,
+	q := queue.New(cfg.DB)
+	s := &Service{shared: &shared{
+		Config: cfg, queue: q, lanes: &laneList{queue: q, now: cfg.Now},
+		metrics: newMetrics(cfg.Registerer), takenOver: make(chan struct{}, 1),
 	}}
 	held := throttle.NewMetrics(cfg.Registerer)
 	for _, a := range cfg.Accounts {
@@ -101,7 +77,7 @@ func (s *Service) Start(ctx context.Context) error {
 	}
 	p := &poller{shared: s.shared, accounts: s.accounts}
 	s.running.Go(func() { p.run(ctx) })
-	s.running.Go(func() { p.watchLeases(ctx, s.db) })
+	s.running.Go(func() { p.watchLeases(ctx) })
 	s.running.Go(func() { newMaintenance(s.shared, s.accounts).run(ctx) })
 	return nil
 }

@@ -82,8 +82,8 @@ func TestBadRows(t *testing.T) {
 		{"an unknown template", columns{"unionid": u, "template": "nope"}, channel.ReasonUnknownTemplate, "order"},
 		{"a template of another account", columns{"unionid": u, "template": "elsewhere"}, channel.ReasonUnknownTemplate, appid},
 		{"a url without a scheme", columns{"unionid": u, "url": "example.com"}, channel.ReasonBadLink, "https://"},
-		{"an account nobody knows", columns{"unionid": u, "appid": "wx00000000000000ff"}, reasonUnknownAccount, "official_accounts"},
-		{"a priority that is none", columns{"unionid": u, "priority": 7}, reasonBadPriority, "0 (urgent)"},
+		{"an account nobody knows", columns{"unionid": u, "appid": "wx00000000000000ff"}, "unknown_account", "official_accounts"},
+		{"a priority that is none", columns{"unionid": u, "priority": 7}, "bad_priority", "0 (urgent)"},
 	}
 	ids := make([]int64, len(cases))
 	for i, c := range cases {
@@ -271,7 +271,7 @@ func TestWaiting(t *testing.T) {
 		f.await(t, id, queue.Sent)
 	}
 	f.await(t, withdrawn, queue.Cancelled)
-	if r := f.await(t, impatient, queue.Failed); r.reason() != reasonNoFollower {
+	if r := f.await(t, impatient, queue.Failed); r.reason() != "no_follower" {
 		t.Errorf("the row says %+v", r)
 	}
 	if n := len(f.messagesTo(newcomer)); n != len(waits) {
@@ -289,18 +289,18 @@ func TestForeignOpenID(t *testing.T) {
 		t.Errorf("the row says %+v", r)
 	}
 	if n := f.count(t, `SELECT COUNT(*) FROM follower_recheck`); n != 0 {
-		t.Errorf("%d people are to be asked about", n)
+		t.Errorf("%d people are to be checked", n)
 	}
 }
 
-// TestUnlistedNonFollower: he is not sent to again before the map has him.
+// TestUnlistedNonFollower: they are not sent to again before the map has them.
 func TestUnlistedNonFollower(t *testing.T) {
 	f := newFixture(t)
 	const stranger = 170
 	id := f.insert(t, columns{"openid": f.sim.OpenID(appid, stranger)})
 	stop := f.start(t, "one")
 	f.await(t, id, queue.Waiting)
-	f.exec(t, `DELETE FROM follower_recheck`) // the refresh has asked: he does not follow
+	f.exec(t, `DELETE FROM follower_recheck`) // the refresh has asked: they do not follow
 	stop()
 	stop = f.start(t, "two")
 	eventually(t, "a maintenance round", func() bool {
@@ -409,7 +409,7 @@ func TestUnreachableWeChat(t *testing.T) {
 	}
 }
 
-// TestManyRowsTwoInstances: everybody gets his message once, whichever instance sends it and
+// TestManyRowsTwoInstances: everybody gets one message, whichever instance sends it and
 // whoever stops in between.
 func TestManyRowsTwoInstances(t *testing.T) {
 	f := newFixture(t)

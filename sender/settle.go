@@ -34,8 +34,8 @@ type settler struct {
 	locked   []queue.Result // the same, of rows that somebody else's transaction holds
 	lockedAt time.Time      // when those were tried last
 	failures int
-	// skipLocked: the last batch had to leave locked rows.
-	skipLocked bool
+
+	skipLocked bool      // the last batch had to leave locked rows
 	giveUp     time.Time // zero: not told to stop
 }
 
@@ -69,8 +69,7 @@ func (s *settler) collect(results <-chan settlement) bool {
 	linger := settleLinger
 	switch {
 	case s.failures > 0 || len(s.open) >= queue.MaxSettle:
-		// The senders wait meanwhile: nothing new is sent whose outcome could not be written
-		// either.
+		// The senders wait meanwhile: the outcome of nothing new could be written either.
 		sleep(context.Background(), settleRetry)
 		return true
 	case s.unwritten():
@@ -82,8 +81,7 @@ func (s *settler) collect(results <-chan settlement) bool {
 		}
 		s.fresh = append(s.fresh, first)
 	}
-	timer := time.NewTimer(linger)
-	defer timer.Stop()
+	timeout := time.After(linger)
 	for len(s.open)+len(s.fresh) < queue.MaxSettle {
 		select {
 		case r, ok := <-results:
@@ -91,7 +89,7 @@ func (s *settler) collect(results <-chan settlement) bool {
 				return false
 			}
 			s.fresh = append(s.fresh, r)
-		case <-timer.C:
+		case <-timeout:
 			return true
 		}
 	}
@@ -110,21 +108,21 @@ func (s *settler) learn(ctx context.Context) {
 	}
 	var err error
 	if len(done) > 0 {
-		err = database.Detached(ctx, func(ctx context.Context) error { return s.channel.Learn(ctx, done) })
+		learn := func(ctx context.Context) error { return s.channel.Learn(ctx, done) }
+		err = database.Detached(ctx, learn)
 	}
 	if err != nil {
 		s.log.Error("storing what WeChat said of recipients", "err", err)
 	}
 	for _, f := range s.fresh {
-		switch {
-		case f.job == nil:
-			s.open = append(s.open, f.result)
-			continue
-		case err != nil && f.outcome.Verdict == channel.Unreachable:
+		if err != nil && f.outcome.Verdict == channel.Unreachable {
 			// Waiting, the row would be released at once, sent and refused again.
 			f.outcome.Verdict, f.outcome.After = channel.Retry, unlearnedRetry
 		}
-		s.open = append(s.open, s.apply(f.job, f.outcome))
+		if f.job != nil {
+			f.result = s.apply(f.job, f.outcome)
+		}
+		s.open = append(s.open, f.result)
 	}
 	s.fresh = s.fresh[:0]
 }
@@ -141,10 +139,7 @@ func (s *settler) flush(ctx context.Context) {
 		if s.failures++; s.failures == 1 {
 			s.log.Error("settling requests, trying again until it works", "rows", len(batch), "err", err)
 		}
-		// A part of the batch may have been written.
-		s.open = slices.DeleteFunc(s.open, func(r queue.Result) bool {
-			return slices.Contains(done.Written, r)
-		})
+		s.open = without(s.open, done.Written) // a part of the batch may have been written
 		return
 	}
 	s.failures, s.skipLocked = 0, len(done.Locked) > 0
@@ -154,7 +149,7 @@ func (s *settler) flush(ctx context.Context) {
 // flushLocked tries some of the rows that another transaction held: they must not keep the others
 // waiting.
 func (s *settler) flushLocked(ctx context.Context) {
-	now := s.now()
+	now := s.Now()
 	since := now.Sub(s.lockedAt)
 	if len(s.locked) == 0 || since >= 0 && since < lockedRetry {
 		return
@@ -162,15 +157,19 @@ func (s *settler) flushLocked(ctx context.Context) {
 	s.lockedAt = now
 	batch := s.locked[:min(len(s.locked), queue.MaxSettle)]
 	done, err := s.settle(ctx, batch, true)
-	left := slices.DeleteFunc(slices.Clone(batch), func(r queue.Result) bool {
-		return slices.Contains(done.Written, r)
-	})
+	left := without(slices.Clone(batch), done.Written)
 	s.locked = append(s.locked[len(batch):], left...)
 	if err != nil && s.failures == 0 {
 		s.log.Warn("settling requests that another transaction held", "rows", len(left), "err", err)
 	}
 }
 
+// without removes from a batch what has been written of it.
+func without(batch, written []queue.Result) []queue.Result {
+	return slices.DeleteFunc(batch, func(r queue.Result) bool { return slices.Contains(written, r) })
+}
+
+// settle writes results, and counts those that have been written.
 func (s *settler) settle(
 	ctx context.Context, batch []queue.Result, skipLocked bool,
 ) (done queue.Settled, err error) {
@@ -178,33 +177,30 @@ func (s *settler) settle(
 		done, err = s.queue.Settle(ctx, batch, skipLocked)
 		return err
 	})
-	s.count(done)
-	return done, err
-}
-
-// count counts results that have been written.
-func (s *settler) count(done queue.Settled) {
 	if done.Overtaken > 0 {
 		s.log.Warn("settling found rows that another instance has claimed since", "rows", done.Overtaken)
 	}
 	posted := 0
 	for _, r := range done.Written {
-		s.metrics.count(s.AppID, r)
+		if r.Status != queue.Pending || !r.Refund { // a row given back is no outcome
+			s.metrics.outcomes.WithLabelValues(s.AppID, string(r.Final()), r.Reason).Inc()
+		}
 		if r.Posted() {
 			posted++
 		}
 		if r.Status == queue.Pending && (r.InDoubt || r.EarlierInDoubt) {
-			s.redelivery.add(r.ID, s.now().Add(r.Delay))
+			s.redelivery.add(r.ID, s.Now().Add(r.Delay))
 		}
 	}
 	s.throttle.CountSent(posted)
+	return done, err
 }
 
 func (s *settler) pastDeadline(ctx context.Context) bool {
-	now := s.now()
 	if ctx.Err() == nil {
 		return false
 	}
+	now := s.Now()
 	if s.giveUp.IsZero() {
 		s.giveUp = now.Add(settleGrace)
 	}
@@ -213,12 +209,9 @@ func (s *settler) pastDeadline(ctx context.Context) bool {
 
 // summarize lists a batch for the log: ids and outcomes, no personal data.
 func summarize(batch []queue.Result) string {
-	var b strings.Builder
+	outcomes := make([]string, len(batch))
 	for i, r := range batch {
-		if i > 0 {
-			b.WriteByte(' ')
-		}
-		fmt.Fprintf(&b, "%d:%s", r.ID, r.Final())
+		outcomes[i] = fmt.Sprintf("%d:%s", r.ID, r.Final())
 	}
-	return b.String()
+	return strings.Join(outcomes, " ")
 }

@@ -51,8 +51,8 @@ func TestUrgentBesideOpenOutcomes(t *testing.T) {
 	}
 }
 
-// TestOpenOutcomeKeepsItsPlace: a repetition that meets a pause is repeated ahead of the queue all
-// the same.
+// TestOpenOutcomeKeepsItsPlace: a repetition that meets a pause is still repeated ahead of the
+// queue.
 func TestOpenOutcomeKeepsItsPlace(t *testing.T) {
 	f := newFixture(t)
 	s := newStepper(t, f)

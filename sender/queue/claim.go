@@ -4,11 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"time"
-
-	"github.com/jmoiron/sqlx"
-
-	"github.com/unionbridge/unionbridge/internal/database"
 )
 
 // Visibility is how long a claim keeps a row from falling due again. It is also how long the rows
@@ -51,42 +48,29 @@ func (q *Queue) Claim(ctx context.Context, o ClaimOrder) (ours []Request, locked
 		return nil, locked, err
 	}
 	token := rand.Text()
-	var n int64
-	claim := func(ctx context.Context, db sqlx.ExecerContext, ids []int64) (err error) {
-		n, err = execOnce(ctx, db, query, token, o.AppID, int(Visibility/time.Second), ids)
-		return err
+	claim := func(ids []int64) (string, []any) {
+		return query, []any{token, o.AppID, int(Visibility / time.Second), ids}
 	}
-	held, err := q.withoutLocked(ctx, ids, o.SkipLocked || len(locked) > 0, claim)
+	n, held, err := q.update(ctx, ids, o.SkipLocked || len(locked) > 0, claim)
 	if err != nil {
 		return nil, nil, fmt.Errorf("claiming %d requests: %w", len(ids), err)
 	}
 	if n < int64(len(ids)) {
 		// Another claimer, or a producer's cancel or lock, came between the two statements.
-		if ids, err = q.claimed(ctx, token, ids); err != nil {
+		const ours = `SELECT id FROM send_request WHERE id IN (?) AND lease = ?`
+		if ids, err = find[int64](ctx, q, lookup{"reading back a claim", ours}, ids, token); err != nil {
 			return nil, nil, err
 		}
 	}
-	got := make(map[int64]bool, len(ids))
-	for _, id := range ids {
-		got[id] = true
-	}
+	slices.Sort(ids)
 	ours = make([]Request, 0, len(ids))
 	for _, r := range o.Rows {
-		if got[r.ID] {
+		if _, got := slices.BinarySearch(ids, r.ID); got {
 			r.Token = token
 			ours = append(ours, r)
 		}
 	}
 	return ours, append(locked, held...), nil
-}
-
-func (q *Queue) claimed(ctx context.Context, token string, ids []int64) ([]int64, error) {
-	var ours []int64
-	const query = `SELECT id FROM send_request WHERE id IN (?) AND lease = ?`
-	if err := q.selectIn(ctx, &ours, query, ids, token); err != nil {
-		return nil, fmt.Errorf("reading back a claim: %w", database.Explain(err))
-	}
-	return ours, nil
 }
 
 // CancelOrder is which withdrawn rows are to be ended.
@@ -112,11 +96,8 @@ func (q *Queue) Cancel(ctx context.Context, o CancelOrder) (locked []int64, err 
 		       finished_at = CURRENT_TIMESTAMP(3)
 		 WHERE id IN (?) AND status = ? AND cancel <> 0
 		   AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))`
-	end := func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
-		_, err := execOnce(ctx, db, query, ids, o.From)
-		return err
-	}
-	if locked, err = q.withoutLocked(ctx, o.IDs, o.SkipLocked, end); err != nil {
+	end := func(ids []int64) (string, []any) { return query, []any{ids, o.From} }
+	if _, locked, err = q.update(ctx, o.IDs, o.SkipLocked, end); err != nil {
 		return nil, fmt.Errorf("cancelling %d requests: %w", len(o.IDs), err)
 	}
 	return locked, nil

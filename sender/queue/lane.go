@@ -3,9 +3,6 @@ package queue
 import (
 	"context"
 	"database/sql"
-	"fmt"
-
-	"github.com/unionbridge/unionbridge/internal/database"
 )
 
 // Lane is one place of the index send_request_due: the requests of one status, account, priority
@@ -33,9 +30,5 @@ func (q *Queue) Lanes(ctx context.Context, of ...Status) ([]Lane, error) {
 		  FROM send_request
 		 WHERE status IN (?)
 		 GROUP BY status, appid, priority, template`
-	var lanes []Lane
-	if err := q.selectIn(ctx, &lanes, query, of); err != nil {
-		return nil, fmt.Errorf("looking for open requests: %w", database.Explain(err))
-	}
-	return lanes, nil
+	return find[Lane](ctx, q, lookup{"looking for open requests", query}, of)
 }

@@ -52,6 +52,22 @@ type Queue struct {
 // New returns the queue in db, whose schema must be migrated.
 func New(db *sqlx.DB) *Queue { return &Queue{db: db} }
 
+// lookup is a query, which may have IN lists, and what begins the text of its error.
+type lookup struct{ what, query string }
+
+// find returns the rows of a query.
+func find[T any](ctx context.Context, q *Queue, l lookup, args ...any) ([]T, error) {
+	query, args, err := sqlx.In(l.query, args...)
+	if err != nil {
+		return nil, err
+	}
+	var rows []T
+	if err := q.db.SelectContext(ctx, &rows, query, args...); err != nil {
+		return nil, fmt.Errorf("%s: %w", l.what, database.Explain(err))
+	}
+	return rows, nil
+}
+
 // Installation returns the id that the first migration gave this database: letters and digits, 12
 // of them.
 func (q *Queue) Installation(ctx context.Context) (string, error) {

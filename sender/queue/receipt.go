@@ -52,12 +52,8 @@ func (q *Queue) UnknownIn(ctx context.Context, l Lane, limit int) ([]UnknownRequ
 		 WHERE status = 'unknown' AND appid = ? AND priority = ? AND template = ?
 		   AND due_at > CURRENT_TIMESTAMP(3) - INTERVAL 1 DAY
 		 LIMIT ?`
-	var rows []UnknownRequest
-	err := q.db.SelectContext(ctx, &rows, query, l.AppID, l.Priority, l.Template, limit)
-	if err != nil {
-		return nil, fmt.Errorf("reading unknown outcomes: %w", database.Explain(err))
-	}
-	return rows, nil
+	return find[UnknownRequest](ctx, q, lookup{"reading unknown outcomes", query},
+		l.AppID, l.Priority, l.Template, limit)
 }
 
 // UnclaimedReceipts returns the receipts of the last day to these people that belong to no request
@@ -72,11 +68,7 @@ func (q *Queue) UnclaimedReceipts(
 		 WHERE s.appid = ? AND s.openid IN (?) AND r.id IS NULL
 		   AND s.arrived_at > CURRENT_TIMESTAMP(3) - INTERVAL 1 DAY
 		   AND s.arrived_at < CURRENT_TIMESTAMP(3) - INTERVAL ? SECOND`
-	var rows []Receipt
-	if err := q.selectIn(ctx, &rows, query, appid, openids, int(minAge/time.Second)); err != nil {
-		return nil, fmt.Errorf("reading receipts: %w", database.Explain(err))
-	}
-	return rows, nil
+	return find[Receipt](ctx, q, lookup{"reading receipts", query}, appid, openids, int(minAge/time.Second))
 }
 
 // ResolveByReceipt makes a request sent through channel, unless its outcome is known by now, and
@@ -93,4 +85,18 @@ func (q *Queue) ResolveByReceipt(
 		return false, fmt.Errorf("settling request %d by its receipt: %w", id, err)
 	}
 	return n == 1, nil
+}
+
+// exec runs a statement, repeats it while other transactions stand in its way, and returns the rows
+// it matched.
+func (q *Queue) exec(ctx context.Context, query string, args ...any) (n int64, err error) {
+	err = database.Retry(ctx, func(ctx context.Context) error {
+		res, err := q.db.ExecContext(ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		n, err = res.RowsAffected()
+		return err
+	})
+	return n, err
 }

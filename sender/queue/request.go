@@ -3,13 +3,8 @@ package queue
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"strings"
 	"time"
-
-	"github.com/jmoiron/sqlx"
-
-	"github.com/unionbridge/unionbridge/internal/database"
 )
 
 // MaxData is the longest data in bytes. A template has at most a few dozen keywords of at most 32
@@ -101,11 +96,7 @@ func (q *Queue) Due(
 		        ORDER BY priority, due_at LIMIT ?) d
 		  JOIN send_request r ON r.id = d.id
 		 ORDER BY d.priority, d.due_at`
-	var rows []Request
-	if err := q.selectIn(ctx, &rows, query, append(args, limit)...); err != nil {
-		return nil, fmt.Errorf("reading due requests: %w", database.Explain(err))
-	}
-	return rows, nil
+	return find[Request](ctx, q, lookup{"reading due requests", query}, append(args, limit)...)
 }
 
 // DueByID returns those of the rows that may be claimed, the longest due first.
@@ -114,31 +105,41 @@ func (q *Queue) DueByID(ctx context.Context, appid string, ids []int64) ([]Reque
 		  FROM send_request r FORCE INDEX (PRIMARY)
 		 WHERE r.id IN (?) AND r.status = 'pending' AND r.appid = ? AND r.due_at <= CURRENT_TIMESTAMP(3)
 		 ORDER BY r.due_at`
-	var rows []Request
-	if err := q.selectIn(ctx, &rows, query, MaxData, ids, appid); err != nil {
-		return nil, fmt.Errorf("reading requests to repeat: %w", database.Explain(err))
-	}
-	return rows, nil
+	return find[Request](ctx, q, lookup{"reading requests to repeat", query}, MaxData, ids, appid)
 }
 
-// selectIn runs a query with IN lists.
-func (q *Queue) selectIn(ctx context.Context, into any, query string, args ...any) error {
-	query, args, err := sqlx.In(query, args...)
+// InDoubt is a pending row whose last attempt is in doubt.
+type InDoubt struct {
+	ID    int64 `db:"id"`
+	DueIn int64 `db:"due_in"` // microseconds
+}
+
+// InDoubtSoon returns those rows of an account that are due within the next minutes, at most limit
+// of each lane: a claim's visibility, or the pause before a redelivery, lies ahead of them. Those
+// whose time came before are in the queue.
+func (q *Queue) InDoubtSoon(ctx context.Context, appid string, limit int) ([]InDoubt, error) {
+	lanes, err := q.Lanes(ctx, Pending)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return q.db.SelectContext(ctx, into, query, args...)
-}
-
-// exec runs a statement, repeats it after a deadlock, and returns the rows it matched.
-func (q *Queue) exec(ctx context.Context, query string, args ...any) (n int64, err error) {
-	err = database.Retry(ctx, func(ctx context.Context) error {
-		res, err := q.db.ExecContext(ctx, query, args...)
-		if err != nil {
-			return err
+	const query = `
+		SELECT id, TIMESTAMPDIFF(MICROSECOND, CURRENT_TIMESTAMP(3), due_at) AS due_in
+		  FROM send_request
+		 WHERE status = 'pending' AND appid = ? AND priority = ? AND template = ?
+		   AND due_at > CURRENT_TIMESTAMP(3) AND due_at < CURRENT_TIMESTAMP(3) + INTERVAL 3 MINUTE
+		   AND (lease IS NOT NULL OR uncertain_at IS NOT NULL)
+		 LIMIT ?`
+	var found []InDoubt
+	for _, l := range lanes {
+		if l.AppID.String != appid {
+			continue
 		}
-		n, err = res.RowsAffected()
-		return err
-	})
-	return n, err
+		rows, err := find[InDoubt](ctx, q, lookup{"reading attempts in doubt", query},
+			appid, l.Priority, l.Template, limit)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, rows...)
+	}
+	return found, nil
 }

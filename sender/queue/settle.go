@@ -2,10 +2,9 @@ package queue
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
-
-	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/internal/database"
 )
@@ -97,33 +96,34 @@ func (q *Queue) settlePart(
 	if len(part) == 0 {
 		return Settled{}, nil
 	}
-	byID := make(map[int64]Result, len(part))
 	ids := make([]int64, len(part))
 	for i, r := range part {
-		ids[i], byID[r.ID] = r.ID, r
+		ids[i] = r.ID
 	}
-	settle := func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
-		rows := make([]Result, len(ids))
-		for i, id := range ids {
-			rows[i] = byID[id]
-		}
-		query, args := settleSQL(len(rows)), settleArgs(rows)
+	slices.Sort(ids)
+	settle := func(ids []int64) (string, []any) {
+		rows := slices.DeleteFunc(slices.Clone(part), func(r Result) bool {
+			_, found := slices.BinarySearch(ids, r.ID)
+			return !found
+		})
 		if rows[0].isSimpleSent(rows[0].Channel) {
-			query, args = simpleSentSQL(len(rows)), simpleSentArgs(rows)
+			return simpleSentSQL(rows)
 		}
-		n, err := execOnce(ctx, db, query, args...)
-		if err == nil {
-			done = Settled{Written: rows, Overtaken: int64(len(rows)) - n}
-		}
-		return err
+		return settleSQL(rows)
 	}
-	locked, err := q.withoutLocked(ctx, ids, skipLocked, settle)
+	n, locked, err := q.update(ctx, ids, skipLocked, settle)
 	if err != nil {
 		return Settled{}, err
 	}
-	for _, id := range locked {
-		done.Locked = append(done.Locked, byID[id])
+	done.Written = make([]Result, 0, len(part))
+	for _, r := range part {
+		if slices.Contains(locked, r.ID) {
+			done.Locked = append(done.Locked, r)
+		} else {
+			done.Written = append(done.Written, r)
+		}
 	}
+	done.Overtaken = int64(len(done.Written)) - n
 	return done, nil
 }
 
@@ -135,10 +135,14 @@ func (r Result) isSimpleSent(channel string) bool {
 
 // simpleSentSQL is settleSQL for messages that were sent, without anything to be said about them.
 // The server reads a third of the text, which is a tenth of a message's cost there.
-func simpleSentSQL(rows int) string {
+func simpleSentSQL(batch []Result) (query string, args []any) {
+	args = make([]any, 0, len(batch)*3+1)
+	for _, r := range batch {
+		args = append(args, r.ID, r.MsgID, r.OpenID)
+	}
 	const first, next = `SELECT ? AS id, ? AS msgid, ? AS openid`, ` UNION ALL SELECT ?, ?, ?`
 	return `
-		UPDATE (` + first + strings.Repeat(next, rows-1) + `) s
+		UPDATE (` + first + strings.Repeat(next, len(batch)-1) + `) s
 		  STRAIGHT_JOIN send_request r FORCE INDEX (PRIMARY) ON r.id = s.id
 		   SET r.status       = 'sent',
 		       r.reason       = NULL,
@@ -149,29 +153,32 @@ func simpleSentSQL(rows int) string {
 		       r.sent_openid  = s.openid,
 		       r.channel      = ?,
 		       r.lease        = NULL
-		 WHERE r.status IN ('pending', 'waiting', 'unknown')`
-}
-
-func simpleSentArgs(batch []Result) []any {
-	args := make([]any, 0, len(batch)*3+1)
-	for _, r := range batch {
-		args = append(args, r.ID, r.MsgID, r.OpenID)
-	}
-	return append(args, batch[0].Channel)
+		 WHERE r.status IN ('pending', 'waiting', 'unknown')`, append(args, batch[0].Channel)
 }
 
 // settleSQL writes a result only where the row still carries the claim's token; but that a message
 // was sent is true whoever has claimed its row since.
-func settleSQL(rows int) string {
+func settleSQL(batch []Result) (query string, args []any) {
+	args = make([]any, 0, len(batch)*13)
+	for _, r := range batch {
+		channel := r.Channel
+		if r.Status != Sent {
+			channel = ""
+		}
+		args = append(args, r.ID, r.Token, r.Final(),
+			database.Null(r.Reason), database.Null(r.ErrCode), database.Null(clip(r.ErrMsg)),
+			r.Refund, r.Delay.Microseconds(), r.InDoubt,
+			database.Null(r.MsgID), database.Null(r.OpenID), database.Null(channel),
+			database.Null(clip(r.Warning)))
+	}
 	// A derived table instead of CASE chains: the statement grows with the rows, not with their
 	// square. It leads the join, so that no row is locked, or waited for, but those of the batch.
-	const head = `
-		UPDATE (`
-	const row = `SELECT ? AS id, ? AS token, ? AS status, ? AS reason, ? AS errcode, ? AS errmsg,
+	const first = `SELECT ? AS id, ? AS token, ? AS status, ? AS reason, ? AS errcode, ? AS errmsg,
 		             ? AS refund, ? AS delay, ? AS uncertain, ? AS msgid, ? AS openid, ? AS channel,
 		             ? AS warning`
 	const next = ` UNION ALL SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?`
-	const tail = `) s
+	return `
+		UPDATE (` + first + strings.Repeat(next, len(batch)-1) + `) s
 		  STRAIGHT_JOIN send_request r FORCE INDEX (PRIMARY) ON r.id = s.id
 		   SET r.uncertain_at = CASE WHEN s.uncertain = 1 THEN COALESCE(r.uncertain_at, r.attempted_at)
 		                             ELSE r.uncertain_at END,
@@ -194,24 +201,7 @@ func settleSQL(rows int) string {
 		       r.channel      = s.channel,
 		       r.lease        = NULL
 		 WHERE (r.status = 'pending' AND r.lease = s.token)
-		    OR (s.status = 'sent' AND r.status IN ('pending', 'waiting', 'unknown'))`
-	return head + row + strings.Repeat(next, rows-1) + tail
-}
-
-func settleArgs(batch []Result) []any {
-	args := make([]any, 0, len(batch)*13)
-	for _, r := range batch {
-		channel := r.Channel
-		if r.Status != Sent {
-			channel = ""
-		}
-		args = append(args, r.ID, r.Token, r.Final(),
-			database.Null(r.Reason), database.Null(r.ErrCode), database.Null(clip(r.ErrMsg)),
-			boolToInt(r.Refund), r.Delay.Microseconds(), boolToInt(r.InDoubt),
-			database.Null(r.MsgID), database.Null(r.OpenID), database.Null(channel),
-			database.Null(clip(r.Warning)))
-	}
-	return args
+		    OR (s.status = 'sent' AND r.status IN ('pending', 'waiting', 'unknown'))`, args
 }
 
 // clip shortens a text to what its column takes.
@@ -221,11 +211,4 @@ func clip(s string) string {
 		return string(r[:maxRunes]) + "…"
 	}
 	return s
-}
-
-func boolToInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }

@@ -5,10 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/jmoiron/sqlx"
-
-	"github.com/unionbridge/unionbridge/internal/database"
 )
 
 // PageSize is how many rows maintenance reads or changes in one statement.
@@ -31,14 +27,9 @@ func (q *Queue) WaitingAfter(ctx context.Context, l Lane, last Request) ([]Reque
 	if from.IsZero() {
 		from = time.Unix(1, 0).UTC() // the first moment of a TIMESTAMP
 	}
-	var rows []Request
-	err := q.db.SelectContext(ctx, &rows, query,
+	return find[Request](ctx, q, lookup{"reading waiting requests", query},
 		l.AppID, l.Priority, l.Template, from, last.ID, PageSize,
 		l.AppID, l.Priority, l.Template, from, PageSize, PageSize)
-	if err != nil {
-		return nil, fmt.Errorf("reading waiting requests: %w", database.Explain(err))
-	}
-	return rows, nil
 }
 
 // Release makes waiting rows due now. What another transaction holds is left to a later round.
@@ -51,11 +42,8 @@ func (q *Queue) Release(ctx context.Context, ids []int64) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	release := func(ctx context.Context, db sqlx.ExecerContext, ids []int64) error {
-		_, err := execOnce(ctx, db, query, ids)
-		return err
-	}
-	if _, err := q.withoutLocked(ctx, ids, false, release); err != nil {
+	release := func(ids []int64) (string, []any) { return query, []any{ids} }
+	if _, _, err := q.update(ctx, ids, false, release); err != nil {
 		return fmt.Errorf("releasing %d waiting requests: %w", len(ids), err)
 	}
 	return nil
@@ -91,13 +79,10 @@ func (q *Queue) EndWaits(ctx context.Context, l Lane, reason string) error {
 		   SET` + endColumns + `
 		 WHERE id IN (?) AND status = 'waiting' AND due_at <= CURRENT_TIMESTAMP(3)`
 	_, err := q.endPages(ctx, endOrder{
-		find: over, findArgs: []any{l.AppID, l.Priority, l.Template, PageSize},
+		find: lookup{"ending waits", over}, findArgs: []any{l.AppID, l.Priority, l.Template, PageSize},
 		end: query, endArgs: []any{reason, nil},
 	})
-	if err != nil {
-		return fmt.Errorf("ending waits: %w", err)
-	}
-	return nil
+	return err
 }
 
 // Unroutable is a lane that no account claims, and why.
@@ -120,7 +105,7 @@ func (q *Queue) FailUnroutable(ctx context.Context, u Unroutable) (int64, error)
 		           SELECT 1
 		             FROM lease
 		            WHERE name = ? AND expires_at > CURRENT_TIMESTAMP(3) - INTERVAL ? SECOND))`
-	const find = `
+	const stuck = `
 		SELECT id
 		  FROM send_request
 		 WHERE status = ? AND appid <=> ? AND priority = ? AND template = ? AND ` + free + `
@@ -131,20 +116,17 @@ func (q *Queue) FailUnroutable(ctx context.Context, u Unroutable) (int64, error)
 		 WHERE id IN (?) AND status = ? AND ` + free
 	known := []any{u.Everywhere, LeaseName(u.AppID.String), int(unroutableGrace / time.Second)}
 	lane := []any{u.Status, u.AppID, u.Priority, u.Template}
-	total, err := q.endPages(ctx, endOrder{
-		find: find, findArgs: slices.Concat(lane, known, []any{PageSize}),
-		end: query, endArgs: []any{u.Reason, u.Message}, rest: slices.Concat([]any{u.Status}, known),
+	return q.endPages(ctx, endOrder{
+		find:     lookup{"failing requests that nobody claims", stuck},
+		findArgs: slices.Concat(lane, known, []any{PageSize}),
+		end:      query, endArgs: []any{u.Reason, u.Message}, rest: slices.Concat([]any{u.Status}, known),
 	})
-	if err != nil {
-		return total, fmt.Errorf("failing requests that nobody claims: %w", err)
-	}
-	return total, nil
 }
 
 // endOrder is a query for ids, whose last parameter is the size of a page, and what ends the rows
 // of a page: a statement whose parameters are endArgs, the ids, and rest.
 type endOrder struct {
-	find          string
+	find          lookup
 	findArgs      []any
 	end           string
 	endArgs, rest []any
@@ -154,20 +136,19 @@ type endOrder struct {
 // some: a later round does the rest.
 func (q *Queue) endPages(ctx context.Context, o endOrder) (total int64, err error) {
 	for {
-		var ids []int64
-		err := q.db.SelectContext(ctx, &ids, o.find, o.findArgs...)
+		ids, err := find[int64](ctx, q, o.find, o.findArgs...)
 		if err != nil || len(ids) == 0 {
 			return total, err
 		}
-		var n int64
-		end := func(ctx context.Context, db sqlx.ExecerContext, ids []int64) (err error) {
-			n, err = execOnce(ctx, db, o.end, slices.Concat(o.endArgs, []any{ids}, o.rest)...)
-			return err
-		}
-		locked, err := q.withoutLocked(ctx, ids, false, end)
+		n, locked, err := q.update(ctx, ids, false, func(ids []int64) (string, []any) {
+			return o.end, slices.Concat(o.endArgs, []any{ids}, o.rest)
+		})
 		total += n
-		if err != nil || n == 0 || len(ids) < PageSize || len(locked) > 0 {
-			return total, err
+		if err != nil {
+			return total, fmt.Errorf("%s: %w", o.find.what, err)
+		}
+		if n == 0 || len(ids) < PageSize || len(locked) > 0 {
+			return total, nil
 		}
 	}
 }

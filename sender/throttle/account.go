@@ -9,6 +9,8 @@ package throttle
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -86,9 +88,13 @@ func (a *Account) Load(ctx context.Context) error {
 
 // Reload ends the pauses whose row somebody has deleted from account_state: an operator who has
 // fixed the cause, or had the quota cleared, need not wait for the next probe. It also writes what
-// could not be written before.
+// could not be written before, and lets the rate recover where no answer comes to do so.
 func (a *Account) Reload(ctx context.Context) error {
-	dirty, stored := a.stored()
+	a.mu.Lock()
+	a.limiter.evaluate(a.cfg.Now())
+	dirty := slices.Collect(maps.Keys(a.dirty))
+	stored := a.breaker.row != nil || len(a.templates.paused) > 0
+	a.mu.Unlock()
 	for _, scope := range dirty {
 		a.write(scope)
 	}
@@ -101,28 +107,15 @@ func (a *Account) Reload(ctx context.Context) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	kept := make(map[string]bool, len(rows))
+	kept := maps.Clone(a.dirty) // those have not been there yet
 	for _, row := range rows {
 		kept[row.Scope] = true
-	}
-	for scope := range a.dirty {
-		kept[scope] = true // it has not been there yet
 	}
 	if !kept[scopeSend] {
 		a.breaker.removed(a.cfg.Now())
 	}
 	a.templates.removed(kept)
 	return nil
-}
-
-// stored returns the scopes to be written, and reports whether account_state is to have any row.
-func (a *Account) stored() (dirty []string, stored bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for scope := range a.dirty {
-		dirty = append(dirty, scope)
-	}
-	return dirty, a.breaker.row != nil || len(a.templates.paused) > 0
 }
 
 // Paused reports whether nothing of the account may go now.
@@ -140,7 +133,8 @@ func (a *Account) Probing() bool {
 	return a.breaker.open && a.breaker.probing
 }
 
-// Claimable returns how many of limit messages of a template may be claimed now.
+// Claimable returns how many of limit messages of a template may be claimed now; "" is a template
+// that is never paused.
 func (a *Account) Claimable(urgent bool, templateID string, limit int) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -151,24 +145,8 @@ func (a *Account) Claimable(urgent bool, templateID string, limit int) int {
 	return a.templates.allowance(templateID, now, limit)
 }
 
-// MayRedeliver reports whether the budget lets messages be repeated. They may use the reserve of
-// urgent ones, but not more than the account's own number.
-func (a *Account) MayRedeliver() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.budget.allows(true)
-}
-
-// TemplateHeld reports whether no message of a template may be claimed now.
-func (a *Account) TemplateHeld(templateID string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.templates.allowance(templateID, a.cfg.Now(), 1) == 0
-}
-
 // ClaimLimit bounds a claim of size messages: to about what a fraction of a second sends, to what
-// is left of the day, and to one message until it is known that a pause is over. It is at least
-// 1.
+// is left of the day, and to one message until it is known that a pause is over; at least 1.
 func (a *Account) ClaimLimit(size int) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -176,13 +154,6 @@ func (a *Account) ClaimLimit(size int) int {
 		return 1
 	}
 	return a.budget.room(min(size, max(1, int(a.cfg.Rate/4))))
-}
-
-// Tick lets the rate recover where no answer comes to do so.
-func (a *Account) Tick() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.limiter.evaluate(a.cfg.Now())
 }
 
 // SendingFor returns how long the account has been sending without a pause, at most since begin.

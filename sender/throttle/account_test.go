@@ -57,7 +57,7 @@ func TestLoad(t *testing.T) {
 	}
 
 	last.load(t)
-	if last.Paused() || last.TemplateHeld(order) {
+	if last.Paused() || last.templateHeld(order) {
 		t.Error("the account is paused by what the instance knew when it had it last")
 	}
 	last.wantMetric(t, "unionbridge_send_paused", 0)
@@ -90,7 +90,7 @@ func TestOperatorResumes(t *testing.T) {
 	}
 	delete(f.memory.rows, scopeSend)
 	f.reload(t)
-	if f.Paused() || f.ClaimLimit(10) != 1 || !f.TemplateHeld(order) {
+	if f.Paused() || f.ClaimLimit(10) != 1 || !f.templateHeld(order) {
 		t.Error("the account still pauses, or the template does not any more")
 	}
 	delete(f.memory.rows, scopeTemplate+order)
@@ -128,7 +128,7 @@ func TestUnwrittenState(t *testing.T) {
 	f.wantLogged(t, "writing the account's state", 2)
 	_ = f.Reload(t.Context())
 	f.wantLogged(t, "writing the account's state", 4)
-	if !f.Paused() || !f.TemplateHeld(order) {
+	if !f.Paused() || !f.templateHeld(order) {
 		t.Error("a pause ended because its row could not be written")
 	}
 	f.memory.fail(nil)
@@ -144,7 +144,7 @@ func TestUnwrittenState(t *testing.T) {
 	f.clock.move(probeInterval)
 	f.memory.fail(errors.New("gone"))
 	f.send(t, order, sent)
-	if f.Paused() || f.TemplateHeld(order) || len(f.memory.rows) != 2 {
+	if f.Paused() || f.templateHeld(order) || len(f.memory.rows) != 2 {
 		t.Errorf("the pauses did not end, or stored is %v", f.memory.rows)
 	}
 	// A pause for want of a connection comes and goes, and the row to be removed is not forgotten.
@@ -177,7 +177,7 @@ func TestPausedAgainMeanwhile(t *testing.T) {
 	if row, _ := f.memory.row(scopeTemplate + order); row.Reason != worse.Reason {
 		t.Errorf("stored is %+v", row)
 	}
-	if !f.TemplateHeld(order) {
+	if !f.templateHeld(order) {
 		t.Error("the template is not paused")
 	}
 }
@@ -222,7 +222,7 @@ func TestConcurrentPermits(t *testing.T) {
 			for j := range 200 {
 				p := f.Reserve("order", order)
 				_ = p.Allowed() && p.Wait(t.Context(), time.Second)
-				f.Tick()
+				_ = f.Reload(t.Context())
 				switch (i + j) % 4 {
 				case 0:
 					p.Release()

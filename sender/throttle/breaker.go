@@ -37,8 +37,6 @@ type breaker struct {
 
 func (b *breaker) active(now time.Time) bool { return now.Before(b.until) }
 
-func (b *breaker) halfOpen(now time.Time) bool { return b.open && !b.active(now) }
-
 // acquire notes that a message goes out, and reports whether it is the probe.
 func (b *breaker) acquire() bool {
 	b.probing = b.probing || b.open
@@ -103,7 +101,7 @@ func (b *breaker) length(kind channel.Pause, now time.Time) time.Duration {
 
 // resume ends a pause, and reports whether there was one that may end.
 func (b *breaker) resume(now time.Time) bool {
-	if !b.halfOpen(now) {
+	if !b.open || b.active(now) {
 		return false // nothing to end, or an answer to a POST that began before the pause
 	}
 	b.open, b.failures, b.row, b.alarmed = false, 0, nil, ""

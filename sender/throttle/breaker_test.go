@@ -39,7 +39,7 @@ func TestLengthOfPauses(t *testing.T) {
 				t.Errorf("the account pauses for %s, want %s", got, c.want)
 			}
 			row, ok := f.memory.row(scopeSend)
-			if !ok || row.remaining() != c.want || row.Reason != "r" || row.ErrCode.Int64 != 1 {
+			if !ok || row.remaining() != c.want || row.Reason != "r" || row.ErrCode != 1 {
 				t.Errorf("stored is %+v (%v)", row, ok)
 			}
 			f.wantMetric(t, "unionbridge_send_paused", 1)

@@ -1,6 +1,7 @@
 package throttle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,9 +11,9 @@ import (
 	"github.com/unionbridge/unionbridge/sender/channel"
 )
 
-// ReasonDailyBudget is account_state.reason of an account that has sent as much as its operator
+// reasonDailyBudget is account_state.reason of an account that has sent as much as its operator
 // allows a day.
-const ReasonDailyBudget = "daily_budget"
+const reasonDailyBudget = "daily_budget"
 
 const noLimit = math.MaxInt64
 
@@ -57,12 +58,11 @@ func (b *budget) left() (normal, urgent int64) {
 
 // allows reports whether messages may be claimed now.
 func (b *budget) allows(urgent bool) bool {
-	normal, _ := b.left()
 	if urgent {
-		// WeChat's own figure may be off by one in a hundred: its refusal is the limit, not its
-		// figure.
+		// WeChat's own figure may be off by one in a hundred: its refusal is the limit.
 		return b.own > b.used
 	}
+	normal, _ := b.left()
 	return normal > 0
 }
 
@@ -122,14 +122,6 @@ func (b *budget) replace(fresh figures) {
 	b.figures, b.spent = fresh, b.inFlight
 }
 
-// hold reports whether only urgent requests go, and whether that has changed.
-func (b *budget) hold() (holding, changed bool) {
-	normal, _ := b.left()
-	was := b.holding
-	b.holding = normal <= 0
-	return b.holding, b.holding != was
-}
-
 // BudgetDecides reports whether RefreshBudget has something to do: figures to read, or a pause to
 // begin.
 func (a *Account) BudgetDecides() bool {
@@ -174,10 +166,7 @@ func (a *Account) readFigures(ctx context.Context, day time.Time, counted bool) 
 	ctx, cancel := context.WithTimeout(ctx, budgetTimeout)
 	defer cancel()
 	fresh := figures{day: day, read: a.cfg.Now(), own: noLimit, quota: noLimit}
-	total := int64(noLimit)
-	if a.cfg.DailyBudget > 0 {
-		total = a.cfg.DailyBudget
-	}
+	total := cmp.Or(a.cfg.DailyBudget, noLimit)
 	if a.cfg.DailyBudget > 0 && !counted {
 		sent, err := a.store.sentOn(ctx, day)
 		if err != nil {
@@ -207,18 +196,20 @@ func (a *Account) stopAtBudget() (paused bool) {
 		message := fmt.Sprintf("the account's own %d messages of the day are used up "+
 			"(send.daily_budget)", a.cfg.DailyBudget)
 		paused = a.breaker.pause(channel.Outcome{
-			Pause: channel.PauseDay, Reason: ReasonDailyBudget, Message: message,
+			Pause: channel.PauseDay, Reason: reasonDailyBudget, Message: message,
 			Err: errors.New(message),
 		}, a.cfg.Now())
 		if paused {
 			a.dirty[scopeSend] = true
 		}
 	}
-	if holding, changed := a.budget.hold(); changed {
-		reserved := setter(a.cfg.Metrics.reserved, a.cfg.AppID)
-		reserved(0)
+	normal, _ := a.budget.left()
+	if holding := normal <= 0; holding != a.budget.holding {
+		a.budget.holding = holding
+		reserved := a.cfg.Metrics.reserved.WithLabelValues(a.cfg.AppID)
+		reserved.Set(0)
 		if holding {
-			reserved(1)
+			reserved.Set(1)
 			a.cfg.Logger.Warn("the rest of the day's messages is kept for urgent requests " +
 				"(send.urgent_reserve)")
 		}

@@ -55,8 +55,8 @@ func TestDailyBudget(t *testing.T) {
 		t.Errorf("%d urgent messages may go, want the 5 that are left", n)
 	}
 	row, _ := f.memory.row(scopeSend)
-	if !f.Paused() || row.Reason != ReasonDailyBudget || row.ErrCode.Valid ||
-		row.ErrMsg.String != "the account's own 20 messages of the day are used up (send.daily_budget)" {
+	if !f.Paused() || row.Reason != reasonDailyBudget || row.ErrCode != 0 ||
+		row.ErrMsg != "the account's own 20 messages of the day are used up (send.daily_budget)" {
 		t.Errorf("the state says %+v", row)
 	}
 	f.wantLogged(t, "sending is paused", 1)
@@ -101,7 +101,7 @@ func TestBudgetOfPermits(t *testing.T) {
 		permits = append(permits, f.Reserve("order", order))
 	}
 	f.refresh(t)
-	if f.Claimable(true, order, 1) != 0 || f.MayRedeliver() {
+	if f.Claimable(true, order, 1) != 0 {
 		t.Error("a message may go beyond the day's number")
 	}
 	if f.BudgetDecides() || f.Paused() {
@@ -120,11 +120,11 @@ func TestBudgetOfPermits(t *testing.T) {
 func TestRedeliveriesKeepToTheBudget(t *testing.T) {
 	f := newFixture(t, withBudget(100, 1))
 	f.refresh(t)
-	if f.Claimable(false, order, 1) != 0 || !f.MayRedeliver() {
+	if f.Claimable(false, order, 1) != 0 || f.Claimable(true, "", 1) != 1 {
 		t.Error("the reserve is not for repetitions")
 	}
 	f.budget.used = 100
-	if f.MayRedeliver() {
+	if f.Claimable(true, "", 1) != 0 {
 		t.Error("a repetition may go beyond the day's number")
 	}
 }

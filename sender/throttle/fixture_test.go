@@ -92,6 +92,14 @@ func (f *fixture) send(t *testing.T, templateID string, o channel.Outcome) {
 	p.Done(o)
 }
 
+// templateHeld reports whether no message of a template may be claimed now, whatever the account's
+// own pause and budget say.
+func (f *fixture) templateHeld(templateID string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.templates.allowance(templateID, f.clock.now(), 1) == 0
+}
+
 // pausedFor returns how long the account is still paused.
 func (f *fixture) pausedFor() time.Duration {
 	f.mu.Lock()
@@ -131,7 +139,7 @@ func (f *fixture) wantLogged(t *testing.T, text string, want int) {
 	}
 }
 
-// memory stands for the database. Its rows do not end by themselves.
+// memory stands for the database. Its rows have no end of their own.
 type memory struct {
 	mu   sync.Mutex
 	rows map[string]stateRow
@@ -211,7 +219,7 @@ func (m *memory) addSent(day time.Time, n int) error {
 	return m.err
 }
 
-// clock stands still until it is moved.
+// clock does not run: move changes it.
 type clock struct {
 	mu sync.Mutex
 	at time.Time

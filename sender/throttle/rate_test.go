@@ -85,18 +85,18 @@ func TestAdaptiveLimiterClock(t *testing.T) {
 	}
 }
 
-// TestTick: the rate of an account that has nothing to send recovers as well.
-func TestTick(t *testing.T) {
+// TestIdleRateRecovers: the rate of an account that has nothing to send recovers as well.
+func TestIdleRateRecovers(t *testing.T) {
 	f := newFixture(t)
 	f.wantMetric(t, "unionbridge_send_rate", 1000)
 	for range burstCount {
 		f.send(t, order, channel.Outcome{Verdict: channel.InDoubt, Overloaded: true})
 	}
 	f.clock.move(time.Second)
-	f.Tick()
+	f.reload(t)
 	f.wantMetric(t, "unionbridge_send_rate", 500)
 	f.clock.move(20 * time.Second)
-	f.Tick()
+	f.reload(t)
 	f.wantMetric(t, "unionbridge_send_rate", 1000)
 }
 

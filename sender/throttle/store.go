@@ -21,27 +21,17 @@ const (
 
 // stateRow is a row of account_state.
 type stateRow struct {
-	Scope   string         `db:"scope"`
-	Reason  string         `db:"reason"`
-	ErrCode sql.NullInt64  `db:"errcode"`
-	ErrMsg  sql.NullString `db:"errmsg"`
+	Scope   string `db:"scope"`
+	Reason  string `db:"reason"`
+	ErrCode int    // not read back; 0: none
+	ErrMsg  string // not read back
 	// Remaining is how long the pause still lasts, in microseconds; NULL: until the cause is gone.
 	Remaining sql.NullInt64 `db:"remaining"`
 }
 
-// maxErrMsg keeps errmsg within its column.
-const maxErrMsg = 1000
-
 func newStateRow(o channel.Outcome) *stateRow {
-	message := o.Message
-	if runes := []rune(message); len(runes) > maxErrMsg {
-		message = string(runes[:maxErrMsg]) + "…"
-	}
-	return &stateRow{
-		Reason:  o.Reason,
-		ErrCode: sql.NullInt64{Int64: int64(o.Code), Valid: o.Code != 0},
-		ErrMsg:  sql.NullString{String: message, Valid: message != ""},
-	}
+	const maxErrMsg = 1000 // runes, and one more: the column's size
+	return &stateRow{Reason: o.Reason, ErrCode: o.Code, ErrMsg: channel.Clip(o.Message, maxErrMsg)}
 }
 
 func (r stateRow) remaining() time.Duration {
@@ -67,7 +57,7 @@ type sqlStore struct {
 
 func (s sqlStore) load(ctx context.Context) ([]stateRow, error) {
 	const query = `
-		SELECT scope, reason, errcode, errmsg,
+		SELECT scope, reason,
 		       TIMESTAMPDIFF(MICROSECOND, CURRENT_TIMESTAMP(3), paused_until) AS remaining
 		  FROM account_state
 		 WHERE appid = ?`
@@ -88,19 +78,13 @@ func (s sqlStore) save(scope string, row stateRow, remaining time.Duration) erro
 		    errcode      = VALUES(errcode),
 		    errmsg       = VALUES(errmsg),
 		    paused_until = VALUES(paused_until)`
-	err := s.exec(query, s.appid, scope, row.Reason, row.ErrCode, row.ErrMsg, remaining.Microseconds())
-	if err != nil {
-		return fmt.Errorf("saving the account's state: %w", err)
-	}
-	return nil
+	return s.exec("saving the account's state", query, s.appid, scope, row.Reason,
+		database.Null(row.ErrCode), database.Null(row.ErrMsg), remaining.Microseconds())
 }
 
 func (s sqlStore) clear(scope string) error {
-	err := s.exec(`DELETE FROM account_state WHERE appid = ? AND scope = ?`, s.appid, scope)
-	if err != nil {
-		return fmt.Errorf("clearing the account's state: %w", err)
-	}
-	return nil
+	return s.exec("clearing the account's state",
+		`DELETE FROM account_state WHERE appid = ? AND scope = ?`, s.appid, scope)
 }
 
 // dayFormat is send_day.day: the date on which the day of WeChat's quotas began in China.
@@ -120,17 +104,19 @@ func (s sqlStore) addSent(day time.Time, n int) error {
 	const query = `
 		INSERT INTO send_day (appid, day, sent) VALUES (?, ?, ?)
 		ON DUPLICATE KEY UPDATE sent = sent + VALUES(sent)`
-	if err := s.exec(query, s.appid, day.Format(dayFormat), n); err != nil {
-		return fmt.Errorf("counting the day's messages: %w", err)
-	}
-	return nil
+	return s.exec("counting the day's messages", query, s.appid, day.Format(dayFormat), n)
 }
 
-func (s sqlStore) exec(query string, args ...any) error {
-	return database.Detached(context.Background(), func(ctx context.Context) error {
+// exec runs a statement; what begins the error's text.
+func (s sqlStore) exec(what, query string, args ...any) error {
+	err := database.Detached(context.Background(), func(ctx context.Context) error {
 		return database.Retry(ctx, func(ctx context.Context) error {
 			_, err := s.db.ExecContext(ctx, query, args...)
 			return err
 		})
 	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
 }

@@ -14,15 +14,15 @@ func TestTemplatePause(t *testing.T) {
 	f := newFixture(t)
 	f.send(t, order, banned)
 	f.wantMetric(t, "unionbridge_send_templates_held", 1)
-	if f.Claimable(true, order, 5) != 0 || !f.TemplateHeld(order) {
+	if f.Claimable(true, order, 5) != 0 || !f.templateHeld(order) {
 		t.Error("messages of the banned template may be claimed")
 	}
-	if f.Paused() || f.Claimable(false, other, 5) != 5 || f.TemplateHeld(other) {
+	if f.Paused() || f.Claimable(false, other, 5) != 5 || f.templateHeld(other) {
 		t.Error("messages of the other template may not be claimed")
 	}
 	row, _ := f.memory.row("template:" + order)
-	if row.Reason != "template_banned" || row.ErrCode.Int64 != 43116 ||
-		row.ErrMsg.String != "banned" || row.remaining() != probeInterval {
+	if row.Reason != "template_banned" || row.ErrCode != 43116 ||
+		row.ErrMsg != "banned" || row.remaining() != probeInterval {
 		t.Errorf("stored is %+v", row)
 	}
 	if log := f.log.String(); !strings.Contains(log, "template=order template_id="+order) ||
@@ -30,7 +30,7 @@ func TestTemplatePause(t *testing.T) {
 		t.Errorf("the log does not say what is paused, or the cure: %s", log)
 	}
 	f.clock.move(probeInterval)
-	if f.Claimable(true, order, 5) != 1 || f.TemplateHeld(order) {
+	if f.Claimable(true, order, 5) != 1 || f.templateHeld(order) {
 		t.Error("one message is to find out")
 	}
 	f.send(t, order, sent)
@@ -54,12 +54,12 @@ func TestOneProbeOfATemplate(t *testing.T) {
 	if !probe.Allowed() || second.Allowed() || claimed.Allowed() {
 		t.Error("the probe may not go, or another one may")
 	}
-	if !f.TemplateHeld(order) || f.Claimable(true, order, 5) != 0 {
+	if !f.templateHeld(order) || f.Claimable(true, order, 5) != 0 {
 		t.Error("another one may be claimed while the probe is on its way")
 	}
 	claimed.Release()
 	second.Release()
-	if !f.TemplateHeld(order) {
+	if !f.templateHeld(order) {
 		t.Error("a message that is not the probe counts as it")
 	}
 	probe.Release()
@@ -131,7 +131,7 @@ func TestPausesOfBothKinds(t *testing.T) {
 	}
 	f.clock.move(probeInterval)
 	probe := f.Reserve("order", order) // of both
-	if !f.Probing() || !f.TemplateHeld(order) {
+	if !f.Probing() || !f.templateHeld(order) {
 		t.Error("the message is not the probe of the account and the template")
 	}
 	probe.Done(banned)
