@@ -71,17 +71,17 @@ type Settled struct {
 func (q *Queue) Settle(ctx context.Context, batch []Result, skipLocked bool) (Settled, error) {
 	var simple, others []Result
 	for _, r := range batch {
-		if r.isSimpleSent(batch[0].Channel) {
+		if r.isSimpleSent() && (len(simple) == 0 || r.Channel == simple[0].Channel) {
 			simple = append(simple, r)
 		} else {
 			others = append(others, r)
 		}
 	}
-	done, err := q.settlePart(ctx, simple, skipLocked)
+	done, err := q.settlePart(ctx, simple, skipLocked, simpleSentSQL)
 	if err != nil {
 		return done, err
 	}
-	rest, err := q.settlePart(ctx, others, skipLocked)
+	rest, err := q.settlePart(ctx, others, skipLocked, settleSQL)
 	return Settled{
 		Written:   append(done.Written, rest.Written...),
 		Locked:    append(done.Locked, rest.Locked...),
@@ -89,9 +89,9 @@ func (q *Queue) Settle(ctx context.Context, batch []Result, skipLocked bool) (Se
 	}, err
 }
 
-// settlePart writes results that are all simply sent, or none of which is.
+// settlePart writes results by one kind of statement.
 func (q *Queue) settlePart(
-	ctx context.Context, part []Result, skipLocked bool,
+	ctx context.Context, part []Result, skipLocked bool, sql func([]Result) (string, []any),
 ) (done Settled, err error) {
 	if len(part) == 0 {
 		return Settled{}, nil
@@ -102,14 +102,10 @@ func (q *Queue) settlePart(
 	}
 	slices.Sort(ids)
 	settle := func(ids []int64) (string, []any) {
-		rows := slices.DeleteFunc(slices.Clone(part), func(r Result) bool {
+		return sql(slices.DeleteFunc(slices.Clone(part), func(r Result) bool {
 			_, found := slices.BinarySearch(ids, r.ID)
 			return !found
-		})
-		if rows[0].isSimpleSent(rows[0].Channel) {
-			return simpleSentSQL(rows)
-		}
-		return settleSQL(rows)
+		}))
 	}
 	n, locked, err := q.update(ctx, ids, skipLocked, settle)
 	if err != nil {
@@ -127,10 +123,10 @@ func (q *Queue) settlePart(
 	return done, nil
 }
 
-// isSimpleSent reports whether a result is the usual one, for which a shorter statement does.
-func (r Result) isSimpleSent(channel string) bool {
-	return r.Status == Sent && r.Note == (Note{}) && r.MsgID != 0 && r.OpenID != "" &&
-		r.Channel == channel
+// isSimpleSent reports whether a result is the usual one, for which a shorter statement does: with
+// others of its channel.
+func (r Result) isSimpleSent() bool {
+	return r.Status == Sent && r.Note == (Note{}) && r.MsgID != 0 && r.OpenID != ""
 }
 
 // simpleSentSQL is settleSQL for messages that were sent, without anything to be said about them.
