@@ -1,11 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"text/tabwriter"
+	"strconv"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -84,17 +84,14 @@ func (c *cli) migrateStatus(ctx context.Context) error {
 }
 
 func (c *cli) printMigrations(list []database.Migration) error {
-	table := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "VERSION\tAPPLIED\tFILE") // Flush reports
+	rows := [][]string{{"VERSION", "APPLIED", "FILE"}}
 	for _, m := range list {
-		applied, file := "no", m.Name
+		applied := "no"
 		if m.Applied {
 			applied = m.AppliedAt.UTC().Format("2006-01-02 15:04:05 UTC")
 		}
-		if file == "" {
-			file = "(not known to this program)"
-		}
-		_, _ = fmt.Fprintf(table, "%d\t%s\t%s\n", m.Version, applied, file)
+		rows = append(rows, []string{strconv.FormatInt(m.Version, 10), applied,
+			cmp.Or(m.Name, "(not known to this program)")})
 	}
-	return table.Flush()
+	return printTable(c.stdout, rows)
 }

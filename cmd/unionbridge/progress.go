@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -17,15 +18,10 @@ import (
 const plainEvery = 5 * time.Second
 
 func phaseWords(phase string) string {
-	switch phase {
-	case "list":
-		return "listing"
-	case "compare":
-		return "comparing"
-	case "gone":
-		return "checking who left"
+	words := map[string]string{
+		"list": "listing", "compare": "comparing", "gone": "checking who left",
 	}
-	return phase
+	return cmp.Or(words[phase], phase)
 }
 
 // progress shows how sweeps go: a bar on a terminal, a line now and then elsewhere. It is an
@@ -46,21 +42,16 @@ type progress struct {
 
 func newProgress(out io.Writer, now func() time.Time) *progress {
 	f, ok := out.(*os.File)
-	return &progress{out: out, terminal: ok && term.IsTerminal(int(f.Fd())), now: now, throttle: drawEvery}
+	terminal := ok && term.IsTerminal(int(f.Fd()))
+	return &progress{out: out, terminal: terminal, now: now, throttle: drawEvery}
 }
 
-func (p *progress) begin() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.phase = ""
-}
-
-// end takes the bar away: the summary says it all.
+// end is called after each sweep. It takes the bar away: the summary says it all.
 func (p *progress) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clear()
-	p.bar = nil
+	p.bar, p.phase = nil, ""
 }
 
 // Write passes a log line on to where the progress is shown.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	gosync "sync"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -36,10 +35,10 @@ checked first, as always. The error message and "unionbridge status" name RUN.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.RunE = c.work(func(cmd *cobra.Command, _ []string) error {
-		if cmd.Flags().Changed("accept-gone") {
-			return c.acceptGone(cmd.Context(), acceptGone)
+		if cmd.Flags().Changed("accept-gone") && acceptGone <= 0 {
+			return usageError("--accept-gone %d: the number of a run is above 0", acceptGone)
 		}
-		return c.sync(cmd.Context(), appids)
+		return c.sync(cmd.Context(), appids, acceptGone)
 	})
 	cmd.Flags().Int64Var(&acceptGone, "accept-gone", 0,
 		"confirm the blocked `run`: its missing followers really left")
@@ -49,18 +48,31 @@ checked first, as always. The error message and "unionbridge status" name RUN.`,
 	return cmd
 }
 
-func (c *cli) sync(ctx context.Context, appids []string) error {
+// sync sweeps accounts, or that of the blocked run acceptGone if it is not 0.
+func (c *cli) sync(ctx context.Context, appids []string, acceptGone int64) error {
 	var accounts []config.OfficialAccount
-	before := func(cfg *config.Config) (err error) {
+	screen := newProgress(c.stderr, time.Now)
+	needs := access{check: database.CheckSchema, log: screen, before: func(cfg *config.Config) (err error) {
 		accounts, err = officialAccounts(cfg, appids)
 		return err
-	}
-	return c.withSync(ctx, before, func(s syncing) (err error) {
+	}}
+	return c.withDatabase(ctx, needs, func(cfg *config.Config, db *sqlx.DB) (err error) {
+		p := newParts(cfg, commandLogger(cfg.Log, screen), prometheus.NewRegistry(), db)
+		// A signal ends the sweep first, and then its lease.
+		detached := context.WithoutCancel(ctx)
+		leasing := startTask(detached, p.renewLeases)
+		defer func() { _ = leasing.stop(detached) }() // it waits without a limit
+		service := p.sync()
+		if acceptGone > 0 {
+			run, err := service.AcceptGone(ctx, acceptGone, screen.show)
+			screen.end()
+			return c.swept(ctx, cfg, run, err)
+		}
 		for _, account := range accounts {
+			run, failure := service.Sweep(ctx, account.AppID, screen.show)
+			screen.end()
 			// The other accounts have nothing to do with this one's failure.
-			err = errors.Join(err, c.sweep(ctx, s, func() (sync.Run, error) {
-				return s.service.Sweep(ctx, account.AppID, s.screen.show)
-			}))
+			err = errors.Join(err, c.swept(ctx, cfg, run, failure))
 			if ctx.Err() != nil {
 				return err
 			}
@@ -69,56 +81,12 @@ func (c *cli) sync(ctx context.Context, appids []string) error {
 	})
 }
 
-func (c *cli) acceptGone(ctx context.Context, runID int64) error {
-	if runID <= 0 {
-		return exitError{exitUsage, fmt.Errorf("--accept-gone %d: the number of a run is above 0", runID)}
-	}
-	return c.withSync(ctx, nil, func(s syncing) error {
-		return c.sweep(ctx, s, func() (sync.Run, error) {
-			return s.service.AcceptGone(ctx, runID, s.screen.show)
-		})
-	})
-}
-
-type syncing struct {
-	cfg     *config.Config
-	service *sync.Service
-	screen  *progress
-}
-
-// withSync calls do, and takes down what it has built.
-func (c *cli) withSync(ctx context.Context, before func(*config.Config) error,
-	do func(syncing) error) error {
-	screen := newProgress(c.stderr, time.Now)
-	needs := access{check: database.CheckSchema, before: before, log: screen}
-	return c.withDatabase(ctx, needs, func(cfg *config.Config, db *sqlx.DB) error {
-		p := newParts(cfg, commandLogger(cfg.Log, screen), prometheus.NewRegistry(), db)
-		defer keepLeases(ctx, p.leases)()
-		return do(syncing{cfg, p.sync(), screen})
-	})
-}
-
-// keepLeases renews the leases of a command until stop, which releases them.
-func keepLeases(ctx context.Context, leases *database.Leases) (stop func()) {
-	// A signal ends the sweep first, and then its lease.
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	var running gosync.WaitGroup
-	running.Go(func() { _ = leases.Run(ctx) }) // its only error is a missing holder
-	return func() {
-		cancel()
-		running.Wait()
-	}
-}
-
-func (c *cli) sweep(ctx context.Context, s syncing, do func() (sync.Run, error)) error {
-	s.screen.begin()
-	run, err := do()
-	s.screen.end()
-	if run.ID == 0 {
-		// nothing has begun: ErrBusy, or a run that cannot be accepted; the error names it
+// swept prints what a sweep did, and says what its error means here.
+func (c *cli) swept(ctx context.Context, cfg *config.Config, run sync.Run, err error) error {
+	if run.ID == 0 { // nothing has begun: ErrBusy, or a run that cannot be accepted
 		return err
 	}
-	if _, err := fmt.Fprintln(c.stdout, summary(accountName(s.cfg, run.AppID), run)); err != nil {
+	if _, err := fmt.Fprintln(c.stdout, summary(accountName(cfg, run.AppID), run)); err != nil {
 		return err
 	}
 	switch {
