@@ -46,8 +46,7 @@ func localMoment(t *time.Time) string {
 
 // orNull is nil for what is empty in Go and null in JSON and the database.
 func orNull[T comparable](v T) *T {
-	var zero T
-	if v == zero {
+	if v == *new(T) {
 		return nil
 	}
 	return &v

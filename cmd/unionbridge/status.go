@@ -176,7 +176,7 @@ func describeRun(r *status.Run) string {
 		words += ", ended " + localTime(*r.EndedAt)
 	}
 	if r.ResumeAt != nil {
-		words += ", goes on " + localTime(*r.ResumeAt)
+		words += ", resumes " + localTime(*r.ResumeAt)
 	}
 	words += fmt.Sprintf("; %d listed, %d added, %d changed, %d gone", r.Listed, r.Added, r.Changed, r.Gone)
 	if r.State == "blocked" {

@@ -112,7 +112,8 @@ func summary(name string, run sync.Run) string {
 		name, run.State, run.Listed, run.Added, run.Changed, run.Gone, totalCalls(run),
 		run.Ended.Sub(run.Started).Seconds())
 	if run.State == sync.StateSuspended {
-		line += "; out of quota, a running daemon goes on at " + run.ResumeAt.Local().Format(time.RFC3339)
+		line += "; out of quota, a running daemon resumes it at " +
+			run.ResumeAt.Local().Format(time.RFC3339)
 	}
 	return line
 }
