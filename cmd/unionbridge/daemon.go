@@ -225,19 +225,20 @@ func (d *daemon) wait(ctx context.Context) error {
 func (d *daemon) stop(ctx context.Context) error {
 	drain, cancel := context.WithTimeout(ctx, d.cfg.ShutdownTimeout.Std())
 	defer cancel()
-	err := d.callbacks.stop(drain)
-	errs := make([]error, len(d.work))
+	callbackErr := d.callbacks.stop(drain)
+	workErrs := make([]error, len(d.work))
 	var stopping gosync.WaitGroup
 	for i, stop := range d.work {
-		stopping.Go(func() { errs[i] = stop(drain) })
+		stopping.Go(func() { workErrs[i] = stop(drain) })
 	}
 	stopping.Wait()
-	errs = append(errs, d.leasing.stop(ctx))
+	leaseErr := d.leasing.stop(ctx)
 	grace, cancel := context.WithTimeout(ctx, webGrace)
 	defer cancel()
-	errs = append(errs, d.web.Stop(grace))
+	webErr := d.web.Stop(grace)
+	var dbErr error
 	if d.db != nil {
-		errs = append(errs, d.db.Close())
+		dbErr = d.db.Close()
 	}
-	return errors.Join(err, errors.Join(errs...))
+	return errors.Join(callbackErr, errors.Join(workErrs...), leaseErr, webErr, dbErr)
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge/bridge"
-	"github.com/unionbridge/unionbridge/internal/config"
 )
 
 func (c *cli) lookupCommand() *cobra.Command {
@@ -56,8 +55,7 @@ func (c *cli) lookup(ctx context.Context, id string, asJSON bool) error {
 	if err := checkID("ID", id); err != nil {
 		return err
 	}
-	needs := access{check: checkReadableSchema}
-	return c.withDatabase(ctx, needs, func(_ *config.Config, db *sqlx.DB) error {
+	return c.withDatabase(ctx, access{check: checkReadableSchema}, func(db *sqlx.DB) error {
 		found, err := bridge.New(db).Lookup(ctx, id)
 		if err != nil {
 			return databaseError(err)

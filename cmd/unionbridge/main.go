@@ -53,6 +53,7 @@ type cli struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	configPath     string
+	cfg            *config.Config // nil until loadConfig
 	// begun is set when a command's own work begins. What fails before that is the command line.
 	begun bool
 }
@@ -108,13 +109,15 @@ func group(cmd *cobra.Command, children ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// loadConfig reads the configuration. Its warnings are for run, which logs them, and config check.
-func (c *cli) loadConfig() (*config.Config, error) {
-	cfg, err := config.Load(c.configPath)
-	if err != nil {
-		return nil, exitError{exitConfig, err}
+// loadConfig reads the configuration once. run logs its warnings, config check prints them.
+func (c *cli) loadConfig() (err error) {
+	if c.cfg != nil {
+		return nil
 	}
-	return cfg, nil
+	if c.cfg, err = config.Load(c.configPath); err != nil {
+		return exitError{exitConfig, err}
+	}
+	return nil
 }
 
 func officialAccounts(cfg *config.Config, appids []string) ([]config.OfficialAccount, error) {

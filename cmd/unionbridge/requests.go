@@ -14,7 +14,6 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
-	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
@@ -29,17 +28,15 @@ docs/requests.md has examples, docs/states.md explains every status and reason.`
 		c.cancelRequestsCommand(), c.resolveRequestCommand())
 }
 
-func (c *cli) withRequests(ctx context.Context,
-	fn func(*config.Config, requests.Store) error) error {
-	needs := access{check: checkReadableSchema}
-	return c.withDatabase(ctx, needs, func(cfg *config.Config, db *sqlx.DB) error {
+func (c *cli) withRequests(ctx context.Context, fn func(requests.Store) error) error {
+	return c.withDatabase(ctx, access{check: checkReadableSchema}, func(db *sqlx.DB) error {
 		q := requests.Store{DB: db}
-		for _, a := range cfg.OfficialAccounts {
+		for _, a := range c.cfg.OfficialAccounts {
 			if a.Default {
 				q.DefaultAppID = a.AppID
 			}
 		}
-		return fn(cfg, q)
+		return fn(q)
 	})
 }
 
@@ -154,7 +151,7 @@ a million rows a second, for at most --depth rows; --since and --until bound tha
 		if err != nil {
 			return exitError{exitUsage, err}
 		}
-		return c.withRequests(cmd.Context(), func(_ *config.Config, q requests.Store) error {
+		return c.withRequests(cmd.Context(), func(q requests.Store) error {
 			found, err := q.List(cmd.Context(), filter, limit)
 			if err != nil {
 				return requestsError(err)

@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
@@ -71,7 +70,7 @@ func (c *cli) retryIDs(cmd *cobra.Command, args []string, f retryFlags) error {
 			return usageError("either ids or filters: --%s goes without ids", name)
 		}
 	}
-	return c.withRequests(cmd.Context(), func(_ *config.Config, q requests.Store) error {
+	return c.withRequests(cmd.Context(), func(q requests.Store) error {
 		changes, err := q.Retry(cmd.Context(), ids, f.options)
 		return errors.Join(c.printChanges(changes, "retried"), requestsError(err))
 	})
@@ -85,7 +84,7 @@ func (c *cli) retryMatching(ctx context.Context, f retryFlags) error {
 	if err != nil {
 		return exitError{exitUsage, err}
 	}
-	return c.withRequests(ctx, func(_ *config.Config, q requests.Store) error {
+	return c.withRequests(ctx, func(q requests.Store) error {
 		n, cut, err := q.Count(ctx, filter)
 		if err != nil {
 			return requestsError(err)
@@ -141,7 +140,7 @@ Exit code 1: not all of them are cancelled.`,
 			if err != nil {
 				return err
 			}
-			return c.withRequests(cmd.Context(), func(_ *config.Config, q requests.Store) error {
+			return c.withRequests(cmd.Context(), func(q requests.Store) error {
 				changes, err := q.Cancel(cmd.Context(), ids)
 				return errors.Join(c.printChanges(changes, "cancelled"), requestsError(err))
 			})
@@ -149,14 +148,10 @@ Exit code 1: not all of them are cancelled.`,
 	}
 }
 
-type resolveFlags struct {
-	sent, resend bool
-	msgid        int64
-	options      requests.RetryOptions // of --resend
-}
-
 func (c *cli) resolveRequestCommand() *cobra.Command {
-	var f resolveFlags
+	var sent, resend bool
+	var msgid int64
+	var options requests.RetryOptions // of --resend
 	cmd := &cobra.Command{
 		Use:   "resolve ID {--sent [--msgid N] | --resend}",
 		Short: "Say what became of a request whose outcome is unknown",
@@ -170,12 +165,12 @@ is no such request.`,
 		Args: cobra.ExactArgs(1),
 	}
 	flags := cmd.Flags()
-	flags.BoolVar(&f.sent, "sent", false, "it was sent")
-	flags.BoolVar(&f.resend, "resend", false, "it was not: send it again")
-	flags.Int64Var(&f.msgid, "msgid", 0,
+	flags.BoolVar(&sent, "sent", false, "it was sent")
+	flags.BoolVar(&resend, "resend", false, "it was not: send it again")
+	flags.Int64Var(&msgid, "msgid", 0,
 		"WeChat's `number` of the message, with --sent, if it is known: a receipt is found by it")
-	flags.BoolVar(&f.options.Withdrawn, "withdrawn", false, "with --resend: "+withdrawnUsage)
-	flags.BoolVar(&f.options.IgnoreExpiry, "ignore-expiry", false,
+	flags.BoolVar(&options.Withdrawn, "withdrawn", false, "with --resend: "+withdrawnUsage)
+	flags.BoolVar(&options.IgnoreExpiry, "ignore-expiry", false,
 		"with --resend: take expires_at away where it has passed")
 	cmd.MarkFlagsMutuallyExclusive("sent", "resend")
 	cmd.MarkFlagsOneRequired("sent", "resend")
@@ -187,18 +182,18 @@ is no such request.`,
 		if err != nil {
 			return err
 		}
-		if cmd.Flags().Changed("msgid") && f.msgid < 1 {
+		if cmd.Flags().Changed("msgid") && msgid < 1 {
 			return usageError("--msgid %d is not one of WeChat's, which are above zero; leave it out "+
-				"if it is not known", f.msgid)
+				"if it is not known", msgid)
 		}
-		return c.withRequests(cmd.Context(), func(_ *config.Config, q requests.Store) error {
+		return c.withRequests(cmd.Context(), func(q requests.Store) error {
 			var change requests.Change
 			done := "sent"
-			if f.sent {
-				change, err = q.ResolveSent(cmd.Context(), ids[0], f.msgid)
+			if sent {
+				change, err = q.ResolveSent(cmd.Context(), ids[0], msgid)
 			} else {
 				done = "given back to the daemon"
-				change, err = q.ResolveResend(cmd.Context(), ids[0], f.options)
+				change, err = q.ResolveResend(cmd.Context(), ids[0], options)
 			}
 			if err != nil {
 				return requestsError(err)

@@ -33,7 +33,7 @@ Exit code 1: there is no such request.`,
 		if err != nil {
 			return err
 		}
-		return c.withRequests(cmd.Context(), func(cfg *config.Config, q requests.Store) error {
+		return c.withRequests(cmd.Context(), func(q requests.Store) error {
 			d, err := q.Show(cmd.Context(), ids[0])
 			if errors.Is(err, requests.ErrNotFound) {
 				return fmt.Errorf("request %d is not in send_request, nor in its archive: is the "+
@@ -45,7 +45,7 @@ Exit code 1: there is no such request.`,
 			if !withData {
 				d.Data = ""
 			}
-			d.Pauses = concerning(cfg, d)
+			d.Pauses = concerning(c.cfg, d)
 			if asJSON {
 				return c.printRequestJSON(d)
 			}

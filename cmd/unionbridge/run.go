@@ -32,17 +32,16 @@ daemon to apply a new configuration.`,
 	cmd.Flags().BoolVar(&migrate, "migrate", false,
 		"apply missing migrations first; safe with several instances")
 	cmd.RunE = c.work(func(cmd *cobra.Command, _ []string) error {
-		cfg, err := c.loadConfig()
-		if err != nil {
+		if err := c.loadConfig(); err != nil {
 			return err
 		}
-		log := newLogger(cfg.Log, c.stderr)
-		for _, warning := range cfg.Warnings {
+		log := newLogger(c.cfg.Log, c.stderr)
+		for _, warning := range c.cfg.Warnings {
 			log.Warn("configuration: " + warning)
 		}
 		defer explainHangup(log)()
 		tuneMemory()
-		return newDaemon(cfg, log, migrate, notifySystemd(log)).run(cmd.Context())
+		return newDaemon(c.cfg, log, migrate, notifySystemd(log)).run(cmd.Context())
 	})
 	return cmd
 }
@@ -119,7 +118,10 @@ func (n notifier) watchdog(ctx context.Context, alive func(context.Context) erro
 	tick := time.NewTicker(n.interval)
 	defer tick.Stop()
 	for {
-		if err := n.askOnce(ctx, alive); err == nil {
+		check, cancel := context.WithTimeout(ctx, n.interval)
+		err := alive(check)
+		cancel()
+		if err == nil {
 			n.send(systemd.SdNotifyWatchdog)
 		} else if ctx.Err() == nil {
 			n.log.Error("not reporting life to systemd's watchdog", "err", err)
@@ -130,10 +132,4 @@ func (n notifier) watchdog(ctx context.Context, alive func(context.Context) erro
 			return
 		}
 	}
-}
-
-func (n notifier) askOnce(ctx context.Context, alive func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, n.interval)
-	defer cancel()
-	return alive(ctx)
 }

@@ -85,11 +85,13 @@ func (c *cli) send(ctx context.Context, f sendFlags) error {
 	if err != nil {
 		return exitError{exitUsage, err}
 	}
-	needs := access{
-		check:  checkReadableSchema,
-		before: func(cfg *config.Config) error { return checkAccounts(cfg, f) },
+	if err := c.loadConfig(); err != nil {
+		return err
 	}
-	return c.withDatabase(ctx, needs, func(_ *config.Config, db *sqlx.DB) error {
+	if err := checkAccounts(c.cfg, f); err != nil {
+		return err
+	}
+	return c.withDatabase(ctx, access{check: checkReadableSchema}, func(db *sqlx.DB) error {
 		store := requests.Store{DB: db}
 		id, existed, err := store.Insert(ctx, request)
 		if err != nil {
@@ -198,9 +200,7 @@ func (c *cli) keywords(data string, set []string) (string, error) {
 		fields[name] = value
 	}
 	var object strings.Builder
-	encoder := json.NewEncoder(&object)
-	encoder.SetEscapeHTML(false) // the column is read by people too
-	err := encoder.Encode(fields)
+	err := printJSON(&object, fields, "") // people read the column too
 	return strings.TrimSpace(object.String()), err
 }
 

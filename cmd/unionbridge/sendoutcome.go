@@ -63,23 +63,18 @@ func verdict(o outcome) error {
 
 func stillOpen(o outcome, waited time.Duration) error {
 	why := "is it paused or due later? The daemon's log and account_state say more"
-	switch {
+	switch code := orZero(o.ErrCode); {
 	case o.Status == "waiting":
 		why = "the recipient is not known as a follower yet; it goes out once they are"
-	case o.Reason != nil || o.ErrCode != nil:
-		why = o.trouble()
+	case o.Reason != nil || o.ErrCode != nil: // a daemon has claimed it, or paused its account
+		why = orZero(o.Reason)
+		if code != 0 {
+			why = strings.TrimPrefix(fmt.Sprintf("%s, errcode %d", why, code), ", ")
+		}
+		why += "; " + cmp.Or(wechat.Explain(code), "the daemon's log and account_state say more")
 	case o.Attempts == 0:
 		why = `no daemon has claimed it. Check that "unionbridge run" uses this database, ` +
 			`that the request is due, and that the account is not paused ("unionbridge status")`
 	}
 	return fmt.Errorf("request %d is still %s after %s: %s", o.ID, o.Status, waited, why)
-}
-
-// trouble is what came in the way of an open request: a daemon has taken it, or paused its account.
-func (o outcome) trouble() string {
-	words, code := orZero(o.Reason), orZero(o.ErrCode)
-	if code != 0 {
-		words = strings.TrimPrefix(fmt.Sprintf("%s, errcode %d", words, code), ", ")
-	}
-	return words + "; " + cmp.Or(wechat.Explain(code), "the daemon's log and account_state say more")
 }

@@ -51,8 +51,8 @@ func (c *cli) status(ctx context.Context, flags statusFlags) error {
 	if flags.coverage {
 		needs.timeout = coverageTimeout
 	}
-	return c.withDatabase(ctx, needs, func(cfg *config.Config, db *sqlx.DB) error {
-		report, err := status.Read(ctx, db, statusConfig(cfg, flags.coverage))
+	return c.withDatabase(ctx, needs, func(db *sqlx.DB) error {
+		report, err := status.Read(ctx, db, statusConfig(c.cfg, flags.coverage))
 		if err != nil {
 			return databaseError(err)
 		}
@@ -90,10 +90,10 @@ func writeStatus(w io.Writer, s status.Report) error {
 	for _, p := range s.Pauses {
 		until := "until the cause is fixed"
 		if p.Until != nil {
-			until = "until " + localTime(*p.Until)
+			until = "until " + localMoment(&p.Until.Time)
 		}
 		line("paused", fmt.Sprintf("%s of %s: %s, since %s, %s", p.Scope, p.AppID, p.Reason,
-			localTime(p.Since), until))
+			localMoment(&p.Since.Time), until))
 	}
 	for _, l := range s.Leases {
 		line("lease", l.Name+" is held by "+l.Holder)
@@ -154,7 +154,7 @@ func writeQueue(line func(name, words string), q status.Queue) {
 		words := fmt.Sprintf("%d %s of %s", o.Requests, o.Status,
 			cmp.Or(orZero(o.AppID), "the default account"))
 		if o.Late > 0 {
-			words += fmt.Sprintf(", %d of them due, the oldest since %s", o.Late, localTime(o.OldestDueAt))
+			words += fmt.Sprintf(", %d of them due, the oldest since %s", o.Late, localMoment(&o.OldestDueAt.Time))
 		}
 		line("queue", words)
 	}
@@ -171,12 +171,12 @@ func describeRun(r *status.Run) string {
 	if r == nil {
 		return "none yet"
 	}
-	words := fmt.Sprintf("run %d: %s, started %s", r.ID, r.State, localTime(r.StartedAt))
+	words := fmt.Sprintf("run %d: %s, started %s", r.ID, r.State, localMoment(&r.StartedAt.Time))
 	if r.EndedAt != nil {
-		words += ", ended " + localTime(*r.EndedAt)
+		words += ", ended " + localMoment(&r.EndedAt.Time)
 	}
 	if r.ResumeAt != nil {
-		words += ", resumes " + localTime(*r.ResumeAt)
+		words += ", resumes " + localMoment(&r.ResumeAt.Time)
 	}
 	words += fmt.Sprintf("; %d listed, %d added, %d changed, %d gone", r.Listed, r.Added, r.Changed, r.Gone)
 	if r.State == "blocked" {
@@ -199,7 +199,5 @@ func describeTurn(j status.Job) string {
 	if j.NextAt == nil {
 		return j.Schedule
 	}
-	return localTime(*j.NextAt) + " (" + j.Schedule + ")"
+	return localMoment(&j.NextAt.Time) + " (" + j.Schedule + ")"
 }
-
-func localTime(t status.Time) string { return t.Local().Format(time.DateTime) }

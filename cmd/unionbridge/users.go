@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge/bridge"
-	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
@@ -54,22 +53,21 @@ last line on standard error says with which --from-line to go on.`,
 }
 
 func (c *cli) importUsers(ctx context.Context, name string, flags importFlags) error {
+	if err := c.loadConfig(); err != nil {
+		return err
+	}
 	in := c.stdin
-	var file *os.File
-	needs := access{check: database.CheckSchema, before: func(*config.Config) (err error) {
-		if name == "-" {
-			return nil
-		}
-		if file, err = os.Open(name); err != nil {
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
 			return fmt.Errorf("reading mini-program users: %w", err)
 		}
+		defer func() { _ = file.Close() }() // only read
 		in = file
-		return nil
-	}}
-	defer func() { _ = file.Close() }() // only read, and nil where nothing was opened
-	return c.withDatabase(ctx, needs, func(cfg *config.Config, db *sqlx.DB) error {
+	}
+	return c.withDatabase(ctx, access{check: database.CheckSchema}, func(db *sqlx.DB) error {
 		imp := importer{
-			cli: c, flags: flags, people: bridge.New(db), lines: newUserLines(in, miniAppIDs(cfg)),
+			cli: c, flags: flags, people: bridge.New(db), lines: newUserLines(in, miniAppIDs(c.cfg)),
 			batch:   make([]bridge.MiniUser, 0, bridge.ImportMaxUsers),
 			numbers: make([]int, 0, bridge.ImportMaxUsers),
 		}
@@ -91,8 +89,6 @@ type importer struct {
 	stored  int
 	bad     int
 }
-
-var errTooManyBad = errors.New("more bad lines")
 
 func (i *importer) run(ctx context.Context) error {
 	for {
@@ -129,8 +125,7 @@ func (i *importer) take(user bridge.MiniUser, err error) error {
 
 func (i *importer) report(bad badLine) error {
 	if i.bad == i.flags.maxBad {
-		return fmt.Errorf("%w than --max-bad %d: line %d: %s", errTooManyBad, i.flags.maxBad,
-			bad.number, bad.reason)
+		return fmt.Errorf("more bad lines than --max-bad %d: %w", i.flags.maxBad, bad)
 	}
 	i.bad++
 	_, _ = fmt.Fprintln(i.stderr, bad) // the exit code tells too
@@ -198,8 +193,7 @@ func (c *cli) exportUsers(ctx context.Context, appid string) error {
 			return err
 		}
 	}
-	needs := access{check: database.CheckSchema}
-	return c.withDatabase(ctx, needs, func(_ *config.Config, db *sqlx.DB) error {
+	return c.withDatabase(ctx, access{check: database.CheckSchema}, func(db *sqlx.DB) error {
 		out := csv.NewWriter(c.stdout)
 		out.UseCRLF = true           // RFC 4180
 		_ = out.Write(userColumns()) // out keeps an error
