@@ -4,13 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/unionbridge/unionbridge/bridge"
-	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/web/callback"
 	"github.com/unionbridge/unionbridge/internal/wechat/push"
 	"github.com/unionbridge/unionbridge/sender/queue"
@@ -32,22 +28,13 @@ type callbacks struct {
 	events   *sync.Events
 }
 
-type callbacksConfig struct {
-	cfg        *config.Config
-	log        *slog.Logger
-	registerer prometheus.Registerer
-	sync       *sync.Service
-	receipts   receiptStore
-	identities blocker
-}
-
-// newCallbacks returns nil without an http.callback_listen, or an account with a callback.
-func newCallbacks(c callbacksConfig) (*callbacks, error) {
-	if c.cfg.HTTP.CallbackListen == "" {
+// callbacks returns nil without an http.callback_listen, or an account with a callback.
+func (p *parts) callbacks(service *sync.Service, receipts receiptStore) (*callbacks, error) {
+	if p.cfg.HTTP.CallbackListen == "" {
 		return nil, nil
 	}
 	accounts, blockedFor := make(map[string]*push.Callback), make(map[string]time.Duration)
-	for i, a := range c.cfg.OfficialAccounts {
+	for i, a := range p.cfg.OfficialAccounts {
 		if a.Callback == nil {
 			continue
 		}
@@ -62,20 +49,19 @@ func newCallbacks(c callbacksConfig) (*callbacks, error) {
 		accounts[a.AppID], blockedFor[a.AppID] = account, a.Send.BlockedFor.Std()
 	}
 	if len(accounts) == 0 {
-		c.log.Warn("http.callback_listen is set, but no account has a callback: nothing listens there")
+		p.log.Warn("http.callback_listen is set, but no account has a callback: " +
+			"nothing listens there")
 		return nil, nil
 	}
-	events := sync.NewEvents(c.sync)
-	return &callbacks{
-		events: events,
-		listener: callback.New(callback.Config{
-			Listen: c.cfg.HTTP.CallbackListen, Accounts: accounts, Store: pushes{
-				receipts: c.receipts, identities: c.identities, events: events, blockedFor: blockedFor,
-				now: time.Now,
-			},
-			Logger: c.log, Registerer: c.registerer, Now: time.Now,
-		}),
-	}, nil
+	events := sync.NewEvents(service)
+	store := pushes{
+		receipts: receipts, identities: bridge.New(p.db), events: events, blockedFor: blockedFor,
+		now: time.Now,
+	}
+	return &callbacks{events: events, listener: callback.New(callback.Config{
+		Listen: p.cfg.HTTP.CallbackListen, Accounts: accounts, Store: store, Logger: p.log,
+		Registerer: p.reg, Now: time.Now,
+	})}, nil
 }
 
 // pushes hands receipts to the sender, and follows and blocks to the map.

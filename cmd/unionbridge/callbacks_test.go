@@ -41,10 +41,8 @@ func callbackBed(t *testing.T, change func(*config.Config)) (*callbacks, *sqlx.D
 	}
 	change(cfg)
 	registry, receipts := prometheus.NewRegistry(), make(receiptList, 10)
-	c, err := newCallbacks(callbacksConfig{
-		cfg: cfg, log: slog.New(slog.DiscardHandler), registerer: registry, receipts: receipts,
-		sync: newParts(cfg, slog.New(slog.DiscardHandler), registry, db).sync(),
-	})
+	p := newParts(cfg, slog.New(slog.DiscardHandler), registry, db)
+	c, err := p.callbacks(p.sync(), receipts)
 	if err != nil {
 		t.Fatal(err)
 	}

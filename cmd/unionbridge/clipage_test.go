@@ -22,7 +22,7 @@ func TestCLIPage(t *testing.T) {
 	var commands []string
 	collectCommands(c.rootCommand(), &commands, flags)
 	var codes []string
-	for _, word := range exitCodeWords() {
+	for _, word := range exitMeanings() {
 		codes = append(codes, strconv.Itoa(word.code))
 	}
 

@@ -45,15 +45,14 @@ is opened, unless --online asks for one to the database.`,
 }
 
 func (c *cli) configCheck(ctx context.Context, online bool) error {
-	if !online {
-		cfg, err := c.loadConfig()
-		if err != nil {
-			return err
-		}
-		return c.printConfig(cfg)
+	if err := c.loadConfig(); err != nil {
+		return err
 	}
-	needs := access{check: database.CheckSchema, before: c.printConfig, log: io.Discard}
-	return c.withDatabase(ctx, needs, func(*config.Config, *sqlx.DB) error {
+	if err := c.printConfig(c.cfg); err != nil || !online {
+		return err
+	}
+	needs := access{check: database.CheckSchema, log: io.Discard}
+	return c.withDatabase(ctx, needs, func(*sqlx.DB) error {
 		_, err := fmt.Fprintln(c.stdout, "  the database answers and has the right schema")
 		return err
 	})

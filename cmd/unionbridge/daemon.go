@@ -13,12 +13,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/web"
-	"github.com/unionbridge/unionbridge/sender"
-	"github.com/unionbridge/unionbridge/sync"
 )
 
 // databasePause is how often a daemon that waits for its database tries again.
@@ -27,38 +24,31 @@ const databasePause = time.Second
 // webGrace is what stays for the listener after everything else: a scrape or a probe is quick.
 const webGrace = 2 * time.Second
 
-type daemonConfig struct {
-	cfg     *config.Config
-	log     *slog.Logger
-	migrate bool
-	notify  notifier
-}
-
 // daemon is everything that "unionbridge run" runs. start goes from cheap failures to costly ones:
 // the listener, so that a taken port is known at once and /readyz shows what the daemon waits for;
 // the database; the work. stop undoes what there is of it, work first.
 type daemon struct {
-	daemonConfig
+	cfg      *config.Config
+	log      *slog.Logger
+	migrate  bool
+	notify   notifier
 	registry *prometheus.Registry
 	web      *web.Admin
 	db       *sqlx.DB
-	sync     *sync.Service
-	sender   *sender.Service
 
 	callbacks *callbacks // nil: nothing listens for WeChat's pushes
-
-	leasing *task
-	purging *task
+	leasing   *task
+	work      []func(context.Context) error // the stops of sync, sender and retention
 
 	// ready is what /readyz asks; it changes as the daemon starts and stops.
 	ready atomic.Pointer[func(context.Context) error]
 }
 
-func newDaemon(cfg daemonConfig) *daemon {
-	d := &daemon{daemonConfig: cfg, registry: newRegistry()}
+func newDaemon(cfg *config.Config, log *slog.Logger, migrate bool, notify notifier) *daemon {
+	d := &daemon{cfg: cfg, log: log, migrate: migrate, notify: notify, registry: newRegistry()}
 	d.setPhase("starting")
 	d.web = web.NewAdmin(web.AdminConfig{
-		Listen: cfg.cfg.HTTP.Listen, Gatherer: d.registry, Version: buildInfo().version, Logger: cfg.log,
+		Listen: cfg.HTTP.Listen, Gatherer: d.registry, Version: buildInfo().version, Logger: log,
 		Ready: func(ctx context.Context) error { return (*d.ready.Load())(ctx) },
 	})
 	return d
@@ -99,30 +89,23 @@ func (d *daemon) start(ctx context.Context) error {
 	}
 	d.registry.MustRegister(collectors.NewDBStatsCollector(d.db.DB, "unionbridge"))
 	p := newParts(d.cfg, d.log, d.registry, d.db)
-	d.sync = p.sync()
-	var err error
-	if d.sender, err = p.sender(); err != nil {
+	syncing := p.sync()
+	sending, err := p.sender()
+	if err != nil {
 		return err
 	}
 	// The work must end by stop, in its order, and not all at once with ctx.
 	ctx = context.WithoutCancel(ctx)
-	d.leasing = startTask(ctx, func(ctx context.Context) {
-		if err := p.leases.Run(ctx); err != nil {
-			d.log.Error("renewing leases", "err", err)
-		}
-	})
-	if err := d.sync.Start(ctx); err != nil {
+	d.leasing = startTask(ctx, p.renewLeases)
+	d.work = append(d.work, sending.Stop, syncing.Stop)
+	if err := syncing.Start(ctx); err != nil {
 		return err
 	}
-	if err := d.sender.Start(ctx); err != nil {
+	if err := sending.Start(ctx); err != nil {
 		return err
 	}
-	d.purging = startTask(ctx, p.purger().Run)
-	d.callbacks, err = newCallbacks(callbacksConfig{
-		cfg: d.cfg, log: d.log, registerer: d.registry, sync: d.sync, receipts: d.sender,
-		identities: bridge.New(d.db),
-	})
-	if err != nil {
+	d.work = append(d.work, startTask(ctx, p.purger().Run).stop)
+	if d.callbacks, err = p.callbacks(syncing, sending); err != nil {
 		return err
 	}
 	if err := d.callbacks.start(ctx); err != nil {
@@ -171,21 +154,17 @@ func (t *task) stop(ctx context.Context) error {
 // openDatabase waits for a database that is down: at boot, daemons start in any order. What a
 // person must fix ends the start: a wrong password, an older schema, a missing grant.
 func (d *daemon) openDatabase(ctx context.Context) error {
-	for waiting := false; ; {
+	for waiting := false; ; waiting = true {
 		err := d.tryDatabase(ctx)
-		if err == nil {
-			if waiting {
-				d.log.Info("the database is available")
-			}
-			return nil
+		if err == nil && waiting {
+			d.log.Info("the database is available")
 		}
-		if ctx.Err() != nil || !database.IsUnavailable(err) {
+		if err == nil || ctx.Err() != nil || !database.IsUnavailable(err) {
 			return err
 		}
 		if !waiting {
 			d.log.Warn("waiting for the database", "err", err)
 			d.setPhase("waiting for the database: " + err.Error())
-			waiting = true
 		}
 		select {
 		case <-ctx.Done():
@@ -226,7 +205,6 @@ func (d *daemon) checkDatabase(ctx context.Context) error {
 // wait keeps systemd's watchdog content until ctx ends or the listener breaks.
 func (d *daemon) wait(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var watching gosync.WaitGroup
 	watching.Go(func() { d.notify.watchdog(ctx, d.web.Alive) })
 	defer watching.Wait()
@@ -248,15 +226,11 @@ func (d *daemon) stop(ctx context.Context) error {
 	drain, cancel := context.WithTimeout(ctx, d.cfg.ShutdownTimeout.Std())
 	defer cancel()
 	callbackErr := d.callbacks.stop(drain)
-	var sendErr, syncErr, purgeErr error
+	workErrs := make([]error, len(d.work))
 	var stopping gosync.WaitGroup
-	if d.sender != nil {
-		stopping.Go(func() { sendErr = d.sender.Stop(drain) })
+	for i, stop := range d.work {
+		stopping.Go(func() { workErrs[i] = stop(drain) })
 	}
-	if d.sync != nil {
-		stopping.Go(func() { syncErr = d.sync.Stop(drain) })
-	}
-	stopping.Go(func() { purgeErr = d.purging.stop(drain) })
 	stopping.Wait()
 	leaseErr := d.leasing.stop(ctx)
 	grace, cancel := context.WithTimeout(ctx, webGrace)
@@ -266,5 +240,5 @@ func (d *daemon) stop(ctx context.Context) error {
 	if d.db != nil {
 		dbErr = d.db.Close()
 	}
-	return errors.Join(callbackErr, sendErr, syncErr, purgeErr, leaseErr, webErr, dbErr)
+	return errors.Join(callbackErr, errors.Join(workErrs...), leaseErr, webErr, dbErr)
 }

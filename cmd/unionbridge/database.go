@@ -1,42 +1,36 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
+	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
 type access struct {
-	check func(context.Context, *sqlx.DB) error // of the schema; nil: any will do
-	// what can be refused without a database; nil: nothing
-	before  func(*config.Config) error
-	timeout time.Duration // of one statement; 0: the usual
-	log     io.Writer     // nil: standard error
+	check   func(context.Context, *sqlx.DB) error // of the schema; nil: any will do
+	timeout time.Duration                         // of one statement; 0: the usual
+	log     io.Writer                             // nil: standard error
 }
 
-func (c *cli) withDatabase(ctx context.Context, a access,
-	fn func(*config.Config, *sqlx.DB) error) (err error) {
-	cfg, err := c.loadConfig()
-	if err != nil {
+func (c *cli) withDatabase(ctx context.Context, a access, fn func(*sqlx.DB) error) (err error) {
+	if err := c.loadConfig(); err != nil {
 		return err
-	}
-	if a.before != nil {
-		if err := a.before(cfg); err != nil {
-			return err
-		}
 	}
 	if a.log == nil {
 		a.log = c.stderr
 	}
-	settings := databaseConfig(cfg, commandLogger(cfg.Log, a.log))
+	settings := databaseConfig(c.cfg, commandLogger(c.cfg.Log, a.log))
 	settings.StatementTimeout = a.timeout
 	db, err := database.Open(ctx, settings)
 	if err != nil {
@@ -48,7 +42,7 @@ func (c *cli) withDatabase(ctx context.Context, a access,
 			return databaseError(err)
 		}
 	}
-	return fn(cfg, db)
+	return fn(db)
 }
 
 // databaseConfig is how every command opens the database. It makes one try.
@@ -76,4 +70,84 @@ func databaseError(err error) error {
 		return err
 	}
 	return exitError{exitDatabase, err}
+}
+
+const (
+	// migrationTimeout bounds one statement of a migration: an ALTER of a table with a hundred
+	// million rows takes its time.
+	migrationTimeout = 12 * time.Hour
+	// migrationConnections is the least that a migration works with.
+	migrationConnections = 3
+)
+
+func (c *cli) migrateCommand() *cobra.Command {
+	up := &cobra.Command{
+		Use:   "up",
+		Short: "Apply the migrations that the database lacks",
+		Long: `Apply the migrations that the database lacks. Safe with several instances at once: one works,
+the others wait. After a crash run it again. The database user needs the rights of the role
+"daemon" and CREATE, ALTER, DROP, INDEX, CREATE VIEW.`,
+		Args: cobra.NoArgs,
+		RunE: c.work(func(cmd *cobra.Command, _ []string) error { return c.migrateUp(cmd.Context()) }),
+	}
+	status := &cobra.Command{
+		Use:   "status",
+		Short: "List the migrations and which of them the database has",
+		Args:  cobra.NoArgs,
+		RunE:  c.work(func(cmd *cobra.Command, _ []string) error { return c.migrateStatus(cmd.Context()) }),
+	}
+	return group(&cobra.Command{Use: "migrate", Short: "Create or update the database's schema"},
+		up, status)
+}
+
+func (c *cli) migrateUp(ctx context.Context) error {
+	if err := c.loadConfig(); err != nil {
+		return err
+	}
+	c.cfg.Log.Level = "info" // the lines about each migration are this command's output
+	return migrate(ctx, c.cfg, newLogger(c.cfg.Log, c.stderr))
+}
+
+// migrate works on a pool of its own, whose statements may take long.
+func migrate(ctx context.Context, cfg *config.Config, log *slog.Logger) (err error) {
+	settings := databaseConfig(cfg, log)
+	settings.StatementTimeout = migrationTimeout
+	settings.MaxConnections = max(settings.MaxConnections, migrationConnections)
+	db, err := database.Open(ctx, settings)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	applied, err := database.Migrate(ctx, db, log)
+	if err != nil {
+		return databaseError(err)
+	}
+	log.Info("schema is up to date", "applied", applied)
+	return nil
+}
+
+func (c *cli) migrateStatus(ctx context.Context) error {
+	return c.withDatabase(ctx, access{}, func(db *sqlx.DB) error {
+		list, err := database.Status(ctx, db)
+		if err != nil {
+			return databaseError(err)
+		}
+		if err := c.printMigrations(list); err != nil {
+			return err
+		}
+		return database.CheckSchema(ctx, db)
+	})
+}
+
+func (c *cli) printMigrations(list []database.Migration) error {
+	rows := [][]string{{"VERSION", "APPLIED", "FILE"}}
+	for _, m := range list {
+		applied := "no"
+		if m.Applied {
+			applied = m.AppliedAt.UTC().Format("2006-01-02 15:04:05 UTC")
+		}
+		rows = append(rows, []string{strconv.FormatInt(m.Version, 10), applied,
+			cmp.Or(m.Name, "(not known to this program)")})
+	}
+	return printTable(c.stdout, rows)
 }

@@ -30,14 +30,13 @@ const (
 	exitInterrupted = 130
 )
 
-func exitCodeWords() []struct {
+type exitMeaning struct {
 	code  int
 	words string
-} {
-	return []struct {
-		code  int
-		words string
-	}{
+}
+
+func exitMeanings() []exitMeaning {
+	return []exitMeaning{
 		{exitOK, "it worked; run: stopped by a signal, with everything under way finished"},
 		{exitFailed, "it failed; lookup: nobody has this id; requests: one was refused or does " +
 			"not exist; run: not everything finished in time;\n" +
@@ -56,7 +55,7 @@ func exitCodeWords() []struct {
 
 func exitCodesTopic() *cobra.Command {
 	text := "Exit codes of unionbridge:\n\n"
-	for _, e := range exitCodeWords() {
+	for _, e := range exitMeanings() {
 		text += fmt.Sprintf("  %3d  %s\n", e.code, e.words)
 	}
 	text += `
@@ -74,6 +73,10 @@ type exitError struct {
 
 func (e exitError) Error() string { return e.err.Error() }
 func (e exitError) Unwrap() error { return e.err }
+
+func usageError(format string, args ...any) error {
+	return exitError{exitUsage, fmt.Errorf(format, args...)}
+}
 
 func (c *cli) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	if err == nil {

@@ -3,16 +3,13 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge/bridge"
-	"github.com/unionbridge/unionbridge/internal/config"
 )
 
 func (c *cli) lookupCommand() *cobra.Command {
@@ -47,12 +44,9 @@ type identity struct {
 // checkID refuses what cannot be an id of WeChat's. In the database it would not be "not found",
 // but an error about collations: the columns are ASCII.
 func checkID(name, id string) error {
-	ok := !strings.ContainsFunc(id, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-'
-	})
-	if !ok || id == "" || len(id) > 64 {
-		return exitError{exitUsage, fmt.Errorf("%s %q is not an id of WeChat's: 1 to 64 letters, "+
-			"digits, _ and -", name, id)}
+	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+	if id == "" || len(id) > 64 || strings.Trim(id, allowed) != "" {
+		return usageError("%s %q is not an id of WeChat's: 1 to 64 letters, digits, _ and -", name, id)
 	}
 	return nil
 }
@@ -61,8 +55,7 @@ func (c *cli) lookup(ctx context.Context, id string, asJSON bool) error {
 	if err := checkID("ID", id); err != nil {
 		return err
 	}
-	needs := access{check: checkReadableSchema}
-	return c.withDatabase(ctx, needs, func(_ *config.Config, db *sqlx.DB) error {
+	return c.withDatabase(ctx, access{check: checkReadableSchema}, func(db *sqlx.DB) error {
 		found, err := bridge.New(db).Lookup(ctx, id)
 		if err != nil {
 			return databaseError(err)
@@ -75,10 +68,9 @@ func (c *cli) lookup(ctx context.Context, id string, asJSON bool) error {
 			return err
 		}
 		if len(found) == 0 {
-			return fmt.Errorf("nobody with the id %s is in the map: is it complete, and upper "+
-				"and lower case right? "+
-				`A follower appears with the next sweep ("unionbridge sync"), a mini-program `+
-				`user with a row in mini_user`, id)
+			return fmt.Errorf("nobody with the id %s is in the map: is it complete, and upper and "+
+				`lower case right? A follower appears with the next sweep ("unionbridge sync"), `+
+				"a mini-program user with a row in mini_user", id)
 		}
 		return nil
 	})
@@ -88,19 +80,21 @@ func (c *cli) printIdentities(list []bridge.Identity) error {
 	if len(list) == 0 {
 		return nil
 	}
-	table := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	// Flush reports
-	_, _ = fmt.Fprintln(table, "UNIONID\tOFFICIAL ACCOUNT\tOPENID\tFOLLOWS\tMINI PROGRAM\tOPENID")
+	rows := [][]string{
+		{"UNIONID", "OFFICIAL ACCOUNT", "OPENID", "FOLLOWS", "MINI PROGRAM", "OPENID"},
+	}
 	for _, i := range list {
-		follows := "-"
+		follows := ""
 		if i.OAOpenID != "" {
 			follows = map[bool]string{true: "yes", false: "no"}[i.Subscribed]
 		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(i.UnionID, "-"),
-			cmp.Or(i.OAAppID, "-"),
-			cmp.Or(i.OAOpenID, "-"), follows, cmp.Or(i.MiniAppID, "-"), cmp.Or(i.MiniOpenID, "-"))
+		row := []string{i.UnionID, i.OAAppID, i.OAOpenID, follows, i.MiniAppID, i.MiniOpenID}
+		for n, cell := range row {
+			row[n] = cmp.Or(cell, "-")
+		}
+		rows = append(rows, row)
 	}
-	return table.Flush()
+	return printTable(c.stdout, rows)
 }
 
 func (c *cli) printIdentitiesJSON(list []bridge.Identity) error {
@@ -114,7 +108,5 @@ func (c *cli) printIdentitiesJSON(list []bridge.Identity) error {
 			out[i].Subscribed = &who.Subscribed
 		}
 	}
-	encoder := json.NewEncoder(c.stdout)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(out)
+	return printJSON(c.stdout, out, "  ")
 }

@@ -25,7 +25,6 @@ func TestPlainProgress(t *testing.T) {
 	var out bytes.Buffer
 	clock := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	p := newProgress(&out, func() time.Time { return clock })
-	p.begin()
 	p.show(at("", 0, 0, 0)) // before anything has begun
 	for second := range 13 {
 		p.show(at("list", int64(second)*1000, 20_000, second))
@@ -34,7 +33,7 @@ func TestPlainProgress(t *testing.T) {
 	p.show(at("compare", 0, 12_000, 13))
 	p.show(at("gone", 3, 0, 13))
 	p.end()
-	p.begin() // the next account's phase is another one, whatever its name
+	// The next account's phase is another one, whatever its name.
 	p.show(at("gone", 0, 900, 0))
 	clock = clock.Add(plainEvery)
 	p.show(at("gone", 900, 900, 9))
@@ -58,7 +57,6 @@ func TestBar(t *testing.T) {
 	var out bytes.Buffer
 	p := newProgress(&out, time.Now)
 	p.terminal, p.throttle = true, 0
-	p.begin()
 	p.show(at("list", 0, 0, 0)) // WeChat's total is not known yet
 	p.show(at("list", 5000, 20_000, 5))
 	p.show(at("list", 21_000, 20_000, 6)) // more came than WeChat announced

@@ -3,19 +3,17 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
-	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
@@ -30,16 +28,15 @@ docs/requests.md has examples, docs/states.md explains every status and reason.`
 		c.cancelRequestsCommand(), c.resolveRequestCommand())
 }
 
-func (c *cli) withRequests(ctx context.Context, fn func(cfg *config.Config, q requests.Store) error) error {
-	needs := access{check: checkReadableSchema}
-	return c.withDatabase(ctx, needs, func(cfg *config.Config, db *sqlx.DB) error {
+func (c *cli) withRequests(ctx context.Context, fn func(requests.Store) error) error {
+	return c.withDatabase(ctx, access{check: checkReadableSchema}, func(db *sqlx.DB) error {
 		q := requests.Store{DB: db}
-		for _, a := range cfg.OfficialAccounts {
+		for _, a := range c.cfg.OfficialAccounts {
 			if a.Default {
 				q.DefaultAppID = a.AppID
 			}
 		}
-		return fn(cfg, q)
+		return fn(q)
 	})
 }
 
@@ -56,64 +53,59 @@ func requestsError(err error) error {
 }
 
 type filterFlags struct {
-	statuses                  []string
-	reason, account, template string
-	since, until              string
-	recipient, dedupKey       string
-	msgid, depth              int64
+	requests.Filter
+	since, until string
 }
 
 func (f *filterFlags) register(cmd *cobra.Command, depth int64) {
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.statuses, "status", nil,
+	flags.StringSliceVar(&f.Statuses, "status", nil,
 		"only this `status`; repeatable: "+strings.Join(requestStatuses(), ", "))
-	flags.StringVar(&f.reason, "reason", "", "only this `reason`, as in docs/states.md")
-	flags.StringVar(&f.account, "account", "", "only this official account's, by its `appid`")
-	flags.StringVar(&f.template, "template", "", "only this template's, by the `name` in the row")
+	flags.StringVar(&f.Reason, "reason", "", "only this `reason`, as in docs/states.md")
+	flags.StringVar(&f.AppID, "account", "", "only this official account's, by its `appid`")
+	flags.StringVar(&f.Template, "template", "", "only this template's, by the `name` in the row")
 	flags.StringVar(&f.since, "since", "",
 		"inserted since this `time`: 2h ago, or 2026-01-02T15:04:05+08:00")
 	flags.StringVar(&f.until, "until", "", "inserted until this `time`")
-	flags.StringVar(&f.recipient, "recipient", "",
+	flags.StringVar(&f.Recipient, "recipient", "",
 		"to this person: `ID` is a unionid, mini_openid, openid or sent_openid")
-	flags.StringVar(&f.dedupKey, "dedup-key", "", "with this `key`; archived requests too")
-	flags.Int64Var(&f.msgid, "msgid", 0, "with this `number` of WeChat's; archived requests too")
-	flags.Int64Var(&f.depth, "depth", depth, "read at most this many `rows` where no index helps; 0: all")
+	flags.StringVar(&f.DedupKey, "dedup-key", "", "with this `key`; archived requests too")
+	flags.Int64Var(&f.MsgID, "msgid", 0, "with this `number` of WeChat's; archived requests too")
+	flags.Int64Var(&f.Depth, "depth", depth, "read at most this many `rows` where no index helps; 0: all")
 }
 
 func requestStatuses() []string {
 	return []string{"pending", "waiting", "sent", "failed", "expired", "cancelled", "unknown"}
 }
 
-func (f *filterFlags) filter(now time.Time) (requests.Filter, error) {
-	for _, s := range f.statuses {
+func (f *filterFlags) filter(now time.Time) (filter requests.Filter, err error) {
+	for _, s := range f.Statuses {
 		if !slices.Contains(requestStatuses(), s) {
-			return requests.Filter{}, fmt.Errorf("--status %q: there are %s", s,
+			return filter, fmt.Errorf("--status %q: there are %s", s,
 				strings.Join(requestStatuses(), ", "))
 		}
 	}
-	if f.recipient != "" {
-		if err := checkID("--recipient", f.recipient); err != nil {
-			return requests.Filter{}, err
+	if f.Recipient != "" {
+		if err := checkID("--recipient", f.Recipient); err != nil {
+			return filter, err
 		}
 	}
-	for flag, text := range map[string]string{"--reason": f.reason, "--account": f.account,
-		"--dedup-key": f.dedupKey} {
+	for flag, text := range map[string]string{"--reason": f.Reason, "--account": f.AppID,
+		"--dedup-key": f.DedupKey} {
 		// The columns are ASCII: anything else would be an error about collations.
 		if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
-			return requests.Filter{}, fmt.Errorf("%s %q: only ASCII stands there", flag, text)
+			return filter, fmt.Errorf("%s %q: only ASCII stands there", flag, text)
 		}
 	}
-	if f.depth < 0 {
-		return requests.Filter{}, fmt.Errorf("--depth is %d: a number of rows, or 0 for all", f.depth)
+	if f.Depth < 0 {
+		return filter, fmt.Errorf("--depth is %d: a number of rows, or 0 for all", f.Depth)
 	}
-	since, err := moment("--since", f.since, now)
-	if err != nil {
-		return requests.Filter{}, err
+	filter = f.Filter
+	if filter.Since, err = moment("--since", f.since, now); err != nil {
+		return filter, err
 	}
-	until, err := moment("--until", f.until, now)
-	return requests.Filter{Statuses: f.statuses, Reason: f.reason, AppID: f.account,
-		Template: f.template, Recipient: f.recipient,
-		DedupKey: f.dedupKey, MsgID: f.msgid, Since: since, Until: until, Depth: f.depth}, err
+	filter.Until, err = moment("--until", f.until, now)
+	return filter, err
 }
 
 // moment reads a duration that lies back, or a time.
@@ -159,17 +151,17 @@ a million rows a second, for at most --depth rows; --since and --until bound tha
 		if err != nil {
 			return exitError{exitUsage, err}
 		}
-		return c.withRequests(cmd.Context(), func(_ *config.Config, q requests.Store) error {
+		return c.withRequests(cmd.Context(), func(q requests.Store) error {
 			found, err := q.List(cmd.Context(), filter, limit)
 			if err != nil {
 				return requestsError(err)
 			}
+			show := c.printRequests
 			if asJSON {
-				err = c.printRequestsJSON(found.Records)
-			} else {
-				err = c.printRequests(found.Records)
+				show = c.printRequestsJSON
 			}
-			c.noteListing(found, f.depth)
+			err = show(found.Records)
+			c.noteListing(found, f.Depth)
 			return err
 		})
 	})
@@ -183,8 +175,7 @@ func (c *cli) noteListing(l requests.Listing, depth int64) {
 			len(l.Records))
 	case l.Cut:
 		_, _ = fmt.Fprintf(c.stderr, "the search ended after %d rows, at request %d; older ones "+
-			"were not looked at: raise --depth, or name --since and --until\n",
-			depth, l.Last)
+			"were not looked at: raise --depth, or name --since and --until\n", depth, l.Last)
 	case len(l.Records) == 0:
 		_, _ = fmt.Fprintln(c.stderr, "no request matches")
 	}
@@ -194,15 +185,15 @@ func (c *cli) printRequests(list []requests.Record) error {
 	if len(list) == 0 {
 		return nil
 	}
-	table := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	// Flush reports
-	_, _ = fmt.Fprintln(table, "ID\tINSERTED\tSTATUS\tREASON\tACCOUNT\tTEMPLATE\tATTEMPTS\tNEXT OR END")
-	for _, r := range list {
-		_, _ = fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", r.ID,
-			localMoment(&r.CreatedAt), statusWords(r), cmp.Or(r.Reason, "-"),
-			cmp.Or(r.AppID, "(default)"), oneLine(r.Template), r.Attempts, nextOrEnd(r))
+	rows := [][]string{
+		{"ID", "INSERTED", "STATUS", "REASON", "ACCOUNT", "TEMPLATE", "ATTEMPTS", "NEXT OR END"},
 	}
-	return table.Flush()
+	for _, r := range list {
+		rows = append(rows, []string{strconv.FormatInt(r.ID, 10), localMoment(&r.CreatedAt),
+			statusWords(r), cmp.Or(r.Reason, "-"), cmp.Or(r.AppID, "(default)"),
+			oneLine(r.Template), strconv.Itoa(r.Attempts), nextOrEnd(r)})
+	}
+	return printTable(c.stdout, rows)
 }
 
 func statusWords(r requests.Record) string {
@@ -223,13 +214,6 @@ func nextOrEnd(r requests.Record) string {
 		return "waits until " + localMoment(&r.DueAt)
 	}
 	return "due " + localMoment(&r.DueAt)
-}
-
-func localMoment(t *time.Time) string {
-	if t == nil {
-		return "-"
-	}
-	return t.Local().Format(time.DateTime)
 }
 
 type requestLine struct {
@@ -258,30 +242,21 @@ type requestLine struct {
 }
 
 func newRequestLine(r requests.Record) requestLine {
-	line := requestLine{
+	return requestLine{
 		ID: r.ID, AppID: orNull(r.AppID), Template: r.Template, Priority: r.Priority,
-		Status: r.Status, Reason: orNull(r.Reason),
+		Status: r.Status, Reason: orNull(r.Reason), ErrCode: orNull(r.ErrCode),
 		ErrMsg: orNull(r.ErrMsg), Warning: orNull(r.Warning), Attempts: r.Attempts,
-		Cancel: r.Cancel, DedupKey: orNull(r.DedupKey),
-		CreatedAt: jsonTime(r.CreatedAt), DueAt: jsonTime(r.DueAt), ExpiresAt: jsonMoment(r.ExpiresAt),
+		Cancel: r.Cancel, DedupKey: orNull(r.DedupKey), CreatedAt: jsonTime(r.CreatedAt),
+		DueAt: jsonTime(r.DueAt), ExpiresAt: jsonMoment(r.ExpiresAt),
 		AttemptedAt: jsonMoment(r.AttemptedAt), FinishedAt: jsonMoment(r.FinishedAt),
-		Channel:    orNull(r.Channel),
-		SentOpenID: orNull(r.SentOpenID), Archived: r.Archived,
+		Channel: orNull(r.Channel), SentOpenID: orNull(r.SentOpenID), MsgID: orNull(r.MsgID),
+		Archived: r.Archived,
 	}
-	if r.ErrCode != 0 {
-		line.ErrCode = &r.ErrCode
-	}
-	if r.MsgID != 0 {
-		line.MsgID = &r.MsgID
-	}
-	return line
 }
 
 func (c *cli) printRequestsJSON(list []requests.Record) error {
-	encoder := json.NewEncoder(c.stdout)
-	encoder.SetEscapeHTML(false)
 	for _, r := range list {
-		if err := encoder.Encode(newRequestLine(r)); err != nil {
+		if err := printJSON(c.stdout, newRequestLine(r), ""); err != nil {
 			return err
 		}
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
@@ -68,10 +67,10 @@ func (c *cli) retryIDs(cmd *cobra.Command, args []string, f retryFlags) error {
 	for _, name := range []string{"status", "reason", "account", "template", "since", "until",
 		"recipient", "dedup-key", "msgid", "yes"} {
 		if cmd.Flags().Changed(name) {
-			return exitError{exitUsage, fmt.Errorf("either ids or filters: --%s goes without ids", name)}
+			return usageError("either ids or filters: --%s goes without ids", name)
 		}
 	}
-	return c.withRequests(cmd.Context(), func(_ *config.Config, q requests.Store) error {
+	return c.withRequests(cmd.Context(), func(q requests.Store) error {
 		changes, err := q.Retry(cmd.Context(), ids, f.options)
 		return errors.Join(c.printChanges(changes, "retried"), requestsError(err))
 	})
@@ -79,13 +78,13 @@ func (c *cli) retryIDs(cmd *cobra.Command, args []string, f retryFlags) error {
 
 func (c *cli) retryMatching(ctx context.Context, f retryFlags) error {
 	filter, err := f.filter(time.Now())
-	if err == nil && len(f.statuses) == 0 {
+	if err == nil && len(f.Statuses) == 0 {
 		err = errors.New("which requests? Name ids, or --status and other filters")
 	}
 	if err != nil {
 		return exitError{exitUsage, err}
 	}
-	return c.withRequests(ctx, func(_ *config.Config, q requests.Store) error {
+	return c.withRequests(ctx, func(q requests.Store) error {
 		n, cut, err := q.Count(ctx, filter)
 		if err != nil {
 			return requestsError(err)
@@ -93,13 +92,13 @@ func (c *cli) retryMatching(ctx context.Context, f retryFlags) error {
 		_, _ = fmt.Fprintf(c.stdout, "matching requests: %d\n", n)
 		if cut {
 			_, _ = fmt.Fprintf(c.stderr, "the search ended after %d rows; older ones were not "+
-				"looked at\n", f.depth)
+				"looked at\n", f.Depth)
 		}
 		if n == 0 {
 			return nil
 		}
 		if !f.yes {
-			return exitError{exitUsage, errors.New("nothing was changed: --yes retries them")}
+			return usageError("nothing was changed: --yes retries them")
 		}
 		outcomes := map[string]int{}
 		err = q.RetryMatching(ctx, filter, f.options, func(changes []requests.Change) {
@@ -113,15 +112,15 @@ func (c *cli) retryMatching(ctx context.Context, f retryFlags) error {
 
 func (c *cli) printOutcomes(outcomes map[string]int) error {
 	_, _ = fmt.Fprintf(c.stdout, "%d retried\n", outcomes[""])
-	refused, all := 0, outcomes[""]
+	refused := 0
 	for _, why := range slices.Sorted(maps.Keys(outcomes)) {
 		if why != "" {
-			refused, all = refused+outcomes[why], all+outcomes[why]
+			refused += outcomes[why]
 			_, _ = fmt.Fprintf(c.stdout, "%d refused: %s\n", outcomes[why], why)
 		}
 	}
 	if refused > 0 {
-		return fmt.Errorf("%d of %d were not retried", refused, all)
+		return fmt.Errorf("%d of %d were not retried", refused, refused+outcomes[""])
 	}
 	return nil
 }
@@ -141,7 +140,7 @@ Exit code 1: not all of them are cancelled.`,
 			if err != nil {
 				return err
 			}
-			return c.withRequests(cmd.Context(), func(_ *config.Config, q requests.Store) error {
+			return c.withRequests(cmd.Context(), func(q requests.Store) error {
 				changes, err := q.Cancel(cmd.Context(), ids)
 				return errors.Join(c.printChanges(changes, "cancelled"), requestsError(err))
 			})
@@ -149,14 +148,10 @@ Exit code 1: not all of them are cancelled.`,
 	}
 }
 
-type resolveFlags struct {
-	sent, resend bool
-	msgid        int64
-	options      requests.RetryOptions // of --resend
-}
-
 func (c *cli) resolveRequestCommand() *cobra.Command {
-	var f resolveFlags
+	var sent, resend bool
+	var msgid int64
+	var options requests.RetryOptions // of --resend
 	cmd := &cobra.Command{
 		Use:   "resolve ID {--sent [--msgid N] | --resend}",
 		Short: "Say what became of a request whose outcome is unknown",
@@ -170,12 +165,12 @@ is no such request.`,
 		Args: cobra.ExactArgs(1),
 	}
 	flags := cmd.Flags()
-	flags.BoolVar(&f.sent, "sent", false, "it was sent")
-	flags.BoolVar(&f.resend, "resend", false, "it was not: send it again")
-	flags.Int64Var(&f.msgid, "msgid", 0,
+	flags.BoolVar(&sent, "sent", false, "it was sent")
+	flags.BoolVar(&resend, "resend", false, "it was not: send it again")
+	flags.Int64Var(&msgid, "msgid", 0,
 		"WeChat's `number` of the message, with --sent, if it is known: a receipt is found by it")
-	flags.BoolVar(&f.options.Withdrawn, "withdrawn", false, "with --resend: "+withdrawnUsage)
-	flags.BoolVar(&f.options.IgnoreExpiry, "ignore-expiry", false,
+	flags.BoolVar(&options.Withdrawn, "withdrawn", false, "with --resend: "+withdrawnUsage)
+	flags.BoolVar(&options.IgnoreExpiry, "ignore-expiry", false,
 		"with --resend: take expires_at away where it has passed")
 	cmd.MarkFlagsMutuallyExclusive("sent", "resend")
 	cmd.MarkFlagsOneRequired("sent", "resend")
@@ -187,41 +182,40 @@ is no such request.`,
 		if err != nil {
 			return err
 		}
-		if cmd.Flags().Changed("msgid") && f.msgid < 1 {
-			return exitError{exitUsage, fmt.Errorf("--msgid %d is not one of WeChat's, which are "+
-				"above zero; leave it out if it is not known", f.msgid)}
+		if cmd.Flags().Changed("msgid") && msgid < 1 {
+			return usageError("--msgid %d is not one of WeChat's, which are above zero; leave it out "+
+				"if it is not known", msgid)
 		}
-		return c.withRequests(cmd.Context(), func(_ *config.Config, q requests.Store) error {
-			if f.resend {
-				change, err := q.ResolveResend(cmd.Context(), ids[0], f.options)
-				return c.resolved(change, err, "given back to the daemon")
+		return c.withRequests(cmd.Context(), func(q requests.Store) error {
+			var change requests.Change
+			done := "sent"
+			if sent {
+				change, err = q.ResolveSent(cmd.Context(), ids[0], msgid)
+			} else {
+				done = "given back to the daemon"
+				change, err = q.ResolveResend(cmd.Context(), ids[0], options)
 			}
-			change, err := q.ResolveSent(cmd.Context(), ids[0], f.msgid)
-			return c.resolved(change, err, "sent")
+			if err != nil {
+				return requestsError(err)
+			}
+			return c.printChanges([]requests.Change{change}, done)
 		})
 	})
 	return cmd
 }
 
-func (c *cli) resolved(change requests.Change, err error, done string) error {
-	if err != nil {
-		return requestsError(err)
-	}
-	return c.printChanges([]requests.Change{change}, done)
-}
-
 func (c *cli) printChanges(changes []requests.Change, done string) error {
 	var refused []error
 	for _, change := range changes {
-		switch {
-		case change.Refused == "":
-			_, _ = fmt.Fprintf(c.stdout, "request %d: %s\n", change.ID, done)
-		case change.Status == "":
-			refused = append(refused, fmt.Errorf("request %d: %s", change.ID, change.Refused))
-		default:
-			refused = append(refused, fmt.Errorf("request %d (%s): %s", change.ID, change.Status,
-				change.Refused))
+		name := fmt.Sprintf("request %d", change.ID)
+		if change.Refused == "" {
+			_, _ = fmt.Fprintf(c.stdout, "%s: %s\n", name, done)
+			continue
 		}
+		if change.Status != "" {
+			name += " (" + change.Status + ")"
+		}
+		refused = append(refused, fmt.Errorf("%s: %s", name, change.Refused))
 	}
 	return errors.Join(refused...)
 }

@@ -10,7 +10,8 @@ import (
 )
 
 func explainRequest(d requests.Detail) string {
-	var words string
+	// What is said of a row that an operator had sent again concerns that time only.
+	words, again := "", when(d.SentAgain(), " again")
 	switch d.Status {
 	case "pending":
 		words = explainPending(d)
@@ -19,15 +20,13 @@ func explainRequest(d requests.Detail) string {
 	case "sent":
 		words = explainSent(d)
 	case "failed":
-		words = "It was not sent" + again(d) + ", and is not tried again." + meaning(d) + failedCure(d)
+		words = "It was not sent" + again + ", and is not tried again." + meaning(d) + failedCure(d)
 	case "expired":
-		words = "expires_at passed before it could be sent" + again(d) +
-			". To send it anyway: unionbridge requests retry --ignore-expiry " +
-			withdrawnFlag(d) + number(d)
+		words = "expires_at passed before it could be sent" + again + ". To send it anyway: " +
+			"unionbridge requests retry --ignore-expiry" + withdrawnFlag(d) + number(d)
 	case "cancelled":
-		words = "It was withdrawn before it was sent" + again(d) +
-			". Its producer relies on that; to send it anyway: " +
-			"unionbridge requests retry --withdrawn " + number(d)
+		words = "It was withdrawn before it was sent" + again + ". Its producer relies on " +
+			"that; to send it anyway: unionbridge requests retry --withdrawn" + number(d)
 	case "unknown":
 		words = explainUnknown(d)
 	}
@@ -41,19 +40,13 @@ func explainRequest(d requests.Detail) string {
 	return words
 }
 
-func number(d requests.Detail) string { return fmt.Sprint(d.ID) }
+func number(d requests.Detail) string { return fmt.Sprintf(" %d", d.ID) }
 
-// again is put to what a row says that an operator had sent again: it speaks of that time only.
-func again(d requests.Detail) string {
-	if d.SentAgain() {
-		return " again"
-	}
-	return ""
-}
+func withdrawnFlag(d requests.Detail) string { return when(d.Cancel, " --withdrawn") }
 
-func withdrawnFlag(d requests.Detail) string {
-	if d.Cancel {
-		return "--withdrawn "
+func when(condition bool, words string) string {
+	if condition {
+		return words
 	}
 	return ""
 }
@@ -62,12 +55,10 @@ func explainPending(d requests.Detail) string {
 	switch {
 	case d.UnderWay():
 		return fmt.Sprintf("An attempt is under way since %s. If its instance died, the request "+
-			"falls due again at %s.",
-			localMoment(d.AttemptedAt), localMoment(&d.DueAt))
+			"falls due again at %s.", localMoment(d.AttemptedAt), localMoment(&d.DueAt))
 	case d.Leased:
 		return fmt.Sprintf("The attempt of %s did not report back: its instance died, or could "+
-			"not reach the database. %s",
-			localMoment(d.AttemptedAt), repetition(d)) + obstacles(d)
+			"not reach the database. %s%s", localMoment(d.AttemptedAt), repetition(d), obstacles(d))
 	case d.Cancel && d.UncertainAt != nil:
 		return "It was withdrawn, but an attempt was made before, whose outcome is not known: it " +
 			"ends as unknown when it falls due."
@@ -77,10 +68,11 @@ func explainPending(d requests.Detail) string {
 		return "Its expires_at has passed: it ends as expired, or unknown if an attempt is in " +
 			"doubt, when the daemon looks at it." + obstacles(d)
 	case d.UncertainAt != nil:
-		return "The outcome of an attempt is not known." + meaning(d) + " " + repetition(d) + obstacles(d)
+		return "The outcome of an attempt is not known." + meaning(d) + " " + repetition(d) +
+			obstacles(d)
 	case !d.Due && d.Attempts > 0:
-		return fmt.Sprintf("The last attempt failed; the next one is due at %s.",
-			localMoment(&d.DueAt)) + meaning(d) + obstacles(d)
+		return fmt.Sprintf("The last attempt failed; the next one is due at %s.%s%s",
+			localMoment(&d.DueAt), meaning(d), obstacles(d))
 	case !d.Due:
 		return fmt.Sprintf("It is not due before %s.", localMoment(&d.DueAt))
 	}
@@ -89,12 +81,12 @@ func explainPending(d requests.Detail) string {
 
 func repetition(d requests.Detail) string {
 	return fmt.Sprintf("It is repeated from %s on under the same client_msg_id, for as long as "+
-		"WeChat drops a second message by that; "+
-		"after that it ends as unknown.", localMoment(&d.DueAt))
+		"WeChat drops a second message by that; after that it ends as unknown.",
+		localMoment(&d.DueAt))
 }
 
 func obstacles(d requests.Detail) string {
-	var words []string
+	words := ""
 	for _, p := range d.Pauses {
 		what := "The account is paused"
 		if p.Scope != "send" {
@@ -104,20 +96,19 @@ func obstacles(d requests.Detail) string {
 		if !p.Until.IsZero() {
 			until = "until " + localMoment(&p.Until)
 		}
-		words = append(words, fmt.Sprintf(" %s %s: %s.", what, until, p.Reason))
+		words += fmt.Sprintf(" %s %s: %s.", what, until, p.Reason)
 		if explanation := wechat.Explain(p.ErrCode); explanation != "" {
-			words = append(words, " "+explanation)
+			words += " " + explanation
 		}
 	}
 	if d.SentBy == "" {
-		words = append(words, ` No daemon sends for its account at the moment: is "unionbridge `+
-			`run" running?`)
+		words += ` No daemon sends for its account at the moment: is "unionbridge run" running?`
 	}
-	if len(words) == 0 && d.Due && !d.Leased {
-		words = append(words, " It goes out when its turn comes: more urgent requests go first, "+
-			"and send.rate bounds them all.")
+	if words == "" && d.Due && !d.Leased {
+		words = " It goes out when its turn comes: more urgent requests go first, and send.rate " +
+			"bounds them all."
 	}
-	return strings.Join(words, "")
+	return words
 }
 
 func explainWaiting(d requests.Detail) string {
@@ -132,33 +123,30 @@ func explainWaiting(d requests.Detail) string {
 		end = "unknown"
 	}
 	return fmt.Sprintf("It waits for its recipient, and goes out within a minute of them "+
-		"following.%s At %s it ends as %s.",
-		meaning(d), localMoment(&d.DueAt), end)
+		"following.%s At %s it ends as %s.", meaning(d), localMoment(&d.DueAt), end)
 }
 
 func explainSent(d requests.Detail) string {
 	if d.Reason == "resolved_by_operator" {
 		return "Its outcome was unknown, and an operator said that it was sent."
 	}
-	accepted := "WeChat accepted it."
+	const missed = "WeChat accepted it. The receipt says that the person did not get it: "
 	switch {
 	case d.ReceiptStatus == "":
-		return accepted + " No receipt says yet whether the person got it."
+		return "WeChat accepted it. No receipt says yet whether the person got it."
 	case d.ReceiptStatus == "success":
-		return accepted + " The receipt says that the person got it."
+		return "WeChat accepted it. The receipt says that the person got it."
 	case strings.Contains(d.ReceiptStatus, "block"):
-		return accepted + " The receipt says that the person did not get it: they refuse the " +
-			"account's messages."
+		return missed + "they refuse the account's messages."
 	}
-	return accepted + " The receipt says that the person did not get it: WeChat failed to deliver it."
+	return missed + "WeChat failed to deliver it."
 }
 
 func explainUnknown(d requests.Detail) string {
 	return "It was sent once or not at all: an attempt's outcome is not known, and repeating it " +
-		"later would reach the person twice." +
-		meaning(d) + " Ask the person, or look into their chat, and then: unionbridge requests " +
-		"resolve " + number(d) + " --sent, or --resend" +
-		strings.TrimSuffix(" "+withdrawnFlag(d), " ") + "."
+		"later would reach the person twice." + meaning(d) + " Ask the person, or look into " +
+		"their chat, and then: unionbridge requests resolve" + number(d) + " --sent, or --resend" +
+		withdrawnFlag(d) + "."
 }
 
 // failedCure is what an operator can do. A row that is wrong in itself fails the same way again.
@@ -169,12 +157,12 @@ func failedCure(d requests.Detail) string {
 	case "refused_by_user", "blacklisted", "blocked_by_user":
 		return ""
 	}
-	return " Once the cause is gone: unionbridge requests retry " + withdrawnFlag(d) + number(d)
+	return " Once the cause is gone: unionbridge requests retry" + withdrawnFlag(d) + number(d)
 }
 
 // meaning says what a reason means: by WeChat's code, by the reason, or in the row's words.
 func meaning(d requests.Detail) string {
-	if explanation := wechat.Explain(d.ErrCode); d.ErrCode != 0 && explanation != "" {
+	if explanation := wechat.Explain(d.ErrCode); explanation != "" {
 		return " " + explanation
 	}
 	words := map[string]string{

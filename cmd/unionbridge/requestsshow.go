@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +33,7 @@ Exit code 1: there is no such request.`,
 		if err != nil {
 			return err
 		}
-		return c.withRequests(cmd.Context(), func(cfg *config.Config, q requests.Store) error {
+		return c.withRequests(cmd.Context(), func(q requests.Store) error {
 			d, err := q.Show(cmd.Context(), ids[0])
 			if errors.Is(err, requests.ErrNotFound) {
 				return fmt.Errorf("request %d is not in send_request, nor in its archive: is the "+
@@ -47,7 +45,7 @@ Exit code 1: there is no such request.`,
 			if !withData {
 				d.Data = ""
 			}
-			d.Pauses = concerning(cfg, d)
+			d.Pauses = concerning(c.cfg, d)
 			if asJSON {
 				return c.printRequestJSON(d)
 			}
@@ -71,8 +69,8 @@ func requestIDs(args []string) ([]int64, error) {
 	for _, arg := range args {
 		id, err := strconv.ParseInt(arg, 10, 64)
 		if err != nil || id < 1 {
-			return nil, exitError{exitUsage,
-				fmt.Errorf("%q is not a request's id: a number, the column id of send_request", arg)}
+			return nil, usageError("%q is not a request's id: a number, the column id of "+
+				"send_request", arg)
 		}
 		if !seen[id] {
 			seen[id], ids = true, append(ids, id)
@@ -82,11 +80,10 @@ func requestIDs(args []string) ([]int64, error) {
 }
 
 func (c *cli) printRequest(d requests.Detail) error {
-	var out bytes.Buffer
-	table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+	var rows [][]string
 	line := func(name, value string) {
 		if value != "" && value != "-" {
-			_, _ = fmt.Fprintf(table, "%s\t%s\n", name, oneLine(value)) // a buffer takes all
+			rows = append(rows, []string{name, oneLine(value)})
 		}
 	}
 	line("request", strconv.FormatInt(d.ID, 10))
@@ -121,10 +118,10 @@ func (c *cli) printRequest(d requests.Detail) error {
 		line("receipt", d.ReceiptStatus+", "+localMoment(d.ReceiptAt))
 	}
 	line("data", d.Data)
-	if err := table.Flush(); err != nil {
+	if err := printTable(c.stdout, rows); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(c.stdout, "%s\n%s\n", out.String(), explainRequest(d))
+	_, err := fmt.Fprintf(c.stdout, "\n%s\n", explainRequest(d))
 	return err
 }
 
@@ -158,16 +155,13 @@ type requestDetail struct {
 }
 
 func (c *cli) printRequestJSON(d requests.Detail) error {
-	encoder := json.NewEncoder(c.stdout)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(requestDetail{
-		requestLine: newRequestLine(d.Record), UnionID: orNull(d.UnionID), MiniAppID: orNull(d.MiniAppID),
-		MiniOpenID: orNull(d.MiniOpenID), OpenID: orNull(d.OpenID), URL: orNull(d.URL),
-		MiniPath:    orNull(d.MiniPath),
+	return printJSON(c.stdout, requestDetail{
+		requestLine: newRequestLine(d.Record),
+		UnionID:     orNull(d.UnionID), MiniAppID: orNull(d.MiniAppID),
+		MiniOpenID: orNull(d.MiniOpenID), OpenID: orNull(d.OpenID),
+		URL: orNull(d.URL), MiniPath: orNull(d.MiniPath),
 		UncertainAt: jsonMoment(d.UncertainAt), UnderWay: d.UnderWay(),
-		ReceiptStatus: orNull(d.ReceiptStatus),
-		ReceiptAt:     jsonMoment(d.ReceiptAt), Data: json.RawMessage(d.Data),
-		Explanation: explainRequest(d),
-	})
+		ReceiptStatus: orNull(d.ReceiptStatus), ReceiptAt: jsonMoment(d.ReceiptAt),
+		Data: json.RawMessage(d.Data), Explanation: explainRequest(d),
+	}, "  ")
 }

@@ -6,8 +6,11 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	gosync "sync"
 	"syscall"
+	"time"
 
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 )
 
@@ -29,18 +32,16 @@ daemon to apply a new configuration.`,
 	cmd.Flags().BoolVar(&migrate, "migrate", false,
 		"apply missing migrations first; safe with several instances")
 	cmd.RunE = c.work(func(cmd *cobra.Command, _ []string) error {
-		cfg, err := c.loadConfig()
-		if err != nil {
+		if err := c.loadConfig(); err != nil {
 			return err
 		}
-		log := newLogger(cfg.Log, c.stderr)
-		for _, warning := range cfg.Warnings {
+		log := newLogger(c.cfg.Log, c.stderr)
+		for _, warning := range c.cfg.Warnings {
 			log.Warn("configuration: " + warning)
 		}
 		defer explainHangup(log)()
 		tuneMemory()
-		d := newDaemon(daemonConfig{cfg: cfg, log: log, migrate: migrate, notify: notifySystemd(log)})
-		return d.run(cmd.Context())
+		return newDaemon(c.cfg, log, migrate, notifySystemd(log)).run(cmd.Context())
 	})
 	return cmd
 }
@@ -69,23 +70,66 @@ func tuneMemory() {
 func explainHangup(log *slog.Logger) (stop func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-hangups:
-				log.Warn("SIGHUP changes nothing: the configuration is read at the start only, " +
-					"restart to apply a new one")
-			case <-ctx.Done():
-				return
-			}
+	var answering gosync.WaitGroup
+	answering.Go(func() {
+		for range hangups {
+			log.Warn("SIGHUP changes nothing: the configuration is read at the start only, " +
+				"restart to apply a new one")
 		}
-	}()
+	})
 	return func() {
-		signal.Stop(hangups)
+		signal.Stop(hangups) // after it nothing writes to the channel
+		close(hangups)
+		answering.Wait()
+	}
+}
+
+// notifier reports the daemon's state to systemd (Type=notify). Without systemd it does nothing.
+type notifier struct {
+	send     func(state string)
+	interval time.Duration // half of WatchdogSec; 0: no watchdog
+	log      *slog.Logger
+}
+
+// notifySystemd reads what systemd asks for from the environment. Both variables stay set for
+// nobody: the daemon starts no children.
+func notifySystemd(log *slog.Logger) notifier {
+	timeout, err := systemd.SdWatchdogEnabled(false)
+	if err != nil {
+		log.Warn("reading the watchdog's interval from systemd", "err", err)
+	}
+	return notifier{interval: timeout / 2, log: log, send: func(state string) {
+		if _, err := systemd.SdNotify(false, state); err != nil {
+			log.Warn("notifying systemd", "err", err)
+		}
+	}}
+}
+
+func (n notifier) status(text string) { n.send("STATUS=" + text) }
+func (n notifier) stopping()          { n.send(systemd.SdNotifyStopping) }
+func (n notifier) ready(text string)  { n.send(systemd.SdNotifyReady + "\nSTATUS=" + text) }
+
+// watchdog reports life twice per timeout while alive says so. A database or a WeChat that is away
+// is no reason to fall silent: a restart would fix neither, and would cut off what is under way.
+func (n notifier) watchdog(ctx context.Context, alive func(context.Context) error) {
+	if n.interval <= 0 {
+		return
+	}
+	tick := time.NewTicker(n.interval)
+	defer tick.Stop()
+	for {
+		check, cancel := context.WithTimeout(ctx, n.interval)
+		err := alive(check)
 		cancel()
-		<-done
+		if err == nil {
+			n.send(systemd.SdNotifyWatchdog)
+		} else if ctx.Err() == nil {
+			n.log.Error("not reporting life to systemd's watchdog", "err", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
 	}
 }

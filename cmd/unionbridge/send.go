@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,9 +55,8 @@ Exit code 0 means that WeChat accepted the message; see "unionbridge help exit-c
 	flags.StringVar(&f.unionID, "unionid", "", "recipient by `unionid`")
 	flags.StringVar(&f.openID, "openid", "", "recipient by `openid` at the official account")
 	flags.StringVar(&f.miniOpenID, "mini-openid", "", "recipient by `openid` at a mini program")
-	flags.StringVar(&f.miniAppID, "mini-appid", "",
-		"`appid` of the mini program of --mini-openid or --mini-path; may be left out if there "+
-			"is one")
+	flags.StringVar(&f.miniAppID, "mini-appid", "", "`appid` of the mini program of --mini-openid "+
+		"or --mini-path; may be left out if there is one")
 	flags.StringVar(&f.template, "template", "",
 		"`name` of the configuration's templates, or WeChat's template id")
 	flags.StringVar(&f.data, "data", "",
@@ -85,11 +85,13 @@ func (c *cli) send(ctx context.Context, f sendFlags) error {
 	if err != nil {
 		return exitError{exitUsage, err}
 	}
-	needs := access{
-		check:  checkReadableSchema,
-		before: func(cfg *config.Config) error { return checkAccounts(cfg, f) },
+	if err := c.loadConfig(); err != nil {
+		return err
 	}
-	return c.withDatabase(ctx, needs, func(_ *config.Config, db *sqlx.DB) error {
+	if err := checkAccounts(c.cfg, f); err != nil {
+		return err
+	}
+	return c.withDatabase(ctx, access{check: checkReadableSchema}, func(db *sqlx.DB) error {
 		store := requests.Store{DB: db}
 		id, existed, err := store.Insert(ctx, request)
 		if err != nil {
@@ -103,7 +105,7 @@ func (c *cli) send(ctx context.Context, f sendFlags) error {
 			_, err := fmt.Fprintln(c.stdout, id)
 			return err
 		}
-		return c.follow(ctx, store, followed{id: id, wait: f.wait, json: f.json})
+		return c.follow(ctx, store, id, f)
 	})
 }
 
@@ -112,8 +114,8 @@ func (c *cli) newRequest(f sendFlags) (requests.Request, error) {
 	r := requests.Request{
 		AppID: orNull(f.account), UnionID: orNull(f.unionID), MiniAppID: orNull(f.miniAppID),
 		MiniOpenID: orNull(f.miniOpenID), OpenID: orNull(f.openID), Template: f.template,
-		URL:      orNull(f.url),
-		MiniPath: orNull(f.miniPath), Priority: f.priority, DedupKey: orNull(f.dedupKey),
+		URL: orNull(f.url), MiniPath: orNull(f.miniPath), Priority: f.priority,
+		DedupKey: orNull(f.dedupKey),
 	}
 	if err := checkComplete(f); err != nil {
 		return r, err
@@ -132,8 +134,7 @@ func (c *cli) newRequest(f sendFlags) (requests.Request, error) {
 		return r, fmt.Errorf("--expires-in is %s, which has passed", f.expiresIn)
 	}
 	if f.expiresIn > 0 {
-		microseconds := f.expiresIn.Microseconds()
-		r.ExpiresIn = &microseconds
+		r.ExpiresIn = new(f.expiresIn.Microseconds())
 	}
 	if f.dueAt != "" {
 		due, err := time.Parse(time.RFC3339, f.dueAt)
@@ -199,30 +200,25 @@ func (c *cli) keywords(data string, set []string) (string, error) {
 		fields[name] = value
 	}
 	var object strings.Builder
-	encoder := json.NewEncoder(&object)
-	encoder.SetEscapeHTML(false) // the column is read by people too
-	err := encoder.Encode(fields)
+	err := printJSON(&object, fields, "") // people read the column too
 	return strings.TrimSpace(object.String()), err
 }
 
 func (c *cli) readData(data string) ([]byte, error) {
-	if data == "-" {
-		return readAtMost(c.stdin, "standard input")
+	in, name := c.stdin, "standard input"
+	if data != "-" {
+		path, ok := strings.CutPrefix(data, "@")
+		if !ok {
+			return []byte(data), nil
+		}
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, fmt.Errorf("--data: %w", err)
+		}
+		defer func() { _ = file.Close() }() // only read
+		in, name = file, path
 	}
-	name, ok := strings.CutPrefix(data, "@")
-	if !ok {
-		return []byte(data), nil
-	}
-	file, err := os.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("--data: %w", err)
-	}
-	defer func() { _ = file.Close() }()
-	return readAtMost(file, name)
-}
-
-func readAtMost(r io.Reader, name string) ([]byte, error) {
-	raw, err := io.ReadAll(io.LimitReader(r, maxDataFile+1))
+	raw, err := io.ReadAll(io.LimitReader(in, maxDataFile+1))
 	if err == nil && len(raw) > maxDataFile {
 		err = fmt.Errorf("longer than %d bytes", maxDataFile)
 	}
@@ -238,31 +234,20 @@ func checkAccounts(cfg *config.Config, f sendFlags) error {
 			return err
 		}
 	}
-	if f.miniAppID == "" {
-		return nil
+	if f.miniAppID != "" && !slices.Contains(miniAppIDs(cfg), f.miniAppID) {
+		return usageError("mini program %q is not in the configuration", f.miniAppID)
 	}
-	for _, m := range cfg.MiniPrograms {
-		if m.AppID == f.miniAppID {
-			return nil
-		}
-	}
-	return exitError{exitUsage, fmt.Errorf("mini program %q is not in the configuration", f.miniAppID)}
+	return nil
 }
 
-type followed struct {
-	id   int64
-	wait time.Duration
-	json bool
-}
-
-func (c *cli) follow(ctx context.Context, store requests.Store, f followed) error {
+func (c *cli) follow(ctx context.Context, store requests.Store, id int64, f sendFlags) error {
 	deadline := time.NewTimer(f.wait)
 	defer deadline.Stop()
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	var last outcome
 	for {
-		row, err := store.Outcome(ctx, f.id)
+		row, err := store.Outcome(ctx, id)
 		if err != nil {
 			return databaseError(err)
 		}
@@ -281,9 +266,8 @@ func (c *cli) follow(ctx context.Context, store requests.Store, f followed) erro
 		case <-deadline.C:
 			return exitError{exitNotYet, stillOpen(now, f.wait)}
 		case <-ctx.Done():
-			return exitError{exitInterrupted,
-				fmt.Errorf("%w: request %d is still %s and may go out later", errInterrupted, f.id,
-					now.Status)}
+			return exitError{exitInterrupted, fmt.Errorf("%w: request %d is still %s and may go "+
+				"out later", errInterrupted, id, now.Status)}
 		}
 	}
 }

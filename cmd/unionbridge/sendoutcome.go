@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -18,20 +17,20 @@ func (o outcome) final() bool { return o.Status != "pending" && o.Status != "wai
 
 func (o outcome) news(before outcome) bool {
 	return o.Status != before.Status || o.Attempts != before.Attempts ||
-		text(o.Reason) != text(before.Reason)
+		orZero(o.Reason) != orZero(before.Reason)
 }
 
 // String is a line for people.
 func (o outcome) String() string {
 	line := fmt.Sprintf("request %d: %s", o.ID, o.Status)
 	if o.Status == "sent" && o.MsgID != nil {
-		return fmt.Sprintf("%s to %s, msgid %d", line, text(o.SentOpenID), *o.MsgID)
+		return fmt.Sprintf("%s to %s, msgid %d", line, orZero(o.SentOpenID), *o.MsgID)
 	}
 	if o.Reason != nil {
 		line += " (" + *o.Reason + ")"
 	}
-	if o.ErrCode != nil && *o.ErrCode != 0 {
-		line += fmt.Sprintf(", errcode %d", *o.ErrCode)
+	if code := orZero(o.ErrCode); code != 0 {
+		line += fmt.Sprintf(", errcode %d", code)
 	}
 	if o.ErrMsg != nil {
 		line += ": " + *o.ErrMsg
@@ -39,18 +38,9 @@ func (o outcome) String() string {
 	return line
 }
 
-func text(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
-}
-
 func (c *cli) printOutcome(o outcome, asJSON bool) error {
 	if asJSON {
-		encoder := json.NewEncoder(c.stdout)
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(o)
+		return printJSON(c.stdout, o, "")
 	}
 	_, err := fmt.Fprintln(c.stdout, o)
 	return err
@@ -65,37 +55,26 @@ func verdict(o outcome) error {
 	if o.Status == "unknown" {
 		words = fmt.Sprintf("request %d: whether it was sent is not known", o.ID)
 	}
-	if o.ErrCode != nil {
-		if explanation := wechat.Explain(*o.ErrCode); explanation != "" {
-			words += "; " + explanation
-		}
+	if explanation := wechat.Explain(orZero(o.ErrCode)); explanation != "" {
+		words += "; " + explanation
 	}
 	return exitError{exitNotSent, errors.New(words)}
 }
 
 func stillOpen(o outcome, waited time.Duration) error {
 	why := "is it paused or due later? The daemon's log and account_state say more"
-	switch {
+	switch code := orZero(o.ErrCode); {
 	case o.Status == "waiting":
 		why = "the recipient is not known as a follower yet; it goes out once they are"
-	case o.Reason != nil || o.ErrCode != nil:
-		why = o.trouble()
+	case o.Reason != nil || o.ErrCode != nil: // a daemon has claimed it, or paused its account
+		why = orZero(o.Reason)
+		if code != 0 {
+			why = strings.TrimPrefix(fmt.Sprintf("%s, errcode %d", why, code), ", ")
+		}
+		why += "; " + cmp.Or(wechat.Explain(code), "the daemon's log and account_state say more")
 	case o.Attempts == 0:
 		why = `no daemon has claimed it. Check that "unionbridge run" uses this database, ` +
 			`that the request is due, and that the account is not paused ("unionbridge status")`
 	}
 	return fmt.Errorf("request %d is still %s after %s: %s", o.ID, o.Status, waited, why)
-}
-
-// trouble is what came in the way of an open request: a daemon has taken it, or paused its account.
-func (o outcome) trouble() string {
-	code := 0
-	if o.ErrCode != nil {
-		code = *o.ErrCode
-	}
-	words := text(o.Reason)
-	if code != 0 {
-		words = strings.TrimPrefix(fmt.Sprintf("%s, errcode %d", words, code), ", ")
-	}
-	return words + "; " + cmp.Or(wechat.Explain(code), "the daemon's log and account_state say more")
 }

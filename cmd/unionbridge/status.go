@@ -1,9 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -47,18 +51,20 @@ func (c *cli) status(ctx context.Context, flags statusFlags) error {
 	if flags.coverage {
 		needs.timeout = coverageTimeout
 	}
-	return c.withDatabase(ctx, needs, func(cfg *config.Config, db *sqlx.DB) error {
-		report, err := status.Read(ctx, db, statusConfig(cfg, flags.coverage))
+	return c.withDatabase(ctx, needs, func(db *sqlx.DB) error {
+		report, err := status.Read(ctx, db, statusConfig(c.cfg, flags.coverage))
 		if err != nil {
 			return databaseError(err)
 		}
-		if err := c.printStatus(report, flags.asJSON); err != nil {
-			return err
+		if flags.asJSON {
+			err = printJSON(c.stdout, report, "  ")
+		} else {
+			err = writeStatus(c.stdout, report)
 		}
-		if flags.check && len(report.Alarms) > 0 {
-			return fmt.Errorf("%d alarms, the first: %s", len(report.Alarms), report.Alarms[0].Text)
+		if err == nil && flags.check && len(report.Alarms) > 0 {
+			err = fmt.Errorf("%d alarms, the first: %s", len(report.Alarms), report.Alarms[0].Text)
 		}
-		return nil
+		return err
 	})
 }
 
@@ -73,12 +79,125 @@ func statusConfig(cfg *config.Config, coverage bool) status.Config {
 	return s
 }
 
-func (c *cli) printStatus(report status.Report, asJSON bool) error {
-	if !asJSON {
-		return writeStatus(c.stdout, report)
+// writeStatus prints a report for people: in local time, alarms at the end, where people look.
+func writeStatus(w io.Writer, s status.Report) error {
+	var rows [][]string
+	line := func(name, words string) { rows = append(rows, []string{name, words}) }
+	for _, a := range s.Accounts {
+		writeAccount(line, a)
 	}
-	encoder := json.NewEncoder(c.stdout)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(report)
+	writeQueue(line, s.Queue)
+	for _, p := range s.Pauses {
+		until := "until the cause is fixed"
+		if p.Until != nil {
+			until = "until " + localMoment(&p.Until.Time)
+		}
+		line("paused", fmt.Sprintf("%s of %s: %s, since %s, %s", p.Scope, p.AppID, p.Reason,
+			localMoment(&p.Since.Time), until))
+	}
+	for _, l := range s.Leases {
+		line("lease", l.Name+" is held by "+l.Holder)
+	}
+	for _, a := range s.Alarms {
+		line("ALARM", a.Code+": "+oneLine(a.Text))
+	}
+	if len(s.Alarms) == 0 {
+		line("alarms", "none")
+	}
+	return printTable(w, rows)
+}
+
+func writeAccount(line func(name, words string), a status.Account) {
+	name := a.AppID
+	if a.Name != a.AppID {
+		name += " " + a.Name
+	}
+	if a.Default {
+		name += " (default)"
+	}
+	line("account", name)
+	line("  last sweep", describeRun(a.Sweep.Last))
+	if good := a.Sweep.LastGood; good != nil && good.ID != a.Sweep.Last.ID {
+		line("  last good", describeRun(good))
+	}
+	line("  next sweep", describeTurn(a.Sweep.Job))
+	line("  last refresh", describeRun(a.Refresh.Last))
+	line("  next refresh", describeTurn(a.Refresh))
+	line("  sending", cmp.Or(orZero(a.SentBy), "nobody"))
+	if c := a.Coverage; c != nil {
+		line("  followers", fmt.Sprintf("%d, and %d former ones", c.Subscribed, c.Followers-c.Subscribed))
+		line("  unionids", fmt.Sprintf("%d known, %d not asked yet, %d absent: %s", c.WithUnionID,
+			c.NotAsked, c.AskedWithoutUnionID, unionIDWords(c.UnionIDs)))
+		line("  mini users", fmt.Sprintf("%d, of whom %d can be reached, and %d have no unionid",
+			c.MiniUsers, c.ReachableMiniUsers, c.MiniUsersWithoutUnionID))
+	}
+}
+
+// unionIDWords are for people what bridge.UnionIDs is for programs.
+func unionIDWords(code string) string {
+	switch code {
+	case "not_bound":
+		return "the account is not bound to an Open Platform account (微信开放平台)"
+	case "not_asked":
+		return "the next sweep or refresh asks"
+	case "absent":
+		return "WeChat answers without one; they are checked again, less and less often"
+	}
+	return "complete"
+}
+
+func writeQueue(line func(name, words string), q status.Queue) {
+	if len(q.Open) == 0 {
+		line("queue", "empty")
+	}
+	for _, o := range q.Open {
+		words := fmt.Sprintf("%d %s of %s", o.Requests, o.Status,
+			cmp.Or(orZero(o.AppID), "the default account"))
+		if o.Late > 0 {
+			words += fmt.Sprintf(", %d of them due, the oldest since %s", o.Late, localMoment(&o.OldestDueAt.Time))
+		}
+		line("queue", words)
+	}
+	for _, o := range q.Recent.ByReason {
+		words := fmt.Sprintf("%d %s", o.Requests, o.Status)
+		if o.Reason != nil {
+			words += " (" + *o.Reason + ")"
+		}
+		line(fmt.Sprintf("latest %d", q.Recent.Requests), words)
+	}
+}
+
+func describeRun(r *status.Run) string {
+	if r == nil {
+		return "none yet"
+	}
+	words := fmt.Sprintf("run %d: %s, started %s", r.ID, r.State, localMoment(&r.StartedAt.Time))
+	if r.EndedAt != nil {
+		words += ", ended " + localMoment(&r.EndedAt.Time)
+	}
+	if r.ResumeAt != nil {
+		words += ", resumes " + localMoment(&r.ResumeAt.Time)
+	}
+	words += fmt.Sprintf("; %d listed, %d added, %d changed, %d gone", r.Listed, r.Added, r.Changed, r.Gone)
+	if r.State == "blocked" {
+		words += fmt.Sprintf(", %d missing", r.Missing)
+	}
+	var calls []string
+	for _, endpoint := range slices.Sorted(maps.Keys(r.Calls)) {
+		calls = append(calls, fmt.Sprintf("%s %d", endpoint, r.Calls[endpoint]))
+	}
+	if len(calls) > 0 {
+		words += "; calls: " + strings.Join(calls, ", ")
+	}
+	if r.Error != nil {
+		words += "; " + oneLine(*r.Error)
+	}
+	return words
+}
+
+func describeTurn(j status.Job) string {
+	if j.NextAt == nil {
+		return j.Schedule
+	}
+	return localMoment(&j.NextAt.Time) + " (" + j.Schedule + ")"
 }

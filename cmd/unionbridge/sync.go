@@ -1,15 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	gosync "sync"
 	"time"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
@@ -36,10 +41,10 @@ checked first, as always. The error message and "unionbridge status" name RUN.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.RunE = c.work(func(cmd *cobra.Command, _ []string) error {
-		if cmd.Flags().Changed("accept-gone") {
-			return c.acceptGone(cmd.Context(), acceptGone)
+		if cmd.Flags().Changed("accept-gone") && acceptGone <= 0 {
+			return usageError("--accept-gone %d: the number of a run is above 0", acceptGone)
 		}
-		return c.sync(cmd.Context(), appids)
+		return c.sync(cmd.Context(), appids, acceptGone)
 	})
 	cmd.Flags().Int64Var(&acceptGone, "accept-gone", 0,
 		"confirm the blocked `run`: its missing followers really left")
@@ -49,18 +54,34 @@ checked first, as always. The error message and "unionbridge status" name RUN.`,
 	return cmd
 }
 
-func (c *cli) sync(ctx context.Context, appids []string) error {
-	var accounts []config.OfficialAccount
-	before := func(cfg *config.Config) (err error) {
-		accounts, err = officialAccounts(cfg, appids)
+// sync sweeps accounts, or that of the blocked run acceptGone if it is not 0.
+func (c *cli) sync(ctx context.Context, appids []string, acceptGone int64) error {
+	if err := c.loadConfig(); err != nil {
 		return err
 	}
-	return c.withSync(ctx, before, func(s syncing) (err error) {
+	accounts, err := officialAccounts(c.cfg, appids)
+	if err != nil {
+		return err
+	}
+	screen := newProgress(c.stderr, time.Now)
+	needs := access{check: database.CheckSchema, log: screen}
+	return c.withDatabase(ctx, needs, func(db *sqlx.DB) (err error) {
+		p := newParts(c.cfg, commandLogger(c.cfg.Log, screen), prometheus.NewRegistry(), db)
+		// A signal ends the sweep first, and then its lease.
+		detached := context.WithoutCancel(ctx)
+		leasing := startTask(detached, p.renewLeases)
+		defer func() { _ = leasing.stop(detached) }() // it waits without a limit
+		service := p.sync()
+		if acceptGone > 0 {
+			run, err := service.AcceptGone(ctx, acceptGone, screen.show)
+			screen.end()
+			return c.swept(ctx, run, err)
+		}
 		for _, account := range accounts {
+			run, failure := service.Sweep(ctx, account.AppID, screen.show)
+			screen.end()
 			// The other accounts have nothing to do with this one's failure.
-			err = errors.Join(err, c.sweep(ctx, s, func() (sync.Run, error) {
-				return s.service.Sweep(ctx, account.AppID, s.screen.show)
-			}))
+			err = errors.Join(err, c.swept(ctx, run, failure))
 			if ctx.Err() != nil {
 				return err
 			}
@@ -69,56 +90,12 @@ func (c *cli) sync(ctx context.Context, appids []string) error {
 	})
 }
 
-func (c *cli) acceptGone(ctx context.Context, runID int64) error {
-	if runID <= 0 {
-		return exitError{exitUsage, fmt.Errorf("--accept-gone %d: the number of a run is above 0", runID)}
-	}
-	return c.withSync(ctx, nil, func(s syncing) error {
-		return c.sweep(ctx, s, func() (sync.Run, error) {
-			return s.service.AcceptGone(ctx, runID, s.screen.show)
-		})
-	})
-}
-
-type syncing struct {
-	cfg     *config.Config
-	service *sync.Service
-	screen  *progress
-}
-
-// withSync calls do, and takes down what it has built.
-func (c *cli) withSync(ctx context.Context, before func(*config.Config) error,
-	do func(syncing) error) error {
-	screen := newProgress(c.stderr, time.Now)
-	needs := access{check: database.CheckSchema, before: before, log: screen}
-	return c.withDatabase(ctx, needs, func(cfg *config.Config, db *sqlx.DB) error {
-		p := newParts(cfg, commandLogger(cfg.Log, screen), prometheus.NewRegistry(), db)
-		defer keepLeases(ctx, p.leases)()
-		return do(syncing{cfg, p.sync(), screen})
-	})
-}
-
-// keepLeases renews the leases of a command until stop, which releases them.
-func keepLeases(ctx context.Context, leases *database.Leases) (stop func()) {
-	// A signal ends the sweep first, and then its lease.
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	var running gosync.WaitGroup
-	running.Go(func() { _ = leases.Run(ctx) }) // its only error is a missing holder
-	return func() {
-		cancel()
-		running.Wait()
-	}
-}
-
-func (c *cli) sweep(ctx context.Context, s syncing, do func() (sync.Run, error)) error {
-	s.screen.begin()
-	run, err := do()
-	s.screen.end()
-	if run.ID == 0 {
-		// nothing has begun: ErrBusy, or a run that cannot be accepted; the error names it
+// swept prints what a sweep did, and says what its error means here.
+func (c *cli) swept(ctx context.Context, run sync.Run, err error) error {
+	if run.ID == 0 { // nothing has begun: ErrBusy, or a run that cannot be accepted
 		return err
 	}
-	if _, err := fmt.Fprintln(c.stdout, summary(accountName(s.cfg, run.AppID), run)); err != nil {
+	if _, err := fmt.Fprintln(c.stdout, summary(accountName(c.cfg, run.AppID), run)); err != nil {
 		return err
 	}
 	switch {
@@ -144,7 +121,8 @@ func summary(name string, run sync.Run) string {
 		name, run.State, run.Listed, run.Added, run.Changed, run.Gone, totalCalls(run),
 		run.Ended.Sub(run.Started).Seconds())
 	if run.State == sync.StateSuspended {
-		line += "; out of quota, a running daemon goes on at " + run.ResumeAt.Local().Format(time.RFC3339)
+		line += "; out of quota, a running daemon resumes it at " +
+			run.ResumeAt.Local().Format(time.RFC3339)
 	}
 	return line
 }
@@ -155,4 +133,140 @@ func totalCalls(run sync.Run) int64 {
 		n += calls
 	}
 	return n
+}
+
+const (
+	// plainEvery is the pace of lines where no terminal is: logs of cron and CI stay readable.
+	plainEvery = 5 * time.Second
+	// drawEvery is below the pace of the sweep's own reports: each of them draws once, though
+	// several changes of the bar make it up.
+	drawEvery = 100 * time.Millisecond
+)
+
+func phaseWords(phase string) string {
+	words := map[string]string{
+		"list": "listing", "compare": "comparing", "gone": "checking who left",
+	}
+	return cmp.Or(words[phase], phase)
+}
+
+// progress shows how sweeps go: a bar on a terminal, a line now and then elsewhere. It is an
+// io.Writer for log lines, which push the bar aside. Safe for concurrent use.
+type progress struct {
+	out      io.Writer
+	terminal bool
+	now      func() time.Time
+	throttle time.Duration // of the bar's drawings
+
+	mu gosync.Mutex
+	// of the present phase; nil between phases and without a terminal
+	bar     *progressbar.ProgressBar
+	phase   string
+	entered sync.Progress // the first look at the present phase
+	said    time.Time     // when the last plain line was written
+}
+
+func newProgress(out io.Writer, now func() time.Time) *progress {
+	f, ok := out.(*os.File)
+	terminal := ok && term.IsTerminal(int(f.Fd()))
+	return &progress{out: out, terminal: terminal, now: now, throttle: drawEvery}
+}
+
+// end is called after each sweep. It takes the bar away: the summary says it all.
+func (p *progress) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+	p.bar, p.phase = nil, ""
+}
+
+// Write passes a log line on to where the progress is shown.
+func (p *progress) Write(line []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+	return p.out.Write(line)
+}
+
+func (p *progress) clear() {
+	if p.bar != nil {
+		_ = p.bar.Clear() // a terminal that cannot be written to has nobody before it
+	}
+}
+
+// show is what a sweep calls a few times a second.
+func (p *progress) show(now sync.Progress) {
+	if now.Phase == "" {
+		return // nothing has begun, or it failed before it could
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	changed := now.Phase != p.phase
+	p.phase = now.Phase
+	if changed {
+		p.entered = now
+	}
+	if p.terminal {
+		p.draw(now, changed)
+		return
+	}
+	if changed || p.now().Sub(p.said) >= plainEvery {
+		p.said = p.now()
+		_, _ = fmt.Fprintln(p.out, p.plain(now)) // progress is not worth failing for
+	}
+}
+
+func (p *progress) plain(now sync.Progress) string {
+	of := ""
+	if now.Of > 0 {
+		of = fmt.Sprintf(" of %d", now.Of)
+	}
+	return fmt.Sprintf("%s: %s: %d%s%s, %d calls, %.0f seconds", now.AppID, phaseWords(now.Phase),
+		now.Done, of, p.pace(now), totalCalls(now.Run), now.Elapsed.Seconds())
+}
+
+// pace is the phase's rate so far and, where its end is known, the time that is left at that rate.
+// What a resumed run had done before does not count.
+func (p *progress) pace(now sync.Progress) string {
+	done, took := now.Done-p.entered.Done, now.Elapsed-p.entered.Elapsed
+	if done <= 0 || took <= 0 {
+		return ""
+	}
+	rate := float64(done) / took.Seconds()
+	words := fmt.Sprintf(", %.0f/s", rate)
+	if left := now.Of - now.Done; left > 0 {
+		words += fmt.Sprintf(", %.0f seconds left", float64(left)/rate)
+	}
+	return words
+}
+
+// draw moves the bar. Each phase has its own, with its rate and remaining time.
+func (p *progress) draw(now sync.Progress, changed bool) {
+	words := fmt.Sprintf("%s %s, %d calls", now.AppID, phaseWords(now.Phase), totalCalls(now.Run))
+	if changed || p.bar == nil {
+		p.clear()
+		p.bar = progressbar.NewOptions64(barLength(now), progressbar.OptionSetDescription(words),
+			progressbar.OptionSetWriter(p.out), progressbar.OptionShowCount(),
+			progressbar.OptionShowIts(), progressbar.OptionSetItsString("people"),
+			progressbar.OptionSetPredictTime(true), progressbar.OptionSetElapsedTime(true),
+			// Or a goroutine of the bar's own, which nobody ends, draws between our lines.
+			progressbar.OptionSetSpinnerChangeInterval(0),
+			progressbar.OptionFullWidth(), progressbar.OptionUseANSICodes(true),
+			progressbar.OptionThrottle(p.throttle), progressbar.OptionSetRenderBlankState(true))
+		return // what is done by now was not done in no time: the rate begins with the next look
+	}
+	_ = p.bar.Set64(now.Done) // as in clear
+	p.bar.Describe(words)
+	if length := barLength(now); length != p.bar.GetMax64() {
+		p.bar.ChangeMax64(length)
+	}
+}
+
+// barLength is what a phase has to do; -1: not known. WeChat's total moves while the list is read,
+// and may be smaller than what has come.
+func barLength(now sync.Progress) int64 {
+	if now.Of <= 0 {
+		return -1
+	}
+	return max(now.Of, now.Done)
 }

@@ -13,15 +13,8 @@ import (
 	"github.com/unionbridge/unionbridge/bridge"
 )
 
-// The columns of a file of mini-program users, in the order they have where no header names them.
-const (
-	columnAppID   = "appid"
-	columnOpenID  = "openid"
-	columnUnionID = "unionid"
-	columnSeenAt  = "seen_at"
-)
-
-func userColumns() []string { return []string{columnAppID, columnOpenID, columnUnionID, columnSeenAt} }
+// userColumns are a file's columns, in the order they have where no header names them.
+func userColumns() []string { return []string{"appid", "openid", "unionid", "seen_at"} }
 
 // maxUserLine is far above four ids, and bounds the memory for a file without line ends.
 const maxUserLine = 64 << 10
@@ -30,10 +23,10 @@ const maxUserLine = 64 << 10
 // a lost quote spoils one line only, and each problem has a line number.
 type userLines struct {
 	in     *bufio.Reader
-	minis  []string // the configured mini programs
-	number int      // of the line that was read last, from 1
-	fields map[string]int
-	width  int // fields that a line must have at least
+	minis  []string       // the configured mini programs
+	number int            // of the line that was read last, from 1
+	fields map[string]int // the index of each column; -1: not there
+	width  int            // fields that a line must have at least
 }
 
 func newUserLines(in io.Reader, minis []string) *userLines {
@@ -117,24 +110,22 @@ func (l *userLines) readHeader(record []string) (header bool, err error) {
 	for i, name := range record {
 		names[i] = strings.ToLower(strings.TrimSpace(name))
 	}
-	if !slices.Contains(names, columnOpenID) {
+	header = slices.Contains(names, "openid")
+	if !header {
 		names = userColumns()
-	} else {
-		header = true
 	}
 	l.fields = map[string]int{}
 	for _, column := range userColumns() {
 		i := slices.Index(names, column)
-		switch {
-		case i < 0 && column != columnSeenAt:
+		l.fields[column] = i
+		if column == "seen_at" {
+			continue
+		}
+		if i < 0 {
 			return false, fmt.Errorf("line %d: the header has no column %s: it needs appid, "+
 				"openid and unionid, and may have seen_at", l.number, column)
-		case i >= 0:
-			l.fields[column] = i
 		}
-		if column != columnSeenAt {
-			l.width = max(l.width, i+1)
-		}
+		l.width = max(l.width, i+1)
 	}
 	return header, nil
 }
@@ -147,28 +138,29 @@ func (l *userLines) user(record []string) (bridge.MiniUser, error) {
 		return bad("%d fields, and at least %d are needed", len(record), l.width)
 	}
 	field := func(column string) string {
-		if i, ok := l.fields[column]; ok && i < len(record) {
+		if i := l.fields[column]; i >= 0 && i < len(record) {
 			return strings.TrimSpace(record[i])
 		}
 		return ""
 	}
-	u := bridge.MiniUser{AppID: field(columnAppID), OpenID: field(columnOpenID),
-		UnionID: field(columnUnionID)}
+	u := bridge.MiniUser{
+		AppID: field("appid"), OpenID: field("openid"), UnionID: field("unionid"),
+	}
 	if u.OpenID == "" {
 		return bad("openid is empty")
 	}
-	if err := checkID(columnOpenID, u.OpenID); err != nil {
+	if err := checkID("openid", u.OpenID); err != nil {
 		return bad("%s", err)
 	}
 	if u.UnionID != "" {
-		if err := checkID(columnUnionID, u.UnionID); err != nil {
+		if err := checkID("unionid", u.UnionID); err != nil {
 			return bad("%s", err)
 		}
 	}
 	if !slices.Contains(l.minis, u.AppID) {
 		return bad("appid %q is not among the configuration's mini_programs", u.AppID)
 	}
-	if seen := field(columnSeenAt); seen != "" {
+	if seen := field("seen_at"); seen != "" {
 		var err error
 		if u.SeenAt, err = parseSeenAt(seen); err != nil {
 			return bad("%s", err)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/config"
@@ -41,18 +43,33 @@ func newParts(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer, d
 	p := &parts{cfg: cfg, log: log, reg: reg, db: db, holder: holderName(),
 		clients: make(map[string]*wechat.Client)}
 	p.leases = database.NewLeases(db, database.LeaseConfig{Holder: p.holder, Logger: log})
-	observe := newCallMetrics(reg).observe
+	observe := callMetrics(reg)
 	for _, a := range cfg.OfficialAccounts {
 		p.clients[a.AppID] = wechat.New(wechat.Config{
 			AppID: a.AppID, Secret: a.Secret.Reveal(), Token: tokenConfig(a.Token),
-			BaseURL: cfg.WeChat.BaseURL,
-			Timeout: cfg.WeChat.Timeout.Std(), SendTimeout: cfg.WeChat.SendTimeout.Std(),
+			BaseURL: cfg.WeChat.BaseURL, Timeout: cfg.WeChat.Timeout.Std(),
+			SendTimeout: cfg.WeChat.SendTimeout.Std(), Logger: log,
+			Observe: func(call wechat.Call) { observe(a.AppID, call) },
 			// Sends and batches run at the same time; 4 for the list, tokens, rechecks.
 			MaxConnections: a.Send.Concurrency + a.Sync.Concurrency + 4,
-			Logger:         log, Observe: observe(a.AppID),
 		})
 	}
 	return p
+}
+
+// renewLeases keeps the leases until ctx ends, and then releases them.
+func (p *parts) renewLeases(ctx context.Context) {
+	if err := p.leases.Run(ctx); err != nil {
+		p.log.Error("renewing leases", "err", err)
+	}
+}
+
+func miniAppIDs(cfg *config.Config) []string {
+	appids := make([]string, len(cfg.MiniPrograms))
+	for i, m := range cfg.MiniPrograms {
+		appids[i] = m.AppID
+	}
+	return appids
 }
 
 func tokenConfig(t config.Token) wechat.TokenConfig {
@@ -70,8 +87,7 @@ func (p *parts) sync() *sync.Service {
 		accounts[i] = sync.Account{
 			AppID: a.AppID, API: p.clients[a.AppID], Sweep: a.Sync.Sweep, Refresh: a.Sync.Refresh,
 			MaxGone: a.Sync.MaxGone.Fraction(), QuotaReserve: a.Sync.QuotaReserve.Fraction(),
-			KeepRuns:    a.Sync.KeepRuns,
-			Concurrency: a.Sync.Concurrency,
+			KeepRuns: a.Sync.KeepRuns, Concurrency: a.Sync.Concurrency,
 		}
 	}
 	return sync.New(sync.Config{
@@ -86,10 +102,7 @@ func (p *parts) sender() (*sender.Service, error) {
 		// IDs holds the default account's id too; without an entry an account cannot use the alias.
 		templates[alias] = t.Official.IDs
 	}
-	minis := make([]string, len(p.cfg.MiniPrograms))
-	for i, m := range p.cfg.MiniPrograms {
-		minis[i] = m.AppID
-	}
+	minis := miniAppIDs(p.cfg)
 	accounts := make([]sender.Account, len(p.cfg.OfficialAccounts))
 	for i, a := range p.cfg.OfficialAccounts {
 		accounts[i] = sender.Account{
@@ -172,4 +185,34 @@ func commandLogger(cfg config.Log, w io.Writer) *slog.Logger {
 		cfg.Level = "warn"
 	}
 	return newLogger(cfg, w)
+}
+
+// newRegistry holds what every Go program shows, and the build. The packages add their own.
+func newRegistry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo().collector())
+	return reg
+}
+
+// callMetrics returns what observes the calls of the account appid.
+func callMetrics(reg prometheus.Registerer) func(appid string, call wechat.Call) {
+	calls := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "unionbridge_wechat_calls_total",
+		Help: `HTTP calls to WeChat by endpoint and reason of failure; reason "ok" is success.`,
+	}, []string{"appid", "endpoint", "reason"})
+	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "unionbridge_wechat_call_seconds",
+		Help:    "Time of one HTTP call to WeChat, until its answer was decoded.",
+		Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+	}, []string{"endpoint"})
+	reg.MustRegister(calls, seconds)
+	return func(appid string, call wechat.Call) {
+		reason := "ok"
+		if we, ok := errors.AsType[*wechat.Error](call.Err); ok {
+			reason = string(we.Reason)
+		}
+		calls.WithLabelValues(appid, call.Endpoint, reason).Inc()
+		seconds.WithLabelValues(call.Endpoint).Observe(call.Duration.Seconds())
+	}
 }

@@ -10,19 +10,6 @@ import (
 	"github.com/unionbridge/unionbridge/sync"
 )
 
-// The alarms' codes. Monitoring relies on them: docs/status.md says what to do about each.
-const (
-	alarmBlocked   = "sweep_blocked"
-	alarmSuspended = "sweep_suspended"
-	alarmFailed    = "sweep_failed"
-	alarmCrashed   = "sweep_crashed"
-	alarmOverdue   = "sweep_overdue"
-	alarmRefresh   = "refresh_failed"
-	alarmPaused    = "paused"
-	alarmNoSender  = "no_sender"
-	alarmQueueLate = "queue_late"
-)
-
 // lateAfter is how long a request may be due before it is worth an alarm: a minute of a killed
 // instance's claims, and then a bulk of a few hundred thousand.
 const lateAfter = 15 * time.Minute
@@ -33,35 +20,40 @@ func (l *alarmList) add(code, appid, format string, args ...any) {
 	*l = append(*l, Alarm{Code: code, AppID: optional(appid), Text: fmt.Sprintf(format, args...)})
 }
 
-// alarms goes account by account.
-func (r reader) alarms() ([]Alarm, error) {
-	list := alarmList{}
-	for i, a := range r.cfg.Accounts {
-		history := r.history[i]
-		r.sweepAlarms(&list, a, history.Sweep)
-		if err := r.overdueAlarm(&list, a, history); err != nil {
-			return nil, err
+func (r reader) accountAlarms(list *alarmList, a Settings, h sync.History) error {
+	r.sweepAlarm(list, a, h.Sweep)
+	if h.GoodSweep != nil && !r.alive(h.Sweep) {
+		late, err := sync.Overdue(a.Sweep, h.GoodSweep.Started, r.cfg.Now)
+		if err != nil {
+			return err
 		}
-		if run := history.Refresh; run != nil && run.State == sync.StateFailed {
-			list.add(alarmRefresh, a.AppID, "refresh %d of %s failed: %s", run.ID, a.AppID, run.Error)
-		}
-		if r.holder(queue.LeaseName(a.AppID)) == "" {
-			list.add(alarmNoSender, a.AppID, "nobody sends for %s: is a daemon running?", a.AppID)
+		if late {
+			list.add("sweep_overdue", a.AppID, "no sweep of %s has ended well since %s, its schedule is %q",
+				a.AppID, local(h.GoodSweep.Started), a.Sweep)
 		}
 	}
+	if run := h.Refresh; run != nil && run.State == sync.StateFailed {
+		list.add("refresh_failed", a.AppID, "refresh %d of %s failed: %s", run.ID, a.AppID, run.Error)
+	}
+	if r.holder(queue.LeaseName(a.AppID)) == "" {
+		list.add("no_sender", a.AppID, "nobody sends for %s: is a daemon running?", a.AppID)
+	}
+	return nil
+}
+
+func (r reader) queueAlarms(list *alarmList) {
 	for _, p := range r.queue.Pauses {
 		if alarming(p) {
-			list.add(alarmPaused, p.AppID, "%s of %s is paused since %s: %s %s", p.Scope, p.AppID,
+			list.add("paused", p.AppID, "%s of %s is paused since %s: %s %s", p.Scope, p.AppID,
 				local(p.Since), p.Reason, p.ErrMsg)
 		}
 	}
 	for _, o := range r.queue.Open {
 		if o.Late > 0 && r.cfg.Now.Sub(o.Oldest) > lateAfter {
-			list.add(alarmQueueLate, o.AppID, "%d requests of %s are due, the oldest since %s", o.Late,
+			list.add("queue_late", o.AppID, "%d requests of %s are due, the oldest since %s", o.Late,
 				cmp.Or(o.AppID, "the default account"), local(o.Oldest))
 		}
 	}
-	return list, nil
 }
 
 // alarming leaves out what ends within a minute, and a day's quota that has been reset.
@@ -75,40 +67,26 @@ func alarming(p requests.Pause) bool {
 	return true
 }
 
-func (r reader) sweepAlarms(list *alarmList, a Settings, run *sync.Run) {
-	if run == nil {
-		return // a new account; without a daemon there is no_sender
-	}
-	switch run.State {
-	case sync.StateBlocked:
-		list.add(alarmBlocked, a.AppID, "sweep %d of %s is blocked: %s", run.ID, a.AppID, run.Error)
-	case sync.StateSuspended:
-		list.add(alarmSuspended, a.AppID, "sweep %d of %s is out of quota and goes on at %s: %s",
+func (r reader) sweepAlarm(list *alarmList, a Settings, run *sync.Run) {
+	switch {
+	case run == nil: // a new account; without a daemon there is no_sender
+	case run.State == sync.StateBlocked:
+		list.add("sweep_blocked", a.AppID, "sweep %d of %s is blocked: %s", run.ID, a.AppID, run.Error)
+	case run.State == sync.StateSuspended:
+		list.add("sweep_suspended", a.AppID, "sweep %d of %s is out of quota and resumes at %s: %s",
 			run.ID, a.AppID, local(run.ResumeAt), run.Error)
-	case sync.StateFailed:
-		list.add(alarmFailed, a.AppID, "sweep %d of %s failed: %s", run.ID, a.AppID, run.Error)
-	case sync.StateRunning:
-		if !r.alive(*run) {
-			list.add(alarmCrashed, a.AppID, "sweep %d of %s is called running, but nobody runs it: "+
-				"its instance died; the next one goes on with it", run.ID, a.AppID)
-		}
+	case run.State == sync.StateFailed:
+		list.add("sweep_failed", a.AppID, "sweep %d of %s failed: %s", run.ID, a.AppID, run.Error)
+	case run.State == sync.StateRunning && !r.alive(run):
+		list.add("sweep_crashed", a.AppID, "sweep %d of %s is called running, but nobody runs it: "+
+			"its instance died; the next one resumes it", run.ID, a.AppID)
 	}
 }
 
-func (r reader) alive(run sync.Run) bool {
-	return run.State == sync.StateRunning && r.holder(sync.LeaseName(run.Kind, run.AppID)) != ""
-}
-
-func (r reader) overdueAlarm(list *alarmList, a Settings, h sync.History) error {
-	if h.GoodSweep == nil || (h.Sweep != nil && r.alive(*h.Sweep)) {
-		return nil
-	}
-	late, err := sync.Overdue(a.Sweep, h.GoodSweep.Started, r.cfg.Now)
-	if late {
-		list.add(alarmOverdue, a.AppID, "no sweep of %s has ended well since %s, its schedule is %q",
-			a.AppID, local(h.GoodSweep.Started), a.Sweep)
-	}
-	return err
+// alive reports whether an instance is at work on run, which may be nil.
+func (r reader) alive(run *sync.Run) bool {
+	return run != nil && run.State == sync.StateRunning &&
+		r.holder(sync.LeaseName(run.Kind, run.AppID)) != ""
 }
 
 func local(t time.Time) string { return t.Local().Format(time.DateTime) }

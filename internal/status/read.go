@@ -30,11 +30,10 @@ type Settings struct {
 // reader makes a Report of what the packages have read.
 type reader struct {
 	cfg         Config
-	history     []sync.History // of cfg.Accounts, in their order
 	queue       requests.Overview
 	held        []database.HeldLease
 	coverage    []bridge.Coverage
-	miniWithout int64
+	miniWithout int64 // mini-program users without a unionid
 }
 
 // Read makes a report. The user needs SELECT on the tables.
@@ -47,60 +46,54 @@ func Read(ctx context.Context, db *sqlx.DB, cfg Config) (Report, error) {
 	if r.queue, err = (requests.Store{DB: db}).Overview(ctx); err != nil {
 		return Report{}, err
 	}
-	for _, a := range cfg.Accounts {
-		history, err := sync.ReadHistory(ctx, db, a.AppID)
-		if err != nil {
-			return Report{}, err
-		}
-		r.history = append(r.history, history)
-	}
 	if cfg.Coverage {
 		if r.coverage, r.miniWithout, err = bridge.New(db).Coverage(ctx); err != nil {
 			return Report{}, err
 		}
 	}
-	return r.report()
-}
-
-func (r reader) report() (Report, error) {
 	s := Report{
-		At: Time{r.cfg.Now}, Accounts: []Account{}, Queue: r.queueReport(), Pauses: []Pause{},
-		Leases: []Lease{}, Alarms: []Alarm{},
+		At: Time{cfg.Now}, Accounts: []Account{}, Queue: r.queueReport(), Pauses: []Pause{},
+		Leases: []Lease{},
 	}
-	for i, a := range r.cfg.Accounts {
-		account, err := r.account(a, r.history[i])
+	alarms := alarmList{}
+	for _, a := range cfg.Accounts {
+		history, err := sync.ReadHistory(ctx, db, a.AppID)
+		if err != nil {
+			return Report{}, err
+		}
+		account, err := r.account(a, history)
 		if err != nil {
 			return Report{}, err
 		}
 		s.Accounts = append(s.Accounts, account)
+		if err := r.accountAlarms(&alarms, a, history); err != nil {
+			return Report{}, err
+		}
 	}
+	r.queueAlarms(&alarms)
+	s.Alarms = alarms
 	for _, p := range r.queue.Pauses {
 		s.Pauses = append(s.Pauses, Pause{
 			AppID: p.AppID, Scope: p.Scope, Reason: p.Reason, ErrCode: p.ErrCode, ErrMsg: p.ErrMsg,
-			Since: Time{p.Since}, Until: optionalTime(p.Until),
+			Since: Time{p.Since}, Until: optional(Time{p.Until}),
 		})
 	}
 	for _, l := range r.held {
 		s.Leases = append(s.Leases, Lease{l.Name, l.Holder, l.Epoch, Time{l.ExpiresAt}})
 	}
-	var err error
-	s.Alarms, err = r.alarms()
-	return s, err
+	return s, nil
 }
 
-func (r reader) account(a Settings, h sync.History) (Account, error) {
-	s := Account{
+func (r reader) account(a Settings, h sync.History) (s Account, err error) {
+	s = Account{
 		AppID: a.AppID, Name: a.Name, Default: a.Default,
 		SentBy: optional(r.holder(queue.LeaseName(a.AppID))),
 	}
-	var err error
 	if s.Sweep.Job, err = r.job(a.Sweep, h.Sweep); err != nil {
 		return s, err
 	}
 	s.Sweep.LastGood = newRun(h.GoodSweep)
-	if s.Refresh, err = r.job(a.Refresh, h.Refresh); err != nil {
-		return s, err
-	}
+	s.Refresh, err = r.job(a.Refresh, h.Refresh)
 	for _, c := range r.coverage {
 		if c.AppID == a.AppID {
 			s.Coverage = &Coverage{
@@ -111,12 +104,12 @@ func (r reader) account(a Settings, h sync.History) (Account, error) {
 			}
 		}
 	}
-	return s, nil
+	return s, err
 }
 
 func (r reader) job(schedule string, last *sync.Run) (Job, error) {
 	next, err := sync.NextTurn(schedule, r.cfg.Now)
-	return Job{Schedule: schedule, NextAt: optionalTime(next), Last: newRun(last)}, err
+	return Job{Schedule: schedule, NextAt: optional(Time{next}), Last: newRun(last)}, err
 }
 
 func newRun(r *sync.Run) *Run {
@@ -125,7 +118,7 @@ func newRun(r *sync.Run) *Run {
 	}
 	return &Run{
 		ID: r.ID, Mode: r.Mode, State: string(r.State), StartedAt: Time{r.Started},
-		EndedAt: optionalTime(r.Ended), ResumeAt: optionalTime(r.ResumeAt), Total: r.Total,
+		EndedAt: optional(Time{r.Ended}), ResumeAt: optional(Time{r.ResumeAt}), Total: r.Total,
 		Listed: r.Listed, Added: r.Added, Changed: r.Changed, Missing: r.Missing, Gone: r.Gone,
 		Calls: r.Calls, Error: optional(r.Error),
 	}
@@ -144,9 +137,8 @@ func (r reader) holder(lease string) string {
 func (r reader) queueReport() Queue {
 	q := Queue{Open: []Open{}}
 	for _, o := range r.queue.Open {
-		q.Open = append(q.Open, Open{
-			optional(o.AppID), o.Status, o.Requests, o.Late, Time{o.Oldest},
-		})
+		q.Open = append(q.Open,
+			Open{optional(o.AppID), o.Status, o.Requests, o.Late, Time{o.Oldest}})
 	}
 	q.Recent.Requests, q.Recent.ByReason = r.queue.Sampled, []Outcome{}
 	for _, o := range r.queue.Recent {

@@ -114,7 +114,7 @@ type Lease struct {
 
 // Alarm is something that a person should look at.
 type Alarm struct {
-	Code  string  `json:"code"`
+	Code  string  `json:"code"` // monitoring relies on it; docs/status.md has the cures
 	AppID *string `json:"appid"`
 	Text  string  `json:"text"`
 }
@@ -127,16 +127,10 @@ func (t Time) MarshalJSON() ([]byte, error) {
 	return t.UTC().AppendFormat(nil, `"2006-01-02T15:04:05.000Z"`), nil
 }
 
-func optionalTime(t time.Time) *Time {
-	if t.IsZero() {
+// optional is nil for what is empty here and null in JSON.
+func optional[T comparable](v T) *T {
+	if v == *new(T) {
 		return nil
 	}
-	return &Time{t}
-}
-
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
+	return &v
 }

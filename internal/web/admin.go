@@ -14,15 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// adminTimeouts: everything here is requested by machines nearby, in a few hundred bytes. Write is
-// longer than all checks of /readyz and than a slow scrape; Idle is longer than the usual scrape
-// interval, so that one connection serves them all.
-var adminTimeouts = Timeouts{ //nolint:gochecknoglobals // constant
-	ReadHeader: 5 * time.Second, Read: 10 * time.Second, Write: 30 * time.Second,
-	Idle: 2 * time.Minute,
-}
-
 const (
+	readTimeout = 10 * time.Second
 	// readyTimeout bounds the checks behind one /readyz. Probes commonly give up after a second or
 	// two, and an answer that says why is worth more than their timeout.
 	readyTimeout = time.Second
@@ -32,15 +25,12 @@ const (
 
 // AdminConfig is what an Admin needs. Every field is required.
 type AdminConfig struct {
-	// Listen is host:port; port 0 takes a free one, see Listener.Addr.
-	Listen string
-	// Gatherer's metrics stand under /metrics.
-	Gatherer prometheus.Gatherer
+	Listen   string              // host:port; port 0 takes a free one, see Listener.Addr
+	Gatherer prometheus.Gatherer // of what /metrics shows
 	// Ready is called by /readyz, with a context of one second. It returns nil, or why the daemon
 	// cannot work now, in words for people and without secrets.
-	Ready func(ctx context.Context) error
-	// Version stands on the index page.
-	Version string
+	Ready   func(ctx context.Context) error
+	Version string // for the index page
 	Logger  *slog.Logger
 }
 
@@ -54,8 +44,12 @@ type Admin struct {
 func NewAdmin(cfg AdminConfig) *Admin {
 	a := &Admin{cfg: cfg}
 	a.Listener = NewListener(ListenerConfig{
-		Listen: cfg.Listen, Key: "http.listen", Handler: a.routes(), Timeouts: adminTimeouts,
-		Logger: cfg.Logger,
+		Listen: cfg.Listen, Key: "http.listen", Logger: cfg.Logger, Server: &http.Server{
+			// Machines nearby request a few hundred bytes. An answer may take all checks of /readyz,
+			// or a slow scrape; one connection serves all scrapes of the usual interval.
+			Handler: a.routes(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: readTimeout,
+			WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		},
 	})
 	return a
 }
@@ -63,31 +57,22 @@ func NewAdmin(cfg AdminConfig) *Admin {
 // Alive requests /healthz of the running listener, through the network as anybody else would. It
 // fails where the process no longer accepts or answers: a check for a watchdog.
 func (a *Admin) Alive(ctx context.Context) error {
-	if err := a.alive(ctx); err != nil {
-		return fmt.Errorf("checking own health: %w", err)
-	}
-	return nil
-}
-
-func (a *Admin) alive(ctx context.Context) error {
 	url := "http://" + a.Addr() + "/healthz"
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return err
+		return fmt.Errorf("checking own health: %w", err)
 	}
 	// No proxy, and a connection of its own: whether the accept loop lives is part of the check.
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
-		return err
+		return fmt.Errorf("checking own health: %w", err)
 	}
+	_ = resp.Body.Close() // the status says it all
 	if resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("answered %s", resp.Status)
+		return fmt.Errorf("checking own health: answered %s", resp.Status)
 	}
-	if closeErr := resp.Body.Close(); err == nil {
-		err = closeErr
-	}
-	return err
+	return nil
 }
 
 func (a *Admin) routes() http.Handler {
@@ -100,7 +85,7 @@ func (a *Admin) routes() http.Handler {
 		// One metric that cannot be collected must not hide all others.
 		ErrorHandling:       promhttp.ContinueOnError,
 		MaxRequestsInFlight: maxScrapes,
-		Timeout:             adminTimeouts.Read,
+		Timeout:             readTimeout,
 		EnableOpenMetrics:   true,
 	}))
 	return mux

@@ -13,30 +13,22 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"time"
 )
 
 const maxHeaderBytes = 16 << 10
 
 // ListenerConfig is what a Listener needs.
 type ListenerConfig struct {
-	Listen   string // host:port; port 0 takes a free one, see Listener.Addr
-	Key      string // the configuration's name for Listen, for errors
-	Handler  http.Handler
-	Timeouts Timeouts
-	Logger   *slog.Logger
-
-	ConnContext func(context.Context, net.Conn) context.Context // nil: none
-	ConnState   func(net.Conn, http.ConnState)                  // nil: none
+	Listen string // host:port; port 0 takes a free one, see Listener.Addr
+	Key    string // the configuration's name for Listen, for errors
+	Logger *slog.Logger
+	// Server has the handler and all four timeouts. NewListener adds headers, bounds and the log.
+	Server *http.Server
 }
-
-// Timeouts bound what one connection may cost.
-type Timeouts struct{ ReadHeader, Read, Write, Idle time.Duration }
 
 // Listener is one listening port. Make it with NewListener.
 type Listener struct {
 	cfg    ListenerConfig
-	http   *http.Server
 	addr   net.Addr
 	failed chan error
 	served sync.WaitGroup
@@ -44,18 +36,11 @@ type Listener struct {
 
 // NewListener returns a Listener that does nothing until Start.
 func NewListener(cfg ListenerConfig) *Listener {
-	return &Listener{cfg: cfg, failed: make(chan error, 1), http: &http.Server{
-		Handler:           plainHeaders(cfg.Handler),
-		ConnContext:       cfg.ConnContext,
-		ConnState:         cfg.ConnState,
-		ReadHeaderTimeout: cfg.Timeouts.ReadHeader,
-		ReadTimeout:       cfg.Timeouts.Read,
-		WriteTimeout:      cfg.Timeouts.Write,
-		IdleTimeout:       cfg.Timeouts.Idle,
-		MaxHeaderBytes:    maxHeaderBytes,
-		// An open port hears much nonsense.
-		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
-	}}
+	cfg.Server.Handler = plainHeaders(cfg.Server.Handler)
+	cfg.Server.MaxHeaderBytes = maxHeaderBytes
+	// An open port hears much nonsense.
+	cfg.Server.ErrorLog = slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug)
+	return &Listener{cfg: cfg, failed: make(chan error, 1)}
 }
 
 // Start listens and returns; requests are served from then on until Stop. An address that is taken
@@ -68,7 +53,7 @@ func (l *Listener) Start(ctx context.Context) error {
 	}
 	l.addr = listener.Addr()
 	l.served.Go(func() {
-		if err := l.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := l.cfg.Server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			l.failed <- fmt.Errorf("serving (%s): %w", l.cfg.Key, err)
 		}
 	})
@@ -84,10 +69,10 @@ func (l *Listener) Failed() <-chan error { return l.failed }
 // Stop closes the listener, lets requests under way finish until ctx ends, and then cuts them off.
 // It may be called more than once and without Start.
 func (l *Listener) Stop(ctx context.Context) error {
-	err := l.http.Shutdown(ctx)
+	err := l.cfg.Server.Shutdown(ctx)
 	if err != nil {
 		err = errors.Join(fmt.Errorf("waiting for requests to finish (%s): %w", l.cfg.Key, err),
-			l.http.Close())
+			l.cfg.Server.Close())
 	}
 	l.served.Wait()
 	return err

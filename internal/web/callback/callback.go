@@ -50,8 +50,7 @@ type Store interface {
 
 // Config is what a Listener needs. Every field is required.
 type Config struct {
-	// Listen is host:port; port 0 takes a free one, see Listener.Addr.
-	Listen string
+	Listen string // host:port; port 0 takes a free one, see Listener.Addr
 	// Accounts by appid. WeChat calls /wechat/{appid}; another appid is not found.
 	Accounts   map[string]*push.Callback
 	Store      Store
@@ -68,40 +67,38 @@ type Listener struct {
 	storing sync.WaitGroup
 	slots   chan struct{}
 	pushes  chan struct{}
-	seen    *recent
+	seen    recent
 	quiet   *quiet
 	guard   *guard
 	total   *prometheus.CounterVec
 	seconds prometheus.Histogram
-
-	timeout time.Duration
 }
 
 // New returns a Listener that does nothing until Start.
 func New(cfg Config) *Listener {
 	l := &Listener{
 		cfg: cfg, slots: make(chan struct{}, maxStoring), pushes: make(chan struct{}, maxPushes),
-		seen: newRecent(), quiet: newQuiet(cfg.Now), guard: newGuard(cfg.Now), timeout: pushTimeout,
+		quiet: newQuiet(cfg.Now), guard: newGuard(cfg.Now),
+		total: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "unionbridge_callbacks_total",
+			Help: "Requests to the callback by event and by what became of them.",
+		}, []string{"appid", "event", "result"}),
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "unionbridge_callback_seconds",
+			Help:    "Time from a push's arrival to its answer; WeChat waits 5 s.",
+			Buckets: []float64{.005, .02, .1, .5, 1, 2, 4, 5},
+		}),
 	}
-	l.total = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "unionbridge_callbacks_total",
-		Help: "Requests to the callback by event and by what became of them.",
-	}, []string{"appid", "event", "result"})
-	l.seconds = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name:    "unionbridge_callback_seconds",
-		Help:    "Time from a push's arrival to its answer; WeChat waits 5 s.",
-		Buckets: []float64{.005, .02, .1, .5, 1, 2, 4, 5},
-	})
 	cfg.Registerer.MustRegister(l.total, l.seconds)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /wechat/{appid}", l.echo)
 	mux.HandleFunc("POST /wechat/{appid}", l.push)
 	l.Listener = web.NewListener(web.ListenerConfig{
-		Listen: cfg.Listen, Key: "http.callback_listen", Handler: l.guard.doubt(mux),
-		Timeouts: web.Timeouts{
-			ReadHeader: readTimeout, Read: readTimeout, Write: writeTimeout, Idle: idleTimeout,
+		Listen: cfg.Listen, Key: "http.callback_listen", Logger: cfg.Logger, Server: &http.Server{
+			Handler: l.guard.doubt(mux), ConnContext: l.guard.connContext,
+			ConnState: l.guard.connState, ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout,
+			WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		},
-		Logger: cfg.Logger, ConnContext: l.guard.connContext, ConnState: l.guard.connState,
 	})
 	return l
 }

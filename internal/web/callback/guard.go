@@ -93,3 +93,65 @@ func (g *guard) close() {
 		_ = conn.Close()
 	}
 }
+
+// minRecent pushes are remembered: two minutes of a mass send. Duplicates come within seconds.
+const minRecent = 30_000
+
+// recent remembers pushes that were stored, to spare the database their duplicates. It does not
+// make duplicates harmless, since instances do not share it and a restart forgets it: the primary
+// key of receipts and the times of follow events do.
+type recent struct {
+	mu       sync.Mutex
+	now, old map[string]struct{} // two generations: forgetting costs nothing
+}
+
+func (r *recent) has(key string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, now := r.now[key]
+	_, old := r.old[key]
+	return now || old
+}
+
+func (r *recent) add(key string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.now == nil || len(r.now) >= minRecent {
+		r.now, r.old = make(map[string]struct{}), r.now
+	}
+	r.now[key] = struct{}{}
+}
+
+// quietFor is how long a log line is not repeated.
+const quietFor = time.Minute
+
+// quiet limits how often a log line repeats. Its keys are made of configured accounts and
+// constants, so they are few.
+type quiet struct {
+	mu    sync.Mutex
+	clock func() time.Time
+	lines map[string]quietLine
+}
+
+type quietLine struct {
+	spoken  time.Time
+	skipped int
+}
+
+func newQuiet(clock func() time.Time) *quiet {
+	return &quiet{clock: clock, lines: make(map[string]quietLine)}
+}
+
+// speak reports whether the line may be written, and how often it was skipped since the last time.
+func (q *quiet) speak(key string) (skipped int, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	line := q.lines[key]
+	if now := q.clock(); line.spoken.IsZero() || now.Sub(line.spoken) >= quietFor {
+		q.lines[key] = quietLine{spoken: now}
+		return line.skipped, true
+	}
+	line.skipped++
+	q.lines[key] = line
+	return 0, false
+}

@@ -152,7 +152,7 @@ func TestCallbacksStopIsBounded(t *testing.T) {
 
 // TestRecent: the memory is bounded, and its newest half is never forgotten.
 func TestRecent(t *testing.T) {
-	r := newRecent()
+	var r recent
 	for i := range 3 * minRecent {
 		r.add(fmt.Sprint(i))
 		if !r.has(fmt.Sprint(i)) || !r.has(fmt.Sprint(max(0, i-minRecent+1))) {

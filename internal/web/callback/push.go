@@ -10,6 +10,44 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechat/push"
 )
 
+// What became of a request to the callback, as the metric's label.
+const (
+	resultAnswered   = "answered"   // the console's test
+	resultStored     = "stored"     // answered with success after it was stored
+	resultDuplicate  = "duplicate"  // answered with success, it had been stored before
+	resultIgnored    = "ignored"    // WeChat's, and nothing that concerns us
+	resultRefused    = "refused"    // not proved to be WeChat's
+	resultUnreadable = "unreadable" // WeChat's, and not understood
+	resultFailed     = "failed"     // could not be stored in time; WeChat repeats it
+	resultBusy       = "busy"       // too many at once; WeChat repeats it
+	resultTooLarge   = "too_large"
+	resultCut        = "cut_off" // ended before its body did
+)
+
+// Values of the label event that are no event's name.
+const (
+	eventEcho    = "echo"
+	eventMessage = "message" // a person wrote to the account
+	eventOther   = "other"
+	eventUnread  = "unread" // it was not read
+)
+
+func (l *Listener) count(appid, event, result string) {
+	l.total.WithLabelValues(appid, event, result).Inc()
+}
+
+// eventLabel keeps the metric's label small, whatever events WeChat adds.
+func eventLabel(event string) string {
+	switch event {
+	case push.EventReceipt, push.EventSubscribe, push.EventUnsubscribe, "SCAN", "CLICK", "VIEW", "LOCATION",
+		"user_info_modified", "user_authorization_revoke", "user_authorization_cancellation":
+		return event
+	case "":
+		return eventMessage
+	}
+	return eventOther
+}
+
 // echo answers the console's test of the URL.
 func (l *Listener) echo(w http.ResponseWriter, r *http.Request) {
 	appid := r.PathValue("appid")
@@ -51,7 +89,7 @@ func (l *Listener) push(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// Not the request's own context: what WeChat has brought is stored even if WeChat has gone.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), l.timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), pushTimeout)
 	defer cancel()
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPush))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
@@ -69,7 +107,7 @@ func (l *Listener) push(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, push.ErrUnreadable):
 		l.log(appid, "a push cannot be read", err)
 		l.count(appid, eventUnread, resultUnreadable)
-		success(w) // the same again would not be readable either
+		say(w, http.StatusOK, "success") // the same again would not be readable either
 	case err != nil:
 		l.refuse(w, r, err)
 	default:
@@ -79,29 +117,25 @@ func (l *Listener) push(w http.ResponseWriter, r *http.Request) {
 
 // take stores a push and answers.
 func (l *Listener) take(ctx context.Context, w http.ResponseWriter, appid string, p push.Message) {
-	event := eventLabel(p.Event)
-	key := appid + "\x00" + p.Key
+	event, key, result := eventLabel(p.Event), appid+"\x00"+p.Key, resultStored
 	switch {
 	case p.Receipt == nil && p.Follow == nil:
-		l.count(appid, event, resultIgnored)
-		success(w)
-		return
+		result = resultIgnored
 	case l.seen.has(key):
-		l.count(appid, event, resultDuplicate)
-		success(w)
-		return
+		result = resultDuplicate
+	default:
+		if err := l.store(ctx, appid, p); err != nil {
+			l.log(appid, "a push could not be stored, WeChat repeats it", err)
+			l.count(appid, event, resultFailed)
+			// WeChat documents repetitions after 5 seconds of silence and after broken connections.
+			// It calls any wrong answer a failure of the service, too.
+			say(w, http.StatusInternalServerError, "not stored")
+			return
+		}
+		l.seen.add(key)
 	}
-	if err := l.store(ctx, appid, p); err != nil {
-		l.log(appid, "a push could not be stored, WeChat repeats it", err)
-		l.count(appid, event, resultFailed)
-		// WeChat documents repetitions after 5 seconds of silence and after broken connections. It
-		// calls any wrong answer a failure of the service, too.
-		say(w, http.StatusInternalServerError, "not stored")
-		return
-	}
-	l.seen.add(key)
-	l.count(appid, event, resultStored)
-	success(w)
+	l.count(appid, event, result)
+	say(w, http.StatusOK, "success")
 }
 
 // store calls Store and waits until ctx ends, even if Store ignores ctx: the answer is due. The
@@ -148,8 +182,6 @@ func (l *Listener) log(appid, text string, err error, more ...any) {
 			skipped}, more...)...)
 	}
 }
-
-func success(w http.ResponseWriter) { say(w, http.StatusOK, "success") }
 
 func say(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

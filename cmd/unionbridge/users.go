@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge/bridge"
-	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
@@ -40,7 +40,7 @@ last line on standard error says with which --from-line to go on.`,
 	}
 	cmd.RunE = c.work(func(cmd *cobra.Command, args []string) error {
 		if flags.fromLine < 1 || flags.maxBad < 0 {
-			return exitError{exitUsage, errors.New("--from-line is at least 1, and --max-bad at least 0")}
+			return usageError("--from-line is at least 1, and --max-bad at least 0")
 		}
 		return c.importUsers(cmd.Context(), args[0], flags)
 	})
@@ -53,26 +53,21 @@ last line on standard error says with which --from-line to go on.`,
 }
 
 func (c *cli) importUsers(ctx context.Context, name string, flags importFlags) error {
+	if err := c.loadConfig(); err != nil {
+		return err
+	}
 	in := c.stdin
-	needs := access{check: database.CheckSchema, before: func(*config.Config) error {
-		if name == "-" {
-			return nil
-		}
+	if name != "-" {
 		file, err := os.Open(name)
 		if err != nil {
 			return fmt.Errorf("reading mini-program users: %w", err)
 		}
+		defer func() { _ = file.Close() }() // only read
 		in = file
-		return nil
-	}}
-	defer func() {
-		if file, ok := in.(*os.File); ok && name != "-" {
-			_ = file.Close() // only read
-		}
-	}()
-	return c.withDatabase(ctx, needs, func(cfg *config.Config, db *sqlx.DB) error {
+	}
+	return c.withDatabase(ctx, access{check: database.CheckSchema}, func(db *sqlx.DB) error {
 		imp := importer{
-			cli: c, flags: flags, people: bridge.New(db), lines: newUserLines(in, miniAppIDs(cfg)),
+			cli: c, flags: flags, people: bridge.New(db), lines: newUserLines(in, miniAppIDs(c.cfg)),
 			batch:   make([]bridge.MiniUser, 0, bridge.ImportMaxUsers),
 			numbers: make([]int, 0, bridge.ImportMaxUsers),
 		}
@@ -80,14 +75,6 @@ func (c *cli) importUsers(ctx context.Context, name string, flags importFlags) e
 		err := imp.run(ctx)
 		return imp.finish(ctx, err, time.Since(start))
 	})
-}
-
-func miniAppIDs(cfg *config.Config) []string {
-	appids := make([]string, len(cfg.MiniPrograms))
-	for i, m := range cfg.MiniPrograms {
-		appids[i] = m.AppID
-	}
-	return appids
 }
 
 type importer struct {
@@ -102,8 +89,6 @@ type importer struct {
 	stored  int
 	bad     int
 }
-
-var errTooManyBad = errors.New("more bad lines")
 
 func (i *importer) run(ctx context.Context) error {
 	for {
@@ -140,8 +125,7 @@ func (i *importer) take(user bridge.MiniUser, err error) error {
 
 func (i *importer) report(bad badLine) error {
 	if i.bad == i.flags.maxBad {
-		return fmt.Errorf("%w than --max-bad %d: line %d: %s", errTooManyBad, i.flags.maxBad,
-			bad.number, bad.reason)
+		return fmt.Errorf("more bad lines than --max-bad %d: %w", i.flags.maxBad, bad)
 	}
 	i.bad++
 	_, _ = fmt.Fprintln(i.stderr, bad) // the exit code tells too
@@ -185,4 +169,44 @@ func (i *importer) finish(ctx context.Context, err error, took time.Duration) er
 	}
 	return fmt.Errorf("importing stopped: %w; all lines before %d are dealt with: resume with "+
 		"--from-line %d", err, from, from)
+}
+
+func (c *cli) exportUsersCommand() *cobra.Command {
+	var appid string
+	cmd := &cobra.Command{
+		Use:   "export-users",
+		Short: "Print mini-program users as CSV",
+		Long: `Print the table mini_user as CSV (RFC 4180) with a header line, in the order of appid and openid,
+as import-users reads it. It reads page by page and keeps no transaction open.`,
+		Args: cobra.NoArgs,
+		RunE: c.work(func(cmd *cobra.Command, _ []string) error {
+			return c.exportUsers(cmd.Context(), appid)
+		}),
+	}
+	cmd.Flags().StringVar(&appid, "appid", "", "only the users of this mini program; default: all")
+	return cmd
+}
+
+func (c *cli) exportUsers(ctx context.Context, appid string) error {
+	if appid != "" {
+		if err := checkID("--appid", appid); err != nil {
+			return err
+		}
+	}
+	return c.withDatabase(ctx, access{check: database.CheckSchema}, func(db *sqlx.DB) error {
+		out := csv.NewWriter(c.stdout)
+		out.UseCRLF = true           // RFC 4180
+		_ = out.Write(userColumns()) // out keeps an error
+		err := bridge.New(db).ExportMiniUsers(ctx, appid, func(u bridge.MiniUser) error {
+			return out.Write([]string{u.AppID, u.OpenID, u.UnionID, jsonTime(u.SeenAt)})
+		})
+		if writing := out.Error(); writing != nil { // a broken pipe, and not a broken database
+			return fmt.Errorf("writing users: %w", writing)
+		}
+		if err != nil {
+			return databaseError(err)
+		}
+		out.Flush()
+		return out.Error()
+	})
 }
