@@ -32,10 +32,9 @@ func (c *Client) commandToken(ctx context.Context) (grant, error) {
 	a := &attempt{client: c, request: request{endpoint: tokenCommandEndpoint,
 		secrets: argumentSecrets(c.cfg.Token.Command)}}
 	a.begin()
-	g, e := a.runCommand(ctx)
-	a.err = e
-	c.cfg.Observe(Call{Endpoint: EndpointTokenCommand, Duration: c.cfg.Now().Sub(a.started),
-		Err: a.result()})
+	g, err := a.runCommand(ctx)
+	a.err = err
+	a.observe()
 	return g, a.result()
 }
 
@@ -171,7 +170,6 @@ type headWriter struct {
 	over  bool
 }
 
-// Write implements io.Writer.
 func (w *headWriter) Write(p []byte) (int, error) {
 	if len(w.kept)+len(p) > w.limit {
 		w.over = true
@@ -188,7 +186,6 @@ type tailWriter struct {
 	cut   bool
 }
 
-// Write implements io.Writer.
 func (w *tailWriter) Write(p []byte) (int, error) {
 	w.kept = append(w.kept, p...)
 	if over := len(w.kept) - w.limit; over > 0 {

@@ -71,12 +71,6 @@ func (e *Error) Unwrap() error { return e.Err }
 // Timeout reports whether time ran out, so that an Error can be asked like a net.Error.
 func (e *Error) Timeout() bool { return e.Reason == ReasonTimeout }
 
-func asError(err error) (*Error, bool) {
-	var e *Error
-	ok := errors.As(err, &e)
-	return e, ok
-}
-
 // cause stands for an error of net/http: its text without secrets, and the sentinel it matches.
 type cause struct {
 	text string
@@ -107,14 +101,13 @@ func (a *attempt) newCause(err error) *cause {
 // newError is an error of this attempt. A send without a definite answer may hide an accepted
 // message as soon as bytes of the request may have left; its verdict says so.
 func (a *attempt) newError(v verdict) *Error {
-	e := &Error{
-		Endpoint: a.request.endpoint.path,
-		Reason:   v.reason,
-		Policy:   v.policy,
-		method:   a.request.endpoint.method,
+	return &Error{
+		Endpoint:  a.request.endpoint.path,
+		Reason:    v.reason,
+		Policy:    v.policy,
+		Uncertain: v.policy == PolicyUncertain,
+		method:    a.request.endpoint.method,
 	}
-	e.Uncertain = e.Policy == PolicyUncertain
-	return e
 }
 
 func (a *attempt) failure(v verdict, err error) *Error {
@@ -135,10 +128,6 @@ func (a *attempt) unanswered() Policy {
 		return PolicyUncertain
 	}
 	return PolicyRetry
-}
-
-func (a *attempt) transportError(err error) *Error {
-	return a.failure(verdict{a.transportReason(err), a.unanswered()}, err)
 }
 
 func (a *attempt) transportReason(err error) Reason {

@@ -45,7 +45,7 @@ func TestDeadTokenIsRenewedOnce(t *testing.T) {
 		},
 		"sends": func(c *Client) error {
 			_, err := c.SendTemplate(t.Context(), TemplateMessage{ToUser: "o"})
-			if e, ok := asError(err); !ok || e.Policy != PolicyToken || e.Uncertain {
+			if e, ok := errors.AsType[*Error](err); !ok || e.Policy != PolicyToken || e.Uncertain {
 				return fmt.Errorf("first send: %w, want a token error", err)
 			}
 			_, err = c.SendTemplate(t.Context(), TemplateMessage{ToUser: "o"})

@@ -18,7 +18,7 @@ type UserInfo struct {
 	UnionID string `json:"unionid"`
 	// unreliable: false for followers has been seen, and it lags behind a follow
 	Subscribed     bool    `json:"-"`
-	SubscribeTime  int64   `json:"subscribe_time"`  // last follow, unix seconds; 0 if not subscribed
+	SubscribeTime  int64   `json:"subscribe_time"`  // last follow, unix seconds; else 0
 	SubscribeScene string  `json:"subscribe_scene"` // ADD_SCENE_…
 	QRScene        int64   `json:"qr_scene"`
 	QRSceneStr     string  `json:"qr_scene_str"`
