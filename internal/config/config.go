@@ -317,7 +317,9 @@ func decode(data []byte, baseDir, name string) (cfg *Config, inline bool, err er
 	if err := decodeYAML(data, cfg, ps); err != nil {
 		return nil, false, err
 	}
-	r := newResolver(baseDir, ps)
+	r := &resolver{
+		baseDir: baseDir, credentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"), problems: ps,
+	}
 	r.secrets(cfg)
 	r.stateDir(cfg)
 	validate(cfg, ps)

@@ -24,10 +24,6 @@ type resolver struct {
 	inline         bool // a secret stood in the configuration itself
 }
 
-func newResolver(baseDir string, ps *problems) *resolver {
-	return &resolver{baseDir: baseDir, credentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"), problems: ps}
-}
-
 // secretField is one secret and the two other ways to give it.
 type secretField struct {
 	path     string // of the inline key; _file and _env are appended

@@ -41,20 +41,11 @@ func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted)
 // String returns "[redacted]".
 func (s Secret) String() string { return redacted }
 
-// GoString returns "[redacted]".
-func (s Secret) GoString() string { return redacted }
-
 // LogValue returns "[redacted]".
 func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// MarshalText returns "[redacted]".
+// MarshalText returns "[redacted]", for JSON and YAML too.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-
-// MarshalJSON returns "[redacted]" as a JSON string.
-func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
-
-// MarshalYAML returns "[redacted]".
-func (s Secret) MarshalYAML() (any, error) { return redacted, nil }
 
 // UnmarshalYAML takes the scalar as it is written. An AppSecret is 32 hexadecimal digits and may
 // read as a number in YAML (12345678e0123… is a float): decoding by YAML's types would change it.

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -26,8 +28,7 @@ func validate(cfg *Config, ps *problems) {
 	}
 	if f := cfg.Retention.Finished; f != 0 && f < minRetention {
 		ps.add("retention.finished", `%s is too short: producers look their outcomes up; at `+
-			`least %s, or "0s" to keep them for ever`,
-			f, minRetention)
+			`least %s, or "0s" to keep them for ever`, f, minRetention)
 	}
 	validateAccounts(cfg, ps)
 	validateTemplates(cfg, ps)
@@ -170,13 +171,11 @@ func validateOfficialTemplate(cfg *Config, path string, t OfficialTemplate, ps *
 	for appid, id := range t.IDs {
 		at := path + ".ids." + appid
 		validateTemplateID(at, id, ps)
-		i := slices.IndexFunc(cfg.OfficialAccounts, func(a OfficialAccount) bool {
-			return a.AppID == appid
-		})
-		if i < 0 {
+		named := func(a OfficialAccount) bool { return a.AppID == appid }
+		switch i := slices.IndexFunc(cfg.OfficialAccounts, named); {
+		case i < 0:
 			ps.add(at, "no official account has this appid; add it or remove this line")
-		}
-		if i >= 0 && i == defaultIndex(cfg) && t.ID != "" && t.ID != id {
+		case i == defaultIndex(cfg) && t.ID != "" && t.ID != id:
 			ps.add(at, "differs from id, which is the default account's too; keep one of them")
 		}
 	}
@@ -205,9 +204,8 @@ func warnings(cfg *Config) []string {
 	var list []string
 	if cfg.ShutdownTimeout <= cfg.WeChat.SendTimeout {
 		list = append(list, fmt.Sprintf(
-			"shutdown_timeout: %s is not above wechat.send_timeout (%s), so a stop may cut a "+
-				"message off on its way; "+
-				"raise shutdown_timeout above it, or lower wechat.send_timeout",
+			"shutdown_timeout: %s is not above wechat.send_timeout (%s), so a stop may cut a message "+
+				"off on its way; raise shutdown_timeout above it, or lower wechat.send_timeout",
 			cfg.ShutdownTimeout, cfg.WeChat.SendTimeout))
 	}
 	for i, a := range cfg.OfficialAccounts {
@@ -222,4 +220,54 @@ func warnings(cfg *Config) []string {
 		}
 	}
 	return list
+}
+
+type problems struct {
+	name  string              // the file's, in front of every problem
+	at    map[string]position // where each path of the file stands
+	found []problem
+}
+
+// position counts lines and columns from 1; the zero position is "not in the file".
+type position struct{ line, column int }
+
+type problem struct {
+	position
+	path string
+	err  error
+}
+
+// add records a problem of the value at path, such as official_accounts[1].sync.sweep. The message
+// names the cure and never holds a secret.
+func (ps *problems) add(path, format string, args ...any) {
+	ps.found = append(ps.found, problem{ps.find(path), path, fmt.Errorf(format, args...)})
+}
+
+// find returns the place of path, or of the nearest parent, where what is missing belongs.
+func (ps *problems) find(path string) position {
+	for path != "" {
+		if pos, ok := ps.at[path]; ok {
+			return pos
+		}
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+	}
+	return position{}
+}
+
+func (ps *problems) err() error {
+	slices.SortStableFunc(ps.found, func(a, b problem) int {
+		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column))
+	})
+	errs := make([]error, 0, len(ps.found))
+	for _, p := range ps.found {
+		place := ps.name
+		if p.line > 0 {
+			place = fmt.Sprintf("%s:%d:%d", ps.name, p.line, p.column)
+		}
+		if p.path != "" {
+			place += ": " + p.path
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", place, p.err))
+	}
+	return errors.Join(errs...)
 }
