@@ -13,7 +13,7 @@ import (
 type History struct {
 	Sweep     *Run // the newest sweep, whatever its state
 	GoodSweep *Run // the newest sweep that ended well; often the same one
-	Refresh   *Run // the newest refresh that had somebody to ask about
+	Refresh   *Run // the newest refresh that had somebody to look up
 }
 
 // ReadHistory reads the ledger for status reports. It needs SELECT on sync_run only, and costs

@@ -44,24 +44,24 @@ const (
 
 // Run is one row of the ledger.
 type Run struct {
-	ID         int64
-	Kind       string // "sweep" or "refresh"
-	AppID      string
-	Mode       string // "normal"; "rebind": everybody is fetched, as all unionids have changed
-	State      State
-	Started    time.Time
-	Ended      time.Time // zero while it runs
-	ResumeAt   time.Time // of a suspended run
-	Pages      int64     // pages of user/get that had entries
-	Total      int64     // WeChat's own count of followers, from the last page
-	Listed     int64     // openids listed; in a refresh, people rechecked
-	Added      int64     // rows inserted
-	Changed    int64     // rows that came back or got an answer
-	Missing    int64     // rows called subscribed that are not in WeChat's list
-	Gone       int64     // rows marked as no longer subscribed
-	Calls      map[string]int64
-	NextOpenID string
-	Error      string
+	ID         int64            `db:"id"`
+	Kind       string           `db:"kind"` // "sweep" or "refresh"
+	AppID      string           `db:"appid"`
+	Mode       string           `db:"mode"` // "normal"; "rebind": all unionids have changed
+	State      State            `db:"state"`
+	Started    time.Time        `db:"started_at"`
+	Ended      time.Time        `db:"-"`       // zero while it runs
+	ResumeAt   time.Time        `db:"-"`       // of a suspended run
+	Pages      int64            `db:"pages"`   // pages of user/get that had entries
+	Total      int64            `db:"total"`   // WeChat's own count, from the last page
+	Listed     int64            `db:"listed"`  // openids listed; in a refresh, people rechecked
+	Added      int64            `db:"added"`   // rows inserted
+	Changed    int64            `db:"changed"` // rows that came back or got an answer
+	Missing    int64            `db:"missing"` // rows called subscribed that the list lacks
+	Gone       int64            `db:"gone"`    // rows marked as no longer subscribed
+	Calls      map[string]int64 `db:"-"`       // by endpoint
+	NextOpenID string           `db:"next_openid"`
+	Error      string           `db:"error"`
 }
 
 // Progress is a snapshot of a run.

@@ -119,10 +119,10 @@ func (s *Service) AcceptGone(
 		const text = "run %d is not the last sweep of %s any more, run %d is: look at that one"
 		return Run{}, fmt.Errorf(text, runID, row.AppID, last.ID)
 	}
-	// More people leave meanwhile.
-	j := job{kind: kindSweep, appid: row.AppID, progress: progress, accept: row.Missing + freeGone}
-	j.do = (*sweep).do
-	return s.perform(ctx, j)
+	return s.perform(ctx, job{
+		kind: kindSweep, appid: row.AppID, progress: progress, do: (*sweep).do,
+		accept: row.Missing + freeGone, // more people leave meanwhile
+	})
 }
 
 // Refresh rechecks the people of one account who are due. If nobody is, it leaves no row in the
@@ -153,21 +153,11 @@ func (s *Service) perform(ctx context.Context, j job) (Run, error) {
 	if !ok {
 		return Run{}, errUnknownAccount(j.appid)
 	}
-	lease, err := s.cfg.Leases.TryAcquire(ctx, LeaseName(j.kind, j.appid))
+	ctx, release, err := s.lease(ctx, j.kind, j.appid)
 	if err != nil {
-		return Run{}, fmt.Errorf("acquiring the %s lease of %s: %w", j.kind, j.appid, err)
+		return Run{}, err
 	}
-	if lease == nil {
-		return Run{}, fmt.Errorf("%s: %w", j.appid, ErrBusy)
-	}
-	defer func() {
-		if err := database.Detached(ctx, lease.Release); err != nil {
-			s.cfg.Logger.Warn("releasing a lease", "lease", lease.Name(), "err", err)
-		}
-	}()
-	ctx, cancel := lease.Context(ctx)
-	defer cancel()
-
+	defer release()
 	sw, err := s.newSweep(ctx, account, newRun(j.kind, j.appid, s.cfg.Now()))
 	if err != nil {
 		return Run{}, err
@@ -193,4 +183,25 @@ func (s *Service) perform(ctx context.Context, j job) (Run, error) {
 	final := sw.run.snapshot()
 	s.metrics.observe(final)
 	return final, err
+}
+
+// lease acquires the lease of a kind and account. The context ends with it. The error is ErrBusy if
+// another instance has it.
+func (s *Service) lease(
+	ctx context.Context, kind, appid string,
+) (held context.Context, release func(), err error) {
+	lease, err := s.cfg.Leases.TryAcquire(ctx, LeaseName(kind, appid))
+	if err != nil {
+		return nil, nil, fmt.Errorf("acquiring the %s lease of %s: %w", kind, appid, err)
+	}
+	if lease == nil {
+		return nil, nil, fmt.Errorf("%s: %w", appid, ErrBusy)
+	}
+	held, cancel := lease.Context(ctx)
+	return held, func() {
+		cancel()
+		if err := database.Detached(ctx, lease.Release); err != nil {
+			s.cfg.Logger.Warn("releasing a lease", "lease", lease.Name(), "err", err)
+		}
+	}, nil
 }
