@@ -25,7 +25,7 @@ type UnionIDs string
 // Why unionids are missing, the gravest reason first.
 const (
 	UnionIDsNotBound UnionIDs = "not_bound" // no answer had one: no Open Platform account
-	UnionIDsNotAsked UnionIDs = "not_asked" // some were never asked about: the next sweep does it
+	UnionIDsNotAsked UnionIDs = "not_asked" // some were never looked up: the next sweep does it
 	UnionIDsAbsent   UnionIDs = "absent"    // some answers had none, and WeChat is asked again
 	UnionIDsComplete UnionIDs = "complete"  // nobody lacks one
 )

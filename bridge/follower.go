@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -48,14 +49,12 @@ func (m *Map) Scan(ctx context.Context, appid string, page Page) ([]Entry, error
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	entries := make([]Entry, 0, page.Limit)
-	for rows.Next() {
+	for err == nil && rows.Next() {
 		var e Entry
-		if err := rows.Scan(&e.OpenID, &e.Subscribed, &e.Asked, &e.HasUnionID); err != nil {
-			return nil, fmt.Errorf("scanning followers: %w", database.Explain(err))
-		}
+		err = rows.Scan(&e.OpenID, &e.Subscribed, &e.Asked, &e.HasUnionID)
 		entries = append(entries, e)
 	}
-	if err := rows.Err(); err != nil {
+	if err = cmp.Or(err, rows.Err()); err != nil {
 		return nil, fmt.Errorf("scanning followers: %w", database.Explain(err))
 	}
 	return entries, nil

@@ -225,21 +225,35 @@ func (m *Map) Lookup(ctx context.Context, id string) ([]Identity, error) {
 	if err := m.selectIn(ctx, &found, unionids, id, id, oas, id, minis, id); err != nil {
 		return nil, fmt.Errorf("looking %q up: %w", id, database.Explain(err))
 	}
-	var rows []identityRow
+	identities := []Identity{}
 	if len(found) > 0 {
-		rows, err = m.byUnionID(ctx, found)
+		err = m.selectIn(ctx, &identities, identitiesByUnionID, found)
 	} else {
-		rows, err = m.byOpenID(ctx, id, oas, minis)
+		err = m.selectIn(ctx, &identities, identitiesByOpenID, oas, id, minis, id)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("looking %q up: %w", id, database.Explain(err))
 	}
-	identities := make([]Identity, len(rows))
-	for i, r := range rows {
-		identities[i] = r.identity()
-	}
 	return identities, nil
 }
+
+// A side that is not known is NULL in the view, and empty here.
+const (
+	identitiesByUnionID = `
+		SELECT unionid, COALESCE(oa_appid, '') AS oa_appid, COALESCE(oa_openid, '') AS oa_openid,
+		       COALESCE(subscribed, 0) AS subscribed,
+		       COALESCE(mini_appid, '') AS mini_appid, COALESCE(mini_openid, '') AS mini_openid
+		  FROM v_identity v
+		 WHERE unionid IN (?)
+		 ORDER BY v.unionid, v.oa_appid, v.mini_appid`
+	identitiesByOpenID = `
+		SELECT COALESCE(unionid, '') AS unionid, appid AS oa_appid, openid AS oa_openid, subscribed,
+		       '' AS mini_appid, '' AS mini_openid
+		  FROM follower WHERE appid IN (?) AND openid = ?
+		UNION ALL
+		SELECT COALESCE(unionid, ''), '', '', 0, appid, openid
+		  FROM mini_user WHERE appid IN (?) AND openid = ?`
+)
 
 // appids returns the accounts that occur in the map, so that an openid alone is found by the
 // primary keys, which begin with the appid. Both lists have at least one, possibly empty, element
@@ -252,45 +266,4 @@ func (m *Map) appids(ctx context.Context) (oas, minis []string, err error) {
 		return nil, nil, err
 	}
 	return append(oas, ""), append(minis, ""), nil
-}
-
-type identityRow struct {
-	UnionID    sql.NullString `db:"unionid"`
-	OAAppID    sql.NullString `db:"oa_appid"`
-	OAOpenID   sql.NullString `db:"oa_openid"`
-	Subscribed sql.NullBool   `db:"subscribed"`
-	MiniAppID  sql.NullString `db:"mini_appid"`
-	MiniOpenID sql.NullString `db:"mini_openid"`
-}
-
-func (r identityRow) identity() Identity {
-	return Identity{
-		UnionID: r.UnionID.String, OAAppID: r.OAAppID.String, OAOpenID: r.OAOpenID.String,
-		Subscribed: r.Subscribed.Bool,
-		MiniAppID:  r.MiniAppID.String, MiniOpenID: r.MiniOpenID.String,
-	}
-}
-
-func (m *Map) byUnionID(ctx context.Context, unionids []string) ([]identityRow, error) {
-	const query = `
-		SELECT unionid, oa_appid, oa_openid, subscribed, mini_appid, mini_openid
-		  FROM v_identity
-		 WHERE unionid IN (?)
-		 ORDER BY unionid, oa_appid, mini_appid`
-	var rows []identityRow
-	err := m.selectIn(ctx, &rows, query, unionids)
-	return rows, err
-}
-
-func (m *Map) byOpenID(ctx context.Context, id string, oas, minis []string) ([]identityRow, error) {
-	const query = `
-		SELECT unionid, appid AS oa_appid, openid AS oa_openid, subscribed,
-		       NULL AS mini_appid, NULL AS mini_openid
-		  FROM follower WHERE appid IN (?) AND openid = ?
-		UNION ALL
-		SELECT unionid, NULL, NULL, NULL, appid, openid
-		  FROM mini_user WHERE appid IN (?) AND openid = ?`
-	var rows []identityRow
-	err := m.selectIn(ctx, &rows, query, oas, id, minis, id)
-	return rows, err
 }
