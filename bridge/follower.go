@@ -137,7 +137,7 @@ func (st statement) upsert(
 	for range upsertFences {
 		args = append(args, st.known)
 	}
-	query := upsertHead + repeat(upsertRow, ",", len(infos)) + upsertTail
+	query := upsertHead + repeat(upsertRow, len(infos)) + upsertTail
 	_, err := db.ExecContext(ctx, query, args...)
 	return err
 }
@@ -288,9 +288,8 @@ func (m *Map) selectIn(ctx context.Context, dest any, query string, args ...any)
 	return m.db.SelectContext(ctx, dest, query, args...)
 }
 
-func repeat(s, sep string, n int) string {
-	return strings.TrimSuffix(strings.Repeat(s+sep, n), sep)
-}
+// repeat writes s n times, separated by commas.
+func repeat(s string, n int) string { return strings.TrimSuffix(strings.Repeat(s+",", n), ",") }
 
 // moment turns WeChat's unix seconds into a TIMESTAMP, whose range ends in January 2038 on the
 // older servers. A value outside it is not worth failing a batch for.

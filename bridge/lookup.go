@@ -162,22 +162,15 @@ func (r *resolver) loadUnionIDs(ctx context.Context, recipients []Recipient) err
 			unionids = append(unionids, u.String)
 		}
 	}
-	if len(unionids) == 0 {
-		return nil
-	}
-	const query = reachColumns + ` WHERE f.appid = ? AND f.unionid IN (?) AND f.subscribed = 1`
-	var rows []reachRow
-	if err := r.m.selectIn(ctx, &rows, query, r.appid, unionids); err != nil {
-		return err
-	}
+	rows, err := r.load(ctx, ` WHERE f.appid = ? AND f.unionid IN (?) AND f.subscribed = 1`, unionids)
 	for _, row := range rows {
+		res := row.resolution()
 		if _, twice := r.byUnionID[row.UnionID.String]; twice {
-			r.byUnionID[row.UnionID.String] = Resolution{Reachability: Ambiguous}
-			continue
+			res = Resolution{Reachability: Ambiguous}
 		}
-		r.byUnionID[row.UnionID.String] = row.resolution()
+		r.byUnionID[row.UnionID.String] = res
 	}
-	return nil
+	return err
 }
 
 func (r *resolver) loadOpenIDs(ctx context.Context, recipients []Recipient) error {
@@ -187,18 +180,20 @@ func (r *resolver) loadOpenIDs(ctx context.Context, recipients []Recipient) erro
 			openids = append(openids, rec.OpenID)
 		}
 	}
-	if len(openids) == 0 {
-		return nil
-	}
-	const query = reachColumns + ` WHERE f.appid = ? AND f.openid IN (?)`
-	var rows []reachRow
-	if err := r.m.selectIn(ctx, &rows, query, r.appid, openids); err != nil {
-		return err
-	}
+	rows, err := r.load(ctx, ` WHERE f.appid = ? AND f.openid IN (?)`, openids)
 	for _, row := range rows {
 		r.byOpenID[row.OpenID] = row.resolution()
 	}
-	return nil
+	return err
+}
+
+func (r *resolver) load(
+	ctx context.Context, where string, ids []string,
+) (rows []reachRow, err error) {
+	if len(ids) > 0 {
+		err = r.m.selectIn(ctx, &rows, reachColumns+where, r.appid, ids)
+	}
+	return rows, err
 }
 
 // Lookup returns what is known of the person behind id, which may be a unionid or an openid at any

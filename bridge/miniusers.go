@@ -100,7 +100,7 @@ func (m *Map) upsertMiniUsers(ctx context.Context, users []MiniUser, overwrite b
 			args = append(args, u.SeenAt.UTC())
 		}
 	}
-	query := `INSERT INTO mini_user (` + columns + `) VALUES ` + repeat(row, ",", len(users)) +
+	query := `INSERT INTO mini_user (` + columns + `) VALUES ` + repeat(row, len(users)) +
 		` ON DUPLICATE KEY UPDATE ` + update
 	return m.write(ctx, query, args...)
 }

@@ -92,7 +92,7 @@ func (m *Map) RequestRecheck(
 	}
 	// reason comes last: the assignments before it compare with the old one.
 	query := `INSERT INTO follower_recheck (appid, openid, reason) VALUES ` +
-		repeat(`(?, ?, ?)`, ",", len(openids)) + `
+		repeat(`(?, ?, ?)`, len(openids)) + `
 		ON DUPLICATE KEY UPDATE
 		    due_at   = CASE WHEN ` + keep + keepTurn + ` THEN due_at ELSE CURRENT_TIMESTAMP(3) END,
 		    attempts = CASE WHEN ` + keep + ` THEN attempts ELSE 0 END,
