@@ -68,9 +68,6 @@ func (e *Error) Error() string {
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Timeout reports whether time ran out, so that an Error can be asked like a net.Error.
-func (e *Error) Timeout() bool { return e.Reason == ReasonTimeout }
-
 // cause stands for an error of net/http: its text without secrets, and the sentinel it matches.
 type cause struct {
 	text string
