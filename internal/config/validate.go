@@ -38,20 +38,13 @@ func validate(cfg *Config, ps *problems) {
 // unknown outcome that a receipt settles, a producer's second look.
 const minRetention = Duration(time.Hour)
 
+// validateDatabase passes on the driver's words about the DSN only where they are constant: others
+// quote the part that was not understood, and that may be a password.
 func validateDatabase(db *Database, ps *problems) {
-	if dsn := db.DSN.Reveal(); dsn != "" {
-		validateDSN(dsn, ps)
-	}
-	// One connection is not enough: a lease's renewal must not wait behind a sweep's scan.
-	inRange(ps, "database.max_connections", db.MaxConnections, [2]int{3, 1000})
-}
-
-// validateDSN passes on the driver's words only where they are constant: others quote the part of
-// the DSN that was not understood, and that may be a password.
-func validateDSN(dsn string, ps *problems) {
 	const shape = "user:password@tcp(host:3306)/database"
-	parsed, err := mysql.ParseDSN(dsn)
+	parsed, err := mysql.ParseDSN(db.DSN.Reveal())
 	switch {
+	case db.DSN.Reveal() == "": // reported as missing or empty
 	case err != nil && strings.HasPrefix(err.Error(), "invalid DSN: "):
 		ps.add("database.dsn", "%s; the form is %s", err, shape)
 	case err != nil:
@@ -59,10 +52,16 @@ func validateDSN(dsn string, ps *problems) {
 	case parsed.DBName == "":
 		ps.add("database.dsn", "names no database; the form is %s", shape)
 	}
+	// One connection is not enough: a lease's renewal must not wait behind a sweep's scan.
+	inRange(ps, "database.max_connections", db.MaxConnections, [2]int{3, 1000})
 }
 
 func validateWeChat(w *WeChat, ps *problems) {
-	validateBaseURL(w, ps)
+	u, ok := parseURL("wechat.base_url", w.BaseURL, ps)
+	if ok && (u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "") {
+		ps.add("wechat.base_url", "must end after the host or a path: no user, query or fragment")
+	}
+	w.BaseURL = strings.TrimRight(w.BaseURL, "/")
 	if w.Timeout <= 0 {
 		ps.add("wechat.timeout", `%s must be above zero; "30s" is the default`, w.Timeout)
 	}
@@ -71,15 +70,6 @@ func validateWeChat(w *WeChat, ps *problems) {
 			"message is settled before it falls due again", w.SendTimeout, MaxSendTimeout)
 	}
 	inRange(ps, "wechat.quota_reset_hour", w.QuotaResetHour, [2]int{0, 23})
-}
-
-func validateBaseURL(w *WeChat, ps *problems) {
-	const path = "wechat.base_url"
-	u, ok := parseURL(path, w.BaseURL, ps)
-	if ok && (u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "") {
-		ps.add(path, "must end after the host or a path: no user, query or fragment")
-	}
-	w.BaseURL = strings.TrimRight(w.BaseURL, "/")
 }
 
 // parseURL refuses what may get no secrets. It does not quote the URL: it may hold a password.
