@@ -43,24 +43,22 @@ type Resolution struct {
 // Resolve finds the openids that recipients have at the official account appid, in one or two
 // queries whatever their number. The result has the same length and order. A recipient given by
 // OpenID is Reachable unless they are in doubt or known as a former follower.
-func (m *Map) Resolve(
-	ctx context.Context, appid string, recipients []Recipient,
-) ([]Resolution, error) {
+func (m *Map) Resolve(ctx context.Context, appid string, people []Recipient) ([]Resolution, error) {
 	r := resolver{
 		m: m, appid: appid, unionIDs: map[[2]string]sql.NullString{},
 		byUnionID: map[string]Resolution{}, byOpenID: map[string]Resolution{},
 	}
-	if err := r.loadMiniUsers(ctx, recipients); err != nil {
+	if err := r.loadMiniUsers(ctx, people); err != nil {
 		return nil, fmt.Errorf("resolving mini-program users: %w", database.Explain(err))
 	}
-	if err := r.loadUnionIDs(ctx, recipients); err != nil {
+	if err := r.loadUnionIDs(ctx, people); err != nil {
 		return nil, fmt.Errorf("resolving unionids: %w", database.Explain(err))
 	}
-	if err := r.loadOpenIDs(ctx, recipients); err != nil {
+	if err := r.loadOpenIDs(ctx, people); err != nil {
 		return nil, fmt.Errorf("resolving openids: %w", database.Explain(err))
 	}
-	out := make([]Resolution, len(recipients))
-	for i, rec := range recipients {
+	out := make([]Resolution, len(people))
+	for i, rec := range people {
 		out[i] = r.resolve(rec)
 	}
 	return out, nil
@@ -187,12 +185,12 @@ func (r *resolver) loadOpenIDs(ctx context.Context, recipients []Recipient) erro
 	return err
 }
 
-func (r *resolver) load(
-	ctx context.Context, where string, ids []string,
-) (rows []reachRow, err error) {
-	if len(ids) > 0 {
-		err = r.m.selectIn(ctx, &rows, reachColumns+where, r.appid, ids)
+func (r *resolver) load(ctx context.Context, where string, ids []string) ([]reachRow, error) {
+	if len(ids) == 0 {
+		return nil, nil
 	}
+	var rows []reachRow
+	err := r.m.selectIn(ctx, &rows, reachColumns+where, r.appid, ids)
 	return rows, err
 }
 

@@ -96,9 +96,7 @@ func (s *sweep) fetchAndStore(ctx context.Context, batches <-chan batch) error {
 // fetchAll queues a promise of each batch's answers, in the order of the batches. After a failure
 // it starts no new batch, but waits for those under way: their calls are already paid for. A failed
 // batch delivers an empty result, so that storeAll never blocks.
-func (s *sweep) fetchAll(
-	ctx context.Context, batches <-chan batch, queue chan<- chan answers,
-) error {
+func (s *sweep) fetchAll(ctx context.Context, batches <-chan batch, out chan<- chan answers) error {
 	var workers errgroup.Group
 	workers.SetLimit(s.account.Concurrency)
 	for batch := range batches {
@@ -111,7 +109,7 @@ func (s *sweep) fetchAll(
 			promise <- a
 			return err
 		})
-		queue <- promise
+		out <- promise
 		if s.broken.Load() || ctx.Err() != nil {
 			return cmp.Or(workers.Wait(), ctx.Err())
 		}

@@ -35,8 +35,7 @@ func ReadHistory(ctx context.Context, db *sqlx.DB, appid string) (History, error
 			return History{}, err
 		}
 		if row != nil {
-			run := row.run()
-			*part.into = &run
+			*part.into = &row.Run
 		}
 	}
 	return h, nil

@@ -142,7 +142,7 @@ func (s *Service) adopt(ctx context.Context, jobs *gosync.WaitGroup) {
 func (r runRow) overdue(after time.Duration) bool {
 	switch {
 	case r.State == StateSuspended:
-		return !r.Now.Before(r.ResumesAt.Time)
+		return !r.Now.Before(r.ResumeAt)
 	case r.State.resumable():
 		return r.Now.Sub(r.Updated) >= after
 	}

@@ -22,11 +22,11 @@ type ledger struct {
 // runRow is a Run with what its table has besides.
 type runRow struct {
 	Run
-	Updated   time.Time      `db:"updated_at"`
-	EndedAt   sql.NullTime   `db:"ended_at"`
-	ResumesAt sql.NullTime   `db:"resume_at"`
-	CallsJSON sql.NullString `db:"calls"`
-	Now       time.Time      `db:"now"` // by the database's clock, as all its moments
+	Updated   time.Time    `db:"updated_at"`
+	EndedAt   sql.NullTime `db:"ended_at"`
+	ResumesAt sql.NullTime `db:"resume_at"`
+	CallsJSON []byte       `db:"calls"`
+	Now       time.Time    `db:"now"` // by the database's clock, as all its moments
 }
 
 const runColumns = `
@@ -35,16 +35,6 @@ const runColumns = `
 		       COALESCE(next_openid, '') AS next_openid, COALESCE(error, '') AS error,
 		       CURRENT_TIMESTAMP(3) AS now
 		  FROM sync_run`
-
-func (r runRow) run() Run {
-	run := r.Run
-	run.Ended, run.ResumeAt, run.Calls = r.EndedAt.Time, r.ResumesAt.Time, map[string]int64{}
-	if r.CallsJSON.Valid {
-		// What this program wrote decodes. Anything else only loses counts.
-		_ = json.Unmarshal([]byte(r.CallsJSON.String), &run.Calls)
-	}
-	return run
-}
 
 // last returns the newest run of a kind; nil: there is none.
 func (l ledger) last(ctx context.Context, kind, appid string) (*runRow, error) {
@@ -86,6 +76,9 @@ func (l ledger) one(ctx context.Context, where string, args ...any) (*runRow, er
 	if err != nil {
 		return nil, fmt.Errorf("reading the ledger: %w", database.Explain(err))
 	}
+	row.Ended, row.ResumeAt, row.Calls = row.EndedAt.Time, row.ResumesAt.Time, map[string]int64{}
+	// What this program wrote decodes. Anything else, NULL too, only loses counts.
+	_ = json.Unmarshal(row.CallsJSON, &row.Calls)
 	return &row, nil
 }
 
@@ -114,7 +107,7 @@ func (l ledger) open(ctx context.Context, t *tracker, keep int) error {
 		return err
 	}
 	if r.Kind == kindSweep && last != nil && last.resumable() {
-		return l.resume(ctx, t, last.run())
+		return l.resume(ctx, t, last.Run)
 	}
 	if err := l.abandon(ctx, r); err != nil {
 		return err

@@ -100,24 +100,22 @@ func (s *Service) Sweep(ctx context.Context, appid string, progress func(Progres
 
 // AcceptGone sweeps the account of a run that was blocked because too many followers would have
 // been marked as gone, and allows as many as that run missed. Each of them is still checked first.
-func (s *Service) AcceptGone(
-	ctx context.Context, runID int64, progress func(Progress),
-) (Run, error) {
-	row, err := s.ledger.byID(ctx, runID)
+func (s *Service) AcceptGone(ctx context.Context, run int64, progress func(Progress)) (Run, error) {
+	row, err := s.ledger.byID(ctx, run)
 	if err != nil {
 		return Run{}, err
 	}
 	if row == nil || row.State != StateBlocked {
 		return Run{}, fmt.Errorf(
-			"run %d is not a blocked sweep: `unionbridge status` shows the runs", runID)
+			"run %d is not a blocked sweep: `unionbridge status` shows the runs", run)
 	}
 	last, err := s.ledger.last(ctx, kindSweep, row.AppID)
 	if err != nil {
 		return Run{}, err
 	}
-	if last.ID != runID {
+	if last.ID != run {
 		const text = "run %d is not the last sweep of %s any more, run %d is: look at that one"
-		return Run{}, fmt.Errorf(text, runID, row.AppID, last.ID)
+		return Run{}, fmt.Errorf(text, run, row.AppID, last.ID)
 	}
 	return s.perform(ctx, job{
 		kind: kindSweep, appid: row.AppID, progress: progress, do: (*sweep).do,

@@ -111,9 +111,7 @@ func (s *sweep) conflictsWithMap(ctx context.Context, infos []wechat.UserInfo) (
 // recheckHolders looks up those who hold a unionid in the map that single answers give to somebody
 // else, so that it changes hands only if both answers agree. Otherwise both stay in doubt,
 // and it reports a clash: a unionid that two followers have reaches neither.
-func (s *sweep) recheckHolders(
-	ctx context.Context, confirmed []wechat.UserInfo,
-) (clash bool, err error) {
+func (s *sweep) recheckHolders(ctx context.Context, confirmed []wechat.UserInfo) (bool, error) {
 	if s.run.snapshot().Mode == modeRebind {
 		return false, nil
 	}
