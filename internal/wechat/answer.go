@@ -31,13 +31,14 @@ func (a *attempt) judge(resp *http.Response, err error) *Error {
 		return a.failure(verdict{a.transportReason(err), a.unanswered()}, err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // only read
+	a.status = resp.StatusCode
 	body, err := readBounded(resp, a.request.endpoint.limit)
 	resp.Body = http.NoBody
 	if err != nil {
-		return a.brokenAnswer(resp.StatusCode, err)
+		return a.brokenAnswer(err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return a.statusError(resp, body)
+		return a.statusError(body)
 	}
 	if fast, ok := a.request.into.(fastAnswer); ok && fast.scan(body) {
 		return nil
@@ -47,7 +48,7 @@ func (a *attempt) judge(resp *http.Response, err error) *Error {
 		return a.badAnswer(body, err)
 	}
 	if env.Code != 0 {
-		return a.errcode(resp.StatusCode, env)
+		return a.errcode(env)
 	}
 	if err := a.request.into.decode(body); err != nil {
 		return a.badAnswer(body, err)

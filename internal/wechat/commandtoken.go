@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode/utf8"
 )
 
 const (
@@ -93,7 +92,7 @@ func (a *attempt) commandAnswer(body []byte) (grant, *Error) {
 		return g, nil
 	}
 	if env, bad := decodeEnvelope(body); bad == nil && env.Code != 0 {
-		return grant{}, a.errcode(0, env)
+		return grant{}, a.errcode(env)
 	}
 	return grant{}, a.failure(verdict{ReasonBadAnswer, PolicyRetry}, fmt.Errorf("standard output: %w", err))
 }
@@ -156,11 +155,7 @@ func (a *attempt) cleanStderr(w *tailWriter) string {
 	if len(text) <= maxMessage {
 		return text
 	}
-	start := len(text) - maxMessage
-	for !utf8.RuneStart(text[start]) {
-		start++
-	}
-	return "…" + text[start:]
+	return "…" + strings.ToValidUTF8(text[len(text)-maxMessage:], "")
 }
 
 // headWriter keeps all, and refuses more than limit: the program then dies of SIGPIPE.

@@ -130,6 +130,7 @@ type attempt struct {
 	request request
 
 	started time.Time
+	status  int         // HTTP status of the answer, 0: none yet
 	wrote   atomic.Bool // set by the transport's goroutine: the request's headers began to leave
 	err     *Error
 }
@@ -144,7 +145,7 @@ func (a *attempt) traced(ctx context.Context) context.Context {
 }
 
 func (a *attempt) begin() {
-	a.started = a.client.cfg.Now()
+	a.started, a.status = a.client.cfg.Now(), 0
 	a.wrote.Store(false)
 }
 
