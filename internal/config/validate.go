@@ -190,23 +190,20 @@ func positive(ps *problems, path string, value float64) {
 	}
 }
 
-func warnings(cfg *Config) []string {
-	var list []string
+func warnings(cfg *Config) (list []string) {
+	warn := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
 	if cfg.ShutdownTimeout <= cfg.WeChat.SendTimeout {
-		list = append(list, fmt.Sprintf(
-			"shutdown_timeout: %s is not above wechat.send_timeout (%s), so a stop may cut a message "+
-				"off on its way; raise shutdown_timeout above it, or lower wechat.send_timeout",
-			cfg.ShutdownTimeout, cfg.WeChat.SendTimeout))
+		warn("shutdown_timeout: %s is not above wechat.send_timeout (%s), so a stop may cut a message "+
+			"off on its way; raise shutdown_timeout above it, or lower wechat.send_timeout",
+			cfg.ShutdownTimeout, cfg.WeChat.SendTimeout)
 	}
 	for i, a := range cfg.OfficialAccounts {
 		if a.Token.Mode == tokenClassic {
-			list = append(list, fmt.Sprintf(
-				"official_accounts[%d].token.mode: classic ends the tokens of every other "+
-					"program and instance; run one instance, or use stable", i))
+			warn("official_accounts[%d].token.mode: classic ends the tokens of every other program "+
+				"and instance; run one instance, or use stable", i)
 		}
 		if a.Callback != nil && cfg.HTTP.CallbackListen == "" {
-			list = append(list, fmt.Sprintf(
-				"official_accounts[%d].callback: nothing listens for it; set http.callback_listen", i))
+			warn("official_accounts[%d].callback: nothing listens for it; set http.callback_listen", i)
 		}
 	}
 	return list

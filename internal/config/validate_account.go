@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -153,9 +154,8 @@ var headerName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,39}$`)
 var headerValue = regexp.MustCompile(`^[\x20-\x7e]*$`)
 
 func validateToken(path string, t *Token, ps *problems) {
-	switch t.Mode {
-	case tokenStable, tokenClassic, tokenURL, tokenCommand:
-	default:
+	modes := []string{tokenStable, tokenClassic, tokenURL, tokenCommand}
+	if !slices.Contains(modes, t.Mode) {
 		ps.add(path+".mode", "%s is not known; use stable (or leave it out), classic, url or "+
 			"command", quote(t.Mode))
 		return
@@ -213,19 +213,12 @@ func validateTokenCommand(path string, argv []string, ps *problems) {
 			`["/usr/local/bin/wx-token", "--quiet"]`)
 		return
 	}
-	for _, arg := range argv {
-		if strings.ContainsRune(arg, 0) {
-			ps.add(path, "an argument holds a zero byte")
-			return
-		}
-	}
-	program := argv[0]
-	if !filepath.IsAbs(program) {
-		ps.add(path, "must begin with an absolute path: no shell and no PATH looks the program up")
-		return
-	}
-	info, err := os.Stat(program)
+	info, err := os.Stat(argv[0])
 	switch {
+	case strings.ContainsRune(strings.Join(argv, ""), 0):
+		ps.add(path, "an argument holds a zero byte")
+	case !filepath.IsAbs(argv[0]):
+		ps.add(path, "must begin with an absolute path: no shell and no PATH looks the program up")
 	case errors.Is(err, fs.ErrNotExist):
 		ps.add(path, "the program does not exist; install it, or correct the path")
 	case err != nil:
