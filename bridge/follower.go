@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -48,14 +49,12 @@ func (m *Map) Scan(ctx context.Context, appid string, page Page) ([]Entry, error
 	}
 	defer func() { _ = rows.Close() }() // rows.Err tells
 	entries := make([]Entry, 0, page.Limit)
-	for rows.Next() {
+	for err == nil && rows.Next() {
 		var e Entry
-		if err := rows.Scan(&e.OpenID, &e.Subscribed, &e.Asked, &e.HasUnionID); err != nil {
-			return nil, fmt.Errorf("scanning followers: %w", database.Explain(err))
-		}
+		err = rows.Scan(&e.OpenID, &e.Subscribed, &e.Asked, &e.HasUnionID)
 		entries = append(entries, e)
 	}
-	if err := rows.Err(); err != nil {
+	if err = cmp.Or(err, rows.Err()); err != nil {
 		return nil, fmt.Errorf("scanning followers: %w", database.Explain(err))
 	}
 	return entries, nil
@@ -138,7 +137,7 @@ func (st statement) upsert(
 	for range upsertFences {
 		args = append(args, st.known)
 	}
-	query := upsertHead + repeat(upsertRow, ",", len(infos)) + upsertTail
+	query := upsertHead + repeat(upsertRow, len(infos)) + upsertTail
 	_, err := db.ExecContext(ctx, query, args...)
 	return err
 }
@@ -289,9 +288,8 @@ func (m *Map) selectIn(ctx context.Context, dest any, query string, args ...any)
 	return m.db.SelectContext(ctx, dest, query, args...)
 }
 
-func repeat(s, sep string, n int) string {
-	return strings.TrimSuffix(strings.Repeat(s+sep, n), sep)
-}
+// repeat writes s n times, separated by commas.
+func repeat(s string, n int) string { return strings.TrimSuffix(strings.Repeat(s+",", n), ",") }
 
 // moment turns WeChat's unix seconds into a TIMESTAMP, whose range ends in January 2038 on the
 // older servers. A value outside it is not worth failing a batch for.

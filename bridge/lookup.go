@@ -43,24 +43,22 @@ type Resolution struct {
 // Resolve finds the openids that recipients have at the official account appid, in one or two
 // queries whatever their number. The result has the same length and order. A recipient given by
 // OpenID is Reachable unless they are in doubt or known as a former follower.
-func (m *Map) Resolve(
-	ctx context.Context, appid string, recipients []Recipient,
-) ([]Resolution, error) {
+func (m *Map) Resolve(ctx context.Context, appid string, people []Recipient) ([]Resolution, error) {
 	r := resolver{
 		m: m, appid: appid, unionIDs: map[[2]string]sql.NullString{},
 		byUnionID: map[string]Resolution{}, byOpenID: map[string]Resolution{},
 	}
-	if err := r.loadMiniUsers(ctx, recipients); err != nil {
+	if err := r.loadMiniUsers(ctx, people); err != nil {
 		return nil, fmt.Errorf("resolving mini-program users: %w", database.Explain(err))
 	}
-	if err := r.loadUnionIDs(ctx, recipients); err != nil {
+	if err := r.loadUnionIDs(ctx, people); err != nil {
 		return nil, fmt.Errorf("resolving unionids: %w", database.Explain(err))
 	}
-	if err := r.loadOpenIDs(ctx, recipients); err != nil {
+	if err := r.loadOpenIDs(ctx, people); err != nil {
 		return nil, fmt.Errorf("resolving openids: %w", database.Explain(err))
 	}
-	out := make([]Resolution, len(recipients))
-	for i, rec := range recipients {
+	out := make([]Resolution, len(people))
+	for i, rec := range people {
 		out[i] = r.resolve(rec)
 	}
 	return out, nil
@@ -162,22 +160,15 @@ func (r *resolver) loadUnionIDs(ctx context.Context, recipients []Recipient) err
 			unionids = append(unionids, u.String)
 		}
 	}
-	if len(unionids) == 0 {
-		return nil
-	}
-	const query = reachColumns + ` WHERE f.appid = ? AND f.unionid IN (?) AND f.subscribed = 1`
-	var rows []reachRow
-	if err := r.m.selectIn(ctx, &rows, query, r.appid, unionids); err != nil {
-		return err
-	}
+	rows, err := r.load(ctx, ` WHERE f.appid = ? AND f.unionid IN (?) AND f.subscribed = 1`, unionids)
 	for _, row := range rows {
+		res := row.resolution()
 		if _, twice := r.byUnionID[row.UnionID.String]; twice {
-			r.byUnionID[row.UnionID.String] = Resolution{Reachability: Ambiguous}
-			continue
+			res = Resolution{Reachability: Ambiguous}
 		}
-		r.byUnionID[row.UnionID.String] = row.resolution()
+		r.byUnionID[row.UnionID.String] = res
 	}
-	return nil
+	return err
 }
 
 func (r *resolver) loadOpenIDs(ctx context.Context, recipients []Recipient) error {
@@ -187,18 +178,20 @@ func (r *resolver) loadOpenIDs(ctx context.Context, recipients []Recipient) erro
 			openids = append(openids, rec.OpenID)
 		}
 	}
-	if len(openids) == 0 {
-		return nil
-	}
-	const query = reachColumns + ` WHERE f.appid = ? AND f.openid IN (?)`
-	var rows []reachRow
-	if err := r.m.selectIn(ctx, &rows, query, r.appid, openids); err != nil {
-		return err
-	}
+	rows, err := r.load(ctx, ` WHERE f.appid = ? AND f.openid IN (?)`, openids)
 	for _, row := range rows {
 		r.byOpenID[row.OpenID] = row.resolution()
 	}
-	return nil
+	return err
+}
+
+func (r *resolver) load(ctx context.Context, where string, ids []string) ([]reachRow, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	var rows []reachRow
+	err := r.m.selectIn(ctx, &rows, reachColumns+where, r.appid, ids)
+	return rows, err
 }
 
 // Lookup returns what is known of the person behind id, which may be a unionid or an openid at any
@@ -225,21 +218,35 @@ func (m *Map) Lookup(ctx context.Context, id string) ([]Identity, error) {
 	if err := m.selectIn(ctx, &found, unionids, id, id, oas, id, minis, id); err != nil {
 		return nil, fmt.Errorf("looking %q up: %w", id, database.Explain(err))
 	}
-	var rows []identityRow
+	identities := []Identity{}
 	if len(found) > 0 {
-		rows, err = m.byUnionID(ctx, found)
+		err = m.selectIn(ctx, &identities, identitiesByUnionID, found)
 	} else {
-		rows, err = m.byOpenID(ctx, id, oas, minis)
+		err = m.selectIn(ctx, &identities, identitiesByOpenID, oas, id, minis, id)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("looking %q up: %w", id, database.Explain(err))
 	}
-	identities := make([]Identity, len(rows))
-	for i, r := range rows {
-		identities[i] = r.identity()
-	}
 	return identities, nil
 }
+
+// A side that is not known is NULL in the view, and empty here.
+const (
+	identitiesByUnionID = `
+		SELECT unionid, COALESCE(oa_appid, '') AS oa_appid, COALESCE(oa_openid, '') AS oa_openid,
+		       COALESCE(subscribed, 0) AS subscribed,
+		       COALESCE(mini_appid, '') AS mini_appid, COALESCE(mini_openid, '') AS mini_openid
+		  FROM v_identity v
+		 WHERE unionid IN (?)
+		 ORDER BY v.unionid, v.oa_appid, v.mini_appid`
+	identitiesByOpenID = `
+		SELECT COALESCE(unionid, '') AS unionid, appid AS oa_appid, openid AS oa_openid, subscribed,
+		       '' AS mini_appid, '' AS mini_openid
+		  FROM follower WHERE appid IN (?) AND openid = ?
+		UNION ALL
+		SELECT COALESCE(unionid, ''), '', '', 0, appid, openid
+		  FROM mini_user WHERE appid IN (?) AND openid = ?`
+)
 
 // appids returns the accounts that occur in the map, so that an openid alone is found by the
 // primary keys, which begin with the appid. Both lists have at least one, possibly empty, element
@@ -252,45 +259,4 @@ func (m *Map) appids(ctx context.Context) (oas, minis []string, err error) {
 		return nil, nil, err
 	}
 	return append(oas, ""), append(minis, ""), nil
-}
-
-type identityRow struct {
-	UnionID    sql.NullString `db:"unionid"`
-	OAAppID    sql.NullString `db:"oa_appid"`
-	OAOpenID   sql.NullString `db:"oa_openid"`
-	Subscribed sql.NullBool   `db:"subscribed"`
-	MiniAppID  sql.NullString `db:"mini_appid"`
-	MiniOpenID sql.NullString `db:"mini_openid"`
-}
-
-func (r identityRow) identity() Identity {
-	return Identity{
-		UnionID: r.UnionID.String, OAAppID: r.OAAppID.String, OAOpenID: r.OAOpenID.String,
-		Subscribed: r.Subscribed.Bool,
-		MiniAppID:  r.MiniAppID.String, MiniOpenID: r.MiniOpenID.String,
-	}
-}
-
-func (m *Map) byUnionID(ctx context.Context, unionids []string) ([]identityRow, error) {
-	const query = `
-		SELECT unionid, oa_appid, oa_openid, subscribed, mini_appid, mini_openid
-		  FROM v_identity
-		 WHERE unionid IN (?)
-		 ORDER BY unionid, oa_appid, mini_appid`
-	var rows []identityRow
-	err := m.selectIn(ctx, &rows, query, unionids)
-	return rows, err
-}
-
-func (m *Map) byOpenID(ctx context.Context, id string, oas, minis []string) ([]identityRow, error) {
-	const query = `
-		SELECT unionid, appid AS oa_appid, openid AS oa_openid, subscribed,
-		       NULL AS mini_appid, NULL AS mini_openid
-		  FROM follower WHERE appid IN (?) AND openid = ?
-		UNION ALL
-		SELECT unionid, NULL, NULL, NULL, appid, openid
-		  FROM mini_user WHERE appid IN (?) AND openid = ?`
-	var rows []identityRow
-	err := m.selectIn(ctx, &rows, query, oas, id, minis, id)
-	return rows, err
 }

@@ -10,10 +10,10 @@ import (
 
 // MiniUser is one mini-program user, as files carry them in and out.
 type MiniUser struct {
-	AppID   string    // the mini program
-	OpenID  string    // theirs there
-	UnionID string    // "": not known
-	SeenAt  time.Time // when they last used the mini program; zero: not known
+	AppID   string    `db:"appid"`   // the mini program
+	OpenID  string    `db:"openid"`  // theirs there
+	UnionID string    `db:"unionid"` // "": not known
+	SeenAt  time.Time `db:"seen_at"` // when they last used the mini program; zero: not known
 }
 
 // Contradiction is a user of an import whose unionid is not the one that the map knows.
@@ -48,7 +48,7 @@ func (m *Map) ImportMiniUsers(
 	}
 	// Two statements: an INSERT without seen_at takes the column's default, and leaves a known one
 	// alone.
-	seen, unseen := make([]MiniUser, 0, len(users)), make([]MiniUser, 0)
+	var seen, unseen []MiniUser
 	for _, u := range users {
 		if u.SeenAt.IsZero() {
 			unseen = append(unseen, u)
@@ -100,7 +100,7 @@ func (m *Map) upsertMiniUsers(ctx context.Context, users []MiniUser, overwrite b
 			args = append(args, u.SeenAt.UTC())
 		}
 	}
-	query := `INSERT INTO mini_user (` + columns + `) VALUES ` + repeat(row, ",", len(users)) +
+	query := `INSERT INTO mini_user (` + columns + `) VALUES ` + repeat(row, len(users)) +
 		` ON DUPLICATE KEY UPDATE ` + update
 	return m.write(ctx, query, args...)
 }
@@ -188,23 +188,12 @@ func (m *Map) ExportMiniUsers(ctx context.Context, appid string, each func(MiniU
 
 func (m *Map) miniUsers(ctx context.Context, appid, after string) ([]MiniUser, error) {
 	const query = `
-		SELECT openid, COALESCE(unionid, ''), seen_at
+		SELECT appid, openid, COALESCE(unionid, '') AS unionid, seen_at
 		  FROM mini_user
 		 WHERE appid = ? AND openid > ?
 		 ORDER BY openid
 		 LIMIT ?`
-	rows, err := m.db.QueryContext(ctx, query, appid, after, exportPage)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
 	page := make([]MiniUser, 0, exportPage)
-	for rows.Next() {
-		u := MiniUser{AppID: appid}
-		if err := rows.Scan(&u.OpenID, &u.UnionID, &u.SeenAt); err != nil {
-			return nil, err
-		}
-		page = append(page, u)
-	}
-	return page, rows.Err()
+	err := m.db.SelectContext(ctx, &page, query, appid, after, exportPage)
+	return page, err
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechat"
 )
 
-// RecheckReason says why WeChat must be asked about a person again: follower_recheck.reason.
+// RecheckReason says why a person must be looked up again: follower_recheck.reason.
 type RecheckReason string
 
 // The reasons. The first four come from reading, the send ones from a refused message: nothing is
@@ -70,7 +70,7 @@ func (m *Map) DueRechecks(ctx context.Context, appid string, d Due) ([]Recheck, 
 	return due, nil
 }
 
-// RequestRecheck has WeChat asked about people at once. Somebody who waits for the same reason
+// RequestRecheck has people looked up at once. Somebody who waits for the same reason
 // keeps their turn, and a new reason restarts the recheck. Two exceptions:
 //
 //   - An announced follow is checked within seconds anyway, so reading does not replace it with a
@@ -92,7 +92,7 @@ func (m *Map) RequestRecheck(
 	}
 	// reason comes last: the assignments before it compare with the old one.
 	query := `INSERT INTO follower_recheck (appid, openid, reason) VALUES ` +
-		repeat(`(?, ?, ?)`, ",", len(openids)) + `
+		repeat(`(?, ?, ?)`, len(openids)) + `
 		ON DUPLICATE KEY UPDATE
 		    due_at   = CASE WHEN ` + keep + keepTurn + ` THEN due_at ELSE CURRENT_TIMESTAMP(3) END,
 		    attempts = CASE WHEN ` + keep + ` THEN attempts ELSE 0 END,

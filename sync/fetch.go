@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,29 +22,22 @@ const (
 	endpointBatch     = "user/info/batchget"
 )
 
-func (s *sweep) followers(ctx context.Context, cursor string) (p wechat.FollowerPage, err error) {
-	err = s.call(ctx, endpointFollowers, func() error {
-		p, err = s.account.API.Followers(ctx, cursor)
-		return err
+func (s *sweep) followers(ctx context.Context, cursor string) (wechat.FollowerPage, error) {
+	return call(ctx, s, endpointFollowers, func() (wechat.FollowerPage, error) {
+		return s.account.API.Followers(ctx, cursor)
 	})
-	return p, err
 }
 
-func (s *sweep) userInfo(ctx context.Context, openid string) (info wechat.UserInfo, err error) {
-	err = s.call(ctx, endpointUserInfo, func() error {
-		info, err = s.account.API.UserInfo(ctx, openid)
-		return err
+func (s *sweep) userInfo(ctx context.Context, openid string) (wechat.UserInfo, error) {
+	return call(ctx, s, endpointUserInfo, func() (wechat.UserInfo, error) {
+		return s.account.API.UserInfo(ctx, openid)
 	})
-	return info, err
 }
 
 func (s *sweep) batchUserInfo(ctx context.Context, openids []string) ([]wechat.UserInfo, error) {
-	var infos []wechat.UserInfo
-	err := s.call(ctx, endpointBatch, func() (err error) {
-		infos, err = s.account.API.BatchUserInfo(ctx, openids)
-		return err
+	return call(ctx, s, endpointBatch, func() ([]wechat.UserInfo, error) {
+		return s.account.API.BatchUserInfo(ctx, openids)
 	})
-	return infos, err
 }
 
 // maxMinuteWaits bounds how often one call waits for the quota of the minute.
@@ -50,21 +45,21 @@ const maxMinuteWaits = 5
 
 // call counts one call, and repeats it after a minute if the quota of the minute is used up. The
 // client has already retried other transient errors.
-func (s *sweep) call(ctx context.Context, endpoint string, do func() error) error {
+func call[T any](
+	ctx context.Context, s *sweep, endpoint string, do func() (T, error),
+) (answer T, err error) {
 	for waits := 0; ; waits++ {
 		if err := s.run.spend(endpoint); err != nil {
-			return err
+			return answer, err
 		}
-		err := do()
+		answer, err = do()
 		we, ok := errors.AsType[*wechat.Error](err)
 		if !ok || we.Policy != wechat.PolicyQuotaMinute || waits == maxMinuteWaits {
-			return err
+			return answer, err
 		}
 		s.logger().Warn("waiting for the next minute's quota", "endpoint", endpoint, "err", err)
-		select {
-		case <-time.After(time.Minute):
-		case <-ctx.Done():
-			return ctx.Err()
+		if !sleep(ctx, time.Minute) {
+			return answer, ctx.Err()
 		}
 	}
 }
@@ -101,9 +96,7 @@ func (s *sweep) fetchAndStore(ctx context.Context, batches <-chan batch) error {
 // fetchAll queues a promise of each batch's answers, in the order of the batches. After a failure
 // it starts no new batch, but waits for those under way: their calls are already paid for. A failed
 // batch delivers an empty result, so that storeAll never blocks.
-func (s *sweep) fetchAll(
-	ctx context.Context, batches <-chan batch, queue chan<- chan answers,
-) error {
+func (s *sweep) fetchAll(ctx context.Context, batches <-chan batch, out chan<- chan answers) error {
 	var workers errgroup.Group
 	workers.SetLimit(s.account.Concurrency)
 	for batch := range batches {
@@ -116,7 +109,7 @@ func (s *sweep) fetchAll(
 			promise <- a
 			return err
 		})
-		queue <- promise
+		out <- promise
 		if s.broken.Load() || ctx.Err() != nil {
 			return cmp.Or(workers.Wait(), ctx.Err())
 		}
@@ -187,8 +180,8 @@ func (s *sweep) store(ctx context.Context, a answers) error {
 	return nil
 }
 
-// fetch asks about one batch of listed followers. If the answer looks suspicious, it asks about
-// each of them.
+// fetch looks up one batch of listed followers. If the answer looks suspicious, it looks up each of
+// them.
 func (s *sweep) fetch(ctx context.Context, q batch) (answers, error) {
 	if err := s.stillBound(ctx); err != nil {
 		return answers{}, err
@@ -196,7 +189,7 @@ func (s *sweep) fetch(ctx context.Context, q batch) (answers, error) {
 	a := answers{asked: s.now()}
 	infos, err := s.batchUserInfo(ctx, q.openids)
 	if err != nil && !isInvalidOpenID(err) {
-		return answers{}, fmt.Errorf("asking about %d followers: %w", len(q.openids), err)
+		return answers{}, fmt.Errorf("looking up %d followers: %w", len(q.openids), err)
 	}
 	if err != nil || suspicious(q.openids, infos) {
 		return s.fetchEach(ctx, q)
@@ -206,7 +199,7 @@ func (s *sweep) fetch(ctx context.Context, q batch) (answers, error) {
 	} else if contradiction {
 		return s.fetchEach(ctx, q)
 	}
-	bound := infos[0].UnionID != "" // odd has seen that all have one, or none
+	bound := infos[0].UnionID != "" // not suspicious: all have one, or none
 	for _, info := range infos {
 		a.take(info, q.known[info.OpenID], bound)
 	}
@@ -230,7 +223,7 @@ func (a *answers) take(info wechat.UserInfo, known, bound bool) {
 	}
 }
 
-// fetchEach asks about each person of a batch with a call of their own. Its result is confirmed,
+// fetchEach looks up each person of a batch with a call of their own. Its result is confirmed,
 // even where it conflicts with the map.
 func (s *sweep) fetchEach(ctx context.Context, q batch) (answers, error) {
 	infos := make([]wechat.UserInfo, 0, len(q.openids))
@@ -248,7 +241,7 @@ func (s *sweep) fetchEach(ctx context.Context, q batch) (answers, error) {
 			a.doubt(bridge.RecheckUnknownOpenID, openid)
 			continue
 		case err != nil:
-			return answers{}, fmt.Errorf("asking about one follower: %w", err)
+			return answers{}, fmt.Errorf("looking up one follower: %w", err)
 		case info.OpenID != openid:
 			a.doubt(bridge.RecheckUnknownOpenID, openid)
 			s.logger().Warn("user/info answered with another openid",
@@ -274,10 +267,7 @@ func (s *sweep) confirmGone(ctx context.Context, openids []string) ([]string, er
 	if err != nil && !isInvalidOpenID(err) { // such a batch has no answers: the refresh asks singly
 		return nil, fmt.Errorf("checking %d people missing from the list: %w", len(openids), err)
 	}
-	asked := make(map[string]bool, len(openids))
-	for _, id := range openids {
-		asked[id] = true
-	}
+	asked := set(openids)
 	var gone []string
 	for _, info := range infos {
 		if asked[info.OpenID] && !info.Subscribed {
@@ -285,10 +275,15 @@ func (s *sweep) confirmGone(ctx context.Context, openids []string) ([]string, er
 		}
 		delete(asked, info.OpenID)
 	}
-	unanswered := make([]string, 0, len(asked))
-	for id := range asked {
-		unanswered = append(unanswered, id)
-	}
+	unanswered := slices.Collect(maps.Keys(asked))
 	const reason = bridge.RecheckUnknownOpenID
 	return gone, s.svc.identities.RequestRecheck(ctx, s.account.AppID, unanswered, reason)
+}
+
+func set(openids []string) map[string]bool {
+	members := make(map[string]bool, len(openids))
+	for _, id := range openids {
+		members[id] = true
+	}
+	return members
 }

@@ -2,13 +2,13 @@ package sync
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	gosync "sync"
 	"time"
 
 	"github.com/unionbridge/unionbridge/bridge"
-	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/wechat/push"
 )
 
@@ -77,17 +77,10 @@ func (e *Events) Stop(ctx context.Context) error {
 		return nil
 	}
 	e.cancel()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		e.work.Wait()
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for rechecks of new followers: %w", ctx.Err())
+	if err := await(ctx, e.work.Wait); err != nil {
+		return fmt.Errorf("waiting for rechecks of new followers: %w", err)
 	}
+	return nil
 }
 
 // After a failure the next pass waits, longer each time: a database or WeChat that is down needs no
@@ -165,20 +158,14 @@ func (e *Events) pass(ctx context.Context, appid string) (wait time.Duration, er
 	if open[0].WaitMS > 0 {
 		return time.Duration(open[0].WaitMS) * time.Millisecond, nil
 	}
-	lease, err := e.svc.cfg.Leases.TryAcquire(ctx, LeaseName(kindFollow, appid))
-	if err != nil {
-		return 0, fmt.Errorf("acquiring the follow lease: %w", err)
-	}
-	if lease == nil { // another instance is at it, but may be about to end
+	ctx, release, err := e.svc.lease(ctx, kindFollow, appid)
+	if errors.Is(err, ErrBusy) { // the other instance may be about to end
 		return bridge.FollowDelay, nil
 	}
-	defer func() {
-		if err := database.Detached(ctx, lease.Release); err != nil {
-			e.svc.cfg.Logger.Warn("releasing a lease", "lease", lease.Name(), "err", err)
-		}
-	}()
-	ctx, cancel := lease.Context(ctx)
-	defer cancel()
+	if err != nil {
+		return 0, err
+	}
+	defer release()
 	return e.recheckDue(ctx, appid, open)
 }
 

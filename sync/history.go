@@ -13,7 +13,7 @@ import (
 type History struct {
 	Sweep     *Run // the newest sweep, whatever its state
 	GoodSweep *Run // the newest sweep that ended well; often the same one
-	Refresh   *Run // the newest refresh that had somebody to ask about
+	Refresh   *Run // the newest refresh that had somebody to look up
 }
 
 // ReadHistory reads the ledger for status reports. It needs SELECT on sync_run only, and costs
@@ -35,8 +35,7 @@ func ReadHistory(ctx context.Context, db *sqlx.DB, appid string) (History, error
 			return History{}, err
 		}
 		if row != nil {
-			run := row.run()
-			*part.into = &run
+			*part.into = &row.Run
 		}
 	}
 	return h, nil

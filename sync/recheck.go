@@ -16,7 +16,7 @@ import (
 // asks.
 //
 // An error about one person delays that person only: they would come first again the next time, and
-// block everybody else for ever. If none of many could be asked about, the error is returned, so
+// block everybody else for ever. If none of many got an answer, the error is returned, so
 // that the caller tries again less often.
 func (s *sweep) recheckAll(ctx context.Context, due []bridge.Recheck) error {
 	var failed unanswered
@@ -38,7 +38,7 @@ func (s *sweep) recheckAll(ctx context.Context, due []bridge.Recheck) error {
 	return failed.verdict(s.logger(), len(due))
 }
 
-// recheck asks about one person. Single answers have proved right where batches were not.
+// recheck looks up one person. Single answers have proved right where batches were not.
 func (s *sweep) recheck(ctx context.Context, r bridge.Recheck) error {
 	info, err := s.userInfo(ctx, r.OpenID)
 	var means bridge.Settlement
@@ -182,4 +182,27 @@ func afterError(r bridge.Recheck) bridge.Settlement {
 	}
 	wait := min(3*time.Minute<<min(r.Attempts-maxConfirmTries, 3), maxErrorWait)
 	return bridge.Settlement{Next: r.Reason, Attempts: r.Attempts + 1, Wait: wait}
+}
+
+// maxRefresh bounds one refresh; the rest is due at the next one.
+const maxRefresh = 2000
+
+// refresh rechecks everybody who is due, also follows that the events left over. If the events are
+// at work too, the fence of SettleRecheck lets one of both answers count.
+func (s *sweep) refresh(ctx context.Context) error {
+	if err := s.plan(ctx); err != nil {
+		return err
+	}
+	for asked := 0; asked < maxRefresh; {
+		due, err := s.svc.identities.DueRechecks(ctx, s.account.AppID, bridge.Due{Limit: batchSize})
+		if err != nil || len(due) == 0 {
+			return err
+		}
+		asked += len(due)
+		if err := s.recheckAll(ctx, due); err != nil {
+			return err
+		}
+		s.run.update(func(r *Run) { r.Listed += int64(len(due)) })
+	}
+	return nil
 }

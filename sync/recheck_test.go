@@ -111,7 +111,7 @@ func TestEventDuringRefresh(t *testing.T) {
 				id)
 			switch {
 			case followed && !subscribed && open == 0:
-				t.Errorf("%s: nobody asks about the follow before the next sweep", reason)
+				t.Errorf("%s: nobody checks the follow before the next sweep", reason)
 			case !followed && subscribed:
 				t.Errorf("%s: the map says that somebody follows who left", reason)
 			}

@@ -117,19 +117,19 @@ func TestMinuteQuotaIsWaitedFor(t *testing.T) {
 		}
 		slow := &wechat.Error{Code: 45011, Policy: wechat.PolicyQuotaMinute}
 		begin, failures := time.Now(), 2
-		err := s.call(t.Context(), endpointFollowers, func() error {
+		page, err := call(t.Context(), s, endpointFollowers, func() (string, error) {
 			if failures--; failures >= 0 {
-				return slow
+				return "", slow
 			}
-			return nil
+			return "page", nil
 		})
-		if waited := time.Since(begin); err != nil || waited != 2*time.Minute {
-			t.Errorf("got %v after %v, want success after two minutes", err, waited)
+		if waited := time.Since(begin); err != nil || page != "page" || waited != 2*time.Minute {
+			t.Errorf("got %q, %v after %v, want success after two minutes", page, err, waited)
 		}
 		if n := s.run.snapshot().Calls[endpointFollowers]; n != 3 {
 			t.Errorf("%d calls counted, want 3", n)
 		}
-		err = s.call(t.Context(), endpointFollowers, func() error { return slow })
+		_, err = call(t.Context(), s, endpointFollowers, func() (string, error) { return "", slow })
 		if !errors.Is(err, slow) {
 			t.Errorf("got %v, want the quota's error in the end", err)
 		}

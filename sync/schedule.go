@@ -60,17 +60,28 @@ func (s *Service) Stop(ctx context.Context) error {
 		return nil
 	}
 	s.schedule.cancel()
-	done := make(chan struct{})
-	go func() {
+	err := await(ctx, func() {
 		<-s.schedule.cron.Stop().Done()
 		s.schedule.jobs.Wait()
-		close(done)
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for sweeps to stop: %w", err)
+	}
+	return nil
+}
+
+// await runs wait, and returns its end or ctx's, whichever comes first.
+func await(ctx context.Context, wait func()) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		wait()
 	}()
 	select {
 	case <-done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("waiting for sweeps to stop: %w", ctx.Err())
+		return ctx.Err()
 	}
 }
 
@@ -131,7 +142,7 @@ func (s *Service) adopt(ctx context.Context, jobs *gosync.WaitGroup) {
 func (r runRow) overdue(after time.Duration) bool {
 	switch {
 	case r.State == StateSuspended:
-		return !r.Now.Before(r.ResumeAt.Time)
+		return !r.Now.Before(r.ResumeAt)
 	case r.State.resumable():
 		return r.Now.Sub(r.Updated) >= after
 	}

@@ -19,49 +19,22 @@ type ledger struct {
 	holder string
 }
 
+// runRow is a Run with what its table has besides.
 type runRow struct {
-	ID         int64          `db:"id"`
-	Kind       string         `db:"kind"`
-	AppID      string         `db:"appid"`
-	Mode       string         `db:"mode"`
-	State      State          `db:"state"`
-	Started    time.Time      `db:"started_at"`
-	Updated    time.Time      `db:"updated_at"`
-	Ended      sql.NullTime   `db:"ended_at"`
-	ResumeAt   sql.NullTime   `db:"resume_at"`
-	Pages      int64          `db:"pages"`
-	Total      int64          `db:"total"`
-	Listed     int64          `db:"listed"`
-	Added      int64          `db:"added"`
-	Changed    int64          `db:"changed"`
-	Missing    int64          `db:"missing"`
-	Gone       int64          `db:"gone"`
-	Calls      sql.NullString `db:"calls"`
-	NextOpenID sql.NullString `db:"next_openid"`
-	Error      sql.NullString `db:"error"`
-	Now        time.Time      `db:"now"` // by the database's clock, as all its moments
+	Run
+	Updated   time.Time    `db:"updated_at"`
+	EndedAt   sql.NullTime `db:"ended_at"`
+	ResumesAt sql.NullTime `db:"resume_at"`
+	CallsJSON []byte       `db:"calls"`
+	Now       time.Time    `db:"now"` // by the database's clock, as all its moments
 }
 
 const runColumns = `
 		SELECT id, kind, appid, mode, state, started_at, updated_at, ended_at, resume_at, pages,
-		       total, listed, added, changed, missing, gone, calls, next_openid, error,
+		       total, listed, added, changed, missing, gone, calls,
+		       COALESCE(next_openid, '') AS next_openid, COALESCE(error, '') AS error,
 		       CURRENT_TIMESTAMP(3) AS now
 		  FROM sync_run`
-
-func (r runRow) run() Run {
-	run := Run{
-		ID: r.ID, Kind: r.Kind, AppID: r.AppID, Mode: r.Mode, State: r.State,
-		Started: r.Started, Ended: r.Ended.Time, ResumeAt: r.ResumeAt.Time,
-		Pages: r.Pages, Total: r.Total, Listed: r.Listed, Added: r.Added, Changed: r.Changed,
-		Missing: r.Missing, Gone: r.Gone, Calls: map[string]int64{},
-		NextOpenID: r.NextOpenID.String, Error: r.Error.String,
-	}
-	if r.Calls.Valid {
-		// What this program wrote decodes. Anything else only loses counts.
-		_ = json.Unmarshal([]byte(r.Calls.String), &run.Calls)
-	}
-	return run
-}
 
 // last returns the newest run of a kind; nil: there is none.
 func (l ledger) last(ctx context.Context, kind, appid string) (*runRow, error) {
@@ -103,6 +76,9 @@ func (l ledger) one(ctx context.Context, where string, args ...any) (*runRow, er
 	if err != nil {
 		return nil, fmt.Errorf("reading the ledger: %w", database.Explain(err))
 	}
+	row.Ended, row.ResumeAt, row.Calls = row.EndedAt.Time, row.ResumesAt.Time, map[string]int64{}
+	// What this program wrote decodes. Anything else, NULL too, only loses counts.
+	_ = json.Unmarshal(row.CallsJSON, &row.Calls)
 	return &row, nil
 }
 
@@ -131,7 +107,7 @@ func (l ledger) open(ctx context.Context, t *tracker, keep int) error {
 		return err
 	}
 	if r.Kind == kindSweep && last != nil && last.resumable() {
-		return l.resume(ctx, t, last.run())
+		return l.resume(ctx, t, last.Run)
 	}
 	if err := l.abandon(ctx, r); err != nil {
 		return err
@@ -162,7 +138,7 @@ func (l ledger) resume(ctx context.Context, t *tracker, r Run) error {
 	return nil
 }
 
-// rebind turns the run into one that asks about everybody. It starts now, by the clock that writes
+// rebind turns the run into one that fetches everybody. It starts now, by the clock that writes
 // info_at: whoever was asked earlier is asked again.
 func (l ledger) rebind(ctx context.Context, t *tracker) error {
 	const query = `UPDATE sync_run SET mode = ?, started_at = CURRENT_TIMESTAMP(3) WHERE id = ?`

@@ -100,29 +100,27 @@ func (s *Service) Sweep(ctx context.Context, appid string, progress func(Progres
 
 // AcceptGone sweeps the account of a run that was blocked because too many followers would have
 // been marked as gone, and allows as many as that run missed. Each of them is still checked first.
-func (s *Service) AcceptGone(
-	ctx context.Context, runID int64, progress func(Progress),
-) (Run, error) {
-	row, err := s.ledger.byID(ctx, runID)
+func (s *Service) AcceptGone(ctx context.Context, run int64, progress func(Progress)) (Run, error) {
+	row, err := s.ledger.byID(ctx, run)
 	if err != nil {
 		return Run{}, err
 	}
 	if row == nil || row.State != StateBlocked {
 		return Run{}, fmt.Errorf(
-			"run %d is not a blocked sweep: `unionbridge status` shows the runs", runID)
+			"run %d is not a blocked sweep: `unionbridge status` shows the runs", run)
 	}
 	last, err := s.ledger.last(ctx, kindSweep, row.AppID)
 	if err != nil {
 		return Run{}, err
 	}
-	if last.ID != runID {
+	if last.ID != run {
 		const text = "run %d is not the last sweep of %s any more, run %d is: look at that one"
-		return Run{}, fmt.Errorf(text, runID, row.AppID, last.ID)
+		return Run{}, fmt.Errorf(text, run, row.AppID, last.ID)
 	}
-	// More people leave meanwhile.
-	j := job{kind: kindSweep, appid: row.AppID, progress: progress, accept: row.Missing + freeGone}
-	j.do = (*sweep).do
-	return s.perform(ctx, j)
+	return s.perform(ctx, job{
+		kind: kindSweep, appid: row.AppID, progress: progress, do: (*sweep).do,
+		accept: row.Missing + freeGone, // more people leave meanwhile
+	})
 }
 
 // Refresh rechecks the people of one account who are due. If nobody is, it leaves no row in the
@@ -153,21 +151,11 @@ func (s *Service) perform(ctx context.Context, j job) (Run, error) {
 	if !ok {
 		return Run{}, errUnknownAccount(j.appid)
 	}
-	lease, err := s.cfg.Leases.TryAcquire(ctx, LeaseName(j.kind, j.appid))
+	ctx, release, err := s.lease(ctx, j.kind, j.appid)
 	if err != nil {
-		return Run{}, fmt.Errorf("acquiring the %s lease of %s: %w", j.kind, j.appid, err)
+		return Run{}, err
 	}
-	if lease == nil {
-		return Run{}, fmt.Errorf("%s: %w", j.appid, ErrBusy)
-	}
-	defer func() {
-		if err := database.Detached(ctx, lease.Release); err != nil {
-			s.cfg.Logger.Warn("releasing a lease", "lease", lease.Name(), "err", err)
-		}
-	}()
-	ctx, cancel := lease.Context(ctx)
-	defer cancel()
-
+	defer release()
 	sw, err := s.newSweep(ctx, account, newRun(j.kind, j.appid, s.cfg.Now()))
 	if err != nil {
 		return Run{}, err
@@ -193,4 +181,25 @@ func (s *Service) perform(ctx context.Context, j job) (Run, error) {
 	final := sw.run.snapshot()
 	s.metrics.observe(final)
 	return final, err
+}
+
+// lease acquires the lease of a kind and account. The context ends with it. The error is ErrBusy if
+// another instance has it.
+func (s *Service) lease(
+	ctx context.Context, kind, appid string,
+) (held context.Context, release func(), err error) {
+	lease, err := s.cfg.Leases.TryAcquire(ctx, LeaseName(kind, appid))
+	if err != nil {
+		return nil, nil, fmt.Errorf("acquiring the %s lease of %s: %w", kind, appid, err)
+	}
+	if lease == nil {
+		return nil, nil, fmt.Errorf("%s: %w", appid, ErrBusy)
+	}
+	held, cancel := lease.Context(ctx)
+	return held, func() {
+		cancel()
+		if err := database.Detached(ctx, lease.Release); err != nil {
+			s.cfg.Logger.Warn("releasing a lease", "lease", lease.Name(), "err", err)
+		}
+	}, nil
 }

@@ -65,7 +65,7 @@ func (u *unanswered) verdict(logger *slog.Logger, asked int) error {
 	case u.people == 0:
 		return nil
 	case u.people == asked && asked >= minUnanswered:
-		return fmt.Errorf("asking about %d people, no usable answer: %w", asked, u.err)
+		return fmt.Errorf("looking up %d people, no usable answer: %w", asked, u.err)
 	}
 	logger.Warn("WeChat gives no usable answer about some people, a refresh asks again",
 		"people", u.people, "of", asked, "one_of_them", u.openid, "err", u.err)
@@ -79,14 +79,11 @@ func suspicious(asked []string, infos []wechat.UserInfo) bool {
 	if len(infos) != len(asked) {
 		return true
 	}
-	left := make(map[string]struct{}, len(asked))
-	for _, id := range asked {
-		left[id] = struct{}{}
-	}
+	left := set(asked)
 	unionids := make(map[string]struct{}, len(asked))
 	without := 0
 	for _, info := range infos {
-		if _, ok := left[info.OpenID]; !ok || !info.Subscribed {
+		if !left[info.OpenID] || !info.Subscribed {
 			return true
 		}
 		delete(left, info.OpenID)
@@ -111,12 +108,10 @@ func (s *sweep) conflictsWithMap(ctx context.Context, infos []wechat.UserInfo) (
 	return len(openids) > 0, err
 }
 
-// recheckHolders asks about those who hold a unionid in the map that single answers give to
-// somebody else, so that it changes hands only if both answers agree. Otherwise both stay in doubt,
+// recheckHolders looks up those who hold a unionid in the map that single answers give to somebody
+// else, so that it changes hands only if both answers agree. Otherwise both stay in doubt,
 // and it reports a clash: a unionid that two followers have reaches neither.
-func (s *sweep) recheckHolders(
-	ctx context.Context, confirmed []wechat.UserInfo,
-) (clash bool, err error) {
+func (s *sweep) recheckHolders(ctx context.Context, confirmed []wechat.UserInfo) (bool, error) {
 	if s.run.snapshot().Mode == modeRebind {
 		return false, nil
 	}
@@ -133,7 +128,7 @@ func (s *sweep) recheckHolders(
 		asked := s.now()
 		info, err := s.userInfo(ctx, holder)
 		if err != nil && !isInvalidOpenID(err) && !aboutOnePerson(err) {
-			return false, fmt.Errorf("asking about the holder of a unionid: %w", err)
+			return false, fmt.Errorf("looking up the holder of a unionid: %w", err)
 		}
 		if err != nil || info.OpenID != holder || !info.Subscribed || claims[info.UnionID] {
 			s.logger().Warn("a unionid is claimed by two openids of the account", "openid", holder)
@@ -173,15 +168,11 @@ func (s *sweep) separateDuplicates(ctx context.Context) error {
 	}
 	s.logger().Warn("followers share unionids, each is checked", "openids", len(twins))
 	for openids := range slices.Chunk(twins, batchSize) {
-		known := make(map[string]bool, len(openids))
-		for _, id := range openids {
-			known[id] = true
+		a, err := s.fetchEach(ctx, batch{openids: openids, known: set(openids)})
+		if err == nil {
+			err = s.store(ctx, a)
 		}
-		a, err := s.fetchEach(ctx, batch{openids: openids, known: known})
 		if err != nil {
-			return err
-		}
-		if err := s.store(ctx, a); err != nil {
 			return err
 		}
 	}
@@ -229,7 +220,7 @@ func (s *Service) rebound(ctx context.Context, appid string,
 			continue
 		}
 		if err != nil {
-			return false, fmt.Errorf("asking about a sample of the map: %w", err)
+			return false, fmt.Errorf("looking up a sample of the map: %w", err)
 		}
 		if info.UnionID == unionid {
 			return false, nil
@@ -241,7 +232,7 @@ func (s *Service) rebound(ctx context.Context, appid string,
 	return other >= minSample, nil
 }
 
-// rebind turns the run into one that asks about everybody.
+// rebind turns the run into one that fetches everybody.
 func (s *sweep) rebind(ctx context.Context) error {
 	s.logger().Error("the official account was bound to another Open Platform account: "+
 		"all unionids have changed", "cure", "all followers are fetched again; "+

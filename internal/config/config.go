@@ -93,19 +93,15 @@ type WeChat struct {
 
 // Retention says how long finished requests are kept.
 type Retention struct {
-	// Finished is how long after its end a request is deleted; 0s: never. Default 720h.
-	Finished Duration `yaml:"finished"`
-
-	// Archive copies requests to send_request_archive before they are deleted. Default false.
-	Archive bool `yaml:"archive"`
+	Finished Duration `yaml:"finished"` // from its end until it is deleted; 0s: never. Default 720h
+	Archive  bool     `yaml:"archive"`  // to send_request_archive, before that. Default false
 }
 
 // HTTP says where the daemon listens.
 type HTTP struct {
-	// Listen serves health and metrics, without authentication. Default
-	// 127.0.0.1:8080, so that nothing is public by accident.
+	// Listen serves health and metrics, without authentication. Default 127.0.0.1:8080, so that
+	// nothing is public by accident.
 	Listen string `yaml:"listen"`
-
 	// CallbackListen serves what WeChat pushes, /wechat/{appid}. Empty (the default): off.
 	CallbackListen string `yaml:"callback_listen"`
 }
@@ -151,11 +147,8 @@ type Token struct {
 	URLFile string `yaml:"url_file"`
 	URLEnv  string `yaml:"url_env"`
 
-	// Header goes along, by name.
-	Header map[string]HeaderValue `yaml:"header"`
-
-	// Command is an absolute path and arguments; no shell reads it.
-	Command []string `yaml:"command"`
+	Header  map[string]HeaderValue `yaml:"header"`  // goes along, by name
+	Command []string               `yaml:"command"` // an absolute path and arguments; no shell
 }
 
 // HeaderValue is the value of one HTTP header line; after Load Value is set however it was given.
@@ -189,21 +182,15 @@ type Sync struct {
 	// followers and one more, of the 500 user/get calls a day.
 	Sweep string `yaml:"sweep"`
 
-	// Refresh is when rows with missing or doubtful information are checked. Default "@every 5m".
-	Refresh string `yaml:"refresh"`
+	Refresh string `yaml:"refresh"` // when rows in doubt are checked. Default "@every 5m"
 
 	// MaxGone is the share of an account's followers that one sweep may mark as gone; beyond it the
 	// sweep stops and alarms, because an odd answer is likelier than such a loss. Default 5%.
 	MaxGone Percent `yaml:"max_gone"`
 
-	// QuotaReserve is the share of each daily quota that syncing leaves for others. Default 10%.
-	QuotaReserve Percent `yaml:"quota_reserve"`
-
-	// KeepRuns is how many sweeps and refreshes each the ledger keeps, 10 to 1000000. Default 100.
-	KeepRuns int `yaml:"keep_runs"`
-
-	// Concurrency is how many batches of 100 are fetched at once, 1 to 1000. Default 8.
-	Concurrency int `yaml:"concurrency"`
+	QuotaReserve Percent `yaml:"quota_reserve"` // of each daily quota, for others. Default 10%
+	KeepRuns     int     `yaml:"keep_runs"`     // of each kind, 10 to 1000000. Default 100
+	Concurrency  int     `yaml:"concurrency"`   // batches of 100 at once, 1 to 1000. Default 8
 }
 
 // Send says how fast and how stubbornly an account sends.
@@ -212,11 +199,8 @@ type Send struct {
 	// documented, and bursts of several hundred at once have been answered with -1 "system error".
 	Rate float64 `yaml:"rate"`
 
-	// Concurrency is how many POSTs may be under way at once, 1 to 1000. Default 64.
-	Concurrency int `yaml:"concurrency"`
-
-	// MaxAttempts is how many times one message is tried before it fails, 1 to 100. Default 8.
-	MaxAttempts int `yaml:"max_attempts"`
+	Concurrency int `yaml:"concurrency"`  // POSTs under way at once, 1 to 1000. Default 64
+	MaxAttempts int `yaml:"max_attempts"` // of one message until it fails, 1 to 100. Default 8
 
 	// WaitForFollower is how long a request waits for an unknown recipient. Default 72h; 0s: none.
 	WaitForFollower Duration `yaml:"wait_for_follower"`
@@ -261,8 +245,7 @@ type Template struct {
 
 // OfficialTemplate holds a message template's ids: each account has its own.
 type OfficialTemplate struct {
-	// ID is the id in the default account.
-	ID string `yaml:"id"`
+	ID string `yaml:"id"` // in the default account
 
 	// IDs maps appids to ids. After Load it holds ID too, under the default account's appid, so
 	// that it alone answers "what is this template's id in that account"; an account without an
@@ -317,7 +300,9 @@ func decode(data []byte, baseDir, name string) (cfg *Config, inline bool, err er
 	if err := decodeYAML(data, cfg, ps); err != nil {
 		return nil, false, err
 	}
-	r := newResolver(baseDir, ps)
+	r := &resolver{
+		baseDir: baseDir, credentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"), problems: ps,
+	}
 	r.secrets(cfg)
 	r.stateDir(cfg)
 	validate(cfg, ps)

@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"time"
+)
 
 // defaults is what holds before the file is read. Each value's reason stands at its field.
 func defaults() *Config {
@@ -47,19 +51,18 @@ func (a *OfficialAccount) UnmarshalYAML(unmarshal func(any) error) error {
 	return nil
 }
 
+// settle fills in the defaults that depend on other values.
 func settle(cfg *Config) {
-	cfg.OfficialAccounts[defaultIndex(cfg)].Default = true
+	main := &cfg.OfficialAccounts[defaultIndex(cfg)]
+	main.Default = true
 	for i := range cfg.OfficialAccounts {
-		if a := &cfg.OfficialAccounts[i]; a.Name == "" {
-			a.Name = a.AppID
-		}
+		a := &cfg.OfficialAccounts[i]
+		a.Name = cmp.Or(a.Name, a.AppID)
 	}
 	for i := range cfg.MiniPrograms {
-		if m := &cfg.MiniPrograms[i]; m.Name == "" {
-			m.Name = m.AppID
-		}
+		m := &cfg.MiniPrograms[i]
+		m.Name = cmp.Or(m.Name, m.AppID)
 	}
-	defaultAppID := cfg.OfficialAccounts[defaultIndex(cfg)].AppID
 	for alias, t := range cfg.Templates {
 		if t.Official.ID == "" {
 			continue
@@ -67,16 +70,12 @@ func settle(cfg *Config) {
 		if t.Official.IDs == nil {
 			t.Official.IDs = make(map[string]string, 1)
 		}
-		t.Official.IDs[defaultAppID] = t.Official.ID
+		t.Official.IDs[main.AppID] = t.Official.ID
 		cfg.Templates[alias] = t
 	}
 }
 
 func defaultIndex(cfg *Config) int {
-	for i := range cfg.OfficialAccounts {
-		if cfg.OfficialAccounts[i].Default {
-			return i
-		}
-	}
-	return 0
+	marked := func(a OfficialAccount) bool { return a.Default }
+	return max(0, slices.IndexFunc(cfg.OfficialAccounts, marked))
 }

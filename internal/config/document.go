@@ -27,9 +27,8 @@ func decodeYAML(data []byte, cfg *Config, ps *problems) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", ps.name, err)
 	}
-	w := walker{problems: ps}
 	ps.at = make(map[string]position)
-	w.walk(root, reflect.TypeFor[Config](), "")
+	ps.walk(root, reflect.TypeFor[Config](), "")
 	ctx := context.WithValue(context.Background(), problemsKey{}, ps)
 	if err := yaml.NewDecoder(bytes.NewReader(nil)).DecodeFromNodeContext(ctx, root, cfg); err != nil {
 		return yamlError(data, ps.name, err)
@@ -61,40 +60,36 @@ func onlyDocument(file *ast.File) (ast.Node, error) {
 	}
 }
 
-// walker goes over the file beside the types that it decodes into: it notes where each value stands
+// walk goes over the file beside the types that it decodes into: it notes where each value stands
 // and finds every key that no field takes. The decoder's own strict mode names one of them, and
 // with two it is chance which.
-type walker struct {
-	problems *problems
-}
-
-func (w *walker) walk(node ast.Node, typ reflect.Type, path string) {
+func (ps *problems) walk(node ast.Node, typ reflect.Type, path string) {
 	for typ.Kind() == reflect.Pointer {
 		typ = typ.Elem()
 	}
 	switch n := node.(type) {
 	case *ast.AnchorNode:
-		w.walk(n.Value, typ, path)
+		ps.walk(n.Value, typ, path)
 	case *ast.TagNode:
-		w.walk(n.Value, typ, path)
+		ps.walk(n.Value, typ, path)
 	case *ast.SequenceNode:
 		if typ.Kind() == reflect.Slice {
-			w.walkList(n, typ.Elem(), path)
+			ps.walkList(n, typ.Elem(), path)
 		}
 	case ast.MapNode: // what an alias or a merge key brings in is checked where it is written
-		w.walkMapping(n, typ, path)
+		ps.walkMapping(n, typ, path)
 	}
 }
 
-func (w *walker) walkList(list *ast.SequenceNode, elem reflect.Type, path string) {
+func (ps *problems) walkList(list *ast.SequenceNode, elem reflect.Type, path string) {
 	for i, value := range list.Values {
 		at := fmt.Sprintf("%s[%d]", path, i)
-		w.note(at, value)
-		w.walk(value, elem, at)
+		ps.note(at, value)
+		ps.walk(value, elem, at)
 	}
 }
 
-func (w *walker) walkMapping(mapping ast.MapNode, typ reflect.Type, path string) {
+func (ps *problems) walkMapping(mapping ast.MapNode, typ reflect.Type, path string) {
 	for iter := mapping.MapRange(); iter.Next(); {
 		if iter.Key().IsMergeKey() {
 			continue
@@ -106,38 +101,38 @@ func (w *walker) walkMapping(mapping ast.MapNode, typ reflect.Type, path string)
 		at := strings.TrimPrefix(path+"."+key, ".")
 		elem, known := elemType(typ, key)
 		if !known {
-			w.unknown(iter, typ, path)
+			ps.unknown(iter, typ, path)
 			continue
 		}
-		w.note(at, iter.Key())
+		ps.note(at, iter.Key())
 		if _, ok := iter.Value().(*ast.FloatNode); ok && elem.Kind() == reflect.Int {
 			// the decoder would cut it down to one
-			w.problems.add(at, "this must be a whole number")
+			ps.add(at, "this must be a whole number")
 		}
-		w.walk(iter.Value(), elem, at)
+		ps.walk(iter.Value(), elem, at)
 	}
 }
 
-func (w *walker) note(path string, node ast.Node) {
+func (ps *problems) note(path string, node ast.Node) {
 	token := node.GetToken()
 	if m, ok := node.(*ast.MappingNode); ok && !m.IsFlowStyle && len(m.Values) > 0 {
 		token = m.Values[0].Key.GetToken() // a block mapping's own token is its first colon
 	}
-	w.problems.at[path] = position{token.Position.Line, token.Position.Column}
+	ps.at[path] = position{token.Position.Line, token.Position.Column}
 }
 
 // keyShape is what keys look like in this file. Anything else, or one without a value, may be a
 // value that lost its own key to a slip, a secret perhaps, and is not repeated.
 var keyShape = regexp.MustCompile(`^[a-z_]{1,24}$`)
 
-func (w *walker) unknown(pair *ast.MapNodeIter, typ reflect.Type, path string) {
+func (ps *problems) unknown(pair *ast.MapNodeIter, typ reflect.Type, path string) {
 	key, _ := scalarText(pair.Key())
 	if !keyShape.MatchString(key) || pair.Value().Type() == ast.NullType {
 		key = redacted
 	}
 	at := strings.TrimPrefix(path+"."+key, ".")
-	w.note(at, pair.Key())
-	w.problems.add(at, "unknown key; known here: %s", strings.Join(fieldNames(typ), ", "))
+	ps.note(at, pair.Key())
+	ps.add(at, "unknown key; known here: %s", strings.Join(fieldNames(typ), ", "))
 }
 
 // elemType returns the type of what key leads to in typ. Scalars have no keys: the decoder says so,
@@ -147,9 +142,9 @@ func elemType(typ reflect.Type, key string) (reflect.Type, bool) {
 	case reflect.Map:
 		return typ.Elem(), true
 	case reflect.Struct:
-		for i := range typ.NumField() {
-			if yamlName(typ.Field(i)) == key {
-				return typ.Field(i).Type, true
+		for _, field := range reflect.VisibleFields(typ) {
+			if yamlName(field) == key {
+				return field.Type, true
 			}
 		}
 		return typ, typ == reflect.TypeFor[Secret]()
@@ -160,8 +155,8 @@ func elemType(typ reflect.Type, key string) (reflect.Type, bool) {
 
 func fieldNames(typ reflect.Type) []string {
 	var names []string
-	for i := range typ.NumField() {
-		if name := yamlName(typ.Field(i)); name != "" {
+	for _, field := range reflect.VisibleFields(typ) {
+		if name := yamlName(field); name != "" {
 			names = append(names, name)
 		}
 	}
@@ -170,11 +165,7 @@ func fieldNames(typ reflect.Type) []string {
 }
 
 func yamlName(field reflect.StructField) string {
-	name := field.Tag.Get("yaml")
-	if name == "-" {
-		return ""
-	}
-	return name
+	return strings.TrimPrefix(field.Tag.Get("yaml"), "-")
 }
 
 // fieldPath turns the decoder's way of writing a path, $.templates.'a.b'.official, into ours.

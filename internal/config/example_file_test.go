@@ -142,8 +142,7 @@ func statedDefaults(t *testing.T) map[string]string {
 		t.Fatal(err)
 	}
 	ps := &problems{at: make(map[string]position)}
-	w := walker{problems: ps}
-	w.walk(file.Docs[0].Body, reflect.TypeFor[Config](), "")
+	ps.walk(file.Docs[0].Body, reflect.TypeFor[Config](), "")
 	comment := regexp.MustCompile(`^ *\w+: (.*) # default: (.*)$`)
 	defaults := make(map[string]string)
 	lines := strings.Split(string(unionbridge.ExampleConfig), "\n")

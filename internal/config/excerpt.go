@@ -18,8 +18,8 @@ const excerptLines = 2
 // the source. The library's own excerpt and messages quote whatever stands near, and a slip of one
 // character (a lost quote, a tab) is likeliest where someone has just pasted a secret.
 func yamlError(data []byte, name string, err error) error {
-	var located yaml.Error
-	if !errors.As(err, &located) || located.GetToken() == nil {
+	located, ok := errors.AsType[yaml.Error](err)
+	if !ok || located.GetToken() == nil {
 		return fmt.Errorf("%s: %s", name, maskMessage(err.Error()))
 	}
 	at := located.GetToken().Position
@@ -28,26 +28,24 @@ func yamlError(data []byte, name string, err error) error {
 }
 
 func message(err yaml.Error) string {
-	var mismatch *yaml.TypeError
-	if errors.As(err, &mismatch) {
-		return "this must be " + kindName(mismatch.DstType)
+	if mismatch, ok := errors.AsType[*yaml.TypeError](err); ok {
+		return "this must be " + kindName(mismatch.DstType.Kind())
 	}
-	var overflow *yaml.OverflowError
-	if errors.As(err, &overflow) {
+	if _, ok := errors.AsType[*yaml.OverflowError](err); ok {
 		return "this number is too large or must not be negative"
 	}
-	var shape *yaml.UnexpectedNodeTypeError
-	if errors.As(err, &shape) && shape.Expected == ast.SequenceType {
-		return "this must be " + kindName(reflect.TypeFor[[]any]())
-	}
-	if errors.As(err, &shape) && shape.Expected == ast.MappingType {
-		return "this must be " + kindName(reflect.TypeFor[map[string]any]())
+	shape, ok := errors.AsType[*yaml.UnexpectedNodeTypeError](err)
+	switch {
+	case ok && shape.Expected == ast.SequenceType:
+		return "this must be " + kindName(reflect.Slice)
+	case ok && shape.Expected == ast.MappingType:
+		return "this must be " + kindName(reflect.Map)
 	}
 	return maskMessage(err.GetMessage())
 }
 
-func kindName(typ reflect.Type) string {
-	switch typ.Kind() {
+func kindName(kind reflect.Kind) string {
+	switch kind {
 	case reflect.Bool:
 		return "true or false"
 	case reflect.Int:

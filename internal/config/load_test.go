@@ -150,8 +150,7 @@ func TestCredentialsOutsideTheirFolder(t *testing.T) {
 	if err := os.Mkdir(credentials, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("CREDENTIALS_DIRECTORY", credentials)
-	r := newResolver("/etc/unionbridge", &problems{})
+	r := &resolver{baseDir: "/etc/unionbridge", credentialsDir: credentials}
 	for name, want := range map[string]string{
 		"../aes.key":    "/etc/aes.key",
 		"aes.key":       "/etc/unionbridge/aes.key",

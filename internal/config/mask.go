@@ -21,8 +21,7 @@ func collectKeys(typ reflect.Type, keys map[string]bool) {
 	if typ.Kind() != reflect.Struct {
 		return
 	}
-	for i := range typ.NumField() {
-		field := typ.Field(i)
+	for _, field := range reflect.VisibleFields(typ) {
 		name := yamlName(field)
 		if name == "" {
 			continue
@@ -59,14 +58,12 @@ func (m *masker) run(hidden bool) {
 }
 
 func (m *masker) mask() {
-	if strings.TrimSpace(m.rest) == "" {
-		m.rest = ""
-		return
+	if strings.TrimSpace(m.rest) != "" {
+		if strings.HasSuffix(m.shown.String(), ":") {
+			m.shown.WriteString(" ")
+		}
+		m.shown.WriteString(redacted)
 	}
-	if shown := m.shown.String(); strings.HasSuffix(shown, ":") {
-		m.shown.WriteString(" ")
-	}
-	m.shown.WriteString(redacted)
 	m.rest = ""
 }
 

@@ -24,10 +24,6 @@ type resolver struct {
 	inline         bool // a secret stood in the configuration itself
 }
 
-func newResolver(baseDir string, ps *problems) *resolver {
-	return &resolver{baseDir: baseDir, credentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"), problems: ps}
-}
-
 // secretField is one secret and the two other ways to give it.
 type secretField struct {
 	path     string // of the inline key; _file and _env are appended
@@ -83,27 +79,22 @@ func (r *resolver) token(path string, t *Token) {
 
 func (r *resolver) fetch(f secretField) {
 	key := f.path[strings.LastIndex(f.path, ".")+1:]
-	ways := 0
-	for _, given := range []bool{f.value.IsSet(), f.file != "", f.env != ""} {
-		if given {
-			ways++
-		}
-	}
+	inline, file, env := f.value.IsSet(), f.file != "", f.env != ""
 	switch {
-	case ways == 0 && !f.optional:
+	case !inline && !file && !env && !f.optional:
 		r.problems.add(f.path, "missing; give %s_file, %s_env or %s", key, key, key)
-	case ways > 1:
+	case inline && (file || env) || file && env:
 		r.problems.add(f.path, "given more than once; keep exactly one of %s, %s_file and %s_env",
 			key, key, key)
-	case f.value.IsSet():
+	case inline:
 		r.inline = true
 		*f.value = NewSecret(trimSecret(f.value.Reveal()))
 		if f.value.Reveal() == "" {
 			r.problems.add(f.path, "empty")
 		}
-	case f.file != "":
+	case file:
 		r.fromFile(f)
-	case f.env != "":
+	case env:
 		r.fromEnv(f)
 	}
 }
@@ -175,24 +166,21 @@ func (r *resolver) locate(name string) (path string, credential bool) {
 
 // stateDir makes cfg.StateDir absolute or finds its default.
 func (r *resolver) stateDir(cfg *Config) {
-	if cfg.StateDir != "" {
-		if !filepath.IsAbs(cfg.StateDir) {
-			cfg.StateDir = filepath.Join(r.baseDir, cfg.StateDir)
-		}
-		return
-	}
 	// A unit with several StateDirectory= entries gets them in one variable; ours stands first.
-	if dir, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); dir != "" {
-		cfg.StateDir = dir
-		return
-	}
+	unit, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":")
 	cache, err := os.UserCacheDir()
-	if err != nil {
+	switch {
+	case filepath.IsAbs(cfg.StateDir):
+	case cfg.StateDir != "":
+		cfg.StateDir = filepath.Join(r.baseDir, cfg.StateDir)
+	case unit != "":
+		cfg.StateDir = unit
+	case err != nil:
 		r.problems.add("state_dir", "missing, and this user has no cache directory to default "+
 			"to; name a folder")
-		return
+	default:
+		cfg.StateDir = filepath.Join(cache, "unionbridge")
 	}
-	cfg.StateDir = filepath.Join(cache, "unionbridge")
 }
 
 // readableByAll looks at regular files alone: a pipe's mode says nothing.

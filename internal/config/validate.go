@@ -1,6 +1,8 @@
 package config
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -26,8 +28,7 @@ func validate(cfg *Config, ps *problems) {
 	}
 	if f := cfg.Retention.Finished; f != 0 && f < minRetention {
 		ps.add("retention.finished", `%s is too short: producers look their outcomes up; at `+
-			`least %s, or "0s" to keep them for ever`,
-			f, minRetention)
+			`least %s, or "0s" to keep them for ever`, f, minRetention)
 	}
 	validateAccounts(cfg, ps)
 	validateTemplates(cfg, ps)
@@ -37,20 +38,13 @@ func validate(cfg *Config, ps *problems) {
 // unknown outcome that a receipt settles, a producer's second look.
 const minRetention = Duration(time.Hour)
 
+// validateDatabase passes on the driver's words about the DSN only where they are constant: others
+// quote the part that was not understood, and that may be a password.
 func validateDatabase(db *Database, ps *problems) {
-	if dsn := db.DSN.Reveal(); dsn != "" {
-		validateDSN(dsn, ps)
-	}
-	// One connection is not enough: a lease's renewal must not wait behind a sweep's scan.
-	inRange(ps, "database.max_connections", db.MaxConnections, [2]int{3, 1000})
-}
-
-// validateDSN passes on the driver's words only where they are constant: others quote the part of
-// the DSN that was not understood, and that may be a password.
-func validateDSN(dsn string, ps *problems) {
 	const shape = "user:password@tcp(host:3306)/database"
-	parsed, err := mysql.ParseDSN(dsn)
+	parsed, err := mysql.ParseDSN(db.DSN.Reveal())
 	switch {
+	case db.DSN.Reveal() == "": // reported as missing or empty
 	case err != nil && strings.HasPrefix(err.Error(), "invalid DSN: "):
 		ps.add("database.dsn", "%s; the form is %s", err, shape)
 	case err != nil:
@@ -58,10 +52,16 @@ func validateDSN(dsn string, ps *problems) {
 	case parsed.DBName == "":
 		ps.add("database.dsn", "names no database; the form is %s", shape)
 	}
+	// One connection is not enough: a lease's renewal must not wait behind a sweep's scan.
+	inRange(ps, "database.max_connections", db.MaxConnections, [2]int{3, 1000})
 }
 
 func validateWeChat(w *WeChat, ps *problems) {
-	validateBaseURL(w, ps)
+	u, ok := parseURL("wechat.base_url", w.BaseURL, ps)
+	if ok && (u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "") {
+		ps.add("wechat.base_url", "must end after the host or a path: no user, query or fragment")
+	}
+	w.BaseURL = strings.TrimRight(w.BaseURL, "/")
 	if w.Timeout <= 0 {
 		ps.add("wechat.timeout", `%s must be above zero; "30s" is the default`, w.Timeout)
 	}
@@ -70,15 +70,6 @@ func validateWeChat(w *WeChat, ps *problems) {
 			"message is settled before it falls due again", w.SendTimeout, MaxSendTimeout)
 	}
 	inRange(ps, "wechat.quota_reset_hour", w.QuotaResetHour, [2]int{0, 23})
-}
-
-func validateBaseURL(w *WeChat, ps *problems) {
-	const path = "wechat.base_url"
-	u, ok := parseURL(path, w.BaseURL, ps)
-	if ok && (u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "") {
-		ps.add(path, "must end after the host or a path: no user, query or fragment")
-	}
-	w.BaseURL = strings.TrimRight(w.BaseURL, "/")
 }
 
 // parseURL refuses what may get no secrets. It does not quote the URL: it may hold a password.
@@ -170,13 +161,11 @@ func validateOfficialTemplate(cfg *Config, path string, t OfficialTemplate, ps *
 	for appid, id := range t.IDs {
 		at := path + ".ids." + appid
 		validateTemplateID(at, id, ps)
-		i := slices.IndexFunc(cfg.OfficialAccounts, func(a OfficialAccount) bool {
-			return a.AppID == appid
-		})
-		if i < 0 {
+		named := func(a OfficialAccount) bool { return a.AppID == appid }
+		switch i := slices.IndexFunc(cfg.OfficialAccounts, named); {
+		case i < 0:
 			ps.add(at, "no official account has this appid; add it or remove this line")
-		}
-		if i >= 0 && i == defaultIndex(cfg) && t.ID != "" && t.ID != id {
+		case i == defaultIndex(cfg) && t.ID != "" && t.ID != id:
 			ps.add(at, "differs from id, which is the default account's too; keep one of them")
 		}
 	}
@@ -201,25 +190,71 @@ func positive(ps *problems, path string, value float64) {
 	}
 }
 
-func warnings(cfg *Config) []string {
-	var list []string
+func warnings(cfg *Config) (list []string) {
+	warn := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
 	if cfg.ShutdownTimeout <= cfg.WeChat.SendTimeout {
-		list = append(list, fmt.Sprintf(
-			"shutdown_timeout: %s is not above wechat.send_timeout (%s), so a stop may cut a "+
-				"message off on its way; "+
-				"raise shutdown_timeout above it, or lower wechat.send_timeout",
-			cfg.ShutdownTimeout, cfg.WeChat.SendTimeout))
+		warn("shutdown_timeout: %s is not above wechat.send_timeout (%s), so a stop may cut a message "+
+			"off on its way; raise shutdown_timeout above it, or lower wechat.send_timeout",
+			cfg.ShutdownTimeout, cfg.WeChat.SendTimeout)
 	}
 	for i, a := range cfg.OfficialAccounts {
 		if a.Token.Mode == tokenClassic {
-			list = append(list, fmt.Sprintf(
-				"official_accounts[%d].token.mode: classic ends the tokens of every other "+
-					"program and instance; run one instance, or use stable", i))
+			warn("official_accounts[%d].token.mode: classic ends the tokens of every other program "+
+				"and instance; run one instance, or use stable", i)
 		}
 		if a.Callback != nil && cfg.HTTP.CallbackListen == "" {
-			list = append(list, fmt.Sprintf(
-				"official_accounts[%d].callback: nothing listens for it; set http.callback_listen", i))
+			warn("official_accounts[%d].callback: nothing listens for it; set http.callback_listen", i)
 		}
 	}
 	return list
+}
+
+type problems struct {
+	name  string              // the file's, in front of every problem
+	at    map[string]position // where each path of the file stands
+	found []problem
+}
+
+// position counts lines and columns from 1; the zero position is "not in the file".
+type position struct{ line, column int }
+
+type problem struct {
+	position
+	path string
+	err  error
+}
+
+// add records a problem of the value at path, such as official_accounts[1].sync.sweep. The message
+// names the cure and never holds a secret.
+func (ps *problems) add(path, format string, args ...any) {
+	ps.found = append(ps.found, problem{ps.find(path), path, fmt.Errorf(format, args...)})
+}
+
+// find returns the place of path, or of the nearest parent, where what is missing belongs.
+func (ps *problems) find(path string) position {
+	for path != "" {
+		if pos, ok := ps.at[path]; ok {
+			return pos
+		}
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+	}
+	return position{}
+}
+
+func (ps *problems) err() error {
+	slices.SortStableFunc(ps.found, func(a, b problem) int {
+		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column))
+	})
+	errs := make([]error, 0, len(ps.found))
+	for _, p := range ps.found {
+		place := ps.name
+		if p.line > 0 {
+			place = fmt.Sprintf("%s:%d:%d", ps.name, p.line, p.column)
+		}
+		if p.path != "" {
+			place += ": " + p.path
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", place, p.err))
+	}
+	return errors.Join(errs...)
 }

@@ -4,7 +4,11 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,19 +44,17 @@ func validateAccounts(cfg *Config, ps *problems) {
 }
 
 func validateAppID(path, id string, seen map[string]string, ps *problems) {
-	if id == "" {
+	first, twice := seen[id]
+	switch {
+	case id == "":
 		ps.add(path, "missing; the platform's console shows it: wx and 16 hexadecimal digits")
-		return
-	}
-	if !appID.MatchString(id) {
+	case !appID.MatchString(id):
 		ps.add(path, "%s is not an appid: wx and 16 hexadecimal digits in lower case", quote(id))
-		return
-	}
-	if first, ok := seen[id]; ok {
+	case twice:
 		ps.add(path, "%s stands at %s already; an appid belongs to one account", id, first)
-		return
+	default:
+		seen[id] = path
 	}
-	seen[id] = path
 }
 
 func validateAccount(path string, a *OfficialAccount, ps *problems) {
@@ -77,8 +79,7 @@ func validateSend(path string, s *Send, ps *problems) {
 	}
 	if s.ResendWindow < 0 || s.ResendWindow > MaxResendWindow {
 		ps.add(path+".resend_window", `%s is not between 0s (never repeat) and %s: WeChat drops `+
-			`a second message within 10 minutes only`,
-			s.ResendWindow, MaxResendWindow)
+			`a second message within 10 minutes only`, s.ResendWindow, MaxResendWindow)
 	}
 	if s.DailyBudget < 0 {
 		ps.add(path+".daily_budget", "%d is negative; 0 sets no limit of our own", s.DailyBudget)
@@ -117,10 +118,9 @@ func validateCron(path, line string, ps *problems) {
 // checkCron adds to the parser what it lets pass: it panics on a zone without a line behind it,
 // rounds "@every 10ms" up to a second in silence, and accepts the 31st of February.
 func checkCron(line string) error {
-	if strings.HasPrefix(line, "TZ=") || strings.HasPrefix(line, "CRON_TZ=") {
-		if !strings.Contains(line, " ") {
-			return errors.New("nothing follows the time zone")
-		}
+	zoned := strings.HasPrefix(line, "TZ=") || strings.HasPrefix(line, "CRON_TZ=")
+	if zoned && !strings.Contains(line, " ") {
+		return errors.New("nothing follows the time zone")
 	}
 	schedule, err := cron.ParseStandard(line)
 	if err != nil {
@@ -136,4 +136,94 @@ func checkCron(line string) error {
 		return errors.New("no such day ever comes")
 	}
 	return nil
+}
+
+// The values of token.mode.
+const (
+	tokenStable  = "stable"
+	tokenClassic = "classic"
+	tokenURL     = "url"
+	tokenCommand = "command"
+)
+
+// headerName is stricter than HTTP: nothing that anybody sends is refused, and what is no name,
+// such as a value that slipped out of its place, is not repeated.
+var headerName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,39}$`)
+
+// headerValue is printable ASCII; anything else would be refused when the first token is fetched.
+var headerValue = regexp.MustCompile(`^[\x20-\x7e]*$`)
+
+func validateToken(path string, t *Token, ps *problems) {
+	modes := []string{tokenStable, tokenClassic, tokenURL, tokenCommand}
+	if !slices.Contains(modes, t.Mode) {
+		ps.add(path+".mode", "%s is not known; use stable (or leave it out), classic, url or "+
+			"command", quote(t.Mode))
+		return
+	}
+	if t.Mode == tokenURL {
+		validateTokenURL(path, t, ps)
+	} else {
+		refuseKeys(ps, path, tokenURL, map[string]bool{
+			"url": t.URL.IsSet(), "url_file": t.URLFile != "", "url_env": t.URLEnv != "",
+			"header": len(t.Header) > 0,
+		})
+	}
+	if t.Mode == tokenCommand {
+		validateTokenCommand(path+".command", t.Command, ps)
+	} else {
+		refuseKeys(ps, path, tokenCommand, map[string]bool{"command": len(t.Command) > 0})
+	}
+}
+
+// refuseKeys reports given keys of another mode: one of the two is a mistake.
+func refuseKeys(ps *problems, path, mode string, given map[string]bool) {
+	for key, is := range given {
+		if is {
+			ps.add(path+"."+key, "belongs to mode: %s; set that, or remove this line", mode)
+		}
+	}
+}
+
+func validateTokenURL(path string, t *Token, ps *problems) {
+	if text := t.URL.Reveal(); text != "" { // else reported as missing or empty
+		u, ok := parseURL(path+".url", text, ps)
+		switch {
+		case ok && u.User != nil:
+			ps.add(path+".url", "must not hold a user; put it into header: {Authorization: "+
+				"{value_file: …}}")
+		case ok && u.Fragment != "":
+			ps.add(path+".url", "holds a #, and what follows it is never sent; write %%23 if it "+
+				"belongs to a value")
+		}
+	}
+	for name, value := range t.Header {
+		if strings.EqualFold(name, "Content-Length") || strings.EqualFold(name, "Accept-Encoding") {
+			ps.add(path+".header."+name, "is set by the daemon itself; remove this line")
+		}
+		if headerName.MatchString(name) && !headerValue.MatchString(value.Value.Reveal()) {
+			ps.add(path+".header."+name, "is not what a header line may hold: printable ASCII")
+		}
+	}
+}
+
+// validateTokenCommand checks the program now, and not when the first token is due.
+func validateTokenCommand(path string, argv []string, ps *problems) {
+	if len(argv) == 0 {
+		ps.add(path, `missing; give the program and its arguments as a list, such as `+
+			`["/usr/local/bin/wx-token", "--quiet"]`)
+		return
+	}
+	info, err := os.Stat(argv[0])
+	switch {
+	case strings.ContainsRune(strings.Join(argv, ""), 0):
+		ps.add(path, "an argument holds a zero byte")
+	case !filepath.IsAbs(argv[0]):
+		ps.add(path, "must begin with an absolute path: no shell and no PATH looks the program up")
+	case errors.Is(err, fs.ErrNotExist):
+		ps.add(path, "the program does not exist; install it, or correct the path")
+	case err != nil:
+		ps.add(path, "the program cannot be looked at by this user; check the folders' permissions")
+	case !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0:
+		ps.add(path, "is not a program; chmod +x it, or name another file")
+	}
 }

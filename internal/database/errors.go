@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -110,21 +111,18 @@ func isRetryable(err error) bool {
 
 // IsLockTimeout reports whether a statement gave up waiting for a row that another transaction
 // holds. Retry and InTx repeat such a statement; a caller may prefer to do without the row.
-func IsLockTimeout(err error) bool {
-	me, ok := errors.AsType[*mysql.MySQLError](err)
-	return ok && me.Number == erLockWaitTimeout
-}
+func IsLockTimeout(err error) bool { return isServerError(err, erLockWaitTimeout) }
 
 // IsDuplicate reports whether a unique key refused a statement.
-func IsDuplicate(err error) bool {
-	me, ok := errors.AsType[*mysql.MySQLError](err)
-	return ok && me.Number == erDuplicateEntry
-}
+func IsDuplicate(err error) bool { return isServerError(err, erDuplicateEntry) }
 
 func isDenied(err error) bool {
+	return isServerError(err, erTableAccessDenied, erColumnAccessDenied, erDBAccessDenied)
+}
+
+func isServerError(err error, numbers ...uint16) bool {
 	me, ok := errors.AsType[*mysql.MySQLError](err)
-	return ok && (me.Number == erTableAccessDenied || me.Number == erColumnAccessDenied ||
-		me.Number == erDBAccessDenied)
+	return ok && slices.Contains(numbers, me.Number)
 }
 
 // denied matches "INSERT command denied to user 'a'@'h' for table `db`.`t`" (MariaDB), "… for table
@@ -188,14 +186,13 @@ func connectError(c *mysql.Config, err error) error {
 }
 
 func connectHint(c *mysql.Config, err error) string {
-	me, ok := errors.AsType[*mysql.MySQLError](err)
 	switch {
-	case ok && me.Number == erAccessDenied:
+	case isServerError(err, erAccessDenied):
 		return "; check user name and password in database.dsn, and from which hosts the server " +
 			"lets this user in"
-	case ok && me.Number == erUnknownDatabase:
+	case isServerError(err, erUnknownDatabase):
 		return fmt.Sprintf("; create it first: CREATE DATABASE %s CHARACTER SET utf8mb4", c.DBName)
-	case ok && me.Number == erDBAccessDenied:
+	case isServerError(err, erDBAccessDenied):
 		return fmt.Sprintf("; grant this user access to the schema %s: see sql/grants.sql", c.DBName)
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT):
 		return "; nothing listens there: is the server running, and is the address in database.dsn right?"

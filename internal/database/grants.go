@@ -53,13 +53,11 @@ func CheckGrants(ctx context.Context, db *sqlx.DB) error {
 			if err != nil && !isDenied(err) {
 				return fmt.Errorf("checking grants on %s: %w", p.table, Explain(err))
 			}
-			if err != nil {
-				missing = append(missing, Explain(err))
-			}
+			missing = append(missing, Explain(err))
 		}
 	}
-	if len(missing) > 0 {
-		return fmt.Errorf("checking grants: %w", errors.Join(missing...))
+	if err := errors.Join(missing...); err != nil { // without those that are nil
+		return fmt.Errorf("checking grants: %w", err)
 	}
 	return nil
 }

@@ -1,11 +1,14 @@
 package database
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -61,17 +64,12 @@ type Leases struct {
 
 // NewLeases returns Leases on db. Run must be running for leases to last.
 func NewLeases(db *sqlx.DB, cfg LeaseConfig) *Leases {
-	if cfg.TTL <= 0 {
-		cfg.TTL = defaultLeaseTTL
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
 	return &Leases{
-		db: db, holder: cfg.Holder, ttl: cfg.TTL, log: cfg.Logger, now: cfg.Now,
+		db: db, holder: cfg.Holder, ttl: cmp.Or(cfg.TTL, defaultLeaseTTL), now: cfg.Now,
+		log:  cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
 		held: make(map[string]*Lease),
 	}
 }
@@ -110,7 +108,7 @@ func (l *Leases) TryAcquire(ctx context.Context, name string) (*Lease, error) {
 	} else if held {
 		return nil, nil
 	}
-	start := l.now()
+	var start time.Time
 	var epoch int64
 	err := Retry(ctx, func(ctx context.Context) (err error) {
 		start = l.now()
@@ -240,19 +238,13 @@ func (l *Leases) dropLost(ctx context.Context, leases []*Lease) ([]*Lease, error
 	if err := l.db.SelectContext(ctx, &names, `SELECT name FROM lease WHERE `+where, args...); err != nil {
 		return nil, fmt.Errorf("asking which leases are left: %w", err)
 	}
-	still := make(map[string]bool, len(names))
-	for _, name := range names {
-		still[name] = true
-	}
-	var kept []*Lease
-	for _, lease := range leases {
-		if still[lease.name] {
-			kept = append(kept, lease)
-			continue
+	return slices.DeleteFunc(leases, func(lease *Lease) bool {
+		lost := !slices.Contains(names, lease.name) // a few names an account
+		if lost {
+			lease.end(reasonTaken)
 		}
-		lease.end(reasonTaken)
-	}
-	return kept, nil
+		return lost
+	}), nil
 }
 
 // stop ends all leases and frees their rows. A failure is only logged: the rows expire.
@@ -303,11 +295,7 @@ func (l *Leases) forget(lease *Lease) {
 func (l *Leases) list() []*Lease {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	leases := make([]*Lease, 0, len(l.held))
-	for _, lease := range l.held {
-		leases = append(leases, lease)
-	}
-	return leases
+	return slices.Collect(maps.Values(l.held))
 }
 
 // ours is the condition for the rows that these leases stand for, each with the epoch it was taken

@@ -1,6 +1,7 @@
 package database
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -59,15 +60,13 @@ func (e *SchemaError) Error() string {
 	switch {
 	case len(e.Unknown) > 0:
 		return fmt.Sprintf("the database's schema has version %d, which this program (up to %d) "+
-			"does not know: "+
-			"a newer unionbridge has migrated it, install that one", e.Unknown[len(e.Unknown)-1],
-			e.Want)
+			"does not know: a newer unionbridge has migrated it, install that one",
+			e.Unknown[len(e.Unknown)-1], e.Want)
 	case e.Have == 0:
 		return "the database has no schema of unionbridge yet: run unionbridge migrate up"
 	default:
-		return fmt.Sprintf("the database's schema is older than this program (versions %v are "+
-			"missing): "+
-			"run unionbridge migrate up", e.Missing)
+		return fmt.Sprintf("the database's schema is older than this program "+
+			"(versions %v are missing): run unionbridge migrate up", e.Missing)
 	}
 }
 
@@ -76,15 +75,20 @@ func (e *SchemaError) Error() string {
 // a crash in the middle it can be run again; the lock of the dead instance expires within 16 s.
 // A schema that a newer program has migrated is refused with a *SchemaError.
 func Migrate(ctx context.Context, db *sqlx.DB, log *slog.Logger) (applied int, err error) {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+	applied, err = migrate(ctx, db, cmp.Or(log, slog.New(slog.DiscardHandler)))
+	if err != nil {
+		return applied, fmt.Errorf("migrating: %w", err)
 	}
+	return applied, nil
+}
+
+func migrate(ctx context.Context, db *sqlx.DB, log *slog.Logger) (applied int, err error) {
 	state, err := schemaState(ctx, db)
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("migrating: %w", err)
+		return 0, err
 	case len(state.Unknown) > 0:
-		return 0, fmt.Errorf("migrating: %w", state)
+		return 0, state
 	case len(state.Missing) == 0:
 		return 0, nil
 	}
@@ -93,22 +97,22 @@ func Migrate(ctx context.Context, db *sqlx.DB, log *slog.Logger) (applied int, e
 	// locks: a second instance can then find the table without its first row and give up.
 	locker, err := newLocker(log)
 	if err != nil {
-		return 0, fmt.Errorf("migrating: %w", err)
+		return 0, fmt.Errorf("making the lock: %w", err)
 	}
 	if err := locker.Lock(ctx, db.DB); err != nil {
-		return 0, fmt.Errorf("migrating: waiting for the lock: %w", Explain(err))
+		return 0, fmt.Errorf("waiting for the lock: %w", Explain(err))
 	}
 	defer func() {
 		// Unlock goes on when ctx has ended.
 		if unlockErr := locker.Unlock(ctx, db.DB); unlockErr != nil {
-			err = errors.Join(err, fmt.Errorf("migrating: releasing the lock: %w", unlockErr))
+			err = errors.Join(err, fmt.Errorf("releasing the lock: %w", unlockErr))
 		}
 	}()
 	return up(ctx, db, log)
 }
 
 func newLocker(log *slog.Logger) (lock.Locker, error) {
-	locker, err := lock.NewMySQLTableLocker(
+	return lock.NewMySQLTableLocker(
 		lock.WithTableLeaseDuration(lockLease),
 		lock.WithTableHeartbeatInterval(lockHeartbeat),
 		lock.WithTableLockTimeout(lockPause, lockTries),
@@ -116,21 +120,17 @@ func newLocker(log *slog.Logger) (lock.Locker, error) {
 		lock.WithTableRetryPolicy(mayWaitForLock),
 		lock.WithTableLogger(log),
 	)
-	if err != nil {
-		return nil, fmt.Errorf("making the lock: %w", err)
-	}
-	return locker, nil
 }
 
 func up(ctx context.Context, db *sqlx.DB, log *slog.Logger) (int, error) {
 	files, err := fs.Sub(unionbridge.SQL, migrationsDir)
 	if err != nil {
-		return 0, fmt.Errorf("migrating: reading embedded files: %w", err)
+		return 0, fmt.Errorf("reading embedded files: %w", err)
 	}
 	provider, err := goose.NewProvider(goose.DialectMySQL, db.DB, files,
 		goose.WithDisableGlobalRegistry(true))
 	if err != nil {
-		return 0, fmt.Errorf("migrating: %w", err)
+		return 0, err
 	}
 	results, err := provider.Up(ctx)
 	if partial, ok := errors.AsType[*goose.PartialError](err); ok {
@@ -140,10 +140,7 @@ func up(ctx context.Context, db *sqlx.DB, log *slog.Logger) (int, error) {
 		log.InfoContext(ctx, "migration applied",
 			"version", r.Source.Version, "file", path.Base(r.Source.Path), "duration", r.Duration)
 	}
-	if err != nil {
-		return len(results), fmt.Errorf("migrating: %w", Explain(err))
-	}
-	return len(results), nil
+	return len(results), Explain(err)
 }
 
 // mayWaitForLock: goose does not type "already held by another instance", so all but the server's
@@ -244,7 +241,7 @@ func appliedMigrations(ctx context.Context, db *sqlx.DB) (map[int64]time.Time, e
 		  FROM goose_db_version
 		 WHERE version_id > 0
 		 ORDER BY id`)
-	if me, ok := errors.AsType[*mysql.MySQLError](err); ok && me.Number == erNoSuchTable {
+	if isServerError(err, erNoSuchTable) {
 		return map[int64]time.Time{}, nil
 	}
 	if err != nil {

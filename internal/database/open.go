@@ -6,6 +6,7 @@
 package database
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -62,12 +63,8 @@ type Config struct {
 // Open connects to the server and pings it. Its errors say where it tried to connect, what the
 // matter is and what to do about it; they never hold the password.
 func Open(ctx context.Context, cfg Config) (*sqlx.DB, error) {
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	if cfg.MaxConnections == 0 {
-		cfg.MaxConnections = defaultMaxConnections
-	}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	cfg.MaxConnections = cmp.Or(cfg.MaxConnections, defaultMaxConnections)
 	if cfg.MaxConnections < minConnections {
 		return nil, fmt.Errorf("opening database: max_connections is %d; a migration needs %d at "+
 			"once, set it to %d or more", cfg.MaxConnections, minConnections, minConnections)
@@ -149,18 +146,9 @@ func driverConfig(cfg Config) (*mysql.Config, error) {
 // setTimeouts fills in what the DSN leaves out. Without them a statement on a host that vanished
 // without a word blocks until the kernel gives up, about 15 minutes.
 func setTimeouts(c *mysql.Config, statement time.Duration) {
-	if c.Timeout == 0 {
-		c.Timeout = dialTimeout
-	}
-	switch {
-	case statement > 0:
-		c.ReadTimeout = statement
-	case c.ReadTimeout == 0:
-		c.ReadTimeout = defaultStatementTimeout
-	}
-	if c.WriteTimeout == 0 {
-		c.WriteTimeout = defaultStatementTimeout
-	}
+	c.Timeout = cmp.Or(c.Timeout, dialTimeout)
+	c.ReadTimeout = cmp.Or(statement, c.ReadTimeout, defaultStatementTimeout)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, defaultStatementTimeout)
 }
 
 func ping(ctx context.Context, db *sqlx.DB, cfg Config) error {
@@ -219,8 +207,8 @@ func where(c *mysql.Config) string {
 	if c.Net == "unix" {
 		return c.Addr
 	}
-	if host, port, err := net.SplitHostPort(c.Addr); err == nil && c.Net == "tcp" {
-		return net.JoinHostPort(host, port)
+	if _, _, err := net.SplitHostPort(c.Addr); err == nil && c.Net == "tcp" {
+		return c.Addr
 	}
 	return c.Net + "(" + c.Addr + ")"
 }

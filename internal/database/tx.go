@@ -69,8 +69,10 @@ func Retry(ctx context.Context, fn func(ctx context.Context) error) error {
 		if try == maxTries {
 			return fmt.Errorf("giving up after %d tries: %w", maxTries, err)
 		}
-		if pauseErr := pause(ctx, backoff(try)); pauseErr != nil {
-			return fmt.Errorf("%w while waiting to repeat after: %w", pauseErr, err)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w while waiting to repeat after: %w", ctx.Err(), err)
+		case <-time.After(backoff(try)):
 		}
 	}
 }
@@ -82,13 +84,22 @@ func backoff(try int) time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
+// detachedTimeout is more than a Galera group needs to drop a dead member.
+const detachedTimeout = 10 * time.Second
+
+// Detached runs fn with a context that outlives ctx by at most 10 s, so that a stop does not lose
+// what only this process knows: an outcome, a count, the end of a run, a lease to give back.
+func Detached(ctx context.Context, fn func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), detachedTimeout)
+	defer cancel()
+	return fn(ctx)
+}
+
+// Null returns v as a statement's argument, or NULL if v is its type's zero value.
+func Null[T comparable](v T) any {
+	var zero T
+	if v == zero {
 		return nil
 	}
+	return v
 }

@@ -28,16 +28,17 @@ type fastAnswer interface {
 // judge turns what came back into nil or a typed error.
 func (a *attempt) judge(resp *http.Response, err error) *Error {
 	if err != nil {
-		return a.transportError(err)
+		return a.failure(verdict{a.transportReason(err), a.unanswered()}, err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // only read
+	a.status = resp.StatusCode
 	body, err := readBounded(resp, a.request.endpoint.limit)
 	resp.Body = http.NoBody
 	if err != nil {
-		return a.brokenAnswer(resp.StatusCode, err)
+		return a.brokenAnswer(err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return a.statusError(resp, body)
+		return a.statusError(body)
 	}
 	if fast, ok := a.request.into.(fastAnswer); ok && fast.scan(body) {
 		return nil
@@ -47,7 +48,7 @@ func (a *attempt) judge(resp *http.Response, err error) *Error {
 		return a.badAnswer(body, err)
 	}
 	if env.Code != 0 {
-		return a.errcode(resp.StatusCode, env)
+		return a.errcode(env)
 	}
 	if err := a.request.into.decode(body); err != nil {
 		return a.badAnswer(body, err)
@@ -139,4 +140,41 @@ func (n *looseInt) UnmarshalJSON(data []byte) error {
 	}
 	*n = looseInt(v)
 	return nil
+}
+
+// describe rewords an error of encoding/json for an operator, who has to find out what answered
+// instead of WeChat. encoding/json's own texts name a character and a Go type, and quote a number,
+// which a token's answer must not. Other errors, and nil, come back as they are.
+func describe(body []byte, err error) error {
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		if wrong.Field == "" {
+			return fmt.Errorf("JSON of another shape (%d bytes)", len(body))
+		}
+		return fmt.Errorf("JSON of another shape (%d bytes): %s is not of its type", len(body), wrong.Field)
+	}
+	if _, ok := errors.AsType[*json.SyntaxError](err); !ok {
+		return err
+	}
+	switch {
+	case looksLikeHTML(body):
+		return fmt.Errorf("not JSON but HTML (%d bytes): a proxy's page?", len(body))
+	case endsEarly(body):
+		return fmt.Errorf("JSON that ends early (%d bytes)", len(body))
+	}
+	return fmt.Errorf("not JSON (%d bytes)", len(body))
+}
+
+// looksLikeHTML takes any markup but declared XML: pages begin with a comment or <body> too.
+func looksLikeHTML(body []byte) bool {
+	text := bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\ufeff")))
+	return bytes.HasPrefix(text, []byte("<")) && !bytes.HasPrefix(text, []byte("<?xml")) &&
+		!bytes.HasPrefix(text, []byte("<xml"))
+}
+
+// endsEarly reports whether only the end is missing. json.Unmarshal has the same error type for
+// that and for nonsense, a Decoder has not.
+func endsEarly(body []byte) bool {
+	var whole json.RawMessage
+	err := json.NewDecoder(bytes.NewReader(stripControls(body))).Decode(&whole)
+	return errors.Is(err, io.ErrUnexpectedEOF)
 }

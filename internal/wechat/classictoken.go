@@ -21,12 +21,12 @@ const (
 // (the old one lives on for 5 minutes, should the refusal have been spurious), and only a token
 // that is seconds old is tried a second time first.
 type classicProvider struct {
-	client   *Client
+	fetcher
 	renewals budget
 }
 
-func (s *classicProvider) fetch(ctx context.Context, _ bool) (grant, error) {
-	return s.client.classicToken(ctx)
+func newClassic(fetch fetcher) *classicProvider {
+	return &classicProvider{fetch, budget{perDay: classicPerDay, interval: classicInterval}}
 }
 
 func (s *classicProvider) refused(last *token, now time.Time) decision {
@@ -48,10 +48,9 @@ func (s *classicProvider) texts() providerTexts {
 		policy:   PolicyToken,
 		refused:  "WeChat refuses a token that it has just issued",
 		contention: "another program fetches classic tokens for this appid (/cgi-bin/token), and " +
-			"each fetch ends the token before " +
-			"it; a second instance in token mode classic is such a program too. " +
-			"Cure: token mode stable (stable_token) in every program, or token mode url with one " +
-			"token server for all",
+			"each fetch ends the token before it; a second instance in token mode classic is such " +
+			"a program too. Cure: token mode stable (stable_token) in every program, or token mode " +
+			"url with one token server for all",
 	}
 }
 
@@ -59,7 +58,7 @@ func (s *classicProvider) texts() providerTexts {
 // repeated after a busy or broken answer: a lost token has ended the others anyway.
 //
 // https://developers.weixin.qq.com/doc/service/api/base/api_getaccesstoken
-func (c *Client) classicToken(ctx context.Context) (grant, error) {
+func (c *Client) classicToken(ctx context.Context, _ bool) (grant, error) {
 	var token tokenAnswer
 	err := c.read(ctx, request{
 		endpoint: classicTokenEndpoint,

@@ -1,16 +1,28 @@
+// Package wechat is the client of WeChat's server API: one method per endpoint, access tokens that
+// renew themselves, and errors that say what to do.
+//
+// It owns the connections, the token of one account, the bounded and defensive reading of answers,
+// and the one table that maps an errcode to a [Reason] and a [Policy]. It makes no decisions: it
+// never repeats a send, never pauses an account and never touches the database.
+//
+// Secret, token, js_code and session_key stand in URLs and bodies here. None of them may occur in
+// an error, a log line or a Call that Observe receives, however a call fails; *url.Error, which
+// prints whole URLs, never leaves the package.
 package wechat
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
 	"time"
 )
 
-// DefaultBaseURL is WeChat's nearest-site address. Others with the same paths: api2 (disaster
+// defaultBaseURL is WeChat's nearest-site address. Others with the same paths: api2 (disaster
 // recovery), sh.api, sz.api and hk.api under weixin.qq.com.
-const DefaultBaseURL = "https://api.weixin.qq.com"
+const defaultBaseURL = "https://api.weixin.qq.com"
 
 // Config is what a [Client] needs. AppID is required, Secret too unless Token names another place
 // to get tokens from and [Client.Session] is not called; everything else has a default.
@@ -20,7 +32,7 @@ type Config struct {
 
 	Token TokenConfig // where access tokens come from; default: WeChat's stable_token
 
-	BaseURL string // default DefaultBaseURL; without a trailing slash
+	BaseURL string // default https://api.weixin.qq.com
 
 	// Timeout bounds one attempt of a read, from dialling to the last byte. Default 30 s.
 	Timeout time.Duration
@@ -85,24 +97,13 @@ func New(cfg Config) *Client {
 }
 
 func (cfg Config) withDefaults() Config {
-	if cfg.BaseURL == "" {
-		cfg.BaseURL = DefaultBaseURL
-	}
-	cfg.BaseURL = strings.TrimRight(cfg.BaseURL, "/")
-	if cfg.Timeout <= 0 {
-		cfg.Timeout = 30 * time.Second
-	}
-	if cfg.SendTimeout <= 0 {
-		cfg.SendTimeout = 10 * time.Second
-	}
-	if cfg.MaxConnections <= 0 {
-		cfg.MaxConnections = 100
-	}
+	cfg.BaseURL = strings.TrimRight(cmp.Or(cfg.BaseURL, defaultBaseURL), "/")
+	cfg.Timeout = cmp.Or(cfg.Timeout, 30*time.Second)
+	cfg.SendTimeout = cmp.Or(cfg.SendTimeout, 10*time.Second)
+	cfg.MaxConnections = cmp.Or(cfg.MaxConnections, 100)
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	if cfg.Transport == nil {
 		cfg.Transport = newTransport(cfg.MaxConnections)
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -122,9 +123,9 @@ const maxTokenTries = 3
 func (c *Client) authorised(ctx context.Context, r request) error {
 	var err error
 	for range maxTokenTries {
-		var token *token
-		if token, err = c.tokens.get(ctx); err != nil {
-			return err
+		token, tokenErr := c.tokens.get(ctx)
+		if tokenErr != nil {
+			return tokenErr
 		}
 		r.token = token.value
 		if err = c.read(ctx, r); !c.settleToken(token, err) {
@@ -137,7 +138,7 @@ func (c *Client) authorised(ctx context.Context, r request) error {
 // settleToken hands the token source what a call's outcome says about its token, and reports
 // whether it was refused. A network error says nothing.
 func (c *Client) settleToken(token *token, err error) (refused bool) {
-	e, ok := asError(err)
+	e, ok := errors.AsType[*Error](err)
 	switch {
 	case err == nil:
 		c.tokens.accept(token)

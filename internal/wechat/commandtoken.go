@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode/utf8"
 )
 
 const (
@@ -32,10 +31,9 @@ func (c *Client) commandToken(ctx context.Context) (grant, error) {
 	a := &attempt{client: c, request: request{endpoint: tokenCommandEndpoint,
 		secrets: argumentSecrets(c.cfg.Token.Command)}}
 	a.begin()
-	g, e := a.runCommand(ctx)
-	a.err = e
-	c.cfg.Observe(Call{Endpoint: EndpointTokenCommand, Duration: c.cfg.Now().Sub(a.started),
-		Err: a.result()})
+	g, err := a.runCommand(ctx)
+	a.err = err
+	a.observe()
 	return g, a.result()
 }
 
@@ -94,7 +92,7 @@ func (a *attempt) commandAnswer(body []byte) (grant, *Error) {
 		return g, nil
 	}
 	if env, bad := decodeEnvelope(body); bad == nil && env.Code != 0 {
-		return grant{}, a.errcode(0, env)
+		return grant{}, a.errcode(env)
 	}
 	return grant{}, a.failure(verdict{ReasonBadAnswer, PolicyRetry}, fmt.Errorf("standard output: %w", err))
 }
@@ -157,11 +155,7 @@ func (a *attempt) cleanStderr(w *tailWriter) string {
 	if len(text) <= maxMessage {
 		return text
 	}
-	start := len(text) - maxMessage
-	for !utf8.RuneStart(text[start]) {
-		start++
-	}
-	return "…" + text[start:]
+	return "…" + strings.ToValidUTF8(text[len(text)-maxMessage:], "")
 }
 
 // headWriter keeps all, and refuses more than limit: the program then dies of SIGPIPE.
@@ -171,7 +165,6 @@ type headWriter struct {
 	over  bool
 }
 
-// Write implements io.Writer.
 func (w *headWriter) Write(p []byte) (int, error) {
 	if len(w.kept)+len(p) > w.limit {
 		w.over = true
@@ -188,7 +181,6 @@ type tailWriter struct {
 	cut   bool
 }
 
-// Write implements io.Writer.
 func (w *tailWriter) Write(p []byte) (int, error) {
 	w.kept = append(w.kept, p...)
 	if over := len(w.kept) - w.limit; over > 0 {

@@ -1,6 +1,7 @@
 package wechat
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -94,7 +95,7 @@ func TestTokenFightShows(t *testing.T) {
 	c := fake.client(t, func(cfg *Config) {
 		cfg.Token.Mode = TokenClassic
 		cfg.Observe = func(call Call) {
-			if e, ok := asError(call.Err); ok {
+			if e, ok := errors.AsType[*Error](call.Err); ok {
 				observed = append(observed, e.Reason)
 			}
 		}

@@ -68,15 +68,6 @@ func (e *Error) Error() string {
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Timeout reports whether time ran out, so that an Error can be asked like a net.Error.
-func (e *Error) Timeout() bool { return e.Reason == ReasonTimeout }
-
-func asError(err error) (*Error, bool) {
-	var e *Error
-	ok := errors.As(err, &e)
-	return e, ok
-}
-
 // cause stands for an error of net/http: its text without secrets, and the sentinel it matches.
 type cause struct {
 	text string
@@ -107,14 +98,14 @@ func (a *attempt) newCause(err error) *cause {
 // newError is an error of this attempt. A send without a definite answer may hide an accepted
 // message as soon as bytes of the request may have left; its verdict says so.
 func (a *attempt) newError(v verdict) *Error {
-	e := &Error{
-		Endpoint: a.request.endpoint.path,
-		Reason:   v.reason,
-		Policy:   v.policy,
-		method:   a.request.endpoint.method,
+	return &Error{
+		Endpoint:   a.request.endpoint.path,
+		HTTPStatus: a.status,
+		Reason:     v.reason,
+		Policy:     v.policy,
+		Uncertain:  v.policy == PolicyUncertain,
+		method:     a.request.endpoint.method,
 	}
-	e.Uncertain = e.Policy == PolicyUncertain
-	return e
 }
 
 func (a *attempt) failure(v verdict, err error) *Error {
@@ -137,10 +128,6 @@ func (a *attempt) unanswered() Policy {
 	return PolicyRetry
 }
 
-func (a *attempt) transportError(err error) *Error {
-	return a.failure(verdict{a.transportReason(err), a.unanswered()}, err)
-}
-
 func (a *attempt) transportReason(err error) Reason {
 	timeout, ok := errors.AsType[interface {
 		error
@@ -157,31 +144,27 @@ func (a *attempt) transportReason(err error) Reason {
 	return ReasonConnectionLost
 }
 
-func (a *attempt) brokenAnswer(status int, err error) *Error {
+func (a *attempt) brokenAnswer(err error) *Error {
 	reason := a.transportReason(err)
 	if errors.Is(err, errTooLarge) || errors.Is(err, io.ErrUnexpectedEOF) {
 		reason = ReasonBadAnswer
 	}
-	e := a.failure(verdict{reason, a.unanswered()}, err)
-	e.HTTPStatus = status
-	return e
+	return a.failure(verdict{reason, a.unanswered()}, err)
 }
 
 func (a *attempt) badAnswer(body []byte, err error) *Error {
 	e := a.failure(verdict{ReasonBadAnswer, a.unanswered()}, err)
-	e.HTTPStatus = http.StatusOK
 	e.Message = a.excerpt(body)
 	return e
 }
 
 // statusError judges an answer other than HTTP 200. WeChat itself answers 200 even to errors, so
 // this is a proxy, a load balancer or a wrong address, unless the body is WeChat's JSON.
-func (a *attempt) statusError(resp *http.Response, body []byte) *Error {
+func (a *attempt) statusError(body []byte) *Error {
 	if env, err := decodeEnvelope(body); err == nil && env.Code != 0 {
-		return a.errcode(resp.StatusCode, env)
+		return a.errcode(env)
 	}
-	e := a.newError(a.statusVerdict(resp.StatusCode))
-	e.HTTPStatus = resp.StatusCode
+	e := a.newError(a.statusVerdict(a.status))
 	e.Message = a.excerpt(body)
 	return e
 }
@@ -210,10 +193,9 @@ func (a *attempt) statusVerdict(status int) verdict {
 	return verdict{ReasonBadAnswer, a.unanswered()}
 }
 
-func (a *attempt) errcode(status int, env envelope) *Error {
+func (a *attempt) errcode(env envelope) *Error {
 	e := a.newError(classify(a.request.endpoint, int(env.Code)))
 	e.Code = int(env.Code)
-	e.HTTPStatus = status
 	message, rid := splitRID(env.Message)
 	if rid == "" {
 		_, rid = splitRID("rid: " + env.RID)

@@ -22,20 +22,17 @@ func (p FollowerPage) End() bool { return len(p.OpenIDs) == 0 }
 // ReasonInvalidCursor: the person at the cursor left meanwhile.
 //
 // https://developers.weixin.qq.com/doc/service/api/usermanage/userinfo/api_getfans
-func (c *Client) Followers(ctx context.Context, nextOpenID string) (FollowerPage, error) {
-	var page followersAnswer
+func (c *Client) Followers(ctx context.Context, nextOpenID string) (page FollowerPage, err error) {
 	r := request{endpoint: followersEndpoint, into: &page}
 	if nextOpenID != "" {
 		r.query = "next_openid=" + url.QueryEscape(nextOpenID)
 	}
-	err := c.authorised(ctx, r)
-	return page.page, err
+	err = c.authorised(ctx, r)
+	return page, err
 }
 
-// followersAnswer refuses {}: a sweep takes an empty page for the end of the list.
-type followersAnswer struct{ page FollowerPage }
-
-func (f *followersAnswer) decode(body []byte) error {
+// decode refuses {}: a sweep takes an empty page for the end of the list.
+func (p *FollowerPage) decode(body []byte) error {
 	var wire struct {
 		Total *int64 `json:"total"`
 		Count *int64 `json:"count"`
@@ -50,11 +47,11 @@ func (f *followersAnswer) decode(body []byte) error {
 	if wire.Total == nil || wire.Count == nil {
 		return errors.New("total or count missing")
 	}
-	return f.set(*wire.Total, *wire.Count, wire.Data.OpenIDs, wire.NextOpenID)
+	return p.set(*wire.Total, *wire.Count, wire.Data.OpenIDs, wire.NextOpenID)
 }
 
 // set drops empty entries, which old examples contain, and refuses a page that lacks rows.
-func (f *followersAnswer) set(total, count int64, openids []string, next string) error {
+func (p *FollowerPage) set(total, count int64, openids []string, next string) error {
 	listed := int64(len(openids))
 	kept := openids[:0]
 	for _, id := range openids {
@@ -68,7 +65,7 @@ func (f *followersAnswer) set(total, count int64, openids []string, next string)
 	if next == "" && len(kept) > 0 {
 		next = kept[len(kept)-1] // what WeChat itself puts there; an empty one would start over
 	}
-	f.page = FollowerPage{Total: total, OpenIDs: kept, NextOpenID: next}
+	*p = FollowerPage{Total: total, OpenIDs: kept, NextOpenID: next}
 	return nil
 }
 
@@ -76,7 +73,7 @@ func (f *followersAnswer) set(total, count int64, openids []string, next string)
 // allocation instead of many.
 const minOpenIDBytes = 31
 
-func (f *followersAnswer) scan(body []byte) bool {
+func (p *FollowerPage) scan(body []byte) bool {
 	s := scanner{text: string(body)}
 	var total, count int64
 	var next string
@@ -103,5 +100,5 @@ func (f *followersAnswer) scan(body []byte) bool {
 		}
 		return false
 	})
-	return ok && s.end() && seen.total && seen.count && f.set(total, count, openids, next) == nil
+	return ok && s.end() && seen.total && seen.count && p.set(total, count, openids, next) == nil
 }

@@ -3,6 +3,7 @@ package wechat
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -210,7 +211,7 @@ func resetConn(conn net.Conn) {
 // mustError is the *Error in err.
 func mustError(t testing.TB, err error) *Error {
 	t.Helper()
-	e, ok := asError(err)
+	e, ok := errors.AsType[*Error](err)
 	if !ok {
 		t.Fatalf("error %v (%T) is no *Error", err, err)
 	}

@@ -60,13 +60,17 @@ func newGrant(value string, lifetime time.Duration) grant {
 
 // tokenProvider is one way to get tokens. A tokenSource calls it from one goroutine at a time.
 type tokenProvider interface {
-	// fetch gets a token. With force it makes WeChat end the current one.
 	fetch(ctx context.Context, force bool) (grant, error)
 	// refused decides what to do about a token that WeChat refused.
 	refused(last *token, now time.Time) decision
 	// texts are what errors and the alarm say in this mode.
 	texts() providerTexts
 }
+
+// fetcher gets a token. With force it makes WeChat end the current one.
+type fetcher func(ctx context.Context, force bool) (grant, error)
+
+func (f fetcher) fetch(ctx context.Context, force bool) (grant, error) { return f(ctx, force) }
 
 type providerTexts struct {
 	endpoint string // stands in errors where there was no token to make the call with
@@ -116,8 +120,7 @@ func (b *budget) take(now time.Time) bool {
 func (c *Client) newTokenProvider() tokenProvider {
 	switch t := c.cfg.Token; t.Mode {
 	case TokenClassic:
-		return &classicProvider{client: c,
-			renewals: budget{perDay: classicPerDay, interval: classicInterval}}
+		return newClassic(c.classicToken)
 	case TokenURL:
 		return newExternal(EndpointTokenServer, c.serverToken)
 	case TokenCommand:

@@ -8,31 +8,24 @@ import (
 
 // Quota is how often an endpoint may be and was called today, with WeChat's error of about 1 %.
 type Quota struct {
-	DailyLimit int64
-	Used       int64
-	Remain     int64
+	DailyLimit int64 `json:"daily_limit"`
+	Used       int64 `json:"used"`
+	Remain     int64 `json:"remain"`
 }
 
 // Quota asks for the quota of a path, with its leading slash and without host: one of the Endpoint
 // constants. Paths under /sns are not known to it (76022).
 //
 // https://developers.weixin.qq.com/doc/service/api/apimanage/api_getapiquota
-func (c *Client) Quota(ctx context.Context, cgiPath string) (Quota, error) {
-	var quota quotaAnswer
-	body := append(AppendString([]byte(`{"cgi_path":`), cgiPath), '}')
-	err := c.authorised(ctx, request{endpoint: quotaEndpoint, body: body, into: &quota})
-	return quota.quota, err
+func (c *Client) Quota(ctx context.Context, cgiPath string) (quota Quota, err error) {
+	body := append(appendString([]byte(`{"cgi_path":`), cgiPath), '}')
+	err = c.authorised(ctx, request{endpoint: quotaEndpoint, body: body, into: &quota})
+	return quota, err
 }
 
-type quotaAnswer struct{ quota Quota }
-
-func (a *quotaAnswer) decode(body []byte) error {
+func (q *Quota) decode(body []byte) error {
 	var wire struct {
-		Quota *struct {
-			DailyLimit int64 `json:"daily_limit"`
-			Used       int64 `json:"used"`
-			Remain     int64 `json:"remain"`
-		} `json:"quota"`
+		Quota *Quota `json:"quota"`
 	}
 	if err := unmarshal(body, &wire); err != nil {
 		return err
@@ -40,7 +33,7 @@ func (a *quotaAnswer) decode(body []byte) error {
 	if wire.Quota == nil {
 		return errors.New("quota missing") // zeros would read as "used up"
 	}
-	a.quota = Quota{wire.Quota.DailyLimit, wire.Quota.Used, wire.Quota.Remain}
+	*q = *wire.Quota
 	return nil
 }
 

@@ -189,7 +189,7 @@ func secrets() []string {
 
 func printAll(out io.Writer, v any, err error) {
 	fmt.Fprintf(out, "%v\n%+v\n%#v\n", v, v, v)
-	if e, ok := asError(err); ok {
+	if e, ok := errors.AsType[*Error](err); ok {
 		fmt.Fprintf(out, "%+v\n%#v\n", *e, *e)
 	}
 }

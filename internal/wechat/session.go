@@ -9,9 +9,9 @@ import (
 
 // Session is who logged in to a mini program.
 type Session struct {
-	OpenID     string // in the mini program
-	UnionID    string // empty if the mini program is not bound to an Open Platform account
-	SessionKey SessionKey
+	OpenID     string     `json:"openid"`  // in the mini program
+	UnionID    string     `json:"unionid"` // empty: not bound to an Open Platform account
+	SessionKey SessionKey `json:"session_key"`
 }
 
 // SessionKey decrypts what WeChat gives to this person's mini program. It prints as [redacted].
@@ -37,9 +37,8 @@ func (SessionKey) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 // person's WeChat for a new code.
 //
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/user-login/code2Session.html
-func (c *Client) Session(ctx context.Context, jsCode string) (Session, error) {
-	var session sessionAnswer
-	err := c.read(ctx, request{
+func (c *Client) Session(ctx context.Context, jsCode string) (session Session, err error) {
+	err = c.read(ctx, request{
 		endpoint: sessionEndpoint,
 		query: url.Values{
 			"appid":      {c.cfg.AppID},
@@ -51,23 +50,17 @@ func (c *Client) Session(ctx context.Context, jsCode string) (Session, error) {
 		secrets: []string{jsCode},
 		single:  true,
 	})
-	return session.session, err
+	return session, err
 }
 
-type sessionAnswer struct{ session Session }
-
-func (a *sessionAnswer) decode(body []byte) error {
-	var wire struct {
-		OpenID     string `json:"openid"`
-		UnionID    string `json:"unionid"`
-		SessionKey string `json:"session_key"`
-	}
+func (s *Session) decode(body []byte) error {
+	var wire Session
 	if err := unmarshal(body, &wire); err != nil {
 		return err
 	}
 	if wire.OpenID == "" {
 		return errors.New("openid missing")
 	}
-	a.session = Session{wire.OpenID, wire.UnionID, SessionKey(wire.SessionKey)}
+	*s = wire
 	return nil
 }

@@ -20,16 +20,12 @@ const (
 // three steps, since refusals inside the validity happen for no reason: ask WeChat for the current
 // token; if it is the same, try it once more; if it is refused again, force a new one.
 type stableProvider struct {
-	call   func(ctx context.Context, force bool) (grant, error)
+	fetcher
 	forced budget
 }
 
-func newStable(call func(ctx context.Context, force bool) (grant, error)) *stableProvider {
-	return &stableProvider{call: call, forced: budget{perDay: forcedPerDay, interval: forcedInterval}}
-}
-
-func (s *stableProvider) fetch(ctx context.Context, force bool) (grant, error) {
-	return s.call(ctx, force)
+func newStable(fetch fetcher) *stableProvider {
+	return &stableProvider{fetch, budget{perDay: forcedPerDay, interval: forcedInterval}}
 }
 
 func (s *stableProvider) refused(last *token, now time.Time) decision {
@@ -50,9 +46,9 @@ func (s *stableProvider) texts() providerTexts {
 		reason:   ReasonTokenRefused,
 		policy:   PolicyToken,
 		refused:  "WeChat refuses the token it calls current",
-		contention: "another program ends this account's tokens: it fetches tokens for this " +
-			"appid with force_refresh. " +
-			"Cure: normal mode of stable_token in every program, or token mode url everywhere",
+		contention: "another program ends this account's tokens: it fetches tokens for this appid " +
+			"with force_refresh. Cure: normal mode of stable_token in every program, or token " +
+			"mode url everywhere",
 	}
 }
 

@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"unicode/utf8"
+
+	"github.com/unionbridge/unionbridge/internal/wechat/keyword"
 )
 
 // TemplateMessage is one message to one follower.
@@ -36,10 +39,10 @@ func (c *Client) SendTemplate(ctx context.Context, m TemplateMessage) (msgid int
 		return 0, err
 	}
 	var sent sendAnswer
-	err = c.once(ctx, request{endpoint: sendTemplateEndpoint, token: token.value, body: m.json(),
-		into: &sent})
+	r := request{endpoint: sendTemplateEndpoint, token: token.value, body: m.json(), into: &sent}
+	err = c.once(ctx, r)
 	c.settleToken(token, err)
-	return sent.msgid, err
+	return int64(sent), err
 }
 
 // json is written by hand, for 10,000 messages a second.
@@ -49,20 +52,20 @@ func (m *TemplateMessage) json() []byte {
 		size += len(m.MiniProgram.AppID) + len(m.MiniProgram.PagePath)
 	}
 	b := make([]byte, 0, size)
-	b = AppendString(append(b, `{"touser":`...), m.ToUser)
-	b = AppendString(append(b, `,"template_id":`...), m.TemplateID)
+	b = appendString(append(b, `{"touser":`...), m.ToUser)
+	b = appendString(append(b, `,"template_id":`...), m.TemplateID)
 	if m.URL != "" {
-		b = AppendString(append(b, `,"url":`...), m.URL)
+		b = appendString(append(b, `,"url":`...), m.URL)
 	}
 	if m.MiniProgram != nil {
-		b = AppendString(append(b, `,"miniprogram":{"appid":`...), m.MiniProgram.AppID)
+		b = appendString(append(b, `,"miniprogram":{"appid":`...), m.MiniProgram.AppID)
 		if m.MiniProgram.PagePath != "" {
-			b = AppendString(append(b, `,"pagepath":`...), m.MiniProgram.PagePath)
+			b = appendString(append(b, `,"pagepath":`...), m.MiniProgram.PagePath)
 		}
 		b = append(b, '}')
 	}
 	if m.ClientMsgID != "" {
-		b = AppendString(append(b, `,"client_msg_id":`...), m.ClientMsgID)
+		b = appendString(append(b, `,"client_msg_id":`...), m.ClientMsgID)
 	}
 	b = append(b, `,"data":`...)
 	if len(m.Data) == 0 {
@@ -71,7 +74,8 @@ func (m *TemplateMessage) json() []byte {
 	return append(append(b, m.Data...), '}')
 }
 
-type sendAnswer struct{ msgid int64 }
+// sendAnswer is a msgid.
+type sendAnswer int64
 
 // decode insists on the errcode: {} is no acceptance.
 func (a *sendAnswer) decode(body []byte) error {
@@ -85,7 +89,7 @@ func (a *sendAnswer) decode(body []byte) error {
 	if wire.Code == nil {
 		return errors.New("errcode missing")
 	}
-	a.msgid = int64(wire.MsgID)
+	*a = sendAnswer(wire.MsgID)
 	return nil
 }
 
@@ -106,7 +110,7 @@ func (a *sendAnswer) scan(body []byte) bool {
 	if !ok || !s.end() || code != 0 {
 		return false
 	}
-	a.msgid = msgid
+	*a = sendAnswer(msgid)
 	return true
 }
 
@@ -122,10 +126,10 @@ type Template struct {
 func (c *Client) PrivateTemplates(ctx context.Context) ([]Template, error) {
 	var list templatesAnswer
 	err := c.authorised(ctx, request{endpoint: templatesEndpoint, into: &list})
-	return list.templates, err
+	return list, err
 }
 
-type templatesAnswer struct{ templates []Template }
+type templatesAnswer []Template
 
 // decode insists on the list: without any template every request would be refused.
 func (a *templatesAnswer) decode(body []byte) error {
@@ -138,6 +142,67 @@ func (a *templatesAnswer) decode(body []byte) error {
 	if wire.List == nil {
 		return errors.New("template_list missing")
 	}
-	a.templates = *wire.List
+	*a = *wire.List
 	return nil
+}
+
+// appendString appends s as a JSON string in raw UTF-8. It writes no \u escape, which some
+// endpoints refuse (40033, 47002): invalid UTF-8 becomes U+FFFD, and control characters without a
+// short escape are left out; WeChat refuses both anyway.
+func appendString(b []byte, s string) []byte {
+	b = append(b, '"')
+	start := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && n == 1 {
+				b = append(append(b, s[start:i]...), "\uFFFD"...)
+				start = i + 1
+			}
+			i += n
+			continue
+		}
+		if c >= 0x20 && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		b = append(append(b, s[start:i]...), escape(c)...)
+		i++
+		start = i
+	}
+	return append(append(b, s[start:]...), '"')
+}
+
+func escape(c byte) string {
+	switch c {
+	case '"':
+		return `\"`
+	case '\\':
+		return `\\`
+	case '\n':
+		return `\n`
+	case '\r':
+		return `\r`
+	case '\t':
+		return `\t`
+	}
+	return ""
+}
+
+// TemplateData returns the data of a message as WeChat takes it: {"thing1":{"value":"x"}}.
+func TemplateData(values []keyword.Value) json.RawMessage {
+	size := 2
+	for _, v := range values {
+		size += len(v.Key) + len(v.Value) + len(`"":{"value":""},`)
+	}
+	out := append(make([]byte, 0, size), '{')
+	for i, v := range values {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(appendString(out, v.Key), `:{"value":`...)
+		out = append(appendString(out, v.Value), '}')
+	}
+	return append(out, '}')
 }

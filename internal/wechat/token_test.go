@@ -29,13 +29,10 @@ type scripted struct {
 
 // newScripted is in stable mode.
 func newScripted() *scripted {
-	return newScriptedAs(func(fetch func(context.Context, bool) (grant, error)) tokenProvider {
-		return newStable(fetch)
-	})
+	return newScriptedAs(func(fetch fetcher) tokenProvider { return newStable(fetch) })
 }
 
-func newScriptedAs(as func(fetch func(context.Context, bool) (grant,
-	error)) tokenProvider) *scripted {
+func newScriptedAs(as func(fetcher) tokenProvider) *scripted {
 	s := &scripted{clock: time.Unix(1_700_000_000, 0), value: "a", life: 2 * time.Hour}
 	s.tokenSource = &tokenSource{
 		now: func() time.Time { return s.clock },

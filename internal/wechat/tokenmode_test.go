@@ -45,7 +45,7 @@ func TestDeadTokenIsRenewedOnce(t *testing.T) {
 		},
 		"sends": func(c *Client) error {
 			_, err := c.SendTemplate(t.Context(), TemplateMessage{ToUser: "o"})
-			if e, ok := asError(err); !ok || e.Policy != PolicyToken || e.Uncertain {
+			if e, ok := errors.AsType[*Error](err); !ok || e.Policy != PolicyToken || e.Uncertain {
 				return fmt.Errorf("first send: %w, want a token error", err)
 			}
 			_, err = c.SendTemplate(t.Context(), TemplateMessage{ToUser: "o"})
@@ -75,24 +75,11 @@ func TestDeadTokenIsRenewedOnce(t *testing.T) {
 }
 
 func scriptedClassic() *scripted {
-	return newScriptedAs(func(fetch func(context.Context, bool) (grant, error)) tokenProvider {
-		return &scriptedClassicProvider{classicProvider{renewals: budget{perDay: classicPerDay,
-			interval: classicInterval}}, fetch}
-	})
-}
-
-// scriptedClassicProvider is classic mode without its HTTP call.
-type scriptedClassicProvider struct {
-	classicProvider
-	call func(context.Context, bool) (grant, error)
-}
-
-func (s *scriptedClassicProvider) fetch(ctx context.Context, force bool) (grant, error) {
-	return s.call(ctx, force)
+	return newScriptedAs(func(fetch fetcher) tokenProvider { return newClassic(fetch) })
 }
 
 func scriptedExternal() *scripted {
-	return newScriptedAs(func(fetch func(context.Context, bool) (grant, error)) tokenProvider {
+	return newScriptedAs(func(fetch fetcher) tokenProvider {
 		return newExternal(EndpointTokenServer, func(ctx context.Context) (grant, error) {
 			return fetch(ctx, false)
 		})

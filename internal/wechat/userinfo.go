@@ -13,32 +13,31 @@ const MaxBatch = 100
 // UserInfo is what WeChat still knows of a person; names, sex and places have been empty since
 // 2021. The strings of an answer share its memory; strings.Clone what outlives it.
 type UserInfo struct {
-	OpenID string
+	OpenID string `json:"openid"`
 	// empty if the account is not bound to an Open Platform account, and for most who do not follow
-	UnionID string
+	UnionID string `json:"unionid"`
 	// unreliable: false for followers has been seen, and it lags behind a follow
-	Subscribed     bool
-	SubscribeTime  int64  // last follow, unix seconds; 0 if not subscribed
-	SubscribeScene string // ADD_SCENE_…
-	QRScene        int64
-	QRSceneStr     string
-	Remark         string
-	GroupID        int64
-	TagIDs         []int64
-	Language       string
+	Subscribed     bool    `json:"-"`
+	SubscribeTime  int64   `json:"subscribe_time"`  // last follow, unix seconds; else 0
+	SubscribeScene string  `json:"subscribe_scene"` // ADD_SCENE_…
+	QRScene        int64   `json:"qr_scene"`
+	QRSceneStr     string  `json:"qr_scene_str"`
+	Remark         string  `json:"remark"`
+	GroupID        int64   `json:"groupid"`
+	TagIDs         []int64 `json:"tagid_list"`
+	Language       string  `json:"language"`
 }
 
 // UserInfo looks one person up. ReasonInvalidOpenID: unknown, or a follower of the last seconds.
 //
 // https://developers.weixin.qq.com/doc/service/api/usermanage/userinfo/api_userinfo
-func (c *Client) UserInfo(ctx context.Context, openid string) (UserInfo, error) {
-	var user userAnswer
-	err := c.authorised(ctx, request{
+func (c *Client) UserInfo(ctx context.Context, openid string) (user UserInfo, err error) {
+	err = c.authorised(ctx, request{
 		endpoint: userInfoEndpoint,
 		query:    "openid=" + url.QueryEscape(openid) + "&lang=zh_CN",
 		into:     &user,
 	})
-	return user.info, err
+	return user, err
 }
 
 // BatchUserInfo looks up 1 to [MaxBatch] people. With an unknown openid in the list, answers have
@@ -56,28 +55,18 @@ func (c *Client) BatchUserInfo(ctx context.Context, openids []string) ([]UserInf
 		if i > 0 {
 			body = append(body, ',')
 		}
-		body = append(body, `{"openid":`...)
-		body = AppendString(body, id)
-		body = append(body, '}')
+		body = append(appendString(append(body, `{"openid":`...), id), '}')
 	}
 	body = append(body, `]}`...)
 	var users usersAnswer
 	err := c.authorised(ctx, request{endpoint: batchInfoEndpoint, body: body, into: &users})
-	return users.infos, err
+	return users, err
 }
 
+// userWire is a record with what tells a former follower from an answer that lacks the field.
 type userWire struct {
-	Subscribe      *int64  `json:"subscribe"`
-	OpenID         string  `json:"openid"`
-	UnionID        string  `json:"unionid"`
-	SubscribeTime  int64   `json:"subscribe_time"`
-	SubscribeScene string  `json:"subscribe_scene"`
-	QRScene        int64   `json:"qr_scene"`
-	QRSceneStr     string  `json:"qr_scene_str"`
-	Remark         string  `json:"remark"`
-	GroupID        int64   `json:"groupid"`
-	TagIDs         []int64 `json:"tagid_list"`
-	Language       string  `json:"language"`
+	UserInfo
+	Subscribe *int64 `json:"subscribe"`
 }
 
 // info refuses a record without subscribe: absence must not read as "left".
@@ -85,34 +74,20 @@ func (w *userWire) info() (UserInfo, error) {
 	if w.Subscribe == nil || w.OpenID == "" {
 		return UserInfo{}, errors.New("subscribe or openid missing")
 	}
-	return UserInfo{
-		OpenID:         w.OpenID,
-		UnionID:        w.UnionID,
-		Subscribed:     *w.Subscribe == 1,
-		SubscribeTime:  w.SubscribeTime,
-		SubscribeScene: w.SubscribeScene,
-		QRScene:        w.QRScene,
-		QRSceneStr:     w.QRSceneStr,
-		Remark:         w.Remark,
-		GroupID:        w.GroupID,
-		TagIDs:         w.TagIDs,
-		Language:       w.Language,
-	}, nil
+	w.Subscribed = *w.Subscribe == 1
+	return w.UserInfo, nil
 }
 
-type userAnswer struct{ info UserInfo }
-
-func (u *userAnswer) decode(body []byte) error {
+func (u *UserInfo) decode(body []byte) error {
 	var wire userWire
-	if err := unmarshal(body, &wire); err != nil {
-		return err
+	err := unmarshal(body, &wire)
+	if err == nil {
+		*u, err = wire.info()
 	}
-	var err error
-	u.info, err = wire.info()
 	return err
 }
 
-type usersAnswer struct{ infos []UserInfo }
+type usersAnswer []UserInfo
 
 func (u *usersAnswer) decode(body []byte) error {
 	var wire struct {
@@ -124,15 +99,14 @@ func (u *usersAnswer) decode(body []byte) error {
 	if wire.Users == nil {
 		return errors.New("user_info_list missing")
 	}
-	infos := make([]UserInfo, 0, len(*wire.Users))
-	for i := range *wire.Users {
-		info, err := (*wire.Users)[i].info()
-		if err != nil {
+	infos := make([]UserInfo, len(*wire.Users))
+	for i := range infos {
+		var err error
+		if infos[i], err = (*wire.Users)[i].info(); err != nil {
 			return err
 		}
-		infos = append(infos, info)
 	}
-	u.infos = infos
+	*u = infos
 	return nil
 }
 
@@ -152,7 +126,7 @@ func (u *usersAnswer) scan(body []byte) bool {
 	if !ok || !s.end() || infos == nil {
 		return false
 	}
-	u.infos = infos
+	*u = infos
 	return true
 }
 
@@ -161,7 +135,7 @@ func scanUser(s *scanner, to *UserInfo) bool {
 	var ignored string
 	var sex int64
 	tagged := false
-	return s.object(func(key string) bool {
+	ok := s.object(func(key string) bool {
 		switch key {
 		case "subscribe":
 			return s.integer(&subscribe) && subscribe >= 0
@@ -199,11 +173,7 @@ func scanUser(s *scanner, to *UserInfo) bool {
 			})
 		}
 		return false
-	}) && finishUser(to, subscribe)
-}
-
-// finishUser is the scanner's userWire.info.
-func finishUser(to *UserInfo, subscribe int64) bool {
+	})
 	to.Subscribed = subscribe == 1
-	return subscribe >= 0 && to.OpenID != ""
+	return ok && subscribe >= 0 && to.OpenID != "" // as userWire.info
 }

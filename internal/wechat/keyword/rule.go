@@ -60,14 +60,11 @@ const mostThing = 20
 // isBlank reports whether WeChat calls a value empty: white space, emoji, which it removes, and the
 // enclosed numbers ① … ⓿, which it cannot show.
 func isBlank(value string) bool {
-	for _, r := range value {
+	return none(value, func(r rune) bool {
 		enclosed := r >= 0x2460 && r <= 0x24ff
 		emoji := r >= 0x1f000 && r <= 0x1faff
-		if !enclosed && !emoji && !unicode.IsSpace(r) {
-			return false
-		}
-	}
-	return true
+		return !enclosed && !emoji && !unicode.IsSpace(r)
+	})
 }
 
 // longer reports whether a value has more than so many characters. WeChat counts characters, not
@@ -76,21 +73,14 @@ func longer(value string, characters int) bool {
 	return len(value) > characters && utf8.RuneCountInString(value) > characters
 }
 
-func hasControl(value string) bool { return !none(value, isControl) }
+func hasControl(value string) bool { return strings.ContainsFunc(value, isControl) }
 
 // isControl includes the separators of lines and paragraphs, which Unicode counts elsewhere.
 func isControl(r rune) bool {
 	return r < 0x20 || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029
 }
 
-func none(value string, is func(rune) bool) bool {
-	for _, r := range value {
-		if is(r) {
-			return false
-		}
-	}
-	return true
-}
+func none(value string, is func(rune) bool) bool { return !strings.ContainsFunc(value, is) }
 
 func count(value string, is func(rune) bool) (n int) {
 	for _, r := range value {
@@ -149,20 +139,7 @@ func isAmount(value string) bool {
 }
 
 func flatten(value string) string {
-	var b strings.Builder
-	gap := false
-	for _, r := range value {
-		if isControl(r) {
-			gap = true
-			continue
-		}
-		if gap && b.Len() > 0 {
-			b.WriteByte(' ')
-		}
-		gap = false
-		b.WriteRune(r)
-	}
-	return b.String()
+	return strings.Join(strings.FieldsFunc(value, isControl), " ")
 }
 
 // abbreviate keeps the beginning and ends it with an ellipsis, at most so many characters in all.

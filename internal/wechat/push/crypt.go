@@ -1,6 +1,7 @@
 package push
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/base64"
@@ -54,10 +55,6 @@ func unpad(data []byte) ([]byte, bool) {
 	if n < 1 || n > sealBlock || n > len(data) {
 		return nil, false
 	}
-	for _, b := range data[len(data)-n:] {
-		if int(b) != n {
-			return nil, false
-		}
-	}
-	return data[:len(data)-n], true
+	data, pad := data[:len(data)-n], data[len(data)-n:]
+	return data, bytes.Count(pad, pad[:1]) == n
 }
