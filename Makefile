@@ -18,7 +18,7 @@ LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 TOOL = $(GO) build -o bin/ ./internal/devtools/$(1) && exec bin/$(1)
 PRIVATEDB = $(call TOOL,privatedb)
 # What the phrases of tools/prose.txt are looked for in.
-PROSE = $(addprefix --include=,*.md *.sql *.yaml *.yml *.service Makefile)
+PROSE = $(addprefix --include=,*.go *.txtar *.md *.sql *.yaml *.yml *.service Makefile)
 # Pinned in a module of its own, so that the product's go.mod stays short.
 LINTER := $(GO) tool -modfile=tools/go.mod golangci-lint
 
