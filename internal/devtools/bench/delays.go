@@ -32,7 +32,7 @@ func (b *bench) measureIdle() idleness {
 		b.Checkf(err, "reading the server's counter of statements")
 		return n
 	}
-	daemon := b.startDaemon(unlimited, concurrency)
+	b.startDaemon(unlimited, concurrency)
 	b.Sleep(3 * time.Second) // what belongs to the daemon's start
 	cpu := b.watchCPU()      // asks the server too
 	before := questions()
@@ -44,7 +44,7 @@ func (b *bench) measureIdle() idleness {
 	took := time.Since(begin).Seconds()
 	i := idleness{float64(n) / took, 100 * used.Seconds() / took}
 	b.Say("%s queries/s, %s %% of a processor in the database server", number(i.queries), number(i.cpu))
-	b.Check(daemon.Stop())
+	b.stopDaemon()
 	return i
 }
 
@@ -53,11 +53,10 @@ func (b *bench) idle() { b.record("idle_queries", b.measureIdle().queries) }
 func (b *bench) latency() {
 	const singles = 200
 	b.Step("latency: %d single rows at random moments", singles)
-	daemon := b.startDaemon(unlimited, concurrency)
-	latencies := b.latencies(daemon, "L", singles, 1)
+	b.startDaemon(unlimited, concurrency)
+	latencies := b.latencies("L", singles, 1)
 	b.recordMillis("latency_p50", latencies, 0.5)
 	b.recordMillis("latency_p99", latencies, 0.99)
-	b.Check(daemon.Stop())
 }
 
 // campaignTimes is how many times the usual backlog a campaign is: a million rows.
@@ -75,15 +74,14 @@ func (b *bench) memory() {
 	for _, c := range []crowd{dueRows(due), waitingRows(others), futureRows(others)} {
 		b.insertCrowd(c)
 	}
-	daemon := b.startDaemon(unlimited, concurrency)
+	b.startDaemon(unlimited, concurrency)
 	b.Sleep(memoryTime)
 	delivered := b.simulator.Delivered()
 	if delivered == 0 {
 		b.Fatalf("the daemon sent nothing\n%s", b.instance.LogTail())
 	}
 	b.Say("%s messages in the meantime", harness.Count(delivered))
-	b.recordMemory("pending_memory", daemon.PeakMemory())
-	b.Check(daemon.Stop())
+	b.recordMemory("pending_memory", b.daemon.PeakMemory())
 }
 
 const takeovers = 3
@@ -96,50 +94,39 @@ func (b *bench) takeover() {
 	settings.Listen, settings.StateDir, settings.Rate = "", "", defaultRate
 	leader := b.NewInstance(b.binary, "one", settings)
 	other := b.NewInstance(b.binary, "two", settings)
-	leading := leader.Start()
+	b.daemon = leader.Start()
 	var begun sync.Map // when the INSERT of a row began, by its order number
-	done := make(chan struct{})
-	stop := sync.OnceFunc(func() { close(done) })
-	defer stop()
 	trickle := b.Group(1)
-	trickle.Go(func(ctx context.Context) {
-		tick := time.NewTicker(20 * time.Millisecond)
-		defer tick.Stop()
-		for i := 0; ; i++ {
-			select {
-			case <-done:
-				return
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
+	ctx, stop := context.WithCancel(b.Context())
+	defer stop()
+	trickle.Go(func(context.Context) {
+		for i := 0; ctx.Err() == nil; i++ {
 			begun.Store(order("T", i), time.Now())
-			b.insertOne("T", i)
+			b.db.Do(insertQuery, b.users[i%len(b.users)].OpenID, harness.Template, message("T", i))
+			time.Sleep(20 * time.Millisecond)
 		}
 	})
-	b.awaitDelivered(leading, 1)
+	b.awaitDelivered(1)
 	var slowest time.Duration
 	for range takeovers {
-		next := other.Start()
+		dead := b.daemon
+		b.daemon = other.Start()
 		b.Sleep(2 * time.Second) // until it stands by
 		b.simulator.Reset()
-		leading.Kill()
-		took := b.awaitSuccessor(next, &begun, time.Now())
+		dead.Kill()
+		took := b.awaitSuccessor(&begun, time.Now())
 		b.Say("%.1f s", took.Seconds())
 		slowest = max(slowest, took)
-		leading, leader, other = next, other, leader
+		leader, other = other, leader
 	}
 	stop()
 	trickle.Wait()
-	b.Check(leading.Stop())
 	b.record("takeover_seconds", slowest.Seconds())
 }
 
 // awaitSuccessor returns how long nobody sent what was inserted since the kill.
-func (b *bench) awaitSuccessor(next *harness.Process, begun *sync.Map, killed time.Time) (
-	took time.Duration,
-) {
-	b.await(next, time.Minute, func() bool {
+func (b *bench) awaitSuccessor(begun *sync.Map, killed time.Time) (took time.Duration) {
+	b.await(time.Minute, func() bool {
 		for _, m := range b.simulator.Messages() {
 			// What the dead one had in flight may still arrive, but nothing inserted later.
 			at, ok := begun.Load(checker.Order(m.Data))
@@ -176,10 +163,10 @@ func (b *bench) urgent() {
 		b.Step("urgent: %d rows while a campaign of %s is being sent %s", urgentRows, harness.Count(n), c.what)
 		b.clear()
 		b.insertCrowd(bulkRows(n))
-		daemon := b.startDaemon(c.rate, concurrency)
-		b.awaitDelivered(daemon, min(1000, n/4))
+		b.startDaemon(c.rate, concurrency)
+		b.awaitDelivered(min(1000, n/4))
 		begin, before := time.Now(), b.simulator.Delivered()
-		latencies := b.latencies(daemon, c.kind, urgentRows, 0)
+		latencies := b.latencies(c.kind, urgentRows, 0)
 		sent := float64(b.simulator.Delivered() - before)
 		b.Say("the campaign continues with %s messages/s", number(sent/time.Since(begin).Seconds()))
 		if b.done(0) {
@@ -187,7 +174,7 @@ func (b *bench) urgent() {
 		}
 		b.recordMillis(c.name+"_p50", latencies, 0.5)
 		b.recordMillis(c.name+"_max", latencies, 1)
-		b.Check(daemon.Stop())
+		b.stopDaemon()
 	}
 }
 
@@ -203,14 +190,14 @@ func (b *bench) fair() {
 	template := wechatsim.StandardTemplates()[1].ID // which the configuration does not name
 	b.Step("fair: %s rows of a template at %d/s, then %d of another one", harness.Count(many), fairRate, fairRows)
 	b.insertCrowd(dueRows(many))
-	daemon := b.startDaemon(fairRate, concurrency)
-	b.awaitDelivered(daemon, min(2*fairRate, many/4))
+	b.startDaemon(fairRate, concurrency)
+	b.awaitDelivered(min(2*fairRate, many/4))
 	last := b.lastID()
 	begin := time.Now()
 	b.db.Insert("send_request (mini_openid, template, data)", fairRows, func(i int) []any {
 		return []any{b.users[i%len(b.users)].OpenID, template, `{"thing1":"已完成"}`}
 	})
-	b.awaitDone(daemon, last, 0)
+	b.awaitDone(last, 0)
 	var took time.Duration
 	got := 0
 	for _, m := range b.simulator.Messages() {
@@ -222,7 +209,6 @@ func (b *bench) fair() {
 		b.Fatalf("%d of %d messages of the other template were delivered", got, fairRows)
 	}
 	b.record("fair_seconds", took.Seconds())
-	b.Check(daemon.Stop())
 }
 
 // How many times the usual backlog stands beside what is sent: five and ten million rows.

@@ -99,7 +99,7 @@ func (o *options) define(flags *flag.FlagSet) func() error {
 		case o.killFollowers < 100 || o.kills < 1:
 			return errors.New("at least one kill, in a sweep of at least 100 followers")
 		}
-		return harness.NoArguments(flags)
+		return nil
 	}
 }
 

@@ -15,10 +15,6 @@ type target struct {
 	value    float64
 }
 
-func atLeast(v float64) target { return target{">=", v} }
-func atMost(v float64) target  { return target{"<=", v} }
-func exactly(v float64) target { return target{"=", v} }
-
 func (t target) String() string {
 	if t.relation == "" {
 		return "-"
@@ -76,22 +72,21 @@ func (b *bench) report() {
 	}
 	b.Heading("Figures")
 	b.Line("  %s\n", b.machine())
+	figures, err := b.figures()
+	b.Check(err)
 	var lines []string
-	for _, a := range b.accounts() {
-		for _, s := range a.scenarios {
-			for _, f := range s.figures {
-				value, ok := b.values[f.name]
-				if !ok {
-					continue
-				}
-				goal, verdict := "", f.target.verdict(value)
-				if f.target.relation != "" {
-					goal = fmt.Sprintf("%s %s  %s", f.target.relation, forPeople(f.target.value), verdict)
-				}
-				b.Line("  %-66s %12s %-12s %s", f.what, forPeople(value), f.unit, goal)
-				lines = append(lines, fmt.Sprintf("%s %s %s %s %s", f.name, number(value), f.unit, f.target, verdict))
-			}
+	for _, f := range figures {
+		value, ok := b.values[f.name]
+		if !ok {
+			continue
 		}
+		goal, verdict := "", f.target.verdict(value)
+		if f.target.relation != "" {
+			goal = fmt.Sprintf("%s %s  %s", f.target.relation, forPeople(f.target.value), verdict)
+		}
+		b.Line("  %-66s %12s %-12s %s", f.what, forPeople(value), f.unit, goal)
+		lines = append(lines,
+			fmt.Sprintf("%s %s %s %s %s", f.name, number(value), f.unit, f.target, verdict))
 	}
 	b.Line("")
 	for _, line := range lines {

@@ -120,9 +120,9 @@ func finishedRows(n int) crowd {
 	}}
 }
 
-func (b *bench) await(daemon *harness.Process, most time.Duration, done func() bool) {
+func (b *bench) await(most time.Duration, done func() bool) {
 	b.Await(harness.Wait{
-		For: "the requests", Every: 20 * time.Millisecond, Most: most, Process: daemon,
+		For: "the requests", Every: 20 * time.Millisecond, Most: most, Process: b.daemon,
 		Log: b.instance.LogTail,
 	}, done)
 }
@@ -130,9 +130,9 @@ func (b *bench) await(daemon *harness.Process, most time.Duration, done func() b
 // awaitDone waits until none of the rows with a larger id than after is pending. Before so many
 // messages are delivered it does not ask the database but where nothing is delivered any more: the
 // query walks over all the rows that are done.
-func (b *bench) awaitDone(daemon *harness.Process, after, delivered int64) {
+func (b *bench) awaitDone(after, delivered int64) {
 	var before, still int64
-	b.await(daemon, 5*time.Minute, func() bool {
+	b.await(5*time.Minute, func() bool {
 		now := b.simulator.Delivered()
 		still++
 		if now != before {
@@ -146,8 +146,8 @@ func (b *bench) awaitDone(daemon *harness.Process, after, delivered int64) {
 }
 
 // awaitDelivered waits until the simulator has got so many messages since its last Reset.
-func (b *bench) awaitDelivered(daemon *harness.Process, n int) {
-	b.await(daemon, time.Minute, func() bool { return b.simulator.Delivered() >= int64(n) })
+func (b *bench) awaitDelivered(n int) {
+	b.await(time.Minute, func() bool { return b.simulator.Delivered() >= int64(n) })
 }
 
 func (b *bench) done(after int64) bool {
@@ -167,14 +167,11 @@ func (b *bench) done(after int64) bool {
 	return err != nil
 }
 
-func (b *bench) insertOne(kind string, i int) {
-	b.db.Do(`INSERT INTO send_request (mini_openid, template, data) VALUES (?, ?, ?)`,
-		b.users[i%len(b.users)].OpenID, harness.Template, message(kind, i))
-}
+const insertQuery = `INSERT INTO send_request (mini_openid, template, data) VALUES (?, ?, ?)`
 
 // latencies inserts single rows at random moments and returns, sorted, the times from just before
 // the INSERT to the moment when the simulator has read the request; both clocks are this machine's.
-func (b *bench) latencies(daemon *harness.Process, kind string, n, priority int) []time.Duration {
+func (b *bench) latencies(kind string, n, priority int) []time.Duration {
 	insert := b.db.Prepared(
 		`INSERT INTO send_request (mini_openid, template, data, priority) VALUES (?, ?, ?, ?)`)
 	last := b.lastID()
@@ -184,7 +181,7 @@ func (b *bench) latencies(daemon *harness.Process, kind string, n, priority int)
 		begun[order(kind, i)] = time.Now()
 		insert(b.users[i%len(b.users)].OpenID, harness.Template, message(kind, i), priority)
 	}
-	b.awaitDone(daemon, last, 0)
+	b.awaitDone(last, 0)
 	var latencies []time.Duration
 	for _, m := range b.simulator.Messages() {
 		if begin, ok := begun[checker.Order(m.Data)]; ok {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ type setUp struct {
 	simulator *harness.Simulator
 	instance  *harness.Instance
 	db        harness.DB
+	daemon    *harness.Process     // the one that a scenario has started
 	users     []wechatsim.Identity // of the mini program
 	size      int                  // followers at the start
 	highest   int64                // id of a request that was deleted
@@ -46,6 +48,7 @@ func (b *bench) measure(a account) {
 			b.clear()
 		}
 		s.run(b)
+		b.stopDaemon()
 	}
 }
 
@@ -57,11 +60,17 @@ const (
 	concurrency = 64
 )
 
-func (b *bench) startDaemon(rate, concurrency int) *harness.Process {
+func (b *bench) startDaemon(rate, concurrency int) {
 	settings := b.instance.Settings
 	settings.Rate, settings.Concurrency = rate, concurrency
 	b.instance.Configure(settings)
-	return b.instance.Start()
+	b.daemon = b.instance.Start()
+}
+
+func (b *bench) stopDaemon() {
+	if b.daemon != nil {
+		b.Check(b.daemon.Stop())
+	}
 }
 
 // clear empties send_request. The next ids are new ones nevertheless: a client_msg_id is made of
@@ -164,10 +173,8 @@ func (p watchedProcess) used() time.Duration { return harness.CPUTime(p.pid) - p
 
 // used is the processor time of one of the processes since the watch began.
 func (w watched) used(name string) (used time.Duration) {
-	for _, p := range w {
-		if p.name == name {
-			used = p.used()
-		}
+	if i := slices.IndexFunc(w, func(p watchedProcess) bool { return p.name == name }); i >= 0 {
+		used = w[i].used()
 	}
 	return used
 }
@@ -187,10 +194,7 @@ func (b *bench) serverPid() int {
 	if b.host.Admin.GetContext(b.Context(), &path, "SELECT @@pid_file") != nil {
 		return 0
 	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return 0
-	}
+	text, _ := os.ReadFile(path)
 	pid, _ := strconv.Atoi(strings.TrimSpace(string(text))) // 0 where it is no number
 	return pid
 }

@@ -204,6 +204,6 @@ func (b *bench) killSweep(after time.Duration) bool {
 	process := b.instance.StartLogged("sync")
 	b.Sleep(after)
 	process.Kill()
-	return process.Err() != nil &&
+	return process.Wait(b.Context()) != nil &&
 		b.db.Count("SELECT COUNT(*) FROM sync_run WHERE state = 'done'") == 0
 }

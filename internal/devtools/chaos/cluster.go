@@ -89,7 +89,7 @@ func (c *cluster) build() {
 	c.openPlatform()
 	_, producersDSN := c.openLink()
 	for i := range c.kind.daemons {
-		c.addDaemon(string(rune('a' + i)))
+		c.addDaemon("daemon-" + string(rune('a'+i)))
 	}
 	c.fill()
 	for _, d := range c.daemons {
@@ -123,7 +123,7 @@ func (c *cluster) openPlatform() {
 }
 
 func (c *cluster) addDaemon(name string) {
-	d := &instance{t: c.T, name: name}
+	d := &instance{t: c.T}
 	var settings harness.Settings
 	d.link, settings.DSN = c.openLink()
 	settings.WeChat = c.Serve(c.platform.handler(name))
@@ -133,10 +133,9 @@ func (c *cluster) addDaemon(name string) {
 	if c.callbacks {
 		settings.Callback = c.FreeAddr()
 	}
-	d.Instance = c.NewInstance(c.binary, "daemon-"+name, settings)
-	d.log = c.Log(d.Name + ".log")
+	d.Instance = c.NewInstance(c.binary, name, settings)
+	d.log = c.Log(name + ".log")
 	c.daemons = append(c.daemons, d)
-	c.Cleanup(d.stop)
 }
 
 // fill makes the tables and fills the map; some of those in it leave afterwards.
@@ -271,9 +270,7 @@ func (c *cluster) awaitLeader() (leader *instance) {
 		if leader = c.leader(); leader == nil {
 			return false
 		}
-		_, sends := c.platform.firstPost(since, func(name string) bool {
-			return name == leader.name
-		})
+		_, sends := c.platform.firstPost(since, func(name string) bool { return name == leader.Name })
 		return sends
 	})
 	return leader

@@ -5,6 +5,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
@@ -18,7 +19,7 @@ type kind struct {
 	quick   bool // nothing delays a post, so repeats must keep to the window closely
 
 	// missing says why the kind cannot be played here; nil: it always can.
-	missing func() error
+	missing func(*harness.T) error
 	// equip prepares what the kind's own server needs; nil: nothing.
 	equip func(*cluster) serverConfig
 	// nemesis makes faults for about c.length.
@@ -127,7 +128,7 @@ func (c *cluster) awaitTakeover(old *instance, after string) {
 	begin := time.Now()
 	var first time.Time
 	c.await("the other daemon to send", 2*time.Minute, func() (ok bool) {
-		first, ok = c.platform.firstPost(begin, func(name string) bool { return name != old.name })
+		first, ok = c.platform.firstPost(begin, func(name string) bool { return name != old.Name })
 		return ok
 	})
 	took := first.Sub(begin)

@@ -82,7 +82,7 @@ func (o *options) define(flags *flag.FlagSet) func() error {
 		case o.kills < 1 || o.length < time.Second || o.parallel < 1 || o.rounds < 0:
 			return errors.New("at least one kill, one second and one round at a time")
 		}
-		return harness.NoArguments(flags)
+		return nil
 	}
 }
 
@@ -123,7 +123,7 @@ func (o *options) run(t *harness.T) {
 		t.Fatalf("no round could be played here")
 	}
 	if len(total.Violations) > 0 {
-		t.Fatal(harness.ErrFailed)
+		t.Fatal(harness.Failed)
 	}
 }
 
@@ -131,7 +131,7 @@ func (o *options) playAll(t *harness.T) (results []result, err error) {
 	var list []kind
 	for _, k := range o.chosen() {
 		if k.missing != nil {
-			if err := k.missing(); err != nil {
+			if err := k.missing(t); err != nil {
 				t.Line("%s is left out: %v", k.name, err)
 				continue
 			}

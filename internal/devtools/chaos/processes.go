@@ -3,20 +3,26 @@ package main
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/unionbridge/unionbridge/internal/database/privatedb"
+	"github.com/unionbridge/unionbridge/internal/devtools/checker"
 	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 	"github.com/unionbridge/unionbridge/internal/devtools/link"
+	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
 // instance is one place at which the real daemon runs, one process after the other, with its own
@@ -24,24 +30,19 @@ import (
 type instance struct {
 	*harness.Instance
 	t    *harness.T
-	name string
 	link *link.Link
 	log  *os.File
 
 	process *harness.Process
 	lives   int
 	ended   []string // how processes ended that were not killed
-	frozen  bool
 }
 
 func (i *instance) start() {
 	c := i.Command("run")
 	c.Stdout, c.Stderr = i.log, i.log
-	var err error
-	i.process, err = harness.StartProcess(c)
-	i.t.Check(err)
+	i.process = i.t.Start(c)
 	i.lives++
-	i.frozen = false
 	_, _ = fmt.Fprintf(i.log, "---- life %d, pid %d, %s\n",
 		i.lives, i.process.Pid(), time.Now().Format(time.RFC3339Nano))
 }
@@ -51,7 +52,7 @@ func (i *instance) alive() bool {
 	if i.process.Alive() {
 		return true
 	}
-	i.ended = append(i.ended, fmt.Sprintf("life %d of %s: %s", i.lives, i.name, i.process.Ended()))
+	i.ended = append(i.ended, fmt.Sprintf("life %d of %s: %s", i.lives, i.Name, i.process.Ended()))
 	return false
 }
 
@@ -61,25 +62,9 @@ func (i *instance) kill() (pid int) {
 	return i.process.Pid()
 }
 
-func (i *instance) stop() error {
-	if i.process == nil {
-		return nil
-	}
-	i.thaw()
-	return i.process.Stop()
-}
+func (i *instance) freeze() { i.process.Signal(syscall.SIGSTOP) }
 
-func (i *instance) freeze() {
-	i.process.Signal(syscall.SIGSTOP)
-	i.frozen = true
-}
-
-func (i *instance) thaw() {
-	if i.frozen {
-		i.process.Signal(syscall.SIGCONT)
-		i.frozen = false
-	}
-}
+func (i *instance) thaw() { i.process.Signal(syscall.SIGCONT) }
 
 // server is a database server that a round may hurt: stop, kill, start again with the same data,
 // port and password.
@@ -98,10 +83,8 @@ type serverConfig struct {
 }
 
 // findServer looks for a server program; nothing is installed for this.
-func findServer() error {
-	for _, path := range []string{
-		"mariadbd", "/usr/sbin/mariadbd", "mysqld", "/usr/sbin/mysqld",
-	} {
+func findServer(*harness.T) error {
+	for _, path := range []string{"mariadbd", "/usr/sbin/mariadbd", "mysqld", "/usr/sbin/mysqld"} {
 		if _, err := exec.LookPath(path); err == nil {
 			return nil
 		}
@@ -123,7 +106,6 @@ func startServer(t *harness.T, cfg serverConfig) *server {
 		s.adopt(first, running)
 	})
 	s.command.Env = cfg.env
-	t.Cleanup(s.stop)
 	s.start()
 	return s
 }
@@ -142,24 +124,13 @@ func (s *server) adopt(t *harness.T, running *privatedb.Server) {
 	settings := t.ParseDSN(running.DSN())
 	db := t.Connect(settings)
 	settings.User, settings.Passwd = "chaos", rand.Text()
-	_, err = db.ExecContext(t.Context(),
-		"CREATE USER 'chaos'@'127.0.0.1' IDENTIFIED BY '"+settings.Passwd+"'")
-	t.Checkf(err, "making the server's user")
+	db.Do("CREATE USER 'chaos'@'127.0.0.1' IDENTIFIED BY '" + settings.Passwd + "'")
 	db.Do("GRANT ALL PRIVILEGES ON *.* TO 'chaos'@'127.0.0.1' WITH GRANT OPTION")
 	s.dsn = settings.FormatDSN()
 }
 
-func (s *server) stop() error {
-	if s.process == nil {
-		return nil
-	}
-	return s.process.Stop()
-}
-
 func (s *server) start() {
-	var err error
-	s.process, err = harness.StartProcess(s.command)
-	s.t.Check(err)
+	s.process = s.t.Start(s.command)
 	s.t.Scope(func(t *harness.T) {
 		db := open(t, s.dsn)
 		t.Await(harness.Wait{
@@ -176,4 +147,68 @@ func open(t *harness.T, dsn string) harness.DB {
 	settings.ParseTime, settings.Loc = true, time.UTC
 	settings.Params = map[string]string{"time_zone": "'+00:00'"}
 	return t.Connect(settings)
+}
+
+// platform is the simulator behind listeners that note every post.
+type platform struct {
+	*wechatsim.Server
+	inFlight atomic.Int64 // posts that have no answer yet
+
+	mu    sync.Mutex
+	posts []checker.Post
+}
+
+// handler is what one daemon reaches, so that its posts can be told from the other one's.
+func (p *platform) handler(daemon string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != harness.PathSend {
+			p.ServeHTTP(w, r)
+			return
+		}
+		arrived := time.Now()
+		body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+		if err != nil {
+			return // killed in the middle of its request
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		p.note(body, daemon, arrived)
+		p.inFlight.Add(1)
+		defer p.inFlight.Add(-1)
+		p.ServeHTTP(w, r)
+	}
+}
+
+func (p *platform) note(body []byte, daemon string, at time.Time) {
+	var m struct {
+		ClientID string          `json:"client_msg_id"`
+		Data     json.RawMessage `json:"data"`
+	}
+	_ = json.Unmarshal(body, &m) // what cannot be read is refused by the simulator
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.posts = append(p.posts, checker.Post{
+		Order: checker.Order(m.Data), ClientMsgID: m.ClientID, From: daemon, At: at,
+	})
+}
+
+func (p *platform) allPosts() []checker.Post {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.posts)
+}
+
+// firstPost is when the first post after a moment arrived from one of the daemons; ok is false if
+// none has.
+func (p *platform) firstPost(
+	after time.Time, from func(daemon string) bool,
+) (at time.Time, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// The posts stand in the order of their arrival, but for a few milliseconds.
+	for i := len(p.posts) - 1; i >= 0 && p.posts[i].At.After(after.Add(-time.Second)); i-- {
+		if p.posts[i].At.After(after) && from(p.posts[i].From) {
+			at, ok = p.posts[i].At, true
+		}
+	}
+	return at, ok
 }

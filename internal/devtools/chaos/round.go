@@ -19,7 +19,14 @@ func (o *options) play(t *harness.T, k kind, seed uint64) (r result, err error) 
 	var logs string
 	err = harness.Try(t.Context(), t.Screen, func(t *harness.T) {
 		c := &cluster{T: t, options: o, kind: k, seed: seed, rnd: rand.New(rand.NewPCG(seed, 0))}
-		defer func() { logs = c.logs() }()
+		defer func() {
+			for _, d := range c.daemons { // before their server ends
+				if d.process != nil {
+					c.Check(d.process.Stop())
+				}
+			}
+			logs = c.logs()
+		}()
 		begin := time.Now()
 		c.build()
 		k.nemesis(c)
@@ -107,7 +114,7 @@ var expectedRefusal = regexp.MustCompile(
 func (c *cluster) logs() string {
 	var b strings.Builder
 	for _, d := range c.daemons {
-		fmt.Fprintf(&b, "\n---- the end of the log of daemon %s\n%s", d.name, d.LogTail())
+		fmt.Fprintf(&b, "\n---- the end of the log of %s\n%s", d.Name, d.LogTail())
 	}
 	return b.String()
 }

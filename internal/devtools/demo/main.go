@@ -40,8 +40,7 @@ func program() harness.Program {
 			flags.IntVar(&o.miniUsers, "mini-users", 20_000, "users of the mini program, a third of whom do not follow")
 			flags.IntVar(&o.requests, "requests", 1000, "messages that the app asks for")
 			return func() error {
-				bad := o.requests < 1 || o.miniUsers < o.requests || o.followers < 1
-				if flags.NArg() > 0 || bad {
+				if o.requests < 1 || o.miniUsers < o.requests || o.followers < 1 {
 					return errors.New("it needs a follower, a request, " +
 						"and a mini-program user for each request")
 				}

@@ -48,7 +48,7 @@ func program() harness.Program {
 				if o.followers < 20_000 {
 					return errors.New("it takes 20,000 followers at least")
 				}
-				return harness.NoArguments(flags)
+				return nil
 			}
 		},
 		Longest: func() time.Duration { return o.timeout },
@@ -61,9 +61,9 @@ func main() { harness.Main(program()) }
 func run(t *harness.T, o options) {
 	t.Title("unionbridge on MariaDB with Galera, three nodes")
 	t.Step("looking for MariaDB, Galera and the programs of the state transfer")
-	tools := findTools(t)
+	provider := findTools(t)
 	t.Step("starting three nodes; a new node waits 10 s before it takes the data over")
-	nodes := startCluster(t, tools)
+	nodes := startCluster(t, provider)
 	describe(t, nodes)
 	// A failure of one part does not spare the others.
 	var failures []error

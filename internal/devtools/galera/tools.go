@@ -9,61 +9,47 @@ import (
 	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 )
 
-// tools are the programs that a node is made of.
-type tools struct {
-	server   string // path of mariadbd
-	provider string // path of libgalera_smm.so
-}
-
 // sstScript hands a new node its data. It comes with the package mariadb-server, which brings a
 // system service as well: where it is missing it is unpacked from that package, not installed.
 const sstScript = "wsrep_sst_mariabackup"
 
-// findTools finds the programs, and installs what is missing where apt-get is there. rsync, the
-// other method of the state transfer, is no choice: its daemon gives root's rights up and then
-// cannot write into the folder of a server that runs as root.
-func findTools(t *harness.T) tools {
+// findTools finds the programs that a node is made of, and installs what is missing where apt-get
+// is there. It returns the path of Galera's library. rsync, the other method of the state transfer,
+// is no choice: its daemon gives root's rights up and then cannot write into the folder of a server
+// that runs as root.
+func findTools(t *harness.T) (provider string) {
 	extendPath(t, "/usr/sbin", "/usr/local/sbin")
-	wanted := map[string]string{
+	if missing, _ := look(); len(missing) > 0 {
+		aptInstall(t, missing)
+	}
+	unpackScripts(t)
+	missing, provider := look()
+	if len(missing) > 0 {
+		t.Fatalf("the packages are there, but not the programs of %s", strings.Join(missing, ", "))
+	}
+	return provider
+}
+
+// look returns the packages whose programs are missing, and where Debian's or Red Hat's package
+// puts the library.
+func look() (missing []string, provider string) {
+	for program, pkg := range map[string]string{
 		"mariadbd": "mariadb-server-core", "mariadb-backup": "mariadb-backup",
 		"mbstream": "mariadb-backup", "socat": "socat",
-	}
-	var missing []string
-	for program, pkg := range wanted {
+	} {
 		if _, err := exec.LookPath(program); err != nil {
 			missing = append(missing, pkg)
 		}
 	}
-	if provider() == "" {
-		missing = append(missing, "galera-4")
-	}
-	aptInstall(t, missing)
-	unpackScripts(t)
-	found := tools{provider: provider()}
-	for program, pkg := range wanted {
-		path, err := exec.LookPath(program)
-		t.Checkf(err, "looking for %s (%s)", program, pkg)
-		if program == "mariadbd" {
-			found.server = path
-		}
-	}
-	if found.provider == "" {
-		t.Fatalf("looking for libgalera_smm.so (package galera-4): it is not there")
-	}
-	return found
-}
-
-// provider returns where Debian's or Red Hat's package puts the library; "" if it is not there.
-func provider() string {
 	for _, path := range []string{
 		"/usr/lib/galera/libgalera_smm.so", "/usr/lib64/galera-4/libgalera_smm.so",
 		"/usr/lib64/galera/libgalera_smm.so",
 	} {
 		if _, err := os.Stat(path); err == nil {
-			return path
+			return missing, path
 		}
 	}
-	return ""
+	return append(missing, "galera-4"), ""
 }
 
 // extendPath puts folders behind the PATH of this process, which its children inherit. The servers
@@ -74,15 +60,11 @@ func extendPath(t *harness.T, dirs ...string) {
 }
 
 func aptInstall(t *harness.T, packages []string) {
-	if len(packages) == 0 {
-		return
-	}
 	words := strings.Join(packages, " ")
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		t.Fatalf("missing: %s (Debian's names); install them, there is no apt-get to do it", words)
 	}
-	command := []string{"apt-get", "install", "-q", "-y", "--no-install-recommends"}
-	command = append(command, packages...)
+	command := strings.Fields("apt-get install -q -y --no-install-recommends " + words)
 	if os.Geteuid() != 0 {
 		command = append([]string{"sudo"}, command...)
 	}
@@ -100,18 +82,10 @@ func unpackScripts(t *harness.T) {
 		return
 	}
 	dir := t.Path("scripts")
-	t.Check(os.MkdirAll(dir, 0o700))
 	t.Say("unpacking %s from the package mariadb-server, without installing that", sstScript)
-	download := exec.CommandContext(t.Context(), "apt-get", "download", "-q", "mariadb-server")
-	download.Dir = dir
-	if out, err := download.CombinedOutput(); err != nil {
-		t.Fatalf("downloading mariadb-server for its %s: %w\n%s", sstScript, err, out)
-	}
-	files, err := filepath.Glob(filepath.Join(dir, "mariadb-server_*.deb"))
-	if err != nil || len(files) != 1 {
-		t.Fatalf("downloading mariadb-server: want one package in %s, found %q", dir, files)
-	}
-	_, err = t.Output(harness.Command{Path: "dpkg-deb", Args: []string{"-x", files[0], dir}})
+	const unpack = `mkdir "$0" && cd "$0" && apt-get download -q mariadb-server &&
+		dpkg-deb -x mariadb-server_*.deb .`
+	_, err := t.Output(harness.Command{Path: "sh", Args: []string{"-c", unpack, dir}})
 	t.Check(err)
 	extendPath(t, filepath.Join(dir, "usr", "bin"))
 	_, err = exec.LookPath(sstScript)

@@ -89,8 +89,10 @@ func (d DB) Count(query string, args ...any) (n int64) {
 }
 
 func (d DB) check(err error, query string) {
-	words := strings.Fields(query)
-	d.t.Checkf(err, "%s", strings.Join(words[:min(len(words), 12)], " "))
+	if err != nil {
+		words := strings.Fields(query)
+		d.t.Checkf(err, "%s", strings.Join(words[:min(len(words), 12)], " "))
+	}
 }
 
 // Insert inserts n rows, a thousand a statement. into is "TABLE (COLUMN, …)", row one row's values.
@@ -190,29 +192,17 @@ func (d *Database) Reader() DB {
 // ClientFile is an option file with which the mariadb and mysql clients open the schema
 // (--defaults-file), so that no password stands in a command line.
 func (d *Database) ClientFile() string {
-	var b strings.Builder
-	line := func(key, value string) {
-		if value != "" {
-			quoted := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value)
-			fmt.Fprintf(&b, "%s=\"%s\"\n", key, quoted)
-		}
-	}
-	b.WriteString("[client]\n")
-	line("default-character-set", "utf8mb4")
-	line("user", d.settings.User)
-	line("password", d.settings.Passwd)
+	text := fmt.Sprintf("[client]\ndefault-character-set=\"utf8mb4\"\nuser=%q\npassword=%q\n",
+		d.settings.User, d.settings.Passwd)
 	if host, port, err := net.SplitHostPort(d.Addr()); err == nil && d.settings.Net == "tcp" {
-		line("host", host)
-		line("port", port)
-		line("protocol", "tcp")
+		text += fmt.Sprintf("host=%q\nport=%q\nprotocol=\"tcp\"\n", host, port)
 	} else {
-		line("socket", d.Addr())
+		text += fmt.Sprintf("socket=%q\n", d.Addr())
 	}
 	for _, program := range []string{"mysql", "mariadb-client"} {
-		fmt.Fprintf(&b, "[%s]\n", program)
-		line("database", d.Schema())
+		text += fmt.Sprintf("[%s]\ndatabase=%q\n", program, d.Schema())
 	}
-	return b.String()
+	return text
 }
 
 // Server describes the server for people and for the record of a measurement.

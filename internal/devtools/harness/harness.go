@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 )
@@ -127,16 +128,7 @@ func (t *T) Cleanup(f func() error) {
 }
 
 func (t *T) cleanUp() {
-	for {
-		t.mu.Lock()
-		last := len(t.cleanups) - 1
-		if last < 0 {
-			t.mu.Unlock()
-			return
-		}
-		f := t.cleanups[last]
-		t.cleanups = t.cleanups[:last]
-		t.mu.Unlock()
+	for _, f := range slices.Backward(t.cleanups) {
 		err := f()
 		t.mu.Lock()
 		t.err = errors.Join(t.err, err)
@@ -186,24 +178,23 @@ func (t *T) Await(w Wait, done func() bool) {
 	if w.Process != nil {
 		ended = w.Process.Done()
 	}
+	fail := func(why string) {
+		if w.Log != nil {
+			why += "\n" + w.Log()
+		}
+		t.Fatalf("waiting for %s: %s", w.For, why)
+	}
 	for !done() {
 		select {
 		case <-tick.C:
 		case <-t.ctx.Done():
 			t.Fatal(t.ctx.Err())
 		case <-ended:
-			t.Fatalf("waiting for %s: the process ended: %s%s", w.For, w.Process.Ended(), w.log())
+			fail("the process ended: " + w.Process.Ended())
 		case <-timer.C:
-			t.Fatalf("waiting for %s: it did not happen within %s%s", w.For, w.Most, w.log())
+			fail("it did not happen within " + w.Most.String())
 		}
 	}
-}
-
-func (w Wait) log() string {
-	if w.Log == nil {
-		return ""
-	}
-	return "\n" + w.Log()
 }
 
 // Group is a number of goroutines that work for one run. When one fails the others' context ends.
@@ -226,15 +217,12 @@ func (t *T) Group(limit int) *Group {
 func (g *Group) Go(f func(ctx context.Context)) {
 	g.slots <- struct{}{}
 	g.wg.Go(func() {
-		defer func() { <-g.slots }()
-		completed := false
 		defer func() {
-			if !completed {
+			if <-g.slots; g.t.failed() {
 				g.cancel()
 			}
 		}()
 		f(g.ctx)
-		completed = true
 	})
 }
 

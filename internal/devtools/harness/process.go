@@ -16,14 +16,10 @@ import (
 
 // Command is a program to start. Its output goes where Stdout and Stderr say; nil: nowhere.
 type Command struct {
-	Path   string
-	Args   []string
-	Stdout io.Writer
-	Stderr io.Writer
-	// Env is added to this process's environment.
-	Env []string
-	// Peak has the process's memory watched, see [Process.PeakMemory].
-	Peak bool
+	Path           string
+	Args           []string
+	Stdout, Stderr io.Writer
+	Env            []string // added to this process's environment
 }
 
 // Process is a child that does not outlive this process (Linux: even if this one is killed).
@@ -36,21 +32,11 @@ type Process struct {
 
 // Start starts a child that ends with the run.
 func (t *T) Start(c Command) *Process {
-	p, err := StartProcess(c)
-	t.Check(err)
-	t.Cleanup(p.Stop)
-	return p
-}
-
-// StartProcess starts a child. Every Process needs a Stop, or a Wait that has returned.
-func StartProcess(c Command) (*Process, error) {
 	//nolint:noctx // Stop ends it, with a signal first
 	p := &Process{cmd: exec.Command(c.Path, c.Args...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = c.Stdout, c.Stderr
 	p.cmd.SysProcAttr = attributes()
-	if len(c.Env) > 0 {
-		p.cmd.Env = append(os.Environ(), c.Env...)
-	}
+	p.cmd.Env = append(os.Environ(), c.Env...)
 	// A descendant that keeps the pipe open must not keep Wait waiting.
 	p.cmd.WaitDelay = time.Second
 	started := make(chan error, 1)
@@ -66,24 +52,16 @@ func StartProcess(c Command) (*Process, error) {
 			p.err = p.cmd.Wait()
 		}
 	}()
-	if err := <-started; err != nil {
-		return nil, fmt.Errorf("starting %s: %w", c.Path, err)
-	}
-	if c.Peak {
-		go p.watchMemory()
-	}
-	return p, nil
+	t.Checkf(<-started, "starting %s", c.Path)
+	t.Cleanup(p.Stop)
+	return p
 }
 
 // Output runs a command to its end and returns its output. The error of a failed one holds it.
 func (t *T) Output(c Command) (string, error) {
 	var out strings.Builder
 	c.Stdout, c.Stderr = &out, &out
-	process, err := StartProcess(c)
-	if err != nil {
-		return "", err
-	}
-	if err := process.Wait(t.ctx); err != nil {
+	if err := t.Start(c).Wait(t.ctx); err != nil {
 		return out.String(), fmt.Errorf("%s %s: it ended with %w\n%s", c.Path,
 			strings.Join(c.Args, " "), err, strings.TrimSpace(out.String()))
 	}
@@ -104,12 +82,6 @@ func (p *Process) Alive() bool {
 	default:
 		return true
 	}
-}
-
-// Err waits for the end. It is nil for exit code 0, and an *exec.ExitError otherwise.
-func (p *Process) Err() error {
-	<-p.done
-	return p.err
 }
 
 // Ended waits for the end and says how it was, for people: "exit status 1", "signal: killed".
@@ -146,7 +118,8 @@ func (p *Process) Stop() error {
 	if !p.Alive() {
 		return nil
 	}
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // an error means that it has just ended
+	p.Signal(syscall.SIGTERM)
+	p.Signal(syscall.SIGCONT) // a frozen one has to wake for it
 	timer := time.NewTimer(stopGrace)
 	defer timer.Stop()
 	select {
@@ -161,14 +134,15 @@ func (p *Process) Stop() error {
 // Kill ends the child as kill -9 does, and waits until it has gone. It may be called twice, and for
 // a child that has ended.
 func (p *Process) Kill() {
-	_ = p.cmd.Process.Kill() // an error means that it has just ended
+	p.Signal(syscall.SIGKILL)
 	<-p.done
 }
 
-// Signal sends a signal to the child, if it has not ended.
+// Signal sends a signal to the child. An error means that it has just ended.
 func (p *Process) Signal(signal os.Signal) { _ = p.cmd.Process.Signal(signal) }
 
-// Wait waits for the child to end. If ctx ends first, the child is stopped.
+// Wait waits for the child to end. If ctx ends first, the child is stopped. An exit code but 0 is an
+// *exec.ExitError.
 func (p *Process) Wait(ctx context.Context) error {
 	select {
 	case <-p.done:

@@ -3,8 +3,8 @@ package harness
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -133,15 +133,10 @@ func (l *lines) Close() error {
 
 // Count writes a number for people: 1,000,000.
 func Count[N int | int64](n N) string {
-	digits := strconv.FormatInt(int64(n), 10)
-	sign := ""
-	if n < 0 {
-		sign, digits = "-", digits[1:]
+	if -1000 < n && n < 1000 {
+		return fmt.Sprint(n)
 	}
-	for at := len(digits) - 3; at > 0; at -= 3 {
-		digits = digits[:at] + "," + digits[at:]
-	}
-	return sign + digits
+	return Count(n/1000) + fmt.Sprintf(",%03d", max(n%1000, -(n%1000)))
 }
 
 // Quantile is the q-quantile of sorted durations, the smallest one that at least a share q of them
@@ -150,9 +145,6 @@ func Quantile(sorted []time.Duration, q float64) time.Duration {
 	if len(sorted) == 0 {
 		return 0
 	}
-	rank := int(q * float64(len(sorted)))
-	if float64(rank) < q*float64(len(sorted)) {
-		rank++
-	}
-	return sorted[min(max(rank, 1), len(sorted))-1]
+	rank := int(math.Ceil(q * float64(len(sorted))))
+	return sorted[max(rank, 1)-1]
 }

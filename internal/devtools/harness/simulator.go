@@ -6,12 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
@@ -47,18 +46,9 @@ func TemplateID() string { return wechatsim.StandardTemplates()[0].ID }
 // Serve serves HTTP on a loopback port of its own until the run ends. A simulator in this process
 // is reached by it.
 func (t *T) Serve(handler http.Handler) (url string) {
-	var lc net.ListenConfig
-	listener, err := lc.Listen(t.ctx, "tcp", "127.0.0.1:0")
-	t.Checkf(err, "starting the simulator")
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(listener) }) // ends with Close
-	t.Cleanup(func() error {
-		err := server.Close()
-		serving.Wait()
-		return err
-	})
-	return "http://" + listener.Addr().String()
+	server := httptest.NewServer(handler)
+	t.Cleanup(func() error { server.Close(); return nil })
+	return server.URL
 }
 
 // SimulatorConfig says who exists.

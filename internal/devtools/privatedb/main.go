@@ -25,8 +25,8 @@ import (
 const (
 	variable = "UNIONBRIDGE_TEST_DSN"
 
-	exitServer = harness.ExitCode(125)
-	exitNoCmd  = harness.ExitCode(127)
+	exitServer harness.ExitCode = 125
+	exitNoCmd  harness.ExitCode = 127
 )
 
 // options are the server and the command.
@@ -38,7 +38,7 @@ type options struct {
 func main() {
 	var o options
 	harness.Main(harness.Program{
-		Name: "privatedb",
+		Name: "privatedb", Arguments: true,
 		Flags: func(flags *flag.FlagSet) func() error {
 			flags.StringVar(&o.server.Dir, "dir", "", "data folder, kept afterwards (default: a temporary one)")
 			flags.Int64Var(&o.server.BufferPool, "buffer-pool", 0, "InnoDB's buffer pool in MiB (default 128)")
