@@ -26,7 +26,6 @@ const (
 	baselineInFlight = 64
 )
 
-// baselineRow is a claimed row on its way.
 type baselineRow struct {
 	ID         int64
 	UnionID    sql.NullString // of the recipient: one of the two
@@ -37,7 +36,7 @@ type baselineRow struct {
 }
 
 func (b *bench) newBaseline() *baseline {
-	cfg := b.ParseDSN(b.database.DSN())
+	cfg := b.ParseDSN(b.database.DSN)
 	cfg.InterpolateParams = true
 	return &baseline{b, b.Connect(cfg), b.newScript(baselineInFlight)}
 }
@@ -59,14 +58,13 @@ func (b *baseline) loop() {
 	for rows := range b.claims {
 		posting := b.Group(baselineInFlight)
 		for _, row := range rows {
-			posting.Go(func(ctx context.Context) { b.postRow(ctx, row) })
+			posting.Go(func(ctx context.Context) { row.msgid = b.script.send(ctx, row.touser, row.Data) })
 		}
 		posting.Wait()
 		b.settle(rows)
 	}
 }
 
-// pipeline is the loop with its steps at the same time.
 func (b *baseline) pipeline() {
 	claimed := make(chan *baselineRow, 2*baselineBatch)
 	sent := make(chan *baselineRow, 2*baselineBatch)
@@ -114,7 +112,6 @@ func pass(ctx context.Context, out chan<- *baselineRow, row *baselineRow) bool {
 	}
 }
 
-// claims claims batch after batch, until nothing is pending.
 func (b *baseline) claims(yield func([]*baselineRow) bool) {
 	const claim = `
 		UPDATE hand_request FORCE INDEX (PRIMARY)
@@ -176,15 +173,11 @@ func (b *baseline) lookUp(rows []*baselineRow) {
 
 func (b *baseline) postAll(ctx context.Context, in <-chan *baselineRow, out chan<- *baselineRow) {
 	for row := range in {
-		b.postRow(ctx, row)
+		row.msgid = b.script.send(ctx, row.touser, row.Data)
 		if !pass(ctx, out, row) {
 			return
 		}
 	}
-}
-
-func (b *baseline) postRow(ctx context.Context, row *baselineRow) {
-	row.msgid = b.script.send(ctx, row.touser, row.Data)
 }
 
 func (b *baseline) settle(rows []*baselineRow) {

@@ -25,7 +25,7 @@ func TestReport(t *testing.T) {
 	var out bytes.Buffer
 	run := harness.ForTest(t, harness.NewScreen(&out, time.Now))
 	b := &bench{T: run, options: &options{followers: 1_000_000, requests: 200_000}}
-	b.server.Version = "a server"
+	b.server = "a server"
 	b.values = map[string]float64{
 		"first_sweep": 51234.6, "first_sweep_memory": 48.04, "idle_queries": 4.966, "send_ratio": 12.34,
 		"second_sweep_rows_written": 1, "finished_ratio": 0.89,
@@ -57,11 +57,7 @@ finished_ratio 0.89 x >=0.90 short
 // The names are those that programs and people compare over time.
 func TestFiguresHaveDistinctNames(t *testing.T) {
 	seen := map[string]bool{}
-	figures, err := parse(t).figures()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range figures {
+	for _, f := range parse(t).figures() {
 		if seen[f.name] {
 			t.Errorf("figure %q comes twice", f.name)
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -22,15 +21,13 @@ func (b *bench) measureIdle() idleness {
 	// would be a matter of luck how many are seen.
 	const idleTime = 40 * time.Second
 	b.Step("idle daemon for %s", idleTime)
-	conn, err := b.database.Admin.Conn(b.Context())
-	b.Checkf(err, "connecting to the server")
-	defer func() { _ = conn.Close() }()
-	questions := func() (n int64) {
-		var name string
-		err := conn.QueryRowContext(b.Context(), "SHOW GLOBAL STATUS LIKE 'Questions'").
-			Scan(&name, &n)
-		b.Checkf(err, "reading the server's counter of statements")
-		return n
+	questions := func() int64 {
+		var status struct {
+			Name  string `db:"Variable_name"`
+			Value int64  `db:"Value"`
+		}
+		b.database.Admin.Fetch(&status, "SHOW GLOBAL STATUS LIKE 'Questions'")
+		return status.Value
 	}
 	b.startDaemon(unlimited, concurrency)
 	b.Sleep(3 * time.Second) // what belongs to the daemon's start
@@ -59,11 +56,8 @@ func (b *bench) latency() {
 	b.recordMillis("latency_p99", latencies, 0.99)
 }
 
-// campaignTimes is how many times the usual backlog a campaign is: a million rows.
 const campaignTimes = 5
 
-// memory has a daemon work on a large backlog for a while: rows that are due, that wait for their
-// recipient, that are due next week.
 func (b *bench) memory() {
 	// It includes a round of the maintenance, which looks through the waiting rows.
 	const memoryTime = 30 * time.Second
@@ -91,7 +85,7 @@ const takeovers = 3
 func (b *bench) takeover() {
 	b.Step("takeover: two daemons, kill -9 of the one that sends, %d times", takeovers)
 	settings := b.instance.Settings
-	settings.Listen, settings.StateDir, settings.Rate = "", "", defaultRate
+	settings.Rate = defaultRate
 	leader := b.NewInstance(b.binary, "one", settings)
 	other := b.NewInstance(b.binary, "two", settings)
 	b.daemon = leader.Start()
@@ -124,7 +118,6 @@ func (b *bench) takeover() {
 	b.record("takeover_seconds", slowest.Seconds())
 }
 
-// awaitSuccessor returns how long nobody sent what was inserted since the kill.
 func (b *bench) awaitSuccessor(begun *sync.Map, killed time.Time) (took time.Duration) {
 	b.await(time.Minute, func() bool {
 		for _, m := range b.simulator.Messages() {
@@ -140,51 +133,40 @@ func (b *bench) awaitSuccessor(begun *sync.Map, killed time.Time) (took time.Dur
 	return took
 }
 
-const urgentRows = 100
-
-// campaign is one speed at which many rows are sent.
-type campaign struct {
-	name, kind, what string
-	rate             int
-}
-
-// campaigns are sent as fast as the machine can and then at the default rate, where what has been
-// claimed already delays urgent rows for longer.
-func campaigns() []campaign {
-	return []campaign{
-		{"urgent", "U", "as fast as the machine can", unlimited},
-		{"urgent_default_rate", "V", fmt.Sprintf("at %d/s", defaultRate), defaultRate},
-	}
-}
-
+// urgent inserts rows while a campaign is sent as fast as the machine can, and then at the default
+// rate, where what has been claimed already delays urgent rows for longer.
 func (b *bench) urgent() {
+	b.urgentIn("urgent", "U", unlimited)
+	b.urgentIn("urgent_default_rate", "V", defaultRate)
+}
+
+func (b *bench) urgentIn(name, kind string, rate int) {
 	n := campaignTimes * b.requests
-	for _, c := range campaigns() {
-		b.Step("urgent: %d rows while a campaign of %s is being sent %s", urgentRows, harness.Count(n), c.what)
-		b.clear()
-		b.insertCrowd(bulkRows(n))
-		b.startDaemon(c.rate, concurrency)
-		b.awaitDelivered(min(1000, n/4))
-		begin, before := time.Now(), b.simulator.Delivered()
-		latencies := b.latencies(c.kind, urgentRows, 0)
-		sent := float64(b.simulator.Delivered() - before)
-		b.Say("the campaign continues with %s messages/s", number(sent/time.Since(begin).Seconds()))
-		if b.done(0) {
-			b.Say("the campaign was over before the urgent rows were: this figure says nothing")
-		}
-		b.recordMillis(c.name+"_p50", latencies, 0.5)
-		b.recordMillis(c.name+"_max", latencies, 1)
-		b.stopDaemon()
+	b.Step("urgent: %d rows while a campaign of %s is being sent, at %s/s at the most",
+		urgentRows, harness.Count(n), harness.Count(rate))
+	b.stopDaemon()
+	b.clear()
+	b.insertCrowd(bulkRows(n))
+	b.startDaemon(rate, concurrency)
+	b.awaitDelivered(min(1000, n/4))
+	begin, before := time.Now(), b.simulator.Delivered()
+	latencies := b.latencies(kind, urgentRows, 0)
+	sent := float64(b.simulator.Delivered() - before)
+	b.Say("the campaign continues with %s messages/s", number(sent/time.Since(begin).Seconds()))
+	if b.done(0) {
+		b.Say("the campaign was over before the urgent rows were: this figure says nothing")
 	}
+	b.recordMillis(name+"_p50", latencies, 0.5)
+	b.recordMillis(name+"_max", latencies, 1)
 }
 
 const (
+	urgentRows = 100
+
 	fairRate = 1000 // a second: the others take a minute and more
 	fairRows = 100
 )
 
-// fair inserts a few rows of one template while many of another one, with the same priority, are
-// being sent.
 func (b *bench) fair() {
 	many := b.requests / 2
 	template := wechatsim.StandardTemplates()[1].ID // which the configuration does not name
@@ -211,7 +193,6 @@ func (b *bench) fair() {
 	b.record("fair_seconds", took.Seconds())
 }
 
-// How many times the usual backlog stands beside what is sent: five and ten million rows.
 const (
 	futureTimes   = 25
 	finishedTimes = 50
@@ -272,11 +253,8 @@ func (b *bench) beside(name, what string, c crowd) {
 // writeOut has the server write the table's changed pages to the disk. It would do so while the
 // figures are taken otherwise: many rows came at once that come in days elsewhere.
 func (b *bench) writeOut() {
-	conn, err := b.db.Conn(b.Context())
-	b.Checkf(err, "connecting to the server")
-	defer func() { _ = conn.Close() }()
-	for _, query := range []string{"FLUSH TABLES send_request FOR EXPORT", "UNLOCK TABLES"} {
-		_, err := conn.ExecContext(b.Context(), query)
-		b.Checkf(err, "%s", query)
-	}
+	one := b.database.Client() // the lock belongs to a connection
+	one.SetMaxOpenConns(1)
+	one.Do("FLUSH TABLES send_request FOR EXPORT")
+	one.Do("UNLOCK TABLES")
 }

@@ -116,7 +116,6 @@ func literal(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 }
 
-// download makes the sweep's calls: the list page after page, then the batches.
 func (f *floor) download() {
 	for _, cursor := range f.cursors {
 		f.script.get(harness.PathList, "next_openid="+cursor, nil)

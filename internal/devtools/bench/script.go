@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/devtools/checker"
 	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 )
 
@@ -31,10 +33,8 @@ type refusal struct {
 
 func (r *refusal) refused() *refusal { return r }
 
-// answer is one of WeChat's; they all hold a refusal.
 type answer interface{ refused() *refusal }
 
-// followerPage is a page of the list.
 type followerPage struct {
 	refusal
 	Data struct {
@@ -43,7 +43,6 @@ type followerPage struct {
 	Next string `json:"next_openid"`
 }
 
-// followerInfo is what WeChat says about a follower.
 type followerInfo struct {
 	refusal
 	OpenID    string          `json:"openid"`
@@ -59,7 +58,6 @@ type followerInfo struct {
 	Language  string          `json:"language"`
 }
 
-// newScript logs in; it keeps so many connections open.
 func (b *bench) newScript(connections int) *script {
 	s := &script{t: b.T, base: b.simulator.URL, client: &http.Client{Transport: &http.Transport{
 		MaxIdleConnsPerHost: connections, DisableCompression: true, // as unionbridge's client
@@ -90,8 +88,8 @@ func (s *script) get(path, query string, to answer) {
 
 func (s *script) post(ctx context.Context, path, body string, to answer) {
 	address := s.base + path + "?access_token=" + s.token
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address,
-		strings.NewReader(body))
+	text := strings.NewReader(body)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, text)
 	s.t.Check(err)
 	s.do(request, to)
 }
@@ -103,39 +101,37 @@ func (s *script) do(request *http.Request, to answer) {
 		s.t.Fatalf("the script got no answer") // err quotes the token
 	}
 	defer func() { _ = response.Body.Close() }()
+	var body bytes.Buffer
+	sink := io.Writer(&body)
 	if to == nil {
-		n, err := io.Copy(io.Discard, response.Body)
-		s.read.Add(n)
-		s.t.Checkf(err, "the script reads an answer")
+		sink = io.Discard
+	}
+	n, err := io.Copy(sink, response.Body)
+	s.read.Add(n)
+	s.t.Checkf(err, "the script reads an answer")
+	if to == nil {
 		return
 	}
-	body, err := io.ReadAll(response.Body)
-	s.read.Add(int64(len(body)))
-	s.t.Checkf(err, "the script reads an answer")
-	s.t.Checkf(json.Unmarshal(body, to), "the script reads an answer")
+	s.t.Checkf(json.Unmarshal(body.Bytes(), to), "the script reads an answer")
 	if r := to.refused(); r.Code != 0 {
 		s.t.Fatalf("the script was refused: %d %s", r.Code, r.Text)
 	}
-}
-
-// sendBody is a message as WeChat takes it.
-type sendBody struct {
-	ToUser     string               `json:"touser"`
-	TemplateID string               `json:"template_id"`
-	Data       map[string]sendValue `json:"data"`
-}
-
-type sendValue struct {
-	Value string `json:"value"`
 }
 
 // send sends the data of a request, in the form {"thing1":"x"}, and returns the msgid.
 func (s *script) send(ctx context.Context, openid string, data []byte) int64 {
 	var plain map[string]string
 	s.t.Checkf(json.Unmarshal(data, &plain), "the script reads a row")
-	body := sendBody{openid, harness.TemplateID(), make(map[string]sendValue, len(plain))}
-	for key, value := range plain {
-		body.Data[key] = sendValue{value}
+	type value struct {
+		Value string `json:"value"`
+	}
+	body := struct {
+		ToUser     string           `json:"touser"`
+		TemplateID string           `json:"template_id"`
+		Data       map[string]value `json:"data"`
+	}{openid, harness.TemplateID(), make(map[string]value, len(plain))}
+	for key, text := range plain {
+		body.Data[key] = value{text}
 	}
 	var sent struct {
 		refusal
@@ -237,12 +233,8 @@ func (b *bench) bareSend(round int) float64 {
 		harness.AppID, b.requests)
 	bodies := make(chan string, len(openids))
 	for i, openid := range openids {
-		number := order("F", i)
-		bodies <- fmt.Sprintf(`{"touser":"%s","template_id":"%s",`+
-			`"client_msg_id":"bare-%d-%s","data":{"thing1":{"value":"热拿铁 & 可颂"},`+
-			`"time2":{"value":"2026-01-02 15:04"},"amount3":{"value":"28.00元"},`+
-			`"character_string4":{"value":"%s"}}}`,
-			openid, harness.TemplateID(), round, number, number)
+		bodies <- fmt.Sprintf(`{"touser":%q,"template_id":%q,"client_msg_id":"bare-%d-%d","data":%s}`,
+			openid, harness.TemplateID(), round, i, checker.Data(text("F", i), false))
 	}
 	close(bodies)
 	s := b.newScript(baselineInFlight)

@@ -17,7 +17,6 @@ func (b *bench) prepareSender() {
 	}
 }
 
-// timed sends n messages and returns how many a second they were.
 func (b *bench) timed(how string, n int, send func()) (rate float64) {
 	b.simulator.Reset()
 	cpu := b.watchCPU()
@@ -29,7 +28,6 @@ func (b *bench) timed(how string, n int, send func()) (rate float64) {
 	return rate
 }
 
-// drained is how a backlog was sent.
 type drained struct {
 	rate float64       // messages a second, the daemon's start included
 	peak int64         // bytes of the daemon's memory
@@ -137,7 +135,6 @@ func (b *bench) produce() {
 	b.record("send_with_producers_missing", float64(inserted-b.simulator.Delivered()))
 }
 
-// insertFor inserts by several producers, each with a connection of its own.
 func (b *bench) insertFor(d time.Duration) int64 {
 	var inserted atomic.Int64
 	end := time.Now().Add(d)

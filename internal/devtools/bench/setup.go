@@ -8,11 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/database/privatedb"
 	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// setUp is what an account's scenarios work with.
 type setUp struct {
 	database  *harness.Database
 	simulator *harness.Simulator
@@ -27,13 +27,13 @@ type setUp struct {
 
 func (b *bench) measure(a account) {
 	b.setUp = &setUp{size: a.followers}
-	b.database = b.OpenDatabase(harness.DatabaseConfig{DSN: b.host.DSN()})
+	b.database = b.OpenDatabase(b.host.DSN, privatedb.Config{})
 	b.db = b.database.Client()
 	b.simulator = b.StartSimulator(harness.SimulatorConfig{
 		Path: b.simulatorPath, Followers: a.followers, MiniUsers: a.miniUsers, NoLimits: true,
 	})
 	b.instance = b.NewInstance(b.binary, "unionbridge", harness.Settings{
-		DSN: b.database.DSN(), WeChat: b.simulator.URL, Batchgets: a.batchgets,
+		DSN: b.database.DSN, WeChat: b.simulator.URL, Batchgets: a.batchgets,
 		Rate: unlimited, Concurrency: concurrency,
 	})
 	b.instance.Run("migrate", "up")
@@ -83,7 +83,6 @@ func (b *bench) clear() {
 	b.simulator.Reset()
 }
 
-// lastID is the largest id in send_request; 0: it is empty.
 func (b *bench) lastID() int64 {
 	return b.db.Count("SELECT COALESCE(MAX(id), 0) FROM send_request")
 }
@@ -126,13 +125,13 @@ func (b *bench) countWrites() *writeCounter {
 }
 
 func (c *writeCounter) read() int64 {
-	return c.b.database.Admin.Count(c.query, c.b.database.Schema())
+	return c.b.database.Admin.Count(c.query, c.b.database.Schema)
 }
 
 // stop returns the rows written since countWrites. A counter that cannot count would always say 0,
 // so it is tried out first.
 func (c *writeCounter) stop() int64 {
-	admin, table := c.b.database.Admin, c.b.database.Schema()+".follower_recheck"
+	admin, table := c.b.database.Admin, c.b.database.Schema+".follower_recheck"
 	now := c.read()
 	admin.Do("INSERT INTO "+table+" (appid, openid, reason) VALUES (?, 'o-bench', 'bench')",
 		harness.AppID)
@@ -171,7 +170,6 @@ func (w watched) and(name string, pid int) watched {
 
 func (p watchedProcess) used() time.Duration { return harness.CPUTime(p.pid) - p.before }
 
-// used is the processor time of one of the processes since the watch began.
 func (w watched) used(name string) (used time.Duration) {
 	if i := slices.IndexFunc(w, func(p watchedProcess) bool { return p.name == name }); i >= 0 {
 		used = w[i].used()
@@ -179,7 +177,6 @@ func (w watched) used(name string) (used time.Duration) {
 	return used
 }
 
-// String says how many seconds of processor time each has used.
 func (w watched) String() string {
 	var parts []string
 	for _, p := range w {

@@ -9,7 +9,6 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// sweepRun is one run of `unionbridge sync`, from the start of the process to its end.
 type sweepRun struct {
 	took time.Duration
 	peak int64 // bytes; 0: not known
@@ -45,7 +44,6 @@ func (b *bench) wrongPeople(people *wechatsim.Server, n int) int {
 	return max(f.Wrong, n-f.Right)
 }
 
-// wantTruth makes sure that a sweep did what it was timed for.
 func (b *bench) wantTruth() {
 	if wrong := b.wrongPeople(b.people(), b.size); wrong > 0 {
 		b.Fatalf("the sweep left %d people in the map whom it has wrong or does not have", wrong)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/database/privatedb"
 	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 	"github.com/unionbridge/unionbridge/internal/devtools/link"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
@@ -52,28 +53,19 @@ type cluster struct {
 	stopWork  context.CancelFunc
 	stopTries context.CancelFunc
 
-	outcome outcome
+	result result
+	frozen time.Duration // in all
+	wrong  []string      // what the nemesis itself has to report
 }
 
-// outcome is what the nemesis itself has to report.
-type outcome struct {
-	kills     int
-	inFlight  int       // kills that hit posts without an answer
-	takeovers []float64 // seconds
-	frozen    time.Duration
-	acts      map[string]int
-	wrong     []string
-}
-
-func (c *cluster) did(act string) { c.outcome.acts[act]++ }
+func (c *cluster) did(act string) { c.result.Acts[act]++ }
 
 func (c *cluster) await(what string, most time.Duration, done func() bool) {
 	c.Await(harness.Wait{For: what, Every: 50 * time.Millisecond, Most: most}, done)
 }
 
-// build prepares the round; after it producers insert and daemons send.
 func (c *cluster) build() {
-	c.outcome.acts = map[string]int{}
+	c.result.Acts = map[string]int{}
 	c.draw()
 	dsn := c.dsn
 	if c.kind.own {
@@ -84,8 +76,8 @@ func (c *cluster) build() {
 		c.server = startServer(c.T, cfg)
 		dsn = c.server.dsn
 	}
-	c.database = c.OpenDatabase(harness.DatabaseConfig{DSN: dsn})
-	c.db = open(c.T, c.database.DSN())
+	c.database = c.OpenDatabase(dsn, privatedb.Config{})
+	c.db = c.database.Reader()
 	c.openPlatform()
 	_, producersDSN := c.openLink()
 	for i := range c.kind.daemons {
@@ -99,10 +91,9 @@ func (c *cluster) build() {
 	c.startProducers(producersDSN)
 }
 
-// openLink opens a link to the database, and returns the DSN that leads through it. There is one
-// for each program, so that one can be cut off alone.
+// openLink: there is one for each program, so that one can be cut off alone.
 func (c *cluster) openLink() (l *link.Link, dsn string) {
-	l, dsn, err := link.OpenDSN(c.database.DSN())
+	l, dsn, err := link.OpenDSN(c.database.DSN)
 	c.Check(err)
 	c.Cleanup(l.Close)
 	c.links = append(c.links, l)
@@ -138,7 +129,6 @@ func (c *cluster) addDaemon(name string) {
 	c.daemons = append(c.daemons, d)
 }
 
-// fill makes the tables and fills the map; some of those in it leave afterwards.
 func (c *cluster) fill() {
 	first := c.daemons[0]
 	first.Run("migrate", "up")
@@ -171,22 +161,21 @@ func (c *cluster) startProducers(dsn string) {
 	var work, tries context.Context
 	work, c.stopWork = context.WithCancel(c.Context())
 	tries, c.stopTries = context.WithCancel(c.Context())
-	for i := range producers {
-		db := open(c.T, dsn)
-		db.SetMaxOpenConns(3)
-		c.producers = append(c.producers, &producer{
-			name: fmt.Sprintf("C%d-%d", c.seed%1_000_000, i), db: db.DB,
-			rnd:    rand.New(rand.NewPCG(c.seed, uint64(i)+1)),
-			people: c.people, pause: 40 * time.Millisecond, giveUp: tries,
-		})
-	}
 	c.Cleanup(func() error {
 		c.stopWork()
 		c.stopTries()
 		c.producing.Wait()
 		return nil
 	})
-	for _, p := range c.producers {
+	for i := range producers {
+		db := c.OpenReader(dsn)
+		db.SetMaxOpenConns(3)
+		p := &producer{
+			name: fmt.Sprintf("C%d-%d", c.seed%1_000_000, i), db: db.DB,
+			rnd:    rand.New(rand.NewPCG(c.seed, uint64(i)+1)),
+			people: c.people, giveUp: tries,
+		}
+		c.producers = append(c.producers, p)
 		c.producing.Go(func() { p.run(work) })
 	}
 	c.producing.Go(func() { c.letFollow(work) })
@@ -247,7 +236,6 @@ func (c *cluster) awaitEnd() {
 	}
 }
 
-// leader is the daemon that holds the account's lease; nil: none of ours.
 func (c *cluster) leader() *instance {
 	var holder string
 	err := c.db.GetContext(c.Context(), &holder,

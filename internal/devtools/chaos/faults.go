@@ -109,8 +109,7 @@ func noSmallDisk(t *harness.T) error {
 	if os.Geteuid() != 0 {
 		return errors.New("a small disk can be mounted by root only")
 	}
-	err := harness.Try(t.Context(), t.Screen, func(t *harness.T) { mountSmall(t) })
-	return errors.Join(err, findServer(t))
+	return harness.Try(t.Context(), t.Screen, func(t *harness.T) { mountSmall(t) })
 }
 
 func mountSmall(t *harness.T) (dir string) {
@@ -146,14 +145,13 @@ func fillDisk(c *cluster) {
 	c.Check(os.Remove(name))
 }
 
-func noFakeTime(t *harness.T) error {
+func noFakeTime(*harness.T) error {
 	if libFakeTime() == "" {
 		return errors.New("libfaketime is not installed (Debian: package libfaketime)")
 	}
-	return findServer(t)
+	return nil
 }
 
-// libFakeTime finds the library for programs with threads; "" if it is not there.
 func libFakeTime() string {
 	const library = "/faketime/libfaketimeMT.so.1"
 	for _, folder := range []string{"/usr/lib/*", "/usr/lib*"} {
@@ -168,8 +166,7 @@ func libFakeTime() string {
 // time in the end, so that no request lies in the future for hours.
 const clockBegin = -3 * time.Hour
 
-// fakeTime has the server's clock follow a file. Its monotonic clock is undisturbed, as it is on a
-// machine whose clock is set.
+// fakeTime leaves the monotonic clock alone, as it is on a machine whose clock is set.
 func fakeTime(c *cluster) serverConfig {
 	c.setClock(clockBegin)
 	return serverConfig{env: []string{
@@ -187,8 +184,6 @@ func (c *cluster) setClock(offset time.Duration) {
 	c.Check(os.Rename(name+".new", name))
 }
 
-// jumpClock sets the server's clock again and again: forth by up to an hour, back by up to twenty
-// seconds, and right at the end.
 func jumpClock(c *cluster) {
 	c.platform.SetLatency(20 * time.Millisecond)
 	offset := clockBegin

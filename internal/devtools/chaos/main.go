@@ -2,10 +2,7 @@
 // requests, heals it, and then holds what the database says against what the simulated WeChat has
 // received.
 //
-//	go run ./internal/devtools/chaos [-rounds N] [-only REGEXP] [-seed N] [-kills N] [-length D]
-//	    [-short] [-parallel N] [-callbacks] [-results FILE] [-keep DIR] [-dsn DSN]
-//	    [-binary PROGRAM]
-//	go run ./internal/devtools/chaos -report FILE
+//	go run ./internal/devtools/chaos [flags]
 //
 // A round plays one kind of chaos, see kinds.go. Its moments follow from its seed, which is
 // printed: the same seed makes the same faults again, though not the same races. Each round has a
@@ -130,11 +127,9 @@ func (o *options) run(t *harness.T) {
 func (o *options) playAll(t *harness.T) (results []result, err error) {
 	var list []kind
 	for _, k := range o.chosen() {
-		if k.missing != nil {
-			if err := k.missing(t); err != nil {
-				t.Line("%s is left out: %v", k.name, err)
-				continue
-			}
+		if err := k.playable(t); err != nil {
+			t.Line("%s is left out: %v", k.name, err)
+			continue
 		}
 		list = append(list, k)
 	}

@@ -39,9 +39,13 @@ type instance struct {
 }
 
 func (i *instance) start() {
-	c := i.Command("run")
-	c.Stdout, c.Stderr = i.log, i.log
-	i.process = i.t.Start(c)
+	if i.process != nil {
+		i.t.Check(i.process.Restart())
+	} else {
+		c := i.Command("run")
+		c.Stdout, c.Stderr = i.log, i.log
+		i.process = i.t.Start(c)
+	}
 	i.lives++
 	_, _ = fmt.Fprintf(i.log, "---- life %d, pid %d, %s\n",
 		i.lives, i.process.Pid(), time.Now().Format(time.RFC3339Nano))
@@ -49,7 +53,9 @@ func (i *instance) start() {
 
 // alive reports whether the daemon runs, and notes it if it has ended although it was not killed.
 func (i *instance) alive() bool {
-	if i.process.Alive() {
+	select {
+	case <-i.process.Done():
+	default:
 		return true
 	}
 	i.ended = append(i.ended, fmt.Sprintf("life %d of %s: %s", i.lives, i.Name, i.process.Ended()))
@@ -66,8 +72,6 @@ func (i *instance) freeze() { i.process.Signal(syscall.SIGSTOP) }
 
 func (i *instance) thaw() { i.process.Signal(syscall.SIGCONT) }
 
-// server is a database server that a round may hurt: stop, kill, start again with the same data,
-// port and password.
 type server struct {
 	t       *harness.T
 	command harness.Command
@@ -75,15 +79,13 @@ type server struct {
 	dsn     string // without a schema
 }
 
-// serverConfig says what the server is like.
 type serverConfig struct {
 	args   []string // added to privatedb's
 	env    []string
 	output io.Writer
 }
 
-// findServer looks for a server program; nothing is installed for this.
-func findServer(*harness.T) error {
+func findServer() error {
 	for _, path := range []string{"mariadbd", "/usr/sbin/mariadbd", "mysqld", "/usr/sbin/mysqld"} {
 		if _, err := exec.LookPath(path); err == nil {
 			return nil
@@ -106,12 +108,11 @@ func startServer(t *harness.T, cfg serverConfig) *server {
 		s.adopt(first, running)
 	})
 	s.command.Env = cfg.env
-	s.start()
+	s.process = t.Start(s.command)
+	s.await()
 	return s
 }
 
-// adopt takes over the command line of a running server, and makes a user whose password does not
-// change.
 func (s *server) adopt(t *harness.T, running *privatedb.Server) {
 	line, err := os.ReadFile("/proc/" + strconv.Itoa(running.Pid()) + "/cmdline")
 	t.Checkf(err, "reading the server's command line, which works on Linux only")
@@ -129,24 +130,14 @@ func (s *server) adopt(t *harness.T, running *privatedb.Server) {
 	s.dsn = settings.FormatDSN()
 }
 
-func (s *server) start() {
-	s.process = s.t.Start(s.command)
+func (s *server) await() {
 	s.t.Scope(func(t *harness.T) {
-		db := open(t, s.dsn)
+		db := t.OpenReader(s.dsn)
 		t.Await(harness.Wait{
 			For: "the database server", Every: 50 * time.Millisecond, Most: time.Minute,
 			Process: s.process,
 		}, func() bool { return db.PingContext(t.Context()) == nil })
 	})
-}
-
-func open(t *harness.T, dsn string) harness.DB {
-	settings := t.ParseDSN(dsn)
-	settings.Timeout = 2 * time.Second
-	settings.ReadTimeout, settings.WriteTimeout = 5*time.Second, 5*time.Second
-	settings.ParseTime, settings.Loc = true, time.UTC
-	settings.Params = map[string]string{"time_zone": "'+00:00'"}
-	return t.Connect(settings)
 }
 
 // platform is the simulator behind listeners that note every post.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,6 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// record is what a producer knows of a request, before it is inserted and after.
 type record struct {
 	checker.Request
 	key       string // dedup_key; empty: none
@@ -39,7 +39,6 @@ const (
 	gone    standing = "gone"    // has left, and the map does not know yet
 )
 
-// people are the persons of a round, by what they are to the account.
 type people struct {
 	platform *platform
 	persons  map[standing][]int
@@ -50,13 +49,7 @@ type people struct {
 func newPeople(p *platform, followers int) *people {
 	split := map[standing][]int{}
 	for person := range followers {
-		part := follows
-		switch person % 20 {
-		case 7:
-			part = refuses
-		case 13:
-			part = gone
-		}
+		part := cmp.Or(map[int]standing{7: refuses, 13: gone}[person%20], follows)
 		split[part] = append(split[part], person)
 	}
 	const others = 12
@@ -67,30 +60,23 @@ func newPeople(p *platform, followers int) *people {
 	return &people{p, split}
 }
 
-// producer is a program that inserts requests, over a link that is bad at times too.
 type producer struct {
-	name   string
-	db     *sqlx.DB
-	rnd    *rand.Rand
-	people *people
-	pause  time.Duration // between two INSERTs
-
+	name     string
+	db       *sqlx.DB
+	rnd      *rand.Rand
+	people   *people
 	records  []*record       // once run has returned
 	giveUp   context.Context // after its end nothing is tried again
 	cancels  sync.WaitGroup
 	refusals sync.Map // the texts of what the server refused
 }
 
-// run inserts until ctx ends. What it has begun then, it finishes, until giveUp ends.
 func (p *producer) run(ctx context.Context) {
-	tick := time.NewTicker(p.pause)
+	tick := time.NewTicker(40 * time.Millisecond)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		p.insert(p.batch())
-		select {
-		case <-ctx.Done():
-		case <-tick.C:
-		}
+		<-tick.C
 	}
 	p.cancels.Wait()
 }
@@ -130,20 +116,13 @@ func (p *producer) request(serial int, keyed bool) *record {
 }
 
 func (p *producer) standing() standing {
-	switch f := p.rnd.Float64(); {
-	case f < 0.03:
-		return late
-	case f < 0.04:
-		return never
-	case f < 0.06:
-		return refuses
-	case f < 0.08:
-		return gone
+	rare := []standing{late, late, late, never, refuses, refuses, gone, gone} // percent
+	if n := p.rnd.IntN(100); n < len(rare) {
+		return rare[n]
 	}
 	return follows
 }
 
-// errDuplicate is MySQL's number for a unique key that exists.
 const errDuplicate = 1062
 
 // insert inserts a batch with one statement. With keys it is repeated until the server has said
@@ -226,12 +205,9 @@ func (p *producer) withdrawSome(batch []*record, begin time.Time) {
 	}
 }
 
-// sleep waits; false: ctx has ended before.
 func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 		return true
 	case <-ctx.Done():
 		return false

@@ -2,7 +2,7 @@
 // the WeChat simulator and the real unionbridge daemon, 1,000 requests inserted with plain SQL, and
 // a check of every delivered message.
 //
-//	go run ./internal/devtools/demo [-dsn DSN] [-followers N] [-mini-users N] [-requests N]
+//	go run ./internal/devtools/demo [flags]
 //
 // On a terminal everything stays up until Ctrl-C. Exit codes: 0 success, 1 a mismatch or a failure,
 // 2 wrong usage, 130 interrupted.
@@ -16,11 +16,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/database/privatedb"
 	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// options are the sizes of the demo.
 type options struct {
 	dsn       string
 	followers int
@@ -53,7 +53,6 @@ func program() harness.Program {
 
 func main() { harness.Main(program()) }
 
-// demo is the demo while it runs.
 type demo struct {
 	*harness.T
 	options
@@ -80,7 +79,7 @@ func (d *demo) run() {
 
 	d.Step("Schema: unionbridge migrate up")
 	d.instance = d.NewInstance(d.Path("unionbridge"), "config", harness.Settings{
-		DSN: d.database.DSN(), WeChat: d.simulator.URL, Rate: 2000, Concurrency: 64,
+		DSN: d.database.DSN, WeChat: d.simulator.URL, Rate: 2000, Concurrency: 64,
 	})
 	d.instance.Run("migrate", "up")
 	d.insertMiniUsers()
@@ -99,16 +98,16 @@ func (d *demo) run() {
 }
 
 func (d *demo) openDatabase() {
-	if d.dsn == "" {
-		d.Step("Database: starting a private server")
-	} else {
-		d.Step("Database: a schema of its own on the given server")
+	where := "starting a private server"
+	if d.dsn != "" {
+		where = "a schema of its own on the given server"
 	}
-	d.database = d.OpenDatabase(harness.DatabaseConfig{DSN: d.dsn, Output: d.Lines()})
+	d.Step("Database: %s", where)
+	d.database = d.OpenDatabase(d.dsn, privatedb.Config{Output: d.Lines()})
 	d.app = d.database.Client()
 	err := os.WriteFile(d.Path("client.cnf"), []byte(d.database.ClientFile()), 0o600)
 	d.Checkf(err, "writing the option file for the database's client")
-	d.Say("%s at %s, schema %s", d.database.Describe().Version, d.database.Addr(), d.database.Schema())
+	d.Say("%s at %s, schema %s", d.database.Version(), d.database.Addr, d.database.Schema)
 }
 
 func (d *demo) startSimulator() {
@@ -127,7 +126,7 @@ func (d *demo) firstSweep() {
 	d.sync()
 	d.sweep = time.Since(begin)
 	var coverage struct {
-		Subscribed int64 `db:"subscribed"`
+		Subscribed int64
 		Known      int64 `db:"with_unionid"`
 		MiniUsers  int64 `db:"mini_users"`
 		Reachable  int64 `db:"reachable_mini_users"`
@@ -161,8 +160,8 @@ func (d *demo) follow(done func(counts map[string]int64) bool) (counts map[strin
 		Log: func() string { return describe(counts) + "\n" + d.instance.LogTail() },
 	}, func() bool {
 		var rows []struct {
-			Status string `db:"status"`
-			N      int64  `db:"n"`
+			Status string
+			N      int64
 		}
 		d.app.FetchAll(&rows, `SELECT status, COUNT(*) AS n FROM v_send_status GROUP BY status`)
 		counts = make(map[string]int64)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"os/exec"
 	"slices"
@@ -12,7 +11,6 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// request is one that the app makes.
 type request struct {
 	checker.Request
 	miniUser wechatsim.Identity
@@ -89,8 +87,8 @@ func (d *demo) check() {
 	d.delivered = d.simulator.Messages()
 	reader := d.database.Reader()
 	h := checker.History{
-		AppID: harness.AppID, TemplateID: harness.TemplateID(), Undisturbed: true,
-		Requests: map[string]checker.Request{}, Rows: checker.ReadRows(reader, "send_request"), Messages: d.delivered,
+		Undisturbed: true, Requests: map[string]checker.Request{}, Messages: d.delivered,
+		Rows: checker.ReadRows(reader, "send_request"),
 	}
 	for _, r := range d.requested {
 		h.Requests[r.Order] = r.Request
@@ -116,7 +114,6 @@ func (d *demo) check() {
 		"none twice, none missing, none to anybody else", harness.Count(len(d.delivered)))
 }
 
-// newcomers is how many of those who did not follow begin to.
 const newcomers = 3
 
 // someFollow lets some of the people whose messages wait follow the account. The next sweep finds
@@ -164,18 +161,23 @@ func (d *demo) summarize() {
 
 func (d *demo) lookAround() {
 	d.Heading("Look around")
-	if client := sqlClient(); client != "" {
-		sql := client + " --defaults-file=" + d.Path("client.cnf") + " -e"
-		d.Line("  %s 'SELECT * FROM v_send_status ORDER BY id DESC LIMIT 5'", sql)
-		d.Line("  %s 'SELECT * FROM v_identity LIMIT 5'", sql)
-	} else {
-		d.Line("  any client of MySQL's, at %s, schema %s:", d.database.Addr(), d.database.Schema())
-		d.Line("    SELECT * FROM v_identity LIMIT 10;")
-		d.Line("    SELECT * FROM v_coverage LIMIT 10;")
-		d.Line("    SELECT * FROM v_send_status ORDER BY id DESC LIMIT 10;")
+	client, err := exec.LookPath("mariadb")
+	if err != nil {
+		client, err = exec.LookPath("mysql")
+	}
+	prefix, suffix := client+" --defaults-file="+d.Path("client.cnf")+" -e '", "'"
+	if err != nil {
+		d.Line("  any client of MySQL's, at %s, schema %s:", d.database.Addr, d.database.Schema)
+		prefix, suffix = "  ", ";"
+	}
+	for _, query := range []string{
+		"v_identity LIMIT 5", "v_coverage LIMIT 5", "v_send_status ORDER BY id DESC LIMIT 5",
+	} {
+		d.Line("  %sSELECT * FROM %s%s", prefix, query, suffix)
 	}
 	ours := d.Path("unionbridge") + " -c " + d.instance.ConfigFile()
-	unionid := d.reachable().UnionID
+	reachable := slices.IndexFunc(d.requested, func(r request) bool { return r.Recipient.Following })
+	unionid := d.requested[max(reachable, 0)].Recipient.UnionID
 	data := checker.Data(checker.Text("热拿铁", "28元", "X-1"), true)
 	d.Line("  %s lookup %s", ours, unionid)
 	d.Line("  %s send --unionid %s --template %s --data '%s'", ours, unionid, harness.Template, data)
@@ -194,24 +196,6 @@ func (d *demo) latencies() []time.Duration {
 	for _, m := range d.delivered[:len(d.delivered)-d.late] { // in the order of their msgids
 		latencies = append(latencies, m.Time.Sub(inserted[checker.Order(m.Data)]))
 	}
-	slices.SortFunc(latencies, cmp.Compare)
+	slices.Sort(latencies)
 	return latencies
-}
-
-func (d *demo) reachable() wechatsim.Identity {
-	for _, r := range d.requested {
-		if r.Recipient.Following {
-			return r.Recipient
-		}
-	}
-	return d.requested[0].Recipient
-}
-
-func sqlClient() string {
-	for _, name := range []string{"mariadb", "mysql"} {
-		if _, err := exec.LookPath(name); err == nil {
-			return name
-		}
-	}
-	return ""
 }

@@ -24,8 +24,6 @@ const clusterSize = 3
 // 10 s.
 const joinTimeout = 90 * time.Second
 
-// startCluster starts the nodes one after the other. Each but the first begins with an empty folder
-// and gets all data from another one, as in production.
 func startCluster(t *harness.T, provider string) []*node {
 	pass := install(t, t.Path("n1"))
 	var nodes []*node
@@ -62,7 +60,6 @@ func describe(t *harness.T, nodes []*node) {
 	t.Good("%s, Galera %s, wsrep_cluster_size %d, all synced", version, galera, clusterSize)
 }
 
-// node is one server of the cluster.
 type node struct {
 	t       *harness.T
 	name    string
@@ -92,7 +89,6 @@ func (n *node) prepare(taken map[string]bool) {
 //go:embed node.cnf
 var settingsText string
 
-// settings is the node's option file.
 func (n *node) settings(provider string, group []string) string {
 	_, port, _ := net.SplitHostPort(n.sql)
 	_, groupPort, _ := net.SplitHostPort(n.group)
@@ -105,7 +101,6 @@ func (n *node) settings(provider string, group []string) string {
 	return text.String()
 }
 
-// start starts the server; the first node of a cluster makes the group, the others join it.
 func (n *node) start(provider string, group []string, first bool) {
 	file := filepath.Join(n.dir, "my.cnf")
 	err := os.WriteFile(file, []byte(n.settings(provider, group)), 0o600)
@@ -138,14 +133,12 @@ func (n *node) await(size int) {
 	})
 }
 
-// dsn leads to the node, or to addr in its place; schema may be empty.
 func (n *node) dsn(addr, schema string) string {
 	c := mysql.NewConfig()
 	c.User, c.Passwd, c.Net, c.Addr, c.DBName = "root", n.pass, "tcp", addr, schema
 	return c.FormatDSN()
 }
 
-// open returns a pool of connections to this node; params are variables of the session.
 func (n *node) open(t *harness.T, schema string, params map[string]string) harness.DB {
 	c := t.ParseDSN(n.dsn(n.sql, schema))
 	c.Params, c.Timeout = params, time.Second

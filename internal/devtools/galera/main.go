@@ -7,9 +7,7 @@
 //   - sweeps a simulated account through a proxy, kills the node in use in mid-sweep with SIGKILL,
 //     starts the sweep again and compares the map on both remaining nodes with the truth.
 //
-// Usage:
-//
-//	go run ./internal/devtools/galera [-followers N] [-tests=false] [-timeout 6m]
+// Usage: go run ./internal/devtools/galera [flags]
 //
 // It needs MariaDB, galera-4, mariadb-backup and socat, and on Debian and Ubuntu installs what is
 // missing. Exit codes: 0 success, 1 a mismatch or a failure, 2 wrong usage, 130 interrupted.

@@ -30,8 +30,6 @@ func findTools(t *harness.T) (provider string) {
 	return provider
 }
 
-// look returns the packages whose programs are missing, and where Debian's or Red Hat's package
-// puts the library.
 func look() (missing []string, provider string) {
 	for program, pkg := range map[string]string{
 		"mariadbd": "mariadb-server-core", "mariadb-backup": "mariadb-backup",

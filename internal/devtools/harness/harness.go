@@ -148,10 +148,8 @@ func (t *T) makeFolder() {
 
 // Sleep waits. An interrupt ends it, and the run.
 func (t *T) Sleep(d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 	case <-t.ctx.Done():
 		t.Fatal(t.ctx.Err())
 	}
@@ -170,10 +168,7 @@ type Wait struct {
 
 // Await calls done again and again until it reports true.
 func (t *T) Await(w Wait, done func() bool) {
-	tick := time.NewTicker(w.Every)
-	defer tick.Stop()
-	timer := time.NewTimer(w.Most)
-	defer timer.Stop()
+	over := time.After(w.Most)
 	var ended <-chan struct{}
 	if w.Process != nil {
 		ended = w.Process.Done()
@@ -186,12 +181,12 @@ func (t *T) Await(w Wait, done func() bool) {
 	}
 	for !done() {
 		select {
-		case <-tick.C:
+		case <-time.After(w.Every):
 		case <-t.ctx.Done():
 			t.Fatal(t.ctx.Err())
 		case <-ended:
 			fail("the process ended: " + w.Process.Ended())
-		case <-timer.C:
+		case <-over:
 			fail("it did not happen within " + w.Most.String())
 		}
 	}

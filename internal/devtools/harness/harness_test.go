@@ -380,7 +380,7 @@ database="ub"
 [mariadb-client]
 database="ub"
 `
-	if diff := cmp.Diff(want, (&Database{settings: settings}).ClientFile()); diff != "" {
+	if diff := cmp.Diff(want, (&Database{settings: settings, Addr: settings.Addr, Schema: "ub"}).ClientFile()); diff != "" {
 		t.Error(diff)
 	}
 }

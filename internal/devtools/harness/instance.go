@@ -2,7 +2,6 @@ package harness
 
 import (
 	"bytes"
-	"context"
 	_ "embed"
 	"fmt"
 	"math/rand/v2"
@@ -43,8 +42,7 @@ func (t *T) FreeAddr() string {
 	return ""
 }
 
-// Instance is one place at which the real program runs, with a configuration, a log and a state
-// folder of its own, named after it.
+// Instance is one place at which the real program runs, with files named after it.
 type Instance struct {
 	Settings Settings
 	Name     string
@@ -52,15 +50,9 @@ type Instance struct {
 	binary   string
 }
 
-// NewInstance writes the configuration. Where the settings name no address to listen at, or no
-// state folder, it chooses them.
+// NewInstance writes the configuration, with an address to listen at and a state folder.
 func (t *T) NewInstance(binary, name string, settings Settings) *Instance {
-	if settings.Listen == "" {
-		settings.Listen = t.FreeAddr()
-	}
-	if settings.StateDir == "" {
-		settings.StateDir = t.Path("state-" + name)
-	}
+	settings.Listen, settings.StateDir = t.FreeAddr(), t.Path("state-"+name)
 	i := &Instance{t: t, binary: binary, Name: name}
 	i.Configure(settings)
 	return i
@@ -95,8 +87,7 @@ func (i *Instance) Start() *Process {
 	return p
 }
 
-// StartLogged starts a command of the program that writes to the instance's log, and watches its
-// memory.
+// StartLogged starts a command of the program with a log, and watches its memory.
 func (i *Instance) StartLogged(args ...string) *Process {
 	log := i.t.Log(i.Name + ".log")
 	c := i.Command(args...)
@@ -111,24 +102,16 @@ func (i *Instance) LogTail() string { return i.t.LogTail(i.Name + ".log") }
 
 // AwaitReady waits until a daemon says that it is ready.
 func (i *Instance) AwaitReady(p *Process) {
+	url := "http://" + i.Settings.Listen + "/readyz"
+	client := http.Client{Timeout: 2 * time.Second}
 	i.t.Await(Wait{
-		For: "http://" + i.Settings.Listen + "/readyz", Every: 10 * time.Millisecond,
-		Most: time.Minute, Process: p, Log: i.LogTail,
-	}, func() bool { return ready(i.t.ctx, i.Settings.Listen) })
-}
-
-func ready(ctx context.Context, listen string) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+listen+"/readyz", nil)
-	if err != nil {
-		return false
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return false
-	}
-	return response.Body.Close() == nil && response.StatusCode == http.StatusOK
+		For: url, Every: 10 * time.Millisecond, Most: time.Minute, Process: p, Log: i.LogTail,
+	}, func() bool {
+		request, err := http.NewRequestWithContext(i.t.ctx, http.MethodGet, url, nil)
+		i.t.Check(err)
+		response, err := client.Do(request)
+		return err == nil && response.Body.Close() == nil && response.StatusCode == http.StatusOK
+	})
 }
 
 // Log opens a log file in the run's folder.
@@ -155,7 +138,7 @@ func (t *T) LogTail(name string) string {
 type Settings struct {
 	DSN         string
 	WeChat      string // base URL
-	Listen      string
+	Listen      string // chosen, as StateDir, by NewInstance
 	StateDir    string
 	Rate        int // messages a second
 	Concurrency int // POSTs in flight

@@ -27,8 +27,7 @@ func (c ExitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 // Program is one of the devtools.
 type Program struct {
 	Name string
-	// Flags defines the flags and returns what checks them once they are parsed. An error is a wrong
-	// usage.
+	// Flags defines the flags and returns what checks them once they are parsed.
 	Flags func(*flag.FlagSet) (check func() error)
 	// Arguments are allowed behind the flags.
 	Arguments bool
@@ -39,9 +38,7 @@ type Program struct {
 	Longest func() time.Duration
 }
 
-// Main runs a program as the operating system expects it. An interrupt ends the run, and with it
-// all that it has started. The exit code is 0 for success, 1 for a failure, 2 for wrong usage, 130
-// after an interrupt.
+// Main runs a program. An interrupt ends the run, and with it all that it has started.
 func Main(p Program) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := p.Execute(ctx, os.Args[1:], os.Stdout, os.Stderr)

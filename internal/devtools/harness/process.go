@@ -24,37 +24,47 @@ type Command struct {
 
 // Process is a child that does not outlive this process (Linux: even if this one is killed).
 type Process struct {
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error // once done is closed
-	peak atomic.Int64
+	command Command
+	cmd     *exec.Cmd
+	done    chan struct{}
+	err     error // once done is closed
+	peak    atomic.Int64
 }
 
 // Start starts a child that ends with the run.
 func (t *T) Start(c Command) *Process {
-	//nolint:noctx // Stop ends it, with a signal first
-	p := &Process{cmd: exec.Command(c.Path, c.Args...), done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = c.Stdout, c.Stderr
-	p.cmd.SysProcAttr = attributes()
-	p.cmd.Env = append(os.Environ(), c.Env...)
+	p := &Process{command: c}
+	t.Check(p.Restart())
+	t.Cleanup(p.Stop)
+	return p
+}
+
+// Restart starts the command again, once the child has ended.
+func (p *Process) Restart() error {
+	cmd, done := exec.Command(p.command.Path, p.command.Args...), make(chan struct{}) //nolint:noctx // see Stop
+	p.cmd, p.done = cmd, done
+	cmd.Stdout, cmd.Stderr = p.command.Stdout, p.command.Stderr
+	cmd.SysProcAttr = attributes()
+	cmd.Env = append(os.Environ(), p.command.Env...)
 	// A descendant that keeps the pipe open must not keep Wait waiting.
-	p.cmd.WaitDelay = time.Second
+	cmd.WaitDelay = time.Second
 	started := make(chan error, 1)
 	go func() {
 		// Linux sends the death signal when the thread that made the child ends, and Go ends
 		// threads at will: this one stays as long as the child.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		defer close(p.done)
-		err := p.cmd.Start()
+		defer close(done)
+		err := cmd.Start()
 		started <- err
 		if err == nil {
-			p.err = p.cmd.Wait()
+			p.err = cmd.Wait()
 		}
 	}()
-	t.Checkf(<-started, "starting %s", c.Path)
-	t.Cleanup(p.Stop)
-	return p
+	if err := <-started; err != nil {
+		return fmt.Errorf("starting %s: %w", p.command.Path, err)
+	}
+	return nil
 }
 
 // Output runs a command to its end and returns its output. The error of a failed one holds it.
@@ -74,65 +84,42 @@ func (p *Process) Pid() int { return p.cmd.Process.Pid }
 // Done is closed when the child has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Alive reports whether the child runs.
-func (p *Process) Alive() bool {
-	select {
-	case <-p.done:
-		return false
-	default:
-		return true
-	}
-}
-
 // Ended waits for the end and says how it was, for people: "exit status 1", "signal: killed".
 func (p *Process) Ended() string {
 	<-p.done
 	return p.cmd.ProcessState.String()
 }
 
-// PeakMemory is the largest resident set of the child so far, in bytes, sampled every 10 ms. 0: not
-// known, or not watched.
+// PeakMemory is the largest resident set of the child so far, in bytes; 0: not known.
 func (p *Process) PeakMemory() int64 { return p.peak.Load() }
 
 func (p *Process) watchMemory() {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
 	for {
 		// The mark never sinks, so only what grows in the last 10 ms can be missed.
 		p.peak.Store(max(p.peak.Load(), peakOf(p.Pid())))
 		select {
 		case <-p.done:
 			return
-		case <-tick.C:
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }
 
-// stopGrace is how long a child may take to end after SIGTERM. The daemon's own shutdown_timeout is
-// shorter here.
-const stopGrace = 15 * time.Second
-
-// Stop ends the child, with SIGTERM first and by force after 15 s, and waits until it has gone. It
-// may be called twice, and for a child that has ended.
+// Stop ends the child, by force after a while, and waits until it has gone.
 func (p *Process) Stop() error {
-	if !p.Alive() {
-		return nil
-	}
+	const grace = 15 * time.Second // the daemon's own shutdown_timeout is shorter
 	p.Signal(syscall.SIGTERM)
 	p.Signal(syscall.SIGCONT) // a frozen one has to wake for it
-	timer := time.NewTimer(stopGrace)
-	defer timer.Stop()
 	select {
 	case <-p.done:
 		return nil
-	case <-timer.C:
+	case <-time.After(grace):
 	}
 	p.Kill()
-	return fmt.Errorf("%s (pid %d) did not end within %s and was killed", p.cmd.Path, p.Pid(), stopGrace)
+	return fmt.Errorf("%s (pid %d) did not end within %s and was killed", p.cmd.Path, p.Pid(), grace)
 }
 
-// Kill ends the child as kill -9 does, and waits until it has gone. It may be called twice, and for
-// a child that has ended.
+// Kill ends the child as kill -9 does, and waits until it has gone.
 func (p *Process) Kill() {
 	p.Signal(syscall.SIGKILL)
 	<-p.done

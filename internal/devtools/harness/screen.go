@@ -71,14 +71,14 @@ func (s *Screen) Say(format string, args ...any) {
 	s.printf("%s%s\n", strings.Repeat(" ", indent), s.paint("2", fmt.Sprintf(format, args...)))
 }
 
-// Good and Bad add a verdict to the step.
-func (s *Screen) Good(format string, args ...any) {
-	s.printf("%s%s %s\n", strings.Repeat(" ", indent), s.paint("32", "ok"), fmt.Sprintf(format, args...))
-}
+// Good adds a verdict to the step.
+func (s *Screen) Good(format string, args ...any) { s.verdict("32", "ok", format, args) }
 
 // Bad is Good's opposite.
-func (s *Screen) Bad(format string, args ...any) {
-	s.printf("%s%s %s\n", strings.Repeat(" ", indent), s.paint("1;31", "WRONG"), fmt.Sprintf(format, args...))
+func (s *Screen) Bad(format string, args ...any) { s.verdict("1;31", "WRONG", format, args) }
+
+func (s *Screen) verdict(colour, word, format string, args []any) {
+	s.printf("%*s%s %s\n", indent, "", s.paint(colour, word), fmt.Sprintf(format, args...))
 }
 
 // Status shows a line that the next one overwrites; nothing where the output is no terminal.
@@ -139,8 +139,7 @@ func Count[N int | int64](n N) string {
 	return Count(n/1000) + fmt.Sprintf(",%03d", max(n%1000, -(n%1000)))
 }
 
-// Quantile is the q-quantile of sorted durations, the smallest one that at least a share q of them
-// does not exceed; 0 if there are none.
+// Quantile is the q-quantile of sorted durations; 0 if there are none.
 func Quantile(sorted []time.Duration, q float64) time.Duration {
 	if len(sorted) == 0 {
 		return 0

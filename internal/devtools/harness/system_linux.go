@@ -8,8 +8,7 @@ func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
 }
 
-// FreeDisk returns the bytes that this process may still write to the file system of a path; ok is
-// false where that is not known.
+// FreeDisk returns the bytes that this process may still write to a path's file system.
 func FreeDisk(path string) (free int64, ok bool) {
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(path, &fs); err != nil {

@@ -74,8 +74,7 @@ func (l *Link) Close() error {
 // Cut ends all connections and refuses new ones until Heal.
 func (l *Link) Cut() { l.proxy.Stop() }
 
-// Lead ends all connections and leads new ones to another server.
-func (l *Link) Lead(upstream string) error {
+func (l *Link) lead(upstream string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	update := &toxiproxy.Proxy{Listen: l.addr, Upstream: upstream, Enabled: true}
@@ -89,26 +88,20 @@ func (l *Link) Lead(upstream string) error {
 // Failover leads the link to the next server as soon as the present one accepts no connections,
 // until ctx ends. It does not go back: all connections lead to one server at a time.
 func (l *Link) Failover(ctx context.Context, servers []string) {
-	const every, patience = 20 * time.Millisecond, time.Second
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	dialer := net.Dialer{Timeout: patience}
+	dialer := net.Dialer{Timeout: time.Second}
 	accepts := func(server string) bool {
 		conn, err := dialer.DialContext(ctx, "tcp", server)
 		return err == nil && conn.Close() == nil
 	}
-	for ctx.Err() == nil {
-		if !accepts(l.Upstream()) {
-			for _, server := range servers {
-				// What cannot be led there is led in the next turn.
-				if ctx.Err() == nil && accepts(server) && l.Lead(server) == nil {
-					break
-				}
-			}
+	for ; ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+		if accepts(l.Upstream()) {
+			continue
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
+		for _, server := range servers {
+			// What cannot be led there is led in the next turn.
+			if ctx.Err() == nil && accepts(server) && l.lead(server) == nil {
+				break
+			}
 		}
 	}
 }
@@ -133,24 +126,14 @@ func (l *Link) Poison(t Toxic) error {
 	return nil
 }
 
-// healTimeout is how long a toxic may take to leave a connection that is stuck.
-const healTimeout = 2 * time.Second
-
 // Heal makes the link a good one. Connections live on, unless a toxic does not let go of one that
 // is stuck: then all are ended.
 func (l *Link) Heal() error {
-	healed := make(chan struct{})
-	go func() {
-		defer close(healed)
-		l.proxy.Toxics.ResetToxics(context.Background())
-	}()
-	timer := time.NewTimer(healTimeout)
-	defer timer.Stop()
-	select {
-	case <-healed:
-	case <-timer.C:
-		l.proxy.Stop()
-		<-healed
+	stopped := make(chan struct{})
+	stuck := time.AfterFunc(2*time.Second, func() { l.proxy.Stop(); close(stopped) })
+	l.proxy.Toxics.ResetToxics(context.Background())
+	if !stuck.Stop() {
+		<-stopped
 	}
 	err := l.proxy.Start()
 	if err != nil && !errors.Is(err, toxiproxy.ErrProxyAlreadyStarted) {
