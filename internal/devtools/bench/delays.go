@@ -10,13 +10,9 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// idleness is what an idle daemon costs the database server.
-type idleness struct {
-	queries float64 // statements a second
-	cpu     float64 // of one processor, in percent
-}
-
-func (b *bench) measureIdle() idleness {
+// measureIdle takes what an idle daemon costs the database server: statements a second, and percent
+// of one processor.
+func (b *bench) measureIdle() (queries, percent float64) {
 	// Two rounds of the maintenance, the rarest of the regular statements: in a shorter time it
 	// would be a matter of luck how many are seen.
 	const idleTime = 40 * time.Second
@@ -36,16 +32,19 @@ func (b *bench) measureIdle() idleness {
 	begin := time.Now()
 	b.Sleep(idleTime)
 	used := cpu.used("database")
-	own := int64(1) // the second reading counts itself
-	n := questions() - before - own
+	n := questions() - before - 1 // the second reading counts itself
 	took := time.Since(begin).Seconds()
-	i := idleness{float64(n) / took, 100 * used.Seconds() / took}
-	b.Say("%s queries/s, %s %% of a processor in the database server", number(i.queries), number(i.cpu))
+	queries, percent = float64(n)/took, 100*used.Seconds()/took
+	b.Say("%s queries/s, %s %% of a processor in the database server", number(queries),
+		number(percent))
 	b.stopDaemon()
-	return i
+	return queries, percent
 }
 
-func (b *bench) idle() { b.record("idle_queries", b.measureIdle().queries) }
+func (b *bench) idle() {
+	queries, _ := b.measureIdle()
+	b.record("idle_queries", queries)
+}
 
 func (b *bench) latency() {
 	const singles = 200
@@ -55,8 +54,6 @@ func (b *bench) latency() {
 	b.recordMillis("latency_p50", latencies, 0.5)
 	b.recordMillis("latency_p99", latencies, 0.99)
 }
-
-const campaignTimes = 5
 
 func (b *bench) memory() {
 	// It includes a round of the maintenance, which looks through the waiting rows.
@@ -77,8 +74,6 @@ func (b *bench) memory() {
 	b.Say("%s messages in the meantime", harness.Count(delivered))
 	b.recordMemory("pending_memory", b.daemon.PeakMemory())
 }
-
-const takeovers = 3
 
 // takeover kills the instance that sends, while rows keep coming, and takes the time until the
 // other one sends; the dead one comes back and is next.
@@ -161,7 +156,13 @@ func (b *bench) urgentIn(name, kind string, rate int) {
 }
 
 const (
+	takeovers  = 3
 	urgentRows = 100
+
+	// How many times the usual backlog are there.
+	campaignTimes = 5
+	futureTimes   = 25
+	finishedTimes = 50
 
 	fairRate = 1000 // a second: the others take a minute and more
 	fairRows = 100
@@ -193,24 +194,17 @@ func (b *bench) fair() {
 	b.record("fair_seconds", took.Seconds())
 }
 
-const (
-	futureTimes   = 25
-	finishedTimes = 50
-)
-
 // weight is what the sender does and costs beside the rows that are in the table.
 type weight struct {
-	idleness
-	rate float64 // messages a second
-	// cost is microseconds of processor time a message; it is steadier than the rate where others
-	// use the machine too.
-	cost float64
+	queries, cpu float64 // see measureIdle
+	rate         float64 // messages a second
+	cost         float64 // microseconds of processor time a message
 }
 
 // weigh sends half the usual backlog several times; the median counts.
-func (b *bench) weigh() weight {
+func (b *bench) weigh() (w weight) {
 	const rounds = 3
-	w := weight{idleness: b.measureIdle()}
+	w.queries, w.cpu = b.measureIdle()
 	b.Step("%d times %s requests", rounds, harness.Count(b.requests/2))
 	var rates, costs []float64
 	for range rounds {
@@ -232,11 +226,10 @@ func (b *bench) finished() {
 func (b *bench) beside(name, what string, c crowd) {
 	if b.light == nil {
 		b.Step("for comparison: a table with nothing else in it")
-		w := b.weigh()
-		b.light = &w
-		b.record("light_send", w.rate)
-		b.recordKnown("light_cpu", w.cost)
-		b.recordKnown("light_idle_cpu", w.cpu)
+		b.light = new(b.weigh())
+		b.record("light_send", b.light.rate)
+		b.recordKnown("light_cpu", b.light.cost)
+		b.recordKnown("light_idle_cpu", b.light.cpu)
 		b.clear()
 	}
 	b.Step("inserting %s rows that are %s", harness.Count(c.n), what)

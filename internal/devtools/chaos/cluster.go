@@ -43,7 +43,7 @@ type cluster struct {
 	db       harness.DB // past all links
 	links    []*link.Link
 	platform *platform
-	people   *people
+	persons  map[standing][]int
 	daemons  []*instance
 	window   time.Duration    // send.resend_window
 	repeat   wechatsim.Repeat // what WeChat answers to a repeated message
@@ -107,8 +107,8 @@ func (c *cluster) openPlatform() {
 	options.Minis[0].DailyLimits = wechatsim.NoDailyLimits()
 	c.platform = &platform{Server: wechatsim.New(options)}
 	c.Cleanup(func() error { c.platform.Close(); return nil })
-	c.people = newPeople(c.platform, followers)
-	for _, person := range c.people.persons[refuses] {
+	c.persons = parts()
+	for _, person := range c.persons[refuses] {
 		c.platform.SetPerson(harness.AppID, person, wechatsim.Person{Refuses: true})
 	}
 }
@@ -134,14 +134,14 @@ func (c *cluster) fill() {
 	first.Run("migrate", "up")
 	first.Run("sync")
 	var users []wechatsim.Identity
-	for person := range followers + len(c.people.persons[late]) + len(c.people.persons[never]) {
+	for person := range followers + len(c.persons[late]) + len(c.persons[never]) {
 		users = append(users, wechatsim.Identity{
 			AppID: harness.MiniAppID, OpenID: c.platform.OpenID(harness.MiniAppID, person),
 			UnionID: c.platform.UnionID(person),
 		})
 	}
 	c.db.InsertMiniUsers(users)
-	for _, person := range c.people.persons[gone] {
+	for _, person := range c.persons[gone] {
 		c.platform.Unfollow(harness.AppID, person)
 	}
 	c.platform.SetQuirks(harness.AppID, wechatsim.Quirks{Repeat: c.repeat})
@@ -172,8 +172,8 @@ func (c *cluster) startProducers(dsn string) {
 		db.SetMaxOpenConns(3)
 		p := &producer{
 			name: fmt.Sprintf("C%d-%d", c.seed%1_000_000, i), db: db.DB,
-			rnd:    rand.New(rand.NewPCG(c.seed, uint64(i)+1)),
-			people: c.people, giveUp: tries,
+			rnd:      rand.New(rand.NewPCG(c.seed, uint64(i)+1)),
+			platform: c.platform, persons: c.persons, giveUp: tries,
 		}
 		c.producers = append(c.producers, p)
 		c.producing.Go(func() { p.run(work) })
@@ -182,7 +182,7 @@ func (c *cluster) startProducers(dsn string) {
 }
 
 func (c *cluster) letFollow(ctx context.Context) {
-	persons := c.people.persons[late]
+	persons := c.persons[late]
 	for _, person := range persons {
 		if !sleep(ctx, c.length/time.Duration(len(persons)+1)) {
 			return
@@ -195,7 +195,7 @@ func (c *cluster) heal() {
 	c.stopWork()
 	c.platform.ClearFaults()
 	c.platform.SetLatency(0)
-	for _, person := range c.people.persons[late] {
+	for _, person := range c.persons[late] {
 		c.platform.Follow(harness.AppID, person)
 	}
 	for _, l := range c.links {

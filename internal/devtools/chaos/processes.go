@@ -34,7 +34,6 @@ type instance struct {
 	log  *os.File
 
 	process *harness.Process
-	lives   int
 	ended   []string // how processes ended that were not killed
 }
 
@@ -46,9 +45,8 @@ func (i *instance) start() {
 		c.Stdout, c.Stderr = i.log, i.log
 		i.process = i.t.Start(c)
 	}
-	i.lives++
-	_, _ = fmt.Fprintf(i.log, "---- life %d, pid %d, %s\n",
-		i.lives, i.process.Pid(), time.Now().Format(time.RFC3339Nano))
+	_, _ = fmt.Fprintf(i.log, "---- pid %d, %s\n", i.process.Pid(),
+		time.Now().Format(time.RFC3339Nano))
 }
 
 // alive reports whether the daemon runs, and notes it if it has ended although it was not killed.
@@ -58,7 +56,7 @@ func (i *instance) alive() bool {
 	default:
 		return true
 	}
-	i.ended = append(i.ended, fmt.Sprintf("life %d of %s: %s", i.lives, i.Name, i.process.Ended()))
+	i.ended = append(i.ended, fmt.Sprintf("pid %d of %s: %s", i.process.Pid(), i.Name, i.process.Ended()))
 	return false
 }
 
@@ -190,9 +188,7 @@ func (p *platform) allPosts() []checker.Post {
 
 // firstPost is when the first post after a moment arrived from one of the daemons; ok is false if
 // none has.
-func (p *platform) firstPost(
-	after time.Time, from func(daemon string) bool,
-) (at time.Time, ok bool) {
+func (p *platform) firstPost(after time.Time, from func(string) bool) (at time.Time, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	// The posts stand in the order of their arrival, but for a few milliseconds.

@@ -39,14 +39,8 @@ const (
 	gone    standing = "gone"    // has left, and the map does not know yet
 )
 
-type people struct {
-	platform *platform
-	persons  map[standing][]int
-}
-
-// newPeople gives everybody a part. Those who follow from the start are the persons below
-// followers.
-func newPeople(p *platform, followers int) *people {
+// parts gives everybody a part. Those who follow from the start are the persons below followers.
+func parts() map[standing][]int {
 	split := map[standing][]int{}
 	for person := range followers {
 		part := cmp.Or(map[int]standing{7: refuses, 13: gone}[person%20], follows)
@@ -57,14 +51,15 @@ func newPeople(p *platform, followers int) *people {
 		split[late] = append(split[late], followers+i)
 		split[never] = append(split[never], followers+others+i)
 	}
-	return &people{p, split}
+	return split
 }
 
 type producer struct {
 	name     string
 	db       *sqlx.DB
 	rnd      *rand.Rand
-	people   *people
+	platform *platform
+	persons  map[standing][]int
 	records  []*record       // once run has returned
 	giveUp   context.Context // after its end nothing is tried again
 	cancels  sync.WaitGroup
@@ -97,9 +92,9 @@ func (p *producer) request(serial int, keyed bool) *record {
 		r.key = "key " + r.Order
 	}
 	r.standing = p.standing()
-	persons := p.people.persons[r.standing]
+	persons := p.persons[r.standing]
 	person := persons[p.rnd.IntN(len(persons))]
-	r.Recipient = wechatsim.Identity{Person: person, UnionID: p.people.platform.UnionID(person)}
+	r.Recipient = wechatsim.Identity{Person: person, UnionID: p.platform.UnionID(person)}
 	columns := []string{"unionid", "mini_openid", "mini_openid", "unionid", "openid"}
 	r.recipient = columns[p.rnd.IntN(len(columns))]
 	if r.recipient == "openid" && (r.standing == late || r.standing == never) {
@@ -123,13 +118,12 @@ func (p *producer) standing() standing {
 	return follows
 }
 
-const errDuplicate = 1062
-
 // insert inserts a batch with one statement. With keys it is repeated until the server has said
 // what became of it: "duplicate" says that an earlier try was carried out. Without them one try
 // must do.
 func (p *producer) insert(batch []*record) {
 	p.records = append(p.records, batch...)
+	const errDuplicate = 1062
 	begin := time.Now()
 	query, args := p.statement(batch)
 	for {
@@ -160,10 +154,10 @@ func (p *producer) statement(batch []*record) (query string, args []any) {
 		case "unionid":
 			unionid = r.Recipient.UnionID
 		case "openid":
-			openid = p.people.platform.OpenID(harness.AppID, r.Recipient.Person)
+			openid = p.platform.OpenID(harness.AppID, r.Recipient.Person)
 		default:
 			miniAppID = harness.MiniAppID
-			miniOpenID = p.people.platform.OpenID(harness.MiniAppID, r.Recipient.Person)
+			miniOpenID = p.platform.OpenID(harness.MiniAppID, r.Recipient.Person)
 		}
 		if r.expires > 0 {
 			expires = r.expires.Microseconds()

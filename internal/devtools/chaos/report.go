@@ -68,13 +68,11 @@ func (r result) line() string {
 	return fmt.Sprintf(columns, append(cells, takeover, verdict)...)
 }
 
-// maxStories is how many violations of a round are shown with all that is known.
-const maxStories = 5
-
 func (r result) show(out *harness.Screen) {
 	out.Line("%s", r.line())
+	const most = 5
 	for i, text := range r.Violations {
-		if i == maxStories {
+		if i == most {
 			out.Line("  … and %d more, in the results file", len(r.Violations)-i)
 			break
 		}

@@ -189,7 +189,8 @@ func (c *check) checkMessage(want Request, row Row, m wechatsim.Message) {
 		c.violate(want.Order, "arrived as %s", m.Data)
 	}
 	if row.Status == "sent" && row.SentOpenID != m.OpenID {
-		c.violate(want.Order, "row %d says that it was sent to %s, it went to %s", row.ID, row.SentOpenID, m.OpenID)
+		c.violate(want.Order, "row %d says that it was sent to %s, it went to %s", row.ID,
+			row.SentOpenID, m.OpenID)
 	}
 	if row.Status == "sent" && row.MsgID != m.MsgID && !c.NewIDs {
 		c.violate(want.Order, "row %d says msgid %d, it was %d", row.ID, row.MsgID, m.MsgID)

@@ -21,33 +21,27 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-type options struct {
-	dsn       string
-	followers int
-	miniUsers int
-	requests  int
-}
-
 func program() harness.Program {
-	var o options
+	d := &demo{}
 	return harness.Program{
 		Name: "demo", Failed: "The demo did not work",
 		Flags: func(flags *flag.FlagSet) func() error {
-			harness.DSNFlag(flags, &o.dsn, "use this database `server` "+
+			harness.DSNFlag(flags, &d.dsn, "use this database `server` "+
 				"(user:password@tcp(host:port)/) instead of a private one; "+
 				"default $UNIONBRIDGE_TEST_DSN")
-			flags.IntVar(&o.followers, "followers", 50_000, "followers of the official account")
-			flags.IntVar(&o.miniUsers, "mini-users", 20_000, "users of the mini program, a third of whom do not follow")
-			flags.IntVar(&o.requests, "requests", 1000, "messages that the app asks for")
+			flags.IntVar(&d.followers, "followers", 50_000, "followers of the official account")
+			flags.IntVar(&d.miniUsers, "mini-users", 20_000,
+				"users of the mini program, a third of whom do not follow")
+			flags.IntVar(&d.requests, "requests", 1000, "messages that the app asks for")
 			return func() error {
-				if o.requests < 1 || o.miniUsers < o.requests || o.followers < 1 {
+				if d.requests < 1 || d.miniUsers < d.requests || d.followers < 1 {
 					return errors.New("it needs a follower, a request, " +
 						"and a mini-program user for each request")
 				}
 				return nil
 			}
 		},
-		Run: func(t *harness.T) { (&demo{T: t, options: o}).run() },
+		Run: func(t *harness.T) { d.T = t; d.run() },
 	}
 }
 
@@ -55,7 +49,8 @@ func main() { harness.Main(program()) }
 
 type demo struct {
 	*harness.T
-	options
+	dsn                            string
+	followers, miniUsers, requests int
 
 	database  *harness.Database
 	simulator *harness.Simulator

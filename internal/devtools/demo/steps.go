@@ -140,9 +140,7 @@ func (d *demo) someFollow() {
 
 func (d *demo) summarize() {
 	latencies := d.latencies()
-	ms := func(q float64) string {
-		return fmt.Sprintf("%d ms", harness.Quantile(latencies, q).Milliseconds())
-	}
+	ms := func(q float64) int64 { return harness.Quantile(latencies, q).Milliseconds() }
 	all, sent := len(d.requested), len(d.delivered)
 	d.Heading("Summary")
 	d.Fact("first sweep", "%s followers in %.1f s: %s a second", harness.Count(d.followers),
@@ -151,7 +149,7 @@ func (d *demo) summarize() {
 		harness.Count(all), harness.Count(sent), harness.Count(all-sent))
 	d.Fact("first INSERT to last outcome", "%.1f s: %s messages a second", d.sending.Seconds(),
 		harness.Count(int(float64(len(latencies))/d.sending.Seconds())))
-	d.Fact("INSERT to delivery", "p50 %s, p99 %s", ms(0.5), ms(0.99))
+	d.Fact("INSERT to delivery", "p50 %d ms, p99 %d ms", ms(0.5), ms(0.99))
 	d.Fact("daemon's peak memory", "%d MiB", d.daemon.PeakMemory()>>20)
 	d.Fact("checked", "%s messages, all right, %.0f s after the start", harness.Count(sent), d.Elapsed().Seconds())
 	if d.Terminal { // else everything is gone with the last line

@@ -20,12 +20,12 @@ import (
 
 const clusterSize = 3
 
-// joinTimeout is long enough for a state transfer on a slow machine: the donor's script alone waits
-// 10 s.
-const joinTimeout = 90 * time.Second
-
 func startCluster(t *harness.T, provider string) []*node {
-	pass := install(t, t.Path("n1"))
+	server, err := privatedb.Start(t.Context(),
+		privatedb.Config{Dir: t.Path("n1"), BufferPool: 32 << 20})
+	t.Check(err)
+	pass := t.ParseDSN(server.DSN()).Passwd
+	t.Check(server.Stop())
 	var nodes []*node
 	var group []string
 	taken := map[string]bool{}
@@ -40,14 +40,6 @@ func startCluster(t *harness.T, provider string) []*node {
 		n.await(i + 1)
 	}
 	return nodes
-}
-
-func install(t *harness.T, dir string) string {
-	server, err := privatedb.Start(t.Context(), privatedb.Config{Dir: dir, BufferPool: 32 << 20})
-	t.Check(err)
-	pass := t.ParseDSN(server.DSN()).Passwd
-	t.Check(server.Stop())
-	return pass
 }
 
 func describe(t *harness.T, nodes []*node) {
@@ -116,7 +108,8 @@ func (n *node) start(provider string, group []string, first bool) {
 func (n *node) await(size int) {
 	last := ""
 	n.t.Await(harness.Wait{
-		For: "node " + n.name + " to join", Every: 50 * time.Millisecond, Most: joinTimeout,
+		For: "node " + n.name + " to join", Every: 50 * time.Millisecond,
+		Most:    90 * time.Second, // for a state transfer, whose script alone waits 10 s
 		Process: n.process, Log: func() string { return last + "\n" + n.lastWords() },
 	}, func() bool {
 		for name, want := range map[string]string{

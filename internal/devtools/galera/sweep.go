@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,12 +94,7 @@ func (t *sweepTest) prepare(wechat string) {
 
 func (t *sweepTest) inUse() *node {
 	upstream := t.link.Upstream()
-	for _, n := range t.nodes {
-		if n.sql == upstream {
-			return n
-		}
-	}
-	return nil
+	return t.nodes[slices.IndexFunc(t.nodes, func(n *node) bool { return n.sql == upstream })]
 }
 
 func (t *sweepTest) killInMidSweep() *node {

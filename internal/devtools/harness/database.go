@@ -4,8 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
-	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"strings"
 	"time"
@@ -26,7 +27,7 @@ type DB struct {
 // driver does not print about connections that ended with their server.
 func (t *T) Connect(settings *mysql.Config) DB {
 	settings = settings.Clone()
-	settings.Logger = quiet{}
+	settings.Logger = log.New(io.Discard, "", 0)
 	connector, err := mysql.NewConnector(settings)
 	t.Checkf(err, "preparing the database client")
 	return t.Wrap(sqlx.NewDb(sql.OpenDB(connector), "mysql"))
@@ -38,17 +39,13 @@ func (t *T) Wrap(pool *sqlx.DB) DB {
 	return DB{pool, t}
 }
 
-type quiet struct{}
-
-func (quiet) Print(...any) {}
-
 // ParseDSN reads a DSN.
 func (t *T) ParseDSN(dsn string) *mysql.Config {
 	settings, err := mysql.ParseDSN(dsn)
 	if err != nil {
 		// The driver's error may quote the DSN, which holds a password.
-		t.Fatal(errors.New("the DSN of the database server cannot be read; " +
-			"it looks like user:password@tcp(127.0.0.1:3306)/"))
+		t.Fatalf("the DSN of the database server cannot be read; " +
+			"it looks like user:password@tcp(127.0.0.1:3306)/")
 	}
 	return settings
 }

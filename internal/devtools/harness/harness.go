@@ -37,8 +37,7 @@ type TB interface {
 	Context() context.Context
 	Cleanup(f func())
 	Error(args ...any)
-	Fatal(args ...any)
-	Failed() bool
+	FailNow()
 }
 
 // Try runs f and ends what it has started, whatever happens. It returns the first failure.
@@ -81,6 +80,13 @@ func (t *T) Scope(f func(*T)) { t.Check(Try(t.ctx, t.Screen, f)) }
 // Context ends when somebody interrupts the program, or when its time is over.
 func (t *T) Context() context.Context { return t.ctx }
 
+// Limit ends the run after a while.
+func (t *T) Limit(d time.Duration) {
+	ctx, cancel := context.WithTimeout(t.ctx, d)
+	t.ctx = ctx
+	t.Cleanup(func() error { cancel(); return nil })
+}
+
 // Check ends the run if err is one.
 func (t *T) Check(err error) {
 	if err != nil {
@@ -100,21 +106,18 @@ func (t *T) Fatalf(format string, args ...any) { t.Fatal(fmt.Errorf(format, args
 
 // Fatal ends the run. The first failure counts; others are its consequences.
 func (t *T) Fatal(err error) {
-	if t.tb != nil {
-		t.tb.Fatal(err)
-	}
 	t.mu.Lock()
 	if t.err == nil {
 		t.err = err
 	}
 	t.mu.Unlock()
+	if t.tb != nil {
+		t.tb.FailNow()
+	}
 	runtime.Goexit()
 }
 
 func (t *T) failed() bool {
-	if t.tb != nil {
-		return t.tb.Failed()
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.err != nil

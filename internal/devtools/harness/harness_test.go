@@ -156,12 +156,11 @@ func TestMainSpeaksToTheOperatingSystem(t *testing.T) {
 	} {
 		longest := time.Minute
 		program := Program{
-			Name: "tool", Run: test.run, Failed: "It did not work",
+			Name: "tool", Run: func(run *T) { run.Limit(longest); test.run(run) }, Failed: "It did not work",
 			Flags: func(flags *flag.FlagSet) func() error {
 				flags.DurationVar(&longest, "longest", time.Minute, "")
 				return func() error { return nil }
 			},
-			Longest: func() time.Duration { return longest },
 		}
 		if test.ctx == nil {
 			test.ctx = t.Context()

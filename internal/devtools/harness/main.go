@@ -34,8 +34,6 @@ type Program struct {
 	Run       func(*T)
 	// Failed is the heading above a failure.
 	Failed string
-	// Longest returns the most that a run may take; nil: there is no limit.
-	Longest func() time.Duration
 }
 
 // Main runs a program. An interrupt ends the run, and with it all that it has started.
@@ -47,9 +45,7 @@ func Main(p Program) {
 }
 
 // Execute runs the program and returns its exit code.
-func (p Program) Execute(
-	ctx context.Context, args []string, stdout, stderr io.Writer,
-) ExitCode {
+func (p Program) Execute(ctx context.Context, args []string, stdout, stderr io.Writer) ExitCode {
 	flags := flag.NewFlagSet(p.Name, flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	check := p.Flags(flags)
@@ -64,14 +60,8 @@ func (p Program) Execute(
 		NewScreen(stderr, time.Now).Line("%s: %v", p.Name, err)
 		return usage
 	}
-	limited := ctx
-	if p.Longest != nil {
-		var cancel context.CancelFunc
-		limited, cancel = context.WithTimeout(ctx, p.Longest())
-		defer cancel()
-	}
 	screen := NewScreen(stdout, time.Now)
-	err = Try(limited, screen, p.Run)
+	err = Try(ctx, screen, p.Run)
 	code, silent := errors.AsType[ExitCode](err)
 	switch {
 	case err == nil || silent:

@@ -63,8 +63,7 @@ func (s *Screen) Step(format string, args ...any) {
 	s.printf("%s %s  %s\n", elapsed, number, fmt.Sprintf(format, args...))
 }
 
-// indent is the width of what stands before a step's text.
-const indent = 14
+const indent = 14 // the width of what stands before a step's text
 
 // Say adds a line to the step.
 func (s *Screen) Say(format string, args ...any) {
@@ -107,26 +106,24 @@ func (s *Screen) Lines() io.WriteCloser { return &lines{screen: s} }
 
 type lines struct {
 	screen *Screen
-	rest   []byte
+	rest   string
 }
 
 func (l *lines) Write(b []byte) (int, error) {
-	l.rest = append(l.rest, b...)
-	for {
-		line, rest, whole := strings.Cut(string(l.rest), "\n")
-		if !whole {
-			return len(b), nil
-		}
+	said := strings.Split(l.rest+string(b), "\n")
+	last := len(said) - 1
+	for _, line := range said[:last] {
 		l.screen.Say("%s", strings.TrimRight(line, "\r"))
-		l.rest = []byte(rest)
 	}
+	l.rest = said[last]
+	return len(b), nil
 }
 
 // Close prints a last line without an end.
 func (l *lines) Close() error {
-	if len(l.rest) > 0 {
+	if l.rest != "" {
 		l.screen.Say("%s", l.rest)
-		l.rest = nil
+		l.rest = ""
 	}
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/Shopify/toxiproxy/v2"
@@ -18,11 +18,9 @@ import (
 
 // Link is a loopback port that leads to a server.
 type Link struct {
-	proxy *toxiproxy.Proxy
-	addr  string
-
-	mu       sync.Mutex // of what leads the link elsewhere
-	upstream string
+	proxy    *toxiproxy.Proxy
+	addr     string
+	upstream atomic.Value
 }
 
 // Open opens a link to upstream, host:port.
@@ -33,7 +31,9 @@ func Open(upstream string) (*Link, error) {
 	if err := proxy.Start(); err != nil {
 		return nil, fmt.Errorf("opening a link to %s: %w", upstream, err)
 	}
-	return &Link{proxy: proxy, addr: proxy.Listen, upstream: upstream}, nil
+	l := &Link{proxy: proxy, addr: proxy.Listen}
+	l.upstream.Store(upstream)
+	return l, nil
 }
 
 // OpenDSN opens a link to the server of a DSN, and returns the DSN that leads through it.
@@ -43,8 +43,7 @@ func OpenDSN(dsn string) (l *Link, through string, err error) {
 		// The driver's error may quote the DSN, which holds a password.
 		return nil, "", errors.New("the DSN of the database server cannot be read")
 	}
-	_, _, err = net.SplitHostPort(settings.Addr)
-	if err != nil || settings.Net != "tcp" {
+	if settings.Net != "tcp" {
 		return nil, "", fmt.Errorf("the database server listens on %s; a link needs tcp(host:port)", settings.Addr)
 	}
 	l, err = Open(settings.Addr)
@@ -59,11 +58,7 @@ func OpenDSN(dsn string) (l *Link, through string, err error) {
 func (l *Link) Addr() string { return l.addr }
 
 // Upstream is where the link leads.
-func (l *Link) Upstream() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.upstream
-}
+func (l *Link) Upstream() string { return l.upstream.Load().(string) }
 
 // Close ends the link and all its connections. It may be called twice.
 func (l *Link) Close() error {
@@ -75,13 +70,11 @@ func (l *Link) Close() error {
 func (l *Link) Cut() { l.proxy.Stop() }
 
 func (l *Link) lead(upstream string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	update := &toxiproxy.Proxy{Listen: l.addr, Upstream: upstream, Enabled: true}
 	if err := l.proxy.Update(update); err != nil {
 		return fmt.Errorf("leading a link to %s: %w", upstream, err)
 	}
-	l.upstream = upstream
+	l.upstream.Store(upstream)
 	return nil
 }
 
