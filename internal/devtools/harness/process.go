@@ -44,7 +44,6 @@ func (t *T) Start(c Command) *Process {
 func (p *Process) Restart() error {
 	cmd := exec.Command(p.command.Path, p.command.Args...) //nolint:noctx // Stop ends it
 	done := make(chan struct{})
-	p.cmd, p.done = cmd, done
 	cmd.Stdout, cmd.Stderr = p.command.Stdout, p.command.Stderr
 	cmd.SysProcAttr = attributes()
 	cmd.Env = append(os.Environ(), p.command.Env...)
@@ -66,6 +65,7 @@ func (p *Process) Restart() error {
 	if err := <-started; err != nil {
 		return fmt.Errorf("starting %s: %w", p.command.Path, err)
 	}
+	p.cmd, p.done = cmd, done
 	return nil
 }
 
