@@ -3,12 +3,9 @@ package main
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"strings"
-	"time"
+
+	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 )
@@ -20,6 +17,7 @@ import (
 // behind.
 type baseline struct {
 	*bench
+	db     harness.DB // one round trip a statement
 	script *script
 }
 
@@ -28,35 +26,26 @@ const (
 	baselineInFlight = 64
 )
 
-// baselineRow is a claimed row on its way.
 type baselineRow struct {
-	id              int64
-	unionid, openid sql.NullString // of the recipient: one of the two
-	data            map[string]string
-	touser          string // the openid in the official account
-	msgid           int64
+	ID         int64
+	UnionID    sql.NullString // of the recipient: one of the two
+	MiniOpenID sql.NullString `db:"mini_openid"`
+	Data       []byte
+	touser     string // the openid in the official account
+	msgid      int64
 }
 
 func (b *bench) newBaseline() *baseline {
-	cfg := b.ParseDSN(b.database.DSN())
-	cfg.InterpolateParams = true // one round trip a statement
-	inner := *b
-	shared := *b.setUp
-	inner.setUp, shared.db = &shared, b.Connect(cfg)
-	return &baseline{&inner, b.newScript(baselineInFlight)}
+	cfg := b.ParseDSN(b.database.DSN)
+	cfg.InterpolateParams = true
+	return &baseline{b, b.Connect(cfg), b.newScript(baselineInFlight)}
 }
 
 func (b *baseline) round(how string, run func()) float64 {
 	b.db.Do("DROP TABLE IF EXISTS hand_request")
 	b.db.Do("CREATE TABLE hand_request LIKE send_request")
 	b.insertRequests("hand_request", b.requests)
-	b.simulator.Reset()
-	cpu := b.watchCPU()
-	begin := time.Now()
-	run()
-	took := time.Since(begin).Seconds()
-	rate := float64(b.requests) / took
-	b.Say("%s in %.1f s, %s/s; processor seconds: %s", how, took, harness.Count(int64(rate)), cpu)
+	rate := b.timed(how, b.requests, run)
 	// It has to be as right as the daemon where nothing goes wrong.
 	if wrong := b.check("hand_request", b.requests).Violations; len(wrong) > 0 {
 		b.Fatalf("the baseline is wrong %d times: %s\n%s", len(wrong), wrong[0], wrong[0].Story)
@@ -66,18 +55,13 @@ func (b *baseline) round(how string, run func()) float64 {
 }
 
 func (b *baseline) loop() {
-	for last := int64(0); ; {
-		rows := b.claim(b.Context(), last)
-		if len(rows) == 0 {
-			return
-		}
-		last = rows[len(rows)-1].id
+	for rows := range b.claims {
 		posting := b.Group(baselineInFlight)
 		for _, row := range rows {
-			posting.Go(func(ctx context.Context) { b.postRow(ctx, row) })
+			posting.Go(func(ctx context.Context) { row.msgid = b.script.send(ctx, row.touser, row.Data) })
 		}
 		posting.Wait()
-		b.settle(b.Context(), rows)
+		b.settle(rows)
 	}
 }
 
@@ -87,7 +71,13 @@ func (b *baseline) pipeline() {
 	group := b.Group(3)
 	group.Go(func(ctx context.Context) {
 		defer close(claimed)
-		b.claimAll(ctx, claimed)
+		for rows := range b.claims {
+			for _, row := range rows {
+				if !pass(ctx, claimed, row) {
+					return
+				}
+			}
+		}
 	})
 	group.Go(func(context.Context) {
 		defer close(sent)
@@ -97,7 +87,18 @@ func (b *baseline) pipeline() {
 		}
 		posting.Wait()
 	})
-	group.Go(func(ctx context.Context) { b.settleAll(ctx, sent) })
+	group.Go(func(context.Context) {
+		var batch []*baselineRow
+		for row := range sent {
+			if batch = append(batch, row); len(batch) == baselineBatch {
+				b.settle(batch)
+				batch = nil
+			}
+		}
+		if len(batch) > 0 {
+			b.settle(batch)
+		}
+	})
 	group.Wait()
 }
 
@@ -111,22 +112,7 @@ func pass(ctx context.Context, out chan<- *baselineRow, row *baselineRow) bool {
 	}
 }
 
-func (b *baseline) claimAll(ctx context.Context, out chan<- *baselineRow) {
-	for last := int64(0); ; {
-		rows := b.claim(ctx, last)
-		if len(rows) == 0 {
-			return
-		}
-		last = rows[len(rows)-1].id
-		for _, row := range rows {
-			if !pass(ctx, out, row) {
-				return
-			}
-		}
-	}
-}
-
-func (b *baseline) claim(ctx context.Context, last int64) []*baselineRow {
+func (b *baseline) claims(yield func([]*baselineRow) bool) {
 	const claim = `
 		UPDATE hand_request FORCE INDEX (PRIMARY)
 		   SET status = 'sending', attempts = attempts + 1, attempted_at = CURRENT_TIMESTAMP(3)
@@ -139,139 +125,70 @@ func (b *baseline) claim(ctx context.Context, last int64) []*baselineRow {
 		 WHERE id > ? AND status = 'sending'
 		 ORDER BY id
 		 LIMIT ?`
-	_, err := b.db.ExecContext(ctx, claim, last, baselineBatch)
-	b.Checkf(err, "the baseline claims")
-	found, err := b.db.QueryContext(ctx, read, last, baselineBatch)
-	b.Checkf(err, "the baseline reads")
-	defer func() { _ = found.Close() }()
-	rows := make([]*baselineRow, 0, baselineBatch)
-	var data []byte
-	for found.Next() {
-		row := &baselineRow{}
-		err := found.Scan(&row.id, &row.unionid, &row.openid, &data)
-		if err == nil {
-			err = json.Unmarshal(data, &row.data)
+	for last := int64(0); ; {
+		b.db.Do(claim, last, baselineBatch)
+		rows := make([]*baselineRow, 0, baselineBatch)
+		b.db.FetchAll(&rows, read, last, baselineBatch)
+		if len(rows) == 0 {
+			return
 		}
-		b.Checkf(err, "the baseline reads")
-		rows = append(rows, row)
+		last = rows[len(rows)-1].ID
+		b.lookUp(rows)
+		if !yield(rows) {
+			return
+		}
 	}
-	b.Checkf(found.Err(), "the baseline reads")
-	if len(rows) > 0 {
-		b.lookUp(ctx, rows)
-	}
-	return rows
 }
 
-func (b *baseline) lookUp(ctx context.Context, rows []*baselineRow) {
-	const query = `
-		SELECT f.unionid, f.openid
+func (b *baseline) lookUp(rows []*baselineRow) {
+	unionids, openids := []string{""}, []string{""} // IN needs one at least
+	for _, row := range rows {
+		if row.UnionID.Valid {
+			unionids = append(unionids, row.UnionID.String)
+		} else {
+			openids = append(openids, row.MiniOpenID.String)
+		}
+	}
+	query, args, err := sqlx.In(`
+		SELECT f.unionid AS person, f.openid
 		  FROM follower f
-		 WHERE f.appid = ? AND f.subscribed = 1 AND f.unionid IN (%s)
+		 WHERE f.appid = ? AND f.subscribed = 1 AND f.unionid IN (?)
 		 UNION ALL
 		SELECT m.openid, f.openid
 		  FROM mini_user m
 		  JOIN follower f ON f.unionid = m.unionid AND f.appid = ? AND f.subscribed = 1
-		 WHERE m.appid = ? AND m.openid IN (%s)`
-	byUnionID := []any{harness.AppID, ""}
-	byOpenID := []any{harness.AppID, harness.MiniAppID, ""}
-	for _, row := range rows {
-		if row.unionid.Valid {
-			byUnionID = append(byUnionID, row.unionid.String)
-		} else {
-			byOpenID = append(byOpenID, row.openid.String)
-		}
+		 WHERE m.appid = ? AND m.openid IN (?)`,
+		harness.AppID, unionids, harness.AppID, harness.MiniAppID, openids)
+	b.Check(err)
+	var found []struct{ Person, OpenID string }
+	b.db.FetchAll(&found, query, args...)
+	tousers := make(map[string]string, len(rows))
+	for _, f := range found {
+		tousers[f.Person] = f.OpenID
 	}
-	marks := func(n int) string { return "?" + strings.Repeat(",?", n-1) } // of one "" at least
-	found, err := b.db.QueryContext(ctx,
-		fmt.Sprintf(query, marks(len(byUnionID)-1), marks(len(byOpenID)-2)),
-		append(byUnionID, byOpenID...)...)
-	b.Checkf(err, "the baseline looks up")
-	defer func() { _ = found.Close() }()
-	openids := make(map[string]string, len(rows))
-	var key, openid string
-	for found.Next() {
-		b.Checkf(found.Scan(&key, &openid), "the baseline looks up")
-		openids[key] = openid
-	}
-	b.Checkf(found.Err(), "the baseline looks up")
 	for _, row := range rows {
-		row.touser = openids[row.unionid.String+row.openid.String]
+		row.touser = tousers[row.UnionID.String+row.MiniOpenID.String]
 	}
 }
 
 func (b *baseline) postAll(ctx context.Context, in <-chan *baselineRow, out chan<- *baselineRow) {
 	for row := range in {
-		b.postRow(ctx, row)
+		row.msgid = b.script.send(ctx, row.touser, row.Data)
 		if !pass(ctx, out, row) {
 			return
 		}
 	}
 }
 
-// baselineValue and baselineMessage are what WeChat takes.
-type baselineValue struct {
-	Value string `json:"value"`
-}
-
-type baselineMessage struct {
-	ToUser     string                   `json:"touser"`
-	TemplateID string                   `json:"template_id"`
-	Data       map[string]baselineValue `json:"data"`
-}
-
-func (b *baseline) postRow(ctx context.Context, row *baselineRow) {
-	message := baselineMessage{
-		row.touser, harness.TemplateID(), make(map[string]baselineValue, len(row.data)),
-	}
-	for key, value := range row.data {
-		message.Data[key] = baselineValue{value}
-	}
-	request := b.script.postRequest(ctx, harness.PathSend, encode(message))
-	response, err := b.script.client.Do(request)
-	if err != nil {
-		b.Fatal(errors.New("the baseline got no answer")) // err quotes the token
-	}
-	defer func() { _ = response.Body.Close() }()
-	var answer struct {
-		Code  int    `json:"errcode"`
-		Text  string `json:"errmsg"`
-		MsgID int64  `json:"msgid"`
-	}
-	text, err := io.ReadAll(response.Body) // to its end: only then is the connection used again
-	if err == nil {
-		err = json.Unmarshal(text, &answer)
-	}
-	if err == nil && answer.Code != 0 {
-		err = fmt.Errorf("%d %s", answer.Code, answer.Text)
-	}
-	b.Checkf(err, "the baseline sends")
-	row.msgid = answer.MsgID
-}
-
-func (b *baseline) settleAll(ctx context.Context, in <-chan *baselineRow) {
-	batch := make([]*baselineRow, 0, baselineBatch)
-	for row := range in {
-		if batch = append(batch, row); len(batch) == baselineBatch {
-			b.settle(ctx, batch)
-			batch = batch[:0]
-		}
-	}
-	if len(batch) > 0 && ctx.Err() == nil {
-		b.settle(ctx, batch)
-	}
-}
-
-func (b *baseline) settle(ctx context.Context, rows []*baselineRow) {
+func (b *baseline) settle(rows []*baselineRow) {
 	const first, next = `SELECT ? AS id, ? AS msgid, ? AS openid`, ` UNION ALL SELECT ?, ?, ?`
 	args := make([]any, 0, 3*len(rows))
 	for _, row := range rows {
-		args = append(args, row.id, row.msgid, row.touser)
+		args = append(args, row.ID, row.msgid, row.touser)
 	}
-	query := `
+	b.db.Do(`
 		UPDATE hand_request r
-		  JOIN (` + first + strings.Repeat(next, len(rows)-1) + `) s ON s.id = r.id
+		  JOIN (`+first+strings.Repeat(next, len(rows)-1)+`) s ON s.id = r.id
 		   SET r.status = 'sent', r.msgid = s.msgid, r.sent_openid = s.openid,
-		       r.finished_at = CURRENT_TIMESTAMP(3)`
-	_, err := b.db.ExecContext(ctx, query, args...)
-	b.Checkf(err, "the baseline settles")
+		       r.finished_at = CURRENT_TIMESTAMP(3)`, args...)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -11,60 +10,51 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// idleness is what an idle daemon costs the database server.
-type idleness struct {
-	queries float64 // statements a second
-	cpu     float64 // of one processor, in percent
-}
-
-func (b *bench) measureIdle() idleness {
+// measureIdle takes what an idle daemon costs the database server: statements a second, and percent
+// of one processor.
+func (b *bench) measureIdle() (queries, percent float64) {
 	// Two rounds of the maintenance, the rarest of the regular statements: in a shorter time it
 	// would be a matter of luck how many are seen.
 	const idleTime = 40 * time.Second
 	b.Step("idle daemon for %s", idleTime)
-	conn, err := b.database.Admin.Conn(b.Context())
-	b.Checkf(err, "connecting to the server")
-	defer func() { _ = conn.Close() }()
-	questions := func() (n int64) {
-		var name string
-		err := conn.QueryRowContext(b.Context(), "SHOW GLOBAL STATUS LIKE 'Questions'").
-			Scan(&name, &n)
-		b.Checkf(err, "reading the server's counter of statements")
-		return n
+	questions := func() int64 {
+		var status struct {
+			Name  string `db:"Variable_name"`
+			Value int64  `db:"Value"`
+		}
+		b.database.Admin.Fetch(&status, "SHOW GLOBAL STATUS LIKE 'Questions'")
+		return status.Value
 	}
-	daemon := b.startDaemon(unlimited, concurrency)
+	b.startDaemon(unlimited, concurrency)
 	b.Sleep(3 * time.Second) // what belongs to the daemon's start
 	cpu := b.watchCPU()      // asks the server too
 	before := questions()
 	begin := time.Now()
 	b.Sleep(idleTime)
 	used := cpu.used("database")
-	own := int64(1) // the second reading counts itself
-	n := questions() - before - own
+	n := questions() - before - 1 // the second reading counts itself
 	took := time.Since(begin).Seconds()
-	i := idleness{float64(n) / took, 100 * used.Seconds() / took}
-	b.Say("%s queries/s, %s %% of a processor in the database server", number(i.queries), number(i.cpu))
-	b.Check(daemon.Stop())
-	return i
+	queries, percent = float64(n)/took, 100*used.Seconds()/took
+	b.Say("%s queries/s, %s %% of a processor in the database server", number(queries),
+		number(percent))
+	b.stopDaemon()
+	return queries, percent
 }
 
-func (b *bench) idle() { b.record("idle_queries", b.measureIdle().queries) }
+func (b *bench) idle() {
+	queries, _ := b.measureIdle()
+	b.record("idle_queries", queries)
+}
 
 func (b *bench) latency() {
 	const singles = 200
 	b.Step("latency: %d single rows at random moments", singles)
-	daemon := b.startDaemon(unlimited, concurrency)
-	latencies := b.latencies(daemon, "L", singles, 1)
+	b.startDaemon(unlimited, concurrency)
+	latencies := b.latencies("L", singles, 1)
 	b.recordMillis("latency_p50", latencies, 0.5)
 	b.recordMillis("latency_p99", latencies, 0.99)
-	b.Check(daemon.Stop())
 }
 
-// campaignTimes is how many times the usual backlog a campaign is: a million rows.
-const campaignTimes = 5
-
-// memory has a daemon work on a large backlog for a while: rows that are due, that wait for their
-// recipient, that are due next week.
 func (b *bench) memory() {
 	// It includes a round of the maintenance, which looks through the waiting rows.
 	const memoryTime = 30 * time.Second
@@ -75,71 +65,56 @@ func (b *bench) memory() {
 	for _, c := range []crowd{dueRows(due), waitingRows(others), futureRows(others)} {
 		b.insertCrowd(c)
 	}
-	daemon := b.startDaemon(unlimited, concurrency)
+	b.startDaemon(unlimited, concurrency)
 	b.Sleep(memoryTime)
 	delivered := b.simulator.Delivered()
 	if delivered == 0 {
 		b.Fatalf("the daemon sent nothing\n%s", b.instance.LogTail())
 	}
 	b.Say("%s messages in the meantime", harness.Count(delivered))
-	b.recordMemory("pending_memory", daemon.PeakMemory())
-	b.Check(daemon.Stop())
+	b.recordMemory("pending_memory", b.daemon.PeakMemory())
 }
-
-const takeovers = 3
 
 // takeover kills the instance that sends, while rows keep coming, and takes the time until the
 // other one sends; the dead one comes back and is next.
 func (b *bench) takeover() {
 	b.Step("takeover: two daemons, kill -9 of the one that sends, %d times", takeovers)
 	settings := b.instance.Settings
-	settings.Listen, settings.StateDir, settings.Rate = "", "", defaultRate
+	settings.Rate = defaultRate
 	leader := b.NewInstance(b.binary, "one", settings)
 	other := b.NewInstance(b.binary, "two", settings)
-	leading := leader.Start()
+	b.daemon = leader.Start()
 	var begun sync.Map // when the INSERT of a row began, by its order number
-	done := make(chan struct{})
-	stop := sync.OnceFunc(func() { close(done) })
-	defer stop()
 	trickle := b.Group(1)
-	trickle.Go(func(ctx context.Context) {
-		tick := time.NewTicker(20 * time.Millisecond)
-		defer tick.Stop()
-		for i := 0; ; i++ {
-			select {
-			case <-done:
-				return
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
+	ctx, stop := context.WithCancel(b.Context())
+	defer stop()
+	trickle.Go(func(context.Context) {
+		for i := 0; ctx.Err() == nil; i++ {
 			begun.Store(order("T", i), time.Now())
-			b.insertOne("T", i)
+			b.db.Do(insertQuery, b.users[i%len(b.users)].OpenID, harness.Template, message("T", i))
+			time.Sleep(20 * time.Millisecond)
 		}
 	})
-	b.awaitDelivered(leading, 1)
+	b.awaitDelivered(1)
 	var slowest time.Duration
 	for range takeovers {
-		next := other.Start()
+		dead := b.daemon
+		b.daemon = other.Start()
 		b.Sleep(2 * time.Second) // until it stands by
 		b.simulator.Reset()
-		leading.Kill()
-		took := b.awaitSuccessor(next, &begun, time.Now())
+		dead.Kill()
+		took := b.awaitSuccessor(&begun, time.Now())
 		b.Say("%.1f s", took.Seconds())
 		slowest = max(slowest, took)
-		leading, leader, other = next, other, leader
+		leader, other = other, leader
 	}
 	stop()
 	trickle.Wait()
-	b.Check(leading.Stop())
 	b.record("takeover_seconds", slowest.Seconds())
 }
 
-// awaitSuccessor returns how long nobody sent what was inserted since the kill.
-func (b *bench) awaitSuccessor(next *harness.Process, begun *sync.Map, killed time.Time) (
-	took time.Duration,
-) {
-	b.await(next, time.Minute, func() bool {
+func (b *bench) awaitSuccessor(begun *sync.Map, killed time.Time) (took time.Duration) {
+	b.await(time.Minute, func() bool {
 		for _, m := range b.simulator.Messages() {
 			// What the dead one had in flight may still arrive, but nothing inserted later.
 			at, ok := begun.Load(checker.Order(m.Data))
@@ -153,64 +128,59 @@ func (b *bench) awaitSuccessor(next *harness.Process, begun *sync.Map, killed ti
 	return took
 }
 
-const urgentRows = 100
-
-// campaign is one speed at which many rows are sent.
-type campaign struct {
-	name, kind, what string
-	rate             int
-}
-
-// campaigns are sent as fast as the machine can and then at the default rate, where what has been
-// claimed already delays urgent rows for longer.
-func campaigns() []campaign {
-	return []campaign{
-		{"urgent", "U", "as fast as the machine can", unlimited},
-		{"urgent_default_rate", "V", fmt.Sprintf("at %d/s", defaultRate), defaultRate},
-	}
-}
-
+// urgent inserts rows while a campaign is sent as fast as the machine can, and then at the default
+// rate, where what has been claimed already delays urgent rows for longer.
 func (b *bench) urgent() {
+	b.urgentIn("urgent", "U", unlimited)
+	b.urgentIn("urgent_default_rate", "V", defaultRate)
+}
+
+func (b *bench) urgentIn(name, kind string, rate int) {
 	n := campaignTimes * b.requests
-	for _, c := range campaigns() {
-		b.Step("urgent: %d rows while a campaign of %s is being sent %s", urgentRows, harness.Count(n), c.what)
-		b.clear()
-		b.insertCrowd(bulkRows(n))
-		daemon := b.startDaemon(c.rate, concurrency)
-		b.awaitDelivered(daemon, min(1000, n/4))
-		begin, before := time.Now(), b.simulator.Delivered()
-		latencies := b.latencies(daemon, c.kind, urgentRows, 0)
-		sent := float64(b.simulator.Delivered() - before)
-		b.Say("the campaign continues with %s messages/s", number(sent/time.Since(begin).Seconds()))
-		if b.done(0) {
-			b.Say("the campaign was over before the urgent rows were: this figure says nothing")
-		}
-		b.recordMillis(c.name+"_p50", latencies, 0.5)
-		b.recordMillis(c.name+"_max", latencies, 1)
-		b.Check(daemon.Stop())
+	b.Step("urgent: %d rows while a campaign of %s is being sent, at %s/s at the most",
+		urgentRows, harness.Count(n), harness.Count(rate))
+	b.stopDaemon()
+	b.clear()
+	b.insertCrowd(bulkRows(n))
+	b.startDaemon(rate, concurrency)
+	b.awaitDelivered(min(1000, n/4))
+	begin, before := time.Now(), b.simulator.Delivered()
+	latencies := b.latencies(kind, urgentRows, 0)
+	sent := float64(b.simulator.Delivered() - before)
+	b.Say("the campaign continues with %s messages/s", number(sent/time.Since(begin).Seconds()))
+	if b.done(0) {
+		b.Say("the campaign was over before the urgent rows were: this figure says nothing")
 	}
+	b.recordMillis(name+"_p50", latencies, 0.5)
+	b.recordMillis(name+"_max", latencies, 1)
 }
 
 const (
+	takeovers  = 3
+	urgentRows = 100
+
+	// How many times the usual backlog are there.
+	campaignTimes = 5
+	futureTimes   = 25
+	finishedTimes = 50
+
 	fairRate = 1000 // a second: the others take a minute and more
 	fairRows = 100
 )
 
-// fair inserts a few rows of one template while many of another one, with the same priority, are
-// being sent.
 func (b *bench) fair() {
 	many := b.requests / 2
 	template := wechatsim.StandardTemplates()[1].ID // which the configuration does not name
 	b.Step("fair: %s rows of a template at %d/s, then %d of another one", harness.Count(many), fairRate, fairRows)
 	b.insertCrowd(dueRows(many))
-	daemon := b.startDaemon(fairRate, concurrency)
-	b.awaitDelivered(daemon, min(2*fairRate, many/4))
+	b.startDaemon(fairRate, concurrency)
+	b.awaitDelivered(min(2*fairRate, many/4))
 	last := b.lastID()
 	begin := time.Now()
 	b.db.Insert("send_request (mini_openid, template, data)", fairRows, func(i int) []any {
 		return []any{b.users[i%len(b.users)].OpenID, template, `{"thing1":"已完成"}`}
 	})
-	b.awaitDone(daemon, last, 0)
+	b.awaitDone(last, 0)
 	var took time.Duration
 	got := 0
 	for _, m := range b.simulator.Messages() {
@@ -222,28 +192,19 @@ func (b *bench) fair() {
 		b.Fatalf("%d of %d messages of the other template were delivered", got, fairRows)
 	}
 	b.record("fair_seconds", took.Seconds())
-	b.Check(daemon.Stop())
 }
-
-// How many times the usual backlog stands beside what is sent: five and ten million rows.
-const (
-	futureTimes   = 25
-	finishedTimes = 50
-)
 
 // weight is what the sender does and costs beside the rows that are in the table.
 type weight struct {
-	idleness
-	rate float64 // messages a second
-	// cost is microseconds of processor time a message; it is steadier than the rate where others
-	// use the machine too.
-	cost float64
+	queries, cpu float64 // see measureIdle
+	rate         float64 // messages a second
+	cost         float64 // microseconds of processor time a message
 }
 
 // weigh sends half the usual backlog several times; the median counts.
-func (b *bench) weigh() weight {
+func (b *bench) weigh() (w weight) {
 	const rounds = 3
-	w := weight{idleness: b.measureIdle()}
+	w.queries, w.cpu = b.measureIdle()
 	b.Step("%d times %s requests", rounds, harness.Count(b.requests/2))
 	var rates, costs []float64
 	for range rounds {
@@ -265,11 +226,10 @@ func (b *bench) finished() {
 func (b *bench) beside(name, what string, c crowd) {
 	if b.light == nil {
 		b.Step("for comparison: a table with nothing else in it")
-		w := b.weigh()
-		b.light = &w
-		b.record("light_send", w.rate)
-		b.recordKnown("light_cpu", w.cost)
-		b.recordKnown("light_idle_cpu", w.cpu)
+		b.light = new(b.weigh())
+		b.record("light_send", b.light.rate)
+		b.recordKnown("light_cpu", b.light.cost)
+		b.recordKnown("light_idle_cpu", b.light.cpu)
 		b.clear()
 	}
 	b.Step("inserting %s rows that are %s", harness.Count(c.n), what)
@@ -286,11 +246,8 @@ func (b *bench) beside(name, what string, c crowd) {
 // writeOut has the server write the table's changed pages to the disk. It would do so while the
 // figures are taken otherwise: many rows came at once that come in days elsewhere.
 func (b *bench) writeOut() {
-	conn, err := b.db.Conn(b.Context())
-	b.Checkf(err, "connecting to the server")
-	defer func() { _ = conn.Close() }()
-	for _, query := range []string{"FLUSH TABLES send_request FOR EXPORT", "UNLOCK TABLES"} {
-		_, err := conn.ExecContext(b.Context(), query)
-		b.Checkf(err, "%s", query)
-	}
+	one := b.database.Client() // the lock belongs to a connection
+	one.SetMaxOpenConns(1)
+	one.Do("FLUSH TABLES send_request FOR EXPORT")
+	one.Do("UNLOCK TABLES")
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -51,7 +50,7 @@ func (f *floor) list() {
 	for cursor := ""; ; {
 		f.cursors = append(f.cursors, cursor)
 		var page followerPage
-		f.script.get(harness.PathList, url.Values{"next_openid": {cursor}}, &page)
+		f.script.get(harness.PathList, "next_openid="+cursor, &page)
 		if len(page.Data.OpenID) == 0 {
 			slices.Sort(f.openids)
 			return
@@ -66,14 +65,15 @@ func userList(openids []string) string {
 }
 
 func (f *floor) write() {
-	f.statements = make([]string, (len(f.openids)+floorRows-1)/floorRows)
+	chunks := slices.Collect(slices.Chunk(f.openids, floorRows))
+	f.statements = make([]string, len(chunks))
 	group := f.Group(batchgets)
-	for i := range f.statements {
+	for i, openids := range chunks {
 		group.Go(func(ctx context.Context) {
-			openids := f.openids[i*floorRows : min((i+1)*floorRows, len(f.openids))]
 			var people []followerInfo
 			for batch := range slices.Chunk(openids, 100) {
 				var answer struct {
+					refusal
 					People []followerInfo `json:"user_info_list"`
 				}
 				f.script.post(ctx, harness.PathBatch, userList(batch), &answer)
@@ -116,10 +116,9 @@ func literal(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 }
 
-// download makes the sweep's calls: the list page after page, then the batches.
 func (f *floor) download() {
 	for _, cursor := range f.cursors {
-		f.script.get(harness.PathList, url.Values{"next_openid": {cursor}}, nil)
+		f.script.get(harness.PathList, "next_openid="+cursor, nil)
 	}
 	group := f.Group(batchgets)
 	for batch := range slices.Chunk(f.openids, 100) {
@@ -135,10 +134,7 @@ func (f *floor) insert() time.Duration {
 	begin := time.Now()
 	group := f.Group(floorConnections)
 	for _, text := range f.statements {
-		group.Go(func(ctx context.Context) {
-			_, err := f.db.ExecContext(ctx, text)
-			f.Checkf(err, "inserting the floor's rows")
-		})
+		group.Go(func(context.Context) { f.db.Do(text) })
 	}
 	group.Wait()
 	took := time.Since(begin)

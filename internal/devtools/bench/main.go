@@ -3,9 +3,7 @@
 // where a figure names one. The same run measures the way a simple script does the job, and how
 // fast this machine could do a first sweep at all.
 //
-//	go run ./internal/devtools/bench [-scale F] [-only REGEXP] [-ten-million=false]
-//	    [-full-tables=false] [-followers N] [-requests N] [-kill-followers N] [-kills N] [-seed N]
-//	    [-dsn DSN] [-binary PROGRAM]
+//	go run ./internal/devtools/bench [flags]
 //
 // The scenarios of the sweep: sweep (floor, first and second sweep), slow and change (a slow
 // WeChat; 1 % new and gone), kill (-9, again and again), large (ten times the followers, 3 GB of
@@ -33,11 +31,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/database/privatedb"
 	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 )
-
-// longest is the most that a run may take; at full size it takes half an hour on two cores.
-const longest = 90 * time.Minute
 
 type options struct {
 	dsn       string
@@ -56,8 +52,8 @@ type options struct {
 func program(o *options) harness.Program {
 	return harness.Program{
 		Name: "bench", Failed: "The benchmark could not be carried out", Flags: o.define,
-		Longest: func() time.Duration { return longest },
 		Run: func(t *harness.T) {
+			t.Limit(90 * time.Minute) // at full size it takes half an hour on two cores
 			b := &bench{T: t, options: o, values: map[string]float64{}}
 			defer b.report()
 			b.run()
@@ -99,39 +95,26 @@ func (o *options) define(flags *flag.FlagSet) func() error {
 		case o.killFollowers < 100 || o.kills < 1:
 			return errors.New("at least one kill, in a sweep of at least 100 followers")
 		}
-		return harness.NoArguments(flags)
+		return nil
 	}
 }
 
-// wants reports whether a scenario is to be measured.
 func (o *options) wants(name string) bool {
-	switch name {
-	case "large":
-		return o.tenMillion && o.only.MatchString(name)
-	case "future", "finished":
-		return o.fullTables && o.only.MatchString(name)
-	}
-	return o.only.MatchString(name)
+	full := name == "future" || name == "finished"
+	return o.only.MatchString(name) && (o.tenMillion || name != "large") && (o.fullTables || !full)
 }
 
-// bench is a run of the benchmark.
 type bench struct {
 	*harness.T // of the present account
 	*options
 	*setUp
 
 	simulatorPath string
-	host          *harness.Database // the server in which the accounts make their schemas
-	server        harness.Server
+	host          *harness.Database  // the server in which the accounts make their schemas
+	server        string             // in words
 	values        map[string]float64 // of the figures, by name
 }
 
-// privatePool is the buffer pool of a private server: the map of a million followers fits in, as it
-// does on any server that has been given memory. That of ten million does not.
-const privatePool = 512 << 20
-
-// run measures one scenario after the other. What was measured is reported also where a later
-// scenario failed.
 func (b *bench) run() {
 	b.Title("unionbridge bench")
 	b.Step("preparing: programs and database")
@@ -141,9 +124,9 @@ func (b *bench) run() {
 		b.binary = b.Path("unionbridge")
 	}
 	b.simulatorPath = b.Path("wechatsim")
-	b.host = b.OpenDatabase(harness.DatabaseConfig{
-		DSN: b.dsn, BufferPool: privatePool, Output: b.Lines(),
-	})
+	// The map of a million followers fits in, as it does on any server that has been given memory.
+	// That of ten million does not.
+	b.host = b.OpenDatabase(b.dsn, privatedb.Config{BufferPool: 512 << 20, Output: b.Lines()})
 	b.server = b.host.Describe()
 	b.Say("%s", b.machine())
 	b.checkDisk()
@@ -159,10 +142,9 @@ func (b *bench) run() {
 }
 
 func (b *bench) machine() string {
-	return fmt.Sprintf("machine: %d cores, %s/%s, %s; %s, buffer pool %d MiB, %s; "+
-		"simulator without latency but where it is named", runtime.NumCPU(), runtime.GOOS,
-		runtime.GOARCH, runtime.Version(), b.server.Version, b.server.BufferPool>>20,
-		b.server.Durability)
+	return fmt.Sprintf("machine: %d cores, %s/%s, %s; %s; "+
+		"simulator without latency but where it is named",
+		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), b.server)
 }
 
 // checkDisk refuses the large tables before anything is measured, rather than fill somebody's disk.

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"cmp"
-	"database/sql"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -20,10 +17,7 @@ func text(kind string, i int) map[string]string {
 	return checker.Text("热拿铁 & 可颂", "28.00元", order(kind, i))
 }
 
-func message(kind string, i int) string {
-	return fmt.Sprintf(`{"thing1":"热拿铁 & 可颂","time2":"2026-01-02 15:04","amount3":"28.00元",`+
-		`"character_string4":"%s"}`, order(kind, i))
-}
+func message(kind string, i int) string { return checker.Data(text(kind, i), true) }
 
 func order(kind string, i int) string { return fmt.Sprintf("%s-%07d", kind, i) }
 
@@ -50,8 +44,7 @@ func checkBacklog(
 	users []wechatsim.Identity, messages []wechatsim.Message, rows []checker.Row,
 ) checker.Verdict {
 	h := checker.History{
-		AppID: harness.AppID, TemplateID: harness.TemplateID(), Undisturbed: true,
-		Requests: make(map[string]checker.Request, len(users)), Rows: rows, Messages: messages,
+		Undisturbed: true, Rows: rows, Messages: messages, Requests: map[string]checker.Request{},
 	}
 	for i, user := range users {
 		h.Requests[order("B", i)] = checker.Request{
@@ -62,13 +55,11 @@ func checkBacklog(
 	return checker.Check(h)
 }
 
-// crowd is a mass of rows that the server makes, for the mini program's users over and
-// over.
+// crowd is a mass of rows that the server makes, for the mini program's users over and over.
 type crowd struct {
 	n       int
 	columns string // besides template and data
-	// values are the columns' values as SQL over mini_user m; left is the number of rows to come.
-	values func(left int) string
+	values  string // as SQL over mini_user m; MOMENT is ten rows a second until now
 }
 
 func (b *bench) insertCrowd(c crowd) {
@@ -76,9 +67,10 @@ func (b *bench) insertCrowd(c crowd) {
 	const most = 200_000
 	for left := c.n; left > 0; {
 		b.Status("%s rows to go", harness.Count(left))
+		moment := fmt.Sprintf("CURRENT_TIMESTAMP(3) - INTERVAL %d SECOND", left/10)
 		result := b.db.Do(`
 			INSERT INTO send_request (template, data, `+c.columns+`)
-			SELECT ?, ?, `+c.values(left)+`
+			SELECT ?, ?, `+strings.ReplaceAll(c.values, "MOMENT", moment)+`
 			  FROM mini_user m
 			 WHERE m.appid = ?
 			 LIMIT ?`, harness.Template, message("C", 0), harness.MiniAppID, min(left, most))
@@ -91,38 +83,32 @@ func (b *bench) insertCrowd(c crowd) {
 	}
 }
 
-func constant(values string) func(int) string { return func(int) string { return values } }
+func bulkRows(n int) crowd { return crowd{n, "unionid, priority", "m.unionid, 2"} }
 
-// The crowds, each of n rows.
-func bulkRows(n int) crowd { return crowd{n, "unionid, priority", constant("m.unionid, 2")} }
-
-func dueRows(n int) crowd { return crowd{n, "unionid", constant("m.unionid")} }
+func dueRows(n int) crowd { return crowd{n, "unionid", "m.unionid"} }
 
 func futureRows(n int) crowd {
-	return crowd{n, "unionid, due_at", constant("m.unionid, " +
-		"CURRENT_TIMESTAMP(3) + INTERVAL 7 * 86400 + FLOOR(RAND() * 86400) SECOND")}
+	return crowd{n, "unionid, due_at", "m.unionid, " +
+		"CURRENT_TIMESTAMP(3) + INTERVAL 7 * 86400 + FLOOR(RAND() * 86400) SECOND"}
 }
 
 func waitingRows(n int) crowd {
-	return crowd{n, "appid, unionid, status, reason, attempts, due_at", constant(
-		"'" + harness.AppID + "', CONCAT('x', m.unionid), 'waiting', 'no_follower', 1, " +
-			"CURRENT_TIMESTAMP(3) + INTERVAL 3 DAY")}
+	return crowd{n, "appid, unionid, status, reason, attempts, due_at", "'" + harness.AppID +
+		"', CONCAT('x', m.unionid), 'waiting', 'no_follower', 1, " +
+		"CURRENT_TIMESTAMP(3) + INTERVAL 3 DAY"}
 }
 
-// finishedRows were sent one after the other, ten a second until now: fewer days ago than the
-// retention keeps.
+// finishedRows were sent fewer days ago than the retention keeps.
 func finishedRows(n int) crowd {
 	return crowd{n, "appid, unionid, status, channel, attempts, sent_openid, msgid, " +
-		"due_at, created_at, attempted_at, finished_at", func(left int) string {
-		moment := fmt.Sprintf(", CURRENT_TIMESTAMP(3) - INTERVAL %d SECOND", left/10)
-		return "'" + harness.AppID + "', m.unionid, 'sent', 'template', 1, m.openid, " +
-			"CAST(UUID_SHORT() AS SIGNED)" + strings.Repeat(moment, 4)
-	}}
+		"due_at, created_at, attempted_at, finished_at", "'" + harness.AppID +
+		"', m.unionid, 'sent', 'template', 1, m.openid, CAST(UUID_SHORT() AS SIGNED), " +
+		"MOMENT, MOMENT, MOMENT, MOMENT"}
 }
 
-func (b *bench) await(daemon *harness.Process, most time.Duration, done func() bool) {
+func (b *bench) await(most time.Duration, done func() bool) {
 	b.Await(harness.Wait{
-		For: "the requests", Every: 20 * time.Millisecond, Most: most, Process: daemon,
+		For: "the requests", Every: 20 * time.Millisecond, Most: most, Process: b.daemon,
 		Log: b.instance.LogTail,
 	}, done)
 }
@@ -130,9 +116,9 @@ func (b *bench) await(daemon *harness.Process, most time.Duration, done func() b
 // awaitDone waits until none of the rows with a larger id than after is pending. Before so many
 // messages are delivered it does not ask the database but where nothing is delivered any more: the
 // query walks over all the rows that are done.
-func (b *bench) awaitDone(daemon *harness.Process, after, delivered int64) {
+func (b *bench) awaitDone(after, delivered int64) {
 	var before, still int64
-	b.await(daemon, 5*time.Minute, func() bool {
+	b.await(5*time.Minute, func() bool {
 		now := b.simulator.Delivered()
 		still++
 		if now != before {
@@ -145,36 +131,27 @@ func (b *bench) awaitDone(daemon *harness.Process, after, delivered int64) {
 	})
 }
 
-// awaitDelivered waits until the simulator has got so many messages since its last Reset.
-func (b *bench) awaitDelivered(daemon *harness.Process, n int) {
-	b.await(daemon, time.Minute, func() bool { return b.simulator.Delivered() >= int64(n) })
+func (b *bench) awaitDelivered(n int) {
+	b.await(time.Minute, func() bool { return b.simulator.Delivered() >= int64(n) })
 }
 
+// done looks backwards, since the last rows are done last. By the other index it would read what is
+// due next week.
 func (b *bench) done(after int64) bool {
-	// Backwards, since the last ones are done last. By the other index it would read what is due
-	// next week.
-	const query = `
-		SELECT id
-		  FROM send_request FORCE INDEX (PRIMARY)
-		 WHERE id > ? AND status = 'pending'
-		 ORDER BY id DESC
-		 LIMIT 1`
-	var id int64
-	err := b.db.QueryRowContext(b.Context(), query, after).Scan(&id)
-	if !errors.Is(err, sql.ErrNoRows) {
-		b.Checkf(err, "looking for pending requests")
-	}
-	return err != nil
+	return b.db.Count(`
+		SELECT COUNT(*)
+		  FROM (SELECT id
+		          FROM send_request FORCE INDEX (PRIMARY)
+		         WHERE id > ? AND status = 'pending'
+		         ORDER BY id DESC
+		         LIMIT 1) one`, after) == 0
 }
 
-func (b *bench) insertOne(kind string, i int) {
-	b.db.Do(`INSERT INTO send_request (mini_openid, template, data) VALUES (?, ?, ?)`,
-		b.users[i%len(b.users)].OpenID, harness.Template, message(kind, i))
-}
+const insertQuery = `INSERT INTO send_request (mini_openid, template, data) VALUES (?, ?, ?)`
 
 // latencies inserts single rows at random moments and returns, sorted, the times from just before
 // the INSERT to the moment when the simulator has read the request; both clocks are this machine's.
-func (b *bench) latencies(daemon *harness.Process, kind string, n, priority int) []time.Duration {
+func (b *bench) latencies(kind string, n, priority int) []time.Duration {
 	insert := b.db.Prepared(
 		`INSERT INTO send_request (mini_openid, template, data, priority) VALUES (?, ?, ?, ?)`)
 	last := b.lastID()
@@ -184,7 +161,7 @@ func (b *bench) latencies(daemon *harness.Process, kind string, n, priority int)
 		begun[order(kind, i)] = time.Now()
 		insert(b.users[i%len(b.users)].OpenID, harness.Template, message(kind, i), priority)
 	}
-	b.awaitDone(daemon, last, 0)
+	b.awaitDone(last, 0)
 	var latencies []time.Duration
 	for _, m := range b.simulator.Messages() {
 		if begin, ok := begun[checker.Order(m.Data)]; ok {
@@ -194,7 +171,7 @@ func (b *bench) latencies(daemon *harness.Process, kind string, n, priority int)
 	if len(latencies) != n {
 		b.Fatalf("%d of %d single messages were delivered", len(latencies), n)
 	}
-	slices.SortFunc(latencies, cmp.Compare)
+	slices.Sort(latencies)
 	return latencies
 }
 

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/devtools/checker"
 	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 )
 
@@ -24,16 +25,26 @@ type script struct {
 	read   atomic.Int64 // bytes of answers
 }
 
-// followerPage is a page of the list.
+// refusal is what any answer may say.
+type refusal struct {
+	Code int    `json:"errcode"`
+	Text string `json:"errmsg"`
+}
+
+func (r *refusal) refused() *refusal { return r }
+
+type answer interface{ refused() *refusal }
+
 type followerPage struct {
+	refusal
 	Data struct {
 		OpenID []string `json:"openid"`
 	} `json:"data"`
 	Next string `json:"next_openid"`
 }
 
-// followerInfo is what WeChat says about a follower.
 type followerInfo struct {
+	refusal
 	OpenID    string          `json:"openid"`
 	UnionID   string          `json:"unionid"`
 	Subscribe int             `json:"subscribe"`
@@ -47,74 +58,87 @@ type followerInfo struct {
 	Language  string          `json:"language"`
 }
 
-// newScript logs in; it keeps so many connections open.
 func (b *bench) newScript(connections int) *script {
 	s := &script{t: b.T, base: b.simulator.URL, client: &http.Client{Transport: &http.Transport{
 		MaxIdleConnsPerHost: connections, DisableCompression: true, // as unionbridge's client
 	}}}
-	var answer struct {
+	var login struct {
+		refusal
 		AccessToken string `json:"access_token"`
 	}
-	s.post(b.Context(), harness.PathToken, encode(map[string]string{
+	s.post(b.Context(), harness.PathToken, s.encode(map[string]string{
 		"grant_type": "client_credential", "appid": harness.AppID, "secret": harness.Secret,
-	}), &answer)
-	s.token = answer.AccessToken
+	}), &login)
+	s.token = url.QueryEscape(login.AccessToken)
 	return s
 }
 
-func encode(body any) string {
+func (s *script) encode(body any) string {
 	encoded, err := json.Marshal(body)
-	if err != nil {
-		panic(err) // maps of strings always encode
-	}
+	s.t.Check(err)
 	return string(encoded)
 }
 
-func (s *script) get(path string, query url.Values, answer any) {
-	query.Set("access_token", s.token)
-	address := s.base + path + "?" + query.Encode()
+func (s *script) get(path, query string, to answer) {
+	address := s.base + path + "?access_token=" + s.token + "&" + query
 	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, address, nil)
 	s.t.Check(err)
-	s.do(request, answer)
+	s.do(request, to)
 }
 
-func (s *script) post(ctx context.Context, path, body string, answer any) {
-	s.do(s.postRequest(ctx, path, body), answer)
-}
-
-func (s *script) postRequest(ctx context.Context, path, body string) *http.Request {
-	address := s.base + path + "?access_token=" + url.QueryEscape(s.token)
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address,
-		strings.NewReader(body))
+func (s *script) post(ctx context.Context, path, body string, to answer) {
+	address := s.base + path + "?access_token=" + s.token
+	text := strings.NewReader(body)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, text)
 	s.t.Check(err)
-	return request
+	s.do(request, to)
 }
 
-// do makes a call; where answer is nil, what comes is thrown away.
-func (s *script) do(request *http.Request, answer any) {
+// do makes a call; where to is nil, what comes is thrown away.
+func (s *script) do(request *http.Request, to answer) {
 	response, err := s.client.Do(request)
 	if err != nil {
-		s.t.Fatal(errors.New("the script got no answer")) // err quotes the token
+		s.t.Fatalf("the script got no answer") // err quotes the token
 	}
 	defer func() { _ = response.Body.Close() }()
-	if answer == nil {
-		n, err := io.Copy(io.Discard, response.Body)
-		s.read.Add(n)
-		s.t.Checkf(err, "the script reads an answer")
+	var body bytes.Buffer
+	sink := io.Writer(&body)
+	if to == nil {
+		sink = io.Discard
+	}
+	n, err := io.Copy(sink, response.Body)
+	s.read.Add(n)
+	s.t.Checkf(err, "the script reads an answer")
+	if to == nil {
 		return
 	}
-	body, err := io.ReadAll(response.Body)
-	s.read.Add(int64(len(body)))
-	s.t.Checkf(err, "the script reads an answer")
-	var failure struct {
-		Code int    `json:"errcode"`
-		Text string `json:"errmsg"`
+	s.t.Checkf(json.Unmarshal(body.Bytes(), to), "the script reads an answer")
+	if r := to.refused(); r.Code != 0 {
+		s.t.Fatalf("the script was refused: %d %s", r.Code, r.Text)
 	}
-	err = errors.Join(json.Unmarshal(body, &failure), json.Unmarshal(body, answer))
-	s.t.Checkf(err, "the script reads an answer")
-	if failure.Code != 0 {
-		s.t.Fatalf("the script was refused: %d %s", failure.Code, failure.Text)
+}
+
+// send sends the data of a request, in the form {"thing1":"x"}, and returns the msgid.
+func (s *script) send(ctx context.Context, openid string, data []byte) int64 {
+	var plain map[string]string
+	s.t.Checkf(json.Unmarshal(data, &plain), "the script reads a row")
+	type value struct {
+		Value string `json:"value"`
 	}
+	body := struct {
+		ToUser     string           `json:"touser"`
+		TemplateID string           `json:"template_id"`
+		Data       map[string]value `json:"data"`
+	}{openid, harness.TemplateID(), make(map[string]value, len(plain))}
+	for key, text := range plain {
+		body.Data[key] = value{text}
+	}
+	var sent struct {
+		refusal
+		MsgID int64 `json:"msgid"`
+	}
+	s.post(ctx, harness.PathSend, s.encode(body), &sent)
+	return sent.MsgID
 }
 
 // baselineFollowers and baselineRequests are enough for a steady rate: every one costs the same.
@@ -134,7 +158,7 @@ func (b *bench) baselineSweep() (first, again float64) {
 	pass := func() float64 {
 		begin := time.Now()
 		var page followerPage
-		s.get(harness.PathList, url.Values{}, &page)
+		s.get(harness.PathList, "", &page)
 		for _, openid := range page.Data.OpenID[:n] {
 			b.baselineFollower(s, openid)
 		}
@@ -148,18 +172,16 @@ func (b *bench) baselineSweep() (first, again float64) {
 
 func (b *bench) baselineFollower(s *script, openid string) {
 	var info followerInfo
-	s.get(harness.PathInfo, url.Values{"openid": {openid}}, &info)
-	const upsert = `
+	s.get(harness.PathInfo, "openid="+openid, &info)
+	b.db.Do(`
 		INSERT INTO naive_follower (appid, openid, unionid, subscribed, subscribe_time,
 		                            subscribe_scene, qr_scene, qr_scene_str, remark, groupid,
 		                            tagid_list, language, info_at)
 		VALUES (?, ?, ?, ?, FROM_UNIXTIME(?), ?, ?, ?, ?, ?, ?, ?, CURRENT_TIMESTAMP(3))
 		ON DUPLICATE KEY UPDATE unionid = VALUES(unionid), subscribed = VALUES(subscribed),
-		                        info_at = VALUES(info_at)`
-	_, err := b.db.ExecContext(b.Context(), upsert, harness.AppID, info.OpenID, info.UnionID,
-		info.Subscribe, info.Time, info.Scene, info.QRScene, info.QRStr, info.Remark, info.Group,
-		string(info.Tags), info.Language)
-	b.Checkf(err, "the script stores a follower")
+		                        info_at = VALUES(info_at)`,
+		harness.AppID, info.OpenID, info.UnionID, info.Subscribe, info.Time, info.Scene,
+		info.QRScene, info.QRStr, info.Remark, info.Group, string(info.Tags), info.Language)
 }
 
 func (b *bench) baselineSend() float64 {
@@ -190,27 +212,16 @@ func (b *bench) baselineMessage(s *script, last int64) (id int64) {
 		 WHERE r.status = 'pending' AND r.id > ?
 		 ORDER BY r.id
 		 LIMIT 1`
-	var openid, data string
-	err := b.db.QueryRowContext(b.Context(), next, harness.MiniAppID, harness.AppID, last).
-		Scan(&id, &openid, &data)
-	b.Checkf(err, "the script takes a row")
-	var plain map[string]string
-	b.Checkf(json.Unmarshal([]byte(data), &plain), "the script reads a row")
-	fields := make(map[string]map[string]string, len(plain))
-	for key, value := range plain {
-		fields[key] = map[string]string{"value": value}
+	var row struct {
+		ID     int64
+		OpenID string
+		Data   []byte
 	}
-	var answer struct {
-		MsgID int64 `json:"msgid"`
-	}
-	s.post(b.Context(), harness.PathSend, encode(map[string]any{
-		"touser": openid, "template_id": harness.TemplateID(), "data": fields,
-	}), &answer)
-	_, err = b.db.ExecContext(b.Context(),
-		`UPDATE naive_request SET status = 'sent', msgid = ?, sent_openid = ? WHERE id = ?`,
-		answer.MsgID, openid, id)
-	b.Checkf(err, "the script marks a row")
-	return id
+	b.db.Fetch(&row, next, harness.MiniAppID, harness.AppID, last)
+	msgid := s.send(b.Context(), row.OpenID, row.Data)
+	b.db.Do(`UPDATE naive_request SET status = 'sent', msgid = ?, sent_openid = ? WHERE id = ?`,
+		msgid, row.OpenID, row.ID)
+	return row.ID
 }
 
 // bareSend POSTs the daemon's bodies, written beforehand, and throws the answers away: what the
@@ -222,30 +233,22 @@ func (b *bench) bareSend(round int) float64 {
 		harness.AppID, b.requests)
 	bodies := make(chan string, len(openids))
 	for i, openid := range openids {
-		number := order("F", i)
-		bodies <- fmt.Sprintf(`{"touser":"%s","template_id":"%s",`+
-			`"client_msg_id":"bare-%d-%s","data":{"thing1":{"value":"热拿铁 & 可颂"},`+
-			`"time2":{"value":"2026-01-02 15:04"},"amount3":{"value":"28.00元"},`+
-			`"character_string4":{"value":"%s"}}}`,
-			openid, harness.TemplateID(), round, number, number)
+		bodies <- fmt.Sprintf(`{"touser":%q,"template_id":%q,"client_msg_id":"bare-%d-%d","data":%s}`,
+			openid, harness.TemplateID(), round, i, checker.Data(text("F", i), false))
 	}
 	close(bodies)
 	s := b.newScript(baselineInFlight)
-	b.simulator.Reset()
-	cpu := b.watchCPU()
-	begin := time.Now()
-	group := b.Group(baselineInFlight)
-	for range baselineInFlight {
-		group.Go(func(ctx context.Context) {
-			for body := range bodies {
-				s.post(ctx, harness.PathSend, body, nil)
-			}
-		})
-	}
-	group.Wait()
-	took := time.Since(begin).Seconds()
-	rate := float64(len(openids)) / took
-	b.Say("bare POSTs in %.1f s, %s/s; processor seconds: %s", took, harness.Count(int64(rate)), cpu)
+	rate := b.timed("bare POSTs", len(openids), func() {
+		group := b.Group(baselineInFlight)
+		for range baselineInFlight {
+			group.Go(func(ctx context.Context) {
+				for body := range bodies {
+					s.post(ctx, harness.PathSend, body, nil)
+				}
+			})
+		}
+		group.Wait()
+	})
 	if delivered := b.simulator.Delivered(); delivered != int64(len(openids)) {
 		b.Fatalf("%d of %d bare messages were delivered", delivered, len(openids))
 	}

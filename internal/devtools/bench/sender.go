@@ -17,7 +17,17 @@ func (b *bench) prepareSender() {
 	}
 }
 
-// drained is how a backlog was sent.
+func (b *bench) timed(how string, n int, send func()) (rate float64) {
+	b.simulator.Reset()
+	cpu := b.watchCPU()
+	begin := time.Now()
+	send()
+	took := time.Since(begin).Seconds()
+	rate = float64(n) / took
+	b.Say("%s in %.1f s, %s/s; processor seconds: %s", how, took, harness.Count(int64(rate)), cpu)
+	return rate
+}
+
 type drained struct {
 	rate float64       // messages a second, the daemon's start included
 	peak int64         // bytes of the daemon's memory
@@ -30,15 +40,15 @@ func (b *bench) drain(n, concurrency int) (d drained) {
 	b.simulator.Reset()
 	cpu := b.watchCPU()
 	begin := time.Now()
-	daemon := b.startDaemon(unlimited, concurrency)
-	b.awaitDone(daemon, last, int64(n))
+	b.startDaemon(unlimited, concurrency)
+	b.awaitDone(last, int64(n))
 	took := time.Since(begin)
-	cpu = cpu.and("daemon", daemon.Pid())
-	d.rate, d.peak = float64(n)/took.Seconds(), daemon.PeakMemory()
+	cpu = cpu.and("daemon", b.daemon.Pid())
+	d.rate, d.peak = float64(n)/took.Seconds(), b.daemon.PeakMemory()
 	d.cost = (cpu.used("database") + cpu.used("daemon")) / time.Duration(n)
 	b.Say("the daemon in %.1f s, %s/s; peak memory %.1f MiB; processor seconds: %s",
 		took.Seconds(), harness.Count(int64(d.rate)), mebibytes(d.peak), cpu)
-	b.Check(daemon.Stop())
+	b.stopDaemon()
 	return d
 }
 
@@ -110,8 +120,8 @@ const (
 
 func (b *bench) produce() {
 	b.Step("%d producers insert one row after the other for %s, and the daemon sends", producers, producersTime)
-	daemon := b.startDaemon(unlimited, concurrency)
-	cpu := b.watchCPU().and("daemon", daemon.Pid())
+	b.startDaemon(unlimited, concurrency)
+	cpu := b.watchCPU().and("daemon", b.daemon.Pid())
 	begin := time.Now()
 	inserted := b.insertFor(producersTime)
 	took := time.Since(begin).Seconds()
@@ -120,29 +130,20 @@ func (b *bench) produce() {
 	b.record("producers", float64(inserted)/took)
 	b.record("send_with_producers", float64(delivered)/took)
 	begin = time.Now()
-	b.awaitDone(daemon, 0, inserted)
+	b.awaitDone(0, inserted)
 	b.record("send_after_producers", time.Since(begin).Seconds())
 	b.record("send_with_producers_missing", float64(inserted-b.simulator.Delivered()))
-	b.Check(daemon.Stop())
 }
 
 func (b *bench) insertFor(d time.Duration) int64 {
-	const query = `INSERT INTO send_request (mini_openid, template, data) VALUES (?, ?, ?)`
 	var inserted atomic.Int64
 	end := time.Now().Add(d)
 	group := b.Group(producers)
 	for producer := range producers {
-		group.Go(func(ctx context.Context) {
-			conn, err := b.db.Conn(ctx)
-			b.Check(err)
-			defer func() { _ = conn.Close() }()
-			insert, err := conn.PrepareContext(ctx, query)
-			b.Check(err)
-			defer func() { _ = insert.Close() }()
+		insert := b.database.Client().Prepared(insertQuery)
+		group.Go(func(context.Context) {
 			for i := producer; time.Now().Before(end); i += producers {
-				_, err := insert.ExecContext(ctx, b.users[i%len(b.users)].OpenID,
-					harness.Template, message("P", i))
-				b.Checkf(err, "inserting a request")
+				insert(b.users[i%len(b.users)].OpenID, harness.Template, message("P", i))
 				inserted.Add(1)
 			}
 		})

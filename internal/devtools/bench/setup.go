@@ -3,20 +3,22 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/database/privatedb"
 	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// setUp is what an account's scenarios work with.
 type setUp struct {
 	database  *harness.Database
 	simulator *harness.Simulator
 	instance  *harness.Instance
 	db        harness.DB
+	daemon    *harness.Process     // the one that a scenario has started
 	users     []wechatsim.Identity // of the mini program
 	size      int                  // followers at the start
 	highest   int64                // id of a request that was deleted
@@ -25,13 +27,13 @@ type setUp struct {
 
 func (b *bench) measure(a account) {
 	b.setUp = &setUp{size: a.followers}
-	b.database = b.OpenDatabase(harness.DatabaseConfig{DSN: b.host.DSN()})
+	b.database = b.OpenDatabase(b.host.DSN, privatedb.Config{})
 	b.db = b.database.Client()
 	b.simulator = b.StartSimulator(harness.SimulatorConfig{
 		Path: b.simulatorPath, Followers: a.followers, MiniUsers: a.miniUsers, NoLimits: true,
 	})
 	b.instance = b.NewInstance(b.binary, "unionbridge", harness.Settings{
-		DSN: b.database.DSN(), WeChat: b.simulator.URL, Batchgets: a.batchgets,
+		DSN: b.database.DSN, WeChat: b.simulator.URL, Batchgets: a.batchgets,
 		Rate: unlimited, Concurrency: concurrency,
 	})
 	b.instance.Run("migrate", "up")
@@ -46,6 +48,7 @@ func (b *bench) measure(a account) {
 			b.clear()
 		}
 		s.run(b)
+		b.stopDaemon()
 	}
 }
 
@@ -57,11 +60,17 @@ const (
 	concurrency = 64
 )
 
-func (b *bench) startDaemon(rate, concurrency int) *harness.Process {
+func (b *bench) startDaemon(rate, concurrency int) {
 	settings := b.instance.Settings
 	settings.Rate, settings.Concurrency = rate, concurrency
 	b.instance.Configure(settings)
-	return b.instance.Start()
+	b.daemon = b.instance.Start()
+}
+
+func (b *bench) stopDaemon() {
+	if b.daemon != nil {
+		b.Check(b.daemon.Stop())
+	}
 }
 
 // clear empties send_request. The next ids are new ones nevertheless: a client_msg_id is made of
@@ -74,7 +83,6 @@ func (b *bench) clear() {
 	b.simulator.Reset()
 }
 
-// lastID is the largest id in send_request; 0: it is empty.
 func (b *bench) lastID() int64 {
 	return b.db.Count("SELECT COALESCE(MAX(id), 0) FROM send_request")
 }
@@ -117,13 +125,13 @@ func (b *bench) countWrites() *writeCounter {
 }
 
 func (c *writeCounter) read() int64 {
-	return c.b.database.Admin.Count(c.query, c.b.database.Schema())
+	return c.b.database.Admin.Count(c.query, c.b.database.Schema)
 }
 
 // stop returns the rows written since countWrites. A counter that cannot count would always say 0,
 // so it is tried out first.
 func (c *writeCounter) stop() int64 {
-	admin, table := c.b.database.Admin, c.b.database.Schema()+".follower_recheck"
+	admin, table := c.b.database.Admin, c.b.database.Schema+".follower_recheck"
 	now := c.read()
 	admin.Do("INSERT INTO "+table+" (appid, openid, reason) VALUES (?, 'o-bench', 'bench')",
 		harness.AppID)
@@ -162,17 +170,13 @@ func (w watched) and(name string, pid int) watched {
 
 func (p watchedProcess) used() time.Duration { return harness.CPUTime(p.pid) - p.before }
 
-// used is the processor time of one of the processes since the watch began.
 func (w watched) used(name string) (used time.Duration) {
-	for _, p := range w {
-		if p.name == name {
-			used = p.used()
-		}
+	if i := slices.IndexFunc(w, func(p watchedProcess) bool { return p.name == name }); i >= 0 {
+		used = w[i].used()
 	}
 	return used
 }
 
-// String says how many seconds of processor time each has used.
 func (w watched) String() string {
 	var parts []string
 	for _, p := range w {
@@ -187,10 +191,7 @@ func (b *bench) serverPid() int {
 	if b.host.Admin.GetContext(b.Context(), &path, "SELECT @@pid_file") != nil {
 		return 0
 	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return 0
-	}
+	text, _ := os.ReadFile(path)
 	pid, _ := strconv.Atoi(strings.TrimSpace(string(text))) // 0 where it is no number
 	return pid
 }

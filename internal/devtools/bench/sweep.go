@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"time"
 
@@ -9,7 +10,6 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// sweepRun is one run of `unionbridge sync`, from the start of the process to its end.
 type sweepRun struct {
 	took time.Duration
 	peak int64 // bytes; 0: not known
@@ -45,7 +45,6 @@ func (b *bench) wrongPeople(people *wechatsim.Server, n int) int {
 	return max(f.Wrong, n-f.Right)
 }
 
-// wantTruth makes sure that a sweep did what it was timed for.
 func (b *bench) wantTruth() {
 	if wrong := b.wrongPeople(b.people(), b.size); wrong > 0 {
 		b.Fatalf("the sweep left %d people in the map whom it has wrong or does not have", wrong)
@@ -146,10 +145,7 @@ func (b *bench) large() {
 // killSweeps kills the sweeping process at random moments of its life, one kill a sweep; the next
 // start completes the sweep. It begins with an empty map each time.
 func (b *bench) killSweeps() {
-	seed := b.seed
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	}
+	seed := cmp.Or(b.seed, uint64(time.Now().UnixNano()))
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	b.Step("kill -9 at %d random moments of a sweep of %s followers, seed %d", b.kills, harness.Count(b.size), seed)
 	b.Say("a dead holder's lease would expire after 10 s; here its row is deleted before the next start")
@@ -157,8 +153,7 @@ func (b *bench) killSweeps() {
 	b.Say("undisturbed: %.2f s", whole.took.Seconds())
 	counter := b.countWrites()
 	people := b.people()
-	kills := 0
-	for kills < b.kills {
+	for kills := 0; kills < b.kills; {
 		b.Status("%d kills", kills)
 		for _, query := range []string{
 			"TRUNCATE TABLE follower", "TRUNCATE TABLE follower_recheck", "DELETE FROM sync_run", "DELETE FROM lease",
@@ -176,7 +171,7 @@ func (b *bench) killSweeps() {
 		b.recordKill(counter.read()-before, people)
 	}
 	counter.stop()
-	b.record("kill_moments", float64(kills))
+	b.record("kill_moments", float64(b.kills))
 }
 
 // recordKill adds what a kill has cost to the figures: wrong rows and lost runs of all kills, and
@@ -186,12 +181,11 @@ func (b *bench) recordKill(written int64, people *wechatsim.Server) {
 	worst := func(name string, value int64) {
 		b.record(name, max(b.values[name], float64(value)))
 	}
-	lost := 0
-	if b.db.Count("SELECT COUNT(*) FROM sync_run") != 1 {
-		lost = 1
-	}
 	b.record("kill_wrong", b.values["kill_wrong"]+float64(b.wrongPeople(people, b.size)))
-	b.record("kill_runs_lost", b.values["kill_runs_lost"]+float64(lost))
+	b.record("kill_runs_lost", b.values["kill_runs_lost"])
+	if b.db.Count("SELECT COUNT(*) FROM sync_run") != 1 {
+		b.values["kill_runs_lost"]++
+	}
 	worst("kill_list_repeated", calls[harness.PathList]-int64(harness.Pages(b.size)))
 	worst("kill_batchgets_repeated", calls[harness.PathBatch]-int64(harness.Batches(b.size)))
 	worst("kill_other_calls", calls[harness.PathInfo])
@@ -204,6 +198,6 @@ func (b *bench) killSweep(after time.Duration) bool {
 	process := b.instance.StartLogged("sync")
 	b.Sleep(after)
 	process.Kill()
-	return process.Err() != nil &&
+	return process.Wait(b.Context()) != nil &&
 		b.db.Count("SELECT COUNT(*) FROM sync_run WHERE state = 'done'") == 0
 }

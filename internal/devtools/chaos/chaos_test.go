@@ -31,7 +31,7 @@ func TestEveryRoundOnce(t *testing.T) {
 	var out bytes.Buffer
 	err := harness.Try(t.Context(), harness.NewScreen(&out, time.Now), o.run)
 	t.Logf("%s", out.String())
-	if errors.Is(err, harness.ErrFailed) {
+	if errors.Is(err, harness.Failed) {
 		t.Error("a promise was broken")
 	} else if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/database/privatedb"
 	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 	"github.com/unionbridge/unionbridge/internal/devtools/link"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
@@ -42,7 +43,7 @@ type cluster struct {
 	db       harness.DB // past all links
 	links    []*link.Link
 	platform *platform
-	people   *people
+	persons  map[standing][]int
 	daemons  []*instance
 	window   time.Duration    // send.resend_window
 	repeat   wechatsim.Repeat // what WeChat answers to a repeated message
@@ -52,28 +53,19 @@ type cluster struct {
 	stopWork  context.CancelFunc
 	stopTries context.CancelFunc
 
-	outcome outcome
+	result result
+	frozen time.Duration // in all
+	wrong  []string      // what the nemesis itself has to report
 }
 
-// outcome is what the nemesis itself has to report.
-type outcome struct {
-	kills     int
-	inFlight  int       // kills that hit posts without an answer
-	takeovers []float64 // seconds
-	frozen    time.Duration
-	acts      map[string]int
-	wrong     []string
-}
-
-func (c *cluster) did(act string) { c.outcome.acts[act]++ }
+func (c *cluster) did(act string) { c.result.Acts[act]++ }
 
 func (c *cluster) await(what string, most time.Duration, done func() bool) {
 	c.Await(harness.Wait{For: what, Every: 50 * time.Millisecond, Most: most}, done)
 }
 
-// build prepares the round; after it producers insert and daemons send.
 func (c *cluster) build() {
-	c.outcome.acts = map[string]int{}
+	c.result.Acts = map[string]int{}
 	c.draw()
 	dsn := c.dsn
 	if c.kind.own {
@@ -84,12 +76,12 @@ func (c *cluster) build() {
 		c.server = startServer(c.T, cfg)
 		dsn = c.server.dsn
 	}
-	c.database = c.OpenDatabase(harness.DatabaseConfig{DSN: dsn})
-	c.db = open(c.T, c.database.DSN())
+	c.database = c.OpenDatabase(dsn, privatedb.Config{})
+	c.db = c.database.Reader()
 	c.openPlatform()
 	_, producersDSN := c.openLink()
 	for i := range c.kind.daemons {
-		c.addDaemon(string(rune('a' + i)))
+		c.addDaemon("daemon-" + string(rune('a'+i)))
 	}
 	c.fill()
 	for _, d := range c.daemons {
@@ -99,10 +91,9 @@ func (c *cluster) build() {
 	c.startProducers(producersDSN)
 }
 
-// openLink opens a link to the database, and returns the DSN that leads through it. There is one
-// for each program, so that one can be cut off alone.
+// openLink: there is one for each program, so that one can be cut off alone.
 func (c *cluster) openLink() (l *link.Link, dsn string) {
-	l, dsn, err := link.OpenDSN(c.database.DSN())
+	l, dsn, err := link.OpenDSN(c.database.DSN)
 	c.Check(err)
 	c.Cleanup(l.Close)
 	c.links = append(c.links, l)
@@ -116,14 +107,14 @@ func (c *cluster) openPlatform() {
 	options.Minis[0].DailyLimits = wechatsim.NoDailyLimits()
 	c.platform = &platform{Server: wechatsim.New(options)}
 	c.Cleanup(func() error { c.platform.Close(); return nil })
-	c.people = newPeople(c.platform, followers)
-	for _, person := range c.people.persons[refuses] {
+	c.persons = parts()
+	for _, person := range c.persons[refuses] {
 		c.platform.SetPerson(harness.AppID, person, wechatsim.Person{Refuses: true})
 	}
 }
 
 func (c *cluster) addDaemon(name string) {
-	d := &instance{t: c.T, name: name}
+	d := &instance{t: c.T}
 	var settings harness.Settings
 	d.link, settings.DSN = c.openLink()
 	settings.WeChat = c.Serve(c.platform.handler(name))
@@ -133,26 +124,24 @@ func (c *cluster) addDaemon(name string) {
 	if c.callbacks {
 		settings.Callback = c.FreeAddr()
 	}
-	d.Instance = c.NewInstance(c.binary, "daemon-"+name, settings)
-	d.log = c.Log(d.Name + ".log")
+	d.Instance = c.NewInstance(c.binary, name, settings)
+	d.log = c.Log(name + ".log")
 	c.daemons = append(c.daemons, d)
-	c.Cleanup(d.stop)
 }
 
-// fill makes the tables and fills the map; some of those in it leave afterwards.
 func (c *cluster) fill() {
 	first := c.daemons[0]
 	first.Run("migrate", "up")
 	first.Run("sync")
 	var users []wechatsim.Identity
-	for person := range followers + len(c.people.persons[late]) + len(c.people.persons[never]) {
+	for person := range followers + len(c.persons[late]) + len(c.persons[never]) {
 		users = append(users, wechatsim.Identity{
 			AppID: harness.MiniAppID, OpenID: c.platform.OpenID(harness.MiniAppID, person),
 			UnionID: c.platform.UnionID(person),
 		})
 	}
 	c.db.InsertMiniUsers(users)
-	for _, person := range c.people.persons[gone] {
+	for _, person := range c.persons[gone] {
 		c.platform.Unfollow(harness.AppID, person)
 	}
 	c.platform.SetQuirks(harness.AppID, wechatsim.Quirks{Repeat: c.repeat})
@@ -172,29 +161,28 @@ func (c *cluster) startProducers(dsn string) {
 	var work, tries context.Context
 	work, c.stopWork = context.WithCancel(c.Context())
 	tries, c.stopTries = context.WithCancel(c.Context())
-	for i := range producers {
-		db := open(c.T, dsn)
-		db.SetMaxOpenConns(3)
-		c.producers = append(c.producers, &producer{
-			name: fmt.Sprintf("C%d-%d", c.seed%1_000_000, i), db: db.DB,
-			rnd:    rand.New(rand.NewPCG(c.seed, uint64(i)+1)),
-			people: c.people, pause: 40 * time.Millisecond, giveUp: tries,
-		})
-	}
 	c.Cleanup(func() error {
 		c.stopWork()
 		c.stopTries()
 		c.producing.Wait()
 		return nil
 	})
-	for _, p := range c.producers {
+	for i := range producers {
+		db := c.OpenReader(dsn)
+		db.SetMaxOpenConns(3)
+		p := &producer{
+			name: fmt.Sprintf("C%d-%d", c.seed%1_000_000, i), db: db.DB,
+			rnd:      rand.New(rand.NewPCG(c.seed, uint64(i)+1)),
+			platform: c.platform, persons: c.persons, giveUp: tries,
+		}
+		c.producers = append(c.producers, p)
 		c.producing.Go(func() { p.run(work) })
 	}
 	c.producing.Go(func() { c.letFollow(work) })
 }
 
 func (c *cluster) letFollow(ctx context.Context) {
-	persons := c.people.persons[late]
+	persons := c.persons[late]
 	for _, person := range persons {
 		if !sleep(ctx, c.length/time.Duration(len(persons)+1)) {
 			return
@@ -207,7 +195,7 @@ func (c *cluster) heal() {
 	c.stopWork()
 	c.platform.ClearFaults()
 	c.platform.SetLatency(0)
-	for _, person := range c.people.persons[late] {
+	for _, person := range c.persons[late] {
 		c.platform.Follow(harness.AppID, person)
 	}
 	for _, l := range c.links {
@@ -248,7 +236,6 @@ func (c *cluster) awaitEnd() {
 	}
 }
 
-// leader is the daemon that holds the account's lease; nil: none of ours.
 func (c *cluster) leader() *instance {
 	var holder string
 	err := c.db.GetContext(c.Context(), &holder,
@@ -271,9 +258,7 @@ func (c *cluster) awaitLeader() (leader *instance) {
 		if leader = c.leader(); leader == nil {
 			return false
 		}
-		_, sends := c.platform.firstPost(since, func(name string) bool {
-			return name == leader.name
-		})
+		_, sends := c.platform.firstPost(since, func(name string) bool { return name == leader.Name })
 		return sends
 	})
 	return leader

@@ -5,10 +5,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
+	"github.com/unionbridge/unionbridge/internal/devtools/link"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// kind is a kind of chaos.
 type kind struct {
 	name    string
 	what    string // for people
@@ -17,12 +18,23 @@ type kind struct {
 	jumps   bool // the server's clock is wrong: nothing can be said about moments
 	quick   bool // nothing delays a post, so repeats must keep to the window closely
 
-	// missing says why the kind cannot be played here; nil: it always can.
-	missing func() error
+	// missing says what the kind lacks here; nil: nothing.
+	missing func(*harness.T) error
 	// equip prepares what the kind's own server needs; nil: nothing.
 	equip func(*cluster) serverConfig
 	// nemesis makes faults for about c.length.
 	nemesis func(*cluster)
+}
+
+// playable says why the kind cannot be played here; nil: it can.
+func (k kind) playable(t *harness.T) (err error) {
+	if k.own {
+		err = findServer()
+	}
+	if err == nil && k.missing != nil {
+		err = k.missing(t)
+	}
+	return err
 }
 
 func kinds() []kind {
@@ -40,11 +52,11 @@ func kinds() []kind {
 			what:    "WeChat resets before and after processing, stalls, answers -1, 5xx, garbage",
 			daemons: 1, nemesis: every(breakWeChat)},
 		{name: "all", what: "all of it at once, two daemons",
-			daemons: 2, own: true, missing: findServer, nemesis: everything},
+			daemons: 2, own: true, nemesis: everything},
 		{name: "stall", what: "the database server is stopped (SIGSTOP)",
-			daemons: 1, own: true, missing: findServer, nemesis: every(stallServer)},
+			daemons: 1, own: true, nemesis: every(stallServer)},
 		{name: "crash", what: "kill -9 of the database server, restarted",
-			daemons: 1, own: true, missing: findServer, nemesis: every(crashServer)},
+			daemons: 1, own: true, nemesis: every(crashServer)},
 		{name: "disk", what: "the database server's temporary folder is full", daemons: 1, own: true,
 			missing: noSmallDisk, equip: smallDisk, nemesis: every(fillDisk)},
 		{name: "clock",
@@ -83,26 +95,24 @@ func (c *cluster) draw() {
 	}
 }
 
-// killAll kills the daemons c.kills times, after short and longer lives: some die while they start.
 func killAll(c *cluster) {
 	for range c.kills {
 		c.platform.SetLatency(c.between(0, 200*time.Millisecond)) // so that posts are in flight
-		switch f := c.rnd.Float64(); {
-		case f < 0.25:
-			c.Sleep(c.between(0, 300*time.Millisecond))
-		case f < 0.8:
-			c.Sleep(c.between(300*time.Millisecond, 1200*time.Millisecond))
-		default:
-			c.Sleep(c.between(time.Second, 3*time.Second))
+		life := c.between(300*time.Millisecond, 1200*time.Millisecond)
+		if f := c.rnd.Float64(); f < 0.25 {
+			life = c.between(0, 300*time.Millisecond)
+		} else if f >= 0.8 {
+			life = c.between(time.Second, 3*time.Second)
 		}
+		c.Sleep(life)
 		c.restart(c.anyDaemon(), c.rnd.Float64() < 0.95)
 	}
 }
 
 func (c *cluster) kill(d *instance, act string) (pid int) {
-	c.outcome.kills++
+	c.result.Kills++
 	if c.platform.inFlight.Load() > 0 {
-		c.outcome.inFlight++
+		c.result.Flying++
 	}
 	c.did(act)
 	return d.kill()
@@ -127,13 +137,13 @@ func (c *cluster) awaitTakeover(old *instance, after string) {
 	begin := time.Now()
 	var first time.Time
 	c.await("the other daemon to send", 2*time.Minute, func() (ok bool) {
-		first, ok = c.platform.firstPost(begin, func(name string) bool { return name != old.name })
+		first, ok = c.platform.firstPost(begin, func(name string) bool { return name != old.Name })
 		return ok
 	})
 	took := first.Sub(begin)
-	c.outcome.takeovers = append(c.outcome.takeovers, took.Seconds())
+	c.result.Takeovers = append(c.result.Takeovers, took.Seconds())
 	if took > c.takeover {
-		c.outcome.wrong = append(c.outcome.wrong, fmt.Sprintf(
+		c.wrong = append(c.wrong, fmt.Sprintf(
 			"after the leader %s: the other daemon sent %.1f s later, which is more than %s",
 			after, took.Seconds(), c.takeover))
 	}
@@ -166,7 +176,7 @@ func freezeLeader(c *cluster) {
 		}
 		c.Sleep(rest)
 		leader.thaw()
-		c.outcome.frozen += time.Since(begin)
+		c.frozen += time.Since(begin)
 	}
 }
 
@@ -176,10 +186,7 @@ func partition(c *cluster) {
 	c.platform.SetLatency(100 * time.Millisecond)
 	for end := time.Now().Add(c.length); time.Now().Before(end); {
 		leader := c.awaitLeader()
-		bad := deaf()
-		if c.rnd.IntN(2) == 0 {
-			bad = mute()
-		}
+		bad := []link.Toxic{mute(), deaf()}[c.rnd.IntN(2)]
 		if c.rnd.IntN(3) == 0 {
 			leader.link.Cut()
 			c.did("cut off")
@@ -221,7 +228,7 @@ func freezeBriefly(c *cluster) {
 	defer d.thaw()
 	c.did("freeze")
 	c.Sleep(c.between(time.Second, 13*time.Second))
-	c.outcome.frozen += time.Since(begin)
+	c.frozen += time.Since(begin)
 }
 
 // stallServer stops the server process. The longest stall of a long round exceeds the daemon's
@@ -241,5 +248,6 @@ func crashServer(c *cluster) {
 	c.did("kill of the server")
 	c.server.process.Kill()
 	c.Sleep(c.between(0, 3*time.Second))
-	c.server.start()
+	c.Check(c.server.process.Restart())
+	c.server.await()
 }

@@ -2,10 +2,7 @@
 // requests, heals it, and then holds what the database says against what the simulated WeChat has
 // received.
 //
-//	go run ./internal/devtools/chaos [-rounds N] [-only REGEXP] [-seed N] [-kills N] [-length D]
-//	    [-short] [-parallel N] [-callbacks] [-results FILE] [-keep DIR] [-dsn DSN]
-//	    [-binary PROGRAM]
-//	go run ./internal/devtools/chaos -report FILE
+//	go run ./internal/devtools/chaos [flags]
 //
 // A round plays one kind of chaos, see kinds.go. Its moments follow from its seed, which is
 // printed: the same seed makes the same faults again, though not the same races. Each round has a
@@ -18,10 +15,13 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -82,17 +82,12 @@ func (o *options) define(flags *flag.FlagSet) func() error {
 		case o.kills < 1 || o.length < time.Second || o.parallel < 1 || o.rounds < 0:
 			return errors.New("at least one kill, one second and one round at a time")
 		}
-		return harness.NoArguments(flags)
+		return nil
 	}
 }
 
-func (o *options) chosen() (list []kind) {
-	for _, k := range kinds() {
-		if o.only.MatchString(k.name) {
-			list = append(list, k)
-		}
-	}
-	return list
+func (o *options) chosen() []kind {
+	return slices.DeleteFunc(kinds(), func(k kind) bool { return !o.only.MatchString(k.name) })
 }
 
 func (o *options) run(t *harness.T) {
@@ -109,51 +104,38 @@ func (o *options) run(t *harness.T) {
 	if o.dsn == "" {
 		o.dsn = startServer(t, serverConfig{output: t.Lines()}).dsn
 	}
-	if o.seed == 0 {
-		o.seed = uint64(time.Now().UnixMilli()) //nolint:gosec // the time is positive
-	}
+	o.seed = cmp.Or(o.seed, uint64(time.Now().UnixMilli())) //nolint:gosec // the time is positive
 	t.Title("unionbridge chaos")
 	results, err := o.playAll(t)
 	total := sum("total", results)
-	if len(results) > 0 {
-		t.Line("%s", total.line())
-	}
+	t.Line("%s", total.line())
 	t.Check(err)
-	if len(results) == 0 {
-		t.Fatalf("no round could be played here")
-	}
 	if len(total.Violations) > 0 {
-		t.Fatal(harness.ErrFailed)
+		t.Fatal(harness.Failed)
 	}
 }
 
 func (o *options) playAll(t *harness.T) (results []result, err error) {
 	var list []kind
 	for _, k := range o.chosen() {
-		if k.missing != nil {
-			if err := k.missing(); err != nil {
-				t.Line("%s is left out: %v", k.name, err)
-				continue
-			}
+		if err := k.playable(t); err != nil {
+			t.Line("%s is left out: %v", k.name, err)
+		} else {
+			list = append(list, k)
 		}
-		list = append(list, k)
+	}
+	if len(list) == 0 {
+		t.Fatalf("no round could be played here")
 	}
 	t.Line("%s", header())
-	rounds := o.rounds
-	if rounds == 0 || len(list) == 0 {
-		rounds = len(list)
-	}
 	var mu sync.Mutex
-	var playing sync.WaitGroup
-	slots := make(chan struct{}, o.parallel)
-	for i := range rounds {
-		slots <- struct{}{}
+	playing := t.Group(o.parallel)
+	for i := range cmp.Or(o.rounds, len(list)) {
 		if t.Context().Err() != nil {
 			break
 		}
 		k, seed := list[i%len(list)], o.seed+uint64(i) //nolint:gosec // i counts rounds
-		playing.Go(func() {
-			defer func() { <-slots }()
+		playing.Go(func(context.Context) {
 			result, failure := o.play(t, k, seed)
 			mu.Lock()
 			defer mu.Unlock()

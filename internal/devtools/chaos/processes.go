@@ -3,20 +3,26 @@ package main
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/unionbridge/unionbridge/internal/database/privatedb"
+	"github.com/unionbridge/unionbridge/internal/devtools/checker"
 	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 	"github.com/unionbridge/unionbridge/internal/devtools/link"
+	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
 // instance is one place at which the real daemon runs, one process after the other, with its own
@@ -24,34 +30,33 @@ import (
 type instance struct {
 	*harness.Instance
 	t    *harness.T
-	name string
 	link *link.Link
 	log  *os.File
 
 	process *harness.Process
-	lives   int
 	ended   []string // how processes ended that were not killed
-	frozen  bool
 }
 
 func (i *instance) start() {
-	c := i.Command("run")
-	c.Stdout, c.Stderr = i.log, i.log
-	var err error
-	i.process, err = harness.StartProcess(c)
-	i.t.Check(err)
-	i.lives++
-	i.frozen = false
-	_, _ = fmt.Fprintf(i.log, "---- life %d, pid %d, %s\n",
-		i.lives, i.process.Pid(), time.Now().Format(time.RFC3339Nano))
+	if i.process != nil {
+		i.t.Check(i.process.Restart())
+	} else {
+		c := i.Command("run")
+		c.Stdout, c.Stderr = i.log, i.log
+		i.process = i.t.Start(c)
+	}
+	_, _ = fmt.Fprintf(i.log, "---- pid %d, %s\n", i.process.Pid(),
+		time.Now().Format(time.RFC3339Nano))
 }
 
 // alive reports whether the daemon runs, and notes it if it has ended although it was not killed.
 func (i *instance) alive() bool {
-	if i.process.Alive() {
+	select {
+	case <-i.process.Done():
+	default:
 		return true
 	}
-	i.ended = append(i.ended, fmt.Sprintf("life %d of %s: %s", i.lives, i.name, i.process.Ended()))
+	i.ended = append(i.ended, fmt.Sprintf("pid %d of %s: %s", i.process.Pid(), i.Name, i.process.Ended()))
 	return false
 }
 
@@ -61,28 +66,10 @@ func (i *instance) kill() (pid int) {
 	return i.process.Pid()
 }
 
-func (i *instance) stop() error {
-	if i.process == nil {
-		return nil
-	}
-	i.thaw()
-	return i.process.Stop()
-}
+func (i *instance) freeze() { i.process.Signal(syscall.SIGSTOP) }
 
-func (i *instance) freeze() {
-	i.process.Signal(syscall.SIGSTOP)
-	i.frozen = true
-}
+func (i *instance) thaw() { i.process.Signal(syscall.SIGCONT) }
 
-func (i *instance) thaw() {
-	if i.frozen {
-		i.process.Signal(syscall.SIGCONT)
-		i.frozen = false
-	}
-}
-
-// server is a database server that a round may hurt: stop, kill, start again with the same data,
-// port and password.
 type server struct {
 	t       *harness.T
 	command harness.Command
@@ -90,18 +77,14 @@ type server struct {
 	dsn     string // without a schema
 }
 
-// serverConfig says what the server is like.
 type serverConfig struct {
 	args   []string // added to privatedb's
 	env    []string
 	output io.Writer
 }
 
-// findServer looks for a server program; nothing is installed for this.
 func findServer() error {
-	for _, path := range []string{
-		"mariadbd", "/usr/sbin/mariadbd", "mysqld", "/usr/sbin/mysqld",
-	} {
+	for _, path := range []string{"mariadbd", "/usr/sbin/mariadbd", "mysqld", "/usr/sbin/mysqld"} {
 		if _, err := exec.LookPath(path); err == nil {
 			return nil
 		}
@@ -123,13 +106,11 @@ func startServer(t *harness.T, cfg serverConfig) *server {
 		s.adopt(first, running)
 	})
 	s.command.Env = cfg.env
-	t.Cleanup(s.stop)
-	s.start()
+	s.process = t.Start(s.command)
+	s.await()
 	return s
 }
 
-// adopt takes over the command line of a running server, and makes a user whose password does not
-// change.
 func (s *server) adopt(t *harness.T, running *privatedb.Server) {
 	line, err := os.ReadFile("/proc/" + strconv.Itoa(running.Pid()) + "/cmdline")
 	t.Checkf(err, "reading the server's command line, which works on Linux only")
@@ -142,26 +123,14 @@ func (s *server) adopt(t *harness.T, running *privatedb.Server) {
 	settings := t.ParseDSN(running.DSN())
 	db := t.Connect(settings)
 	settings.User, settings.Passwd = "chaos", rand.Text()
-	_, err = db.ExecContext(t.Context(),
-		"CREATE USER 'chaos'@'127.0.0.1' IDENTIFIED BY '"+settings.Passwd+"'")
-	t.Checkf(err, "making the server's user")
+	db.Do("CREATE USER 'chaos'@'127.0.0.1' IDENTIFIED BY '" + settings.Passwd + "'")
 	db.Do("GRANT ALL PRIVILEGES ON *.* TO 'chaos'@'127.0.0.1' WITH GRANT OPTION")
 	s.dsn = settings.FormatDSN()
 }
 
-func (s *server) stop() error {
-	if s.process == nil {
-		return nil
-	}
-	return s.process.Stop()
-}
-
-func (s *server) start() {
-	var err error
-	s.process, err = harness.StartProcess(s.command)
-	s.t.Check(err)
+func (s *server) await() {
 	s.t.Scope(func(t *harness.T) {
-		db := open(t, s.dsn)
+		db := t.OpenReader(s.dsn)
 		t.Await(harness.Wait{
 			For: "the database server", Every: 50 * time.Millisecond, Most: time.Minute,
 			Process: s.process,
@@ -169,11 +138,64 @@ func (s *server) start() {
 	})
 }
 
-func open(t *harness.T, dsn string) harness.DB {
-	settings := t.ParseDSN(dsn)
-	settings.Timeout = 2 * time.Second
-	settings.ReadTimeout, settings.WriteTimeout = 5*time.Second, 5*time.Second
-	settings.ParseTime, settings.Loc = true, time.UTC
-	settings.Params = map[string]string{"time_zone": "'+00:00'"}
-	return t.Connect(settings)
+// platform is the simulator behind listeners that note every post.
+type platform struct {
+	*wechatsim.Server
+	inFlight atomic.Int64 // posts that have no answer yet
+
+	mu    sync.Mutex
+	posts []checker.Post
+}
+
+// handler is what one daemon reaches, so that its posts can be told from the other one's.
+func (p *platform) handler(daemon string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != harness.PathSend {
+			p.ServeHTTP(w, r)
+			return
+		}
+		arrived := time.Now()
+		body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+		if err != nil {
+			return // killed in the middle of its request
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		p.note(body, daemon, arrived)
+		p.inFlight.Add(1)
+		defer p.inFlight.Add(-1)
+		p.ServeHTTP(w, r)
+	}
+}
+
+func (p *platform) note(body []byte, daemon string, at time.Time) {
+	var m struct {
+		ClientID string          `json:"client_msg_id"`
+		Data     json.RawMessage `json:"data"`
+	}
+	_ = json.Unmarshal(body, &m) // what cannot be read is refused by the simulator
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.posts = append(p.posts, checker.Post{
+		Order: checker.Order(m.Data), ClientMsgID: m.ClientID, From: daemon, At: at,
+	})
+}
+
+func (p *platform) allPosts() []checker.Post {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.posts)
+}
+
+// firstPost is when the first post after a moment arrived from one of the daemons; ok is false if
+// none has.
+func (p *platform) firstPost(after time.Time, from func(string) bool) (at time.Time, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// The posts stand in the order of their arrival, but for a few milliseconds.
+	for i := len(p.posts) - 1; i >= 0 && p.posts[i].At.After(after.Add(-time.Second)); i-- {
+		if p.posts[i].At.After(after) && from(p.posts[i].From) {
+			at, ok = p.posts[i].At, true
+		}
+	}
+	return at, ok
 }

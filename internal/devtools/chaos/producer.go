@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,6 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// record is what a producer knows of a request, before it is inserted and after.
 type record struct {
 	checker.Request
 	key       string // dedup_key; empty: none
@@ -39,24 +39,11 @@ const (
 	gone    standing = "gone"    // has left, and the map does not know yet
 )
 
-// people are the persons of a round, by what they are to the account.
-type people struct {
-	platform *platform
-	persons  map[standing][]int
-}
-
-// newPeople gives everybody a part. Those who follow from the start are the persons below
-// followers.
-func newPeople(p *platform, followers int) *people {
+// parts gives everybody a part. Those who follow from the start are the persons below followers.
+func parts() map[standing][]int {
 	split := map[standing][]int{}
 	for person := range followers {
-		part := follows
-		switch person % 20 {
-		case 7:
-			part = refuses
-		case 13:
-			part = gone
-		}
+		part := cmp.Or(map[int]standing{7: refuses, 13: gone}[person%20], follows)
 		split[part] = append(split[part], person)
 	}
 	const others = 12
@@ -64,33 +51,27 @@ func newPeople(p *platform, followers int) *people {
 		split[late] = append(split[late], followers+i)
 		split[never] = append(split[never], followers+others+i)
 	}
-	return &people{p, split}
+	return split
 }
 
-// producer is a program that inserts requests, over a link that is bad at times too.
 type producer struct {
-	name   string
-	db     *sqlx.DB
-	rnd    *rand.Rand
-	people *people
-	pause  time.Duration // between two INSERTs
-
+	name     string
+	db       *sqlx.DB
+	rnd      *rand.Rand
+	platform *platform
+	persons  map[standing][]int
 	records  []*record       // once run has returned
 	giveUp   context.Context // after its end nothing is tried again
 	cancels  sync.WaitGroup
 	refusals sync.Map // the texts of what the server refused
 }
 
-// run inserts until ctx ends. What it has begun then, it finishes, until giveUp ends.
 func (p *producer) run(ctx context.Context) {
-	tick := time.NewTicker(p.pause)
+	tick := time.NewTicker(40 * time.Millisecond)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		p.insert(p.batch())
-		select {
-		case <-ctx.Done():
-		case <-tick.C:
-		}
+		<-tick.C
 	}
 	p.cancels.Wait()
 }
@@ -111,9 +92,9 @@ func (p *producer) request(serial int, keyed bool) *record {
 		r.key = "key " + r.Order
 	}
 	r.standing = p.standing()
-	persons := p.people.persons[r.standing]
+	persons := p.persons[r.standing]
 	person := persons[p.rnd.IntN(len(persons))]
-	r.Recipient = wechatsim.Identity{Person: person, UnionID: p.people.platform.UnionID(person)}
+	r.Recipient = wechatsim.Identity{Person: person, UnionID: p.platform.UnionID(person)}
 	columns := []string{"unionid", "mini_openid", "mini_openid", "unionid", "openid"}
 	r.recipient = columns[p.rnd.IntN(len(columns))]
 	if r.recipient == "openid" && (r.standing == late || r.standing == never) {
@@ -130,27 +111,19 @@ func (p *producer) request(serial int, keyed bool) *record {
 }
 
 func (p *producer) standing() standing {
-	switch f := p.rnd.Float64(); {
-	case f < 0.03:
-		return late
-	case f < 0.04:
-		return never
-	case f < 0.06:
-		return refuses
-	case f < 0.08:
-		return gone
+	rare := []standing{late, late, late, never, refuses, refuses, gone, gone} // percent
+	if n := p.rnd.IntN(100); n < len(rare) {
+		return rare[n]
 	}
 	return follows
 }
-
-// errDuplicate is MySQL's number for a unique key that exists.
-const errDuplicate = 1062
 
 // insert inserts a batch with one statement. With keys it is repeated until the server has said
 // what became of it: "duplicate" says that an earlier try was carried out. Without them one try
 // must do.
 func (p *producer) insert(batch []*record) {
 	p.records = append(p.records, batch...)
+	const errDuplicate = 1062
 	begin := time.Now()
 	query, args := p.statement(batch)
 	for {
@@ -181,10 +154,10 @@ func (p *producer) statement(batch []*record) (query string, args []any) {
 		case "unionid":
 			unionid = r.Recipient.UnionID
 		case "openid":
-			openid = p.people.platform.OpenID(harness.AppID, r.Recipient.Person)
+			openid = p.platform.OpenID(harness.AppID, r.Recipient.Person)
 		default:
 			miniAppID = harness.MiniAppID
-			miniOpenID = p.people.platform.OpenID(harness.MiniAppID, r.Recipient.Person)
+			miniOpenID = p.platform.OpenID(harness.MiniAppID, r.Recipient.Person)
 		}
 		if r.expires > 0 {
 			expires = r.expires.Microseconds()
@@ -226,12 +199,9 @@ func (p *producer) withdrawSome(batch []*record, begin time.Time) {
 	}
 }
 
-// sleep waits; false: ctx has ended before.
 func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 		return true
 	case <-ctx.Done():
 		return false

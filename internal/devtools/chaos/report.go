@@ -1,11 +1,10 @@
 package main
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 )
 
-// result is one round, as a line of the results file has it.
 type result struct {
 	Round       string         `json:"round"`
 	Seed        uint64         `json:"seed"`
@@ -47,7 +45,6 @@ type result struct {
 	stories []string
 }
 
-// columns are those of the table for people.
 const columns = "%-10s %20v %6v %6v %6v %6v %6v %6v %6v %6v %7v %6v %5v %5v %9s %s"
 
 func header() string {
@@ -64,18 +61,18 @@ func (r result) line() string {
 	if len(r.Takeovers) > 0 {
 		takeover = fmt.Sprintf("%.1f s", slices.Max(r.Takeovers))
 	}
-	return fmt.Sprintf(columns, r.Round, r.Seed, fmt.Sprintf("%.0f", r.Seconds), r.Kills, r.Rows,
-		r.Sent, r.Failed, r.Expired, r.Cancelled, r.Unknown, r.Repeats, r.Open, r.Lost, r.Twice,
-		takeover, verdict)
+	cells := []any{r.Round, r.Seed, fmt.Sprintf("%.0f", r.Seconds)}
+	for _, n := range r.counts() {
+		cells = append(cells, *n)
+	}
+	return fmt.Sprintf(columns, append(cells, takeover, verdict)...)
 }
-
-// maxStories is how many violations of a round are shown with all that is known.
-const maxStories = 5
 
 func (r result) show(out *harness.Screen) {
 	out.Line("%s", r.line())
+	const most = 5
 	for i, text := range r.Violations {
-		if i == maxStories {
+		if i == most {
 			out.Line("  … and %d more, in the results file", len(r.Violations)-i)
 			break
 		}
@@ -93,52 +90,39 @@ func (r result) save(path string) error {
 	//nolint:gosec // figures for everybody
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
-		return fmt.Errorf("writing the results: %w", err)
+		return err
 	}
-	err = json.NewEncoder(file).Encode(r)
-	if err := errors.Join(err, file.Close()); err != nil {
-		return fmt.Errorf("writing the results: %w", err)
-	}
-	return nil
+	return errors.Join(json.NewEncoder(file).Encode(r), file.Close())
 }
 
 func load(path string) (results []result, err error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading the results: %w", err)
-	}
-	defer func() { _ = file.Close() }() // only read
-	decoder := json.NewDecoder(bufio.NewReader(file))
-	for {
+	text, err := os.ReadFile(path)
+	for line := range bytes.Lines(text) {
 		var r result
-		if err := decoder.Decode(&r); errors.Is(err, io.EOF) {
-			return results, nil
-		} else if err != nil {
-			return nil, fmt.Errorf("reading the results: %w", err)
-		}
+		err = errors.Join(err, json.Unmarshal(line, &r))
 		results = append(results, r)
 	}
+	return results, err
 }
 
 func sum(name string, results []result) result {
 	total := result{Round: name}
 	for _, r := range results {
 		total.Seconds += r.Seconds
-		total.Kills += r.Kills
-		total.Rows += r.Rows
-		total.Sent += r.Sent
-		total.Failed += r.Failed
-		total.Expired += r.Expired
-		total.Cancelled += r.Cancelled
-		total.Unknown += r.Unknown
-		total.Repeats += r.Repeats
-		total.Open += r.Open
-		total.Lost += r.Lost
-		total.Twice += r.Twice
+		more := r.counts()
+		for i, n := range total.counts() {
+			*n += *more[i]
+		}
 		total.Takeovers = append(total.Takeovers, r.Takeovers...)
 		total.Violations = append(total.Violations, r.Violations...)
 	}
 	return total
+}
+
+// counts are what the tables add up.
+func (r *result) counts() []*int {
+	return []*int{&r.Kills, &r.Rows, &r.Sent, &r.Failed, &r.Expired, &r.Cancelled, &r.Unknown,
+		&r.Repeats, &r.Open, &r.Lost, &r.Twice}
 }
 
 func markdown(results []result) string {
@@ -163,13 +147,8 @@ func markdown(results []result) string {
 		lines = append(lines, "| "+strings.Join(cells, " | ")+" |")
 	}
 	for _, k := range kinds() {
-		var same []result
-		for _, played := range results {
-			if played.Round == k.name {
-				same = append(same, played)
-			}
-		}
-		if len(same) > 0 {
+		other := func(r result) bool { return r.Round != k.name }
+		if same := slices.DeleteFunc(slices.Clone(results), other); len(same) > 0 {
 			add(k.name+": "+k.what, same)
 		}
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// play plays one round and checks it. An error means that it could not be checked.
 func (o *options) play(t *harness.T, k kind, seed uint64) (r result, err error) {
 	var logs string
 	err = harness.Try(t.Context(), t.Screen, func(t *harness.T) {
@@ -27,7 +26,8 @@ func (o *options) play(t *harness.T, k kind, seed uint64) (r result, err error) 
 		c.heal()
 		v := checker.Check(c.history())
 		c.addGlobal(&v)
-		r = c.result(v)
+		c.sumUp(v)
+		r = c.result
 		r.Started, r.Seconds = begin.UTC(), time.Since(begin).Seconds()
 		r.HealSeconds = time.Since(healed).Seconds()
 	})
@@ -39,7 +39,6 @@ func (o *options) play(t *harness.T, k kind, seed uint64) (r result, err error) 
 
 func (c *cluster) history() checker.History {
 	h := checker.History{
-		AppID: harness.AppID, TemplateID: harness.TemplateID(),
 		Requests: map[string]checker.Request{},
 		Messages: c.platform.Messages(harness.AppID), Posts: c.platform.allPosts(),
 		Rows:   checker.ReadRows(c.db, "send_request"),
@@ -54,8 +53,8 @@ func (c *cluster) history() checker.History {
 	}
 	if !c.kind.jumps {
 		h.Times = &checker.Times{
-			Window: c.window, Slack: claimLasts + c.outcome.frozen,
-			Overdue: 15*time.Second + c.outcome.frozen,
+			Window: c.window, Slack: claimLasts + c.frozen,
+			Overdue: 15*time.Second + c.frozen,
 		}
 		if c.kind.quick {
 			h.Times.Slack, h.Times.Overdue = 10*time.Second, 5*time.Second
@@ -80,7 +79,7 @@ func (c *cluster) addGlobal(v *checker.Verdict) {
 	if f.Misattributed > 0 {
 		violate("%d people are wrong in the map", f.Misattributed)
 	}
-	for _, text := range c.outcome.wrong {
+	for _, text := range c.wrong {
 		violate("%s", text)
 	}
 	for _, d := range c.daemons {
@@ -107,7 +106,7 @@ var expectedRefusal = regexp.MustCompile(
 func (c *cluster) logs() string {
 	var b strings.Builder
 	for _, d := range c.daemons {
-		fmt.Fprintf(&b, "\n---- the end of the log of daemon %s\n%s", d.name, d.LogTail())
+		fmt.Fprintf(&b, "\n---- the end of the log of %s\n%s", d.Name, d.LogTail())
 	}
 	return b.String()
 }
@@ -119,36 +118,28 @@ func (c *cluster) keepLogs() string {
 		return ""
 	}
 	dir := filepath.Join(c.keep, fmt.Sprintf("%s-%d", c.kind.name, c.seed))
-	if os.MkdirAll(dir, 0o700) != nil {
-		return ""
-	}
+	c.Check(os.MkdirAll(dir, 0o700))
 	for _, d := range c.daemons {
 		name := d.Name + ".log"
 		text, err := os.ReadFile(c.Path(name))
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), text, 0o600)
-		}
-		if err != nil {
-			return ""
-		}
+		c.Check(err)
+		c.Check(os.WriteFile(filepath.Join(dir, name), text, 0o600))
 	}
 	return dir
 }
 
-func (c *cluster) result(v checker.Verdict) result {
-	r := result{
-		Round: c.kind.name, Seed: c.seed, Kills: c.outcome.kills, Flying: c.outcome.inFlight,
-		Committed: v.Committed + v.Lost, Unconfirmed: v.Unconfirmed,
-		Sent: v.Status["sent"], Failed: v.Status["failed"], Expired: v.Status["expired"],
-		Cancelled: v.Status["cancelled"], Unknown: v.Status["unknown"],
-		Open:  v.Status["pending"] + v.Status["waiting"],
-		Posts: len(c.platform.allPosts()), Repeats: v.Repeats, Lost: v.Lost, Twice: v.Twice,
-		Takeovers: c.outcome.takeovers, Window: c.window.String(), Repeat: string(c.repeat),
-		Acts: c.outcome.acts, Slowest: v.Slowest,
-	}
+func (c *cluster) sumUp(v checker.Verdict) {
+	r := &c.result
+	r.Round, r.Seed, r.Window, r.Repeat = c.kind.name, c.seed, c.window.String(), string(c.repeat)
+	r.Committed, r.Unconfirmed = v.Committed+v.Lost, v.Unconfirmed
+	r.Sent, r.Failed, r.Expired = v.Status["sent"], v.Status["failed"], v.Status["expired"]
+	r.Cancelled, r.Unknown = v.Status["cancelled"], v.Status["unknown"]
+	r.Open = v.Status["pending"] + v.Status["waiting"]
 	for _, n := range v.Status {
 		r.Rows += n
 	}
+	r.Posts, r.Repeats = len(c.platform.allPosts()), v.Repeats
+	r.Lost, r.Twice, r.Slowest = v.Lost, v.Twice, v.Slowest
 	for _, violation := range v.Violations {
 		r.Violations = append(r.Violations, violation.String())
 		r.stories = append(r.stories, violation.Story)
@@ -156,5 +147,4 @@ func (c *cluster) result(v checker.Verdict) result {
 	if len(v.Violations) > 0 {
 		r.Evidence = c.keepLogs()
 	}
-	return r
 }

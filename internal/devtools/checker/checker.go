@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
@@ -76,7 +77,7 @@ func (c *check) violate(order, format string, args ...any) {
 	// A broken program breaks a promise for each request; nobody reads 200,000 stories.
 	const most = 100
 	story := ""
-	if len(c.Violations) < most {
+	if order != "" && len(c.Violations) < most {
 		story = c.story(order)
 	}
 	c.Violations = append(c.Violations, Violation{order, fmt.Sprintf(format, args...), story})
@@ -181,14 +182,15 @@ func (c *check) checkMessage(want Request, row Row, m wechatsim.Message) {
 		c.violate(want.Order, "went to person %d (unionid %s, openid %s) instead of %d (%s, %s)",
 			m.Person, m.UnionID, m.OpenID, to.Person, to.UnionID, to.OpenID)
 	}
-	if m.AppID != c.AppID || m.TemplateID != c.TemplateID {
+	if m.AppID != harness.AppID || m.TemplateID != harness.TemplateID() {
 		c.violate(want.Order, "went out through %s with template %s", m.AppID, m.TemplateID)
 	}
 	if got := Values(m.Data); !maps.Equal(got, want.Text) {
 		c.violate(want.Order, "arrived as %s", m.Data)
 	}
 	if row.Status == "sent" && row.SentOpenID != m.OpenID {
-		c.violate(want.Order, "row %d says that it was sent to %s, it went to %s", row.ID, row.SentOpenID, m.OpenID)
+		c.violate(want.Order, "row %d says that it was sent to %s, it went to %s", row.ID,
+			row.SentOpenID, m.OpenID)
 	}
 	if row.Status == "sent" && row.MsgID != m.MsgID && !c.NewIDs {
 		c.violate(want.Order, "row %d says msgid %d, it was %d", row.ID, row.MsgID, m.MsgID)
@@ -267,9 +269,6 @@ func (c *check) findSlowest() {
 }
 
 func (c *check) story(order string) string {
-	if order == "" {
-		return ""
-	}
 	type event struct {
 		at   time.Time
 		text string

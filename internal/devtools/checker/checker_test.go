@@ -17,10 +17,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-const (
-	appid    = wechatsim.StandardAppID
-	template = "t"
-)
+const appid = wechatsim.StandardAppID
 
 var begin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
@@ -30,7 +27,7 @@ func at(d time.Duration) sql.NullTime { return sql.NullTime{Time: begin.Add(d), 
 // recipient does not follow, and one whose INSERT was not answered, and not carried out.
 func history() History {
 	h := History{
-		AppID: appid, TemplateID: template, Requests: map[string]Request{}, AllReceipts: true,
+		Requests: map[string]Request{}, AllReceipts: true,
 		Times: &Times{Window: 20 * time.Second, Slack: 10 * time.Second, Overdue: 15 * time.Second},
 	}
 	for i, order := range []string{"A", "B"} {
@@ -45,7 +42,7 @@ func history() History {
 			Attempted: at(time.Second), InDoubt: at(time.Second), Expires: at(30 * time.Second),
 		})
 		h.Messages = append(h.Messages, wechatsim.Message{
-			AppID: appid, OpenID: "o" + order, UnionID: "u" + order, Person: i, TemplateID: template,
+			AppID: appid, OpenID: "o" + order, UnionID: "u" + order, Person: i, TemplateID: harness.TemplateID(),
 			Data: json.RawMessage(Data(want.Text, false)), ClientMsgID: "c" + order,
 			MsgID: int64(100 + i), Time: begin.Add(2 * time.Second),
 		})

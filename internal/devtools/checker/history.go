@@ -6,6 +6,7 @@ package checker
 import (
 	"database/sql"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/unionbridge/unionbridge/internal/devtools/harness"
@@ -22,21 +23,15 @@ func Text(thing, amount, order string) map[string]string {
 	}
 }
 
-// Data is the text in one of the two forms that send_request takes, {"thing1":"x"} or
-// {"thing1":{"value":"x"}}.
+// Data is the text as send_request takes it: {"thing1":{"value":"x"}} or short, {"thing1":"x"}.
 func Data(text map[string]string, short bool) string {
-	var data any = text
-	if !short {
-		long := make(map[string]any, len(text))
-		for key, value := range text {
-			long[key] = map[string]string{"value": value}
+	data := make(map[string]any, len(text))
+	for key, value := range text {
+		if data[key] = value; !short {
+			data[key] = map[string]string{"value": value}
 		}
-		data = long
 	}
-	encoded, err := json.Marshal(data)
-	if err != nil {
-		panic(err) // maps of strings always encode
-	}
+	encoded, _ := json.Marshal(data) // maps of strings always encode
 	return string(encoded)
 }
 
@@ -140,8 +135,6 @@ type Post struct {
 
 // History is all that is known of a run in the end.
 type History struct {
-	AppID, TemplateID string
-
 	Requests map[string]Request // by order number
 	Rows     []Row
 	Messages []wechatsim.Message
@@ -162,4 +155,74 @@ type Times struct {
 	Window  time.Duration // within which a message may be repeated
 	Slack   time.Duration // after its end a claim made within it may still post
 	Overdue time.Duration // how late after expires_at a message may still arrive
+}
+
+// Truth is what the simulator knows of people.
+type Truth interface {
+	Identify(appid, openid string) (wechatsim.Identity, bool)
+}
+
+// Follower is a row of the map.
+type Follower struct {
+	OpenID, UnionID string
+	Subscribed      bool
+}
+
+// Followers is how much of the map is the truth. The key keeps an openid from occurring twice; so
+// if as many rows are right as there are people, nobody is missing.
+type Followers struct {
+	Right, Wrong int
+	// Misattributed of the wrong ones have another person's unionid or nobody's openid. The others
+	// are late: the program has not looked them up yet.
+	Misattributed int
+	Subscribed    int
+	Differences   []string // the first ones
+}
+
+// CompareMap reads an account's whole map row by row, since ten million do not fit into memory, and
+// compares it with the truth.
+func CompareMap(t *harness.T, db harness.DB, appid string, truth Truth) (f Followers) {
+	rows, err := db.QueryContext(t.Context(), `
+		SELECT openid, COALESCE(unionid, ''), subscribed FROM follower WHERE appid = ?`, appid)
+	t.Checkf(err, "reading the map")
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var row Follower
+		t.Checkf(rows.Scan(&row.OpenID, &row.UnionID, &row.Subscribed), "reading the map")
+		f.add(row, appid, truth)
+	}
+	t.Checkf(rows.Err(), "reading the map")
+	return f
+}
+
+func (f *Followers) add(row Follower, appid string, truth Truth) {
+	if row.Subscribed {
+		f.Subscribed++
+	}
+	const most = 5
+	difference, misattributed := row.compare(appid, truth)
+	if difference == "" {
+		f.Right++
+	} else if f.Wrong++; f.Wrong <= most {
+		f.Differences = append(f.Differences, difference)
+	}
+	if misattributed {
+		f.Misattributed++
+	}
+}
+
+// compare says how the row differs from the truth; "": not at all.
+func (r Follower) compare(appid string, truth Truth) (difference string, misattributed bool) {
+	person, ok := truth.Identify(appid, r.OpenID)
+	switch {
+	case !ok:
+		return r.OpenID + " is nobody's openid", true
+	case person.UnionID != r.UnionID:
+		return fmt.Sprintf("%s has the unionid %q, the truth is %q", r.OpenID, r.UnionID,
+			person.UnionID), r.UnionID != ""
+	case person.Following != r.Subscribed:
+		return fmt.Sprintf("%s: subscribed is %t, the truth is %t", r.OpenID, r.Subscribed,
+			person.Following), false
+	}
+	return "", false
 }

@@ -2,7 +2,7 @@
 // the WeChat simulator and the real unionbridge daemon, 1,000 requests inserted with plain SQL, and
 // a check of every delivered message.
 //
-//	go run ./internal/devtools/demo [-dsn DSN] [-followers N] [-mini-users N] [-requests N]
+//	go run ./internal/devtools/demo [flags]
 //
 // On a terminal everything stays up until Ctrl-C. Exit codes: 0 success, 1 a mismatch or a failure,
 // 2 wrong usage, 130 interrupted.
@@ -16,48 +16,41 @@ import (
 	"strings"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/database/privatedb"
 	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// options are the sizes of the demo.
-type options struct {
-	dsn       string
-	followers int
-	miniUsers int
-	requests  int
-}
-
 func program() harness.Program {
-	var o options
+	d := &demo{}
 	return harness.Program{
 		Name: "demo", Failed: "The demo did not work",
 		Flags: func(flags *flag.FlagSet) func() error {
-			harness.DSNFlag(flags, &o.dsn, "use this database `server` "+
+			harness.DSNFlag(flags, &d.dsn, "use this database `server` "+
 				"(user:password@tcp(host:port)/) instead of a private one; "+
 				"default $UNIONBRIDGE_TEST_DSN")
-			flags.IntVar(&o.followers, "followers", 50_000, "followers of the official account")
-			flags.IntVar(&o.miniUsers, "mini-users", 20_000, "users of the mini program, a third of whom do not follow")
-			flags.IntVar(&o.requests, "requests", 1000, "messages that the app asks for")
+			flags.IntVar(&d.followers, "followers", 50_000, "followers of the official account")
+			flags.IntVar(&d.miniUsers, "mini-users", 20_000,
+				"users of the mini program, a third of whom do not follow")
+			flags.IntVar(&d.requests, "requests", 1000, "messages that the app asks for")
 			return func() error {
-				bad := o.requests < 1 || o.miniUsers < o.requests || o.followers < 1
-				if flags.NArg() > 0 || bad {
+				if d.requests < 1 || d.miniUsers < d.requests || d.followers < 1 {
 					return errors.New("it needs a follower, a request, " +
 						"and a mini-program user for each request")
 				}
 				return nil
 			}
 		},
-		Run: func(t *harness.T) { (&demo{T: t, options: o}).run() },
+		Run: func(t *harness.T) { d.T = t; d.run() },
 	}
 }
 
 func main() { harness.Main(program()) }
 
-// demo is the demo while it runs.
 type demo struct {
 	*harness.T
-	options
+	dsn                            string
+	followers, miniUsers, requests int
 
 	database  *harness.Database
 	simulator *harness.Simulator
@@ -81,7 +74,7 @@ func (d *demo) run() {
 
 	d.Step("Schema: unionbridge migrate up")
 	d.instance = d.NewInstance(d.Path("unionbridge"), "config", harness.Settings{
-		DSN: d.database.DSN(), WeChat: d.simulator.URL, Rate: 2000, Concurrency: 64,
+		DSN: d.database.DSN, WeChat: d.simulator.URL, Rate: 2000, Concurrency: 64,
 	})
 	d.instance.Run("migrate", "up")
 	d.insertMiniUsers()
@@ -100,16 +93,16 @@ func (d *demo) run() {
 }
 
 func (d *demo) openDatabase() {
-	if d.dsn == "" {
-		d.Step("Database: starting a private server")
-	} else {
-		d.Step("Database: a schema of its own on the given server")
+	where := "starting a private server"
+	if d.dsn != "" {
+		where = "a schema of its own on the given server"
 	}
-	d.database = d.OpenDatabase(harness.DatabaseConfig{DSN: d.dsn, Output: d.Lines()})
+	d.Step("Database: %s", where)
+	d.database = d.OpenDatabase(d.dsn, privatedb.Config{Output: d.Lines()})
 	d.app = d.database.Client()
 	err := os.WriteFile(d.Path("client.cnf"), []byte(d.database.ClientFile()), 0o600)
 	d.Checkf(err, "writing the option file for the database's client")
-	d.Say("%s at %s, schema %s", d.database.Describe().Version, d.database.Addr(), d.database.Schema())
+	d.Say("%s at %s, schema %s", d.database.Version(), d.database.Addr, d.database.Schema)
 }
 
 func (d *demo) startSimulator() {
@@ -128,7 +121,7 @@ func (d *demo) firstSweep() {
 	d.sync()
 	d.sweep = time.Since(begin)
 	var coverage struct {
-		Subscribed int64 `db:"subscribed"`
+		Subscribed int64
 		Known      int64 `db:"with_unionid"`
 		MiniUsers  int64 `db:"mini_users"`
 		Reachable  int64 `db:"reachable_mini_users"`
@@ -162,8 +155,8 @@ func (d *demo) follow(done func(counts map[string]int64) bool) (counts map[strin
 		Log: func() string { return describe(counts) + "\n" + d.instance.LogTail() },
 	}, func() bool {
 		var rows []struct {
-			Status string `db:"status"`
-			N      int64  `db:"n"`
+			Status string
+			N      int64
 		}
 		d.app.FetchAll(&rows, `SELECT status, COUNT(*) AS n FROM v_send_status GROUP BY status`)
 		counts = make(map[string]int64)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"os/exec"
 	"slices"
@@ -12,7 +11,6 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// request is one that the app makes.
 type request struct {
 	checker.Request
 	miniUser wechatsim.Identity
@@ -89,8 +87,8 @@ func (d *demo) check() {
 	d.delivered = d.simulator.Messages()
 	reader := d.database.Reader()
 	h := checker.History{
-		AppID: harness.AppID, TemplateID: harness.TemplateID(), Undisturbed: true,
-		Requests: map[string]checker.Request{}, Rows: checker.ReadRows(reader, "send_request"), Messages: d.delivered,
+		Undisturbed: true, Requests: map[string]checker.Request{}, Messages: d.delivered,
+		Rows: checker.ReadRows(reader, "send_request"),
 	}
 	for _, r := range d.requested {
 		h.Requests[r.Order] = r.Request
@@ -116,7 +114,6 @@ func (d *demo) check() {
 		"none twice, none missing, none to anybody else", harness.Count(len(d.delivered)))
 }
 
-// newcomers is how many of those who did not follow begin to.
 const newcomers = 3
 
 // someFollow lets some of the people whose messages wait follow the account. The next sweep finds
@@ -143,9 +140,7 @@ func (d *demo) someFollow() {
 
 func (d *demo) summarize() {
 	latencies := d.latencies()
-	ms := func(q float64) string {
-		return fmt.Sprintf("%d ms", harness.Quantile(latencies, q).Milliseconds())
-	}
+	ms := func(q float64) int64 { return harness.Quantile(latencies, q).Milliseconds() }
 	all, sent := len(d.requested), len(d.delivered)
 	d.Heading("Summary")
 	d.Fact("first sweep", "%s followers in %.1f s: %s a second", harness.Count(d.followers),
@@ -154,7 +149,7 @@ func (d *demo) summarize() {
 		harness.Count(all), harness.Count(sent), harness.Count(all-sent))
 	d.Fact("first INSERT to last outcome", "%.1f s: %s messages a second", d.sending.Seconds(),
 		harness.Count(int(float64(len(latencies))/d.sending.Seconds())))
-	d.Fact("INSERT to delivery", "p50 %s, p99 %s", ms(0.5), ms(0.99))
+	d.Fact("INSERT to delivery", "p50 %d ms, p99 %d ms", ms(0.5), ms(0.99))
 	d.Fact("daemon's peak memory", "%d MiB", d.daemon.PeakMemory()>>20)
 	d.Fact("checked", "%s messages, all right, %.0f s after the start", harness.Count(sent), d.Elapsed().Seconds())
 	if d.Terminal { // else everything is gone with the last line
@@ -164,18 +159,23 @@ func (d *demo) summarize() {
 
 func (d *demo) lookAround() {
 	d.Heading("Look around")
-	if client := sqlClient(); client != "" {
-		sql := client + " --defaults-file=" + d.Path("client.cnf") + " -e"
-		d.Line("  %s 'SELECT * FROM v_send_status ORDER BY id DESC LIMIT 5'", sql)
-		d.Line("  %s 'SELECT * FROM v_identity LIMIT 5'", sql)
-	} else {
-		d.Line("  any client of MySQL's, at %s, schema %s:", d.database.Addr(), d.database.Schema())
-		d.Line("    SELECT * FROM v_identity LIMIT 10;")
-		d.Line("    SELECT * FROM v_coverage LIMIT 10;")
-		d.Line("    SELECT * FROM v_send_status ORDER BY id DESC LIMIT 10;")
+	client, err := exec.LookPath("mariadb")
+	if err != nil {
+		client, err = exec.LookPath("mysql")
+	}
+	prefix, suffix := client+" --defaults-file="+d.Path("client.cnf")+" -e '", "'"
+	if err != nil {
+		d.Line("  any client of MySQL's, at %s, schema %s:", d.database.Addr, d.database.Schema)
+		prefix, suffix = "  ", ";"
+	}
+	for _, query := range []string{
+		"v_identity LIMIT 5", "v_coverage LIMIT 5", "v_send_status ORDER BY id DESC LIMIT 5",
+	} {
+		d.Line("  %sSELECT * FROM %s%s", prefix, query, suffix)
 	}
 	ours := d.Path("unionbridge") + " -c " + d.instance.ConfigFile()
-	unionid := d.reachable().UnionID
+	reachable := slices.IndexFunc(d.requested, func(r request) bool { return r.Recipient.Following })
+	unionid := d.requested[max(reachable, 0)].Recipient.UnionID
 	data := checker.Data(checker.Text("热拿铁", "28元", "X-1"), true)
 	d.Line("  %s lookup %s", ours, unionid)
 	d.Line("  %s send --unionid %s --template %s --data '%s'", ours, unionid, harness.Template, data)
@@ -194,24 +194,6 @@ func (d *demo) latencies() []time.Duration {
 	for _, m := range d.delivered[:len(d.delivered)-d.late] { // in the order of their msgids
 		latencies = append(latencies, m.Time.Sub(inserted[checker.Order(m.Data)]))
 	}
-	slices.SortFunc(latencies, cmp.Compare)
+	slices.Sort(latencies)
 	return latencies
-}
-
-func (d *demo) reachable() wechatsim.Identity {
-	for _, r := range d.requested {
-		if r.Recipient.Following {
-			return r.Recipient
-		}
-	}
-	return d.requested[0].Recipient
-}
-
-func sqlClient() string {
-	for _, name := range []string{"mariadb", "mysql"} {
-		if _, err := exec.LookPath(name); err == nil {
-			return name
-		}
-	}
-	return ""
 }

@@ -1,12 +1,15 @@
 package main
 
 import (
+	_ "embed"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"text/template"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -17,14 +20,12 @@ import (
 
 const clusterSize = 3
 
-// joinTimeout is long enough for a state transfer on a slow machine: the donor's script alone waits
-// 10 s.
-const joinTimeout = 90 * time.Second
-
-// startCluster starts the nodes one after the other. Each but the first begins with an empty folder
-// and gets all data from another one, as in production.
-func startCluster(t *harness.T, found tools) []*node {
-	pass := install(t, t.Path("n1"))
+func startCluster(t *harness.T, provider string) []*node {
+	server, err := privatedb.Start(t.Context(),
+		privatedb.Config{Dir: t.Path("n1"), BufferPool: 32 << 20})
+	t.Check(err)
+	pass := t.ParseDSN(server.DSN()).Passwd
+	t.Check(server.Stop())
 	var nodes []*node
 	var group []string
 	taken := map[string]bool{}
@@ -35,31 +36,22 @@ func startCluster(t *harness.T, found tools) []*node {
 		nodes, group = append(nodes, n), append(group, n.group)
 	}
 	for i, n := range nodes {
-		n.start(found, group, i == 0)
+		n.start(provider, group, i == 0)
 		n.await(i + 1)
 	}
 	return nodes
 }
 
-func install(t *harness.T, dir string) string {
-	server, err := privatedb.Start(t.Context(), privatedb.Config{Dir: dir, BufferPool: 32 << 20})
-	t.Check(err)
-	pass := t.ParseDSN(server.DSN()).Passwd
-	t.Check(server.Stop())
-	return pass
-}
-
 func describe(t *harness.T, nodes []*node) {
-	var version string
+	var version, galera string
 	nodes[0].admin.Fetch(&version, "SELECT VERSION()")
-	galera := nodes[0].status("wsrep_provider_version")
+	nodes[0].admin.Fetch(&galera, statusQuery, "WSREP_PROVIDER_VERSION")
 	for _, n := range nodes {
 		n.await(clusterSize)
 	}
 	t.Good("%s, Galera %s, wsrep_cluster_size %d, all synced", version, galera, clusterSize)
 }
 
-// node is one server of the cluster.
 type node struct {
 	t       *harness.T
 	name    string
@@ -86,71 +78,38 @@ func (n *node) prepare(taken map[string]bool) {
 	}
 }
 
-// settings is the node's option file. A file and not arguments, because of the password in it. The
-// binlog format and the interleaved lock mode are what Galera demands.
+//go:embed node.cnf
+var settingsText string
+
 func (n *node) settings(provider string, group []string) string {
 	_, port, _ := net.SplitHostPort(n.sql)
 	_, groupPort, _ := net.SplitHostPort(n.group)
-	lines := []string{
-		"[mysqld]",
-		"datadir=" + filepath.Join(n.dir, "data"),
-		"tmpdir=" + filepath.Join(n.dir, "tmp"),
-		"socket=" + filepath.Join(n.dir, "s"),
-		"pid-file=" + filepath.Join(n.dir, "pid"),
-		"log-error=" + n.errorLog(),
-		"port=" + port,
-		"bind-address=127.0.0.1",
-		"skip-name-resolve",
-		"skip-log-bin",
-		"character-set-server=utf8mb4",
-		"collation-server=utf8mb4_bin",
-		"max-connections=300",
-		"innodb-buffer-pool-size=96M",
-		"innodb-flush-log-at-trx-commit=2",
-		"innodb-autoinc-lock-mode=2",
-		"binlog-format=ROW",
-		"wsrep-on=ON",
-		"wsrep-provider=" + provider,
-		"wsrep-cluster-name=unionbridge",
-		"wsrep-cluster-address=gcomm://" + strings.Join(group, ","),
-		"wsrep-node-name=" + n.name,
-		"wsrep-node-address=" + n.group,
-		"wsrep-node-incoming-address=" + n.sql,
-		"wsrep-sst-method=mariabackup",
-		"wsrep-sst-auth=root:" + n.pass,
-		"wsrep-sst-receive-address=" + n.sst,
-		`wsrep-provider-options="gmcast.listen_addr=tcp://` + n.group + ";ist.recv_addr=" + n.ist +
-			";base_port=" + groupPort + `;gcache.size=64M"`,
-		// What the transfer leaves behind stays in the node's folder.
-		"[sst]",
-		"sst-log-archive=0",
-		"tmpdir=" + filepath.Join(n.dir, "tmp"),
-	}
-	if os.Geteuid() == 0 {
-		lines = append(lines, "[mariadbd]", "user=root")
-	}
-	return strings.Join(lines, "\n") + "\n"
+	var text strings.Builder
+	n.t.Check(template.Must(template.New("node").Parse(settingsText)).Execute(&text, map[string]any{
+		"name": n.name, "dir": n.dir, "pass": n.pass, "root": os.Geteuid() == 0,
+		"sql": n.sql, "group": n.group, "ist": n.ist, "sst": n.sst, "port": port,
+		"groupPort": groupPort, "provider": provider, "cluster": strings.Join(group, ","),
+	}))
+	return text.String()
 }
 
-func (n *node) errorLog() string { return filepath.Join(n.dir, "err.log") }
-
-// start starts the server; the first node of a cluster makes the group, the others join it.
-func (n *node) start(found tools, group []string, first bool) {
+func (n *node) start(provider string, group []string, first bool) {
 	file := filepath.Join(n.dir, "my.cnf")
-	err := os.WriteFile(file, []byte(n.settings(found.provider, group)), 0o600)
+	err := os.WriteFile(file, []byte(n.settings(provider, group)), 0o600)
 	n.t.Checkf(err, "writing the settings of %s", n.name)
 	args := []string{"--defaults-file=" + file}
 	if first {
 		args = append(args, "--wsrep-new-cluster")
 	}
-	n.process = n.t.Start(harness.Command{Path: found.server, Args: args})
+	n.process = n.t.Start(harness.Command{Path: "mariadbd", Args: args})
 	n.admin = n.open(n.t, "", nil)
 }
 
 func (n *node) await(size int) {
 	last := ""
 	n.t.Await(harness.Wait{
-		For: "node " + n.name + " to join", Every: 50 * time.Millisecond, Most: joinTimeout,
+		For: "node " + n.name + " to join", Every: 50 * time.Millisecond,
+		Most:    90 * time.Second, // for a state transfer, whose script alone waits 10 s
 		Process: n.process, Log: func() string { return last + "\n" + n.lastWords() },
 	}, func() bool {
 		for name, want := range map[string]string{
@@ -167,14 +126,12 @@ func (n *node) await(size int) {
 	})
 }
 
-// dsn leads to the node, or to addr in its place; schema may be empty.
 func (n *node) dsn(addr, schema string) string {
 	c := mysql.NewConfig()
 	c.User, c.Passwd, c.Net, c.Addr, c.DBName = "root", n.pass, "tcp", addr, schema
 	return c.FormatDSN()
 }
 
-// open returns a pool of connections to this node; params are variables of the session.
 func (n *node) open(t *harness.T, schema string, params map[string]string) harness.DB {
 	c := t.ParseDSN(n.dsn(n.sql, schema))
 	c.Params, c.Timeout = params, time.Second
@@ -184,26 +141,17 @@ func (n *node) open(t *harness.T, schema string, params map[string]string) harne
 const statusQuery = `SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS
 	 WHERE VARIABLE_NAME = ?`
 
-func (n *node) status(name string) (value string) {
-	n.admin.Fetch(&value, statusQuery, strings.ToUpper(name))
-	return value
-}
-
+// lastWords are the last errors of the log, or else its last lines.
 func (n *node) lastWords() string {
-	text, err := os.ReadFile(n.errorLog())
+	text, err := os.ReadFile(filepath.Join(n.dir, "err.log"))
 	if err != nil {
 		return "it left no error log"
 	}
 	const most = 12
-	var errorLines []string
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	for _, line := range lines {
-		if strings.Contains(line, "[ERROR]") {
-			errorLines = append(errorLines, line)
-		}
+	harmless := func(line string) bool { return !strings.Contains(line, "[ERROR]") }
+	if failures := slices.DeleteFunc(slices.Clone(lines), harmless); len(failures) > 0 {
+		lines = failures
 	}
-	if len(errorLines) == 0 {
-		errorLines = lines
-	}
-	return strings.Join(errorLines[max(0, len(errorLines)-most):], "\n")
+	return strings.Join(lines[max(0, len(lines)-most):], "\n")
 }

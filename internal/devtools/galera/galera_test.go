@@ -11,13 +11,14 @@ import (
 )
 
 func TestCheckCalls(t *testing.T) {
-	run := harness.ForTest(t, harness.NewScreen(io.Discard, time.Now))
-	sweep := sweepTest{T: run, followers: 100_000}
 	for _, test := range []struct {
 		lists, batches int64
 		ok             bool
 	}{{11, 1000, true}, {12, 1000 + flight, true}, {13, 1000, false}, {11, 1001 + flight, false}} {
-		err := sweep.checkCalls(map[string]int64{"/cgi-bin/user/get": test.lists, "/cgi-bin/user/info/batchget": test.batches})
+		err := harness.Try(t.Context(), harness.NewScreen(io.Discard, time.Now), func(run *harness.T) {
+			sweep := sweepTest{T: run, followers: 100_000}
+			sweep.checkCalls(map[string]int64{harness.PathList: test.lists, harness.PathBatch: test.batches})
+		})
 		if (err == nil) != test.ok {
 			t.Errorf("%d list calls and %d batchgets: %v", test.lists, test.batches, err)
 		}

@@ -4,9 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
-	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"strings"
 	"time"
@@ -27,7 +27,7 @@ type DB struct {
 // driver does not print about connections that ended with their server.
 func (t *T) Connect(settings *mysql.Config) DB {
 	settings = settings.Clone()
-	settings.Logger = quiet{}
+	settings.Logger = log.New(io.Discard, "", 0)
 	connector, err := mysql.NewConnector(settings)
 	t.Checkf(err, "preparing the database client")
 	return t.Wrap(sqlx.NewDb(sql.OpenDB(connector), "mysql"))
@@ -39,17 +39,13 @@ func (t *T) Wrap(pool *sqlx.DB) DB {
 	return DB{pool, t}
 }
 
-type quiet struct{}
-
-func (quiet) Print(...any) {}
-
 // ParseDSN reads a DSN.
 func (t *T) ParseDSN(dsn string) *mysql.Config {
 	settings, err := mysql.ParseDSN(dsn)
 	if err != nil {
 		// The driver's error may quote the DSN, which holds a password.
-		t.Fatal(errors.New("the DSN of the database server cannot be read; " +
-			"it looks like user:password@tcp(127.0.0.1:3306)/"))
+		t.Fatalf("the DSN of the database server cannot be read; " +
+			"it looks like user:password@tcp(127.0.0.1:3306)/")
 	}
 	return settings
 }
@@ -89,8 +85,10 @@ func (d DB) Count(query string, args ...any) (n int64) {
 }
 
 func (d DB) check(err error, query string) {
-	words := strings.Fields(query)
-	d.t.Checkf(err, "%s", strings.Join(words[:min(len(words), 12)], " "))
+	if err != nil {
+		words := strings.Fields(query)
+		d.t.Checkf(err, "%s", strings.Join(words[:min(len(words), 12)], " "))
+	}
 }
 
 // Insert inserts n rows, a thousand a statement. into is "TABLE (COLUMN, …)", row one row's values.
@@ -107,67 +105,46 @@ func (d DB) Insert(into string, n int, row func(i int) []any) {
 	}
 }
 
-// DatabaseConfig says where the schema is made.
-type DatabaseConfig struct {
-	// DSN of a server on which schemas may be created. Empty: a private server is started, and
-	// MariaDB installed with the machine's package manager where there is none.
-	DSN string
-	// BufferPool of a private server in bytes; 0: privatedb's default.
-	BufferPool int64
-	// Output gets what an installation has to say.
-	Output io.Writer
-}
-
 // Database is a schema of its own, on a private server or on an existing one.
 type Database struct {
 	t        *T
-	settings *mysql.Config // with the schema
-	// Admin is the server's administrator, outside the schema.
-	Admin DB
+	settings *mysql.Config
+	DSN      string // leads to the schema, as the server's administrator
+	Schema   string // its name
+	Addr     string // the server's host:port, or the path of its socket
+	Admin    DB     // the server's administrator, outside the schema
 }
 
-// OpenDatabase makes an empty schema that is dropped with the run.
-func (t *T) OpenDatabase(cfg DatabaseConfig) *Database {
-	private := cfg.DSN == ""
-	if private {
-		server, err := privatedb.Start(t.ctx,
-			privatedb.Config{BufferPool: cfg.BufferPool, Output: cfg.Output})
+// OpenDatabase makes an empty schema that is dropped with the run. Where dsn is empty a private
+// server is started, and MariaDB installed with the machine's package manager where there is none.
+func (t *T) OpenDatabase(dsn string, private privatedb.Config) *Database {
+	existing := dsn != ""
+	if !existing {
+		server, err := privatedb.Start(t.ctx, private)
 		t.Check(err)
 		t.Cleanup(server.Stop)
-		cfg.DSN = server.DSN()
+		dsn = server.DSN()
 	}
-	settings := t.ParseDSN(cfg.DSN)
+	settings := t.ParseDSN(dsn)
 	settings.DBName = ""
-	d := &Database{t: t, Admin: t.Connect(settings)}
-	d.settings = settings.Clone()
-	d.settings.DBName = "unionbridge_stage_" + strings.ToLower(rand.Text()[:10])
-	_, err := d.Admin.ExecContext(t.ctx, "CREATE DATABASE "+d.Schema()+" CHARACTER SET utf8mb4")
-	t.Checkf(err, "creating a schema on %s", settings.Addr)
-	if !private {
+	d := &Database{t: t, Admin: t.Connect(settings), settings: settings, Addr: settings.Addr}
+	d.Schema = "unionbridge_stage_" + strings.ToLower(rand.Text()[:10])
+	d.Admin.Do("CREATE DATABASE " + d.Schema + " CHARACTER SET utf8mb4")
+	settings.DBName = d.Schema
+	d.DSN = settings.FormatDSN()
+	if existing {
 		t.Cleanup(d.drop)
 	}
 	return d
 }
 
-// drop has a context of its own: it has to work after an interrupt.
 func (d *Database) drop() error {
-	// Ten million rows take their time.
+	// It has to work after an interrupt, and ten million rows take their time.
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	if _, err := d.Admin.ExecContext(ctx, "DROP DATABASE IF EXISTS "+d.Schema()); err != nil {
-		return fmt.Errorf("dropping the schema: %w", err)
-	}
-	return nil
+	_, err := d.Admin.ExecContext(ctx, "DROP DATABASE IF EXISTS "+d.Schema)
+	return err
 }
-
-// DSN leads to the schema, as the server's administrator.
-func (d *Database) DSN() string { return d.settings.FormatDSN() }
-
-// Schema is the schema's name.
-func (d *Database) Schema() string { return d.settings.DBName }
-
-// Addr is the server's host:port, or the path of its socket.
-func (d *Database) Addr() string { return d.settings.Addr }
 
 // Client connects as a program that knows nothing of unionbridge but its tables: the driver's
 // defaults, statements prepared on the server, a session in China's time zone.
@@ -179,67 +156,56 @@ func (d *Database) Client() DB {
 	return db
 }
 
-// Reader connects as one who reads the tables back: times are times, in UTC.
-func (d *Database) Reader() DB {
-	settings := d.settings.Clone()
+// Reader connects to the schema as one who reads the tables back.
+func (d *Database) Reader() DB { return d.t.OpenReader(d.DSN) }
+
+// OpenReader connects with times that are times, in UTC, and does not wait for a stuck server.
+func (t *T) OpenReader(dsn string) DB {
+	settings := t.ParseDSN(dsn)
+	settings.Timeout = 2 * time.Second
+	settings.ReadTimeout, settings.WriteTimeout = 5*time.Second, 5*time.Second
 	settings.ParseTime, settings.Loc = true, time.UTC
 	settings.Params = map[string]string{"time_zone": "'+00:00'"}
-	return d.t.Connect(settings)
+	return t.Connect(settings)
 }
 
 // ClientFile is an option file with which the mariadb and mysql clients open the schema
 // (--defaults-file), so that no password stands in a command line.
 func (d *Database) ClientFile() string {
-	var b strings.Builder
-	line := func(key, value string) {
-		if value != "" {
-			quoted := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value)
-			fmt.Fprintf(&b, "%s=\"%s\"\n", key, quoted)
-		}
-	}
-	b.WriteString("[client]\n")
-	line("default-character-set", "utf8mb4")
-	line("user", d.settings.User)
-	line("password", d.settings.Passwd)
-	if host, port, err := net.SplitHostPort(d.Addr()); err == nil && d.settings.Net == "tcp" {
-		line("host", host)
-		line("port", port)
-		line("protocol", "tcp")
+	text := fmt.Sprintf("[client]\ndefault-character-set=\"utf8mb4\"\nuser=%q\npassword=%q\n",
+		d.settings.User, d.settings.Passwd)
+	if host, port, err := net.SplitHostPort(d.Addr); err == nil && d.settings.Net == "tcp" {
+		text += fmt.Sprintf("host=%q\nport=%q\nprotocol=\"tcp\"\n", host, port)
 	} else {
-		line("socket", d.Addr())
+		text += fmt.Sprintf("socket=%q\n", d.Addr)
 	}
 	for _, program := range []string{"mysql", "mariadb-client"} {
-		fmt.Fprintf(&b, "[%s]\n", program)
-		line("database", d.Schema())
+		text += fmt.Sprintf("[%s]\ndatabase=%q\n", program, d.Schema)
 	}
-	return b.String()
+	return text
 }
 
-// Server describes the server for people and for the record of a measurement.
-type Server struct {
-	Version    string
-	BufferPool int64 // bytes; 0: the server does not say
-	Durability string
+// Version is the server's name and version.
+func (d *Database) Version() (version string) {
+	d.Admin.Fetch(&version, "SELECT VERSION()")
+	if !strings.Contains(version, "-") { // MariaDB and TiDB name themselves there
+		version = "MySQL " + version
+	}
+	return version
 }
 
-// Describe asks the server what it is.
-func (d *Database) Describe() (s Server) {
-	d.Admin.Fetch(&s.Version, "SELECT VERSION()")
-	if !strings.Contains(s.Version, "-") { // MariaDB and TiDB name themselves there
-		s.Version = "MySQL " + s.Version
-	}
-	var flush sql.NullInt64
+// Describe describes the server for the record of a measurement.
+func (d *Database) Describe() string {
+	var pool, flush int64
 	err := d.Admin.QueryRowContext(d.t.ctx,
-		"SELECT @@innodb_buffer_pool_size, @@innodb_flush_log_at_trx_commit").
-		Scan(&s.BufferPool, &flush)
-	const setting = "innodb_flush_log_at_trx_commit="
-	switch {
-	case err != nil: // TiDB has neither
-		s.Durability = "not known"
-	case flush.Int64 == 1:
-		s.Durability = setting + "1, each commit reaches the disk"
-	default:
-		s.Durability = fmt.Sprintf(setting+"%d, the log is flushed once a second", flush.Int64)
+		"SELECT @@innodb_buffer_pool_size, @@innodb_flush_log_at_trx_commit").Scan(&pool, &flush)
+	if err != nil { // TiDB has neither
+		return d.Version()
 	}
-	return s
+	meaning := "the log is flushed once a second"
+	if flush == 1 {
+		meaning = "each commit reaches the disk"
+	}
+	return fmt.Sprintf("%s, buffer pool %d MiB, innodb_flush_log_at_trx_commit=%d, %s",
+		d.Version(), pool>>20, flush, meaning)
 }

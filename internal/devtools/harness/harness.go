@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 )
@@ -36,8 +37,7 @@ type TB interface {
 	Context() context.Context
 	Cleanup(f func())
 	Error(args ...any)
-	Fatal(args ...any)
-	Failed() bool
+	FailNow()
 }
 
 // Try runs f and ends what it has started, whatever happens. It returns the first failure.
@@ -80,6 +80,13 @@ func (t *T) Scope(f func(*T)) { t.Check(Try(t.ctx, t.Screen, f)) }
 // Context ends when somebody interrupts the program, or when its time is over.
 func (t *T) Context() context.Context { return t.ctx }
 
+// Limit ends the run after a while.
+func (t *T) Limit(d time.Duration) {
+	ctx, cancel := context.WithTimeout(t.ctx, d)
+	t.ctx = ctx
+	t.Cleanup(func() error { cancel(); return nil })
+}
+
 // Check ends the run if err is one.
 func (t *T) Check(err error) {
 	if err != nil {
@@ -99,21 +106,18 @@ func (t *T) Fatalf(format string, args ...any) { t.Fatal(fmt.Errorf(format, args
 
 // Fatal ends the run. The first failure counts; others are its consequences.
 func (t *T) Fatal(err error) {
-	if t.tb != nil {
-		t.tb.Fatal(err)
-	}
 	t.mu.Lock()
 	if t.err == nil {
 		t.err = err
 	}
 	t.mu.Unlock()
+	if t.tb != nil {
+		t.tb.FailNow()
+	}
 	runtime.Goexit()
 }
 
 func (t *T) failed() bool {
-	if t.tb != nil {
-		return t.tb.Failed()
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.err != nil
@@ -127,16 +131,7 @@ func (t *T) Cleanup(f func() error) {
 }
 
 func (t *T) cleanUp() {
-	for {
-		t.mu.Lock()
-		last := len(t.cleanups) - 1
-		if last < 0 {
-			t.mu.Unlock()
-			return
-		}
-		f := t.cleanups[last]
-		t.cleanups = t.cleanups[:last]
-		t.mu.Unlock()
+	for _, f := range slices.Backward(t.cleanups) {
 		err := f()
 		t.mu.Lock()
 		t.err = errors.Join(t.err, err)
@@ -156,10 +151,8 @@ func (t *T) makeFolder() {
 
 // Sleep waits. An interrupt ends it, and the run.
 func (t *T) Sleep(d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 	case <-t.ctx.Done():
 		t.Fatal(t.ctx.Err())
 	}
@@ -178,32 +171,28 @@ type Wait struct {
 
 // Await calls done again and again until it reports true.
 func (t *T) Await(w Wait, done func() bool) {
-	tick := time.NewTicker(w.Every)
-	defer tick.Stop()
-	timer := time.NewTimer(w.Most)
-	defer timer.Stop()
+	over := time.After(w.Most)
 	var ended <-chan struct{}
 	if w.Process != nil {
 		ended = w.Process.Done()
 	}
+	fail := func(why string) {
+		if w.Log != nil {
+			why += "\n" + w.Log()
+		}
+		t.Fatalf("waiting for %s: %s", w.For, why)
+	}
 	for !done() {
 		select {
-		case <-tick.C:
+		case <-time.After(w.Every):
 		case <-t.ctx.Done():
 			t.Fatal(t.ctx.Err())
 		case <-ended:
-			t.Fatalf("waiting for %s: the process ended: %s%s", w.For, w.Process.Ended(), w.log())
-		case <-timer.C:
-			t.Fatalf("waiting for %s: it did not happen within %s%s", w.For, w.Most, w.log())
+			fail("the process ended: " + w.Process.Ended())
+		case <-over:
+			fail("it did not happen within " + w.Most.String())
 		}
 	}
-}
-
-func (w Wait) log() string {
-	if w.Log == nil {
-		return ""
-	}
-	return "\n" + w.Log()
 }
 
 // Group is a number of goroutines that work for one run. When one fails the others' context ends.
@@ -226,15 +215,12 @@ func (t *T) Group(limit int) *Group {
 func (g *Group) Go(f func(ctx context.Context)) {
 	g.slots <- struct{}{}
 	g.wg.Go(func() {
-		defer func() { <-g.slots }()
-		completed := false
 		defer func() {
-			if !completed {
+			if <-g.slots; g.t.failed() {
 				g.cancel()
 			}
 		}()
 		f(g.ctx)
-		completed = true
 	})
 }
 

@@ -128,10 +128,7 @@ func TestAwait(t *testing.T) {
 
 func ended(t *testing.T) *Process {
 	t.Helper()
-	p, err := StartProcess(Command{Path: look(t, "sh"), Args: []string{"-c", "exit 3"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := start(t, Command{Path: look(t, "sh"), Args: []string{"-c", "exit 3"}})
 	<-p.Done()
 	return p
 }
@@ -143,13 +140,13 @@ func TestMainSpeaksToTheOperatingSystem(t *testing.T) {
 		args []string
 		run  func(*T)
 		ctx  context.Context
-		code int
+		code ExitCode
 		out  string
 		errs string
 	}{
 		"success":     {run: func(*T) {}},
 		"failure":     {run: func(run *T) { run.Fatalf("broken") }, code: 1, out: "\nIt did not work\nbroken\n"},
-		"said so":     {run: func(run *T) { run.Fatal(ErrFailed) }, code: 1},
+		"said so":     {run: func(run *T) { run.Fatal(Failed) }, code: 1},
 		"own code":    {run: func(run *T) { run.Fatal(ExitCode(77)) }, code: 77},
 		"interrupted": {run: func(run *T) { run.Sleep(time.Minute) }, ctx: interrupted, code: 130, out: "\ninterrupted; everything has been ended and removed\n"},
 		"time over":   {run: func(run *T) { run.Sleep(time.Minute) }, args: []string{"-longest", "1ms"}, code: 1, out: "\nIt did not work\ncontext deadline exceeded\n"},
@@ -159,12 +156,11 @@ func TestMainSpeaksToTheOperatingSystem(t *testing.T) {
 	} {
 		longest := time.Minute
 		program := Program{
-			Name: "tool", Run: test.run, Failed: "It did not work",
+			Name: "tool", Run: func(run *T) { run.Limit(longest); test.run(run) }, Failed: "It did not work",
 			Flags: func(flags *flag.FlagSet) func() error {
 				flags.DurationVar(&longest, "longest", time.Minute, "")
-				return func() error { return NoArguments(flags) }
+				return func() error { return nil }
 			},
-			Longest: func() time.Duration { return longest },
 		}
 		if test.ctx == nil {
 			test.ctx = t.Context()
@@ -193,10 +189,7 @@ func TestInsertManyRows(t *testing.T) {
 }
 
 func TestProcessStop(t *testing.T) {
-	p, err := StartProcess(Command{Path: look(t, "sleep"), Args: []string{"600"}, Peak: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := start(t, Command{Path: look(t, "sleep"), Args: []string{"600"}})
 	if err := p.Stop(); err != nil {
 		t.Error(err)
 	}
@@ -209,10 +202,7 @@ func TestProcessStop(t *testing.T) {
 }
 
 func TestProcessKill(t *testing.T) {
-	p, err := StartProcess(Command{Path: look(t, "sleep"), Args: []string{"600"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := start(t, Command{Path: look(t, "sleep"), Args: []string{"600"}})
 	p.Kill()
 	if got := p.Ended(); got != "signal: killed" {
 		t.Errorf("it ended with %q", got)
@@ -222,20 +212,16 @@ func TestProcessKill(t *testing.T) {
 
 func TestProcessWait(t *testing.T) {
 	var out bytes.Buffer
-	p, err := StartProcess(Command{Path: look(t, "sh"), Args: []string{"-c", "echo said; exit 3"}, Stdout: &out})
-	if err != nil {
-		t.Fatal(err)
-	}
-	exit, ok := errors.AsType[*exec.ExitError](p.Wait(t.Context()))
+	p := start(t, Command{Path: look(t, "sh"), Args: []string{"-c", "echo said; exit 3"}, Stdout: &out})
+	err := p.Wait(t.Context())
+	exit, ok := errors.AsType[*exec.ExitError](err)
 	if !ok || exit.ExitCode() != 3 || out.String() != "said\n" {
-		t.Errorf("Wait() = %v with output %q", p.Err(), out.String())
+		t.Errorf("Wait() = %v with output %q", err, out.String())
 	}
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if p, err = StartProcess(Command{Path: look(t, "sleep"), Args: []string{"600"}}); err != nil {
-		t.Fatal(err)
-	}
+	p = start(t, Command{Path: look(t, "sleep"), Args: []string{"600"}})
 	if err := p.Wait(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Wait() = %v after the context's end", err)
 	}
@@ -247,8 +233,11 @@ func TestProcessWait(t *testing.T) {
 }
 
 func TestProcessThatIsNotThere(t *testing.T) {
-	if _, err := StartProcess(Command{Path: "/nowhere/at/all"}); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("StartProcess() = %v", err)
+	err := Try(t.Context(), NewScreen(io.Discard, time.Now), func(run *T) {
+		run.Start(Command{Path: "/nowhere/at/all"})
+	})
+	if !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Start() = %v", err)
 	}
 }
 
@@ -266,11 +255,8 @@ func TestPeakMemory(t *testing.T) {
 	runtime.KeepAlive(memory)
 
 	// A child must not inherit the figure of its large parent.
-	p, err := StartProcess(Command{Path: look(t, "sleep"), Args: []string{"600"}, Peak: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = p.Stop() }()
+	p := start(t, Command{Path: look(t, "sleep"), Args: []string{"600"}})
+	go p.watchMemory()
 	deadline := time.Now().Add(10 * time.Second)
 	for p.PeakMemory() == 0 && time.Now().Before(deadline) {
 		runtime.Gosched()
@@ -360,11 +346,8 @@ func TestSettingsOfFaults(t *testing.T) {
 
 func TestProcessEnvironmentAndSignal(t *testing.T) {
 	var out bytes.Buffer
-	p, err := StartProcess(Command{Path: look(t, "sh"), Args: []string{"-c", "echo $HARNESS_TEST $HOME; kill -STOP $$; echo woken"},
+	p := start(t, Command{Path: look(t, "sh"), Args: []string{"-c", "echo $HARNESS_TEST $HOME; kill -STOP $$; echo woken"},
 		Env: []string{"HARNESS_TEST=added"}, Stdout: &out})
-	if err != nil {
-		t.Fatal(err)
-	}
 	ended := make(chan error, 1)
 	go func() { ended <- p.Wait(t.Context()) }()
 	for tick := time.Tick(10 * time.Millisecond); ; {
@@ -396,7 +379,7 @@ database="ub"
 [mariadb-client]
 database="ub"
 `
-	if diff := cmp.Diff(want, (&Database{settings: settings}).ClientFile()); diff != "" {
+	if diff := cmp.Diff(want, (&Database{settings: settings, Addr: settings.Addr, Schema: "ub"}).ClientFile()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -476,6 +459,11 @@ func TestQuantile(t *testing.T) {
 			t.Errorf("Quantile(%d values, %v) = %d, want %d", len(test.sorted), test.q, got, test.want)
 		}
 	}
+}
+
+func start(t *testing.T, c Command) *Process {
+	t.Helper()
+	return ForTest(t, NewScreen(io.Discard, time.Now)).Start(c)
 }
 
 func look(t *testing.T, program string) string {

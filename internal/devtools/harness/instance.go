@@ -2,16 +2,15 @@ package harness
 
 import (
 	"bytes"
-	"context"
+	_ "embed"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
+	"text/template"
 	"time"
 )
 
@@ -23,33 +22,27 @@ func (t *T) Build(commands ...string) {
 	for _, command := range commands {
 		args = append(args, module+"/cmd/"+command)
 	}
-	out, err := exec.CommandContext(t.ctx, "go", args...).CombinedOutput()
+	_, err := t.Output(Command{Path: "go", Args: args})
 	t.Check(t.ctx.Err())
-	if err != nil {
-		t.Fatalf("compiling %s: %w\n%s", strings.Join(commands, " and "), err, bytes.TrimSpace(out))
-	}
+	t.Check(err)
 }
 
 // FreeAddr finds a free loopback address for a server that cannot tell which port it got. The port
 // is below those that the kernel gives to outgoing connections.
 func (t *T) FreeAddr() string {
-	var last error
 	for range 50 {
 		var lc net.ListenConfig
-		port := strconv.Itoa(20000 + rand.IntN(12000))
-		l, err := lc.Listen(t.ctx, "tcp", net.JoinHostPort("127.0.0.1", port))
+		l, err := lc.Listen(t.ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000)))
 		if err == nil {
 			t.Check(l.Close())
 			return l.Addr().String()
 		}
-		last = err
 	}
-	t.Checkf(last, "looking for a free port")
+	t.Fatalf("there is no free port")
 	return ""
 }
 
-// Instance is one place at which the real program runs, with a configuration, a log and a state
-// folder of its own, named after it.
+// Instance is one place at which the real program runs, with files named after it.
 type Instance struct {
 	Settings Settings
 	Name     string
@@ -57,15 +50,9 @@ type Instance struct {
 	binary   string
 }
 
-// NewInstance writes the configuration. Where the settings name no address to listen at, or no
-// state folder, it chooses them.
+// NewInstance writes the configuration, with an address to listen at and a state folder.
 func (t *T) NewInstance(binary, name string, settings Settings) *Instance {
-	if settings.Listen == "" {
-		settings.Listen = t.FreeAddr()
-	}
-	if settings.StateDir == "" {
-		settings.StateDir = t.Path("state-" + name)
-	}
+	settings.Listen, settings.StateDir = t.FreeAddr(), t.Path("state-"+name)
 	i := &Instance{t: t, binary: binary, Name: name}
 	i.Configure(settings)
 	return i
@@ -100,13 +87,14 @@ func (i *Instance) Start() *Process {
 	return p
 }
 
-// StartLogged starts a command of the program that writes to the instance's log, and watches its
-// memory.
+// StartLogged starts a command of the program with a log, and watches its memory.
 func (i *Instance) StartLogged(args ...string) *Process {
 	log := i.t.Log(i.Name + ".log")
 	c := i.Command(args...)
-	c.Stdout, c.Stderr, c.Peak = log, log, true
-	return i.t.Start(c)
+	c.Stdout, c.Stderr = log, log
+	p := i.t.Start(c)
+	go p.watchMemory()
+	return p
 }
 
 // LogTail is the end of the instance's log.
@@ -114,24 +102,16 @@ func (i *Instance) LogTail() string { return i.t.LogTail(i.Name + ".log") }
 
 // AwaitReady waits until a daemon says that it is ready.
 func (i *Instance) AwaitReady(p *Process) {
+	url := "http://" + i.Settings.Listen + "/readyz"
+	client := http.Client{Timeout: 2 * time.Second}
 	i.t.Await(Wait{
-		For: "http://" + i.Settings.Listen + "/readyz", Every: 10 * time.Millisecond,
-		Most: time.Minute, Process: p, Log: i.LogTail,
-	}, func() bool { return ready(i.t.ctx, i.Settings.Listen) })
-}
-
-func ready(ctx context.Context, listen string) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+listen+"/readyz", nil)
-	if err != nil {
-		return false
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return false
-	}
-	return response.Body.Close() == nil && response.StatusCode == http.StatusOK
+		For: url, Every: 10 * time.Millisecond, Most: time.Minute, Process: p, Log: i.LogTail,
+	}, func() bool {
+		request, err := http.NewRequestWithContext(i.t.ctx, http.MethodGet, url, nil)
+		i.t.Check(err)
+		response, err := client.Do(request)
+		return err == nil && response.Body.Close() == nil && response.StatusCode == http.StatusOK
+	})
 }
 
 // Log opens a log file in the run's folder.
@@ -145,10 +125,7 @@ func (t *T) Log(name string) *os.File {
 // LogTail is the end of a log file, for an error message; "" if it is empty or not there.
 func (t *T) LogTail(name string) string {
 	const most = 2000
-	text, err := os.ReadFile(t.Path(name))
-	if err != nil {
-		return ""
-	}
+	text, _ := os.ReadFile(t.Path(name))
 	text = bytes.TrimSpace(text)
 	if len(text) > most {
 		text = text[len(text)-most:]
@@ -161,7 +138,7 @@ func (t *T) LogTail(name string) string {
 type Settings struct {
 	DSN         string
 	WeChat      string // base URL
-	Listen      string
+	Listen      string // chosen, as StateDir, by NewInstance
 	StateDir    string
 	Rate        int // messages a second
 	Concurrency int // POSTs in flight
@@ -187,31 +164,15 @@ const (
 // Template is the alias under which the configuration names the template of [TemplateID].
 const Template = "order_paid"
 
+//go:embed config.yaml.tmpl
+var configText string
+
 // YAML is the configuration file.
 func (s Settings) YAML() string {
-	var b strings.Builder
-	line := func(wanted bool, format string, args ...any) {
-		if wanted {
-			fmt.Fprintf(&b, format+"\n", args...)
-		}
-	}
-	line(true, "database:\n  dsn: %q", s.DSN)
-	line(true, "wechat:\n  base_url: %s", s.WeChat)
-	line(s.SendTimeout > 0, "  send_timeout: %s", s.SendTimeout)
-	line(true, "http:\n  listen: %s", s.Listen)
-	line(s.Callback != "", "  callback_listen: %s", s.Callback)
-	line(true, "state_dir: %q", s.StateDir)
-	line(true, "shutdown_timeout: 11s # above wechat.send_timeout")
-	line(true, "official_accounts:\n  - appid: %s\n    name: 服务号\n    secret: %s", AppID, Secret)
-	line(s.Callback != "", "    callback: {token: %s, aes_key: %s}", CallbackToken, CallbackKey)
-	line(true, "    send:\n      rate: %d\n      concurrency: %d", s.Rate, s.Concurrency)
-	line(s.ResendWindow > 0, "      resend_window: %s", s.ResendWindow)
-	line(s.WaitForFollower > 0, "      wait_for_follower: %s", s.WaitForFollower)
-	line(s.Batchgets > 0 || s.SyncEvery > 0, "    sync:")
-	line(s.Batchgets > 0, "      concurrency: %d", s.Batchgets)
-	line(s.SyncEvery > 0, "      sweep: \"@every %s\"\n      refresh: \"@every %s\"",
-		s.SyncEvery, s.SyncEvery)
-	line(true, "mini_programs:\n  - {appid: %s, name: 小程序}", MiniAppID)
-	line(true, "templates:\n  %s: {official: {id: %q}}", Template, TemplateID())
-	return b.String()
+	var text strings.Builder
+	_ = template.Must(template.New("config").Parse(configText)).Execute(&text, struct {
+		Settings
+		AppID, Secret, MiniAppID, Template, TemplateID, CallbackToken, CallbackKey string
+	}{s, AppID, Secret, MiniAppID, Template, TemplateID(), CallbackToken, CallbackKey})
+	return text.String() // a builder takes everything
 }

@@ -12,86 +12,67 @@ import (
 	"time"
 )
 
+// ExitCode is a failure that the program has reported itself.
+type ExitCode int
+
 // The exit codes of every program, beside 0.
 const (
-	exitFailed      = 1
-	exitUsage       = 2
-	exitInterrupted = 130
+	Failed      ExitCode = 1
+	usage       ExitCode = 2
+	interrupted ExitCode = 130
 )
-
-// ErrFailed is a failure that the program has reported itself.
-var ErrFailed = errors.New("failed")
-
-// ExitCode is a failure with an exit code of its own, which the program has reported itself.
-type ExitCode int
 
 func (c ExitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // Program is one of the devtools.
 type Program struct {
 	Name string
-	// Flags defines the flags and returns what checks them and the arguments once they are parsed.
-	// An error is a wrong usage.
+	// Flags defines the flags and returns what checks them once they are parsed.
 	Flags func(*flag.FlagSet) (check func() error)
-	Run   func(*T)
+	// Arguments are allowed behind the flags.
+	Arguments bool
+	Run       func(*T)
 	// Failed is the heading above a failure.
 	Failed string
-	// Longest returns the most that a run may take; nil: there is no limit.
-	Longest func() time.Duration
 }
 
-// Main runs a program as the operating system expects it. An interrupt ends the run, and with it
-// all that it has started. The exit code is 0 for success, 1 for a failure, 2 for wrong usage, 130
-// after an interrupt.
+// Main runs a program. An interrupt ends the run, and with it all that it has started.
 func Main(p Program) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := p.Execute(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
-	os.Exit(code)
+	os.Exit(int(code))
 }
 
 // Execute runs the program and returns its exit code.
-func (p Program) Execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+func (p Program) Execute(ctx context.Context, args []string, stdout, stderr io.Writer) ExitCode {
 	flags := flag.NewFlagSet(p.Name, flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	check := p.Flags(flags)
 	if err := flags.Parse(args); err != nil {
-		return exitUsage // it has said why
+		return usage // it has said why
 	}
-	if err := check(); err != nil {
+	err := check()
+	if flags.NArg() > 0 && !p.Arguments {
+		err = errors.New("there are no arguments but flags")
+	}
+	if err != nil {
 		NewScreen(stderr, time.Now).Line("%s: %v", p.Name, err)
-		return exitUsage
-	}
-	limited := ctx
-	if p.Longest != nil {
-		var cancel context.CancelFunc
-		limited, cancel = context.WithTimeout(ctx, p.Longest())
-		defer cancel()
+		return usage
 	}
 	screen := NewScreen(stdout, time.Now)
-	err := Try(limited, screen, p.Run)
+	err = Try(ctx, screen, p.Run)
 	code, silent := errors.AsType[ExitCode](err)
 	switch {
-	case err == nil:
-		return 0
-	case silent:
-		return int(code)
+	case err == nil || silent:
+		return code
 	case ctx.Err() != nil:
 		screen.Line("\ninterrupted; everything has been ended and removed")
-		return exitInterrupted
-	case !errors.Is(err, ErrFailed):
-		screen.Heading(p.Failed)
-		screen.Line("%v", err)
+		return interrupted
 	}
-	return exitFailed
-}
-
-// NoArguments is the check of a program that takes flags alone.
-func NoArguments(flags *flag.FlagSet) error {
-	if flags.NArg() > 0 {
-		return errors.New("there are no arguments but flags")
-	}
-	return nil
+	screen.Heading(p.Failed)
+	screen.Line("%v", err)
+	return Failed
 }
 
 // DSNFlag defines -dsn, a database server to use.

@@ -3,8 +3,8 @@ package harness
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -63,22 +63,21 @@ func (s *Screen) Step(format string, args ...any) {
 	s.printf("%s %s  %s\n", elapsed, number, fmt.Sprintf(format, args...))
 }
 
-// indent is the width of what stands before a step's text.
-const indent = 14
+const indent = 14 // the width of what stands before a step's text
 
 // Say adds a line to the step.
 func (s *Screen) Say(format string, args ...any) {
 	s.printf("%s%s\n", strings.Repeat(" ", indent), s.paint("2", fmt.Sprintf(format, args...)))
 }
 
-// Good and Bad add a verdict to the step.
-func (s *Screen) Good(format string, args ...any) {
-	s.printf("%s%s %s\n", strings.Repeat(" ", indent), s.paint("32", "ok"), fmt.Sprintf(format, args...))
-}
+// Good adds a verdict to the step.
+func (s *Screen) Good(format string, args ...any) { s.verdict("32", "ok", format, args) }
 
 // Bad is Good's opposite.
-func (s *Screen) Bad(format string, args ...any) {
-	s.printf("%s%s %s\n", strings.Repeat(" ", indent), s.paint("1;31", "WRONG"), fmt.Sprintf(format, args...))
+func (s *Screen) Bad(format string, args ...any) { s.verdict("1;31", "WRONG", format, args) }
+
+func (s *Screen) verdict(colour, word, format string, args []any) {
+	s.printf("%*s%s %s\n", indent, "", s.paint(colour, word), fmt.Sprintf(format, args...))
 }
 
 // Status shows a line that the next one overwrites; nothing where the output is no terminal.
@@ -107,52 +106,41 @@ func (s *Screen) Lines() io.WriteCloser { return &lines{screen: s} }
 
 type lines struct {
 	screen *Screen
-	rest   []byte
+	rest   string
 }
 
 func (l *lines) Write(b []byte) (int, error) {
-	l.rest = append(l.rest, b...)
-	for {
-		line, rest, whole := strings.Cut(string(l.rest), "\n")
-		if !whole {
-			return len(b), nil
-		}
+	said := strings.Split(l.rest+string(b), "\n")
+	last := len(said) - 1
+	for _, line := range said[:last] {
 		l.screen.Say("%s", strings.TrimRight(line, "\r"))
-		l.rest = []byte(rest)
 	}
+	l.rest = said[last]
+	return len(b), nil
 }
 
 // Close prints a last line without an end.
 func (l *lines) Close() error {
-	if len(l.rest) > 0 {
+	if l.rest != "" {
 		l.screen.Say("%s", l.rest)
-		l.rest = nil
+		l.rest = ""
 	}
 	return nil
 }
 
 // Count writes a number for people: 1,000,000.
 func Count[N int | int64](n N) string {
-	digits := strconv.FormatInt(int64(n), 10)
-	sign := ""
-	if n < 0 {
-		sign, digits = "-", digits[1:]
+	if -1000 < n && n < 1000 {
+		return fmt.Sprint(n)
 	}
-	for at := len(digits) - 3; at > 0; at -= 3 {
-		digits = digits[:at] + "," + digits[at:]
-	}
-	return sign + digits
+	return Count(n/1000) + fmt.Sprintf(",%03d", max(n%1000, -(n%1000)))
 }
 
-// Quantile is the q-quantile of sorted durations, the smallest one that at least a share q of them
-// does not exceed; 0 if there are none.
+// Quantile is the q-quantile of sorted durations; 0 if there are none.
 func Quantile(sorted []time.Duration, q float64) time.Duration {
 	if len(sorted) == 0 {
 		return 0
 	}
-	rank := int(q * float64(len(sorted)))
-	if float64(rank) < q*float64(len(sorted)) {
-		rank++
-	}
-	return sorted[min(max(rank, 1), len(sorted))-1]
+	rank := int(math.Ceil(q * float64(len(sorted))))
+	return sorted[max(rank, 1)-1]
 }

@@ -6,12 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
@@ -33,32 +32,20 @@ const (
 	PathToken = "/cgi-bin/stable_token"
 )
 
-// Pages is the number of calls that the list of so many followers takes, the empty last page
-// included.
+// Pages is how many calls list so many followers, the empty last page included.
 func Pages(followers int) int { return (followers+9_999)/10_000 + 1 }
 
 // Batches is the number of batchgets that so many people take.
 func Batches(people int) int { return (people + 99) / 100 }
 
-// TemplateID is that of the simulator's template with the keywords thing1, time2, amount3 and
-// character_string4.
+// TemplateID is that of the simulator's first template.
 func TemplateID() string { return wechatsim.StandardTemplates()[0].ID }
 
-// Serve serves HTTP on a loopback port of its own until the run ends. A simulator in this process
-// is reached by it.
+// Serve serves HTTP on a loopback port until the run ends.
 func (t *T) Serve(handler http.Handler) (url string) {
-	var lc net.ListenConfig
-	listener, err := lc.Listen(t.ctx, "tcp", "127.0.0.1:0")
-	t.Checkf(err, "starting the simulator")
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(listener) }) // ends with Close
-	t.Cleanup(func() error {
-		err := server.Close()
-		serving.Wait()
-		return err
-	})
-	return "http://" + listener.Addr().String()
+	server := httptest.NewServer(handler)
+	t.Cleanup(func() error { server.Close(); return nil })
+	return server.URL
 }
 
 // SimulatorConfig says who exists.
@@ -73,9 +60,8 @@ type SimulatorConfig struct {
 // Simulator is the simulator in a process of its own, and the client of its control interface.
 type Simulator struct {
 	*Process
-	URL    string
-	t      *T
-	client *http.Client
+	URL string
+	t   *T
 }
 
 // StartSimulator starts the simulator on a free loopback port and waits until it says its address.
@@ -104,16 +90,11 @@ func (t *T) StartSimulator(cfg SimulatorConfig) *Simulator {
 		s.URL = line
 		return whole
 	})
-	if !strings.HasPrefix(s.URL, "http://") {
-		t.Fatalf("the simulator said %q instead of its address", s.URL)
-	}
 	return s
 }
 
 // Simulator is a client of the control interface at url.
-func (t *T) Simulator(url string) *Simulator {
-	return &Simulator{URL: url, t: t, client: &http.Client{Transport: &http.Transport{}}}
-}
+func (t *T) Simulator(url string) *Simulator { return &Simulator{URL: url, t: t} }
 
 // Messages returns what the official account delivered, in the order of the msgids.
 func (s *Simulator) Messages() []wechatsim.Message {
@@ -152,9 +133,7 @@ func (s *Simulator) Join(n int) []int { return s.draw("join", n) }
 func (s *Simulator) Leave(n int) []int { return s.draw("leave", n) }
 
 func (s *Simulator) draw(command string, n int) []int {
-	type drawn struct {
-		Persons []int `json:"persons"`
-	}
+	type drawn struct{ Persons []int }
 	query := fmt.Sprintf("%s?appid=%s&n=%d", command, AppID, n)
 	return call[drawn](s, http.MethodPost, query)[0].Persons
 }
@@ -171,7 +150,7 @@ func (s *Simulator) post(query string) { call[json.RawMessage](s, http.MethodPos
 func call[T any](s *Simulator, method, query string) (values []T) {
 	request, err := http.NewRequestWithContext(s.t.ctx, method, s.URL+"/_sim/"+query, nil)
 	s.t.Check(err)
-	response, err := s.client.Do(request)
+	response, err := http.DefaultClient.Do(request)
 	s.t.Checkf(err, "asking the simulator")
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {

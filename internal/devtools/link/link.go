@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/Shopify/toxiproxy/v2"
@@ -18,11 +18,9 @@ import (
 
 // Link is a loopback port that leads to a server.
 type Link struct {
-	proxy *toxiproxy.Proxy
-	addr  string
-
-	mu       sync.Mutex // of what leads the link elsewhere
-	upstream string
+	proxy    *toxiproxy.Proxy
+	addr     string
+	upstream atomic.Value
 }
 
 // Open opens a link to upstream, host:port.
@@ -33,7 +31,9 @@ func Open(upstream string) (*Link, error) {
 	if err := proxy.Start(); err != nil {
 		return nil, fmt.Errorf("opening a link to %s: %w", upstream, err)
 	}
-	return &Link{proxy: proxy, addr: proxy.Listen, upstream: upstream}, nil
+	l := &Link{proxy: proxy, addr: proxy.Listen}
+	l.upstream.Store(upstream)
+	return l, nil
 }
 
 // OpenDSN opens a link to the server of a DSN, and returns the DSN that leads through it.
@@ -43,8 +43,7 @@ func OpenDSN(dsn string) (l *Link, through string, err error) {
 		// The driver's error may quote the DSN, which holds a password.
 		return nil, "", errors.New("the DSN of the database server cannot be read")
 	}
-	_, _, err = net.SplitHostPort(settings.Addr)
-	if err != nil || settings.Net != "tcp" {
+	if settings.Net != "tcp" {
 		return nil, "", fmt.Errorf("the database server listens on %s; a link needs tcp(host:port)", settings.Addr)
 	}
 	l, err = Open(settings.Addr)
@@ -59,11 +58,7 @@ func OpenDSN(dsn string) (l *Link, through string, err error) {
 func (l *Link) Addr() string { return l.addr }
 
 // Upstream is where the link leads.
-func (l *Link) Upstream() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.upstream
-}
+func (l *Link) Upstream() string { return l.upstream.Load().(string) }
 
 // Close ends the link and all its connections. It may be called twice.
 func (l *Link) Close() error {
@@ -74,41 +69,32 @@ func (l *Link) Close() error {
 // Cut ends all connections and refuses new ones until Heal.
 func (l *Link) Cut() { l.proxy.Stop() }
 
-// Lead ends all connections and leads new ones to another server.
-func (l *Link) Lead(upstream string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (l *Link) lead(upstream string) error {
 	update := &toxiproxy.Proxy{Listen: l.addr, Upstream: upstream, Enabled: true}
 	if err := l.proxy.Update(update); err != nil {
 		return fmt.Errorf("leading a link to %s: %w", upstream, err)
 	}
-	l.upstream = upstream
+	l.upstream.Store(upstream)
 	return nil
 }
 
 // Failover leads the link to the next server as soon as the present one accepts no connections,
 // until ctx ends. It does not go back: all connections lead to one server at a time.
 func (l *Link) Failover(ctx context.Context, servers []string) {
-	const every, patience = 20 * time.Millisecond, time.Second
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	dialer := net.Dialer{Timeout: patience}
+	dialer := net.Dialer{Timeout: time.Second}
 	accepts := func(server string) bool {
 		conn, err := dialer.DialContext(ctx, "tcp", server)
 		return err == nil && conn.Close() == nil
 	}
-	for ctx.Err() == nil {
-		if !accepts(l.Upstream()) {
-			for _, server := range servers {
-				// What cannot be led there is led in the next turn.
-				if ctx.Err() == nil && accepts(server) && l.Lead(server) == nil {
-					break
-				}
-			}
+	for ; ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+		if accepts(l.Upstream()) {
+			continue
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
+		for _, server := range servers {
+			// What cannot be led there is led in the next turn.
+			if ctx.Err() == nil && accepts(server) && l.lead(server) == nil {
+				break
+			}
 		}
 	}
 }
@@ -133,24 +119,14 @@ func (l *Link) Poison(t Toxic) error {
 	return nil
 }
 
-// healTimeout is how long a toxic may take to leave a connection that is stuck.
-const healTimeout = 2 * time.Second
-
 // Heal makes the link a good one. Connections live on, unless a toxic does not let go of one that
 // is stuck: then all are ended.
 func (l *Link) Heal() error {
-	healed := make(chan struct{})
-	go func() {
-		defer close(healed)
-		l.proxy.Toxics.ResetToxics(context.Background())
-	}()
-	timer := time.NewTimer(healTimeout)
-	defer timer.Stop()
-	select {
-	case <-healed:
-	case <-timer.C:
-		l.proxy.Stop()
-		<-healed
+	stopped := make(chan struct{})
+	stuck := time.AfterFunc(2*time.Second, func() { l.proxy.Stop(); close(stopped) })
+	l.proxy.Toxics.ResetToxics(context.Background())
+	if !stuck.Stop() {
+		<-stopped
 	}
 	err := l.proxy.Start()
 	if err != nil && !errors.Is(err, toxiproxy.ErrProxyAlreadyStarted) {

@@ -25,11 +25,10 @@ import (
 const (
 	variable = "UNIONBRIDGE_TEST_DSN"
 
-	exitServer = harness.ExitCode(125)
-	exitNoCmd  = harness.ExitCode(127)
+	exitServer harness.ExitCode = 125
+	exitNoCmd  harness.ExitCode = 127
 )
 
-// options are the server and the command.
 type options struct {
 	server  privatedb.Config
 	command []string
@@ -38,7 +37,7 @@ type options struct {
 func main() {
 	var o options
 	harness.Main(harness.Program{
-		Name: "privatedb",
+		Name: "privatedb", Arguments: true,
 		Flags: func(flags *flag.FlagSet) func() error {
 			flags.StringVar(&o.server.Dir, "dir", "", "data folder, kept afterwards (default: a temporary one)")
 			flags.Int64Var(&o.server.BufferPool, "buffer-pool", 0, "InnoDB's buffer pool in MiB (default 128)")
@@ -107,41 +106,34 @@ func runCommand(command []string) harness.ExitCode {
 		say("%v", err)
 		return exitNoCmd
 	}
-	ended, forwarded := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(forwarded)
-		forward(signals, cmd.Process, ended)
-	}()
-	err := cmd.Wait()
-	close(ended)
-	<-forwarded
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-			return harness.ExitCode(128 + int(status.Signal()))
-		}
-		return harness.ExitCode(exit.ExitCode())
-	}
-	if err != nil {
-		say("%v", err)
-		return exitNoCmd
-	}
-	return 0
-}
-
-// forward passes signals on to the command until it has ended. A terminal sends Ctrl-C to the whole
-// group, so the command has it already; a second one would mean "stop at once" to it.
-func forward(signals <-chan os.Signal, process *os.Process, ended <-chan struct{}) {
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
 	terminal := term.IsTerminal(int(os.Stdin.Fd()))
 	for {
 		select {
-		case <-ended:
-			return
 		case s := <-signals:
-			if s == os.Interrupt && terminal {
-				continue
+			// A terminal sends Ctrl-C to the whole group, so the command has it already; a second
+			// one would mean "stop at once" to it.
+			if s != os.Interrupt || !terminal {
+				_ = cmd.Process.Signal(s) // an error means that it has just ended
 			}
-			// An error means that it has just ended.
-			_ = process.Signal(s)
+		case err := <-ended:
+			return exitCode(err)
 		}
 	}
+}
+
+func exitCode(err error) harness.ExitCode {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	switch {
+	case err == nil:
+		return 0
+	case !ok:
+		say("%v", err)
+		return exitNoCmd
+	}
+	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return harness.ExitCode(128 + int(status.Signal()))
+	}
+	return harness.ExitCode(exit.ExitCode())
 }
