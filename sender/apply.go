@@ -25,6 +25,9 @@ func (a *account) apply(j *job, o channel.Outcome) queue.Result {
 		Note:  queue.Note{Reason: o.Reason, ErrCode: o.Code, ErrMsg: o.Message, Warning: j.draft.Warning()},
 		MsgID: o.MsgID, Channel: string(a.channel.Name()),
 	}
+	if r.ErrMsg == "" && o.Err != nil {
+		r.ErrMsg = o.Err.Error()
+	}
 	attempt := j.row.Attempts + 1
 	switch o.Verdict {
 	case channel.Sent:
@@ -41,7 +44,7 @@ func (a *account) apply(j *job, o channel.Outcome) queue.Result {
 	case channel.PauseAccount, channel.PauseTemplate:
 		// Whatever is wrong would have met any other message too: the attempt is not counted.
 		back := j.row.Release()
-		back.Reason, back.ErrCode, back.ErrMsg = o.Reason, o.Code, o.Message
+		back.Reason, back.ErrCode, back.ErrMsg = o.Reason, o.Code, r.ErrMsg
 		return back
 	case channel.Retry:
 		r.Status, r.Delay = queue.Pending, backoff(attempt, o.After, maxRetry)

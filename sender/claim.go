@@ -32,7 +32,7 @@ const (
 type claimer struct {
 	*account
 	dispatch *dispatch
-	results  chan<- settlement
+	results  chan<- queue.Result
 
 	loaded     bool // the account's state has been read
 	turn       int  // counts the claims, so that each begins with another lane
@@ -187,7 +187,7 @@ func (c *claimer) dispatchAll(
 	for _, row := range rows {
 		j, target, ended := c.prepare(ctx, row, begin)
 		if ended != nil {
-			c.results <- settlement{result: *ended}
+			c.results <- *ended
 			continue
 		}
 		jobs, targets = append(jobs, j), append(targets, target)
@@ -198,13 +198,13 @@ func (c *claimer) dispatchAll(
 	addresses, err := c.channel.Resolve(ctx, targets)
 	if err != nil {
 		for _, j := range jobs {
-			c.results <- settlement{result: j.row.Release()}
+			c.results <- j.row.Release()
 		}
 		return 0, err
 	}
 	for i, j := range jobs {
 		if j.address = addresses[i]; j.address.Reachability != bridge.Reachable {
-			c.results <- settlement{result: c.unreachable(j.row, j.address.Reachability)}
+			c.results <- c.unreachable(j.row, j.address.Reachability)
 			continue
 		}
 		j.permit = c.throttle.Reserve(j.row.Template, j.draft.TemplateID())

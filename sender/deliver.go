@@ -8,14 +8,6 @@ import (
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
-// settlement is what the settler is to write: the result of a row that was not delivered, or a job
-// with its outcome, of which the channel is to learn first.
-type settlement struct {
-	job     *job // nil: not delivered
-	outcome channel.Outcome
-	result  queue.Result
-}
-
 // allowed reports whether a POST may begin now.
 func (a *account) allowed(ctx context.Context, lease *database.Lease, j *job) bool {
 	now := a.Now()
@@ -26,7 +18,7 @@ func (a *account) allowed(ctx context.Context, lease *database.Lease, j *job) bo
 // deliver makes one attempt. Nothing is sent once ctx has ended, the account is paused, the lease
 // is in doubt or the claim is about to run out: such a row is released and its attempt not counted.
 // A POST that has begun is not interrupted.
-func (a *account) deliver(ctx context.Context, lease *database.Lease, j *job) settlement {
+func (a *account) deliver(ctx context.Context, lease *database.Lease, j *job) queue.Result {
 	if !a.allowed(ctx, lease, j) {
 		return a.release(j)
 	}
@@ -39,7 +31,22 @@ func (a *account) deliver(ctx context.Context, lease *database.Lease, j *job) se
 	if o.Verdict == channel.Unreachable && a.lastAttempt(j) {
 		o.Verdict = channel.Rejected // the row does not wait, so nobody has to find out
 	}
-	return settlement{job: j, outcome: o}
+	return a.apply(j, a.learn(ctx, j, o))
+}
+
+// learn tells the channel what became of a message. What it stores may have to wait for somebody's
+// lock, so it is done here, where it delays no other message's outcome.
+func (a *account) learn(ctx context.Context, j *job, o channel.Outcome) channel.Outcome {
+	done := []channel.Delivery{{Draft: j.draft, Address: j.address, Outcome: o}}
+	err := database.Detached(ctx, func(ctx context.Context) error { return a.channel.Learn(ctx, done) })
+	if err != nil {
+		a.log.Error("storing what WeChat said of a recipient", "request", j.row.ID, "err", err)
+		if o.Verdict == channel.Unreachable {
+			// Waiting, the row would be released at once, sent and refused again.
+			o.Verdict, o.After = channel.Retry, unlearnedRetry
+		}
+	}
+	return o
 }
 
 // lastAttempt reports whether a transient error would be final.
@@ -55,11 +62,11 @@ func (a *account) post(ctx context.Context, j *job) channel.Outcome {
 }
 
 // release gives back a job that was claimed to be sent and was not.
-func (a *account) release(j *job) settlement {
+func (a *account) release(j *job) queue.Result {
 	j.permit.Release()
 	if j.late(a.Now()) {
 		j.row.Expired = true
-		return settlement{result: *overdue(j.row, a.resendWindow())}
+		return *overdue(j.row, a.resendWindow())
 	}
-	return settlement{result: j.row.Release()}
+	return j.row.Release()
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
 // dispatch hands claimed jobs to the senders at the account's rate, urgent ones first.
@@ -78,7 +79,7 @@ func (d *dispatch) next() (j *job, ok bool) {
 // job is behind one other at most. What can no longer be sent is released. false: there will be no
 // more. ctx ends with the account's lease or the service.
 func (d *dispatch) take(
-	ctx context.Context, a *account, lease *database.Lease, results chan<- settlement,
+	ctx context.Context, a *account, lease *database.Lease, results chan<- queue.Result,
 ) (*job, bool) {
 	d.turn.Lock()
 	defer d.turn.Unlock()

@@ -41,7 +41,7 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 	a.log.Info("sending for this account", "lease", lease.Name(), "epoch", lease.Epoch())
 
 	d := newDispatch(2 * maxClaim) // one claim is queued while the next one is made
-	results := make(chan settlement, maxClaim)
+	results := make(chan queue.Result, maxClaim)
 	var sending, settling sync.WaitGroup
 	for range a.Concurrency {
 		sending.Go(func() {
@@ -62,7 +62,7 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 		deferredLocked: make(map[int64]time.Time),
 	}
 	claims.run(ctx, lease)
-	a.channel.Close()
+	a.channel.Wait()
 	a.owner.Store(false)
 	a.idle.Store(false)
 	d.close()

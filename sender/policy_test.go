@@ -99,7 +99,7 @@ func (s *stepper) metric(t *testing.T, name string, labels ...string) float64 {
 func (s *stepper) attempt(t *testing.T) {
 	t.Helper()
 	s.svc.lanes.read = time.Time{}
-	d, results := newDispatch(2*maxClaim), make(chan settlement, 100)
+	d, results := newDispatch(2*maxClaim), make(chan queue.Result, 100)
 	s.claims.size, s.claims.dispatch, s.claims.results = initialClaim, d, results
 	if _, err := s.claims.claim(t.Context()); err != nil {
 		t.Fatal(err)

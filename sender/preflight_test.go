@@ -127,7 +127,7 @@ func (c *clockStepper) later(t *testing.T, d time.Duration) {
 	c.ahead.Add(int64(d))
 	c.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3) WHERE status = 'pending'`)
 	c.attempt(t)
-	c.account.channel.Close()
+	c.account.channel.Wait()
 }
 
 // TestLyingListOfRows: WeChat's list lacks a valid template for a quarter of an hour. No row fails

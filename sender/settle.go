@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/internal/database"
-	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
@@ -29,7 +28,6 @@ const (
 // Stop.
 type settler struct {
 	*account
-	fresh    []settlement   // collected, and not known to the channel yet
 	open     []queue.Result // not written yet
 	locked   []queue.Result // the same, of rows that somebody else's transaction holds
 	lockedAt time.Time      // when those were tried last
@@ -41,11 +39,10 @@ type settler struct {
 
 // run settles until the channel is closed and everything is written. ctx is the service's: the end
 // of the account's lease is no reason to forget outcomes, since each is fenced by its row.
-func (s *settler) run(ctx context.Context, results <-chan settlement) {
+func (s *settler) run(ctx context.Context, results <-chan queue.Result) {
 	for more := true; more || s.unwritten(); {
 		if more {
 			more = s.collect(results)
-			s.learn(ctx)
 		} else {
 			sleep(context.WithoutCancel(ctx), settleRetry)
 		}
@@ -65,7 +62,7 @@ func (s *settler) unwritten() bool { return len(s.open)+len(s.locked) > 0 }
 
 // collect adds results until there is a batch or for a short while. It reports whether the channel
 // is still open.
-func (s *settler) collect(results <-chan settlement) bool {
+func (s *settler) collect(results <-chan queue.Result) bool {
 	linger := settleLinger
 	switch {
 	case s.failures > 0 || len(s.open) >= queue.MaxSettle:
@@ -79,52 +76,21 @@ func (s *settler) collect(results <-chan settlement) bool {
 		if !ok {
 			return false
 		}
-		s.fresh = append(s.fresh, first)
+		s.open = append(s.open, first)
 	}
 	timeout := time.After(linger)
-	for len(s.open)+len(s.fresh) < queue.MaxSettle {
+	for len(s.open) < queue.MaxSettle {
 		select {
 		case r, ok := <-results:
 			if !ok {
 				return false
 			}
-			s.fresh = append(s.fresh, r)
+			s.open = append(s.open, r)
 		case <-timeout:
 			return true
 		}
 	}
 	return true
-}
-
-// learn tells the channel what was delivered, and makes results of it.
-func (s *settler) learn(ctx context.Context) {
-	var done []channel.Delivery
-	for _, f := range s.fresh {
-		if f.job != nil {
-			done = append(done, channel.Delivery{
-				Draft: f.job.draft, Address: f.job.address, Outcome: f.outcome,
-			})
-		}
-	}
-	var err error
-	if len(done) > 0 {
-		learn := func(ctx context.Context) error { return s.channel.Learn(ctx, done) }
-		err = database.Detached(ctx, learn)
-	}
-	if err != nil {
-		s.log.Error("storing what WeChat said of recipients", "err", err)
-	}
-	for _, f := range s.fresh {
-		if err != nil && f.outcome.Verdict == channel.Unreachable {
-			// Waiting, the row would be released at once, sent and refused again.
-			f.outcome.Verdict, f.outcome.After = channel.Retry, unlearnedRetry
-		}
-		if f.job != nil {
-			f.result = s.apply(f.job, f.outcome)
-		}
-		s.open = append(s.open, f.result)
-	}
-	s.fresh = s.fresh[:0]
 }
 
 // flush writes what is open and keeps what could not be written.

@@ -233,3 +233,30 @@ func TestBudgetAfterAnother(t *testing.T) {
 		t.Errorf("%d messages, want 15 beside the other instance's 5", n)
 	}
 }
+
+// TestHeldRecheckDelaysNoOutcome: a message is refused since its recipient has left, and somebody holds
+// the row in which that is to be stored. The outcomes of the other messages do not wait for it.
+func TestHeldRecheckDelaysNoOutcome(t *testing.T) {
+	f := newFixture(t)
+	openid := f.sim.OpenID(appid, 0)
+	f.exec(t, `INSERT INTO follower_recheck (appid, openid, reason, due_at)
+		VALUES (?, ?, 'followed', CURRENT_TIMESTAMP(3) + INTERVAL 1 DAY)`, appid, openid)
+	f.sim.Unfollow(appid, 0)
+	f.hold(t, `SELECT * FROM follower_recheck WHERE openid = ? FOR UPDATE`, openid)
+	refused := f.insert(t, columns{"unionid": f.unionid(0), "due_at": "2020-01-01"})
+	for i := range 500 {
+		f.insert(t, columns{"unionid": f.unionid(1 + i%99)})
+	}
+	f.start(t, "one")
+	begin := time.Now()
+	eventually(t, "the other outcomes", func() bool {
+		return f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`) == 500
+	})
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("the outcomes of the others were written after %s", took)
+	}
+	eventually(t, "the slow retry", func() bool {
+		r := f.row(t, refused)
+		return r.Status == "pending" && r.reason() == "not_follower"
+	})
+}

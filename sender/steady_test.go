@@ -78,11 +78,11 @@ func TestHeldResults(t *testing.T) {
 		t.Fatal(err)
 	}
 	release := f.hold(t, `UPDATE send_request SET cancel = 1 WHERE id <= ?`, rows[499])
-	results := make(chan settlement, 1000)
+	results := make(chan queue.Result, 1000)
 	for _, id := range rows {
-		results <- settlement{result: queue.Result{
+		results <- queue.Result{
 			ID: id, Token: "x", Status: queue.Sent, MsgID: id, OpenID: "o", Channel: "oa_template",
-		}}
+		}
 	}
 	done := make(chan struct{})
 	go func() {

@@ -28,12 +28,13 @@ type Channel interface {
 	Resolve(ctx context.Context, targets []Target) ([]Address, error)
 	// Deliver makes exactly one POST and interprets its answer. It never retries, sleeps or stores.
 	Deliver(ctx context.Context, d Draft, to Address) Outcome
-	// Learn takes a batch of outcomes before they are settled: doubtful followers, templates that
-	// WeChat knows or denies. After an error the unreachable ones are retried and do not wait.
+	// Learn takes outcomes before they are settled: doubtful followers, templates that WeChat knows or
+	// denies. It may store that. After an error the engine retries the unreachable ones instead of
+	// letting them wait.
 	Learn(ctx context.Context, done []Delivery) error
-	// Close waits for what the channel does in the background. The context of the last Prepare must
-	// have ended.
-	Close()
+	// Wait returns when nothing runs any more in the channel's background. The engine calls it each
+	// time it has lost the account's lease, and uses the channel again when it has the lease back.
+	Wait()
 }
 
 // Traits are what the engine must know of a kind of message.

@@ -54,6 +54,7 @@ func (q *Queue) update(
 	const query = `
 		SELECT id FROM send_request FORCE INDEX (PRIMARY) WHERE id IN (?) FOR UPDATE SKIP LOCKED`
 	err = database.InTx(ctx, q.db, func(ctx context.Context, tx *sqlx.Tx) error {
+		n, locked = 0, nil // of a try before, whose COMMIT failed
 		query, args, err := sqlx.In(query, ids)
 		if err != nil {
 			return err

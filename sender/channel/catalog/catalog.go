@@ -195,9 +195,9 @@ func (c *Catalog) load(ctx context.Context, begin time.Time) {
 	}
 }
 
-// Close waits for the load that runs. The context of the last Validate must have ended, or it takes
+// Wait waits for the load that runs. The context of the last Validate must have ended, or it takes
 // as long as WeChat.
-func (c *Catalog) Close() {
+func (c *Catalog) Wait() {
 	if c != nil {
 		c.loading.Wait()
 	}

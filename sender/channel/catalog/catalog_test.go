@@ -61,7 +61,7 @@ func standard() *lister {
 
 func newCatalog(t testing.TB, l *lister) *Catalog {
 	c := New(l, slog.New(slog.DiscardHandler), time.Now)
-	t.Cleanup(c.Close)
+	t.Cleanup(c.Wait)
 	return c
 }
 
@@ -188,7 +188,7 @@ func TestStop(t *testing.T) {
 		if why := c.Validate(ctx, &Message{TemplateID: listedID}); why != nil {
 			t.Errorf("%+v", *why)
 		}
-		c.Close()
+		c.Wait()
 		list.set(func(l *lister) { l.takes = 0 })
 		if _, why := c.ask(listedID); why.Reason != channel.ReasonBadKeyword {
 			t.Errorf("after the stop: %+v", why)
@@ -212,5 +212,5 @@ func TestNone(t *testing.T) {
 	if m, why := c.ask(absentID, good); why.Message != "" || len(m.Values) != 1 {
 		t.Errorf("%+v, %+v", m, why)
 	}
-	c.Close()
+	c.Wait()
 }

@@ -34,6 +34,7 @@ type Setup func(t *testing.T, p *Platform) Subject
 func Run(t *testing.T, setup Setup) {
 	t.Run("faults", func(t *testing.T) { testFaults(t, setup) })
 	t.Run("errcodes", func(t *testing.T) { testErrcodes(t, setup) })
+	t.Run("wait", func(t *testing.T) { testWait(t, setup) })
 	t.Run("prepare", func(t *testing.T) { testPrepare(t, setup) })
 	t.Run("resolve", func(t *testing.T) { testResolve(t, setup) })
 	t.Run("concurrent", func(t *testing.T) { testConcurrent(t, setup) })
@@ -54,7 +55,7 @@ func start(t *testing.T, setup Setup) *fixture {
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(func() {
 		cancel()
-		f.Channel.Close()
+		f.Channel.Wait()
 	})
 	var why *channel.Rejection
 	if f.draft, why = f.Channel.Prepare(ctx, f.Content); why != nil {
@@ -81,6 +82,27 @@ func (f *fixture) deliver(t *testing.T, posts int) channel.Outcome {
 	f.checkSecrets(t, o)
 	check(t, o)
 	return o
+}
+
+// testWait: a channel serves its account again after the engine has waited for it.
+func testWait(t *testing.T, setup Setup) {
+	f := start(t, setup)
+	ctx, cancel := context.WithCancel(t.Context())
+	for range 2 {
+		if _, why := f.Channel.Prepare(ctx, f.Content); why != nil {
+			t.Fatalf("preparing a good message: %+v", *why)
+		}
+	}
+	cancel()
+	f.Channel.Wait()
+	draft, why := f.Channel.Prepare(t.Context(), f.Content)
+	if why != nil {
+		t.Fatalf("preparing a good message after Wait: %+v", *why)
+	}
+	f.draft = draft
+	if o := f.deliver(t, 1); o.Verdict != channel.Sent {
+		t.Errorf("delivering after Wait: %+v", o)
+	}
 }
 
 // testFaults: one POST, whatever happens, and in doubt exactly if bytes left without a definite

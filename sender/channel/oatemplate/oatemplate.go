@@ -169,5 +169,5 @@ func (c *Channel) Deliver(
 	return outcome(msgid, err, to.Unlisted)
 }
 
-// Close waits for the load of the catalog that runs.
-func (c *Channel) Close() { c.catalog.Close() }
+// Wait waits for the load of the catalog that runs.
+func (c *Channel) Wait() { c.catalog.Wait() }

@@ -141,7 +141,7 @@ func (c *Channel) prepared(row channel.Content) prepared {
 
 func TestPreflight(t *testing.T) {
 	c, _ := newChannel(true, nil)
-	t.Cleanup(c.Close)
+	t.Cleanup(c.Wait)
 	long := strings.Repeat("啡", 25)
 	for _, tt := range []struct {
 		name, template, data string
@@ -265,7 +265,7 @@ func TestTruncateByID(t *testing.T) {
 // concerns it.
 func TestLearn(t *testing.T) {
 	c, m := newChannel(true, nil)
-	t.Cleanup(c.Close)
+	t.Cleanup(c.Wait)
 	delivery := func(openid string, o channel.Outcome) channel.Delivery {
 		return channel.Delivery{Draft: &draft{message: wechat.TemplateMessage{TemplateID: noID}},
 			Address: channel.Address{Reachability: bridge.Reachable, OpenID: openid}, Outcome: o}
@@ -329,7 +329,7 @@ func TestLearnTemplates(t *testing.T) {
 		if got := c.prepared(row); (got.Data != "") != tt.sends {
 			t.Errorf("%s: %+v", name, got)
 		}
-		c.Close()
+		c.Wait()
 	}
 }
 

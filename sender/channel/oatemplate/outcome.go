@@ -1,7 +1,6 @@
 package oatemplate
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -31,7 +30,7 @@ func outcome(msgid int64, err error, unlisted bool) channel.Outcome {
 		we = &wechat.Error{Reason: "internal", Policy: wechat.PolicyUncertain, Message: err.Error()}
 	}
 	o := classify(we, unlisted)
-	o.Reason, o.Message, o.Err = string(we.Reason), cmp.Or(we.Message, we.Error()), we
+	o.Reason, o.Message, o.Err = string(we.Reason), we.Message, we
 	o.Cure = wechat.Explain(we.Code)
 	// An odd answer must not make the row unwritable: the column is an INT.
 	o.Code = min(max(we.Code, math.MinInt32), math.MaxInt32)

@@ -141,7 +141,7 @@ func TestOutcome(t *testing.T) {
 	} {
 		got := outcome(c.want.MsgID, c.err, c.unlisted)
 		if we, ok := errors.AsType[*wechat.Error](c.err); ok {
-			c.want.Code, c.want.Reason, c.want.Message = we.Code, string(we.Reason), we.Error()
+			c.want.Code, c.want.Reason, c.want.Message = we.Code, string(we.Reason), we.Message
 			c.want.Overloaded = we.Reason == "system_error"
 		}
 		texts := cmpopts.IgnoreFields(channel.Outcome{}, "Cure", "Err")
