@@ -125,7 +125,10 @@ func (s *sweep) recheckHolders(ctx context.Context, confirmed []wechat.UserInfo)
 		claims[u.UnionID] = true
 	}
 	for _, holder := range slices.Compact(slices.Sorted(slices.Values(holders))) {
-		asked := s.now()
+		asked, err := identities.Now(ctx) // as in separateDuplicates
+		if err != nil {
+			return false, err
+		}
 		info, err := s.userInfo(ctx, holder)
 		if err != nil && !isInvalidOpenID(err) && !aboutOnePerson(err) {
 			return false, fmt.Errorf("looking up the holder of a unionid: %w", err)
@@ -168,11 +171,17 @@ func (s *sweep) separateDuplicates(ctx context.Context) error {
 	}
 	s.logger().Warn("followers share unionids, each is checked", "openids", len(twins))
 	for openids := range slices.Chunk(twins, batchSize) {
-		a, err := s.fetchEach(ctx, batch{openids: openids, known: set(openids)})
-		if err == nil {
-			err = s.store(ctx, a)
-		}
+		// This run has just written these rows: now, which lags a little, may be before that.
+		asked, err := s.svc.identities.Now(ctx)
 		if err != nil {
+			return err
+		}
+		a, err := s.fetchEach(ctx, batch{openids: openids, known: set(openids)})
+		if err != nil {
+			return err
+		}
+		a.asked = asked
+		if err := s.store(ctx, a); err != nil {
 			return err
 		}
 	}

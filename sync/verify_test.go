@@ -139,6 +139,32 @@ func TestTwinsOfTheFirstSweep(t *testing.T) {
 	b.wantTruth(t)
 }
 
+// TestTwinsBesideASlowClock: this machine's clock falls behind the database's during the sweep. What
+// the sweep learns last about people whom it has just stored counts nevertheless.
+func TestTwinsBesideASlowClock(t *testing.T) {
+	b := newFixture(t, wechatsim.Standard(500, 0, 0))
+	begin := time.Now()
+	b.cfg.Now = func() time.Time { return begin.Add(time.Since(begin) / 2) }
+	openids := make([]string, 500)
+	for i := range openids {
+		openids[i] = b.sim.OpenID(appid, i)
+	}
+	victim, union := openids[0], b.union(0)
+	slices.Sort(openids)
+	wrong := openids[(slices.Index(openids, victim)+250)%500] // of another batch
+	b.api.batch = func(ctx context.Context, api API, asked []string) ([]wechat.UserInfo, error) {
+		infos, err := api.BatchUserInfo(ctx, asked)
+		for i := range infos {
+			if infos[i].OpenID == wrong {
+				infos[i].UnionID = union
+			}
+		}
+		return infos, err
+	}
+	b.sweepOnce(t)
+	b.wantTruth(t)
+}
+
 // TestTwinsOfAnOldFirstSweep: the first sweep was stopped so long ago that a new one begins, in a
 // table that it has half filled.
 func TestTwinsOfAnOldFirstSweep(t *testing.T) {
