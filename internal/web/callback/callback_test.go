@@ -200,7 +200,7 @@ func post(t *testing.T, url, body string) (int, string) {
 	return resp.StatusCode, string(answer)
 }
 
-func until(t *testing.T, what string, condition func() bool) {
+func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !condition(); {
 		if time.Now().After(deadline) {
@@ -232,7 +232,7 @@ func TestSimulatedPushes(t *testing.T) {
 			sent := sendAll(t, sim, messages)
 			person := sim.Join(pushAppID, 1)[0]
 			sim.Unfollow(pushAppID, person)
-			until(t, "all pushes are stored", func() bool {
+			eventually(t, "all pushes are stored", func() bool {
 				return len(table.rows(t)) >= messages+2
 			})
 			statuses := map[string]int{}
@@ -300,7 +300,7 @@ func TestRepeatedPushes(t *testing.T) {
 		RetryWait: time.Millisecond, Attempts: 10,
 	})
 	sendAll(t, sim, 5)
-	until(t, "all deliveries are taken",
+	eventually(t, "all deliveries are taken",
 		func() bool { taken, _ := sim.Pushes(); return taken == 10 })
 	if n := len(table.rows(t)); n != 5 {
 		t.Errorf("%d receipts, want 5", n)
