@@ -181,7 +181,7 @@ func TestUrgentPastASlowQueue(t *testing.T) {
 	}
 }
 
-// TestReserveEndsWithTheDay: rows that the reserve held back go on the next day without that.
+// TestReserveEndsWithTheDay: rows that the reserve held back go on the next day.
 func TestReserveEndsWithTheDay(t *testing.T) {
 	options := wechatsim.Standard(100, 100, 0)
 	clock := &movedClock{}

@@ -48,7 +48,7 @@ func TestStrangersTakeNoSlot(t *testing.T) {
 	begin := time.Now()
 	strangers := []net.Conn{speak(t, l, slowPost(l.url)),
 		speak(t, l, slowPost(pushURL(l.url, "guess", "")))}
-	until(t, "the strangers are refused", func() bool {
+	eventually(t, "the strangers are refused", func() bool {
 		return l.counted(eventUnread, resultRefused) == len(strangers)
 	})
 	if status, answer := post(t, pushURL(l.url, pushToken, ""), receiptXML(1)); status != 200 {
@@ -79,11 +79,11 @@ func TestStopLeavesStrangers(t *testing.T) {
 	}
 	speak(t, l, "")
 	speak(t, l, "POST /wechat/")
-	until(t, "the silent ones are known", func() bool { return known() == 2 })
+	eventually(t, "the silent ones are known", func() bool { return known() == 2 })
 	signed := speak(t, l, slowPost(pushURL(l.url, pushToken, "")))
-	until(t, "the push is under way", func() bool { return len(l.pushes) == 1 })
+	eventually(t, "the push is under way", func() bool { return len(l.pushes) == 1 })
 	speak(t, l, slowPost(l.url))
-	until(t, "the one without a signature is refused", func() bool {
+	eventually(t, "the one without a signature is refused", func() bool {
 		return l.counted(eventUnread, resultRefused) == 1
 	})
 
@@ -92,7 +92,7 @@ func TestStopLeavesStrangers(t *testing.T) {
 	defer cancel()
 	stopped := make(chan error, 1)
 	go func() { stopped <- l.Stop(ctx) }()
-	until(t, "only the push is left", func() bool { return known() == 0 })
+	eventually(t, "only the push is left", func() bool { return known() == 0 })
 	select {
 	case err := <-stopped:
 		t.Fatalf("stopped with a push under way: %v", err)

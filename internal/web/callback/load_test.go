@@ -48,7 +48,7 @@ func TestSlowStore(t *testing.T) {
 		t.Errorf("%d at once, want %d", n, maxStoring)
 	}
 	close(release)
-	until(t, "the slots are free", func() bool { return working.Load() == 0 && len(l.slots) == 0 })
+	eventually(t, "the slots are free", func() bool { return working.Load() == 0 && len(l.slots) == 0 })
 	if status, _ := post(t, pushURL(l.url, pushToken, ""), receiptXML(1)); status != 200 {
 		t.Errorf("repeated: %d", status) // 1 was not stored as far as WeChat was told
 	}
@@ -103,7 +103,7 @@ func TestCallbacksStop(t *testing.T) {
 	<-asked
 	stopped := make(chan error, 1)
 	go func() { stopped <- l.Stop(t.Context()) }()
-	until(t, "the port is closed", func() bool {
+	eventually(t, "the port is closed", func() bool {
 		resp, err := http.Get("http://" + l.Addr() + "/")
 		if err == nil {
 			_ = resp.Body.Close()
