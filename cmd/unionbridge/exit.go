@@ -92,7 +92,7 @@ func (c *cli) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		code, text = exitInterrupted, errInterrupted.Error()
 	}
-	_, _ = fmt.Fprintln(c.stderr, "unionbridge:", text) // there is nowhere else to say it
+	_, _ = fmt.Fprintln(c.stderr, "unionbridge:", visibleLines(text)) // there is nowhere else to say it
 	return code
 }
 

@@ -95,7 +95,7 @@ func (c *cli) swept(ctx context.Context, run sync.Run, err error) error {
 	if run.ID == 0 { // nothing has begun: ErrBusy, or a run that cannot be accepted
 		return err
 	}
-	if _, err := fmt.Fprintln(c.stdout, summary(accountName(c.cfg, run.AppID), run)); err != nil {
+	if err := printLine(c.stdout, summary(accountName(c.cfg, run.AppID), run)); err != nil {
 		return err
 	}
 	switch {

@@ -130,6 +130,25 @@ func (l *userLines) readHeader(record []string) (header bool, err error) {
 	return header, nil
 }
 
+// formulaStarts are what makes a spreadsheet compute a cell instead of showing it.
+const formulaStarts = "=+-@"
+
+// sheetCell is an id as a CSV file for spreadsheets holds it. An id may begin with a hyphen, and
+// whoever may write mini_user may have put anything there.
+func sheetCell(id string) string {
+	if id != "" && strings.Contains(formulaStarts, id[:1]) {
+		id = "'" + id
+	}
+	return visible(id)
+}
+
+func fromSheetCell(cell string) string {
+	if len(cell) > 1 && cell[0] == '\'' && strings.Contains(formulaStarts, cell[1:2]) {
+		return cell[1:]
+	}
+	return cell
+}
+
 func (l *userLines) user(record []string) (bridge.MiniUser, error) {
 	bad := func(format string, args ...any) (bridge.MiniUser, error) {
 		return bridge.MiniUser{}, badLine{l.number, fmt.Sprintf(format, args...)}
@@ -139,7 +158,7 @@ func (l *userLines) user(record []string) (bridge.MiniUser, error) {
 	}
 	field := func(column string) string {
 		if i := l.fields[column]; i >= 0 && i < len(record) {
-			return strings.TrimSpace(record[i])
+			return fromSheetCell(strings.TrimSpace(record[i]))
 		}
 		return ""
 	}

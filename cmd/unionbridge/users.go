@@ -128,7 +128,7 @@ func (i *importer) report(bad badLine) error {
 		return fmt.Errorf("more bad lines than --max-bad %d: %w", i.flags.maxBad, bad)
 	}
 	i.bad++
-	_, _ = fmt.Fprintln(i.stderr, bad) // the exit code tells too
+	_ = printLine(i.stderr, bad.Error()) // the exit code tells too
 	return nil
 }
 
@@ -177,7 +177,8 @@ func (c *cli) exportUsersCommand() *cobra.Command {
 		Use:   "export-users",
 		Short: "Print mini-program users as CSV",
 		Long: `Print the table mini_user as CSV (RFC 4180) with a header line, in the order of appid and openid,
-as import-users reads it. It reads page by page and keeps no transaction open.`,
+as import-users reads it. It reads page by page and keeps no transaction open. An id that a
+spreadsheet would take for a formula has an apostrophe before it, which import-users removes.`,
 		Args: cobra.NoArgs,
 		RunE: c.work(func(cmd *cobra.Command, _ []string) error {
 			return c.exportUsers(cmd.Context(), appid)
@@ -198,7 +199,8 @@ func (c *cli) exportUsers(ctx context.Context, appid string) error {
 		out.UseCRLF = true           // RFC 4180
 		_ = out.Write(userColumns()) // out keeps an error
 		err := bridge.New(db).ExportMiniUsers(ctx, appid, func(u bridge.MiniUser) error {
-			return out.Write([]string{u.AppID, u.OpenID, u.UnionID, jsonTime(u.SeenAt)})
+			return out.Write([]string{sheetCell(u.AppID), sheetCell(u.OpenID),
+				sheetCell(u.UnionID), jsonTime(u.SeenAt)})
 		})
 		if writing := out.Error(); writing != nil { // a broken pipe, and not a broken database
 			return fmt.Errorf("writing users: %w", writing)
