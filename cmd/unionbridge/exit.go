@@ -96,7 +96,8 @@ func (c *cli) report(ctx context.Context, cmd *cobra.Command, err error) int {
 		newLogger(c.cfg.Log, c.stderr).Error("unionbridge failed", "err", text, "exit_code", code)
 		return code
 	}
-	_, _ = fmt.Fprintln(c.stderr, "unionbridge:", visibleLines(text)) // there is nowhere else to say it
+	// There is nowhere else to say that this failed.
+	_, _ = fmt.Fprintln(c.stderr, "unionbridge:", visibleLines(text))
 	return code
 }
 

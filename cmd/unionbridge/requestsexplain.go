@@ -153,11 +153,12 @@ func explainUnknown(d requests.Detail) string {
 
 // failedCure is what an operator can do. A row that is wrong in itself fails the same way again.
 func failedCure(d requests.Detail) string {
-	const again = " The row itself is wrong and cannot be repaired: its producer has to INSERT a new one."
+	const again = " The row itself is wrong and cannot be repaired: its producer has to INSERT " +
+		"a new one."
 	retry := "unionbridge requests retry" + withdrawnFlag(d) + number(d)
 	switch d.Reason {
-	case "no_recipient", "several_recipients", "bad_recipient", "bad_data", "bad_link", "bad_priority",
-		"bad_keyword", "invalid_keyword_value", "data_format", "invalid_charset", "illegal_content",
+	case "no_recipient", "several_recipients", "bad_recipient", "bad_data", "bad_link",
+		"bad_priority", "bad_keyword", "invalid_keyword_value", "data_format", "invalid_charset", "illegal_content",
 		"invalid_template_size", "template_too_large", "message_too_large", "too_large",
 		"invalid_url", "malicious_url", "invalid_mini_path", "openid_of_other_account":
 		return again
@@ -166,9 +167,9 @@ func failedCure(d requests.Detail) string {
 			return again
 		}
 	case "unknown_template":
-		return " If its template is misspelt, its producer has to INSERT a new one. If not, add it to " +
-			"templates in the configuration of every instance and restart them, or to the account in " +
-			"WeChat's console, and then: " + retry
+		return " If its template is misspelt, its producer has to INSERT a new one. If not, add " +
+			"it to templates in the configuration of every instance and restart them, or to the " +
+			"account in WeChat's console, and then: " + retry
 	case "refused_by_user", "blacklisted", "blocked_by_user":
 		return ""
 	}

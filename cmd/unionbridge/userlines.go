@@ -164,12 +164,12 @@ func foreignSeparator(record []string) string {
 		return ""
 	}
 	for _, s := range []struct{ mark, name string }{
-		{"\t", "tabs"}, {";", "semicolons"}, {"；", "full-width semicolons"}, {"，", "full-width commas"},
-		{"|", "vertical bars"},
+		{"\t", "tabs"}, {";", "semicolons"}, {"|", "vertical bars"},
+		{"；", "full-width semicolons"}, {"，", "full-width commas"},
 	} {
 		if strings.Contains(record[0], s.mark) {
-			return "the fields are separated by " + s.name + ", and not by commas: export the file " +
-				"as CSV with commas"
+			return "the fields are separated by " + s.name + ", and not by commas: export the " +
+				"file as CSV with commas"
 		}
 	}
 	return ""

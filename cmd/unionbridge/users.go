@@ -29,7 +29,8 @@ func (c *cli) importUsersCommand() *cobra.Command {
 		Long: `Store mini-program users from a CSV file into mini_user; "-" reads standard input. The columns
 are appid, openid, unionid and, if there, seen_at, in this order or in that of a header line,
 which may have other columns too. An empty unionid, NULL or \N means "not known" and never wipes a
-known one. seen_at is RFC 3339, or "2006-01-02 15:04:05" in UTC. A file of any size takes the same memory.
+known one. seen_at is RFC 3339, or "2006-01-02 15:04:05" in UTC. A file of any size takes the same
+memory.
 
 Lines that cannot be stored are reported with their number and skipped, at most --max-bad of
 them. A unionid that differs from the known one is such a line, unless --overwrite is given.

@@ -168,13 +168,15 @@ func daylightSaving(line string) string {
 		words := "daylight saving skips that hour on one day of the year, and the sweep is left out"
 		if to.Before(from) {
 			from, to = to, from
-			words = "daylight saving repeats that hour on one day of the year, and the sweep may run twice"
+			words = "daylight saving repeats that hour on one day of the year, and the sweep may " +
+				"run twice"
 		}
 		steady := *schedule
 		steady.Location = time.FixedZone("", before)
 		next := steady.Next(from.Add(-time.Second))
 		if next.Before(to) && steady.Next(next).Sub(next) > time.Hour {
-			return words + "; choose another hour, or a zone without it, such as CRON_TZ=Asia/Shanghai"
+			return words + "; choose another hour, or a zone without it, such as " +
+				"CRON_TZ=Asia/Shanghai"
 		}
 	}
 	return ""
