@@ -116,7 +116,7 @@ func (m *Map) Coverage(ctx context.Context) (list []Coverage, miniWithoutUnionID
 		return nil, 0, fmt.Errorf("counting what the map covers: %w", database.Explain(err))
 	}
 	// A range of mini_user_unionid alone.
-	const without = `SELECT COUNT(*) FROM mini_user WHERE unionid IS NULL`
+	const without = `SELECT COUNT(*) FROM mini_user WHERE unionid IS NULL OR unionid = ''`
 	if err := m.db.GetContext(ctx, &miniWithoutUnionID, without); err != nil {
 		return nil, 0, fmt.Errorf("counting mini users without unionid: %w", database.Explain(err))
 	}

@@ -380,6 +380,41 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// TestEmptyIDs: an empty unionid is none, also of several people; blanks at the end say nothing.
+func TestEmptyIDs(t *testing.T) {
+	db := dbtest.New(t)
+	seed(t, db)
+	m := New(db)
+	exec(t, db, `INSERT INTO mini_user (appid, openid, unionid) VALUES
+		(?, 'mOne', ''), (?, 'mTwo', ''), (?, 'mSix ', 'uAnn '), (?, 'mBlank', '  ')`, mp, mp, mp, mp)
+	got, err := m.Resolve(t.Context(), oa, []Recipient{{MiniAppID: mp, MiniOpenID: "mOne"},
+		{MiniAppID: mp, MiniOpenID: "mBlank"}, {MiniAppID: mp, MiniOpenID: "mSix"}})
+	want := []Resolution{{Reachability: NoUnionID}, {Reachability: NoUnionID},
+		{Reachability: Reachable, OpenID: "oAnn"}}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("resolved (-want +got):\n%s%v", diff, err)
+	}
+	alone := []Identity{{MiniAppID: mp, MiniOpenID: "mOne"}}
+	for id, want := range map[string][]Identity{"mOne": alone, "mOne ": alone, "": nil, " ": nil} {
+		got, err := m.Lookup(t.Context(), id)
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" || err != nil {
+			t.Errorf("%q (-want +got):\n%s%v", id, diff, err)
+		}
+	}
+	if _, without, err := m.Coverage(t.Context()); err != nil || without != 4 { // mGus too
+		t.Errorf("%d without a unionid, want 4 (%v)", without, err)
+	}
+	users := []MiniUser{{AppID: mp, OpenID: "mOne", UnionID: "uOne"},
+		{AppID: mp, OpenID: "mSix", UnionID: "uAnn"}}
+	found, err := m.ImportMiniUsers(t.Context(), users, false)
+	if err != nil || len(found) > 0 {
+		t.Errorf("contradictions %v, %v", found, err)
+	}
+	if got, err := m.Lookup(t.Context(), "uOne"); err != nil || len(got) != 1 {
+		t.Errorf("the import of a unionid where there was an empty one: %v, %v", got, err)
+	}
+}
+
 func TestUpsertMiniUser(t *testing.T) {
 	db := dbtest.New(t)
 	m := New(db)

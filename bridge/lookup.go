@@ -19,6 +19,10 @@ type Recipient struct {
 	OpenID     string
 }
 
+// ID is an id as a row holds it, by the program's one rule for all of them: blanks at its end say
+// nothing, as in every comparison in SQL, and an empty one is not given, as NULL is.
+func ID(column string) string { return strings.TrimRight(column, " ") }
+
 // Reachability says what the map knows of a recipient at an official account.
 type Reachability string
 
@@ -45,7 +49,7 @@ type Resolution struct {
 // OpenID is Reachable unless they are in doubt or known as a former follower.
 func (m *Map) Resolve(ctx context.Context, appid string, people []Recipient) ([]Resolution, error) {
 	r := resolver{
-		m: m, appid: appid, unionIDs: map[[2]string]sql.NullString{},
+		m: m, appid: appid, unionIDs: map[[2]string]string{},
 		byUnionID: map[string]Resolution{}, byOpenID: map[string]Resolution{},
 	}
 	if err := r.loadMiniUsers(ctx, people); err != nil {
@@ -67,7 +71,7 @@ func (m *Map) Resolve(ctx context.Context, appid string, people []Recipient) ([]
 type resolver struct {
 	m         *Map
 	appid     string
-	unionIDs  map[[2]string]sql.NullString // (mini appid, mini openid) → unionid, NULL: not known
+	unionIDs  map[[2]string]string // (mini appid, mini openid) → unionid, "": not known
 	byUnionID map[string]Resolution
 	byOpenID  map[string]Resolution
 }
@@ -86,10 +90,10 @@ func (r *resolver) resolve(rec Recipient) Resolution {
 		if !ok {
 			return Resolution{Reachability: UnknownUser}
 		}
-		if !u.Valid {
+		if u == "" {
 			return Resolution{Reachability: NoUnionID}
 		}
-		unionid = u.String
+		unionid = u
 	}
 	if res, ok := r.byUnionID[unionid]; ok {
 		return res
@@ -105,16 +109,15 @@ func (r *resolver) loadMiniUsers(ctx context.Context, recipients []Recipient) er
 		}
 	}
 	for miniAppID, openids := range byApp {
-		const query = `SELECT openid, unionid FROM mini_user WHERE appid = ? AND openid IN (?)`
-		var users []struct {
-			OpenID  string         `db:"openid"`
-			UnionID sql.NullString `db:"unionid"`
-		}
+		const query = `
+			SELECT openid, COALESCE(unionid, '') AS unionid
+			  FROM mini_user WHERE appid = ? AND openid IN (?)`
+		var users []pair
 		if err := r.m.selectIn(ctx, &users, query, miniAppID, openids); err != nil {
 			return err
 		}
 		for _, u := range users {
-			r.unionIDs[[2]string{miniAppID, u.OpenID}] = u.UnionID
+			r.unionIDs[[2]string{miniAppID, ID(u.OpenID)}] = ID(u.UnionID)
 		}
 	}
 	return nil
@@ -156,8 +159,8 @@ func (r *resolver) loadUnionIDs(ctx context.Context, recipients []Recipient) err
 		}
 	}
 	for _, u := range r.unionIDs {
-		if u.Valid {
-			unionids = append(unionids, u.String)
+		if u != "" {
+			unionids = append(unionids, u)
 		}
 	}
 	rows, err := r.load(ctx, ` WHERE f.appid = ? AND f.unionid IN (?) AND f.subscribed = 1`, unionids)
@@ -197,7 +200,8 @@ func (r *resolver) load(ctx context.Context, where string, ids []string) ([]reac
 // Lookup returns what is known of the person behind id, which may be a unionid or an openid at any
 // account: one Identity for each pair of their accounts. Nobody: an empty slice and no error.
 func (m *Map) Lookup(ctx context.Context, id string) ([]Identity, error) {
-	if strings.ContainsFunc(id, func(r rune) bool { return r > unicode.MaxASCII }) {
+	id = ID(id)
+	if id == "" || strings.ContainsFunc(id, func(r rune) bool { return r > unicode.MaxASCII }) {
 		return nil, nil // ids are ASCII, and servers compare an ascii column with nothing else
 	}
 	// First every unionid that the id stands for, then v_identity by it. People without a unionid
@@ -207,9 +211,9 @@ func (m *Map) Lookup(ctx context.Context, id string) ([]Identity, error) {
 		UNION
 		SELECT unionid FROM mini_user WHERE unionid = ?
 		UNION
-		SELECT unionid FROM follower WHERE unionid IS NOT NULL AND appid IN (?) AND openid = ?
+		SELECT unionid FROM follower WHERE unionid <> '' AND appid IN (?) AND openid = ?
 		UNION
-		SELECT unionid FROM mini_user WHERE unionid IS NOT NULL AND appid IN (?) AND openid = ?`
+		SELECT unionid FROM mini_user WHERE unionid <> '' AND appid IN (?) AND openid = ?`
 	oas, minis, err := m.appids(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("looking %q up: %w", id, database.Explain(err))

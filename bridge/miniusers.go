@@ -85,7 +85,7 @@ func (m *Map) upsertMiniUsers(ctx context.Context, users []MiniUser, overwrite b
 	}
 	withSeen := !users[0].SeenAt.IsZero()
 	columns, row := `appid, openid, unionid`, `(?, ?, ?)`
-	update := `unionid = COALESCE(unionid, VALUES(unionid))`
+	update := `unionid = COALESCE(NULLIF(unionid, ''), VALUES(unionid))`
 	if overwrite {
 		update = `unionid = COALESCE(VALUES(unionid), unionid)`
 	}
@@ -140,13 +140,13 @@ func (m *Map) knownUnionIDs(
 	const query = `
 		SELECT openid, unionid
 		  FROM mini_user
-		 WHERE appid = ? AND openid IN (?) AND unionid IS NOT NULL`
+		 WHERE appid = ? AND openid IN (?) AND unionid <> ''`
 	var rows []pair
 	if err := m.selectIn(ctx, &rows, query, appid, openids); err != nil {
 		return err
 	}
 	for _, r := range rows {
-		known[[2]string{appid, r.OpenID}] = r.UnionID
+		known[[2]string{appid, ID(r.OpenID)}] = ID(r.UnionID)
 	}
 	return nil
 }

@@ -81,7 +81,8 @@ type account struct {
 
 // owns reports whether a lane's rows are this account's.
 func (a *account) owns(l queue.Lane) bool {
-	return l.AppID.String == a.AppID || (!l.AppID.Valid && a.Default)
+	appid := l.Account()
+	return appid == a.AppID || appid == "" && a.Default
 }
 
 // resendWindow is how long an attempt in doubt may be repeated.

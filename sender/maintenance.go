@@ -71,7 +71,7 @@ func (m *maintenance) once(ctx context.Context) error {
 			continue
 		}
 		for _, a := range m.accounts {
-			if l.Status == queue.Waiting && a.AppID == l.AppID.String && a.owner.Load() {
+			if l.Status == queue.Waiting && a.AppID == l.Account() && a.owner.Load() {
 				errs = append(errs, a.maintainWaiting(ctx, l))
 			}
 		}

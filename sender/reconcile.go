@@ -90,7 +90,7 @@ func (r *reconciler) unknown(
 	ctx context.Context, lanes []queue.Lane,
 ) (rows []queue.UnknownRequest, err error) {
 	for _, l := range lanes {
-		if l.Status != queue.Unknown || l.AppID.String != r.AppID {
+		if l.Status != queue.Unknown || l.Account() != r.AppID {
 			continue
 		}
 		more, err := r.queue.UnknownIn(ctx, l, maxUnknown-len(rows))

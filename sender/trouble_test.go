@@ -52,6 +52,24 @@ func TestForeignLocks(t *testing.T) {
 	}
 }
 
+// TestEmptyIDs: an empty id is not given, and blanks at its end say nothing, in each id column.
+func TestEmptyIDs(t *testing.T) {
+	f := newFixture(t)
+	rows := []columns{
+		{"unionid": f.unionid(1), "appid": "", "openid": "", "mini_openid": "", "mini_appid": ""},
+		{"unionid": f.unionid(2) + " ", "appid": appid + "  ", "openid": " "},
+		{"openid": f.sim.OpenID(appid, 3) + " ", "unionid": ""},
+	}
+	var ids []int64
+	for _, row := range rows {
+		ids = append(ids, f.insert(t, row))
+	}
+	f.start(t, "one")
+	for _, id := range ids {
+		f.await(t, id, queue.Sent)
+	}
+}
+
 // TestOddCancel: a producer may write any number into cancel.
 func TestOddCancel(t *testing.T) {
 	f := newFixture(t)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/robfig/cron/v3"
+
+	"github.com/unionbridge/unionbridge/internal/wechat"
 )
 
 type schedule struct {
@@ -169,7 +171,13 @@ func (s *Service) report(ctx context.Context, what, appid string, err error) {
 		s.cfg.Logger.Info("run interrupted by the shutdown, the next start resumes it",
 			"run", what, "appid", appid)
 	default:
-		s.cfg.Logger.Error("run did not end well", "run", what, "appid", appid, "err", err)
+		attrs := []any{"run", what, "appid", appid, "err", err}
+		if we, ok := errors.AsType[*wechat.Error](err); ok {
+			if cure := wechat.Explain(we.Code); cure != "" {
+				attrs = append(attrs, "cure", cure)
+			}
+		}
+		s.cfg.Logger.Error("run did not end well", attrs...)
 	}
 }
 

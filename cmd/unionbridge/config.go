@@ -60,7 +60,7 @@ func (c *cli) configCheck(ctx context.Context, online bool) error {
 
 func (c *cli) printConfig(cfg *config.Config) error {
 	for _, warning := range cfg.Warnings {
-		if _, err := fmt.Fprintln(c.stderr, "warning:", warning); err != nil {
+		if err := printLine(c.stderr, "warning: "+warning); err != nil {
 			return err
 		}
 	}
@@ -70,7 +70,9 @@ func (c *cli) printConfig(cfg *config.Config) error {
 
 func describe(cfg *config.Config) string {
 	var b strings.Builder
-	line := func(format string, args ...any) { fmt.Fprintf(&b, "  "+format+"\n", args...) }
+	line := func(format string, args ...any) {
+		b.WriteString("  " + visible(fmt.Sprintf(format, args...)) + "\n")
+	}
 	line("database: %s, at most %d connections", describeDSN(cfg.Database.DSN.Reveal()),
 		cfg.Database.MaxConnections)
 	line("WeChat: %s", cfg.WeChat.BaseURL)

@@ -104,6 +104,7 @@ func (c *cli) migrateUp(ctx context.Context) error {
 	if err := c.loadConfig(); err != nil {
 		return err
 	}
+	c.logs = true
 	c.cfg.Log.Level = "info" // the lines about each migration are this command's output
 	return migrate(ctx, c.cfg, newLogger(c.cfg.Log, c.stderr))
 }

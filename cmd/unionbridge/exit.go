@@ -92,7 +92,12 @@ func (c *cli) report(ctx context.Context, cmd *cobra.Command, err error) int {
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		code, text = exitInterrupted, errInterrupted.Error()
 	}
-	_, _ = fmt.Fprintln(c.stderr, "unionbridge:", text) // there is nowhere else to say it
+	if c.logs && c.cfg != nil && c.cfg.Log.Format == "json" {
+		newLogger(c.cfg.Log, c.stderr).Error("unionbridge failed", "err", text, "exit_code", code)
+		return code
+	}
+	// There is nowhere else to say that this failed.
+	_, _ = fmt.Fprintln(c.stderr, "unionbridge:", visibleLines(text))
 	return code
 }
 

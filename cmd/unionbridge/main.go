@@ -56,6 +56,8 @@ type cli struct {
 	cfg            *config.Config // nil until loadConfig
 	// begun is set when a command's own work begins. What fails before that is the command line.
 	begun bool
+	// logs is set by commands whose standard error is a log: its last line is of its format too.
+	logs bool
 }
 
 func (c *cli) rootCommand() *cobra.Command {

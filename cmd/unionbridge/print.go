@@ -1,30 +1,86 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
-// printTable prints rows of cells as aligned columns.
+// printTable prints rows of cells as aligned columns. A cell stays on its line and in its column,
+// whatever it holds.
 func printTable(w io.Writer, rows [][]string) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
-		_, _ = fmt.Fprintln(table, strings.Join(row, "\t")) // Flush reports
+		for i, cell := range row {
+			if i > 0 {
+				_, _ = io.WriteString(table, "\t") // Flush reports
+			}
+			_, _ = io.WriteString(table, visible(cell))
+		}
+		_, _ = io.WriteString(table, "\n")
 	}
 	return table.Flush()
 }
 
+// printLine prints a sentence that may quote what others wrote. It stays on one line.
+func printLine(w io.Writer, sentence string) error {
+	_, err := fmt.Fprintln(w, visible(sentence))
+	return err
+}
+
 // printJSON prints v on one line, or on several with an indent. People read it too, so <, > and &
-// stay as they are.
+// stay as they are; what a terminal would obey stands as \u001b, which is the same JSON.
 func printJSON(w io.Writer, v any, indent string) error {
-	encoder := json.NewEncoder(w)
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", indent)
-	return encoder.Encode(v)
+	if err := encoder.Encode(v); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, visibleLines(out.String()))
+	return err
+}
+
+// visible shows what a terminal would obey instead of showing it: escape sequences, line breaks,
+// characters that turn the direction of a text or have no width. Producers and WeChat write texts
+// that stand beside ours, and none of them may forge a line or move the cursor.
+func visible(text string) string { return escape(text, unicode.IsGraphic) }
+
+// visibleLines is visible for a text whose line breaks are ours.
+func visibleLines(text string) string {
+	return escape(text, func(r rune) bool { return r == '\n' || unicode.IsGraphic(r) })
+}
+
+// escape writes everything but the shown characters as JSON does: \n, \t, \u202e.
+func escape(text string, shown func(rune) bool) string {
+	hidden := func(r rune) bool { return !shown(r) }
+	if utf8.ValidString(text) && !strings.ContainsFunc(text, hidden) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case shown(r):
+			b.WriteRune(r)
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\t':
+			b.WriteString(`\t`)
+		default:
+			for _, unit := range utf16.Encode([]rune{r}) {
+				fmt.Fprintf(&b, `\u%04x`, unit)
+			}
+		}
+	}
+	return b.String()
 }
 
 // jsonTime is a moment in UTC with milliseconds, as the database has them; always 24 characters.

@@ -52,11 +52,31 @@ wx1: checking who left: 900 of 900, 100/s, 11 calls, 9 seconds
 	}
 }
 
+// TestNarrowBar: at 40 columns the progress stays on one line, which a log line pushes aside.
+func TestNarrowBar(t *testing.T) {
+	var out bytes.Buffer
+	p := newProgress(&out, time.Now)
+	p.terminal, p.columns = true, func() int { return 40 }
+	p.show(at("list", 0, 10_000_000, 0))
+	p.show(at("list", 5_000_000, 10_000_000, 5000))
+	if _, err := p.Write([]byte("a log line\n")); err != nil {
+		t.Fatal(err)
+	}
+	p.show(at("gone", 7, 0, 5001))
+	p.end()
+	want := eraseLine + "listing: 0 of 10000000, 2 calls" +
+		eraseLine + "listing: 5000000 of 10000000, 1000/s" + eraseLine + "a log line\n" +
+		eraseLine + "checking who left: 7, 5003 calls" + eraseLine
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("terminal (-want +got):\n%s", diff)
+	}
+}
+
 // TestBar: on a terminal count, phase and calls stand on one line, which a log line pushes aside.
 func TestBar(t *testing.T) {
 	var out bytes.Buffer
 	p := newProgress(&out, time.Now)
-	p.terminal, p.throttle = true, 0
+	p.terminal, p.throttle, p.columns = true, 0, func() int { return barColumns }
 	p.show(at("list", 0, 0, 0)) // WeChat's total is not known yet
 	p.show(at("list", 5000, 20_000, 5))
 	p.show(at("list", 21_000, 20_000, 6)) // more came than WeChat announced

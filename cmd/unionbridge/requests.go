@@ -191,7 +191,7 @@ func (c *cli) printRequests(list []requests.Record) error {
 	for _, r := range list {
 		rows = append(rows, []string{strconv.FormatInt(r.ID, 10), localMoment(&r.CreatedAt),
 			statusWords(r), cmp.Or(r.Reason, "-"), cmp.Or(r.AppID, "(default)"),
-			oneLine(r.Template), strconv.Itoa(r.Attempts), nextOrEnd(r)})
+			r.Template, strconv.Itoa(r.Attempts), nextOrEnd(r)})
 	}
 	return printTable(c.stdout, rows)
 }

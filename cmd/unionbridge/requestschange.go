@@ -116,7 +116,7 @@ func (c *cli) printOutcomes(outcomes map[string]int) error {
 	for _, why := range slices.Sorted(maps.Keys(outcomes)) {
 		if why != "" {
 			refused += outcomes[why]
-			_, _ = fmt.Fprintf(c.stdout, "%d refused: %s\n", outcomes[why], why)
+			_ = printLine(c.stdout, fmt.Sprintf("%d refused: %s", outcomes[why], why))
 		}
 	}
 	if refused > 0 {

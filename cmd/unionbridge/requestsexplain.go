@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/sender/requests"
@@ -151,13 +153,27 @@ func explainUnknown(d requests.Detail) string {
 
 // failedCure is what an operator can do. A row that is wrong in itself fails the same way again.
 func failedCure(d requests.Detail) string {
+	const again = " The row itself is wrong and cannot be repaired: its producer has to INSERT " +
+		"a new one."
+	retry := "unionbridge requests retry" + withdrawnFlag(d) + number(d)
 	switch d.Reason {
-	case "no_recipient", "several_recipients", "bad_recipient", "bad_data", "bad_link", "bad_priority":
-		return " The row itself is wrong and cannot be repaired: its producer has to INSERT a new one."
+	case "no_recipient", "several_recipients", "bad_recipient", "bad_data", "bad_link",
+		"bad_priority", "bad_keyword", "invalid_keyword_value", "data_format", "invalid_charset", "illegal_content",
+		"invalid_template_size", "template_too_large", "message_too_large", "too_large",
+		"invalid_url", "malicious_url", "invalid_mini_path", "openid_of_other_account":
+		return again
+	case "invalid_openid":
+		if d.OpenID != "" { // named by the row; another one comes from the map, which learns
+			return again
+		}
+	case "unknown_template":
+		return " If its template is misspelt, its producer has to INSERT a new one. If not, add " +
+			"it to templates in the configuration of every instance and restart them, or to the " +
+			"account in WeChat's console, and then: " + retry
 	case "refused_by_user", "blacklisted", "blocked_by_user":
 		return ""
 	}
-	return " Once the cause is gone: unionbridge requests retry" + withdrawnFlag(d) + number(d)
+	return " Once the cause is gone: " + retry
 }
 
 // meaning says what a reason means: by WeChat's code, by the reason, or in the row's words.
@@ -187,10 +203,14 @@ func meaning(d requests.Detail) string {
 	return ""
 }
 
+// sentence begins with a capital, but for a key or a column: data.time2, expires_at, url.
 func sentence(text string) string {
-	runes := []rune(strings.TrimSuffix(oneLine(text), "."))
-	if len(runes) > 0 {
-		runes[0] = unicode.ToUpper(runes[0])
+	text = strings.TrimSuffix(oneLine(text), ".") + "."
+	word, _, _ := strings.Cut(text, " ")
+	first, size := utf8.DecodeRuneInString(text)
+	columns := []string{"url", "data", "unionid", "openid", "appid", "priority", "template"}
+	if strings.ContainsAny(word, "._") || slices.Contains(columns, word) {
+		return text
 	}
-	return string(runes) + "."
+	return string(unicode.ToUpper(first)) + text[size:]
 }

@@ -83,7 +83,7 @@ func (c *cli) printRequest(d requests.Detail) error {
 	var rows [][]string
 	line := func(name, value string) {
 		if value != "" && value != "-" {
-			rows = append(rows, []string{name, oneLine(value)})
+			rows = append(rows, []string{name, value})
 		}
 	}
 	line("request", strconv.FormatInt(d.ID, 10))
@@ -121,8 +121,8 @@ func (c *cli) printRequest(d requests.Detail) error {
 	if err := printTable(c.stdout, rows); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(c.stdout, "\n%s\n", explainRequest(d))
-	return err
+	_, _ = fmt.Fprintln(c.stdout) // the next line reports
+	return printLine(c.stdout, explainRequest(d))
 }
 
 func recipientWords(d requests.Detail) string {

@@ -35,6 +35,7 @@ daemon to apply a new configuration.`,
 		if err := c.loadConfig(); err != nil {
 			return err
 		}
+		c.logs = true
 		log := newLogger(c.cfg.Log, c.stderr)
 		for _, warning := range c.cfg.Warnings {
 			log.Warn("configuration: " + warning)

@@ -42,8 +42,7 @@ func (c *cli) printOutcome(o outcome, asJSON bool) error {
 	if asJSON {
 		return printJSON(c.stdout, o, "")
 	}
-	_, err := fmt.Fprintln(c.stdout, o)
-	return err
+	return printLine(c.stdout, o.String())
 }
 
 // verdict is nil only for a message that WeChat accepted. The line before has said the rest.

@@ -62,7 +62,8 @@ func (c *cli) status(ctx context.Context, flags statusFlags) error {
 			err = writeStatus(c.stdout, report)
 		}
 		if err == nil && flags.check && len(report.Alarms) > 0 {
-			err = fmt.Errorf("%d alarms, the first: %s", len(report.Alarms), report.Alarms[0].Text)
+			err = fmt.Errorf("%d alarms, the first: %s", len(report.Alarms),
+				visible(report.Alarms[0].Text))
 		}
 		return err
 	})

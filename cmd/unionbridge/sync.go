@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	gosync "sync"
 	"time"
 
@@ -95,7 +96,7 @@ func (c *cli) swept(ctx context.Context, run sync.Run, err error) error {
 	if run.ID == 0 { // nothing has begun: ErrBusy, or a run that cannot be accepted
 		return err
 	}
-	if _, err := fmt.Fprintln(c.stdout, summary(accountName(c.cfg, run.AppID), run)); err != nil {
+	if err := printLine(c.stdout, summary(accountName(c.cfg, run.AppID), run)); err != nil {
 		return err
 	}
 	switch {
@@ -141,6 +142,9 @@ const (
 	// drawEvery is below the pace of the sweep's own reports: each of them draws once, though
 	// several changes of the bar make it up.
 	drawEvery = 100 * time.Millisecond
+	// barColumns is what a bar with its words needs; on a narrower terminal each drawing of it
+	// would take a new line.
+	barColumns = 100
 )
 
 func phaseWords(phase string) string {
@@ -157,6 +161,7 @@ type progress struct {
 	terminal bool
 	now      func() time.Time
 	throttle time.Duration // of the bar's drawings
+	columns  func() int    // of the terminal
 
 	mu gosync.Mutex
 	// of the present phase; nil between phases and without a terminal
@@ -164,12 +169,20 @@ type progress struct {
 	phase   string
 	entered sync.Progress // the first look at the present phase
 	said    time.Time     // when the last plain line was written
+	drawn   bool          // a line instead of the bar is on the terminal
 }
 
 func newProgress(out io.Writer, now func() time.Time) *progress {
 	f, ok := out.(*os.File)
 	terminal := ok && term.IsTerminal(int(f.Fd()))
-	return &progress{out: out, terminal: terminal, now: now, throttle: drawEvery}
+	columns := func() int {
+		width, _, err := term.GetSize(int(f.Fd()))
+		if err != nil {
+			return barColumns
+		}
+		return width
+	}
+	return &progress{out: out, terminal: terminal, now: now, throttle: drawEvery, columns: columns}
 }
 
 // end is called after each sweep. It takes the bar away: the summary says it all.
@@ -189,6 +202,10 @@ func (p *progress) Write(line []byte) (int, error) {
 }
 
 func (p *progress) clear() {
+	if p.drawn {
+		_, _ = io.WriteString(p.out, eraseLine)
+		p.drawn = false
+	}
 	if p.bar != nil {
 		_ = p.bar.Clear() // a terminal that cannot be written to has nobody before it
 	}
@@ -240,8 +257,29 @@ func (p *progress) pace(now sync.Progress) string {
 	return words
 }
 
+const eraseLine = "\r\x1b[K"
+
+// drawNarrow shows as much as fits on one line of a narrow terminal, without the appid.
+func (p *progress) drawNarrow(now sync.Progress, columns int) {
+	if p.bar != nil { // the terminal was wider
+		p.clear()
+		p.bar = nil
+	}
+	line := strings.TrimPrefix(p.plain(now), now.AppID+": ")
+	// One column stays free: a terminal goes to the next line when the last one is written.
+	for len(line) >= columns && line != "" { // by parts: half a number is another number
+		line = line[:max(strings.LastIndex(line, ", "), 0)]
+	}
+	_, _ = io.WriteString(p.out, eraseLine+line) // as in clear
+	p.drawn = true
+}
+
 // draw moves the bar. Each phase has its own, with its rate and remaining time.
 func (p *progress) draw(now sync.Progress, changed bool) {
+	if columns := p.columns(); columns < barColumns {
+		p.drawNarrow(now, columns)
+		return
+	}
 	words := fmt.Sprintf("%s %s, %d calls", now.AppID, phaseWords(now.Phase), totalCalls(now.Run))
 	if changed || p.bar == nil {
 		p.clear()

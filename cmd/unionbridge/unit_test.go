@@ -21,6 +21,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/sender/requests"
 	"github.com/unionbridge/unionbridge/sync"
 )
 
@@ -143,6 +144,63 @@ func TestStillOpen(t *testing.T) {
 		if diff := cmp.Diff("request 7 is still "+tc.want,
 			stillOpen(tc.row, time.Second).Error()); diff != "" {
 			t.Errorf("words (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// TestLastLineOfALog: where standard error is a JSON log, its last line is JSON too.
+func TestLastLineOfALog(t *testing.T) {
+	for _, tc := range []struct {
+		format string
+		logs   bool
+		want   string
+	}{{"json", true, `"err":"listening: no","exit_code":1}`}, {"json", false, "unionbridge: listening: no"},
+		{"text", true, "unionbridge: listening: no"}} {
+		var stderr strings.Builder
+		c := &cli{stderr: &stderr, begun: true, logs: tc.logs,
+			cfg: &config.Config{Log: config.Log{Format: tc.format}}}
+		code := c.report(t.Context(), c.rootCommand(), errors.New("listening: no"))
+		got := strings.TrimSpace(stderr.String())
+		if code != exitFailed || !strings.HasSuffix(got, tc.want) || strings.Contains(got, "\n") ||
+			json.Valid([]byte(got)) != (tc.logs && tc.format == "json") {
+			t.Errorf("%s, %t: %d %q, want %q", tc.format, tc.logs, code, got, tc.want)
+		}
+	}
+}
+
+// TestFailedCure: a retry is advised only where it can help, and no key is capitalised.
+func TestFailedCure(t *testing.T) {
+	const producer = "its producer has to INSERT a new one"
+	for _, tc := range []struct {
+		reason, errmsg string
+		code           int
+		openid         string
+		says           []string
+		not            string
+	}{
+		{"bad_keyword", "data.time2 has 2 characters, time takes a time", 0, "",
+			[]string{" data.time2 has", producer}, "retry"},
+		{"invalid_keyword_value", "argument invalid!", 47003, "", []string{producer}, "retry"},
+		{"bad_data", "data has 20000 bytes", 0, "", []string{" data has", producer}, "retry"},
+		{"bad_recipient", "mini_openid needs mini_appid", 0, "", []string{" mini_openid needs"}, "retry"},
+		{"malicious_url", "", 40068, "", []string{producer}, "retry"},
+		{"invalid_openid", "", 40003, "o1", []string{producer}, "retry"},
+		{"invalid_openid", "", 40003, "", []string{"requests retry 7"}, producer},
+		{"unknown_template", "template \"x\" is neither", 0, "",
+			[]string{" template \"x\" is", "misspelt", "templates in the configuration",
+				"requests retry 7"}, "docs/states.md"},
+		{"not_following", "this person does not follow", 0, "", []string{" This person"}, producer},
+	} {
+		d := requests.Detail{OpenID: tc.openid, Record: requests.Record{ID: 7, Status: "failed",
+			Reason: tc.reason, ErrMsg: tc.errmsg, ErrCode: tc.code}}
+		got := explainRequest(d)
+		for _, words := range tc.says {
+			if !strings.Contains(got, words) {
+				t.Errorf("%s: %q lacks %q", tc.reason, got, words)
+			}
+		}
+		if strings.Contains(got, tc.not) {
+			t.Errorf("%s: %q says %q", tc.reason, got, tc.not)
 		}
 	}
 }

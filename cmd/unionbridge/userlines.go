@@ -114,6 +114,9 @@ func (l *userLines) readHeader(record []string) (header bool, err error) {
 	if !header {
 		names = userColumns()
 	}
+	if words := foreignSeparator(record); words != "" {
+		return false, fmt.Errorf("line %d: %s", l.number, words)
+	}
 	l.fields = map[string]int{}
 	for _, column := range userColumns() {
 		i := slices.Index(names, column)
@@ -130,16 +133,61 @@ func (l *userLines) readHeader(record []string) (header bool, err error) {
 	return header, nil
 }
 
+// formulaStarts are what makes a spreadsheet compute a cell instead of showing it.
+const formulaStarts = "=+-@"
+
+// sheetCell is an id as a CSV file for spreadsheets holds it. An id may begin with a hyphen, and
+// whoever may write mini_user may have put anything there.
+func sheetCell(id string) string {
+	if id != "" && strings.Contains(formulaStarts, id[:1]) {
+		id = "'" + id
+	}
+	return visible(id)
+}
+
+// readCell is an id or a moment of a file. Database clients write \N or NULL for what is not known;
+// as a unionid, NULL would make one person of everybody who has none.
+func readCell(cell string) string {
+	cell = strings.TrimSpace(cell)
+	if cell == `\N` || strings.EqualFold(cell, "NULL") {
+		return ""
+	}
+	if len(cell) > 1 && cell[0] == '\'' && strings.Contains(formulaStarts, cell[1:2]) {
+		return cell[1:]
+	}
+	return cell
+}
+
+// foreignSeparator says that a line without a comma is split by something else; "" if it is not.
+func foreignSeparator(record []string) string {
+	if len(record) > 1 {
+		return ""
+	}
+	for _, s := range []struct{ mark, name string }{
+		{"\t", "tabs"}, {";", "semicolons"}, {"|", "vertical bars"},
+		{"；", "full-width semicolons"}, {"，", "full-width commas"},
+	} {
+		if strings.Contains(record[0], s.mark) {
+			return "the fields are separated by " + s.name + ", and not by commas: export the " +
+				"file as CSV with commas"
+		}
+	}
+	return ""
+}
+
 func (l *userLines) user(record []string) (bridge.MiniUser, error) {
 	bad := func(format string, args ...any) (bridge.MiniUser, error) {
 		return bridge.MiniUser{}, badLine{l.number, fmt.Sprintf(format, args...)}
 	}
 	if len(record) < l.width {
+		if words := foreignSeparator(record); words != "" {
+			return bad("%s", words)
+		}
 		return bad("%d fields, and at least %d are needed", len(record), l.width)
 	}
 	field := func(column string) string {
 		if i := l.fields[column]; i >= 0 && i < len(record) {
-			return strings.TrimSpace(record[i])
+			return readCell(record[i])
 		}
 		return ""
 	}

@@ -28,8 +28,9 @@ func (c *cli) importUsersCommand() *cobra.Command {
 		Short: "Store mini-program users from a CSV file",
 		Long: `Store mini-program users from a CSV file into mini_user; "-" reads standard input. The columns
 are appid, openid, unionid and, if there, seen_at, in this order or in that of a header line,
-which may have other columns too. An empty unionid means "not known" and never wipes a known
-one. seen_at is RFC 3339, or "2006-01-02 15:04:05" in UTC. A file of any size takes the same memory.
+which may have other columns too. An empty unionid, NULL or \N means "not known" and never wipes a
+known one. seen_at is RFC 3339, or "2006-01-02 15:04:05" in UTC. A file of any size takes the same
+memory.
 
 Lines that cannot be stored are reported with their number and skipped, at most --max-bad of
 them. A unionid that differs from the known one is such a line, unless --overwrite is given.
@@ -128,7 +129,7 @@ func (i *importer) report(bad badLine) error {
 		return fmt.Errorf("more bad lines than --max-bad %d: %w", i.flags.maxBad, bad)
 	}
 	i.bad++
-	_, _ = fmt.Fprintln(i.stderr, bad) // the exit code tells too
+	_ = printLine(i.stderr, bad.Error()) // the exit code tells too
 	return nil
 }
 
@@ -177,7 +178,8 @@ func (c *cli) exportUsersCommand() *cobra.Command {
 		Use:   "export-users",
 		Short: "Print mini-program users as CSV",
 		Long: `Print the table mini_user as CSV (RFC 4180) with a header line, in the order of appid and openid,
-as import-users reads it. It reads page by page and keeps no transaction open.`,
+as import-users reads it. It reads page by page and keeps no transaction open. An id that a
+spreadsheet would take for a formula has an apostrophe before it, which import-users removes.`,
 		Args: cobra.NoArgs,
 		RunE: c.work(func(cmd *cobra.Command, _ []string) error {
 			return c.exportUsers(cmd.Context(), appid)
@@ -198,7 +200,8 @@ func (c *cli) exportUsers(ctx context.Context, appid string) error {
 		out.UseCRLF = true           // RFC 4180
 		_ = out.Write(userColumns()) // out keeps an error
 		err := bridge.New(db).ExportMiniUsers(ctx, appid, func(u bridge.MiniUser) error {
-			return out.Write([]string{u.AppID, u.OpenID, u.UnionID, jsonTime(u.SeenAt)})
+			return out.Write([]string{sheetCell(u.AppID), sheetCell(u.OpenID),
+				sheetCell(u.UnionID), jsonTime(u.SeenAt)})
 		})
 		if writing := out.Error(); writing != nil { // a broken pipe, and not a broken database
 			return fmt.Errorf("writing users: %w", writing)

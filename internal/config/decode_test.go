@@ -86,6 +86,7 @@ func TestDecode(t *testing.T) {
 				t.Fatal(err)
 			}
 			got.StateDir = strings.Replace(got.StateDir, dir, "DIR", 1)
+			got.Warnings = otherWarnings(got)
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}

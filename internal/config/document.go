@@ -19,6 +19,10 @@ import (
 // unknown keys and malformed durations go to ps and decoding goes on, so that they are reported
 // together with what validation finds.
 func decodeYAML(data []byte, cfg *Config, ps *problems) error {
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // some editors write it before UTF-8
+	if err := checkText(data, ps); err != nil {
+		return err
+	}
 	file, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		return yamlError(data, ps.name, err)

@@ -34,7 +34,7 @@ func TestLoadReadsBesideTheFile(t *testing.T) {
 		"official_accounts[0].secret_file: every user of this machine can read %s (mode 0644): "+
 			"chmod 640",
 		filepath.Join(dir, "oa.secret"))}
-	if diff := cmp.Diff(want, cfg.Warnings); diff != "" {
+	if diff := cmp.Diff(want, otherWarnings(cfg)); diff != "" {
 		t.Errorf("warnings, -want +got:\n%s", diff)
 	}
 }
@@ -54,7 +54,7 @@ func TestLoadRelativePath(t *testing.T) {
 		!strings.HasSuffix(cfg.StateDir, filepath.Join(filepath.Base(dir), "spool")) {
 		t.Errorf("StateDir = %s, want spool beside the file, absolute", cfg.StateDir)
 	}
-	if len(cfg.Warnings) != 0 {
+	if len(otherWarnings(cfg)) != 0 {
 		t.Errorf("warnings = %q", cfg.Warnings)
 	}
 }
@@ -69,7 +69,7 @@ func TestLoadWarnsOfSecretsForEverybody(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(cfg.Warnings) != want {
+		if len(otherWarnings(cfg)) != want {
 			t.Errorf("mode %04o: warnings = %q, want %d", mode, cfg.Warnings, want)
 		}
 	}
@@ -85,7 +85,7 @@ func TestWarnsOfAStopShorterThanASend(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, cfg.Warnings); diff != "" {
+		if diff := cmp.Diff(want, otherWarnings(cfg)); diff != "" {
 			t.Errorf("shutdown_timeout %s, warnings, -want +got:\n%s", timeout, diff)
 		}
 	}

@@ -77,6 +77,9 @@ func (r *resolver) token(path string, t *Token) {
 	}
 }
 
+// variable is a value that a shell would replace, and this file does not.
+var variable = regexp.MustCompile(`^\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?$`)
+
 func (r *resolver) fetch(f secretField) {
 	key := f.path[strings.LastIndex(f.path, ".")+1:]
 	inline, file, env := f.value.IsSet(), f.file != "", f.env != ""
@@ -91,6 +94,10 @@ func (r *resolver) fetch(f secretField) {
 		*f.value = NewSecret(trimSecret(f.value.Reveal()))
 		if f.value.Reveal() == "" {
 			r.problems.add(f.path, "empty")
+		}
+		if variable.MatchString(f.value.Reveal()) {
+			r.problems.add(f.path, "looks like a shell's variable, and nothing replaces it here; "+
+				"give its name as %s_env, without the $", key)
 		}
 	case file:
 		r.fromFile(f)

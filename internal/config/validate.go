@@ -190,6 +190,8 @@ func positive(ps *problems, path string, value float64) {
 	}
 }
 
+var appSecret = regexp.MustCompile(`^[0-9a-f]{32}$`)
+
 func warnings(cfg *Config) (list []string) {
 	warn := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
 	if cfg.ShutdownTimeout <= cfg.WeChat.SendTimeout {
@@ -197,7 +199,21 @@ func warnings(cfg *Config) (list []string) {
 			"off on its way; raise shutdown_timeout above it, or lower wechat.send_timeout",
 			cfg.ShutdownTimeout, cfg.WeChat.SendTimeout)
 	}
+	secret := func(path string, s Secret) {
+		if n := len(s.Reveal()); s.IsSet() && !appSecret.MatchString(s.Reveal()) {
+			warn("%s: no AppSecret: the console shows 32 of 0-9 and a-f, this has %d characters; "+
+				"was it cut, or is it another value?", path, n)
+		}
+	}
+	for i, m := range cfg.MiniPrograms {
+		secret(fmt.Sprintf("mini_programs[%d].secret", i), m.Secret)
+	}
 	for i, a := range cfg.OfficialAccounts {
+		path := fmt.Sprintf("official_accounts[%d]", i)
+		secret(path+".secret", a.Secret)
+		if words := daylightSaving(a.Sync.Sweep); words != "" {
+			warn("%s.sync.sweep: %s", path, words)
+		}
 		if a.Token.Mode == tokenClassic {
 			warn("official_accounts[%d].token.mode: classic ends the tokens of every other program "+
 				"and instance; run one instance, or use stable", i)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -70,8 +71,15 @@ func validateAccount(path string, a *OfficialAccount, ps *problems) {
 	validateSend(path+".send", &a.Send, ps)
 }
 
+// maxRate is above the highest limit that is known of an account: 4,200,000 calls a minute.
+const maxRate = 100_000
+
 func validateSend(path string, s *Send, ps *problems) {
 	positive(ps, path+".rate", s.Rate)
+	if s.Rate > maxRate && !math.IsInf(s.Rate, 1) {
+		ps.add(path+".rate", "%v messages a second is more than WeChat takes from any account; "+
+			"200 is the default, and at most %d", s.Rate, maxRate)
+	}
 	inRange(ps, path+".concurrency", s.Concurrency, [2]int{1, 1000})
 	inRange(ps, path+".max_attempts", s.MaxAttempts, [2]int{1, 100})
 	if s.WaitForFollower < 0 {
@@ -136,6 +144,42 @@ func checkCron(line string) error {
 		return errors.New("no such day ever comes")
 	}
 	return nil
+}
+
+// daylightSaving says whether a schedule loses or doubles a turn where the clock is changed, which
+// does not matter to one that comes every hour. The rules of 2026 stand for those of other years.
+func daylightSaving(line string) string {
+	parsed, err := cron.ParseStandard(line)
+	schedule, ok := parsed.(*cron.SpecSchedule)
+	if err != nil || !ok {
+		return ""
+	}
+	at := time.Date(2026, time.January, 1, 0, 0, 0, 0, schedule.Location)
+	for range 4 { // changes a year
+		_, change := at.ZoneBounds()
+		if change.IsZero() {
+			return ""
+		}
+		_, before := change.Add(-time.Second).In(schedule.Location).Zone()
+		_, after := change.In(schedule.Location).Zone()
+		at = change.In(schedule.Location)
+		// The wall clock's times that are skipped, or that come twice, by the clock from before.
+		from, to := change, change.Add(time.Duration(after-before)*time.Second)
+		words := "daylight saving skips that hour on one day of the year, and the sweep is left out"
+		if to.Before(from) {
+			from, to = to, from
+			words = "daylight saving repeats that hour on one day of the year, and the sweep may " +
+				"run twice"
+		}
+		steady := *schedule
+		steady.Location = time.FixedZone("", before)
+		next := steady.Next(from.Add(-time.Second))
+		if next.Before(to) && steady.Next(next).Sub(next) > time.Hour {
+			return words + "; choose another hour, or a zone without it, such as " +
+				"CRON_TZ=Asia/Shanghai"
+		}
+	}
+	return ""
 }
 
 // The values of token.mode.

@@ -117,14 +117,21 @@ func TestProducerPage(t *testing.T) {
 // that program's user. A login without a unionid keeps the one that is known.
 func TestProducerPageLogin(t *testing.T) {
 	contract, _ := producersParts(t)
+	chinese, err := os.ReadFile(strings.Replace(producersPage, ".md", ".zh-CN.md", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
 	m := regexp.MustCompile("(?s)```sql login\n(.*?);\n```").FindStringSubmatch(contract)
 	if m == nil {
 		t.Fatal("docs/producers.md has no statement for the login")
 	}
+	if !strings.Contains(string(chinese), m[0]) {
+		t.Error("docs/producers.zh-CN.md has another statement for the login")
+	}
 	owner := dbtest.New(t)
 	login := newGrants(t, owner, false).connect(t, "login")
 	known := regexp.MustCompile(`'oY8[^']*'`).FindString(m[1])
-	for _, unionid := range []string{"NULL", known, "NULL"} {
+	for _, unionid := range []string{"NULL", "''", known, "NULL", "''"} {
 		stmt := strings.Replace(m[1], known, unionid, 1)
 		if _, err := login.ExecContext(t.Context(), stmt); err != nil {
 			t.Fatalf("%s: %v", stmt, err)
@@ -135,7 +142,7 @@ func TestProducerPageLogin(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{strings.Trim(known, "'")}, got); diff != "" {
-		t.Errorf("unionids after three logins (-want +got):\n%s", diff)
+		t.Errorf("unionids after five logins (-want +got):\n%s", diff)
 	}
 }
 

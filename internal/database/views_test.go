@@ -36,7 +36,8 @@ var people = []string{
 		('oa1', 'f1', 'u1', 1, NOW()), ('oa2', 'g1', 'u1', 0, NOW()),
 		('oa1', 'f2', 'u2', 1, NOW()), ('oa1', 'f9', NULL, 1, NOW()), ('oa1', 'f8', NULL, 1, NULL)`,
 	`INSERT INTO mini_user (appid, openid, unionid) VALUES
-		('mp1', 'm1', 'u1'), ('mp2', 'n1', 'u1'), ('mp1', 'm3', 'u3'), ('mp1', 'm9', NULL)`,
+		('mp1', 'm1', 'u1'), ('mp2', 'n1', 'u1'), ('mp1', 'm3', 'u3'), ('mp1', 'm9', NULL),
+		('mp1', 'm7', ''), ('mp1', 'm8', '')`,
 }
 
 func TestViewIdentity(t *testing.T) {
@@ -46,6 +47,8 @@ func TestViewIdentity(t *testing.T) {
 		                 COALESCE(subscribed, '-'), COALESCE(mini_appid, '-'), COALESCE(mini_openid, '-')) AS line
 		  FROM v_identity ORDER BY line`)
 	want := []string{
+		"- - - - mp1 m7",
+		"- - - - mp1 m8",
 		"- - - - mp1 m9",
 		"- oa1 f8 1 - -",
 		"- oa1 f9 1 - -",
@@ -77,10 +80,10 @@ func TestViewCoverage(t *testing.T) {
 		SELECT appid, followers, subscribed, with_unionid, not_asked, asked_without_unionid, mini_users, reachable_mini_users
 		  FROM v_coverage ORDER BY appid`)
 	want := []row{
-		{AppID: "oa1", Followers: 4, Subscribed: 4, Known: 2, NotAsked: 1, Without: 1, MiniUsers: 4,
+		{AppID: "oa1", Followers: 4, Subscribed: 4, Known: 2, NotAsked: 1, Without: 1, MiniUsers: 6,
 			Reachable: 2},
 		// u1 left oa2: on the map, but out of reach.
-		{AppID: "oa2", Followers: 1, Subscribed: 0, MiniUsers: 4},
+		{AppID: "oa2", Followers: 1, Subscribed: 0, MiniUsers: 6},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("v_coverage (-want +got):\n%s", diff)

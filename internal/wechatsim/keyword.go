@@ -123,9 +123,9 @@ func isTime(value string) bool {
 	return isClock(value)
 }
 
-// isDate: a date, alone or before a 24-hour time.
+// isDate: a date, alone or before a 24-hour time; year and month, or month and day.
 func isDate(value string) bool {
-	return isDay(value) || isTime(value) && strings.ContainsRune(value, ' ')
+	return isDay(value) || isPartOfDay(value) || isTime(value) && strings.ContainsRune(value, ' ')
 }
 
 // isClock: 15:04 or 15:04:05.
@@ -149,6 +149,25 @@ func isDay(value string) bool {
 		day, _ = strings.CutSuffix(day, form[2])
 		return len(year) == 4 && inRange(year, 0, 9999) && inRange(month, 1, 12) &&
 			inRange(day, 1, 31)
+	}
+	return false
+}
+
+// isPartOfDay: 2026-01 or 2026年1月, 01-02 or 1月2日, with the separators of isDay.
+func isPartOfDay(value string) bool {
+	if month, day, ok := strings.Cut(value, "月"); ok && strings.HasSuffix(day, "日") {
+		return inRange(month, 1, 12) && inRange(strings.TrimSuffix(day, "日"), 1, 31)
+	}
+	for _, form := range [...][2]string{{"-", ""}, {"年", "月"}, {"/", ""}, {".", ""}} {
+		first, second, ok := strings.Cut(value, form[0])
+		if !ok {
+			continue
+		}
+		second, ended := strings.CutSuffix(second, form[1])
+		if len(first) == 4 {
+			return ended && inRange(first, 0, 9999) && inRange(second, 1, 12)
+		}
+		return form[1] == "" && inRange(first, 1, 12) && inRange(second, 1, 31)
 	}
 	return false
 }

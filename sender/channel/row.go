@@ -49,6 +49,7 @@ type MiniApps []string
 
 // Choose returns the mini program that a column is about: the one that is named, or the only one.
 func (m MiniApps) Choose(named, column string) (string, *Rejection) {
+	named = bridge.ID(named)
 	switch {
 	case named == "" && len(m) == 1:
 		return m[0], nil
@@ -65,6 +66,8 @@ func (m MiniApps) Choose(named, column string) (string, *Rejection) {
 // Recipient checks whom the columns of a row name: exactly one person, by ids that WeChat may have
 // given out. It fills in the default mini program.
 func (m MiniApps) Recipient(r bridge.Recipient) (bridge.Recipient, *Rejection) {
+	r = bridge.Recipient{UnionID: bridge.ID(r.UnionID), MiniAppID: bridge.ID(r.MiniAppID),
+		MiniOpenID: bridge.ID(r.MiniOpenID), OpenID: bridge.ID(r.OpenID)}
 	var named []string
 	for _, c := range []struct{ column, value string }{
 		{"unionid", r.UnionID}, {"mini_openid", r.MiniOpenID}, {"openid", r.OpenID},

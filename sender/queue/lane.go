@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"database/sql"
+	"strings"
 )
 
 // Lane is one place of the index send_request_due: the requests of one status, account, priority
@@ -15,6 +16,10 @@ type Lane struct {
 	Template string         `db:"template"`
 	Due      bool           `db:"due"` // its first row is due
 }
+
+// Account is the lane's official account; "": the default one. A producer may have written an empty
+// text, or blanks behind an appid, which SQL does not tell apart.
+func (l Lane) Account() string { return strings.TrimRight(l.AppID.String, " ") }
 
 // Share is what one claim may take of a lane.
 type Share struct {

@@ -131,7 +131,7 @@ func (q *Queue) InDoubtSoon(ctx context.Context, appid string, limit int) ([]InD
 		 LIMIT ?`
 	var found []InDoubt
 	for _, l := range lanes {
-		if l.AppID.String != appid {
+		if l.Account() != appid {
 			continue
 		}
 		rows, err := find[InDoubt](ctx, q, lookup{"reading attempts in doubt", query},

@@ -126,7 +126,8 @@ func (s Store) where(f Filter) (string, []any) {
 	add(len(f.Statuses) > 0, `r.status IN (?)`, f.Statuses)
 	add(f.Reason != "", `r.reason = ?`, f.Reason)
 	add(f.AppID != "" && f.AppID != s.DefaultAppID, `r.appid = ?`, f.AppID)
-	add(f.AppID != "" && f.AppID == s.DefaultAppID, `(r.appid = ? OR r.appid IS NULL)`, f.AppID)
+	add(f.AppID != "" && f.AppID == s.DefaultAppID, `(r.appid = ? OR COALESCE(r.appid, '') = '')`,
+		f.AppID)
 	add(f.Template != "", `r.template = ?`, f.Template)
 	add(f.Recipient != "", `? IN (r.unionid, r.mini_openid, r.openid, r.sent_openid)`, f.Recipient)
 	add(f.DedupKey != "", `r.dedup_key = ?`, f.DedupKey)

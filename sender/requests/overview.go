@@ -59,11 +59,14 @@ const maxSample = 10_000
 func (s Store) Overview(ctx context.Context) (Overview, error) {
 	var o Overview
 	const open = `
-		SELECT COALESCE(appid, '') AS appid, status, COUNT(*) AS requests, MIN(due_at) AS oldest,
-		       SUM(CASE WHEN status = 'pending' AND due_at <= CURRENT_TIMESTAMP(3)
-		                THEN 1 ELSE 0 END) AS late
-		  FROM send_request
-		 WHERE status IN ('pending', 'waiting')
+		SELECT appid, status, SUM(requests) AS requests, MIN(oldest) AS oldest, SUM(late) AS late
+		  FROM (SELECT COALESCE(appid, '') AS appid, status, COUNT(*) AS requests,
+		               MIN(due_at) AS oldest,
+		               SUM(CASE WHEN status = 'pending' AND due_at <= CURRENT_TIMESTAMP(3)
+		                        THEN 1 ELSE 0 END) AS late
+		          FROM send_request r
+		         WHERE status IN ('pending', 'waiting')
+		         GROUP BY status, r.appid) accounts
 		 GROUP BY status, appid
 		 ORDER BY status, appid`
 	if err := s.DB.SelectContext(ctx, &o.Open, open); err != nil {

@@ -16,6 +16,7 @@ func TestOverview(t *testing.T) {
 		    ('wxa', 't', '{}', 'pending', NULL,            CURRENT_TIMESTAMP(3) - INTERVAL 1 HOUR),
 		    ('wxa', 't', '{}', 'pending', 'timeout',       CURRENT_TIMESTAMP(3) + INTERVAL 1 HOUR),
 		    (NULL,  't', '{}', 'pending', NULL,            CURRENT_TIMESTAMP(3) - INTERVAL 2 HOUR),
+		    ('',    't', '{}', 'pending', NULL,            CURRENT_TIMESTAMP(3) + INTERVAL 1 HOUR),
 		    ('wxa', 't', '{}', 'waiting', 'not_following', CURRENT_TIMESTAMP(3) - INTERVAL 1 HOUR),
 		    ('wxb', 't', '{}', 'sent',    NULL,            CURRENT_TIMESTAMP(3)),
 		    ('wxb', 't', '{}', 'sent',    NULL,            CURRENT_TIMESTAMP(3)),
@@ -34,15 +35,15 @@ func TestOverview(t *testing.T) {
 	}
 	want := Overview{
 		Open: []OpenCount{
-			{AppID: "", Status: "pending", Requests: 1, Late: 1},
+			{AppID: "", Status: "pending", Requests: 2, Late: 1},
 			{AppID: "wxa", Status: "pending", Requests: 2, Late: 1},
 			{AppID: "wxa", Status: "waiting", Requests: 1},
 		},
 		Recent: []OutcomeCount{
-			{"pending", "", 2}, {"sent", "", 2}, {"failed", "bad_data", 1}, {"pending", "timeout", 1},
+			{"pending", "", 3}, {"sent", "", 2}, {"failed", "bad_data", 1}, {"pending", "timeout", 1},
 			{"waiting", "not_following", 1},
 		},
-		Sampled: 7,
+		Sampled: 8,
 		Pauses: []Pause{
 			{AppID: "wxa", Scope: "send", Reason: "no_permission", ErrCode: 48001, ErrMsg: "api unauthorized"},
 			{AppID: "wxb", Scope: "send", Reason: "quota_day", Over: true},

@@ -18,12 +18,10 @@ func isMoments(value string) bool {
 // isMoment: dates and 24-hour times, with any words before, between and after them, such as a day
 // of the week. The documentation shows 2019年10月1日 15:01; which other notations WeChat knows is
 // not said, so common ones pass. Refused is what has neither a date nor a time in it (tomorrow,
-// 1767337440), or numbers that no clock and no calendar shows. Eight digits may be a date.
+// 1767337440), or numbers that no clock and no calendar shows. Eight digits may be a date. A date
+// may be of a coarser grain than a day, as in the table of the official parameters.
 func isMoment(value string) bool {
 	m := momentReader{rest: strings.TrimSpace(value)}
-	if len(m.rest) == len("20260102") && none(m.rest, notDigit) {
-		return true
-	}
 	found := false
 	for m.words(); m.rest != ""; m.words() {
 		if !m.clock() && !m.date() {
@@ -64,11 +62,18 @@ func (m *momentReader) small(least, most int) bool {
 	return digits >= 1 && digits <= 2 && n >= least && n <= most
 }
 
-// clock reads 15:01, 15:01:30 or 15时01分, with ISO 8601's fraction and zone. 24:00 ends a day.
+// clock reads 15:01, 15:01:30, 15时01分 or 15时, with ISO 8601's fraction and zone. 24:00 ends a day.
 func (m *momentReader) clock() bool {
 	was := m.rest
-	ok := m.small(0, 24) && m.mark(":：时点") != 0 && m.small(0, 59)
-	if !ok {
+	hour := m.small(0, 24)
+	mark := m.mark(":：时点")
+	whole := *m
+	if !hour || mark == 0 || !m.small(0, 59) {
+		// Minutes that are there must be right; without them the hour says what it is.
+		*m = whole
+		if hour && (mark == '时' || mark == '点') && !m.digit() {
+			return true
+		}
 		m.rest = was
 		return false
 	}
@@ -84,21 +89,50 @@ func (m *momentReader) clock() bool {
 	return true
 }
 
-// date reads 2026-01-02 with -, /, . or 年月日, the year left out or not.
+// date reads 2026-01-02, 2026-01 or 01-02 with -, /, . or 年月日, also 2026年, 1月 and 20260102.
 func (m *momentReader) date() bool {
 	was := m.rest
+	if m.compact() {
+		return true
+	}
+	mark := rune(0)
 	_, digits := m.number()
-	if digits != 4 { // no year
+	if digits == 4 {
+		mark = m.mark("-/.年")
+	}
+	dated := mark != 0
+	if !dated { // no year
 		m.rest = was
-	} else if m.mark("-/.年") == 0 {
+	}
+	if mark == '年' && !m.digit() {
+		return true
+	}
+	if !m.small(1, 12) {
 		m.rest = was
 		return false
 	}
-	ok := m.small(1, 12) && m.mark("-/.月") != 0 && m.small(1, 31)
-	if !ok {
+	mark = m.mark("-/.月")
+	if !m.digit() { // without a day
+		return dated || mark == '月'
+	}
+	if mark == 0 || !m.small(1, 31) {
 		m.rest = was
 		return false
 	}
 	m.mark("日号")
 	return true
 }
+
+// compact reads a day as eight digits.
+func (m *momentReader) compact() bool {
+	const day = len("20260102")
+	if len(m.rest) < day || !none(m.rest[:day], notDigit) ||
+		len(m.rest) > day && isDigit(rune(m.rest[day])) {
+		return false
+	}
+	m.rest = m.rest[day:]
+	return true
+}
+
+// digit reports whether a digit follows.
+func (m *momentReader) digit() bool { return m.rest != "" && isDigit(rune(m.rest[0])) }

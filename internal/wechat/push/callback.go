@@ -3,6 +3,7 @@
 package push
 
 import (
+	"bytes"
 	"crypto/sha1" //nolint:gosec // WeChat signs with SHA-1
 	"crypto/subtle"
 	"encoding/hex"
@@ -24,6 +25,21 @@ var ErrRefused = errors.New("not proved to be WeChat's")
 // ErrUnreadable marks a push of WeChat's that this program cannot read. Repeating it changes
 // nothing, so answer it like any other.
 var ErrUnreadable = errors.New("push that cannot be read")
+
+// notXML is refused: the body is unsigned in every mode, so garbage does not count as WeChat's. But
+// the address is signed, and then the console's setting is the likeliest cause.
+type notXML struct{ json bool }
+
+func (e notXML) Error() string {
+	what := "not XML"
+	if e.json {
+		what = "JSON"
+	}
+	return "the address is signed, and the body is " + what + ": set the data format (数据格式) of " +
+		"the console's message push to XML"
+}
+
+func (notXML) Is(target error) bool { return target == ErrRefused }
 
 // plainAge is how far the timestamp of a plaintext push may be from our clock.
 //
@@ -109,8 +125,7 @@ func (c *Callback) Decode(query url.Values, body []byte) (Message, error) {
 	}
 	body = cleanXML(body)
 	if err := xml.Unmarshal(body, &envelope); err != nil {
-		// The body is unsigned in every mode, so garbage does not count as WeChat's.
-		return Message{}, fmt.Errorf("%w: the body is not XML", ErrRefused)
+		return Message{}, notXML{json: bytes.HasPrefix(bytes.TrimSpace(body), []byte("{"))}
 	}
 	switch encrypt := strings.TrimSpace(envelope.Encrypt); {
 	case encrypt != "" && len(c.keys) > 0:

@@ -259,6 +259,7 @@ func TestRefused(t *testing.T) {
 		"Encrypt taken out":            {signed(pushTime, encrypt), body},
 		"not XML":                      {signed(pushTime, ""), "signature=1"},
 		"empty":                        {signed(pushTime, ""), ""},
+		"JSON":                         {signed(pushTime, ""), `{"ToUserName":"gh_1","MsgType":"event"}`},
 		"plaintext of yesterday":       {signed(pushTime-86400, ""), body},
 		"plaintext of tomorrow":        {signed(pushTime+86400, ""), body},
 		"plaintext of the end of time": {signed(9223372036854775807, ""), body},
@@ -280,6 +281,10 @@ func TestRefused(t *testing.T) {
 		if !errors.Is(err, ErrRefused) {
 			t.Errorf("%s: %v, want ErrRefused", name, err)
 			continue
+		}
+		if strings.Contains(err.Error(), "数据格式") != (name == "not XML" || name == "JSON" ||
+			name == "empty") {
+			t.Errorf("%s: %v, which names the format setting or should", name, err)
 		}
 		for _, secret := range []string{pushToken, pushKey, "oA_1-b"} {
 			if strings.Contains(err.Error(), secret) {
