@@ -54,11 +54,11 @@ func (c *cluster) history() checker.History {
 	}
 	if !c.kind.jumps {
 		h.Times = &checker.Times{
-			Window: c.window, Slack: claimLasts + c.outcome.frozen,
+			Window: c.window, Slack: postLasts + c.outcome.frozen,
 			Overdue: 15*time.Second + c.outcome.frozen,
 		}
 		if c.kind.quick {
-			h.Times.Slack, h.Times.Overdue = 10*time.Second, 5*time.Second
+			h.Times.Overdue = 5 * time.Second
 		}
 	}
 	if c.callbacks {
