@@ -42,6 +42,7 @@ type fixture struct {
 	otherTemplate string // has the one keyword thing1
 	channel       oatemplate.Config
 	config        Config
+	leaseClock    func() time.Time // of a stepper's lease; nil: time.Now
 }
 
 // newFixture makes an account with 100 followers, persons 0 to 99, who are in the map and in

@@ -14,10 +14,10 @@ import (
 
 // job is one claimed row on its way to WeChat.
 type job struct {
-	row      queue.Request
-	draft    channel.Draft
-	address  channel.Address
-	permit   *throttle.Permit
+	row     queue.Request
+	draft   channel.Draft
+	address channel.Address
+	permit  *throttle.Permit
 
 	// No POST may begin after any of these. A claimed row may stand in the queue for most of a
 	// minute: they are absolute, and are tested directly before the POST.
@@ -31,13 +31,16 @@ type limits struct {
 	repeat   time.Time // of an attempt in doubt: WeChat may drop no second message any more
 }
 
-// within reports whether a POST may begin now. The repetition of an attempt in doubt has one more
-// limit.
+// within reports whether a POST may begin now, by the monotonic and by the wall clock: one stands
+// still while the machine is suspended, the other may be set. The repetition of an attempt in doubt
+// has one more limit.
 func (l limits) within(now time.Time, inDoubt bool) bool {
-	return now.Before(l.deadline) && !passed(l.expires, now) && (!inDoubt || now.Before(l.repeat))
+	over := func(limit time.Time) bool { return passed(limit, now) || passed(limit, now.Round(0)) }
+	return !over(l.deadline) && !over(l.expires) && (!inDoubt || !over(l.repeat))
 }
 
-// passed reports whether a limit, of which zero is none, is over.
+// passed reports whether a limit, of which zero is none, is over. Where the wall clock alone says
+// so, the row is given back: its next claim goes by the database's clock.
 func passed(limit, now time.Time) bool { return !limit.IsZero() && !now.Before(limit) }
 
 // prepare turns a row that was claimed at begin into a job and its target. A row that cannot be
