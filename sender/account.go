@@ -77,6 +77,7 @@ type account struct {
 	idle       atomic.Bool               // owns the lease and has claimed all that was due
 	since      atomic.Pointer[time.Time] // when the account was taken over
 	redelivery redelivery
+	parked     parking
 }
 
 // owns reports whether a lane's rows are this account's.

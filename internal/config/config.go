@@ -28,6 +28,16 @@ const MaxSendTimeout = Duration(20 * time.Second)
 // clock is not ours: a minute is left for that, as long as a claim lasts.
 const MaxResendWindow = Duration(9 * time.Minute)
 
+const (
+	// maxWait bounds what becomes a moment in the database, whose moments end in 2038: a year.
+	maxWait = Duration(365 * 24 * time.Hour)
+	// maxRetention is ten years; 0s keeps for ever.
+	maxRetention = 10 * maxWait
+	// maxTimeout and maxShutdown are far above what is of use, and show a wrong unit.
+	maxTimeout  = Duration(10 * time.Minute)
+	maxShutdown = Duration(time.Hour)
+)
+
 // maxFileSize bounds what Load reads: a configuration is a few KB, and a wrong path (a database
 // dump, a device) should not be parsed.
 const maxFileSize = 1 << 20

@@ -116,6 +116,24 @@ func IsLockTimeout(err error) bool { return isServerError(err, erLockWaitTimeout
 // IsDuplicate reports whether a unique key refused a statement.
 func IsDuplicate(err error) bool { return isServerError(err, erDuplicateEntry) }
 
+// IsRowError reports whether a value in a row made a statement fail, so that it would succeed
+// without that row: SQLSTATE 22 (data), 23 (constraints) and 45 (raised by a trigger), and the
+// numbers for which a server has no state of its own.
+func IsRowError(err error) bool {
+	me, ok := errors.AsType[*mysql.MySQLError](err)
+	if !ok {
+		return false
+	}
+	switch me.Number {
+	case 1366, // incorrect value for the column
+		3819, // MySQL: a CHECK is violated
+		3988, // MySQL: the text cannot be converted into the column's character set
+		1267: // mix of collations: TiDB judges it by the values
+		return true
+	}
+	return slices.Contains([]string{"22", "23", "45"}, string(me.SQLState[:2]))
+}
+
 func isDenied(err error) bool {
 	return isServerError(err, erTableAccessDenied, erColumnAccessDenied, erDBAccessDenied)
 }

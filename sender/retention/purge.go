@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/internal/database"
@@ -155,18 +154,6 @@ func (p *Purger) deleteOld(
 		return 0, fmt.Errorf("deleting %d finished requests: %w", len(ids), err)
 	}
 	return n, nil
-}
-
-// isRowError reports whether a value in a row made a statement fail (SQLSTATE 22, data, and 23,
-// constraints; and those for which MySQL has no state), so that it would succeed without that row.
-func isRowError(err error) bool {
-	me, ok := errors.AsType[*mysql.MySQLError](err)
-	if !ok {
-		return false
-	}
-	const badValue, badCheck = 1366, 3819
-	class := string(me.SQLState[:2])
-	return class == "22" || class == "23" || me.Number == badValue || me.Number == badCheck
 }
 
 // archiveStatement copies rows that its transaction has locked, each with the receipt that it has
