@@ -30,6 +30,7 @@ const (
 	erNoSuchTable        = 1146
 	erErrorDuringCommit  = 1180 // Galera: a certification conflict seen at COMMIT
 	erLockWaitTimeout    = 1205
+	erLockNowait         = 3572 // MySQL and TiDB; MariaDB says 1205
 	erDeadlock           = 1213 // also Galera's certification conflict
 	erViewInvalid        = 1356 // the view's definer lacks a grant or is gone
 )
@@ -110,8 +111,8 @@ func isRetryable(err error) bool {
 }
 
 // IsLockTimeout reports whether a statement gave up waiting for a row that another transaction
-// holds. Retry and InTx repeat such a statement; a caller may prefer to do without the row.
-func IsLockTimeout(err error) bool { return isServerError(err, erLockWaitTimeout) }
+// holds. Retry and InTx repeat one that had to wait; a caller may prefer to do without the row.
+func IsLockTimeout(err error) bool { return isServerError(err, erLockWaitTimeout, erLockNowait) }
 
 // IsDuplicate reports whether a unique key refused a statement.
 func IsDuplicate(err error) bool { return isServerError(err, erDuplicateEntry) }

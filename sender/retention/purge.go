@@ -119,11 +119,11 @@ func (p *Purger) oldRows(ctx context.Context, l finalLane, at oldRow, before tim
 func (p *Purger) deleteOld(
 	ctx context.Context, status queue.Status, before time.Time, ids []int64,
 ) (n int64, err error) {
-	const lock = `
+	lock := database.Lock{Args: []any{status, before}, Query: `
 		SELECT id
 		  FROM send_request FORCE INDEX (PRIMARY)
 		 WHERE id IN (?) AND status = ? AND COALESCE(finished_at, due_at) < ?
-		   FOR UPDATE SKIP LOCKED`
+		   FOR UPDATE`}
 	// A receipt is found by its request's msgid, so it goes first.
 	const receipts = `
 		DELETE s
@@ -132,7 +132,7 @@ func (p *Purger) deleteOld(
 		 WHERE r.id IN (?)`
 	err = database.InTx(ctx, p.cfg.DB, func(ctx context.Context, tx *sqlx.Tx) error {
 		n = 0
-		old, err := database.SelectIn[int64](ctx, tx, lock, ids, status, before)
+		old, err := database.LockIn[int64](ctx, tx, lock, ids)
 		if err != nil {
 			return fmt.Errorf("locking rows: %w", err)
 		}
