@@ -60,7 +60,7 @@ func (m *Map) RecordBlock(ctx context.Context, b Block, d time.Duration) error {
 		   SET blocked_until = ?
 		 WHERE appid = ? AND openid = ? AND (subscribe_time IS NULL OR subscribe_time <= ?)
 		   AND (blocked_until IS NULL OR blocked_until < ?)`
-	until := b.At.Add(d).UTC()
+	until := database.Storable(b.At.Add(d))
 	if err := m.write(ctx, query, until, b.AppID, b.OpenID, b.At.UTC(), until); err != nil {
 		return fmt.Errorf("storing a follower's block: %w", err)
 	}

@@ -26,7 +26,7 @@ type Account struct {
 	Wait        time.Duration     // how long a request waits for its recipient to follow
 	Default     bool              // rows without appid belong to this account
 
-	ResendWindow  time.Duration // how long an attempt in doubt may be repeated
+	ResendWindow  time.Duration // how long an attempt in doubt may be repeated, from its claim
 	DailyBudget   int64         // messages a day at most; 0: as many as WeChat allows
 	UrgentReserve float64       // share of the day's messages for urgent requests only, 0 to 1
 	// Quota asks WeChat how many messages a day the account may send, and how many are left; limit
@@ -77,6 +77,7 @@ type account struct {
 	idle       atomic.Bool               // owns the lease and has claimed all that was due
 	since      atomic.Pointer[time.Time] // when the account was taken over
 	redelivery redelivery
+	parked     parking
 }
 
 // owns reports whether a lane's rows are this account's.
@@ -85,9 +86,11 @@ func (a *account) owns(l queue.Lane) bool {
 	return appid == a.AppID || appid == "" && a.Default
 }
 
-// resendWindow is how long an attempt in doubt may be repeated.
+// resendWindow is how long after its claim an attempt in doubt may be repeated: a claim's time less
+// than WeChat drops a second message. A POST that begins at the last moment may arrive its timeout
+// later, and nobody knows when exactly WeChat begins to count.
 func (a *account) resendWindow() time.Duration {
-	return min(a.ResendWindow, a.channel.Traits().Idempotency)
+	return min(a.ResendWindow, a.channel.Traits().Idempotency-queue.Visibility)
 }
 
 // backoff is initial doubled with every attempt after the first, up to limit, give or take a tenth.

@@ -35,10 +35,9 @@ func (a *account) apply(j *job, o channel.Outcome) queue.Result {
 	case channel.InDoubt:
 		// A receipt to this openid may tell what became of the message.
 		r.InDoubt, r.OpenID = true, j.address.OpenID
-		age := time.Duration(j.row.InDoubtFor.Int64) * time.Microsecond
 		r.Status, r.Delay = queue.Pending, backoff(attempt, initialDoubtRetry, maxDoubtRetry)
 		// Later than the window, WeChat would no longer drop a second message.
-		if age+r.Delay >= a.resendWindow() || a.lastAttempt(j) {
+		if passed(j.repeat, a.Now().Add(r.Delay)) || a.lastAttempt(j) {
 			r.Status = queue.Unknown
 		}
 	case channel.PauseAccount, channel.PauseTemplate:

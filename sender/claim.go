@@ -247,7 +247,7 @@ func (c *claimer) deferredIDs() []int64 {
 	maps.DeleteFunc(c.deferredLocked, func(_ int64, until time.Time) bool {
 		return now.After(until) || until.Sub(now) > lockedFor
 	})
-	return slices.Collect(maps.Keys(c.deferredLocked))
+	return slices.AppendSeq(c.parked.ids(), maps.Keys(c.deferredLocked))
 }
 
 // dueRows returns up to limit rows that may be claimed, and whether there are more: up to half of
@@ -301,6 +301,11 @@ func (c *claimer) dueRedeliveries(ctx context.Context, limit int) ([]queue.Reque
 		return nil, nil
 	}
 	listed := c.redelivery.take(now, limit)
+	if len(listed) == 0 {
+		return nil, nil
+	}
+	parked := c.parked.ids()
+	listed = slices.DeleteFunc(listed, func(id int64) bool { return slices.Contains(parked, id) })
 	if len(listed) == 0 {
 		return nil, nil
 	}

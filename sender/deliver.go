@@ -11,7 +11,7 @@ import (
 // allowed reports whether a POST may begin now.
 func (a *account) allowed(ctx context.Context, lease *database.Lease, j *job) bool {
 	now := a.Now()
-	return ctx.Err() == nil && lease.Valid() && now.Before(j.deadline) && !j.late(now) &&
+	return ctx.Err() == nil && lease.Valid() && j.within(now, j.row.InDoubtFor.Valid) &&
 		j.permit.Allowed()
 }
 
@@ -61,11 +61,15 @@ func (a *account) post(ctx context.Context, j *job) channel.Outcome {
 	return o
 }
 
-// release gives back a job that was claimed to be sent and was not.
+// release gives back a job that was claimed to be sent and was not, or ends its row.
 func (a *account) release(j *job) queue.Result {
 	j.permit.Release()
-	if j.late(a.Now()) {
-		j.row.Expired = true
+	now := a.Now()
+	tooOld := j.row.InDoubtFor.Valid && passed(j.repeat, now)
+	switch j.row.Expired = passed(j.expires, now); {
+	case tooOld:
+		return tooOldToRepeat(j.row)
+	case j.row.Expired:
 		return *overdue(j.row, a.resendWindow())
 	}
 	return j.row.Release()

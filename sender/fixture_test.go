@@ -42,6 +42,8 @@ type fixture struct {
 	otherTemplate string // has the one keyword thing1
 	channel       oatemplate.Config
 	config        Config
+	running       *Service         // the last instance that was started
+	leaseClock    func() time.Time // of a stepper's lease; nil: time.Now
 }
 
 // newFixture makes an account with 100 followers, persons 0 to 99, who are in the map and in
@@ -142,6 +144,7 @@ func (f *fixture) start(t *testing.T, holder string) (stop func()) {
 		_ = leases.Run(ctx)
 	}()
 	s := f.service(t, leases, prometheus.NewRegistry())
+	f.running = s
 	if err := s.Start(context.Background()); err != nil {
 		t.Fatal(err)
 	}

@@ -15,15 +15,16 @@ import (
 // maintainEvery is the pace of maintenance.
 const maintainEvery = 20 * time.Second
 
-// maintenance handles rows the claim loop cannot see: waiting rows, rows no account can send, and
-// those whose outcome is unknown.
+// maintenance handles rows the claim loop cannot see: waiting rows, rows no account can send, those
+// that a pause holds back, and those whose outcome is unknown.
 type maintenance struct {
 	*shared
 	accounts []*reconciler
+	held     held
 }
 
 func newMaintenance(s *shared, accounts []*account) *maintenance {
-	m := &maintenance{shared: s}
+	m := &maintenance{shared: s, held: held{at: make(map[queue.Lane]queue.Request)}}
 	for _, a := range accounts {
 		m.accounts = append(m.accounts, &reconciler{account: a})
 	}
@@ -60,6 +61,7 @@ func (m *maintenance) once(ctx context.Context) error {
 			errs = append(errs, a.throttle.Reload(ctx), a.reconcile(ctx, lanes))
 		}
 	}
+	errs = append(errs, m.endHeld(ctx, lanes))
 	for _, l := range lanes {
 		if u := m.unroutable(l); u != nil && l.Status != queue.Unknown {
 			n, err := m.queue.FailUnroutable(ctx, *u)

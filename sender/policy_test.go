@@ -25,11 +25,12 @@ type stepper struct {
 	account  *account
 	claims   *claimer
 	registry *prometheus.Registry
+	claimed  func() // called between a claim and its POSTs; nil: nothing happens
 }
 
 func newStepper(t *testing.T, f *fixture) *stepper {
 	t.Helper()
-	leases := database.NewLeases(f.db, database.LeaseConfig{Holder: "stepper", TTL: time.Hour})
+	leases := database.NewLeases(f.db, database.LeaseConfig{Holder: "stepper", TTL: time.Hour, Now: f.leaseClock})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -105,6 +106,9 @@ func (s *stepper) attempt(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.close()
+	if s.claimed != nil {
+		s.claimed()
+	}
 	for {
 		j, ok := d.next()
 		if !ok {

@@ -14,16 +14,34 @@ import (
 
 // job is one claimed row on its way to WeChat.
 type job struct {
-	row      queue.Request
-	draft    channel.Draft
-	address  channel.Address
-	permit   *throttle.Permit
-	expires  time.Time // zero: never
-	deadline time.Time // after this no POST may begin: the row is about to fall due again
+	row     queue.Request
+	draft   channel.Draft
+	address channel.Address
+	permit  *throttle.Permit
+
+	// No POST may begin after any of these. A claimed row may stand in the queue for most of a
+	// minute: they are absolute, and are tested directly before the POST.
+	limits
 }
 
-// late reports whether the row's expires_at has passed since it was claimed.
-func (j *job) late(now time.Time) bool { return !j.expires.IsZero() && !now.Before(j.expires) }
+// limits are the moments after which a job may not be posted.
+type limits struct {
+	deadline time.Time // of the claim: the row is about to fall due again
+	expires  time.Time // the row's expires_at; zero: never
+	repeat   time.Time // of an attempt in doubt: WeChat may drop no second message any more
+}
+
+// within reports whether a POST may begin now, by the monotonic and by the wall clock: one stands
+// still while the machine is suspended, the other may be set. The repetition of an attempt in doubt
+// has one more limit.
+func (l limits) within(now time.Time, inDoubt bool) bool {
+	over := func(limit time.Time) bool { return passed(limit, now) || passed(limit, now.Round(0)) }
+	return !over(l.deadline) && !over(l.expires) && (!inDoubt || !over(l.repeat))
+}
+
+// passed reports whether a limit, of which zero is none, is over. Where the wall clock alone says
+// so, the row is given back: its next claim goes by the database's clock.
+func passed(limit, now time.Time) bool { return !limit.IsZero() && !now.Before(limit) }
 
 // prepare turns a row that was claimed at begin into a job and its target. A row that cannot be
 // sent, or must not be any more, gets a result instead.
@@ -37,12 +55,19 @@ func (a *account) prepare(
 	if rejection != nil {
 		return nil, channel.Target{}, reject(row, *rejection)
 	}
+	return &job{row: row, draft: draft, limits: a.limits(row, begin)}, target, nil
+}
+
+// limits are those of a row whose claim began at a moment: before the database read its figures.
+func (a *account) limits(row queue.Request, begin time.Time) limits {
 	const margin = 5 * time.Second
-	j := &job{row: row, draft: draft, deadline: begin.Add(queue.Visibility - a.SendTimeout - margin)}
+	l := limits{deadline: begin.Add(queue.Visibility - a.SendTimeout - margin)}
 	if row.ExpiresIn.Valid {
-		j.expires = begin.Add(time.Duration(row.ExpiresIn.Int64) * time.Microsecond)
+		l.expires = begin.Add(time.Duration(row.ExpiresIn.Int64) * time.Microsecond)
 	}
-	return j, target, nil
+	age := max(0, time.Duration(row.InDoubtFor.Int64)*time.Microsecond)
+	l.repeat = begin.Add(a.resendWindow() - age)
+	return l
 }
 
 func (a *account) draft(
@@ -90,8 +115,7 @@ func overdue(row queue.Request, resendWindow time.Duration) *queue.Result {
 	switch {
 	case inDoubt && (age > resendWindow || age < -clockSlack):
 		// It lies in the future where the database's clock was set back: its age is not known.
-		result = row.End(queue.Unknown, "outcome_unknown", "an attempt was made whose outcome is not "+
-			"known, and it is too old to be repeated without the risk of a second message")
+		result = tooOldToRepeat(row)
 	case inDoubt && row.Expired:
 		result = row.End(queue.Unknown, "outcome_unknown",
 			"expires_at has passed after an attempt whose outcome is not known")
@@ -102,6 +126,11 @@ func overdue(row queue.Request, resendWindow time.Duration) *queue.Result {
 		return nil
 	}
 	return &result
+}
+
+func tooOldToRepeat(row queue.Request) queue.Result {
+	return row.End(queue.Unknown, "outcome_unknown", "an attempt was made whose outcome is not "+
+		"known, and it is too old to be repeated without the risk of a second message")
 }
 
 // clientMsgID is the same for every attempt of a request and differs between databases. Its length

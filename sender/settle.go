@@ -31,22 +31,36 @@ type settler struct {
 	open     []queue.Result // not written yet
 	locked   []queue.Result // the same, of rows that somebody else's transaction holds
 	lockedAt time.Time      // when those were tried last
+	parkedAt time.Time      // when those were that the database refuses
 	failures int
+	cause    error // why something was not written last
+
+	unsettled
 
 	skipLocked bool      // the last batch had to leave locked rows
 	giveUp     time.Time // zero: not told to stop
 }
 
+// unsettled is what the alarm goes by.
+type unsettled struct {
+	stuckSince time.Time // zero: everything is written
+	told       string    // why, as account_state says; "": nothing
+	tellAt     time.Time // when account_state is written again at the earliest
+}
+
 // run settles until the channel is closed and everything is written. ctx is the service's: the end
 // of the account's lease is no reason to forget outcomes, since each is fenced by its row.
 func (s *settler) run(ctx context.Context, results <-chan queue.Result) {
+	s.told = unknownAlarm
+	defer s.leaveParked()
 	for more := true; more || s.unwritten(); {
 		if more {
-			more = s.collect(results)
+			more = s.collect(ctx, results)
 		} else {
 			sleep(context.WithoutCancel(ctx), settleRetry)
 		}
 		s.flush(ctx)
+		s.report(ctx)
 		if s.unwritten() && s.pastDeadline(ctx) {
 			s.log.Error("outcomes could not be written before the stop; the rows fall due again",
 				"outcomes", summarize(append(s.open, s.locked...)))
@@ -62,14 +76,14 @@ func (s *settler) unwritten() bool { return len(s.open)+len(s.locked) > 0 }
 
 // collect adds results until there is a batch or for a short while. It reports whether the channel
 // is still open.
-func (s *settler) collect(results <-chan queue.Result) bool {
+func (s *settler) collect(ctx context.Context, results <-chan queue.Result) bool {
 	linger := settleLinger
 	switch {
-	case s.failures > 0 || len(s.open) >= queue.MaxSettle:
+	case s.failures > 0 || len(s.open) >= queue.MaxSettle || s.parked.full() && ctx.Err() == nil:
 		// The senders wait meanwhile: the outcome of nothing new could be written either.
 		sleep(context.Background(), settleRetry)
 		return true
-	case s.unwritten():
+	case s.unwritten() || len(s.parked.list()) > 0 || s.told != "":
 		linger = settleRetry
 	default:
 		first, ok := <-results
@@ -96,16 +110,20 @@ func (s *settler) collect(results <-chan queue.Result) bool {
 // flush writes what is open and keeps what could not be written.
 func (s *settler) flush(ctx context.Context) {
 	s.flushLocked(ctx)
+	s.flushParked(ctx)
 	batch := s.open[:min(len(s.open), queue.MaxSettle)]
 	if len(batch) == 0 {
 		return
 	}
 	done, err := s.settle(ctx, batch, s.skipLocked)
+	s.park(done)
 	if err != nil {
 		if s.failures++; s.failures == 1 {
 			s.log.Error("settling requests, trying again until it works", "rows", len(batch), "err", err)
 		}
-		s.open = without(s.open, done.Written) // a part of the batch may have been written
+		s.cause = err
+		// A part of the batch may have been written.
+		s.open = without(without(s.open, done.Written), done.Refused)
 		return
 	}
 	s.failures, s.skipLocked = 0, len(done.Locked) > 0
@@ -123,8 +141,12 @@ func (s *settler) flushLocked(ctx context.Context) {
 	s.lockedAt = now
 	batch := s.locked[:min(len(s.locked), queue.MaxSettle)]
 	done, err := s.settle(ctx, batch, true)
-	left := without(slices.Clone(batch), done.Written)
+	s.park(done)
+	left := without(without(slices.Clone(batch), done.Written), done.Refused)
 	s.locked = append(s.locked[len(batch):], left...)
+	if err != nil {
+		s.cause = err
+	}
 	if err != nil && s.failures == 0 {
 		s.log.Warn("settling requests that another transaction held", "rows", len(left), "err", err)
 	}

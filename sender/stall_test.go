@@ -164,6 +164,64 @@ func TestNothingAfterExpiry(t *testing.T) {
 	}
 }
 
+// TestNothingRepeatedPastTheWindow: rows in doubt that were claimed within their window, and stand in
+// the queue behind slow answers until it is over, are not repeated. With kill -9 in the middle of
+// lost answers, one POST at a time and the greatest window, people were messaged twice.
+func TestNothingRepeatedPastTheWindow(t *testing.T) {
+	f := newFixture(t)
+	api := f.counting()
+	f.config.Accounts[0].Concurrency = 1
+	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultSlow, Delay: 300 * time.Millisecond, Path: wechat.EndpointSendTemplate})
+	over := time.Now().Add(2 * time.Second)
+	for i := range 30 {
+		f.insert(t, columns{"unionid": f.unionid(i), "appid": appid, "attempts": 1,
+			"uncertain_at": over.Add(-f.config.Accounts[0].ResendWindow).UTC()})
+	}
+	f.start(t, "one")
+	eventually(t, "the end of all rows", func() bool {
+		return f.count(t, `SELECT COUNT(*) FROM send_request WHERE status IN ('sent', 'unknown')`) == 30
+	})
+	if last := *api.last.Load(); last.After(over.Add(100 * time.Millisecond)) {
+		t.Errorf("a POST began %s after the window", last.Sub(over))
+	}
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'unknown' AND attempts > 1`); n != 0 {
+		t.Errorf("%d rows count an attempt that was not made", n)
+	}
+}
+
+// TestWindowEndsBetweenPosts: the second POST of an attempt, after a token died, has the same limit
+// as the first.
+func TestWindowEndsBetweenPosts(t *testing.T) {
+	f := newFixture(t)
+	clock := &movedClock{}
+	f.setClock(clock.now)
+	api := &deadToken{API: f.channel.API, then: func() { clock.move(10 * time.Second) }}
+	f.channel.API = api
+	s := newStepper(t, f)
+	id := f.insert(t, columns{"unionid": f.unionid(1), "appid": appid, "attempts": 1,
+		"uncertain_at": time.Now().Add(5*time.Second - 9*time.Minute).UTC()})
+	s.attempt(t)
+	if api.posts != 1 {
+		t.Errorf("%d POSTs, the second after the window", api.posts)
+	}
+	if r := f.row(t, id); r.Status != "pending" || r.Attempts != 1 {
+		t.Errorf("the row is %+v", r)
+	}
+}
+
+// deadToken answers that the token is dead, and then does something.
+type deadToken struct {
+	oatemplate.API
+	posts int
+	then  func()
+}
+
+func (d *deadToken) SendTemplate(context.Context, wechat.TemplateMessage) (int64, error) {
+	d.posts++
+	d.then()
+	return 0, &wechat.Error{Code: 40001, Message: "invalid credential", Policy: wechat.PolicyToken}
+}
+
 // TestUrgentPastASlowQueue: WeChat turns slow while a campaign is being sent; an urgent row does
 // not wait for what has been claimed.
 func TestUrgentPastASlowQueue(t *testing.T) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -111,7 +112,9 @@ func (d *daemon) start(ctx context.Context) error {
 	if err := d.callbacks.start(ctx); err != nil {
 		return exitError{exitFailed, err}
 	}
-	working := d.checkDatabase
+	working := func(ctx context.Context) error {
+		return cmp.Or(d.checkDatabase(ctx), sending.Unsettled())
+	}
 	d.ready.Store(&working)
 	accounts := "1 official account"
 	if n := len(d.cfg.OfficialAccounts); n != 1 {

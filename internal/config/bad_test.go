@@ -202,13 +202,15 @@ f.yaml:12:12: official_accounts[0].send.rate: 0 is not a number above zero
 f.yaml:12:21: official_accounts[0].send.concurrency: 1001 is not between 1 and 1000
 f.yaml:12:40: official_accounts[0].send.max_attempts: 0 is not between 1 and 100
 f.yaml:12:57: official_accounts[0].send.wait_for_follower: -1h0m0s is negative; "0s" does not wait
+f.yaml:12:81: official_accounts[0].send.blocked_for: 8761h0m0s is too long; at most 8760h0m0s
 f.yaml:15:13: official_accounts[1].token.mode: "stabel" is not known; use stable (or leave it out), classic, url or command
 f.yaml:16:12: official_accounts[1].sync.max_gone: "101%" is not between 0% and 100%
-f.yaml:17:12: official_accounts[1].send.rate: +Inf is not a number above zero
-f.yaml:17:24: official_accounts[1].send.resend_window: 10m0s is not between 0s (never repeat) and 9m30s: WeChat drops a second message within 10 minutes only
-f.yaml:17:44: official_accounts[1].send.daily_budget: -1 is negative; 0 sets no limit of our own
-f.yaml:17:62: official_accounts[1].send.urgent_reserve: "101%" is not between 0% and 100%
-f.yaml:17:84: official_accounts[1].send.blocked_for: -1s is negative; "0s" forgets at once`},
+f.yaml:17:12: official_accounts[1].send.daily_budget: -1 is negative; 0 sets no limit of our own
+f.yaml:17:30: official_accounts[1].send.rate: +Inf is not a number above zero
+f.yaml:17:42: official_accounts[1].send.resend_window: 9m1s is not between 0s (never repeat) and 9m0s: WeChat drops a second message within 10 minutes only, and a minute is left for clocks and the way
+f.yaml:17:63: official_accounts[1].send.wait_for_follower: 876000h0m0s is too long; at most 8760h0m0s
+f.yaml:17:91: official_accounts[1].send.urgent_reserve: "101%" is not between 0% and 100%
+f.yaml:17:113: official_accounts[1].send.blocked_for: -1s is negative; "0s" forgets at once`},
 }
 
 func TestDecodeBad(t *testing.T) {

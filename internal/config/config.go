@@ -23,8 +23,20 @@ import (
 const MaxSendTimeout = Duration(20 * time.Second)
 
 // MaxResendWindow bounds official_accounts[].send.resend_window: WeChat drops a repetition within
-// 10 minutes of the first message only, and its clock is not ours.
-const MaxResendWindow = Duration(9*time.Minute + 30*time.Second)
+// 10 minutes of the first message only. The repetition's POST may arrive MaxSendTimeout after it
+// began, a process may be held up between the last look at the clock and the POST, and WeChat's
+// clock is not ours: a minute is left for that, as long as a claim lasts.
+const MaxResendWindow = Duration(9 * time.Minute)
+
+const (
+	// maxWait bounds what becomes a moment in the database, whose moments end in 2038: a year.
+	maxWait = Duration(365 * 24 * time.Hour)
+	// maxRetention is ten years; 0s keeps for ever.
+	maxRetention = 10 * maxWait
+	// maxTimeout and maxShutdown are far above what is of use, and show a wrong unit.
+	maxTimeout  = Duration(10 * time.Minute)
+	maxShutdown = Duration(time.Hour)
+)
 
 // maxFileSize bounds what Load reads: a configuration is a few KB, and a wrong path (a database
 // dump, a device) should not be parsed.
@@ -206,8 +218,7 @@ type Send struct {
 	WaitForFollower Duration `yaml:"wait_for_follower"`
 
 	// ResendWindow is how long after an attempt whose outcome is not known it may be repeated, at
-	// most MaxResendWindow; 0s: never. Default 9m: WeChat sends one message per person and
-	// client_msg_id within 10 minutes, and a minute is left for clocks and the way.
+	// most MaxResendWindow, which is the default; 0s: never.
 	ResendWindow Duration `yaml:"resend_window"`
 
 	// Preflight checks each message against the account's templates before a call. Default true.

@@ -26,6 +26,8 @@ func validate(cfg *Config, ps *problems) {
 	if cfg.ShutdownTimeout < Duration(time.Second) {
 		ps.add("shutdown_timeout", `%s is too short to finish anything; at least "1s"`, cfg.ShutdownTimeout)
 	}
+	atMost(ps, "shutdown_timeout", cfg.ShutdownTimeout, maxShutdown)
+	atMost(ps, "retention.finished", cfg.Retention.Finished, maxRetention)
 	if f := cfg.Retention.Finished; f != 0 && f < minRetention {
 		ps.add("retention.finished", `%s is too short: producers look their outcomes up; at `+
 			`least %s, or "0s" to keep them for ever`, f, minRetention)
@@ -65,6 +67,7 @@ func validateWeChat(w *WeChat, ps *problems) {
 	if w.Timeout <= 0 {
 		ps.add("wechat.timeout", `%s must be above zero; "30s" is the default`, w.Timeout)
 	}
+	atMost(ps, "wechat.timeout", w.Timeout, maxTimeout)
 	if w.SendTimeout <= 0 || w.SendTimeout > MaxSendTimeout {
 		ps.add("wechat.send_timeout", "%s must be above zero and at most %s, so that a claimed "+
 			"message is settled before it falls due again", w.SendTimeout, MaxSendTimeout)
@@ -181,6 +184,12 @@ func validateTemplateID(path, id string, ps *problems) {
 func inRange(ps *problems, path string, value int, bounds [2]int) {
 	if value < bounds[0] || value > bounds[1] {
 		ps.add(path, "%d is not between %d and %d", value, bounds[0], bounds[1])
+	}
+}
+
+func atMost(ps *problems, path string, value, limit Duration) {
+	if value > limit {
+		ps.add(path, "%s is too long; at most %s", value, limit)
 	}
 }
 

@@ -85,9 +85,11 @@ func validateSend(path string, s *Send, ps *problems) {
 	if s.WaitForFollower < 0 {
 		ps.add(path+".wait_for_follower", `%s is negative; "0s" does not wait`, s.WaitForFollower)
 	}
+	atMost(ps, path+".wait_for_follower", s.WaitForFollower, maxWait)
+	atMost(ps, path+".blocked_for", s.BlockedFor, maxWait)
 	if s.ResendWindow < 0 || s.ResendWindow > MaxResendWindow {
 		ps.add(path+".resend_window", `%s is not between 0s (never repeat) and %s: WeChat drops `+
-			`a second message within 10 minutes only`, s.ResendWindow, MaxResendWindow)
+			`a second message within 10 minutes only, and a minute is left for clocks and the way`, s.ResendWindow, MaxResendWindow)
 	}
 	if s.DailyBudget < 0 {
 		ps.add(path+".daily_budget", "%d is negative; 0 sets no limit of our own", s.DailyBudget)

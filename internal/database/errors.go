@@ -30,6 +30,7 @@ const (
 	erNoSuchTable        = 1146
 	erErrorDuringCommit  = 1180 // Galera: a certification conflict seen at COMMIT
 	erLockWaitTimeout    = 1205
+	erLockNowait         = 3572 // MySQL and TiDB; MariaDB says 1205
 	erDeadlock           = 1213 // also Galera's certification conflict
 	erViewInvalid        = 1356 // the view's definer lacks a grant or is gone
 )
@@ -110,11 +111,29 @@ func isRetryable(err error) bool {
 }
 
 // IsLockTimeout reports whether a statement gave up waiting for a row that another transaction
-// holds. Retry and InTx repeat such a statement; a caller may prefer to do without the row.
-func IsLockTimeout(err error) bool { return isServerError(err, erLockWaitTimeout) }
+// holds. Retry and InTx repeat one that had to wait; a caller may prefer to do without the row.
+func IsLockTimeout(err error) bool { return isServerError(err, erLockWaitTimeout, erLockNowait) }
 
 // IsDuplicate reports whether a unique key refused a statement.
 func IsDuplicate(err error) bool { return isServerError(err, erDuplicateEntry) }
+
+// IsRowError reports whether a value in a row made a statement fail, so that it would succeed
+// without that row: SQLSTATE 22 (data), 23 (constraints) and 45 (raised by a trigger), and the
+// numbers for which a server has no state of its own.
+func IsRowError(err error) bool {
+	me, ok := errors.AsType[*mysql.MySQLError](err)
+	if !ok {
+		return false
+	}
+	switch me.Number {
+	case 1366, // incorrect value for the column
+		3819, // MySQL: a CHECK is violated
+		3988, // MySQL: the text cannot be converted into the column's character set
+		1267: // mix of collations: TiDB judges it by the values
+		return true
+	}
+	return slices.Contains([]string{"22", "23", "45"}, string(me.SQLState[:2]))
+}
 
 func isDenied(err error) bool {
 	return isServerError(err, erTableAccessDenied, erColumnAccessDenied, erDBAccessDenied)

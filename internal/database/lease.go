@@ -38,7 +38,7 @@ type LeaseConfig struct {
 	TTL time.Duration
 	// Logger hears of lost leases and of renewals that fail. nil: nothing.
 	Logger *slog.Logger
-	// Now is the clock of Valid; it must be monotonic, as time.Now is. nil: time.Now.
+	// Now is the clock of Valid; it must read both clocks, as time.Now does. nil: time.Now.
 	Now func() time.Time
 }
 
@@ -48,8 +48,10 @@ type LeaseConfig struct {
 // holder itself judges by its own monotonic clock from the moment it *sent* the last renewal, which
 // is earlier than the moment the server counts from; and it stops a fifth of the TTL early. So a
 // holder that is cut off from the database knows that it has lost the lease before anybody else can
-// get it. A process that was frozen (SIGSTOP, a suspended machine) cannot know; therefore what a
-// holder writes should be fenced by its Epoch or by a compare-and-set as well.
+// get it. On a suspended machine the monotonic clock stands still, so the holder compares it with
+// the wall clock as well. A process that is frozen (SIGSTOP) between that look and what it does
+// cannot know; therefore what a holder writes should be fenced by its Epoch or by a compare-and-set
+// as well.
 type Leases struct {
 	db     *sqlx.DB
 	holder string

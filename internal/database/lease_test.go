@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -271,5 +272,62 @@ func TestLeaseRace(t *testing.T) {
 	if len(all) != jobs || len(slices.Compact(all)) != jobs {
 		t.Errorf("%d instances won %d leases (%v), want each of %d once", instances, len(all), won,
 			jobs)
+	}
+}
+
+// TestLeaseAfterSleep: after the machine was suspended, or its wall clock was set, a lease is good
+// for nothing until the database has confirmed it.
+func TestLeaseAfterSleep(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		jump  time.Duration
+		taken bool // another instance has it by then
+	}{
+		{"suspended", 30 * time.Second, false},
+		{"taken meanwhile", 30 * time.Second, true},
+		{"suspended for a part of its time", 3 * time.Second, false},
+		{"clock set back", -time.Hour, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			db := dbtest.New(t)
+			var jump atomic.Int64
+			leases := database.NewLeases(db, database.LeaseConfig{
+				Holder: "a", TTL: 10 * time.Second, Logger: quiet,
+				Now: func() time.Time { return dbtest.Asleep(time.Now(), time.Duration(jump.Load())) },
+			})
+			lease := acquire(t, leases, "job")
+			if !lease.Valid() {
+				t.Fatal("a new lease is not valid")
+			}
+			jump.Store(int64(c.jump))
+			if lease.Valid() {
+				t.Error("valid after the jump, and nothing has confirmed it")
+			}
+			if c.taken {
+				if _, err := db.Exec(`UPDATE lease SET holder = 'b', epoch = epoch + 1`); err != nil {
+					t.Fatal(err)
+				}
+			}
+			runLeases(t, leases) // renews after a third of the TTL
+			for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+				select {
+				case <-lease.Done():
+					if !c.taken || lease.Valid() {
+						t.Error("lost, or valid after its loss")
+					}
+					return
+				default:
+				}
+				if lease.Valid() {
+					if c.taken {
+						t.Error("valid, and another instance has it")
+					}
+					return
+				}
+				if time.Now().After(deadline) {
+					t.Fatal("neither confirmed nor lost")
+				}
+			}
+		})
 	}
 }

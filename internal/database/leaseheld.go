@@ -27,6 +27,7 @@ type Lease struct {
 	done   chan struct{}
 
 	mu    sync.Mutex
+	since time.Time // when the statement was sent that gave or renewed it
 	until time.Time
 	timer *time.Timer
 	ended bool
@@ -34,7 +35,7 @@ type Lease struct {
 
 func newLease(leases *Leases, name string, epoch int64, start time.Time) *Lease {
 	l := &Lease{leases: leases, name: name, epoch: epoch, done: make(chan struct{}),
-		until: start.Add(leases.span())}
+		since: start, until: start.Add(leases.span())}
 	l.mu.Lock() // the timer may fire before it is assigned
 	defer l.mu.Unlock()
 	// The timer, not Run, ends a lease that ran out: Run may hang in a statement at that moment.
@@ -69,11 +70,19 @@ func (l *Lease) Context(ctx context.Context) (context.Context, context.CancelFun
 	return ctx, func() { cancel(nil) }
 }
 
-// Valid reports whether the job may go on. Cheap enough to call before each batch.
+// maxJump is how far the wall clock may get away from the monotonic one while a lease is not
+// renewed. The fifth of the TTL that a holder does not rely on is more.
+const maxJump = time.Second
+
+// Valid reports whether the job may go on. Cheap enough to call before each batch. Where the wall
+// clock has jumped, the machine may have been suspended, in which the monotonic clock stands still,
+// and another instance hold the lease by now: it is not valid until the next renewal confirms it.
 func (l *Lease) Valid() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return !l.ended && l.leases.now().Before(l.until)
+	now := l.leases.now()
+	jump := now.Round(0).Sub(l.since.Round(0)) - now.Sub(l.since)
+	return !l.ended && now.Before(l.until) && jump.Abs() <= maxJump
 }
 
 // Release gives the lease back at once. It is safe to call twice and after a loss. When it fails
@@ -91,7 +100,7 @@ func (l *Lease) extend(start time.Time) {
 	if l.ended {
 		return
 	}
-	l.until = start.Add(l.leases.span())
+	l.since, l.until = start, start.Add(l.leases.span())
 	l.timer.Reset(l.until.Sub(l.leases.now()))
 }
 

@@ -103,3 +103,16 @@ func Null[T comparable](v T) any {
 	}
 	return v
 }
+
+// SQLLastMoment is, as an SQL literal, the last day that a TIMESTAMP can hold on every server; those
+// of MariaDB since 11.5 end in 2106. A later moment would be refused, or stand for NULL. It has no
+// colon, which sqlx takes for a name.
+const SQLLastMoment = `CAST('2038-01-19' AS DATETIME)`
+
+// Storable returns t, or the last moment that every server stores if t is later.
+func Storable(t time.Time) time.Time {
+	if last := time.Date(2038, 1, 19, 0, 0, 0, 0, time.UTC); t.After(last) {
+		return last
+	}
+	return t.UTC()
+}

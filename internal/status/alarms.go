@@ -48,6 +48,10 @@ func (r reader) queueAlarms(list *alarmList) {
 				local(p.Since), p.Reason, p.ErrMsg)
 		}
 	}
+	for _, u := range r.queue.Unsettled {
+		list.add("unsettled", u.AppID, "outcomes of %s cannot be stored since %s: %s", u.AppID,
+			local(u.Since), u.ErrMsg)
+	}
 	for _, o := range r.queue.Open {
 		if o.Late > 0 && r.cfg.Now.Sub(o.Oldest) > lateAfter {
 			list.add("queue_late", o.AppID, "%d requests of %s are due, the oldest since %s", o.Late,

@@ -50,17 +50,11 @@ func (q *Queue) update(
 			return n, nil, err
 		}
 	}
-	// Nothing rests on SKIP LOCKED but that other rows need not wait: TiDB, which ignores it, waits.
-	const query = `
-		SELECT id FROM send_request FORCE INDEX (PRIMARY) WHERE id IN (?) FOR UPDATE SKIP LOCKED`
+	const query = `SELECT id FROM send_request FORCE INDEX (PRIMARY) WHERE id IN (?) FOR UPDATE`
 	err = database.InTx(ctx, q.db, func(ctx context.Context, tx *sqlx.Tx) error {
 		n, locked = 0, nil // of a try before, whose COMMIT failed
-		query, args, err := sqlx.In(query, ids)
+		ours, err := database.LockIn[int64](ctx, tx, database.Lock{Query: query}, ids)
 		if err != nil {
-			return err
-		}
-		var ours []int64
-		if err := tx.SelectContext(ctx, &ours, query, args...); err != nil {
 			return fmt.Errorf("locking rows: %w", err)
 		}
 		slices.Sort(ours)

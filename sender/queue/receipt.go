@@ -22,7 +22,7 @@ type Receipt struct {
 func (q *Queue) AddReceipt(ctx context.Context, appid string, r Receipt) (fresh bool, err error) {
 	const query = `
 		INSERT INTO send_receipt (appid, msgid, openid, status, event_at) VALUES (?, ?, ?, ?, ?)`
-	_, err = q.exec(ctx, query, appid, r.MsgID, r.OpenID, r.Status, r.At.UTC())
+	_, err = q.exec(ctx, query, appid, r.MsgID, r.OpenID, r.Status, database.Storable(r.At))
 	if database.IsDuplicate(err) {
 		return false, nil
 	}

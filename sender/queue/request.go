@@ -58,7 +58,10 @@ type State struct {
 const requestColumns = `
 		SELECT r.id, r.unionid, r.mini_appid, r.mini_openid, r.openid, r.template, r.priority,
 		       CASE WHEN LENGTH(r.data) <= ? THEN r.data END AS data, LENGTH(r.data) AS data_bytes,
-		       r.url, r.mini_path, r.cancel <> 0 AS cancel, r.attempts, r.reason,
+		       r.url, r.mini_path, r.cancel <> 0 AS cancel, r.attempts, r.reason,` + ageColumns
+
+// ageColumns are what decides whether a row's time is over.
+const ageColumns = `
 		       COALESCE(r.expires_at <= CURRENT_TIMESTAMP(3), 0) AS expired,
 		       TIMESTAMPDIFF(MICROSECOND, CURRENT_TIMESTAMP(3), r.expires_at) AS expires_in,
 		       TIMESTAMPDIFF(MICROSECOND,

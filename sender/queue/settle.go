@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -63,6 +64,16 @@ type Settled struct {
 	Written   []Result
 	Locked    []Result // rows that somebody else's transaction holds: to be tried again
 	Overtaken int64    // rows that another claimer has taken since
+	Refused   []Result // results that the server does not store, because of what is in them
+	Cause     error    // why it refused the last of those
+}
+
+func (s Settled) and(t Settled) Settled {
+	return Settled{
+		Written: append(s.Written, t.Written...), Locked: append(s.Locked, t.Locked...),
+		Overtaken: s.Overtaken + t.Overtaken,
+		Refused:   append(s.Refused, t.Refused...), Cause: cmp.Or(t.Cause, s.Cause),
+	}
 }
 
 // Settle writes results. skipLocked leaves out the rows that another transaction holds; so does a
@@ -82,14 +93,11 @@ func (q *Queue) Settle(ctx context.Context, batch []Result, skipLocked bool) (Se
 		return done, err
 	}
 	rest, err := q.settlePart(ctx, others, skipLocked, settleSQL)
-	return Settled{
-		Written:   append(done.Written, rest.Written...),
-		Locked:    append(done.Locked, rest.Locked...),
-		Overtaken: done.Overtaken + rest.Overtaken,
-	}, err
+	return done.and(rest), err
 }
 
-// settlePart writes results by one kind of statement.
+// settlePart writes results by one kind of statement. One that the server refuses must not stop the
+// others: the part is halved down to it.
 func (q *Queue) settlePart(
 	ctx context.Context, part []Result, skipLocked bool, sql func([]Result) (string, []any),
 ) (done Settled, err error) {
@@ -108,7 +116,17 @@ func (q *Queue) settlePart(
 		}))
 	}
 	n, locked, err := q.update(ctx, ids, skipLocked, settle)
-	if err != nil {
+	switch {
+	case database.IsRowError(err) && len(part) == 1:
+		return Settled{Refused: part, Cause: err}, nil
+	case database.IsRowError(err):
+		done, err = q.settlePart(ctx, part[:len(part)/2], skipLocked, sql)
+		if err != nil {
+			return done, err
+		}
+		rest, err := q.settlePart(ctx, part[len(part)/2:], skipLocked, sql)
+		return done.and(rest), err
+	case err != nil:
 		return Settled{}, err
 	}
 	done.Written = make([]Result, 0, len(part))
@@ -169,6 +187,7 @@ func settleSQL(batch []Result) (query string, args []any) {
 	}
 	// A derived table instead of CASE chains: the statement grows with the rows, not with their
 	// square. It leads the join, so that no row is locked, or waited for, but those of the batch.
+	// TiDB folds the table of one row into constants, whose collation it does not convert.
 	const first = `SELECT ? AS id, ? AS token, ? AS status, ? AS reason, ? AS errcode, ? AS errmsg,
 		             ? AS refund, ? AS delay, ? AS uncertain, ? AS msgid, ? AS openid, ? AS channel,
 		             ? AS warning`
@@ -189,15 +208,36 @@ func settleSQL(batch []Result) (query string, args []any) {
 		       r.due_at       = CASE WHEN s.status NOT IN ('pending', 'waiting') THEN r.due_at
 		                             WHEN r.expires_at < CURRENT_TIMESTAMP(3) + INTERVAL s.delay MICROSECOND
 		                             THEN r.expires_at
-		                             ELSE CURRENT_TIMESTAMP(3) + INTERVAL s.delay MICROSECOND END,
+		                             ELSE LEAST(CURRENT_TIMESTAMP(3) + INTERVAL s.delay MICROSECOND,
+		                                        ` + database.SQLLastMoment + `) END,
 		       r.finished_at  = CASE WHEN s.status IN ('pending', 'waiting') THEN NULL
 		                             ELSE CURRENT_TIMESTAMP(3) END,
 		       r.msgid        = s.msgid,
-		       r.sent_openid  = COALESCE(s.openid, r.sent_openid),
+		       r.sent_openid  = COALESCE(CONVERT(s.openid USING ascii), r.sent_openid),
 		       r.channel      = s.channel,
 		       r.lease        = NULL
-		 WHERE (r.status = 'pending' AND r.lease = s.token)
+		 WHERE (r.status = 'pending' AND r.lease = CONVERT(s.token USING ascii))
 		    OR (s.status = 'sent' AND r.status IN ('pending', 'waiting', 'unknown'))`, args
+}
+
+// ScopeSettle is account_state.scope of an account whose outcomes cannot be stored.
+const ScopeSettle = "settle"
+
+// NoteUnsettled lets account_state say since when outcomes of an account cannot be stored, and why;
+// "": they can.
+func (q *Queue) NoteUnsettled(ctx context.Context, appid, why string) error {
+	const remove = `DELETE FROM account_state WHERE appid = ? AND scope = ?`
+	const add = `
+		INSERT INTO account_state (appid, scope, reason, errmsg) VALUES (?, ?, 'unsettled', ?)
+		ON DUPLICATE KEY UPDATE errmsg = VALUES(errmsg)`
+	query, args := remove, []any{appid, ScopeSettle}
+	if why != "" {
+		query, args = add, append(args, clip(why))
+	}
+	return database.Retry(ctx, func(ctx context.Context) error {
+		_, err := q.db.ExecContext(ctx, query, args...)
+		return err
+	})
 }
 
 // clip shortens a text to what its column takes.

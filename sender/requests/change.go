@@ -119,17 +119,20 @@ func (s Store) change(ctx context.Context, ids []int64, plan func(lockedRow) ste
 
 // lockRows locks rows; skipLocked leaves out those that another transaction holds.
 func lockRows(ctx context.Context, tx *sqlx.Tx, ids []int64, skipLocked bool) ([]lockedRow, error) {
-	query := `
+	const query = `
 		SELECT id, status, cancel <> 0 AS cancel, lease IS NOT NULL AS leased,
 		       uncertain_at IS NOT NULL AS in_doubt, due_at <= CURRENT_TIMESTAMP(3) AS due,
 		       COALESCE(expires_at <= CURRENT_TIMESTAMP(3), 0) AS overdue
 		  FROM send_request FORCE INDEX (PRIMARY)
 		 WHERE id IN (?)
 		   FOR UPDATE`
+	var rows []lockedRow
+	var err error
 	if skipLocked {
-		query += ` SKIP LOCKED`
+		rows, err = database.LockIn[lockedRow](ctx, tx, database.Lock{Query: query}, ids)
+	} else {
+		rows, err = database.SelectIn[lockedRow](ctx, tx, query, ids)
 	}
-	rows, err := database.SelectIn[lockedRow](ctx, tx, query, ids)
 	if database.IsLockTimeout(err) && !skipLocked {
 		return nil, errRowLocked // not repeated
 	}

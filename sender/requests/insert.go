@@ -35,7 +35,8 @@ func (s Store) Insert(ctx context.Context, r Request) (id int64, existed bool, e
 		        priority, due_at, expires_at, dedup_key)
 		VALUES (:appid, :unionid, :mini_appid, :mini_openid, :openid, :template, :data, :url, :mini_path,
 		        :priority, COALESCE(:due_at, CURRENT_TIMESTAMP(3)),
-		        CURRENT_TIMESTAMP(3) + INTERVAL :expires_in MICROSECOND, :dedup_key)`
+		        LEAST(CURRENT_TIMESTAMP(3) + INTERVAL :expires_in MICROSECOND, ` +
+		database.SQLLastMoment + `), :dedup_key)`
 	err = database.Retry(ctx, func(ctx context.Context) error {
 		res, err := s.DB.NamedExecContext(ctx, query, r)
 		if err == nil {

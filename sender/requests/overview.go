@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
 // Overview is the state of the queue, for people and pages.
@@ -17,6 +18,8 @@ type Overview struct {
 	// Sampled is how many requests Recent counts: all of them, or maxSample if there are more.
 	Sampled int64
 	Pauses  []Pause // paused accounts, and paused templates of accounts
+	// Unsettled are the accounts whose outcomes cannot be stored; ErrMsg says why.
+	Unsettled []Pause
 }
 
 // OpenCount counts the requests of one account in one open status.
@@ -84,22 +87,27 @@ func (s Store) Overview(ctx context.Context) (Overview, error) {
 		o.Sampled += r.Requests
 	}
 	var err error
-	o.Pauses, err = s.pauses(ctx)
+	if o.Pauses, err = s.pauses(ctx, "<>"); err != nil {
+		return o, err
+	}
+	o.Unsettled, err = s.pauses(ctx, "=")
 	return o, err
 }
 
-func (s Store) pauses(ctx context.Context) ([]Pause, error) {
-	const query = `
+// pauses reads the rows of account_state whose scope is, or is not, queue.ScopeSettle.
+func (s Store) pauses(ctx context.Context, operator string) ([]Pause, error) {
+	query := `
 		SELECT appid, scope, reason, COALESCE(errcode, 0) AS errcode,
 		       COALESCE(errmsg, '') AS errmsg, since, paused_until,
 		       COALESCE(paused_until <= CURRENT_TIMESTAMP(3), 0) AS over_by_now
 		  FROM account_state
+		 WHERE scope ` + operator + ` ?
 		 ORDER BY appid, scope`
 	var rows []struct {
 		Pause
 		PausedUntil sql.NullTime `db:"paused_until"`
 	}
-	if err := s.DB.SelectContext(ctx, &rows, query); err != nil {
+	if err := s.DB.SelectContext(ctx, &rows, query, queue.ScopeSettle); err != nil {
 		return nil, fmt.Errorf("reading which accounts are paused: %w", database.Explain(err))
 	}
 	pauses := make([]Pause, len(rows))

@@ -48,6 +48,7 @@ func TestOverview(t *testing.T) {
 			{AppID: "wxa", Scope: "send", Reason: "no_permission", ErrCode: 48001, ErrMsg: "api unauthorized"},
 			{AppID: "wxb", Scope: "send", Reason: "quota_day", Over: true},
 		},
+		Unsettled: []Pause{},
 	}
 	ignore := cmp.Options{cmpopts.IgnoreFields(OpenCount{}, "Oldest"), cmpopts.IgnoreFields(Pause{}, "Since", "Until")}
 	if diff := cmp.Diff(want, got, ignore); diff != "" {

@@ -143,7 +143,7 @@ func (s Store) Show(ctx context.Context, id int64) (Detail, error) {
 			d.SentBy = l.Holder
 		}
 	}
-	pauses, err := s.pauses(ctx)
+	pauses, err := s.pauses(ctx, "<>")
 	d.Pauses = slices.DeleteFunc(pauses, func(p Pause) bool { return p.AppID != appid })
 	return d, err
 }

@@ -114,7 +114,7 @@ func TestRetentionLaneFails(t *testing.T) {
 		f.place(t, state, columns{"due_at": old, "finished_at": old})
 	}
 	f.exec(t, `CREATE TRIGGER no_failed BEFORE DELETE ON send_request FOR EACH ROW
-		BEGIN IF OLD.status = 'failed' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not this one'; END IF; END`)
+		BEGIN IF OLD.status = 'failed' THEN SIGNAL SQLSTATE 'HY000' SET MESSAGE_TEXT = 'not this one'; END IF; END`)
 	err := f.purger(false).Purge(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "failed requests: ") || !strings.Contains(err.Error(), "not this one") {
 		t.Errorf("the error: %v", err)

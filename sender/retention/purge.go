@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/internal/database"
@@ -120,11 +119,11 @@ func (p *Purger) oldRows(ctx context.Context, l finalLane, at oldRow, before tim
 func (p *Purger) deleteOld(
 	ctx context.Context, status queue.Status, before time.Time, ids []int64,
 ) (n int64, err error) {
-	const lock = `
+	lock := database.Lock{Args: []any{status, before}, Query: `
 		SELECT id
 		  FROM send_request FORCE INDEX (PRIMARY)
 		 WHERE id IN (?) AND status = ? AND COALESCE(finished_at, due_at) < ?
-		   FOR UPDATE SKIP LOCKED`
+		   FOR UPDATE`}
 	// A receipt is found by its request's msgid, so it goes first.
 	const receipts = `
 		DELETE s
@@ -133,7 +132,7 @@ func (p *Purger) deleteOld(
 		 WHERE r.id IN (?)`
 	err = database.InTx(ctx, p.cfg.DB, func(ctx context.Context, tx *sqlx.Tx) error {
 		n = 0
-		old, err := database.SelectIn[int64](ctx, tx, lock, ids, status, before)
+		old, err := database.LockIn[int64](ctx, tx, lock, ids)
 		if err != nil {
 			return fmt.Errorf("locking rows: %w", err)
 		}
@@ -155,18 +154,6 @@ func (p *Purger) deleteOld(
 		return 0, fmt.Errorf("deleting %d finished requests: %w", len(ids), err)
 	}
 	return n, nil
-}
-
-// isRowError reports whether a value in a row made a statement fail (SQLSTATE 22, data, and 23,
-// constraints; and those for which MySQL has no state), so that it would succeed without that row.
-func isRowError(err error) bool {
-	me, ok := errors.AsType[*mysql.MySQLError](err)
-	if !ok {
-		return false
-	}
-	const badValue, badCheck = 1366, 3819
-	class := string(me.SQLState[:2])
-	return class == "22" || class == "23" || me.Number == badValue || me.Number == badCheck
 }
 
 // archiveStatement copies rows that its transaction has locked, each with the receipt that it has

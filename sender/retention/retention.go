@@ -194,7 +194,7 @@ func (r *run) purgeRows(
 	if status == queue.Unknown {
 		r.unknown += n
 	}
-	if err == nil || !isRowError(err) {
+	if err == nil || !database.IsRowError(err) {
 		return err
 	}
 	if len(ids) == 1 {

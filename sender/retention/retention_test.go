@@ -3,12 +3,14 @@ package retention
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/sender/queue"
@@ -178,6 +180,43 @@ func TestRetentionLeavesLockedRows(t *testing.T) {
 	}
 	if n := f.count(t, `SELECT COUNT(*) FROM send_request`); n != 0 {
 		t.Errorf("%d rows are left, want none", n)
+	}
+}
+
+// TestRetentionBesideRetries: a row that an operator opens again while a run deletes its neighbours
+// stays: also on a server that ignores SKIP LOCKED.
+func TestRetentionBesideRetries(t *testing.T) {
+	f := newFixture(t)
+	old := time.Now().UTC().AddDate(0, -3, 0)
+	f.exec(t, `INSERT INTO send_request (appid, unionid, template, data, status, due_at, finished_at)
+		SELECT ?, 'u', 'order', '{}', 'failed', ?, ? FROM `+numbers(3), appid, old, old)
+	var ids []int64
+	if err := f.db.SelectContext(t.Context(), &ids, `SELECT id FROM send_request WHERE id % 50 = 7 ORDER BY id`); err != nil {
+		t.Fatal(err)
+	}
+	tx, err := f.db.BeginTxx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	query, args, err := sqlx.In(`UPDATE send_request SET status = 'pending', finished_at = NULL WHERE id IN (?)`, ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.ExecContext(t.Context(), query, args...); err != nil {
+		t.Fatal(err)
+	}
+	purged := make(chan error)
+	go func() { purged <- f.purger(true).Purge(t.Context()) }()
+	eventually(t, "the first deletions", func() bool { return f.count(t, `SELECT COUNT(*) FROM send_request`) < 1000 })
+	if err := errors.Join(tx.Commit(), <-purged); err != nil {
+		t.Fatal(err)
+	}
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending'`); n != len(ids) {
+		t.Errorf("%d of %d rows that were opened again are left", n, len(ids))
+	}
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request_archive`); n != 1000-len(ids) {
+		t.Errorf("%d rows are archived, want %d", n, 1000-len(ids))
 	}
 }
 

@@ -1,6 +1,6 @@
 // Package throttle decides whether an account, and a template of it, may send now: by the rate, by
 // the budget of the day, and by the pauses that WeChat's answers cause. It owns the tables
-// account_state and send_day.
+// account_state, but for the scope settle, and send_day.
 //
 // It learns of an answer only as a channel.Outcome that a Permit is given. It must know neither
 // WeChat's errcodes nor the queue.

@@ -71,7 +71,8 @@ func (s sqlStore) load(ctx context.Context) ([]stateRow, error) {
 func (s sqlStore) save(scope string, row stateRow, remaining time.Duration) error {
 	const query = `
 		INSERT INTO account_state (appid, scope, reason, errcode, errmsg, paused_until)
-		VALUES (?, ?, ?, ?, ?, CURRENT_TIMESTAMP(3) + INTERVAL ? MICROSECOND)
+		VALUES (?, ?, ?, ?, ?, LEAST(CURRENT_TIMESTAMP(3) + INTERVAL ? MICROSECOND, ` +
+		database.SQLLastMoment + `))
 		ON DUPLICATE KEY UPDATE
 		    since        = CASE WHEN reason = VALUES(reason) THEN since ELSE VALUES(since) END,
 		    reason       = VALUES(reason),

@@ -22,9 +22,9 @@ const (
 	waitForFollower = 20 * time.Second
 	// sendTimeout is short, so that a short stall of WeChat's exceeds it.
 	sendTimeout = 2 * time.Second
-	// claimLasts is how long a claim may still begin to post: the sender's visibility of 60 s, less
-	// wechat.send_timeout, less its margin of 5 s.
-	claimLasts = 60*time.Second - sendTimeout - 5*time.Second
+	// postLasts is how long after the sender's last look at its clock a POST may arrive: its timeout,
+	// and a busy machine.
+	postLasts = sendTimeout + time.Second
 	// healing bounds the time from the end of the faults to the end of the last request: the
 	// sender's visibility of a minute, a wait for a follower behind it, a pause, retries (two and
 	// four minutes after a doubt about a follower could not be written), and a slow machine.

@@ -53,11 +53,11 @@ func (c *cluster) history() checker.History {
 	}
 	if !c.kind.jumps {
 		h.Times = &checker.Times{
-			Window: c.window, Slack: claimLasts + c.frozen,
+			Window: c.window, Slack: postLasts + c.frozen,
 			Overdue: 15*time.Second + c.frozen,
 		}
 		if c.kind.quick {
-			h.Times.Slack, h.Times.Overdue = 10*time.Second, 5*time.Second
+			h.Times.Overdue = 5 * time.Second
 		}
 	}
 	if c.callbacks {

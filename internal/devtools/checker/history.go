@@ -153,7 +153,7 @@ type History struct {
 // Times are the bounds of what may happen when.
 type Times struct {
 	Window  time.Duration // within which a message may be repeated
-	Slack   time.Duration // after its end a claim made within it may still post
+	Slack   time.Duration // after its end a POST that began within it may still arrive
 	Overdue time.Duration // how late after expires_at a message may still arrive
 }
 

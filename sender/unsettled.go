@@ -1,0 +1,171 @@
+package sender
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/sender/queue"
+)
+
+const (
+	// unsettledAfter is how long outcomes may be unwritten before it is an alarm.
+	unsettledAfter = time.Minute
+	// parkedRetry is how soon a result is tried again that the database refused.
+	parkedRetry = time.Minute
+	// maxParked is how many such results are kept beside the sending. More have one cause, and the
+	// outcome of nothing new could be written either.
+	maxParked = 100
+	// unknownAlarm stands for what the last holder of the account left in account_state.
+	unknownAlarm = "?"
+)
+
+// parking keeps the results that the database refuses: of all others the settler goes on. Their
+// rows must not be claimed again while this instance knows what became of them.
+type parking struct {
+	mu      sync.Mutex
+	results []queue.Result
+	trouble error // why outcomes have not been written for a while; nil: they are
+}
+
+// ids returns the rows of the results.
+func (p *parking) ids() []int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ids := make([]int64, len(p.results))
+	for i, r := range p.results {
+		ids[i] = r.ID
+	}
+	return ids
+}
+
+// list returns the results.
+func (p *parking) list() []queue.Result {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.results)
+}
+
+func (p *parking) set(results []queue.Result) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.results = results
+}
+
+func (p *parking) full() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.results) >= maxParked
+}
+
+func (p *parking) setTrouble(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.trouble = err
+}
+
+// Unsettled returns why outcomes cannot be written, where that has lasted for a minute or one is
+// refused; nil: they are written.
+func (s *Service) Unsettled() error {
+	var all []error
+	for _, a := range s.accounts {
+		a.parked.mu.Lock()
+		all = append(all, a.parked.trouble)
+		a.parked.mu.Unlock()
+	}
+	return errors.Join(all...)
+}
+
+// park takes over what the database refused.
+func (s *settler) park(done queue.Settled) {
+	if len(done.Refused) == 0 {
+		return
+	}
+	s.cause = done.Cause
+	s.log.Error("the database refuses an outcome; its request is left alone, and tried again every minute",
+		"outcomes", summarize(done.Refused), "err", done.Cause)
+	s.parked.set(append(s.parked.list(), done.Refused...))
+	s.parkedAt = s.Now()
+}
+
+// flushParked tries again what the database refused: some of it, and all where that helps.
+func (s *settler) flushParked(ctx context.Context) {
+	now := s.Now()
+	since := now.Sub(s.parkedAt)
+	parked := s.parked.list()
+	if len(parked) == 0 || since >= 0 && since < parkedRetry {
+		return
+	}
+	s.parkedAt = now
+	for begin := len(parked); begin > 0 && len(parked) > 0; begin -= maxParked {
+		batch := slices.Clone(parked[:min(len(parked), maxParked)])
+		done, err := s.settle(ctx, batch, true)
+		left := without(batch, done.Written)
+		parked = append(parked[min(len(parked), maxParked):], left...)
+		if s.cause = cmp.Or(err, done.Cause, s.cause); len(left) > 0 {
+			break
+		}
+	}
+	s.parked.set(parked)
+}
+
+// leaveParked gives up on what the database refuses: the account goes to another instance, or the
+// daemon stops. The rows fall due again as attempts in doubt.
+func (s *settler) leaveParked() {
+	if left := s.parked.list(); len(left) > 0 {
+		s.log.Error("outcomes that the database refuses are lost; the rows fall due again",
+			"outcomes", summarize(left), "err", s.cause)
+	}
+	s.parked.set(nil)
+}
+
+// report raises the alarm where outcomes cannot be written, and ends it.
+func (s *settler) report(ctx context.Context) {
+	now, parked := s.Now(), len(s.parked.list())
+	if s.failures == 0 && len(s.locked) == 0 && parked == 0 {
+		s.stuckSince = time.Time{}
+		s.alarm(ctx, nil)
+		return
+	}
+	if s.stuckSince.IsZero() || now.Before(s.stuckSince) {
+		s.stuckSince = now
+	}
+	switch {
+	case parked == 0 && now.Sub(s.stuckSince) < unsettledAfter:
+	case parked == 0 && s.failures == 0:
+		s.alarm(ctx, errors.New("another program's transaction holds their rows"))
+	default:
+		s.alarm(ctx, s.cause)
+	}
+}
+
+// alarm lets /readyz know why outcomes are not written, nil if they are, and by account_state
+// everybody else, as soon as that can be written.
+func (s *settler) alarm(ctx context.Context, cause error) {
+	now, why := s.Now(), ""
+	if cause == nil {
+		s.parked.setTrouble(nil)
+	} else {
+		why = cause.Error()
+		s.parked.setTrouble(fmt.Errorf("outcomes of %s cannot be stored since %s: %w", s.AppID,
+			s.stuckSince.UTC().Format(time.RFC3339), cause))
+	}
+	// The cause may change with each try; the first one stays.
+	known := s.told != unknownAlarm && (s.told == "") == (why == "")
+	if known || now.Before(s.tellAt) {
+		return
+	}
+	err := database.Detached(ctx, func(ctx context.Context) error {
+		return s.queue.NoteUnsettled(ctx, s.AppID, why)
+	})
+	if err != nil {
+		s.tellAt = now.Add(settleGrace)
+		return
+	}
+	s.told = why
+}

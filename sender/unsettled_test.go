@@ -1,0 +1,190 @@
+package sender
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/unionbridge/unionbridge/internal/status"
+	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/sender/channel/oatemplate"
+	"github.com/unionbridge/unionbridge/sender/queue"
+)
+
+// refuse makes the database refuse to call a request of a person sent, as a trigger or a CHECK of
+// the operator's may; "%": of anybody.
+func (f *fixture) refuse(t *testing.T, unionid, sqlstate string) (end func()) {
+	t.Helper()
+	_, err := f.db.ExecContext(t.Context(), `CREATE TRIGGER refusing BEFORE UPDATE ON send_request FOR EACH ROW
+		BEGIN IF NEW.status = 'sent' AND NEW.unionid LIKE '`+unionid+`' THEN
+		SIGNAL SQLSTATE '`+sqlstate+`' SET MESSAGE_TEXT = 'not this one'; END IF; END`)
+	if err != nil {
+		t.Skip("this server has no triggers: ", err)
+	}
+	return func() { f.exec(t, `DROP TRIGGER refusing`) }
+}
+
+// alarms returns the codes of the alarms about outcomes.
+func (f *fixture) alarms(t *testing.T) (texts []string) {
+	t.Helper()
+	r, err := status.Read(t.Context(), f.db, status.Config{Now: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range r.Alarms {
+		if a.Code == "unsettled" {
+			texts = append(texts, a.Text)
+		}
+	}
+	if len(r.Pauses) > 0 {
+		t.Errorf("it is called a pause: %+v", r.Pauses)
+	}
+	return texts
+}
+
+// TestOneRefusedOutcome: an outcome that the database refuses stops no other. It is an alarm, its
+// message is not sent again, and it is written when it can be.
+func TestOneRefusedOutcome(t *testing.T) {
+	f := newFixture(t)
+	clock := &movedClock{}
+	f.setClock(clock.now)
+	api := f.counting()
+	end := f.refuse(t, f.unionid(7), "45000")
+	var ids []int64
+	for i := range 20 {
+		ids = append(ids, f.insert(t, columns{"unionid": f.unionid(i)}))
+	}
+	f.start(t, "one")
+	for i, id := range ids {
+		if i != 7 {
+			f.await(t, id, queue.Sent)
+		}
+	}
+	eventually(t, "the alarm", func() bool { return f.running.Unsettled() != nil && len(f.alarms(t)) == 1 })
+	if text := f.alarms(t)[0]; !strings.Contains(text, "not this one") {
+		t.Errorf("the alarm says %q", text)
+	}
+	// Due again, it is left alone, and others are sent.
+	f.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3) WHERE id = ?`, ids[7])
+	f.await(t, f.insert(t, columns{"unionid": f.unionid(1)}), queue.Sent)
+	if r := f.row(t, ids[7]); r.Status != "pending" || r.Attempts != 1 {
+		t.Errorf("the refused row is %+v", r)
+	}
+	end()
+	clock.move(parkedRetry)
+	if r := f.await(t, ids[7], queue.Sent); r.Attempts != 1 || api.posts.Load() != 21 {
+		t.Errorf("the row is %+v, %d POSTs", r, api.posts.Load())
+	}
+	eventually(t, "the alarm's end", func() bool { return f.running.Unsettled() == nil && len(f.alarms(t)) == 0 })
+}
+
+// TestAllOutcomesRefused: where the database refuses every outcome, the sending stops, and so does the
+// daemon when it is told to.
+func TestAllOutcomesRefused(t *testing.T) {
+	f := newFixture(t)
+	api := f.counting()
+	end := f.refuse(t, "%", "45000")
+	f.bulk(t, 4000, "order", 1)
+	stop := f.start(t, "one")
+	eventually(t, "the alarm", func() bool { return len(f.alarms(t)) == 1 })
+	last := int64(-1)
+	eventually(t, "the end of the sending", func() bool {
+		time.Sleep(3 * time.Second)
+		n := api.posts.Load()
+		defer func() { last = n }()
+		return n == last
+	})
+	if last > 3500 {
+		t.Errorf("%d POSTs whose outcomes are lost", last)
+	}
+	begin := time.Now()
+	stop()
+	if took := time.Since(begin); took > 20*time.Second {
+		t.Errorf("the stop took %s", took)
+	}
+	end()
+	f.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3)`)
+	f.start(t, "two")
+	eventually(t, "all rows", func() bool {
+		return f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`) == 4000
+	})
+	if n := len(f.messagesTo(1)); n != 4000 {
+		t.Errorf("%d messages of 4000 requests", n)
+	}
+}
+
+// TestRefusedOutcomeIsLost: an instance that stops gives up on what the database refuses. The row is
+// in doubt for the next one, which repeats it under the same client_msg_id, and no alarm stays.
+func TestRefusedOutcomeIsLost(t *testing.T) {
+	f := newFixture(t)
+	end := f.refuse(t, f.unionid(7), "45000")
+	id := f.insert(t, columns{"unionid": f.unionid(7)})
+	stop := f.start(t, "one")
+	eventually(t, "the alarm", func() bool { return len(f.alarms(t)) == 1 })
+	stop()
+	end()
+	f.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3) WHERE id = ?`, id)
+	f.start(t, "two")
+	f.await(t, id, queue.Sent)
+	if n := len(f.messagesTo(7)); n != 1 {
+		t.Errorf("%d messages", n)
+	}
+	eventually(t, "the alarm's end", func() bool { return len(f.alarms(t)) == 0 })
+}
+
+// TestUnsettledForAMinute: outcomes that cannot be written at all are an alarm after a minute,
+// whatever the cause.
+func TestUnsettledForAMinute(t *testing.T) {
+	for _, c := range []struct {
+		name, cause string
+		stop        func(t *testing.T, f *fixture) (end func())
+	}{
+		{"the server fails", "not this one", func(t *testing.T, f *fixture) func() {
+			return f.refuse(t, "%", "HY000")
+		}},
+		{"another transaction", "another program's transaction", func(t *testing.T, f *fixture) func() {
+			f.channel.API = &holding{API: f.channel.API, hold: func() (release func()) {
+				return f.hold(t, `UPDATE send_request SET cancel = 1`)
+			}}
+			return func() { f.channel.API.(*holding).release() }
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			clock := &movedClock{}
+			f.setClock(clock.now)
+			end := c.stop(t, f)
+			id := f.insert(t, columns{"unionid": f.unionid(7)})
+			f.start(t, "one")
+			eventually(t, "the message", func() bool { return len(f.messagesTo(7)) == 1 })
+			time.Sleep(3 * time.Second)
+			if err := f.running.Unsettled(); err != nil {
+				t.Error("an alarm at once: ", err)
+			}
+			clock.move(unsettledAfter)
+			eventually(t, "the alarm", func() bool {
+				alarms := f.alarms(t)
+				return f.running.Unsettled() != nil && len(alarms) == 1 && strings.Contains(alarms[0], c.cause)
+			})
+			end()
+			f.await(t, id, queue.Sent)
+			eventually(t, "the alarm's end", func() bool { return f.running.Unsettled() == nil && len(f.alarms(t)) == 0 })
+		})
+	}
+}
+
+// holding takes locks while the first message is on its way.
+type holding struct {
+	oatemplate.API
+	hold    func() (release func())
+	release func()
+}
+
+func (h *holding) SendTemplate(ctx context.Context, m wechat.TemplateMessage) (int64, error) {
+	if h.release == nil {
+		h.release = h.hold()
+	}
+	return h.API.SendTemplate(ctx, m)
+}
