@@ -7,7 +7,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database/dbtest"
 )
 
-// TestLimitsAfterSleep: a limit is over when either clock says so: the monotonic one stands still
+// TestLimitsAfterSleep: a limit is over when either clock says so: the monotonic one does not run
 // while the machine is suspended, and the wall clock may have been set back.
 func TestLimitsAfterSleep(t *testing.T) {
 	begin := time.Now()

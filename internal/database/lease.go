@@ -48,7 +48,7 @@ type LeaseConfig struct {
 // holder itself judges by its own monotonic clock from the moment it *sent* the last renewal, which
 // is earlier than the moment the server counts from; and it stops a fifth of the TTL early. So a
 // holder that is cut off from the database knows that it has lost the lease before anybody else can
-// get it. On a suspended machine the monotonic clock stands still, so the holder compares it with
+// get it. On a suspended machine the monotonic clock does not run, so the holder compares it with
 // the wall clock as well. A process that is frozen (SIGSTOP) between that look and what it does
 // cannot know; therefore what a holder writes should be fenced by its Epoch or by a compare-and-set
 // as well.

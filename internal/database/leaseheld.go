@@ -75,7 +75,7 @@ func (l *Lease) Context(ctx context.Context) (context.Context, context.CancelFun
 const maxJump = time.Second
 
 // Valid reports whether the job may go on. Cheap enough to call before each batch. Where the wall
-// clock has jumped, the machine may have been suspended, in which the monotonic clock stands still,
+// clock has jumped, the machine may have been suspended, in which the monotonic clock does not run,
 // and another instance hold the lease by now: it is not valid until the next renewal confirms it.
 func (l *Lease) Valid() bool {
 	l.mu.Lock()
