@@ -97,6 +97,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"-nonsense", "not defined: -nonsense", exitUsage},
 		{"-not-following 2", "-not-following: 2 is no share", exitUsage},
 		{"-followers -1", "-followers: -1 is negative", exitUsage},
+		{"-repeat-window 0s", "-repeat-window: 0s is not above zero", exitUsage},
 		{"-keep some", `-keep: "some" is none of`, exitUsage},
 		{"-callback-aes-key x", "43 characters", exitUsage},
 		{`-fault {"kind":"x"}`, `there is no kind "x"`, exitUsage},
