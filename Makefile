@@ -67,6 +67,12 @@ chaos: ## Break everything around the real daemon, repair it, and compare rows w
 	@$(GO) build -o bin/ ./internal/devtools/chaos
 	@$(PRIVATEDB) -buffer-pool 256 -- bin/chaos $(if $(ROUNDS),-rounds $(ROUNDS)) $(ARGS)
 
+# Twenty rounds restart the daemon on both sides of the window's end.
+.PHONY: window
+window: ## 20 restarts as the resend window ends, five minutes; ROUNDS=1 ARGS=-real: at real length
+	@$(GO) build -o bin/ ./internal/devtools/chaos
+	@$(PRIVATEDB) -- bin/chaos -only window -rounds $(or $(ROUNDS),20) -parallel 5 $(ARGS)
+
 clean: ## Remove what was built and the data of .dev
 	rm -rf bin .dev
 
