@@ -209,7 +209,8 @@ func TestRebinding(t *testing.T) {
 			b.sim.Join(appid, 3)
 			b.sweepOnce(t)
 		},
-		"between the sweeps": func(t *testing.T, b *fixture) { b.checkBinding(t.Context(), appid) },
+		"by a sweep in which nobody joined or left": func(t *testing.T, b *fixture) { b.sweepOnce(t) },
+		"between the sweeps":                        func(t *testing.T, b *fixture) { b.checkBinding(t.Context(), appid) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -219,8 +220,14 @@ func TestRebinding(t *testing.T) {
 			if n := b.count(t, `SELECT COUNT(*) FROM sync_run`); n != 1 {
 				t.Fatalf("%d runs, though nothing has changed", n)
 			}
+			gone := b.sim.OpenID(appid, b.sim.Leave(appid, 1)[0])
+			b.sweepOnce(t)
+			b.exec(t, `DELETE FROM sync_run ORDER BY id DESC LIMIT 1`)
 			b.sim.Rebind(appid)
 			notice(t, b)
+			if n := b.count(t, `SELECT COUNT(*) FROM follower WHERE openid = ? AND unionid IS NULL`, gone); n != 1 {
+				t.Error("somebody who had left keeps a dead unionid")
+			}
 			b.wantTruth(t)
 			if n := b.count(t, `SELECT COUNT(*) FROM sync_run WHERE mode = 'rebind' AND state = 'done'`); n != 1 {
 				t.Errorf("%d runs refreshed everybody, want 1", n)

@@ -125,7 +125,7 @@ func stripControls(body []byte) []byte {
 	return out
 }
 
-// looseInt is an integer that some answers put into quotes.
+// looseInt is an integer that some answers put into quotes. All numbers of WeChat are read as one.
 type looseInt int64
 
 // UnmarshalJSON accepts 40001, "40001" and null, which changes nothing.
@@ -139,6 +139,18 @@ func (n *looseInt) UnmarshalJSON(data []byte) error {
 		return fmt.Errorf("number out of shape, %d bytes", len(data))
 	}
 	*n = looseInt(v)
+	return nil
+}
+
+// looseString is a text of a list. One of another type is "" and costs only itself.
+type looseString string
+
+// UnmarshalJSON never fails.
+func (s *looseString) UnmarshalJSON(data []byte) error {
+	var text string
+	if json.Unmarshal(data, &text) == nil {
+		*s = looseString(text)
+	}
 	return nil
 }
 
