@@ -242,7 +242,7 @@ func (s *sweep) trusted(ctx context.Context, j judgement, infos []wechat.UserInf
 
 // affordable reports whether a run may look n people up singly whom a batch left in doubt: a tenth
 // of its batches, and some more. Of a million followers 10,000 may have left since they were
-// listed, and would double the calls. The refresh asks about the rest.
+// listed, and would double the calls. The refresh checks the rest.
 func (s *sweep) affordable(n int) bool {
 	const few, share = 10, 10
 	calls := s.run.snapshot().Calls

@@ -105,7 +105,7 @@ func TestLeftAfterListing(t *testing.T) {
 		t.Errorf("%d batchget and user/info calls, want at most %.0f: %v", calls, most, run.Calls)
 	}
 	if doubts := b.count(t, `SELECT COUNT(*) FROM follower_recheck`); doubts == 0 {
-		t.Error("nobody is to be asked about again")
+		t.Error("nobody is to be checked again")
 	}
 }
 
@@ -124,7 +124,8 @@ func BenchmarkLeftAfterListing(b *testing.B) {
 }
 
 // TestShiftBesideLeavers: people have left, and the answers are shifted as well. Everywhere in a
-// batch the sweep sees it, also where the last person of the batch is one who left.
+// batch the sweep sees it, also where the last person of the batch is one who left. Whom it cannot
+// afford to look up is without a unionid until the refresh, never with another one's.
 func TestShiftBesideLeavers(t *testing.T) {
 	t.Parallel()
 	for _, at := range []int{0, 40, 97, 98, 99} {
@@ -143,6 +144,15 @@ func TestShiftBesideLeavers(t *testing.T) {
 			b.sweepOnce(t)
 			if n := b.sim.FollowerCount(appid); n != 294 {
 				t.Fatalf("%d people follow, want 294", n)
+			}
+			for p := range b.subscribed(t) {
+				id, _ := b.sim.Identify(appid, p.OpenID)
+				if p.UnionID != "" && p.UnionID != id.UnionID {
+					t.Fatalf("shifted from %d on: the map has %+v, the truth is %+v", at, p, id)
+				}
+			}
+			if _, err := b.Refresh(t.Context(), appid); err != nil {
+				t.Fatal(err)
 			}
 			b.wantTruth(t)
 		}

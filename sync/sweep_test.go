@@ -233,7 +233,7 @@ func TestOddBatchAnswers(t *testing.T) {
 			b := newFixture(t, options)
 			run := b.sweepOnce(t)
 			if run.Calls[endpointUserInfo] == 0 {
-				t.Error("nobody was asked about singly")
+				t.Error("nobody was looked up singly")
 			}
 			for p := range b.subscribed(t) {
 				if id, ok := b.sim.Identify(appid, p.OpenID); !ok || id.UnionID != p.UnionID {
