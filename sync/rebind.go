@@ -10,7 +10,7 @@ import (
 
 const (
 	// sampleSize followers show whether the account was bound to another Open Platform account: it
-	// was if at least minSample answer with a unionid, and all of them with another one.
+	// was if minSample of them have another unionid now, before one has still that of the map.
 	sampleSize = 5
 	minSample  = 3
 )
@@ -40,22 +40,25 @@ func (s *Service) rebound(ctx context.Context, appid string,
 		return false, err
 	}
 	other := 0
-	for openid, unionid := range sample {
-		info, err := ask(ctx, openid)
+	for _, known := range sample {
+		info, err := ask(ctx, known.OpenID)
 		if isInvalidOpenID(err) || aboutOnePerson(err) {
 			continue
 		}
 		if err != nil {
 			return false, fmt.Errorf("looking up a sample of the map: %w", err)
 		}
-		if info.UnionID == unionid {
+		if info.UnionID == known.UnionID {
 			return false, nil
 		}
-		if info.UnionID != "" && info.OpenID == openid {
+		if info.UnionID != "" && info.OpenID == known.OpenID {
 			other++
 		}
+		if other == minSample {
+			return true, nil
+		}
 	}
-	return other >= minSample, nil
+	return false, nil
 }
 
 // rebind turns the run into one that fetches everybody.

@@ -241,6 +241,25 @@ func TestRebinding(t *testing.T) {
 	}
 }
 
+// TestRebindingBesideRefreshed: some have followed again since the rebinding, and the map has their
+// new unionids. They agree with WeChat, and prove nothing about the others.
+func TestRebindingBesideRefreshed(t *testing.T) {
+	t.Parallel()
+	b := newFixture(t, wechatsim.Standard(50, 0, 0))
+	b.sweepOnce(t)
+	b.exec(t, `UPDATE follower SET info_at = info_at - INTERVAL 1 DAY`)
+	b.sim.Rebind(appid)
+	b.exec(t, `INSERT INTO follower_recheck (appid, openid, reason)
+		SELECT appid, openid, 'no_unionid' FROM follower ORDER BY openid LIMIT 5`)
+	if _, err := b.Refresh(t.Context(), appid); err != nil {
+		t.Fatal(err)
+	}
+	if run := b.sweepOnce(t); run.Mode != modeRebind {
+		t.Errorf("the run is %+v, want one that fetches everybody", run)
+	}
+	b.wantTruth(t)
+}
+
 // TestRebindingIsGoneOnWith: the refresh of everybody is stopped by the quota and goes on without
 // asking anybody twice.
 func TestRebindingIsGoneOnWith(t *testing.T) {
