@@ -71,7 +71,8 @@ func (s *sweep) spoolPage(listed *spool.File, p page) error {
 }
 
 // errEndless ends a list that would not end. Its spool is not resumed: it would lead there again.
-var errEndless = errors.New("listing followers: WeChat's list does not end")
+var errEndless = errors.New("listing followers: WeChat's list does not end; the map is unchanged, " +
+	"and the next sweep reads the list from its beginning")
 
 // endless reports whether the list has far more followers, or pages, than there can be.
 func endless(listed *spool.File, p page) bool {
