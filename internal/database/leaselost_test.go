@@ -1,93 +1,29 @@
 package database_test
 
 import (
-	"bytes"
-	"context"
 	"fmt"
-	"io"
-	"net"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/database/dbtest"
+	"github.com/unionbridge/unionbridge/internal/devtools/link"
 )
 
-// thief stands between one program and the server. It lets statements through, and once keeps the
-// answer to one that contains a text: the server has carried it out, the program does not know.
-type thief struct {
-	text  []byte
-	hangs bool // the connection lives and stays silent; else it ends
-	stole atomic.Bool
-}
-
-// through returns a pool whose statements pass the thief.
-func (th *thief) through(t *testing.T, dsn string) *sqlx.DB {
+// openThief returns what keeps the answer to the next statement with the text, and a pool whose
+// statements pass it.
+func openThief(t *testing.T, dsn, text string, hangs bool) (*link.Thief, *sqlx.DB) {
 	t.Helper()
-	settings, err := mysql.ParseDSN(dsn)
+	thief, through, err := link.OpenThief(dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := settings.Addr
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go th.serve(client, server)
-		}
-	}()
-	settings.Addr = l.Addr().String()
-	return dbtest.Open(t, settings.FormatDSN())
-}
-
-func (th *thief) serve(client net.Conn, server string) {
-	defer client.Close() //nolint:errcheck // only a test's connection
-	var d net.Dialer
-	upstream, err := d.DialContext(context.Background(), "tcp", server)
-	if err != nil {
-		return
-	}
-	defer upstream.Close() //nolint:errcheck // likewise
-	var steal atomic.Bool
-	go func() {
-		defer upstream.Close() //nolint:errcheck // likewise
-		buf := make([]byte, 64<<10)
-		for {
-			n, err := client.Read(buf)
-			if bytes.Contains(buf[:n], th.text) && th.stole.CompareAndSwap(false, true) {
-				steal.Store(true)
-			}
-			if _, werr := upstream.Write(buf[:n]); err != nil || werr != nil {
-				return
-			}
-		}
-	}()
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := upstream.Read(buf)
-		if steal.Load() {
-			if th.hangs {
-				_, _ = io.Copy(io.Discard, upstream)
-			}
-			return
-		}
-		if _, werr := client.Write(buf[:n]); err != nil || werr != nil {
-			return
-		}
-	}
+	t.Cleanup(func() { _ = thief.Close() })
+	thief.Steal(hangs, text)
+	return thief, dbtest.Open(t, through)
 }
 
 // TestLeaseAnswerIsLost: a try was carried out and its answer lost. The next one finds its own row.
@@ -108,8 +44,8 @@ func TestLeaseAnswerIsLost(t *testing.T) {
 				if _, err := db.ExecContext(t.Context(), c.before); err != nil {
 					t.Fatal(err)
 				}
-				th := &thief{text: []byte(c.statement), hangs: hangs}
-				l := newLeases(t, th.through(t, dbtest.DSN(t, db)), "a", 0)
+				_, through := openThief(t, dbtest.DSN(t, db), c.statement, hangs)
+				l := newLeases(t, through, "a", 0)
 				begin := time.Now()
 				if lease, err := l.TryAcquire(t.Context(), "job"); err == nil {
 					t.Fatalf("TryAcquire = %v without an answer", lease)
@@ -155,8 +91,7 @@ func TestTakeoverAfterLostAnswers(t *testing.T) {
 	took := make([]time.Duration, kills)
 	var successors sync.WaitGroup
 	for i := range kills {
-		th := &thief{text: []byte("UPDATE lease"), hangs: i%2 == 0}
-		through := th.through(t, dsn)
+		thief, through := openThief(t, dsn, "UPDATE lease", i%2 == 0)
 		successor := newLeases(t, through, fmt.Sprint("successor ", i), 0)
 		successors.Go(func() {
 			name := fmt.Sprint("send:wx", i)
@@ -167,7 +102,7 @@ func TestTakeoverAfterLostAnswers(t *testing.T) {
 			killed := time.Now()
 			takeOver(t, through, successor, name)
 			took[i] = time.Since(killed)
-			if !th.stole.Load() {
+			if !thief.Stole() {
 				t.Errorf("%s: no answer was lost", name)
 			}
 		})
