@@ -142,14 +142,14 @@ func (n *looseInt) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// looseString is a text of a list. One of another type is "" and costs only itself.
-type looseString string
+// optional is a value that is not worth the rest of its answer. One of another type is zero.
+type optional[T any] struct{ value T }
 
 // UnmarshalJSON never fails.
-func (s *looseString) UnmarshalJSON(data []byte) error {
-	var text string
-	if json.Unmarshal(data, &text) == nil {
-		*s = looseString(text)
+func (o *optional[T]) UnmarshalJSON(data []byte) error {
+	var value T
+	if json.Unmarshal(data, &value) == nil {
+		o.value = value
 	}
 	return nil
 }

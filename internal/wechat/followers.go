@@ -37,7 +37,7 @@ func (p *FollowerPage) decode(body []byte) error {
 		Total *looseInt `json:"total"`
 		Count *looseInt `json:"count"`
 		Data  struct {
-			OpenIDs []looseString `json:"openid"`
+			OpenIDs []optional[string] `json:"openid"`
 		} `json:"data"`
 		NextOpenID string `json:"next_openid"`
 	}
@@ -52,7 +52,7 @@ func (p *FollowerPage) decode(body []byte) error {
 		openids = make([]string, 0, len(wire.Data.OpenIDs))
 	}
 	for _, id := range wire.Data.OpenIDs {
-		openids = append(openids, string(id))
+		openids = append(openids, id.value)
 	}
 	return p.set(int64(*wire.Total), int64(*wire.Count), openids, wire.NextOpenID)
 }

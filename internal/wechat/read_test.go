@@ -111,6 +111,15 @@ func TestReads(t *testing.T) {
 			"GET /cgi-bin/user/info?openid=" + testOpenID + "&lang=zh_CN& ",
 			numbersAsText(userRecord), wantUser(),
 		},
+		"user with fields of other types": { // they cost themselves
+			func(ctx context.Context, c *Client) (any, error) {
+				return c.UserInfo(ctx, testOpenID)
+			},
+			"GET /cgi-bin/user/info?openid=" + testOpenID + "&lang=zh_CN& ",
+			`{"subscribe":1,"openid":"a","unionid":"u","subscribe_time":"","qr_scene":"x",` +
+				`"remark":7,"language":[],"groupid":{},"tagid_list":"","qr_scene_str":"s"}`,
+			UserInfo{OpenID: "a", UnionID: "u", Subscribed: true, QRSceneStr: "s"},
+		},
 		"batch with numbers as text": {
 			func(ctx context.Context, c *Client) (any, error) {
 				return c.BatchUserInfo(ctx, []string{"a"})

@@ -68,19 +68,20 @@ func (c *Client) BatchUserInfo(ctx context.Context, openids []string) ([]UserInf
 	return users, err
 }
 
-// userWire is a record as it comes.
+// userWire is a record as it comes. What says who it is and whether they follow must be readable;
+// any other field costs only itself.
 type userWire struct {
-	Subscribe      *looseInt  `json:"subscribe"`
-	OpenID         string     `json:"openid"`
-	UnionID        string     `json:"unionid"`
-	SubscribeTime  looseInt   `json:"subscribe_time"`
-	SubscribeScene string     `json:"subscribe_scene"`
-	QRScene        looseInt   `json:"qr_scene"`
-	QRSceneStr     string     `json:"qr_scene_str"`
-	Remark         string     `json:"remark"`
-	GroupID        looseInt   `json:"groupid"`
-	TagIDs         []looseInt `json:"tagid_list"`
-	Language       string     `json:"language"`
+	Subscribe      *looseInt            `json:"subscribe"`
+	OpenID         string               `json:"openid"`
+	UnionID        string               `json:"unionid"`
+	SubscribeTime  optional[looseInt]   `json:"subscribe_time"`
+	SubscribeScene optional[string]     `json:"subscribe_scene"`
+	QRScene        optional[looseInt]   `json:"qr_scene"`
+	QRSceneStr     optional[string]     `json:"qr_scene_str"`
+	Remark         optional[string]     `json:"remark"`
+	GroupID        optional[looseInt]   `json:"groupid"`
+	TagIDs         optional[[]looseInt] `json:"tagid_list"`
+	Language       optional[string]     `json:"language"`
 }
 
 // decode refuses a record without subscribe: absence must not read as "left".
@@ -94,14 +95,14 @@ func (u *UserInfo) decode(body []byte) error {
 	}
 	*u = UserInfo{
 		OpenID: w.OpenID, UnionID: w.UnionID, Subscribed: *w.Subscribe == 1,
-		SubscribeTime: int64(w.SubscribeTime), SubscribeScene: w.SubscribeScene,
-		QRScene: int64(w.QRScene), QRSceneStr: w.QRSceneStr, Remark: w.Remark,
-		GroupID: int64(w.GroupID), Language: w.Language,
+		SubscribeTime: int64(w.SubscribeTime.value), SubscribeScene: w.SubscribeScene.value,
+		QRScene: int64(w.QRScene.value), QRSceneStr: w.QRSceneStr.value, Remark: w.Remark.value,
+		GroupID: int64(w.GroupID.value), Language: w.Language.value,
 	}
-	if w.TagIDs != nil {
-		u.TagIDs = make([]int64, len(w.TagIDs))
+	if w.TagIDs.value != nil {
+		u.TagIDs = make([]int64, len(w.TagIDs.value))
 	}
-	for i, id := range w.TagIDs {
+	for i, id := range w.TagIDs.value {
 		u.TagIDs[i] = int64(id)
 	}
 	return nil
@@ -125,10 +126,10 @@ func (u *usersAnswer) decode(body []byte) error {
 			continue
 		}
 		var name struct {
-			OpenID looseString `json:"openid"`
+			OpenID optional[string] `json:"openid"`
 		}
 		_ = json.Unmarshal(record, &name) // a record that is no object has no openid either
-		infos[i] = UserInfo{OpenID: string(name.OpenID), Unreadable: true}
+		infos[i] = UserInfo{OpenID: name.OpenID.value, Unreadable: true}
 	}
 	*u = infos
 	return nil
