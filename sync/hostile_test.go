@@ -163,11 +163,12 @@ func TestShiftBesideLeavers(t *testing.T) {
 func TestUnreadableRecords(t *testing.T) {
 	t.Parallel()
 	b := newFixture(t, wechatsim.Standard(500, 0, 0))
-	every := 100
+	every, named := 100, false
 	b.api.batch = func(ctx context.Context, api API, openids []string) ([]wechat.UserInfo, error) {
 		infos, err := api.BatchUserInfo(ctx, openids)
 		for i := every - 1; i < len(infos); i += every {
-			infos[i] = wechat.UserInfo{Unreadable: true}
+			openid := map[bool]string{true: infos[i].OpenID}[named]
+			infos[i] = wechat.UserInfo{OpenID: openid, Unreadable: true}
 		}
 		return infos, err
 	}
@@ -179,14 +180,39 @@ func TestUnreadableRecords(t *testing.T) {
 	}
 	b.sim.Leave(appid, 3)
 	every = 1
-	b.sweepOnce(t)
-	if n := b.count(t, `SELECT COUNT(*) FROM follower WHERE subscribed = 0`); n != 0 {
-		t.Errorf("%d people are gone by records that nobody could read", n)
+	for _, named = range []bool{false, true} {
+		b.sweepOnce(t)
+		if n := b.count(t, `SELECT COUNT(*) FROM follower WHERE subscribed = 0`); n != 0 {
+			t.Errorf("%d people are gone by records that nobody could read", n)
+		}
 	}
 	b.sim.Join(appid, 100)
 	if _, err := b.Sweep(t.Context(), appid, nil); !errors.Is(err, errUnreadable) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestManyUnreadableRecords: more than the sweep can afford to look up are left to the refresh, also
+// where a record does not say whose it is.
+func TestManyUnreadableRecords(t *testing.T) {
+	t.Parallel()
+	b := newFixture(t, wechatsim.Standard(500, 0, 0))
+	b.api.batch = func(ctx context.Context, api API, openids []string) ([]wechat.UserInfo, error) {
+		infos, err := api.BatchUserInfo(ctx, openids)
+		for i := range len(infos) / 5 {
+			infos[i] = wechat.UserInfo{Unreadable: true}
+		}
+		return infos, err
+	}
+	run := b.sweepOnce(t)
+	if n := b.count(t, `SELECT COUNT(*) FROM follower_recheck
+		WHERE reason = 'unknown_openid' AND openid <> ''`); n != 100 || run.Added != 400 {
+		t.Errorf("%d people are stored, %d are left to the refresh", run.Added, n)
+	}
+	if _, err := b.Refresh(t.Context(), appid); err != nil {
+		t.Fatal(err)
+	}
+	b.wantTruth(t)
 }
 
 // TestRebindingForgets: after a rebinding nobody keeps a unionid of the former one: neither a
