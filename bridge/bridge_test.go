@@ -263,12 +263,20 @@ func TestConflicts(t *testing.T) {
 	if diff := cmp.Diff([]string{"oDupA", "oDupB"}, twins, cmpopts.SortSlices(func(a, b string) bool { return a < b })); diff != "" {
 		t.Errorf("twins (-want +got):\n%s", diff)
 	}
-	sample, err := m.Sample(t.Context(), oa, 2)
+	exec(t, db, `UPDATE follower SET info_at = CURRENT_TIMESTAMP(3)
+		WHERE openid IN ('oAnn', 'oDupA')`)
+	exec(t, db, `UPDATE follower SET info_at = CURRENT_TIMESTAMP(3) - INTERVAL 1 DAY
+		WHERE openid IN ('oCat', 'oDupB')`)
+	sample, err := m.Sample(t.Context(), oa, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(map[string]string{"oAnn": "uAnn", "oCat": "uCat"}, sample); diff != "" {
-		t.Errorf("sample (-want +got):\n%s", diff)
+	var openids []string
+	for _, u := range sample {
+		openids = append(openids, u.OpenID)
+	}
+	if diff := cmp.Diff([]string{"oCat", "oDupB", "oAnn"}, openids); diff != "" {
+		t.Errorf("sample, the oldest answers first (-want +got):\n%s", diff)
 	}
 }
 

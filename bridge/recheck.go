@@ -214,13 +214,19 @@ func (m *Map) NoteUnfollow(ctx context.Context, appid, openid string, at time.Ti
 		return err
 	}
 	// The times are compared again in the row: a refresh may have stored a newer follow meanwhile.
-	// info_at moves also where the person was known to have left: a sweep may hold an older answer.
+	// info_at moves also where the person was known to have left, and somebody new gets a row: a
+	// sweep may hold an older answer, which only a row can refuse. subscribed comes last, because
+	// the others compare with the old one.
 	const gone = `
-		UPDATE follower
-		   SET changed_at = CASE WHEN subscribed = 1 THEN CURRENT_TIMESTAMP(3) ELSE changed_at END,
-		       subscribed = 0, info_at = CURRENT_TIMESTAMP(3)
-		 WHERE appid = ? AND openid = ? AND (subscribe_time IS NULL OR subscribe_time <= ?)`
-	return m.storeEvent(ctx, gone, appid, openid, at.UTC())
+		INSERT INTO follower (appid, openid, subscribed, info_at)
+		VALUES (?, ?, 0, CURRENT_TIMESTAMP(3))
+		ON DUPLICATE KEY UPDATE
+		    changed_at = IF(subscribed = 1 AND COALESCE(subscribe_time <= ?, 1),
+		                    CURRENT_TIMESTAMP(3), changed_at),
+		    info_at    = IF(COALESCE(subscribe_time <= ?, 1), CURRENT_TIMESTAMP(3), info_at),
+		    subscribed = IF(COALESCE(subscribe_time <= ?, 1), 0, subscribed)`
+	at = at.UTC()
+	return m.storeEvent(ctx, gone, appid, openid, at, at, at)
 }
 
 // followState is what the map knows of a person's last follow; the zero value: nothing.

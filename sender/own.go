@@ -12,6 +12,10 @@ import (
 // leaseTry is how often an instance tries for the lease even if the poller has not seen it free.
 const leaseTry = 10 * time.Second
 
+// leaseRetry is the pause after a try that failed. The row may be ours although the answer was lost:
+// then the poller sees a lease that is held.
+const leaseRetry = 500 * time.Millisecond
+
 // run competes for the account's lease and works whenever it has it.
 func (a *account) run(ctx context.Context) {
 	complained := false
@@ -25,9 +29,13 @@ func (a *account) run(ctx context.Context) {
 			a.own(ctx, lease)
 			continue
 		}
+		wait := leaseTry
+		if err != nil {
+			wait = leaseRetry
+		}
 		select {
 		case <-a.free:
-		case <-time.After(leaseTry):
+		case <-time.After(wait):
 		case <-ctx.Done():
 		}
 	}

@@ -66,7 +66,8 @@ func TestUnchangedSweepWritesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := b.sweepOnce(t)
-	wantRun(t, run, Run{State: StateDone, Pages: 1, Listed: 10_000, Calls: calls(2, 0, 0)})
+	// One call shows that the account has not been rebound.
+	wantRun(t, run, Run{State: StateDone, Pages: 1, Listed: 10_000, Calls: calls(2, 0, 1)})
 	if err := b.db.GetContext(t.Context(), &after, fingerprint); err != nil {
 		t.Fatal(err)
 	}
@@ -143,6 +144,10 @@ func TestCursorLeaves(t *testing.T) {
 	if run.Calls[endpointFollowers] != 6 {
 		t.Errorf("%d list calls, want 6: 4, the refused one and one page again",
 			run.Calls[endpointFollowers])
+	}
+	if run.Pages != 3 || run.Listed != 29_999 {
+		t.Errorf("%d pages with %d people, want 3 with 29,999: each page counts once", run.Pages,
+			run.Listed)
 	}
 	b.api.beforeFollowers = nil
 	b.sweepOnce(t)
@@ -228,7 +233,7 @@ func TestOddBatchAnswers(t *testing.T) {
 			b := newFixture(t, options)
 			run := b.sweepOnce(t)
 			if run.Calls[endpointUserInfo] == 0 {
-				t.Error("no batch was asked again one by one")
+				t.Error("nobody was looked up singly")
 			}
 			for p := range b.subscribed(t) {
 				if id, ok := b.sim.Identify(appid, p.OpenID); !ok || id.UnionID != p.UnionID {

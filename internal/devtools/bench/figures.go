@@ -68,6 +68,7 @@ func (o *options) accounts() []account {
 			{"takeover", (*bench).takeover}, {"urgent", (*bench).urgent}, {"fair", (*bench).fair},
 			{"future", (*bench).future}, {"finished", (*bench).finished},
 		}},
+		{lostPeople, lostPeople, batchgets, nil, []scenario{{"lost", (*bench).lost}}},
 		{o.followers, 0, slowBatchgets, (*bench).prepareChange,
 			[]scenario{{"slow", (*bench).slow}, {"change", (*bench).change}}},
 		{o.killFollowers, 0, batchgets, nil, []scenario{{"kill", (*bench).killSweeps}}},
