@@ -173,6 +173,9 @@ func (c *claimer) claim(ctx context.Context) (got claimed, err error) {
 	}
 	got.taken, got.more = len(rows)-len(won.Locked)-len(won.Refused), more
 	c.deferLeft(rows, won)
+	if len(won.Refused) > 0 && got.taken == 0 {
+		return got, won.Cause // it may refuse all of them: nothing to try at full speed
+	}
 	got.sending, err = c.dispatchAll(ctx, won.Ours, begin)
 	return got, err
 }

@@ -271,6 +271,25 @@ func TestRefusedClaim(t *testing.T) {
 	f.await(t, refused, queue.Sent)
 }
 
+// TestAllClaimsRefused: a claim that gets nothing, because the database refuses it, is an error, after
+// which the next one waits; one that gets something is none.
+func TestAllClaimsRefused(t *testing.T) {
+	f := newFixture(t)
+	s := newStepper(t, f)
+	s.claims.dispatch, s.claims.results = newDispatch(2*maxClaim), make(chan queue.Result, 100)
+	f.trigger(t, `NEW.unionid = '`+f.unionid(1)+`'`, `SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not this one';`)
+	f.bulk(t, 5, "order", 1)
+	if got, err := s.claims.claim(t.Context()); err == nil || !strings.Contains(err.Error(), "not this one") {
+		t.Errorf("%+v, %v", got, err)
+	}
+	clear(s.claims.deferred)
+	f.insert(t, columns{"unionid": f.unionid(2)})
+	s.svc.lanes.read = time.Time{}
+	if got, err := s.claims.claim(t.Context()); err != nil || got.sending != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 // TestUnsettledForAMinute: outcomes that cannot be written at all are an alarm after a minute,
 // whatever the cause.
 func TestUnsettledForAMinute(t *testing.T) {
