@@ -110,6 +110,16 @@ func notify(c chan<- struct{}) {
 	}
 }
 
+// ended reports whether a channel is closed that nobody sends to.
+func ended(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 func sleep(ctx context.Context, d time.Duration) {
 	select {
 	case <-time.After(d):

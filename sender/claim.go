@@ -40,7 +40,7 @@ type claimer struct {
 	urgentOnly bool // the queue is long, and an urgent row is due
 	last       claimed
 
-	deferredLocked  map[int64]time.Time // rows that other transactions hold, and when to try them again
+	deferred        map[int64]time.Time // rows that could not be claimed, and when to try them again
 	skipLockedUntil time.Time
 }
 
@@ -156,13 +156,12 @@ func (c *claimer) claim(ctx context.Context) (got claimed, err error) {
 		got.more = more
 		return got, nil
 	}
-	var ours []queue.Request
-	var locked []int64
+	var won queue.Claimed
 	if err == nil {
 		// A claim that has begun is not interrupted: its outcome would be unknown, and the rows that
 		// it took would stay untouched until their visibility runs out.
 		err = database.Detached(ctx, func(ctx context.Context) (err error) {
-			ours, locked, err = c.queue.Claim(ctx, queue.ClaimOrder{
+			won, err = c.queue.Claim(ctx, queue.ClaimOrder{
 				AppID: c.AppID, Rows: rows, SkipLocked: begin.Before(c.skipLockedUntil),
 			})
 			return err
@@ -172,9 +171,12 @@ func (c *claimer) claim(ctx context.Context) (got claimed, err error) {
 		c.requeue(rows, c.Now())
 		return got, err
 	}
-	got.taken, got.more = len(rows)-len(locked), more
-	c.deferLocked(rows, locked)
-	got.sending, err = c.dispatchAll(ctx, ours, begin)
+	got.taken, got.more = len(rows)-len(won.Locked)-len(won.Refused), more
+	c.deferLeft(rows, won)
+	if len(won.Refused) > 0 && got.taken == 0 {
+		return got, won.Cause // it may refuse all of them: nothing to try at full speed
+	}
+	got.sending, err = c.dispatchAll(ctx, won.Ours, begin)
 	return got, err
 }
 
@@ -215,39 +217,48 @@ func (c *claimer) dispatchAll(
 }
 
 const (
-	// lockedFor is how long a row that another transaction holds is left out of the claims;
-	// maxDeferred how many are known at once.
+	// lockedFor is how long a row that another transaction holds is left out of the claims, and
+	// refusedFor one that the server refuses to change; maxDeferred how many are known at once.
 	lockedFor   = 5 * time.Second
+	refusedFor  = time.Minute
 	maxDeferred = 2000
 	// After a lock timeout, claims use SKIP LOCKED for skipLockedFor; otherwise each would wait for
 	// the lock again.
 	skipLockedFor = time.Minute
 )
 
-// deferLocked leaves rows that other transactions hold out of the next claims.
-func (c *claimer) deferLocked(rows []queue.Request, locked []int64) {
-	if len(locked) == 0 {
-		return
+// deferLeft leaves the rows out of the next claims that could not be claimed.
+func (c *claimer) deferLeft(rows []queue.Request, won queue.Claimed) {
+	if len(won.Locked) > 0 {
+		c.skipLockedUntil = c.Now().Add(skipLockedFor)
 	}
-	now := c.Now()
-	c.skipLockedUntil = now.Add(skipLockedFor)
-	for _, id := range locked {
-		if len(c.deferredLocked) < maxDeferred {
-			c.deferredLocked[id] = now.Add(lockedFor)
+	if n := len(won.Refused); n > 0 {
+		c.log.Error("the database refuses to change requests; they are not sent, and tried again "+
+			"every minute", "rows", n, "one of them", won.Refused[n-1], "err", won.Cause)
+	}
+	c.deferFor(lockedFor, rows, won.Locked)
+	c.deferFor(refusedFor, rows, won.Refused)
+}
+
+func (c *claimer) deferFor(d time.Duration, rows []queue.Request, ids []int64) {
+	until := c.Now().Add(d)
+	for _, id := range ids {
+		if len(c.deferred) < maxDeferred {
+			c.deferred[id] = until
 		}
 	}
-	c.requeue(slices.DeleteFunc(rows, func(r queue.Request) bool {
-		return !slices.Contains(locked, r.ID)
-	}), now.Add(lockedFor))
+	c.requeue(slices.DeleteFunc(slices.Clone(rows), func(r queue.Request) bool {
+		return !slices.Contains(ids, r.ID)
+	}), until)
 }
 
 // deferredIDs returns the rows that are left out of the claims for now.
 func (c *claimer) deferredIDs() []int64 {
 	now := c.Now()
-	maps.DeleteFunc(c.deferredLocked, func(_ int64, until time.Time) bool {
-		return now.After(until) || until.Sub(now) > lockedFor
+	maps.DeleteFunc(c.deferred, func(_ int64, until time.Time) bool {
+		return now.After(until) || until.Sub(now) > refusedFor
 	})
-	return slices.AppendSeq(c.parked.ids(), maps.Keys(c.deferredLocked))
+	return slices.AppendSeq(c.parked.ids(), maps.Keys(c.deferred))
 }
 
 // dueRows returns up to limit rows that may be claimed, and whether there are more: up to half of

@@ -2,6 +2,7 @@ package sender
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/unionbridge/unionbridge/sender/queue"
@@ -68,8 +69,10 @@ func (h *held) walk(
 // endOverdue ends those of the rows that are withdrawn, expired or too long in doubt.
 func (a *account) endOverdue(ctx context.Context, rows []queue.Request) error {
 	var withdrawn, over []int64
+	known := a.parked.ids()
 	for _, r := range rows {
 		switch {
+		case slices.Contains(known, r.ID): // its outcome is known, and written as soon as it can be
 		case r.Cancel:
 			withdrawn = append(withdrawn, r.ID)
 		case overdue(r, a.resendWindow()) != nil:
@@ -77,7 +80,7 @@ func (a *account) endOverdue(ctx context.Context, rows []queue.Request) error {
 		}
 	}
 	cancel := queue.CancelOrder{From: queue.Pending, IDs: withdrawn}
-	if _, err := a.queue.Cancel(ctx, cancel); err != nil {
+	if err := a.queue.Cancel(ctx, cancel); err != nil {
 		return err
 	}
 	return a.queue.EndOverdue(ctx, over)

@@ -141,7 +141,7 @@ func (a *account) releaseReachable(ctx context.Context, rows []queue.Request) er
 		}
 	}
 	cancel := queue.CancelOrder{From: queue.Waiting, IDs: withdrawn}
-	if _, err := a.queue.Cancel(ctx, cancel); err != nil {
+	if err := a.queue.Cancel(ctx, cancel); err != nil {
 		return err
 	}
 	return a.queue.Release(ctx, released)

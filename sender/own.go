@@ -59,7 +59,7 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 			}
 		})
 	}
-	settling.Go(func() { (&settler{account: a}).run(service, results) })
+	settling.Go(func() { (&settler{account: a, over: ctx.Done()}).run(service, results) })
 
 	begin := a.Now()
 	a.since.Store(&begin)
@@ -67,7 +67,7 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 	notify(a.takenOver)
 	claims := claimer{
 		account: a, dispatch: d, results: results, size: initialClaim,
-		deferredLocked: make(map[int64]time.Time),
+		deferred: make(map[int64]time.Time),
 	}
 	claims.run(ctx, lease)
 	a.channel.Wait()

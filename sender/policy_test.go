@@ -58,7 +58,7 @@ func (s *stepper) restart(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.account = s.svc.accounts[0]
-	s.claims = &claimer{account: s.account, size: initialClaim, deferredLocked: map[int64]time.Time{}}
+	s.claims = &claimer{account: s.account, size: initialClaim, deferred: map[int64]time.Time{}}
 }
 
 func (s *stepper) receipt(ctx context.Context, appid string, r queue.Receipt) error {

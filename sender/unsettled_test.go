@@ -16,9 +16,15 @@ import (
 // the operator's may; "%": of anybody.
 func (f *fixture) refuse(t *testing.T, unionid, sqlstate string) (end func()) {
 	t.Helper()
+	return f.trigger(t, `NEW.status = 'sent' AND NEW.unionid LIKE '`+unionid+`'`,
+		`SIGNAL SQLSTATE '`+sqlstate+`' SET MESSAGE_TEXT = 'not this one';`)
+}
+
+// trigger makes the database do something before it changes certain requests.
+func (f *fixture) trigger(t *testing.T, condition, body string) (end func()) {
+	t.Helper()
 	_, err := f.db.ExecContext(t.Context(), `CREATE TRIGGER refusing BEFORE UPDATE ON send_request FOR EACH ROW
-		BEGIN IF NEW.status = 'sent' AND NEW.unionid LIKE '`+unionid+`' THEN
-		SIGNAL SQLSTATE '`+sqlstate+`' SET MESSAGE_TEXT = 'not this one'; END IF; END`)
+		BEGIN IF `+condition+` THEN `+body+` END IF; END`)
 	if err != nil {
 		t.Skip("this server has no triggers: ", err)
 	}
@@ -133,6 +139,157 @@ func TestRefusedOutcomeIsLost(t *testing.T) {
 	eventually(t, "the alarm's end", func() bool { return len(f.alarms(t)) == 0 })
 }
 
+// loseLease gives the account to another instance, and waits until this one knows.
+func (f *fixture) loseLease(t *testing.T) {
+	t.Helper()
+	f.exec(t, `UPDATE lease SET holder = 'other', epoch = epoch + 1,
+		expires_at = CURRENT_TIMESTAMP(3) + INTERVAL 1 HOUR WHERE name = ?`, queue.LeaseName(appid))
+	eventually(t, "the loss of the lease", func() bool { return !f.running.accounts[0].owner.Load() })
+}
+
+// TestAlarmEndsWithTheAccount: an instance that lost its account has no outcomes to write any more,
+// and is ready, however many the database had refused.
+func TestAlarmEndsWithTheAccount(t *testing.T) {
+	for _, c := range []struct {
+		name, whose string
+		rows        int
+	}{{"one outcome", "%", 1}, {"all of them", "%", 3000}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			f.refuse(t, c.whose, "45000")
+			f.bulk(t, c.rows, "order", 1)
+			f.start(t, "one")
+			eventually(t, "the alarm", func() bool {
+				full := c.rows == 1 || f.running.accounts[0].parked.full()
+				return f.running.Unsettled() != nil && len(f.alarms(t)) == 1 && full
+			})
+			f.loseLease(t)
+			eventually(t, "the alarm's end", func() bool { return f.running.Unsettled() == nil && len(f.alarms(t)) == 0 })
+		})
+	}
+}
+
+// TestShortLocks: producers who hold one row after the other, each for less than a minute, are no
+// alarm.
+func TestShortLocks(t *testing.T) {
+	f := newFixture(t)
+	clock := &movedClock{}
+	f.setClock(clock.now)
+	s := newStepper(t, f)
+	writer := &settler{account: s.account}
+	for id := range int64(5) {
+		writer.locked = []queue.Result{{ID: id + 1, Status: queue.Sent}, {ID: id + 2, Status: queue.Sent}}
+		writer.report(t.Context())
+		if err := s.svc.Unsettled(); err != nil {
+			t.Fatalf("after %d locks: %v", id, err)
+		}
+		clock.move(unsettledAfter / 2)
+	}
+	writer.report(t.Context())
+	clock.move(unsettledAfter / 2)
+	writer.report(t.Context())
+	if s.svc.Unsettled() == nil {
+		t.Error("a row that is locked for a minute is no alarm")
+	}
+}
+
+// TestRefusedOutcomeDuringAPause: the row of an outcome that is known is left alone during a pause,
+// too.
+func TestRefusedOutcomeDuringAPause(t *testing.T) {
+	f := newFixture(t)
+	s := newStepper(t, f)
+	id := f.insert(t, columns{"unionid": f.unionid(1), "appid": appid})
+	won, err := s.svc.queue.Claim(t.Context(), queue.ClaimOrder{AppID: appid, Rows: []queue.Request{{ID: id}}})
+	if err != nil || len(won.Ours) != 1 {
+		t.Fatal(won, err)
+	}
+	s.account.parked.set([]queue.Result{won.Ours[0].End(queue.Failed, "bad", "text")})
+	f.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3) - INTERVAL 9 MINUTE,
+		attempted_at = CURRENT_TIMESTAMP(3) - INTERVAL 10 MINUTE`)
+	f.exec(t, `INSERT INTO account_state (appid, scope, reason, paused_until)
+		VALUES (?, 'send', 'x', CURRENT_TIMESTAMP(3) + INTERVAL 1 HOUR)`, appid)
+	if err := s.claims.refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.maintain(t)
+	if r := f.row(t, id); r.Status != "pending" {
+		t.Errorf("the row is %+v", r)
+	}
+}
+
+// TestRefusedOutcomeAtAStop: what was refused is tried once more before it is given up.
+func TestRefusedOutcomeAtAStop(t *testing.T) {
+	f := newFixture(t)
+	end := f.refuse(t, f.unionid(7), "45000")
+	id := f.insert(t, columns{"unionid": f.unionid(7)})
+	stop := f.start(t, "one")
+	eventually(t, "the alarm", func() bool { return len(f.alarms(t)) == 1 })
+	end()
+	stop()
+	if r := f.row(t, id); r.Status != "sent" || len(f.alarms(t)) != 0 {
+		t.Errorf("the row is %+v, with %d alarms", r, len(f.alarms(t)))
+	}
+}
+
+// TestRefusedClaim: a request that the database refuses to change stops no other, and is sent when
+// it can be: one to be claimed, one that is withdrawn, and one that waits.
+func TestRefusedClaim(t *testing.T) {
+	f := newFixture(t)
+	clock := &movedClock{}
+	f.setClock(clock.now)
+	end := f.trigger(t, `NEW.unionid IN ('`+f.unionid(7)+`', '`+f.unionid(8)+`', '`+f.unionid(9)+`')`,
+		`SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not this one';`)
+	early := time.Now().UTC().Add(-time.Minute)
+	claimed := f.insert(t, columns{"unionid": f.unionid(7), "due_at": early})
+	withdrawn := f.insert(t, columns{"unionid": f.unionid(8), "due_at": early, "cancel": 1})
+	waiting := columns{"appid": appid, "status": "waiting", "due_at": time.Now().UTC().Add(time.Hour)}
+	wait := func(person int) int64 {
+		waiting["unionid"] = f.unionid(person)
+		return f.insert(t, waiting)
+	}
+	refused := wait(9)
+	good := []int64{wait(10), wait(11)}
+	for i := range 30 {
+		good = append(good, f.insert(t, columns{"unionid": f.unionid(20 + i)}))
+	}
+	good = append(good, f.insert(t, columns{"unionid": f.unionid(50), "cancel": 1}))
+	f.start(t, "one")
+	for _, id := range good[:len(good)-1] {
+		f.await(t, id, queue.Sent)
+	}
+	f.await(t, good[len(good)-1], queue.Cancelled)
+	for _, id := range []int64{claimed, withdrawn, refused} {
+		if r := f.row(t, id); r.Attempts != 0 || r.Status == "sent" {
+			t.Errorf("a refused row is %+v", r)
+		}
+	}
+	end()
+	clock.move(refusedFor + time.Second)
+	f.await(t, claimed, queue.Sent)
+	f.await(t, withdrawn, queue.Cancelled)
+	f.await(t, refused, queue.Sent)
+}
+
+// TestAllClaimsRefused: a claim that gets nothing, because the database refuses it, is an error, after
+// which the next one waits; one that gets something is none.
+func TestAllClaimsRefused(t *testing.T) {
+	f := newFixture(t)
+	s := newStepper(t, f)
+	s.claims.dispatch, s.claims.results = newDispatch(2*maxClaim), make(chan queue.Result, 100)
+	f.trigger(t, `NEW.unionid = '`+f.unionid(1)+`'`, `SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not this one';`)
+	f.bulk(t, 5, "order", 1)
+	if got, err := s.claims.claim(t.Context()); err == nil || !strings.Contains(err.Error(), "not this one") {
+		t.Errorf("%+v, %v", got, err)
+	}
+	clear(s.claims.deferred)
+	f.insert(t, columns{"unionid": f.unionid(2)})
+	s.svc.lanes.read = time.Time{}
+	if got, err := s.claims.claim(t.Context()); err != nil || got.sending != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 // TestUnsettledForAMinute: outcomes that cannot be written at all are an alarm after a minute,
 // whatever the cause.
 func TestUnsettledForAMinute(t *testing.T) {
@@ -140,8 +297,8 @@ func TestUnsettledForAMinute(t *testing.T) {
 		name, cause string
 		stop        func(t *testing.T, f *fixture) (end func())
 	}{
-		{"the server fails", "not this one", func(t *testing.T, f *fixture) func() {
-			return f.refuse(t, "%", "HY000")
+		{"the server fails", "not_there", func(t *testing.T, f *fixture) func() {
+			return f.trigger(t, `NEW.status = 'sent'`, `INSERT INTO not_there VALUES (1);`)
 		}},
 		{"another transaction", "another program's transaction", func(t *testing.T, f *fixture) func() {
 			f.channel.API = &holding{API: f.channel.API, hold: func() (release func()) {

@@ -173,7 +173,7 @@ func newLogger(cfg config.Log, w io.Writer) *slog.Logger {
 	}
 	options := &slog.HandlerOptions{Level: level}
 	if cfg.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
+		return slog.New(slog.NewJSONHandler(visibleWriter{w}, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
 }

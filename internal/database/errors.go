@@ -118,21 +118,24 @@ func IsLockTimeout(err error) bool { return isServerError(err, erLockWaitTimeout
 func IsDuplicate(err error) bool { return isServerError(err, erDuplicateEntry) }
 
 // IsRowError reports whether a value in a row made a statement fail, so that it would succeed
-// without that row: SQLSTATE 22 (data), 23 (constraints) and 45 (raised by a trigger), and the
-// numbers for which a server has no state of its own.
+// without that row: SQLSTATE 21 (a subquery of a trigger returned several rows), 22 (data), 23
+// (constraints) and 45 (raised by a trigger), and the numbers that have another state, or none.
 func IsRowError(err error) bool {
 	me, ok := errors.AsType[*mysql.MySQLError](err)
 	if !ok {
 		return false
 	}
 	switch me.Number {
-	case 1366, // incorrect value for the column
+	case 1265, // a value that an ENUM does not have, or that is cut
+		1364, // no value for a column that has no default
+		1366, // incorrect value for the column
+		1644, // raised by a trigger, with any state
 		3819, // MySQL: a CHECK is violated
 		3988, // MySQL: the text cannot be converted into the column's character set
 		1267: // mix of collations: TiDB judges it by the values
 		return true
 	}
-	return slices.Contains([]string{"22", "23", "45"}, string(me.SQLState[:2]))
+	return slices.Contains([]string{"21", "22", "23", "45"}, string(me.SQLState[:2]))
 }
 
 func isDenied(err error) bool {

@@ -249,11 +249,11 @@ func (f fixture) claim(t *testing.T, ids ...int64) []Request {
 	for i, id := range ids {
 		rows[i] = byID[id]
 	}
-	ours, locked, err := f.Claim(t.Context(), ClaimOrder{AppID: appid, Rows: rows})
-	if err != nil || len(locked) > 0 || len(ours) != len(ids) {
-		t.Fatalf("claimed %d of %d rows, %d are locked, %v", len(ours), len(ids), len(locked), err)
+	got, err := f.Claim(t.Context(), ClaimOrder{AppID: appid, Rows: rows})
+	if err != nil || len(got.Locked) > 0 || len(got.Ours) != len(ids) {
+		t.Fatalf("of %d rows the claim got %+v, %v", len(ids), got, err)
 	}
-	return ours
+	return got.Ours
 }
 
 // lane is one of appid and the template order.

@@ -46,7 +46,7 @@ func (q *Queue) EndOverdue(ctx context.Context, ids []int64) error {
 		return query, []any{"expired", "the request's time was over before its account or template, " +
 			"which was paused, sent again", ids}
 	}
-	if _, _, err := q.update(ctx, ids, false, end); err != nil {
+	if _, err := q.update(ctx, ids, false, end); err != nil {
 		return fmt.Errorf("ending %d requests whose time is over: %w", len(ids), err)
 	}
 	return nil

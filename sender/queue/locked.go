@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,10 +36,55 @@ func (s statement) exec(ctx context.Context, db sqlx.ExecerContext, ids []int64)
 	return res.RowsAffected()
 }
 
-// update runs a statement for those of the rows that no other transaction holds, and returns how
-// many it matched, and the others: one row that a producer's open transaction holds must not stop
-// the rest. skipLocked says that some are known to be held; otherwise it tries all of them first.
+// updated is what became of the rows of an update.
+type updated struct {
+	tried  []int64 // these; all of them, unless there is an error
+	n      int64   // were matched
+	locked []int64 // another transaction holds them
+	// refused are rows that the server did not change, because of what is in them or was to be
+	// written, and cause is why it refused the last of those.
+	refused []int64
+	cause   error
+}
+
+// left returns the rows that are left as they were.
+func (u updated) left() []int64 { return slices.Concat(u.locked, u.refused) }
+
+func (u updated) and(v updated) updated {
+	return updated{
+		tried: append(u.tried, v.tried...), n: u.n + v.n, locked: append(u.locked, v.locked...),
+		refused: append(u.refused, v.refused...), cause: cmp.Or(v.cause, u.cause),
+	}
+}
+
+// update runs a statement for the rows, but for those that another transaction holds and those that
+// make the server refuse it: one such row must not stop the rest. It halves the rows down to the
+// refused ones. skipLocked says that some are known to be held; otherwise it tries all of them
+// first. What is returned with an error has been done nevertheless.
 func (q *Queue) update(
+	ctx context.Context, ids []int64, skipLocked bool, s statement,
+) (done updated, err error) {
+	n, locked, err := q.updateFree(ctx, ids, skipLocked, s)
+	switch {
+	case err == nil:
+		return updated{tried: ids, n: n, locked: locked}, nil
+	case !database.IsRowError(err):
+		return updated{}, err
+	case len(ids) == 1:
+		return updated{tried: ids, refused: ids, cause: err}, nil
+	}
+	for _, half := range [][]int64{ids[:len(ids)/2], ids[len(ids)/2:]} {
+		part, err := q.update(ctx, half, skipLocked || len(done.locked) > 0, s)
+		if done = done.and(part); err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// updateFree runs a statement for those of the rows that no other transaction holds, and returns
+// how many it matched, and the others.
+func (q *Queue) updateFree(
 	ctx context.Context, ids []int64, skipLocked bool, s statement,
 ) (n int64, locked []int64, err error) {
 	if !skipLocked {

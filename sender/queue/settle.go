@@ -96,8 +96,7 @@ func (q *Queue) Settle(ctx context.Context, batch []Result, skipLocked bool) (Se
 	return done.and(rest), err
 }
 
-// settlePart writes results by one kind of statement. One that the server refuses must not stop the
-// others: the part is halved down to it.
+// settlePart writes results by one kind of statement.
 func (q *Queue) settlePart(
 	ctx context.Context, part []Result, skipLocked bool, sql func([]Result) (string, []any),
 ) (done Settled, err error) {
@@ -115,30 +114,19 @@ func (q *Queue) settlePart(
 			return !found
 		}))
 	}
-	n, locked, err := q.update(ctx, ids, skipLocked, settle)
-	switch {
-	case database.IsRowError(err) && len(part) == 1:
-		return Settled{Refused: part, Cause: err}, nil
-	case database.IsRowError(err):
-		done, err = q.settlePart(ctx, part[:len(part)/2], skipLocked, sql)
-		if err != nil {
-			return done, err
-		}
-		rest, err := q.settlePart(ctx, part[len(part)/2:], skipLocked, sql)
-		return done.and(rest), err
-	case err != nil:
-		return Settled{}, err
-	}
-	done.Written = make([]Result, 0, len(part))
+	u, err := q.update(ctx, ids, skipLocked, settle)
 	for _, r := range part {
-		if slices.Contains(locked, r.ID) {
+		switch {
+		case slices.Contains(u.refused, r.ID):
+			done.Refused = append(done.Refused, r)
+		case slices.Contains(u.locked, r.ID):
 			done.Locked = append(done.Locked, r)
-		} else {
+		case err == nil || slices.Contains(u.tried, r.ID):
 			done.Written = append(done.Written, r)
 		}
 	}
-	done.Overtaken = int64(len(done.Written)) - n
-	return done, nil
+	done.Overtaken, done.Cause = int64(len(done.Written))-u.n, u.cause
+	return done, err
 }
 
 // isSimpleSent reports whether a result is the usual one, for which a shorter statement does: with

@@ -32,7 +32,8 @@ func (q *Queue) WaitingAfter(ctx context.Context, l Lane, last Request) ([]Reque
 		l.AppID, l.Priority, l.Template, from, PageSize, PageSize)
 }
 
-// Release makes waiting rows due now. What another transaction holds is left to a later round.
+// Release makes waiting rows due now. What another transaction holds, or the
+// server refuses to change, is left to a later round.
 func (q *Queue) Release(ctx context.Context, ids []int64) error {
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
@@ -43,7 +44,7 @@ func (q *Queue) Release(ctx context.Context, ids []int64) error {
 		return nil
 	}
 	release := func(ids []int64) (string, []any) { return query, []any{ids} }
-	if _, _, err := q.update(ctx, ids, false, release); err != nil {
+	if _, err := q.update(ctx, ids, false, release); err != nil {
 		return fmt.Errorf("releasing %d waiting requests: %w", len(ids), err)
 	}
 	return nil
@@ -132,22 +133,22 @@ type endOrder struct {
 	endArgs, rest []any
 }
 
-// endPages ends rows page by page and returns how many. It stops where another transaction holds
-// some: a later round does the rest.
+// endPages ends rows page by page and returns how many. It stops where some are left: a later round
+// does the rest.
 func (q *Queue) endPages(ctx context.Context, o endOrder) (total int64, err error) {
 	for {
 		ids, err := find[int64](ctx, q, o.find, o.findArgs...)
 		if err != nil || len(ids) == 0 {
 			return total, err
 		}
-		n, locked, err := q.update(ctx, ids, false, func(ids []int64) (string, []any) {
+		done, err := q.update(ctx, ids, false, func(ids []int64) (string, []any) {
 			return o.end, slices.Concat(o.endArgs, []any{ids}, o.rest)
 		})
-		total += n
+		total += done.n
 		if err != nil {
 			return total, fmt.Errorf("%s: %w", o.find.what, err)
 		}
-		if n == 0 || len(ids) < PageSize || len(locked) > 0 {
+		if done.n == 0 || len(ids) < PageSize || len(done.left()) > 0 {
 			return total, nil
 		}
 	}

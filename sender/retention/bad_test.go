@@ -114,9 +114,9 @@ func TestRetentionLaneFails(t *testing.T) {
 		f.place(t, state, columns{"due_at": old, "finished_at": old})
 	}
 	f.exec(t, `CREATE TRIGGER no_failed BEFORE DELETE ON send_request FOR EACH ROW
-		BEGIN IF OLD.status = 'failed' THEN SIGNAL SQLSTATE 'HY000' SET MESSAGE_TEXT = 'not this one'; END IF; END`)
+		BEGIN IF OLD.status = 'failed' THEN INSERT INTO not_there VALUES (1); END IF; END`)
 	err := f.purger(false).Purge(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "failed requests: ") || !strings.Contains(err.Error(), "not this one") {
+	if err == nil || !strings.Contains(err.Error(), "failed requests: ") || !strings.Contains(err.Error(), "not_there") {
 		t.Errorf("the error: %v", err)
 	}
 	left := f.maps(t, `SELECT status FROM send_request`)
