@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/term"
@@ -39,10 +40,18 @@ func main() {
 	harness.Main(harness.Program{
 		Name: "privatedb", Arguments: true,
 		Flags: func(flags *flag.FlagSet) func() error {
+			flags.StringVar(&o.server.Server, "server", "", "path of mariadbd, mysqld or tidb-server (default: this machine's)")
+			flags.BoolVar(&o.server.OwnCollation, "own-collation", false,
+				"keep the server's own character set and collation (default: utf8mb4, utf8mb4_bin)")
 			flags.StringVar(&o.server.Dir, "dir", "", "data folder, kept afterwards (default: a temporary one)")
 			flags.Int64Var(&o.server.BufferPool, "buffer-pool", 0, "InnoDB's buffer pool in MiB (default 128)")
 			flags.BoolVar(&o.server.Durable, "durable", false, "flush each commit to the disk, as in production")
-			return func() error {
+			return func() (err error) {
+				if o.server.Server != "" { // the command may run in another folder
+					if o.server.Server, err = filepath.Abs(o.server.Server); err != nil {
+						return err
+					}
+				}
 				o.command = flags.Args()
 				o.server.BufferPool <<= 20
 				return nil
@@ -67,6 +76,9 @@ func (o options) run(t *harness.T) {
 			return
 		}
 		checkServer(t, os.Setenv(variable, server.DSN()))
+		if o.server.Server != "" { // programs that start one of their own use it too
+			checkServer(t, os.Setenv(privatedb.Variable, o.server.Server))
+		}
 	}
 	if code := runCommand(o.command); code != 0 {
 		t.Fatal(code)
