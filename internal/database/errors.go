@@ -33,6 +33,7 @@ const (
 	erLockNowait         = 3572 // MySQL and TiDB; MariaDB says 1205
 	erDeadlock           = 1213 // also Galera's certification conflict
 	erViewInvalid        = 1356 // the view's definer lacks a grant or is gone
+	erTLSRequired        = 3159 // require_secure_transport
 )
 
 // retryable are the numbers after which the whole transaction may be run again: it was rolled back
@@ -207,8 +208,14 @@ func connectError(c *mysql.Config, err error) error {
 func connectHint(c *mysql.Config, err error) string {
 	switch {
 	case isServerError(err, erAccessDenied):
-		return "; check user name and password in database.dsn, and from which hosts the server " +
+		hint := "; check user name and password in database.dsn, and from which hosts the server " +
 			"lets this user in"
+		if c.TLS == nil { // the servers answer REQUIRE SSL as they answer a wrong password
+			hint += "; if the user may connect by TLS only (REQUIRE SSL), end database.dsn with ?tls=true"
+		}
+		return hint
+	case isServerError(err, erTLSRequired):
+		return "; the server accepts TLS only: end database.dsn with ?tls=true"
 	case isServerError(err, erUnknownDatabase):
 		return fmt.Sprintf("; create it first: CREATE DATABASE %s CHARACTER SET utf8mb4", c.DBName)
 	case isServerError(err, erDBAccessDenied):

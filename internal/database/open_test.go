@@ -3,6 +3,7 @@ package database_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -147,6 +148,51 @@ func TestOpenErrors(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOpenHintsAtTLS: both servers answer a user with REQUIRE SSL as they answer a wrong password.
+func TestOpenHintsAtTLS(t *testing.T) {
+	db := dbtest.Open(t, dbtest.Empty(t))
+	name := "'tls_" + strings.ToLower(rand.Text()[:12]) + "'@'%'"
+	if _, err := db.ExecContext(t.Context(),
+		`CREATE USER `+name+` IDENTIFIED BY 'pw' REQUIRE SSL`); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := db.ExecContext(context.Background(), `DROP USER `+name); err != nil {
+			t.Error(err)
+		}
+	})
+	user, _, _ := strings.Cut(strings.Trim(name, "'"), "'")
+	for dsn, want := range map[string]bool{
+		dbtest.DSNAs(t, db, user, "pw"):                                        true,
+		listen(t, 3159, "Connections using insecure transport are prohibited"): true,
+		// A server without a certificate, and one whose certificate nobody knows, say so.
+		dbtest.DSNAs(t, db, user, "pw") + "?tls=true": false,
+	} {
+		_, err := database.Open(t.Context(), database.Config{DSN: dsn})
+		if err == nil || strings.Contains(err.Error(), "end database.dsn with ?tls=true") != want {
+			t.Errorf("Open = %v, want a hint at ?tls=true: %t", err, want)
+		}
+	}
+}
+
+// listen is a server that refuses its first connection with an error of that number.
+func listen(t *testing.T, number uint16, message string) (dsn string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed with the test
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	body := append([]byte{0xff, byte(number), byte(number >> 8)}, message...)
+	go func() {
+		if conn, err := l.Accept(); err == nil {
+			_, _ = conn.Write(append([]byte{byte(len(body)), 0, 0, 0}, body...))
+			_ = conn.Close()
+		}
+	}()
+	return "u:p@tcp(" + l.Addr().String() + ")/d"
 }
 
 func TestOpenWaitsForTheServer(t *testing.T) {
