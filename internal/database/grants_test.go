@@ -77,12 +77,8 @@ func (g grants) connect(t *testing.T, role string) *sqlx.DB {
 	t.Helper()
 	role = g.prefix + role
 	user := role + "_u"
-	var version string
-	if err := g.db.GetContext(t.Context(), &version, `SELECT VERSION()`); err != nil {
-		t.Fatal(err)
-	}
 	preposition := "TO"
-	if strings.Contains(version, "MariaDB") {
+	if dbtest.ServerOf(t, g.db).Name == "MariaDB" {
 		preposition = "FOR"
 	}
 	g.exec(t, fmt.Sprintf(`CREATE USER '%s'@'%%' IDENTIFIED BY 'pw'`, user))
