@@ -180,7 +180,7 @@ func TestOpenHintsAtTLS(t *testing.T) {
 // listen is a server that refuses its first connection with an error of that number.
 func listen(t *testing.T, number uint16, message string) (dsn string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed with the test
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,8 +3,9 @@
 //	go run ./internal/devtools/privatedb [flags] -- CMD ARGS…
 //
 // CMD finds the server in UNIONBRIDGE_TEST_DSN, as a user who may create schemas and users. Where
-// the variable is set already, that server is used and none is started. Without a command the
-// server stays up until Ctrl-C. The exit code is CMD's; 125 means that the server did not start.
+// the variable is set already and -server is not, that server is used and none is started. Without a
+// command the server stays up until Ctrl-C. The exit code is CMD's; 125 means that the server did
+// not start.
 package main
 
 import (
@@ -62,7 +63,7 @@ func main() {
 }
 
 func (o options) run(t *harness.T) {
-	if os.Getenv(variable) == "" || len(o.command) == 0 {
+	if os.Getenv(variable) == "" || o.server.Server != "" || len(o.command) == 0 {
 		server, err := privatedb.Start(t.Context(), o.server)
 		checkServer(t, err)
 		t.Cleanup(func() error {
