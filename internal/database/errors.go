@@ -34,6 +34,7 @@ const (
 	erDeadlock           = 1213 // also Galera's certification conflict
 	erViewInvalid        = 1356 // the view's definer lacks a grant or is gone
 	erTLSRequired        = 3159 // require_secure_transport
+	erPrivilegeCheck     = 8121 // TiDB's 1142 for a row that is read or written by its key
 )
 
 // retryable are the numbers after which the whole transaction may be run again: it was rolled back
@@ -136,8 +137,10 @@ func IsRowError(err error) bool {
 	return slices.Contains([]string{"22", "23", "45"}, string(me.SQLState[:2]))
 }
 
-func isDenied(err error) bool {
-	return isServerError(err, erTableAccessDenied, erColumnAccessDenied, erDBAccessDenied)
+// IsDenied reports whether a statement failed because the user lacks a grant.
+func IsDenied(err error) bool {
+	return isServerError(err, erTableAccessDenied, erColumnAccessDenied, erDBAccessDenied,
+		erPrivilegeCheck)
 }
 
 func isServerError(err error, numbers ...uint16) bool {
@@ -150,6 +153,9 @@ func isServerError(err error, numbers ...uint16) bool {
 var denied = regexp.MustCompile("^(.+?) command denied to user (\\S+) for (?:column '([^']*)' in " +
 	")?table [`']?(?:([^`'.]+)[`']?\\.[`']?)?([^`']+)[`']?$")
 
+// privilegeCheck matches TiDB's "privilege check for 'Insert' fail".
+var privilegeCheck = regexp.MustCompile("^privilege check for '([^']+)' fail")
+
 // Explain adds to an error about a missing grant what to grant, and to one about a missing table
 // what to run. Other errors, and nil, come back as they are. The result wraps err.
 func Explain(err error) error {
@@ -158,7 +164,7 @@ func Explain(err error) error {
 		return err
 	}
 	switch me.Number {
-	case erTableAccessDenied, erColumnAccessDenied:
+	case erTableAccessDenied, erColumnAccessDenied, erPrivilegeCheck:
 		return fmt.Errorf("%w; %s", err, missingGrant(me.Message))
 	case erDBAccessDenied:
 		return fmt.Errorf("%w; the user has no grant on this schema, or it does not exist: see "+
@@ -174,6 +180,10 @@ func Explain(err error) error {
 
 // missingGrant turns the server's message into the statement that fixes it.
 func missingGrant(message string) string {
+	if m := privilegeCheck.FindStringSubmatch(message); m != nil {
+		return fmt.Sprintf("missing: GRANT %s ON a table of this statement (sql/grants.sql has the "+
+			"roles, sql/grants-tidb.sql those of TiDB)", strings.ToUpper(m[1]))
+	}
 	m := denied.FindStringSubmatch(message)
 	if m == nil {
 		return "a grant is missing: see sql/grants.sql"

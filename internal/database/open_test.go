@@ -304,6 +304,9 @@ func TestExplain(t *testing.T) {
 		{1143, "SELECT command denied to user 'ub'@'h' for column 'data' in table 'send_request'",
 			"missing: GRANT SELECT (data) ON send_request TO 'ub'@'h' (sql/grants.sql has the " +
 				"roles)"},
+		{8121, "privilege check for 'Select' fail",
+			"missing: GRANT SELECT ON a table of this statement (sql/grants.sql has the roles, " +
+				"sql/grants-tidb.sql those of TiDB)"},
 		{1142, "quelque chose", "a grant is missing: see sql/grants.sql"},
 		{1044, "Access denied for user 'ub'@'h' to database 'x'",
 			"the user has no grant on this schema, or it does not exist: see sql/grants.sql"},
