@@ -17,10 +17,15 @@ import (
 // pageQuery is a query of docs/sql.md and what the page says about its plan.
 type pageQuery struct {
 	title, sql string
-	keys       []string      // that the plan uses
-	since      dbtest.Server // from which on it uses these instead
-	otherKeys  []string
+	keys       []string // that the plan uses
+	elsewhere  []serverKeys
 	reads      []string // tables that it reads as a whole
+}
+
+// serverKeys are the keys that the plan uses from a version of a server on.
+type serverKeys struct {
+	since dbtest.Server
+	keys  []string
 }
 
 // TestSQLPage runs the queries of docs/sql.md as a reader, on tables large enough for a plan to
@@ -39,7 +44,7 @@ func TestSQLPage(t *testing.T) {
 		}
 	}
 	seedPage(t, db, rows)
-	reader := newGrants(t, db, false).connect(t, "reader")
+	reader := newGrants(t, db, grantMessageTexts).connect(t, "reader")
 	for _, q := range queries {
 		t.Run(q.title, func(t *testing.T) {
 			if n := len(answer(t, reader, q.sql)); n == 0 {
@@ -47,8 +52,10 @@ func TestSQLPage(t *testing.T) {
 			}
 			keys := planKeys(t, db, q.sql)
 			want := q.keys
-			if s := q.since; server.Since(s.Name, s.Major, s.Minor) {
-				want = q.otherKeys
+			for _, other := range q.elsewhere {
+				if s := other.since; server.Since(s.Name, s.Major, s.Minor) {
+					want = other.keys
+				}
 			}
 			for _, key := range want {
 				if !slices.Contains(keys, key) {
@@ -62,7 +69,8 @@ func TestSQLPage(t *testing.T) {
 				t.Errorf("%d rows were read, want at most %d: the page promises an index", read,
 					few)
 			}
-			if most := rows * 9 / 10; len(q.reads) > 0 && read < most*len(q.reads) {
+			// Of a whole table TiDB's embedded store counts what its own filter lets through.
+			if most := rows * 9 / 10; len(q.reads) > 0 && read < most*len(q.reads) && server.Name != "TiDB" {
 				t.Errorf("%d rows were read: the page warns of all of %v in vain", read, q.reads)
 			}
 		})
@@ -82,7 +90,7 @@ func pageQueries(t *testing.T) []pageQuery {
 	}
 	query := regexp.MustCompile("(?s)^(.*?)\n.*```sql\n(.*?);\n```\n\nPlan: (by|reads all of|a " +
 		"few rows)(.*?)\\.\\s")
-	elsewhere := regexp.MustCompile(`(?s)^(.*); on (\w+ \d+\.\d+) and later by (.*)$`)
+	elsewhere := regexp.MustCompile(`^(\w+)(?: (\d+)\.(\d+) and later)? by (.*)`)
 	name := regexp.MustCompile("`(\\w+)`")
 	names := func(text string) (list []string) {
 		for _, n := range name.FindAllStringSubmatch(text, -1) {
@@ -97,13 +105,13 @@ func pageQueries(t *testing.T) []pageQuery {
 			t.Fatalf("docs/sql.md: this section has no query, or no plan:\n%s", section)
 		}
 		q := pageQuery{title: m[1], sql: m[2]}
-		plan := m[4]
-		if other := elsewhere.FindStringSubmatch(plan); other != nil {
-			var err error
-			if q.since, err = dbtest.ParseServer(other[2]); err != nil {
-				t.Fatal(err)
+		plan, others, _ := strings.Cut(m[4], "; on ")
+		for _, other := range strings.Split(others, "; on ") {
+			if o := elsewhere.FindStringSubmatch(other); o != nil {
+				major, _ := strconv.Atoi(o[2]) // "" is any version
+				minor, _ := strconv.Atoi(o[3])
+				q.elsewhere = append(q.elsewhere, serverKeys{dbtest.Server{Name: o[1], Major: major, Minor: minor}, names(o[4])})
 			}
-			plan, q.otherKeys = other[1], names(other[3])
 		}
 		if m[3] == "by" {
 			q.keys = names(plan)
@@ -198,7 +206,8 @@ func planKeys(t *testing.T, db *sqlx.DB, query string) (keys []string) {
 		key := step["key"]
 		if m := index.FindStringSubmatch(step["access object"]); m != nil {
 			key = m[1]
-		} else if tidbReads(step) && !strings.Contains(step["id"], "FullScan") {
+		} else if tidbReads(step) && (!strings.Contains(step["id"], "FullScan") ||
+			strings.Contains(step["operator info"], "keep order:true")) {
 			key = "PRIMARY"
 		}
 		if key != "" && !slices.Contains(keys, key) {

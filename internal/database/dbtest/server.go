@@ -1,10 +1,12 @@
 package dbtest
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
 )
 
@@ -26,6 +28,22 @@ func ServerOf(t testing.TB, db *sqlx.DB) Server {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// Trigger creates a trigger. A test that needs one is skipped where the server has none, or wants
+// more rights for it.
+func Trigger(t testing.TB, db *sqlx.DB, stmt string) {
+	t.Helper()
+	if ServerOf(t, db).Name == "TiDB" {
+		t.Skip("TiDB has no triggers")
+	}
+	_, err := db.ExecContext(t.Context(), stmt)
+	if me, ok := errors.AsType[*mysql.MySQLError](err); ok && me.Number == 1419 {
+		t.Skip("triggers take SUPER beside a binary log: ", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // ParseServer reads what a server says of itself, or "MariaDB 11.8".

@@ -26,7 +26,8 @@ func (s *Server) prepareTiDB(context.Context) error {
 	if _, err := os.Stat(filepath.Join(s.dir, "data")); !errors.Is(err, os.ErrNotExist) {
 		return errors.New("a private TiDB needs an empty data folder at each start")
 	}
-	settings := fmt.Sprintf("tmp-storage-path = %q\n", filepath.Join(s.dir, "tmp"))
+	settings := fmt.Sprintf("tmp-storage-path = %q\n[log]\nslow-query-file = %q\n",
+		filepath.Join(s.dir, "tmp"), filepath.Join(s.dir, "slow.log"))
 	if err := os.WriteFile(s.tidbConfig(), []byte(settings), 0o600); err != nil {
 		return fmt.Errorf("writing TiDB's configuration: %w", err)
 	}
