@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/database/dbtest"
 	"github.com/unionbridge/unionbridge/internal/status"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/sender/channel/oatemplate"
@@ -16,12 +17,9 @@ import (
 // the operator's may; "%": of anybody.
 func (f *fixture) refuse(t *testing.T, unionid, sqlstate string) (end func()) {
 	t.Helper()
-	_, err := f.db.ExecContext(t.Context(), `CREATE TRIGGER refusing BEFORE UPDATE ON send_request FOR EACH ROW
+	dbtest.Trigger(t, f.db, `CREATE TRIGGER refusing BEFORE UPDATE ON send_request FOR EACH ROW
 		BEGIN IF NEW.status = 'sent' AND NEW.unionid LIKE '`+unionid+`' THEN
 		SIGNAL SQLSTATE '`+sqlstate+`' SET MESSAGE_TEXT = 'not this one'; END IF; END`)
-	if err != nil {
-		t.Skip("this server has no triggers: ", err)
-	}
 	return func() { f.exec(t, `DROP TRIGGER refusing`) }
 }
 
