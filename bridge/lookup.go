@@ -234,22 +234,25 @@ func (m *Map) Lookup(ctx context.Context, id string) ([]Identity, error) {
 	return identities, nil
 }
 
-// A side that is not known is NULL in the view, and empty here.
+// A side that is not known is NULL in the view, and empty here. TiDB unites NULL with an ascii
+// column, and refuses to unite an empty text with one (1271).
 const (
-	identitiesByUnionID = `
-		SELECT unionid, COALESCE(oa_appid, '') AS oa_appid, COALESCE(oa_openid, '') AS oa_openid,
+	identityColumns = `
+		SELECT COALESCE(unionid, '') AS unionid,
+		       COALESCE(oa_appid, '') AS oa_appid, COALESCE(oa_openid, '') AS oa_openid,
 		       COALESCE(subscribed, 0) AS subscribed,
-		       COALESCE(mini_appid, '') AS mini_appid, COALESCE(mini_openid, '') AS mini_openid
+		       COALESCE(mini_appid, '') AS mini_appid, COALESCE(mini_openid, '') AS mini_openid`
+	identitiesByUnionID = identityColumns + `
 		  FROM v_identity v
 		 WHERE unionid IN (?)
 		 ORDER BY v.unionid, v.oa_appid, v.mini_appid`
-	identitiesByOpenID = `
-		SELECT COALESCE(unionid, '') AS unionid, appid AS oa_appid, openid AS oa_openid, subscribed,
-		       '' AS mini_appid, '' AS mini_openid
-		  FROM follower WHERE appid IN (?) AND openid = ?
-		UNION ALL
-		SELECT COALESCE(unionid, ''), '', '', 0, appid, openid
-		  FROM mini_user WHERE appid IN (?) AND openid = ?`
+	identitiesByOpenID = identityColumns + `
+		  FROM (SELECT unionid, appid AS oa_appid, openid AS oa_openid, subscribed,
+		               NULL AS mini_appid, NULL AS mini_openid
+		          FROM follower WHERE appid IN (?) AND openid = ?
+		        UNION ALL
+		        SELECT unionid, NULL, NULL, 0, appid, openid
+		          FROM mini_user WHERE appid IN (?) AND openid = ?) v`
 )
 
 // appids returns the accounts that occur in the map, so that an openid alone is found by the

@@ -3,12 +3,16 @@ package sync
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/internal/database/dbtest"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
@@ -346,7 +350,7 @@ func TestLedgerKeepsSoManyRuns(t *testing.T) {
 	account := b.accounts[appid]
 	account.KeepRuns = 3
 	b.accounts[appid] = account
-	var ids []int64 // on Galera each node counts in steps of its own
+	var ids []int64
 	for range 6 {
 		ids = append(ids, b.sweepOnce(t).ID)
 	}
@@ -386,5 +390,44 @@ func waitFor(t *testing.T, condition func() bool) {
 			t.Fatal("the condition did not come true within 20 s")
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// TestNewestRunHasTheLargestID: AUTO_INCREMENT of a TiDB cluster gives the later run the lower id.
+// insert_id makes one server do so.
+func TestNewestRunHasTheLargestID(t *testing.T) {
+	b := newFixture(t, wechatsim.Standard(1, 0, 0))
+	account := b.accounts[appid]
+	account.KeepRuns = 2
+	b.exec(t, `INSERT INTO sync_run (id, kind, appid, state, holder) VALUES (30001, 'sweep', ?, 'failed', 'x'),
+		(30002, 'sweep', ?, 'done', 'x')`, appid, appid)
+	b.db = dbtest.Open(t, dbtest.DSN(t, b.db)+"?insert_id=7")
+	b.Service = b.instance(t, "two")
+	b.accounts[appid] = account
+	run := b.sweepOnce(t)
+	if h := must(ReadHistory(t.Context(), b.db, appid)); h.Sweep.ID != run.ID || h.GoodSweep.ID != run.ID {
+		t.Errorf("the newest sweeps are %d and %d, want %d", h.Sweep.ID, h.GoodSweep.ID, run.ID)
+	}
+	if n := b.count(t, `SELECT MIN(id) FROM sync_run`); n != 30002 {
+		t.Errorf("the oldest run is %d, want 30002: the first to be deleted was another", n)
+	}
+}
+
+// TestRunsOpenedAtOnce: accounts have leases of their own, so their runs are numbered side by side.
+func TestRunsOpenedAtOnce(t *testing.T) {
+	b := newFixture(t, wechatsim.Standard(1, 0, 0))
+	var group errgroup.Group
+	for n := range 40 {
+		group.Go(func() error {
+			l := ledger{db: b.db, holder: "x"}
+			_, err := l.insert(t.Context(), Run{Kind: kindSweep, AppID: fmt.Sprint("wx", n%8)})
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Error(err)
+	}
+	if n := b.count(t, `SELECT COUNT(DISTINCT id) FROM sync_run`); n != 40 {
+		t.Errorf("%d runs, want 40", n)
 	}
 }

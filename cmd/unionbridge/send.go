@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge/internal/config"
-	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
@@ -143,7 +142,7 @@ func (c *cli) newRequest(f sendFlags) (requests.Request, error) {
 			return r, fmt.Errorf("--due-at %q is not a time with its zone, such as "+
 				"2026-01-02T15:04:05+08:00", f.dueAt)
 		}
-		if due.Unix() < 1 || due.After(database.Storable(due)) {
+		if !isTimestamp(due) {
 			return r, fmt.Errorf("--due-at %q is not between 1970 and 2038-01-19, which the database "+
 				"stores", f.dueAt)
 		}

@@ -33,6 +33,8 @@ const (
 	erLockNowait         = 3572 // MySQL and TiDB; MariaDB says 1205
 	erDeadlock           = 1213 // also Galera's certification conflict
 	erViewInvalid        = 1356 // the view's definer lacks a grant or is gone
+	erTLSRequired        = 3159 // require_secure_transport
+	erPrivilegeCheck     = 8121 // TiDB's 1142 for a row that is read or written by its key
 )
 
 // retryable are the numbers after which the whole transaction may be run again: it was rolled back
@@ -138,8 +140,10 @@ func IsRowError(err error) bool {
 	return slices.Contains([]string{"21", "22", "23", "45"}, string(me.SQLState[:2]))
 }
 
-func isDenied(err error) bool {
-	return isServerError(err, erTableAccessDenied, erColumnAccessDenied, erDBAccessDenied)
+// IsDenied reports whether a statement failed because the user lacks a grant.
+func IsDenied(err error) bool {
+	return isServerError(err, erTableAccessDenied, erColumnAccessDenied, erDBAccessDenied,
+		erPrivilegeCheck)
 }
 
 func isServerError(err error, numbers ...uint16) bool {
@@ -152,6 +156,9 @@ func isServerError(err error, numbers ...uint16) bool {
 var denied = regexp.MustCompile("^(.+?) command denied to user (\\S+) for (?:column '([^']*)' in " +
 	")?table [`']?(?:([^`'.]+)[`']?\\.[`']?)?([^`']+)[`']?$")
 
+// privilegeCheck matches TiDB's "privilege check for 'Insert' fail".
+var privilegeCheck = regexp.MustCompile("^privilege check for '([^']+)' fail")
+
 // Explain adds to an error about a missing grant what to grant, and to one about a missing table
 // what to run. Other errors, and nil, come back as they are. The result wraps err.
 func Explain(err error) error {
@@ -160,7 +167,7 @@ func Explain(err error) error {
 		return err
 	}
 	switch me.Number {
-	case erTableAccessDenied, erColumnAccessDenied:
+	case erTableAccessDenied, erColumnAccessDenied, erPrivilegeCheck:
 		return fmt.Errorf("%w; %s", err, missingGrant(me.Message))
 	case erDBAccessDenied:
 		return fmt.Errorf("%w; the user has no grant on this schema, or it does not exist: see "+
@@ -176,6 +183,10 @@ func Explain(err error) error {
 
 // missingGrant turns the server's message into the statement that fixes it.
 func missingGrant(message string) string {
+	if m := privilegeCheck.FindStringSubmatch(message); m != nil {
+		return fmt.Sprintf("missing: GRANT %s ON a table of this statement (sql/grants.sql has the "+
+			"roles, sql/grants-tidb.sql those of TiDB)", strings.ToUpper(m[1]))
+	}
 	m := denied.FindStringSubmatch(message)
 	if m == nil {
 		return "a grant is missing: see sql/grants.sql"
@@ -210,8 +221,14 @@ func connectError(c *mysql.Config, err error) error {
 func connectHint(c *mysql.Config, err error) string {
 	switch {
 	case isServerError(err, erAccessDenied):
-		return "; check user name and password in database.dsn, and from which hosts the server " +
+		hint := "; check user name and password in database.dsn, and from which hosts the server " +
 			"lets this user in"
+		if c.TLS == nil { // the servers answer REQUIRE SSL as they answer a wrong password
+			hint += "; if the user may connect by TLS only (REQUIRE SSL), end database.dsn with ?tls=true"
+		}
+		return hint
+	case isServerError(err, erTLSRequired):
+		return "; the server accepts TLS only: end database.dsn with ?tls=true"
 	case isServerError(err, erUnknownDatabase):
 		return fmt.Sprintf("; create it first: CREATE DATABASE %s CHARACTER SET utf8mb4", c.DBName)
 	case isServerError(err, erDBAccessDenied):

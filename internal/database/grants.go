@@ -50,7 +50,7 @@ func CheckGrants(ctx context.Context, db *sqlx.DB) error {
 	for _, p := range probes() {
 		for _, stmt := range p.statements() {
 			_, err := db.ExecContext(ctx, stmt)
-			if err != nil && !isDenied(err) {
+			if err != nil && !IsDenied(err) {
 				return fmt.Errorf("checking grants on %s: %w", p.table, Explain(err))
 			}
 			missing = append(missing, Explain(err))

@@ -283,7 +283,8 @@ func TestInsertText(t *testing.T) {
 	}
 	var got []row
 	err := db.SelectContext(t.Context(), &got, `
-		SELECT openid, unionid, subscribe_time, subscribe_scene, qr_scene, qr_scene_str, remark, groupid, tagid_list, language
+		SELECT openid, unionid, subscribe_time, subscribe_scene, qr_scene, qr_scene_str, remark, groupid,
+		       REPLACE(tagid_list, ' ', '') AS tagid_list, language -- MySQL adds spaces
 		  FROM floor_follower
 		 WHERE appid = ? AND subscribed = 1 AND info_at IS NOT NULL
 		 ORDER BY openid`, harness.AppID)
