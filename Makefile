@@ -38,7 +38,7 @@ SQL = ./internal/database ./bridge/... ./sync/... ./sender/...
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-mysql test-mariadb11 test-tidb test-galera race lint prose
-.PHONY: bench chaos nightly clean
+.PHONY: bench chaos window nightly clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,7 +72,7 @@ test-tidb: ## Tests of what speaks SQL on TiDB; builds it once, 3 to 20 minutes,
 	exec bin/privatedb -server "$$server" -- $(GO) test -count=1 -timeout 30m $(SQL)
 
 # Each part runs, whatever became of those before it.
-NIGHTLY = test-mariadb11 test-tidb test-galera chaos race
+NIGHTLY = test-mariadb11 test-tidb test-galera chaos window race
 
 nightly: ## All that .ci/run leaves out: the other servers, Galera, chaos, the race detector
 	@failed=0; results=; for target in $(NIGHTLY); do \
@@ -105,7 +105,6 @@ chaos: ## Break everything around the real daemon, repair it, and compare rows w
 	@$(PRIVATEDB) -buffer-pool 256 -- bin/chaos $(if $(ROUNDS),-rounds $(ROUNDS)) $(ARGS)
 
 # Twenty rounds restart the daemon on both sides of the window's end.
-.PHONY: window
 window: ## 20 restarts as the resend window ends, five minutes; ROUNDS=1 ARGS=-real: at real length
 	@$(GO) build -o bin/ ./internal/devtools/chaos
 	@$(PRIVATEDB) -- bin/chaos -only window -rounds $(or $(ROUNDS),20) -parallel 5 $(ARGS)
