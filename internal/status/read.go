@@ -31,6 +31,7 @@ type Settings struct {
 type reader struct {
 	cfg         Config
 	queue       requests.Overview
+	postponed   []requests.Postponed
 	held        []database.HeldLease
 	coverage    []bridge.Coverage
 	miniWithout int64 // mini-program users without a unionid
@@ -43,7 +44,11 @@ func Read(ctx context.Context, db *sqlx.DB, cfg Config) (Report, error) {
 	if r.held, err = database.HeldLeases(ctx, db); err != nil {
 		return Report{}, err
 	}
-	if r.queue, err = (requests.Store{DB: db}).Overview(ctx); err != nil {
+	table := requests.Store{DB: db}
+	if r.queue, err = table.Overview(ctx); err != nil {
+		return Report{}, err
+	}
+	if r.postponed, err = table.Postponed(ctx, lateAfter); err != nil {
 		return Report{}, err
 	}
 	if cfg.Coverage {
