@@ -115,13 +115,15 @@ func (s *settler) flushParked(ctx context.Context) {
 }
 
 // leaveParked gives up on what the database refuses: the account goes to another instance, or the
-// daemon stops. The rows fall due again as attempts in doubt.
+// daemon stops. The rows fall due again as attempts in doubt. What the account's next holder can
+// store is theirs to say: this instance must not be "not ready" until it is that again.
 func (s *settler) leaveParked() {
 	if left := s.parked.list(); len(left) > 0 {
 		s.log.Error("outcomes that the database refuses are lost; the rows fall due again",
 			"outcomes", summarize(left), "err", s.cause)
 	}
 	s.parked.set(nil)
+	s.parked.setTrouble(nil)
 }
 
 // report raises the alarm where outcomes cannot be written, and ends it.
