@@ -32,6 +32,11 @@ type Account struct {
 	// Quota asks WeChat how many messages a day the account may send, and how many are left; limit
 	// 0: no limit.
 	Quota func(ctx context.Context, path string) (limit, remaining int64, err error)
+	// Check makes a call that reaches nobody. Its Outcome says whether WeChat takes the account's token
+	// (Confirms), or what a person must fix; neither: it is not known. nil: pauses end by messages.
+	Check func(ctx context.Context) channel.Outcome
+	// Credentials reports whether a pause of this reason ends when WeChat takes the token; nil: none.
+	Credentials func(reason string) bool
 }
 
 // Config is what a Service needs; every field is required but Templates and MiniAppIDs.
@@ -72,6 +77,8 @@ type account struct {
 
 	free chan struct{} // nobody holds the account's lease; holds one token
 	wake chan struct{} // the poller saw due rows; holds one token
+	// loaded holds one token: the account's state has been read.
+	loaded chan struct{}
 
 	owner      atomic.Bool               // owns the lease
 	idle       atomic.Bool               // owns the lease and has claimed all that was due

@@ -52,11 +52,12 @@ func New(cfg Config) (*Service, error) {
 		s.accounts = append(s.accounts, &account{
 			Account: a, shared: s.shared, channel: a.Channels[0], log: log,
 			seconds: s.metrics.seconds.WithLabelValues(a.AppID),
-			free:    make(chan struct{}, 1), wake: make(chan struct{}, 1),
+			free:    make(chan struct{}, 1), wake: make(chan struct{}, 1), loaded: make(chan struct{}, 1),
 			throttle: throttle.New(throttle.Config{
 				AppID: a.AppID, Rate: a.Rate, DailyBudget: a.DailyBudget, UrgentReserve: a.UrgentReserve,
 				QuotaPath: a.Channels[0].Traits().QuotaPath, Quota: a.Quota,
-				Day: cfg.QuotaDay, Reset: cfg.QuotaReset,
+				Credentials: a.Credentials,
+				Day:         cfg.QuotaDay, Reset: cfg.QuotaReset,
 				DB: cfg.DB, Metrics: held, Logger: log, Now: cfg.Now,
 			}),
 		})

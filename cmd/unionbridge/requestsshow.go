@@ -58,8 +58,8 @@ Exit code 1: there is no such request.`,
 // concerning keeps the pauses that the request meets: its account's, and its template's.
 func concerning(cfg *config.Config, d requests.Detail) []requests.Pause {
 	return slices.DeleteFunc(d.Pauses, func(p requests.Pause) bool {
-		id, ok := strings.CutPrefix(p.Scope, "template:")
-		return ok && id != d.Template && id != cfg.Templates[d.Template].Official.IDs[p.AppID]
+		id := p.Paused().TemplateID
+		return id != "" && id != d.Template && id != cfg.Templates[d.Template].Official.IDs[p.AppID]
 	})
 }
 

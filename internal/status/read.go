@@ -57,8 +57,8 @@ func Read(ctx context.Context, db *sqlx.DB, cfg Config) (Report, error) {
 		}
 	}
 	s := Report{
-		At: Time{cfg.Now}, Accounts: []Account{}, Queue: r.queueReport(), Pauses: []Pause{},
-		Leases: []Lease{},
+		At: Time{cfg.Now}, Accounts: []Account{}, Queue: r.queueReport(),
+		Pauses: NewPauses(r.queue.Pauses), Leases: []Lease{},
 	}
 	alarms := alarmList{}
 	for _, a := range cfg.Accounts {
@@ -77,16 +77,22 @@ func Read(ctx context.Context, db *sqlx.DB, cfg Config) (Report, error) {
 	}
 	r.queueAlarms(&alarms)
 	s.Alarms = alarms
-	for _, p := range r.queue.Pauses {
-		s.Pauses = append(s.Pauses, Pause{
-			AppID: p.AppID, Scope: p.Scope, Reason: p.Reason, ErrCode: p.ErrCode, ErrMsg: p.ErrMsg,
-			Since: Time{p.Since}, Until: optional(Time{p.Until}),
-		})
-	}
 	for _, l := range r.held {
 		s.Leases = append(s.Leases, Lease{l.Name, l.Holder, l.Epoch, Time{l.ExpiresAt}})
 	}
 	return s, nil
+}
+
+// NewPauses returns pauses as the report has them.
+func NewPauses(pauses []requests.Pause) []Pause {
+	list := make([]Pause, len(pauses))
+	for i, p := range pauses {
+		list[i] = Pause{
+			AppID: p.AppID, Scope: p.Scope, Reason: p.Reason, ErrCode: p.ErrCode, ErrMsg: p.ErrMsg,
+			Since: Time{p.Since}, Until: optional(Time{p.Until}),
+		}
+	}
+	return list
 }
 
 func (r reader) account(a Settings, h sync.History) (s Account, err error) {

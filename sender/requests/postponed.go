@@ -21,13 +21,13 @@ type Postponed struct {
 }
 
 const (
-	// maxLanes bounds how many places of the index, of one priority and template each, are looked at:
-	// producers may invent templates.
+	// maxLanes bounds how many places of the index, of one priority and template each, are looked
+	// at: producers may invent templates.
 	maxLanes = 1000
 	// lanesAtOnce is how many of them one query looks at.
 	lanesAtOnce = 100
-	// minLaneSample and maxLaneSample bound how many entries of one of them are looked at. Those that
-	// were put off are the next ones due, and stand in front of what is due tomorrow.
+	// minLaneSample and maxLaneSample bound how many entries of one of them are looked at. Those
+	// that were put off are the next ones due, and stand in front of what is due tomorrow.
 	minLaneSample, maxLaneSample = 10, 1000
 	// postponedFor is longer than any postponement: an hour, give or take a tenth.
 	postponedFor = 2 * time.Hour
@@ -66,7 +66,8 @@ func (s Store) Postponed(ctx context.Context, after time.Duration) ([]Postponed,
 	for part := range slices.Chunk(lanes, lanesAtOnce) {
 		var args []any
 		for _, l := range part {
-			args = append(args, l.AppID, l.Priority, l.Template, int(postponedFor/time.Second), sample)
+			args = append(args, l.AppID, l.Priority, l.Template,
+				int(postponedFor/time.Second), sample)
 		}
 		query := `
 		SELECT COALESCE(r.appid, '') AS appid, COALESCE(r.reason, '') AS reason,
