@@ -77,8 +77,9 @@ type account struct {
 
 	free chan struct{} // nobody holds the account's lease; holds one token
 	wake chan struct{} // the poller saw due rows; holds one token
-	// loaded holds one token: the account's state has been read.
-	loaded chan struct{}
+	// loaded and tokenTaken hold one token: the account's state has been read; WeChat took the
+	// account's token for another call.
+	loaded, tokenTaken chan struct{}
 
 	owner      atomic.Bool               // owns the lease
 	idle       atomic.Bool               // owns the lease and has claimed all that was due

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/unionbridge/unionbridge/sender/channel"
 )
 
 // pausePoll is how often an account that is busy, or has something paused, looks for what
@@ -22,6 +24,9 @@ func (a *account) followPauses(ctx context.Context) {
 		select {
 		case <-time.After(pausePoll):
 		case <-a.loaded:
+		case <-a.tokenTaken:
+			a.throttle.Checked(channel.Outcome{Confirms: channel.ScopeToken})
+			continue
 		case <-ctx.Done():
 			return
 		}

@@ -101,6 +101,17 @@ func TestTakeoverChecks(t *testing.T) {
 	eventually(t, "the end of the pause", func() bool {
 		return f.count(t, `SELECT COUNT(*) FROM account_state`) == 0
 	})
+	// So does any other call, while the instance sends.
+	stop()
+	f.exec(t, `INSERT INTO account_state (appid, scope, reason) VALUES (?, 'send', 'wrong_secret')`, appid)
+	answer.Store(&channel.Outcome{})
+	stop = f.start(t, "one more")
+	eventually(t, "the account", func() bool { return f.running.accounts[0].throttle.Held() })
+	f.running.TokenTaken("another")
+	f.running.TokenTaken(appid)
+	eventually(t, "the end of the second pause", func() bool {
+		return f.count(t, `SELECT COUNT(*) FROM account_state`) == 0
+	})
 	stop()
 	answer.Store(nil)
 	id := f.insert(t, columns{"unionid": f.unionid(1)})

@@ -62,11 +62,13 @@ second time it changes the reason only.`,
 			return usageError("--reason has %d characters, at most %d fit",
 				utf8.RuneCountInString(f.reason), maxPauseReason)
 		}
-		return c.changePause(cmd.Context(), args[0], f,
-			func(q requests.Store, what requests.Pausable) (pauseChange, error) {
+		return c.changePause(cmd.Context(), args[0], f, pauseAction{
+			change: func(q requests.Store, what requests.Pausable) (pauseChange, error) {
 				changed, err := q.Pause(cmd.Context(), what, f.reason)
 				return pauseChange{what: what, changed: changed}, err
-			}, describePause)
+			},
+			describe: describePause,
+		})
 	})
 	return cmd
 }
@@ -87,11 +89,13 @@ If nothing is paused, nothing is changed, and the exit code is 0.`,
 	}
 	f.register(cmd)
 	cmd.RunE = c.work(func(cmd *cobra.Command, args []string) error {
-		return c.changePause(cmd.Context(), args[0], f,
-			func(q requests.Store, what requests.Pausable) (pauseChange, error) {
+		return c.changePause(cmd.Context(), args[0], f, pauseAction{
+			change: func(q requests.Store, what requests.Pausable) (pauseChange, error) {
 				ended, err := q.Resume(cmd.Context(), what)
 				return pauseChange{what: what, changed: len(ended) > 0, ended: ended}, err
-			}, describeResume)
+			},
+			describe: describeResume,
+		})
 	})
 	return cmd
 }
@@ -104,10 +108,15 @@ type pauseChange struct {
 	now     []requests.Pause // what is paused of the account by now
 }
 
+// pauseAction is what pause and resume differ in.
+type pauseAction struct {
+	change   func(requests.Store, requests.Pausable) (pauseChange, error)
+	describe func(pauseChange) []string
+}
+
 // changePause resolves what is meant, changes it, and prints what became of it.
-func (c *cli) changePause(ctx context.Context, appid string, f pauseFlags,
-	change func(requests.Store, requests.Pausable) (pauseChange, error),
-	describe func(pauseChange) []string,
+func (c *cli) changePause(
+	ctx context.Context, appid string, f pauseFlags, action pauseAction,
 ) error {
 	return c.withDatabase(ctx, access{check: database.CheckSchema}, func(db *sqlx.DB) error {
 		q := requests.Store{DB: db}
@@ -115,7 +124,7 @@ func (c *cli) changePause(ctx context.Context, appid string, f pauseFlags,
 		if err != nil {
 			return err
 		}
-		done, err := change(q, what)
+		done, err := action.change(q, what)
 		if err != nil {
 			return databaseError(err)
 		}
@@ -131,7 +140,7 @@ func (c *cli) changePause(ctx context.Context, appid string, f pauseFlags,
 		if f.asJSON {
 			return c.printPauseJSON(done)
 		}
-		for _, line := range describe(done) {
+		for _, line := range action.describe(done) {
 			err = errors.Join(err, printLine(c.stdout, line))
 		}
 		return err

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -37,6 +38,7 @@ type parts struct {
 	leases  *database.Leases
 	clients map[string]*wechat.Client // by the official account's appid
 	watch   *doctor.Watch
+	sending atomic.Pointer[sender.Service] // nil: this process does not send
 	holder  string
 }
 
@@ -51,13 +53,29 @@ func newParts(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer, d
 			AppID: a.AppID, Secret: a.Secret.Reveal(), Token: tokenConfig(a.Token),
 			BaseURL: cfg.WeChat.BaseURL, Timeout: cfg.WeChat.Timeout.Std(),
 			SendTimeout: cfg.WeChat.SendTimeout.Std(), Logger: log,
-			Observe: func(call wechat.Call) { observe(a.AppID, call) },
+			Observe: func(call wechat.Call) {
+				observe(a.AppID, call)
+				p.answered(a.AppID, call)
+			},
 			// Sends and batches run at the same time; 4 for the list, tokens, rechecks.
 			MaxConnections: a.Send.Concurrency + a.Sync.Concurrency + 4,
 		})
 	}
 	p.watch = doctor.NewWatch(p.checkedAccounts(), log, time.Now)
 	return p
+}
+
+// answered passes it on that WeChat has taken an account's token: a sweep may be the first to see that
+// somebody has corrected the whitelist. Messages say so themselves, and are too many.
+func (p *parts) answered(appid string, call wechat.Call) {
+	if call.Err != nil || !wechat.TakesToken(call.Endpoint) ||
+		call.Endpoint == wechat.EndpointSendTemplate {
+		return
+	}
+	p.watch.Answered(appid)
+	if s := p.sending.Load(); s != nil {
+		s.TokenTaken(appid)
+	}
 }
 
 // checkedAccounts are what the configuration says of the official accounts that WeChat can confirm.
@@ -151,12 +169,14 @@ func (p *parts) sender() (*sender.Service, error) {
 		}
 	}
 	resetHour := p.cfg.WeChat.QuotaResetHour
-	return sender.New(sender.Config{
+	service, err := sender.New(sender.Config{
 		DB: p.db, Leases: p.leases, Accounts: accounts, Templates: templateIDs(p.cfg), MiniAppIDs: minis,
 		SendTimeout: p.cfg.WeChat.SendTimeout.Std(), Logger: p.log, Registerer: p.reg, Now: time.Now,
 		QuotaDay:   func(now time.Time) time.Time { return wechat.QuotaDay(now, resetHour) },
 		QuotaReset: func(now time.Time) time.Time { return wechat.QuotaReset(now, resetHour) },
 	})
+	p.sending.Store(service)
+	return service, err
 }
 
 // officialChannel is how an official account sends: template messages.

@@ -164,15 +164,19 @@ func TestWatch(t *testing.T) {
 		expect("begun", 1, 1, 1)
 		time.Sleep(problemInterval + 2*time.Second)
 		expect("still wrong", 2, 1, 1)
+		w.Answered(appid) // another call went well
+		time.Sleep(freshFor + 2*time.Second)
+		expect("asked at once", 3, 1, 1)
 		set(func() { a.err = busy })
 		time.Sleep(problemInterval + 2*time.Second)
-		expect("busy: nobody has said that it is gone", 3, 1, 2)
+		expect("busy: nobody has said that it is gone", 4, 1, 2)
 		set(func() { a.err = nil })
 		time.Sleep(unknownInterval + 2*time.Second)
-		expect("fixed", 4, 0, 3)
+		expect("fixed", 5, 0, 3)
+		w.Answered(appid)
 		time.Sleep(24 * time.Hour)
-		expect("nothing to do", 4, 0, 3)
-		if r := w.Check(ctx, appid); !r.TokenTaken || a.quotas != 5 {
+		expect("nothing to do", 5, 0, 3)
+		if r := w.Check(ctx, appid); !r.TokenTaken || a.quotas != 6 {
 			t.Errorf("an old result was returned: %+v", r)
 		}
 		if w.Check(ctx, "another").Err == nil {

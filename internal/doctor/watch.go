@@ -34,6 +34,8 @@ type Watch struct {
 type watched struct {
 	Account
 	turn chan struct{} // whoever holds its token checks
+	// answered holds one token: WeChat has carried out a call of the account.
+	answered chan struct{}
 
 	mu     sync.Mutex
 	result Result
@@ -44,7 +46,9 @@ type watched struct {
 func NewWatch(accounts []Account, log *slog.Logger, now func() time.Time) *Watch {
 	w := &Watch{log: log, now: now}
 	for _, a := range accounts {
-		w.accounts = append(w.accounts, &watched{Account: a, turn: make(chan struct{}, 1)})
+		w.accounts = append(w.accounts, &watched{
+			Account: a, turn: make(chan struct{}, 1), answered: make(chan struct{}, 1),
+		})
 	}
 	return w
 }
@@ -61,16 +65,26 @@ func (w *Watch) Run(ctx context.Context) {
 func (w *Watch) follow(ctx context.Context, a *watched) {
 	for ctx.Err() == nil {
 		var again <-chan time.Time // never
+		var answered <-chan struct{}
 		switch r := w.check(ctx, a); {
 		case r.Err != nil:
 			again = time.After(unknownInterval)
 		case len(r.Problems) > 0 || wechat.Transient(r.ListErr):
-			again = time.After(problemInterval)
+			again, answered = time.After(problemInterval), a.answered
 		}
 		select {
 		case <-again:
+		case <-answered:
+			sleep(ctx, freshFor) // or the last result would stand
 		case <-ctx.Done():
 		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
 	}
 }
 
@@ -82,6 +96,19 @@ func (w *Watch) Check(ctx context.Context, appid string) Result {
 		}
 	}
 	return Result{Err: fmt.Errorf("no account %s is watched", appid)}
+}
+
+// Answered says that WeChat has carried out a call of the account: its problems may be gone. It
+// returns at once.
+func (w *Watch) Answered(appid string) {
+	for _, a := range w.accounts {
+		if a.AppID == appid {
+			select {
+			case a.answered <- struct{}{}:
+			default:
+			}
+		}
+	}
 }
 
 // Problems returns what the last checks found.

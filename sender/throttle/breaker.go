@@ -29,6 +29,7 @@ type breaker struct {
 	until    time.Time
 	open     bool      // or half open: after until
 	probing  bool      // the probe is on its way
+	checked  bool      // a check began the pause, so that a check ends it
 	failures int       // failed connections in a row
 	alarmed  string    // the reason that has been logged
 	row      *stateRow // as account_state has it, or is to have it; nil: nothing
@@ -60,7 +61,7 @@ func (b *breaker) pause(o channel.Outcome, now time.Time) bool {
 	if o.Pause == channel.PauseNetwork {
 		b.failures++
 	}
-	b.until, b.open = now.Add(b.length(o.Pause, now)), true
+	b.until, b.open, b.checked = now.Add(b.length(o.Pause, now)), true, false
 	if b.alarmed != o.Reason {
 		b.log.Error("sending is paused", "reason", o.Reason, "until", b.until.Format(time.RFC3339),
 			"err", o.Err, "cure", o.Cure)
@@ -109,7 +110,7 @@ func (b *breaker) close(now time.Time) {
 	if b.active(now) {
 		b.until = now
 	}
-	b.open, b.failures, b.row, b.alarmed = false, 0, nil, ""
+	b.open, b.checked, b.failures, b.row, b.alarmed = false, false, 0, nil, ""
 	b.log.Info("sending resumes")
 }
 

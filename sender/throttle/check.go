@@ -19,10 +19,11 @@ func (a *Account) CheckDue() bool {
 	return true
 }
 
-// wantsCredentials reports whether the account is paused, and credentials that work end that.
+// wantsCredentials reports whether the account is paused, and a check that goes well ends that.
 func (a *Account) wantsCredentials() bool {
 	b := &a.breaker
-	return b.open && b.row != nil && a.cfg.Credentials != nil && a.cfg.Credentials(b.row.Reason)
+	return b.open && (b.checked ||
+		b.row != nil && a.cfg.Credentials != nil && a.cfg.Credentials(b.row.Reason))
 }
 
 // Checked takes what a call other than a message says of the account. That WeChat took the token
@@ -44,6 +45,7 @@ func (a *Account) check(o channel.Outcome) (changed bool) {
 		changed = true
 	case o.Verdict == channel.PauseAccount && o.Pause == channel.PauseConfig && !a.breaker.open:
 		changed = a.breaker.pause(o, a.cfg.Now())
+		a.breaker.checked = true
 	}
 	if changed {
 		a.dirty[scopeSend] = true

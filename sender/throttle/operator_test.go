@@ -215,3 +215,25 @@ func TestCheckedBegins(t *testing.T) {
 		t.Error("a check that did not come through pauses the account")
 	}
 }
+
+// TestCheckedEndsItsOwn: a check ends what a check began, whatever the reason was; not so after a
+// message has met it.
+func TestCheckedEndsItsOwn(t *testing.T) {
+	f := newFixture(t, withCredentials)
+	f.load(t)
+	f.Checked(noPermission)
+	if !f.Paused() {
+		t.Fatal("the account is not paused")
+	}
+	f.Checked(tokenTaken)
+	if _, there := f.memory.row(scopeSend); f.Paused() || there {
+		t.Error("the pause did not end")
+	}
+	f.Checked(noPermission)
+	f.clock.move(probeInterval)
+	f.send(t, order, noPermission)
+	f.Checked(tokenTaken)
+	if !f.Paused() {
+		t.Error("a token ended what a message has met")
+	}
+}
