@@ -52,8 +52,7 @@ func New(cfg Config) (*Service, error) {
 		s.accounts = append(s.accounts, &account{
 			Account: a, shared: s.shared, channel: a.Channels[0], log: log,
 			seconds: s.metrics.seconds.WithLabelValues(a.AppID),
-			free:    make(chan struct{}, 1), wake: make(chan struct{}, 1), loaded: make(chan struct{}, 1),
-			tokenTaken: make(chan struct{}, 1),
+			signals: newSignals(),
 			throttle: throttle.New(throttle.Config{
 				AppID: a.AppID, Rate: a.Rate, DailyBudget: a.DailyBudget, UrgentReserve: a.UrgentReserve,
 				QuotaPath: a.Channels[0].Traits().QuotaPath, Quota: a.Quota,

@@ -163,9 +163,11 @@ func (p *parts) sender() (*sender.Service, error) {
 			Concurrency: a.Send.Concurrency, MaxAttempts: a.Send.MaxAttempts,
 			Wait: a.Send.WaitForFollower.Std(), Default: a.Default,
 			ResendWindow: a.Send.ResendWindow.Std(), DailyBudget: a.Send.DailyBudget,
-			UrgentReserve: a.Send.UrgentReserve.Fraction(), Quota: quotaOf(p.clients[a.AppID]),
-			Check:       p.checkOf(a.AppID),
-			Credentials: func(reason string) bool { return wechat.Reason(reason).OfCredentials() },
+			UrgentReserve: a.Send.UrgentReserve.Fraction(),
+			Calls: sender.Calls{
+				Quota: quotaOf(p.clients[a.AppID]), Check: p.checkOf(a.AppID),
+				Credentials: func(reason string) bool { return wechat.Reason(reason).OfCredentials() },
+			},
 		}
 	}
 	resetHour := p.cfg.WeChat.QuotaResetHour
