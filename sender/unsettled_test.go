@@ -52,7 +52,7 @@ func TestUnsettledElsewhere(t *testing.T) {
 	f.start(t, "one")
 	eventually(t, "the alarm", func() bool { return f.running.Unsettled() != nil && len(f.alarms(t)) == 1 })
 	f.exec(t, `UPDATE lease SET holder = 'another', epoch = epoch + 1,
-		expires_at = CURRENT_TIMESTAMP(3) + INTERVAL 1 HOUR WHERE name = ?`, queue.LeaseName(appid))
+		expires_at = CURRENT_TIMESTAMP(3) + INTERVAL 15 SECOND WHERE name = ?`, queue.LeaseName(appid))
 	eventually(t, "the end of it here", func() bool { return f.running.Unsettled() == nil })
 	if len(f.alarms(t)) != 1 {
 		t.Error("the alarm has ended everywhere")
