@@ -29,9 +29,21 @@ type Account struct {
 	ResendWindow  time.Duration // how long an attempt in doubt may be repeated, from its claim
 	DailyBudget   int64         // messages a day at most; 0: as many as WeChat allows
 	UrgentReserve float64       // share of the day's messages for urgent requests only, 0 to 1
-	// Quota asks WeChat how many messages a day the account may send, and how many are left; limit
-	// 0: no limit.
+	Calls
+}
+
+// Calls are what the sender asks WeChat besides messages.
+type Calls struct {
+	// Quota asks how many messages a day the account may send, and how many are left; limit 0: no
+	// limit.
 	Quota func(ctx context.Context, path string) (limit, remaining int64, err error)
+	// Check makes a call that reaches nobody. Its Outcome says whether WeChat takes the account's
+	// token (Confirms), or what a person must fix; neither: it is not known. nil: pauses end by
+	// messages.
+	Check func(ctx context.Context) channel.Outcome
+	// Credentials reports whether a pause of this reason ends when WeChat takes the token; nil: none
+	// does.
+	Credentials func(reason string) bool
 }
 
 // Config is what a Service needs; every field is required but Templates and MiniAppIDs.
@@ -70,14 +82,26 @@ type account struct {
 	log      *slog.Logger
 	seconds  prometheus.Observer // of its POSTs
 
-	free chan struct{} // nobody holds the account's lease; holds one token
-	wake chan struct{} // the poller saw due rows; holds one token
+	signals
 
 	owner      atomic.Bool               // owns the lease
 	idle       atomic.Bool               // owns the lease and has claimed all that was due
 	since      atomic.Pointer[time.Time] // when the account was taken over
 	redelivery redelivery
 	parked     parking
+}
+
+// signals each hold one token.
+type signals struct {
+	free       chan struct{} // nobody holds the account's lease
+	wake       chan struct{} // the poller saw due rows
+	loaded     chan struct{} // the account's state has been read
+	tokenTaken chan struct{} // WeChat took the account's token for another call than a message
+}
+
+func newSignals() signals {
+	return signals{make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1),
+		make(chan struct{}, 1)}
 }
 
 // owns reports whether a lane's rows are this account's.

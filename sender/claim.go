@@ -92,6 +92,10 @@ func (c *claimer) refresh(ctx context.Context) error {
 		}
 		c.loadRedelivery(ctx)
 		c.loaded = true
+		notify(c.account.loaded)
+	}
+	if err := c.throttle.Refresh(ctx); err != nil {
+		return err
 	}
 	return c.throttle.RefreshBudget(ctx)
 }

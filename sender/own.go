@@ -50,7 +50,7 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 
 	d := newDispatch(2 * maxClaim) // one claim is queued while the next one is made
 	results := make(chan queue.Result, maxClaim)
-	var sending, settling sync.WaitGroup
+	var sending, settling, following sync.WaitGroup
 	for range a.Concurrency {
 		sending.Go(func() {
 			take := func() (*job, bool) { return d.take(ctx, a, lease, results) }
@@ -61,6 +61,8 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 	}
 	settling.Go(func() { (&settler{account: a, over: ctx.Done()}).run(service, results) })
 
+	following.Go(func() { a.followPauses(ctx) })
+
 	begin := a.Now()
 	a.since.Store(&begin)
 	a.owner.Store(true)
@@ -70,6 +72,7 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 		deferred: make(map[int64]time.Time),
 	}
 	claims.run(ctx, lease)
+	following.Wait()
 	a.channel.Wait()
 	a.owner.Store(false)
 	a.idle.Store(false)

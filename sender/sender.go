@@ -52,11 +52,12 @@ func New(cfg Config) (*Service, error) {
 		s.accounts = append(s.accounts, &account{
 			Account: a, shared: s.shared, channel: a.Channels[0], log: log,
 			seconds: s.metrics.seconds.WithLabelValues(a.AppID),
-			free:    make(chan struct{}, 1), wake: make(chan struct{}, 1),
+			signals: newSignals(),
 			throttle: throttle.New(throttle.Config{
 				AppID: a.AppID, Rate: a.Rate, DailyBudget: a.DailyBudget, UrgentReserve: a.UrgentReserve,
 				QuotaPath: a.Channels[0].Traits().QuotaPath, Quota: a.Quota,
-				Day: cfg.QuotaDay, Reset: cfg.QuotaReset,
+				Credentials: a.Credentials,
+				Day:         cfg.QuotaDay, Reset: cfg.QuotaReset,
 				DB: cfg.DB, Metrics: held, Logger: log, Now: cfg.Now,
 			}),
 		})
@@ -100,6 +101,16 @@ func (s *Service) Stop(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("waiting for sends to finish: %w", ctx.Err())
+	}
+}
+
+// TokenTaken says that WeChat took an account's token for another call than a message. It ends a pause
+// for want of credentials. It returns at once.
+func (s *Service) TokenTaken(appid string) {
+	for _, a := range s.accounts {
+		if a.AppID == appid {
+			notify(a.tokenTaken)
+		}
 	}
 }
 

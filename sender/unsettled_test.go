@@ -47,6 +47,22 @@ func (f *fixture) alarms(t *testing.T) (texts []string) {
 	return texts
 }
 
+// TestUnsettledElsewhere: an instance that has lost the account is ready again, and what the next one
+// cannot store is in account_state.
+func TestUnsettledElsewhere(t *testing.T) {
+	f := newFixture(t)
+	f.refuse(t, f.unionid(7), "45000")
+	f.insert(t, columns{"unionid": f.unionid(7)})
+	f.start(t, "one")
+	eventually(t, "the alarm", func() bool { return f.running.Unsettled() != nil && len(f.alarms(t)) == 1 })
+	f.exec(t, `UPDATE lease SET holder = 'another', epoch = epoch + 1,
+		expires_at = CURRENT_TIMESTAMP(3) + INTERVAL 15 SECOND WHERE name = ?`, queue.LeaseName(appid))
+	eventually(t, "the end of it here", func() bool { return f.running.Unsettled() == nil })
+	if len(f.alarms(t)) != 1 {
+		t.Error("the alarm has ended everywhere")
+	}
+}
+
 // TestOneRefusedOutcome: an outcome that the database refuses stops no other. It is an alarm, its
 // message is not sent again, and it is written when it can be.
 func TestOneRefusedOutcome(t *testing.T) {

@@ -51,11 +51,11 @@ GRANT SELECT ON v_identity    TO unionbridge_reader;
 GRANT SELECT ON v_coverage    TO unionbridge_reader;
 GRANT SELECT ON v_send_status TO unionbridge_reader;
 GRANT SELECT (id, dedup_key, appid, template, priority, due_at, expires_at, cancel, created_at, status, reason,
-              errcode, errmsg, warning, attempts, attempted_at, channel, sent_openid, msgid, finished_at)
+              errcode, errmsg, warning, attempts, attempted_at, channel, sent_openid, msgid, finished_at, wished_at)
    ON send_request TO unionbridge_reader;
 GRANT SELECT (id, dedup_key, appid, template, priority, due_at, expires_at, created_at, status, reason, errcode, errmsg,
               warning, attempts, attempted_at, channel, sent_openid, msgid, finished_at, receipt_status, receipt_at,
-              archived_at)
+              archived_at, wished_at)
    ON send_request_archive TO unionbridge_reader;
 GRANT SELECT ON send_receipt TO unionbridge_reader;
 GRANT SELECT ON send_day     TO unionbridge_reader;

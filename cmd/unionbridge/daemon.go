@@ -16,6 +16,7 @@ import (
 
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/internal/doctor"
 	"github.com/unionbridge/unionbridge/internal/web"
 )
 
@@ -43,6 +44,7 @@ type daemon struct {
 
 	// ready is what /readyz asks; it changes as the daemon starts and stops.
 	ready atomic.Pointer[func(context.Context) error]
+	watch atomic.Pointer[doctor.Watch] // nil: not started yet
 }
 
 func newDaemon(cfg *config.Config, log *slog.Logger, migrate bool, notify notifier) *daemon {
@@ -50,7 +52,8 @@ func newDaemon(cfg *config.Config, log *slog.Logger, migrate bool, notify notifi
 	d.setPhase("starting")
 	d.web = web.NewAdmin(web.AdminConfig{
 		Listen: cfg.HTTP.Listen, Gatherer: d.registry, Version: buildInfo().version, Logger: log,
-		Ready: func(ctx context.Context) error { return (*d.ready.Load())(ctx) },
+		Ready:    func(ctx context.Context) error { return (*d.ready.Load())(ctx) },
+		Degraded: d.degraded,
 	})
 	return d
 }
@@ -105,7 +108,9 @@ func (d *daemon) start(ctx context.Context) error {
 	if err := sending.Start(ctx); err != nil {
 		return err
 	}
-	d.work = append(d.work, startTask(ctx, p.purger().Run).stop)
+	// It does not hold up the start: WeChat may be slow, or away.
+	d.watch.Store(p.watch)
+	d.work = append(d.work, startTask(ctx, p.purger().Run).stop, startTask(ctx, p.watch.Run).stop)
 	if d.callbacks, err = p.callbacks(syncing, sending); err != nil {
 		return err
 	}

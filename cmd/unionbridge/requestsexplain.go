@@ -91,6 +91,10 @@ func repetition(d requests.Detail) string {
 func obstacles(d requests.Detail) string {
 	words := ""
 	for _, p := range d.Pauses {
+		if p.ByOperator() {
+			words += operatorPause(p)
+			continue
+		}
 		what := "The account is paused"
 		if p.Scope != "send" {
 			what = "Of its account, " + p.Scope + " is paused"
@@ -112,6 +116,15 @@ func obstacles(d requests.Detail) string {
 			"bounds them all."
 	}
 	return words
+}
+
+func operatorPause(p requests.Pause) string {
+	what := "The account"
+	if p.Paused().TemplateID != "" {
+		what = "Its template"
+	}
+	return fmt.Sprintf(` %s is paused by an operator since %s: %s; "unionbridge resume" ends that.`,
+		what, localMoment(&p.Since), strings.TrimSuffix(oneLine(p.ErrMsg), "."))
 }
 
 func explainWaiting(d requests.Detail) string {

@@ -31,8 +31,9 @@ type Claimed struct {
 // Claim takes rows for the account by compare-and-set. Withdrawn rows are ended instead.
 func (q *Queue) Claim(ctx context.Context, o ClaimOrder) (got Claimed, err error) {
 	// uncertain_at comes first: it reads the lease that the same statement overwrites. A lease that
-	// is still there belongs to an attempt that nobody settled. By any other index the statement
-	// would lock, and wait for, rows that are not among the ids.
+	// is still there belongs to an attempt that nobody settled. wished_at comes before due_at for the
+	// same reason, and leaves out the zero date, which strict mode does not store again. By any other
+	// index the statement would lock, and wait for, rows that are not among the ids.
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET uncertain_at = CASE WHEN lease IS NOT NULL THEN COALESCE(uncertain_at, attempted_at)
@@ -41,6 +42,8 @@ func (q *Queue) Claim(ctx context.Context, o ClaimOrder) (got Claimed, err error
 		       appid        = ?,
 		       attempts     = attempts + 1,
 		       attempted_at = CURRENT_TIMESTAMP(3),
+		       wished_at    = CASE WHEN wished_at IS NULL AND due_at >= '1970-01-01 00:00:01' THEN due_at
+		                           ELSE wished_at END,
 		       due_at       = CURRENT_TIMESTAMP(3) + INTERVAL ? SECOND
 		 WHERE id IN (?) AND status = 'pending' AND cancel = 0 AND due_at <= CURRENT_TIMESTAMP(3)`
 	var ids, withdrawn []int64

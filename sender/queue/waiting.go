@@ -32,13 +32,13 @@ func (q *Queue) WaitingAfter(ctx context.Context, l Lane, last Request) ([]Reque
 		l.AppID, l.Priority, l.Template, from, PageSize, PageSize)
 }
 
-// Release makes waiting rows due now. What another transaction holds, or the
-// server refuses to change, is left to a later round.
+// Release makes waiting rows due now. They are wished from now on: before, they could not have gone.
+// What another transaction holds, or the server refuses to change, is left to a later round.
 func (q *Queue) Release(ctx context.Context, ids []int64) error {
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET status = 'pending', reason = NULL, errmsg = NULL, errcode = NULL,
-		       due_at = CURRENT_TIMESTAMP(3)
+		       due_at = CURRENT_TIMESTAMP(3), wished_at = CURRENT_TIMESTAMP(3)
 		 WHERE id IN (?) AND status = 'waiting' AND cancel = 0`
 	if len(ids) == 0 {
 		return nil

@@ -8,6 +8,33 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// TestRetryWishesAgain: what an operator gives back is wished from then on, so that no alarm counts
+// the time in which it was finished, or was to wait.
+func TestRetryWishesAgain(t *testing.T) {
+	f := newFixture(t)
+	old := time.Now().UTC().Add(-24 * time.Hour)
+	ids := []int64{
+		f.place(t, "failed", columns{"wished_at": old, "due_at": old}),
+		f.place(t, "waiting", columns{"wished_at": old, "due_at": old}),
+		f.place(t, "pending", columns{"wished_at": old, "due_at": time.Now().UTC().Add(time.Hour)}),
+	}
+	changes, err := f.store.Retry(t.Context(), ids, RetryOptions{Now: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range changes {
+		if c.Refused != "" {
+			t.Errorf("request %d: %s", c.ID, c.Refused)
+		}
+	}
+	var n int
+	err = f.db.GetContext(t.Context(), &n, `SELECT COUNT(*) FROM send_request
+		WHERE status = 'pending' AND wished_at > CURRENT_TIMESTAMP(3) - INTERVAL 1 MINUTE`)
+	if err != nil || n != len(ids) {
+		t.Errorf("%d of %d requests are wished from now on (%v)", n, len(ids), err)
+	}
+}
+
 // TestRetryDecides: what is retried and what is refused, for every state a row can be in.
 func TestRetryDecides(t *testing.T) {
 	f := newFixture(t)

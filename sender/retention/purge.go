@@ -163,13 +163,15 @@ const archiveStatement = `
 	INSERT INTO send_request_archive
 	       (id, appid, unionid, mini_appid, mini_openid, openid, template, data, url, mini_path,
 	        priority, due_at, expires_at, dedup_key, created_at, status, reason, errcode, errmsg,
-	        warning, attempts, attempted_at, channel, sent_openid, msgid, finished_at, receipt_status, receipt_at)
+	        warning, attempts, attempted_at, channel, sent_openid, msgid, finished_at, receipt_status, receipt_at,
+	        wished_at)
 	SELECT r.id, r.appid, r.unionid, r.mini_appid, r.mini_openid, r.openid, r.template, r.data, r.url,
 	       r.mini_path, r.priority,
 	       CASE WHEN r.due_at >= '1970-01-01 00:00:01' THEN r.due_at END,
 	       CASE WHEN r.expires_at >= '1970-01-01 00:00:01' THEN r.expires_at END,
 	       r.dedup_key, r.created_at, r.status, r.reason, r.errcode, r.errmsg, r.warning, r.attempts,
-	       r.attempted_at, r.channel, r.sent_openid, r.msgid, r.finished_at, s.status, s.arrived_at
+	       r.attempted_at, r.channel, r.sent_openid, r.msgid, r.finished_at, s.status, s.arrived_at,
+	       r.wished_at
 	  FROM send_request r
 	  LEFT JOIN send_receipt s ON s.appid = r.appid AND s.msgid = r.msgid
 	 WHERE r.id IN (?)
