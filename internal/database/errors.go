@@ -33,6 +33,11 @@ const (
 	erLockNowait         = 3572 // MySQL and TiDB; MariaDB says 1205
 	erDeadlock           = 1213 // also Galera's certification conflict
 	erViewInvalid        = 1356 // the view's definer lacks a grant or is gone
+
+	// ALTER TABLE with an ALGORITHM or a LOCK that the server cannot offer.
+	erAlterUnsupported       = 1845
+	erAlterUnsupportedReason = 1846
+	erTiDBUnsupported        = 8200
 )
 
 // retryable are the numbers after which the whole transaction may be run again: it was rolled back
