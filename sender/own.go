@@ -59,7 +59,7 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 	notify(a.takenOver)
 	claims := claimer{
 		account: a, dispatch: d, results: results, size: initialClaim,
-		deferredLocked: make(map[int64]time.Time),
+		deferredLocked: make(map[int64]time.Time), fair: fair{configured: a.configured},
 	}
 	claims.run(ctx, lease)
 	a.channel.Wait()
