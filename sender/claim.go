@@ -35,7 +35,7 @@ type claimer struct {
 	results  chan<- queue.Result
 
 	loaded     bool // the account's state has been read
-	turn       int  // counts the claims, so that each begins with another lane
+	fair       fair // divides the claims
 	size       int  // rows of a claim, by what WeChat takes
 	urgentOnly bool // the queue is long, and an urgent row is due
 	last       claimed
@@ -47,7 +47,7 @@ type claimer struct {
 // claimed is what became of one claim.
 type claimed struct {
 	limit   int  // rows that were asked for
-	taken   int  // rows that were got
+	taken   int  // rows that were got or ended
 	sending int  // rows on their way to WeChat
 	more    bool // more is due than was claimed
 }
@@ -103,7 +103,14 @@ func (c *claimer) refresh(ctx context.Context) error {
 // loadRedelivery lists what the account's last claimer left behind: rows that it claimed and did
 // not settle, and those that it was to repeat soon.
 func (c *claimer) loadRedelivery(ctx context.Context) {
-	rows, err := c.queue.InDoubtSoon(ctx, c.AppID, maxRedelivery)
+	lanes, err := c.lanes.pending(ctx, laneAge)
+	var rows []queue.InDoubt
+	if err == nil {
+		lanes = slices.DeleteFunc(slices.Clone(lanes), func(l queue.Lane) bool {
+			return l.Account() != c.AppID
+		})
+		rows, err = c.queue.InDoubtSoon(ctx, lanes, maxRedelivery)
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			c.log.Error("looking for attempts in doubt", "err", err)
@@ -151,8 +158,18 @@ func (c *claimer) urgentDue(ctx context.Context) bool {
 	})
 }
 
-// claim takes due rows, and settles or dispatches them.
+// claim takes due rows, and settles or dispatches them. Those that are to fail come last: the
+// senders are at work meanwhile.
 func (c *claimer) claim(ctx context.Context) (got claimed, err error) {
+	if got, err = c.claimDue(ctx); err != nil {
+		return got, err
+	}
+	ended, err := c.failImpossible(ctx)
+	got.taken, got.more = got.taken+ended, got.more || ended > 0
+	return got, err
+}
+
+func (c *claimer) claimDue(ctx context.Context) (got claimed, err error) {
 	begin := c.Now()
 	got.limit = c.throttle.ClaimLimit(c.size)
 	rows, more, err := c.dueRows(ctx, got.limit)
@@ -301,8 +318,7 @@ func (c *claimer) shares(lanes []queue.Lane, limit int) (shares []queue.Share, l
 			open = append(open, queue.Share{Lane: l, Quantum: n})
 		}
 	}
-	c.turn++
-	return fairShares(open, limit, c.turn)
+	return c.fair.shares(open, limit)
 }
 
 // heldRedelivery is how long a row stays listed whose template is paused.

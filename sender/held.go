@@ -16,7 +16,7 @@ const heldTime = time.Second
 // day's messages are used up.
 type held struct {
 	at   map[queue.Lane]queue.Request // where the walk through a lane stands
-	turn int                          // counts the rounds, so that each begins with another lane
+	turn int                          // counts the lanes, so that a round goes on where one ended
 }
 
 // endHeld ends those of the rows that a pause holds back whose time is over: who waits for their
@@ -24,9 +24,11 @@ type held struct {
 func (m *maintenance) endHeld(ctx context.Context, lanes []queue.Lane) error {
 	begin := m.Now()
 	inTime := func() bool { return m.Now().Sub(begin).Abs() < heldTime }
-	m.held.turn++
-	for i := range lanes {
-		l := lanes[(i+m.held.turn)%len(lanes)]
+	lanes = slices.Clone(lanes)
+	slices.SortFunc(lanes, queue.Lane.Compare)
+	for range lanes {
+		l := lanes[m.held.turn%len(lanes)]
+		m.held.turn++
 		for _, a := range m.accounts {
 			if !a.holds(l) {
 				continue

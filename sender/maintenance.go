@@ -20,11 +20,15 @@ const maintainEvery = 20 * time.Second
 type maintenance struct {
 	*shared
 	accounts []*reconciler
+	others   *queue.Watch // of waiting rows and of those with an unknown outcome
 	held     held
 }
 
 func newMaintenance(s *shared, accounts []*account) *maintenance {
-	m := &maintenance{shared: s, held: held{at: make(map[queue.Lane]queue.Request)}}
+	m := &maintenance{
+		shared: s, others: s.queue.Watch(nil, queue.Waiting, queue.Unknown),
+		held: held{at: make(map[queue.Lane]queue.Request)},
+	}
 	for _, a := range accounts {
 		m.accounts = append(m.accounts, &reconciler{account: a})
 	}
@@ -51,27 +55,22 @@ func (m *maintenance) run(ctx context.Context) {
 
 // once costs one query where there is nothing to do.
 func (m *maintenance) once(ctx context.Context) error {
-	lanes, err := m.queue.Lanes(ctx, queue.Pending, queue.Waiting, queue.Unknown)
+	lanes, err := m.others.LookAtAll(ctx)
 	if err != nil {
 		return err
 	}
-	var errs []error
+	pending, err := m.lanes.pending(ctx, pollEvery)
+	if err != nil {
+		return err
+	}
+	errs := []error{m.failUnroutable(ctx, slices.Concat(lanes, pending))}
 	for _, a := range m.accounts {
 		if a.owner.Load() {
 			errs = append(errs, a.throttle.Reload(ctx), a.reconcile(ctx, lanes))
 		}
 	}
-	errs = append(errs, m.endHeld(ctx, lanes))
+	errs = append(errs, m.endHeld(ctx, pending))
 	for _, l := range lanes {
-		if u := m.unroutable(l); u != nil && l.Status != queue.Unknown {
-			n, err := m.queue.FailUnroutable(ctx, *u)
-			if n > 0 {
-				m.Logger.Warn("requests that no account can send have failed",
-					"rows", n, "reason", u.Reason, "errmsg", u.Message)
-			}
-			errs = append(errs, err)
-			continue
-		}
 		for _, a := range m.accounts {
 			if l.Status == queue.Waiting && a.AppID == l.Account() && a.owner.Load() {
 				errs = append(errs, a.maintainWaiting(ctx, l))
@@ -81,17 +80,35 @@ func (m *maintenance) once(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// unroutable says why no claimer sees a lane; nil: one does.
-func (m *maintenance) unroutable(l queue.Lane) *queue.Unroutable {
-	switch {
-	case !slices.ContainsFunc(m.accounts, func(a *reconciler) bool { return a.owns(l) }):
-		return &queue.Unroutable{Lane: l, Reason: "unknown_account", Message: fmt.Sprintf(
-			"appid %q is not configured under official_accounts", l.AppID.String)}
-	case !validPriority(l.Priority):
-		return &queue.Unroutable{Lane: l, Reason: "bad_priority", Message: fmt.Sprintf(
-			"priority is %d: it must be 0 (urgent), 1 (normal) or 2 (bulk)", l.Priority), Everywhere: true}
+// failUnroutable fails the rows that no claimer sees.
+func (m *maintenance) failUnroutable(ctx context.Context, lanes []queue.Lane) error {
+	var stuck []queue.Lane
+	for _, l := range lanes {
+		if l.Status != queue.Unknown && (!m.owned(l) || !validPriority(l.Priority)) {
+			stuck = append(stuck, l)
+		}
 	}
-	return nil
+	var errs []error
+	for _, group := range queue.Group(stuck) {
+		u := queue.Unroutable{Lanes: group, Reason: "bad_priority", Message: fmt.Sprintf(
+			"priority is %d: it must be 0 (urgent), 1 (normal) or 2 (bulk)", group.Priority), Everywhere: true}
+		if !m.owned(queue.Lane{AppID: group.AppID}) {
+			u = queue.Unroutable{Lanes: group, Reason: "unknown_account", Message: fmt.Sprintf(
+				"appid %q is not configured under official_accounts", group.AppID.String)}
+		}
+		n, err := m.queue.FailUnroutable(ctx, u)
+		if n > 0 {
+			m.Logger.Warn("requests that no account can send have failed",
+				"rows", n, "reason", u.Reason, "errmsg", u.Message)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// owned reports whether a lane belongs to an account of this instance.
+func (m *maintenance) owned(l queue.Lane) bool {
+	return slices.ContainsFunc(m.accounts, func(a *reconciler) bool { return a.owns(l) })
 }
 
 // maintainWaiting ends the waits that have lasted long enough and releases the rows whose

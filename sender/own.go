@@ -69,7 +69,7 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 	notify(a.takenOver)
 	claims := claimer{
 		account: a, dispatch: d, results: results, size: initialClaim,
-		deferred: make(map[int64]time.Time),
+		deferred: make(map[int64]time.Time), fair: fair{configured: a.configured},
 	}
 	claims.run(ctx, lease)
 	following.Wait()

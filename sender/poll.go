@@ -48,7 +48,8 @@ func (p *poller) run(ctx context.Context) {
 		failures = 0
 		for _, a := range idle {
 			due := func(l queue.Lane) bool {
-				return a.claimable(l, 1) > 0 || l.Due && a.owns(l) && a.throttle.BudgetDecides()
+				return a.claimable(l, 1) > 0 || a.impossible(l) ||
+					l.Due && a.owns(l) && a.throttle.BudgetDecides()
 			}
 			if a.redelivery.due(p.Now()) || slices.ContainsFunc(lanes, due) {
 				notify(a.wake)

@@ -40,7 +40,8 @@ func New(cfg Config) (*Service, error) {
 	}
 	q := queue.New(cfg.DB)
 	s := &Service{shared: &shared{
-		Config: cfg, queue: q, lanes: &laneList{queue: q, now: cfg.Now},
+		Config: cfg, queue: q,
+		lanes:   &laneList{watch: q.Watch(aliasLanes(cfg), queue.Pending), now: cfg.Now},
 		metrics: newMetrics(cfg.Registerer), takenOver: make(chan struct{}, 1),
 	}}
 	held := throttle.NewMetrics(cfg.Registerer)

@@ -35,6 +35,11 @@ const (
 	erViewInvalid        = 1356 // the view's definer lacks a grant or is gone
 	erTLSRequired        = 3159 // require_secure_transport
 	erPrivilegeCheck     = 8121 // TiDB's 1142 for a row that is read or written by its key
+
+	// ALTER TABLE with an ALGORITHM or a LOCK that the server cannot offer.
+	erAlterUnsupported       = 1845
+	erAlterUnsupportedReason = 1846
+	erTiDBUnsupported        = 8200
 )
 
 // retryable are the numbers after which the whole transaction may be run again: it was rolled back

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"log/slog"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
@@ -40,4 +41,9 @@ func (c asTiDB) Connect(ctx context.Context) (driver.Conn, error) {
 		return already, nil
 	}
 	return &tidbConn{session: conn.(session)}, nil
+}
+
+// Announce is what migrate says of a table of large rows or more.
+func Announce(ctx context.Context, db *sqlx.DB, log *slog.Logger, large int64) {
+	announce(ctx, db, log, large)
 }

@@ -178,7 +178,7 @@ func TestFailUnroutableEnds(t *testing.T) {
 		for name, tc := range ends() {
 			t.Run(string(status)+"/"+name, func(t *testing.T) {
 				id := f.insert(t, tc.over(status, "old"))
-				u := Unroutable{Lane: lane(status), Reason: "why", Message: "text"}
+				u := Unroutable{Lanes: alone(lane(status)), Reason: "why", Message: "text"}
 				if n, err := f.FailUnroutable(t.Context(), u); err != nil || n != 1 {
 					t.Errorf("%d rows ended, %v", n, err)
 				}
@@ -213,7 +213,7 @@ func TestFailUnroutableGrace(t *testing.T) {
 			f.exec(t, `INSERT INTO lease (name, holder, expires_at) VALUES (?, 'one', `+
 				string(in(tc.expires))+`)`, tc.lease)
 			f.insert(t, columns{})
-			u := Unroutable{Lane: lane(Pending), Reason: "why", Everywhere: tc.everywhere}
+			u := Unroutable{Lanes: alone(lane(Pending)), Reason: "why", Everywhere: tc.everywhere}
 			n, err := f.FailUnroutable(t.Context(), u)
 			if err != nil || n != tc.want || f.count(t, `status = 'failed'`) != int(tc.want) {
 				t.Errorf("%d rows ended, %v; want %d", n, err, tc.want)
@@ -239,7 +239,7 @@ func TestFailUnroutableLane(t *testing.T) {
 		lane Lane
 		want int64
 	}{{lane(Pending), PageSize + 2}, {lane(Pending), 0}, {ofNobody, 1}} {
-		n, err := f.FailUnroutable(t.Context(), Unroutable{Lane: tc.lane, Reason: "why"})
+		n, err := f.FailUnroutable(t.Context(), Unroutable{Lanes: alone(tc.lane), Reason: "why"})
 		if err != nil || n != tc.want {
 			t.Errorf("%d rows of %+v ended, %v; want %d", n, tc.lane, err, tc.want)
 		}
@@ -254,7 +254,7 @@ func TestEndsLeaveLocked(t *testing.T) {
 	f := newFixture(t)
 	free, held := f.insert(t, columns{}), f.insert(t, columns{})
 	release := f.hold(t, held)
-	u := Unroutable{Lane: lane(Pending), Reason: "why"}
+	u := Unroutable{Lanes: alone(lane(Pending)), Reason: "why"}
 	if n, err := f.FailUnroutable(t.Context(), u); err != nil || n != 1 {
 		t.Errorf("%d rows ended, %v; want 1", n, err)
 	}

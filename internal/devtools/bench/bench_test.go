@@ -63,7 +63,7 @@ func TestFiguresHaveDistinctNames(t *testing.T) {
 		}
 		seen[f.name] = true
 	}
-	if len(seen) != 85 {
+	if len(seen) != 91 {
 		t.Errorf("%d figures", len(seen))
 	}
 }
@@ -131,7 +131,7 @@ func TestFlags(t *testing.T) {
 		t.Errorf("-only send: %d followers for %d requests, %s", size, o.requests, wanted(o))
 	}
 	o = parse(t, "-full-tables=false", "-ten-million=false")
-	if want := "sweep send far producers idle latency memory takeover urgent fair lost slow change kill"; wanted(o) != want {
+	if want := "sweep send far producers idle lanes invented latency memory takeover urgent fair lost slow change kill"; wanted(o) != want {
 		t.Errorf("wanted %q, want %q", wanted(o), want)
 	}
 	for _, args := range [][]string{

@@ -64,6 +64,7 @@ func (o *options) accounts() []account {
 		{size, o.requests, batchgets, (*bench).prepareSender, []scenario{
 			{"sweep", (*bench).sweeps}, {"send", (*bench).send}, {"far", (*bench).far},
 			{"producers", (*bench).produce}, {"idle", (*bench).idle},
+			{"lanes", (*bench).lanes}, {"invented", (*bench).invented},
 			{"latency", (*bench).latency}, {"memory", (*bench).memory},
 			{"takeover", (*bench).takeover}, {"urgent", (*bench).urgent}, {"fair", (*bench).fair},
 			{"future", (*bench).future}, {"finished", (*bench).finished},
@@ -92,7 +93,9 @@ func (o *options) figures() (list []figure) {
 	var text strings.Builder
 	_ = template.Must(template.New("figures").Parse(figuresText)).Execute(&text, map[string]any{
 		"Requests": harness.Count(o.requests), "Half": harness.Count(o.requests / 2),
-		"Campaign": harness.Count(campaignTimes * o.requests),
+		"Campaign":    harness.Count(campaignTimes * o.requests),
+		"LanesOthers": lanesOthers, "Good": harness.Count(o.requests / 200),
+		"Junk":     harness.Count(o.requests / 5),
 		"Future":   harness.Count(futureTimes * o.requests),
 		"Finished": harness.Count(finishedTimes * o.requests),
 		"Far":      harness.Count(o.farRequests()), "FarLatency": farLatency,
