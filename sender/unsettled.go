@@ -89,8 +89,11 @@ func (s *settler) park(done queue.Settled) {
 	s.cause = done.Cause
 	s.log.Error("the database refuses an outcome; its request is left alone, and tried again every minute",
 		"outcomes", summarize(done.Refused), "err", done.Cause)
-	s.parked.set(append(s.parked.list(), done.Refused...))
-	s.parkedAt = s.Now()
+	parked := s.parked.list()
+	if len(parked) == 0 { // later ones do not put the first off
+		s.parkedAt = s.Now()
+	}
+	s.parked.set(append(parked, done.Refused...))
 }
 
 // flushParked tries again what the database refused: some of it, and all where that helps.
@@ -128,7 +131,7 @@ func (s *settler) leave(ctx context.Context) {
 	}
 	s.parked.set(nil)
 	s.parked.setTrouble(nil)
-	if s.told != unknownAlarm {
+	if s.told != unknownAlarm && s.failures == 0 {
 		s.alarm(ctx, nil, time.Time{})
 	}
 }
