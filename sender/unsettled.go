@@ -119,19 +119,21 @@ func (s *settler) flushParked(ctx context.Context) {
 
 // leave ends the settler's work: the account goes to another instance, or the daemon stops. What the
 // database refused is tried once more and then given up; its rows fall due again as attempts in
-// doubt. Nothing of that is an alarm of this instance any more.
+// doubt. That is no alarm of this instance any more. The one in account_state stays where something
+// was given up, because the account's next holder decides whether it can store more.
 func (s *settler) leave(ctx context.Context) {
 	if s.failures == 0 {
 		s.parkedAt = time.Time{}
 		s.flushParked(ctx)
 	}
-	if left := s.parked.list(); len(left) > 0 {
-		s.log.Error("outcomes that the database refuses are lost; the rows fall due again",
-			"outcomes", summarize(left), "err", s.cause)
-	}
+	left := s.parked.list()
 	s.parked.set(nil)
 	s.parked.setTrouble(nil)
-	if s.told != unknownAlarm && s.failures == 0 {
+	switch {
+	case len(left) > 0:
+		s.log.Error("outcomes that the database refuses are lost; the rows fall due again",
+			"outcomes", summarize(left), "err", s.cause)
+	case s.told != unknownAlarm && s.failures == 0:
 		s.alarm(ctx, nil, time.Time{})
 	}
 }
