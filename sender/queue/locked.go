@@ -108,6 +108,12 @@ func (q *Queue) updateFree(
 			_, found := slices.BinarySearch(ours, id)
 			return found
 		})
+		if len(locked) > 0 { // or deleted: nobody need wait for those
+			const left = `SELECT id FROM send_request FORCE INDEX (PRIMARY) WHERE id IN (?)`
+			if locked, err = database.SelectIn[int64](ctx, tx, left, locked); err != nil {
+				return fmt.Errorf("reading locked rows: %w", err)
+			}
+		}
 		if len(ours) == 0 {
 			return nil
 		}
