@@ -68,7 +68,7 @@ func TestLongPausedQueue(t *testing.T) {
 		expires_at = CASE WHEN id % 7 = 0 THEN CURRENT_TIMESTAMP(3) END`)
 	expired := f.count(t, `SELECT COUNT(*) FROM send_request WHERE id % 7 = 0`)
 	s.account.owner.Store(true)
-	m := newMaintenance(s.svc.shared, s.svc.accounts)
+	m := newMaintenance(s.svc.releaser)
 	lanes, err := s.svc.queue.Lanes(t.Context(), queue.Pending)
 	if err != nil || len(lanes) != 1 {
 		t.Fatal(lanes, err)

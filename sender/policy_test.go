@@ -69,7 +69,7 @@ func (s *stepper) receipt(ctx context.Context, appid string, r queue.Receipt) er
 func (s *stepper) maintain(t *testing.T) {
 	t.Helper()
 	s.account.owner.Store(true)
-	if err := newMaintenance(s.svc.shared, s.svc.accounts).once(t.Context()); err != nil {
+	if err := newMaintenance(s.svc.releaser).once(t.Context()); err != nil {
 		t.Error(err)
 	}
 }

@@ -97,7 +97,11 @@ func (q *Queue) Cancel(ctx context.Context, o CancelOrder) (locked []int64, err 
 		 WHERE id IN (?) AND status = ? AND cancel <> 0
 		   AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))`
 	end := func(ids []int64) (string, []any) { return query, []any{ids, o.From} }
-	if _, locked, err = q.update(ctx, o.IDs, o.SkipLocked, end); err != nil {
+	update := q.update
+	if o.From == Waiting {
+		update = q.leave
+	}
+	if _, locked, err = update(ctx, o.IDs, o.SkipLocked, end); err != nil {
 		return nil, fmt.Errorf("cancelling %d requests: %w", len(o.IDs), err)
 	}
 	return locked, nil

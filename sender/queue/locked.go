@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/jmoiron/sqlx"
 
@@ -13,6 +12,8 @@ import (
 
 // errRowLocked means that a statement would have had to wait for another transaction.
 var errRowLocked = errors.New("another transaction holds a row")
+
+func isRowLocked(err error) bool { return errors.Is(err, errRowLocked) }
 
 // statement returns an UPDATE of rows, which may have IN lists, with its arguments.
 type statement func(ids []int64) (query string, args []any)
@@ -41,12 +42,43 @@ func (s statement) exec(ctx context.Context, db sqlx.ExecerContext, ids []int64)
 func (q *Queue) update(
 	ctx context.Context, ids []int64, skipLocked bool, s statement,
 ) (n int64, locked []int64, err error) {
-	if !skipLocked {
+	return q.change(ctx, ids, skipLocked, change{do: s})
+}
+
+// change is a statement, and what belongs to it; nil: nothing.
+type change struct {
+	do   statement
+	then func(ctx context.Context, tx *sqlx.Tx, ids []int64) error
+}
+
+// run runs both in a transaction.
+func (c change) run(ctx context.Context, tx *sqlx.Tx, ids []int64) (int64, error) {
+	n, err := c.do.exec(ctx, tx, ids)
+	if err == nil && c.then != nil {
+		err = c.then(ctx, tx, ids)
+	}
+	return n, err
+}
+
+// change is update for a change of more than one statement.
+func (q *Queue) change(
+	ctx context.Context, ids []int64, skipLocked bool, c change,
+) (n int64, locked []int64, err error) {
+	switch {
+	case skipLocked: // below
+	case c.then == nil:
 		err = database.Retry(ctx, func(ctx context.Context) (err error) {
-			n, err = s.exec(ctx, q.db, ids)
+			n, err = c.do.exec(ctx, q.db, ids)
 			return err
 		})
-		if !errors.Is(err, errRowLocked) {
+	default:
+		err = database.InTx(ctx, q.db, func(ctx context.Context, tx *sqlx.Tx) (err error) {
+			n, err = c.run(ctx, tx, ids)
+			return err
+		})
+	}
+	if !skipLocked {
+		if !isRowLocked(err) {
 			return n, nil, err
 		}
 	}
@@ -57,15 +89,11 @@ func (q *Queue) update(
 		if err != nil {
 			return fmt.Errorf("locking rows: %w", err)
 		}
-		slices.Sort(ours)
-		locked = slices.DeleteFunc(slices.Clone(ids), func(id int64) bool {
-			_, found := slices.BinarySearch(ours, id)
-			return found
-		})
+		locked = without(ids, ours)
 		if len(ours) == 0 {
 			return nil
 		}
-		n, err = s.exec(ctx, tx, ours)
+		n, err = c.run(ctx, tx, ours)
 		return err
 	})
 	return n, locked, err

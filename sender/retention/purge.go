@@ -148,7 +148,11 @@ func (p *Purger) deleteOld(
 			return fmt.Errorf("deleting receipts: %w", err)
 		}
 		n, err = database.ExecIn(ctx, tx, `DELETE FROM send_request WHERE id IN (?)`, old)
-		return err
+		if err != nil {
+			return err
+		}
+		// A row that ended without this program's knowledge may have left some behind.
+		return queue.Unwait(ctx, tx, old)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("deleting %d finished requests: %w", len(ids), err)
