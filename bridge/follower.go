@@ -112,8 +112,17 @@ func (m *Map) Store(
 		if err != nil {
 			return fmt.Errorf("storing %d followers: %w", len(slice), err)
 		}
+		m.tell(ctx, appid, changesOf(slice))
 	}
 	return nil
+}
+
+func changesOf(infos []wechat.UserInfo) []change {
+	changes := make([]change, len(infos))
+	for i, u := range infos {
+		changes[i] = change{OpenID: u.OpenID, UnionID: u.UnionID}
+	}
+	return changes
 }
 
 // statement writes followers of an account. A row that changed after the time known stays as it is.
@@ -260,6 +269,9 @@ func (m *Map) MarkGone(
 	})
 	if err != nil {
 		return 0, fmt.Errorf("marking %d followers as gone: %w", len(openids), err)
+	}
+	if n > 0 {
+		m.tellGone(ctx, appid, openids...)
 	}
 	return n, nil
 }

@@ -31,7 +31,7 @@ const (
 
 // FollowDelay is how long the first question waits after a follow: WeChat's own answer is wrong for
 // a moment then.
-const FollowDelay = 2 * time.Second
+const FollowDelay = time.Second
 
 // Recheck is one person about whom WeChat must be asked, as it was read. DueAt and InfoAt are the
 // fence of SettleRecheck: every newer fact about the person changes one of them.
@@ -141,6 +141,12 @@ func (m *Map) SettleRecheck(
 	if err != nil {
 		return 0, fmt.Errorf("settling a recheck: %w", err)
 	}
+	switch {
+	case wrote > 0 && s.Store != nil:
+		m.tell(ctx, appid, changesOf([]wechat.UserInfo{*s.Store}))
+	case wrote > 0:
+		m.tellGone(ctx, appid, r.OpenID)
+	}
 	return wrote, nil
 }
 
@@ -226,7 +232,11 @@ func (m *Map) NoteUnfollow(ctx context.Context, appid, openid string, at time.Ti
 		    info_at    = IF(COALESCE(subscribe_time <= ?, 1), CURRENT_TIMESTAMP(3), info_at),
 		    subscribed = IF(COALESCE(subscribe_time <= ?, 1), 0, subscribed)`
 	at = at.UTC()
-	return m.storeEvent(ctx, gone, appid, openid, at, at, at)
+	if err := m.storeEvent(ctx, gone, appid, openid, at, at, at); err != nil {
+		return err
+	}
+	m.tellGone(ctx, appid, openid)
+	return nil
 }
 
 // followState is what the map knows of a person's last follow; the zero value: nothing.

@@ -46,7 +46,8 @@ type Calls struct {
 	Credentials func(reason string) bool
 }
 
-// Config is what a Service needs; every field is required but Templates and MiniAppIDs.
+// Config is what a Service needs; every field is required but Templates, MiniAppIDs and
+// Logins.
 type Config struct {
 	DB          *sqlx.DB
 	Leases      *database.Leases
@@ -57,6 +58,10 @@ type Config struct {
 	Logger      *slog.Logger
 	Registerer  prometheus.Registerer
 	Now         func() time.Time
+
+	// Logins reads who has used a mini program of late: bridge.Map.Logins. nil: nobody's login is
+	// noticed but by the walk through all that waits.
+	Logins LoginReader
 
 	// QuotaDay returns the beginning of the day, as quotas count it, that holds a moment;
 	// QuotaReset when the next one begins.
@@ -70,6 +75,7 @@ type shared struct {
 	installation string // read by Start
 	metrics      *metrics
 	lanes        *laneList
+	waiting      *waiting
 	takenOver    chan struct{} // an account has been taken over; holds one token
 }
 

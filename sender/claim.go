@@ -227,7 +227,7 @@ func (c *claimer) dispatchAll(
 	}
 	for i, j := range jobs {
 		if j.address = addresses[i]; j.address.Reachability != bridge.Reachable {
-			c.results <- c.unreachable(j.row, j.address.Reachability)
+			c.results <- c.unreachable(j.row, j.address)
 			continue
 		}
 		j.permit = c.throttle.Reserve(j.row.Template, j.draft.TemplateID())

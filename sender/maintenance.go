@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/unionbridge/unionbridge/bridge"
-	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
@@ -22,14 +20,16 @@ type maintenance struct {
 	accounts []*reconciler
 	others   *queue.Watch // of waiting rows and of those with an unknown outcome
 	held     held
+	walk     walk
 }
 
-func newMaintenance(s *shared, accounts []*account) *maintenance {
+func newMaintenance(r *releaser) *maintenance {
 	m := &maintenance{
-		shared: s, others: s.queue.Watch(nil, queue.Waiting, queue.Unknown),
+		shared: r.shared, others: r.queue.Watch(nil, queue.Waiting, queue.Unknown),
 		held: held{at: make(map[queue.Lane]queue.Request)},
+		walk: walk{releaser: r, since: make(map[*account]time.Time)},
 	}
-	for _, a := range accounts {
+	for _, a := range r.accounts {
 		m.accounts = append(m.accounts, &reconciler{account: a})
 	}
 	return m
@@ -43,8 +43,7 @@ func (m *maintenance) run(ctx context.Context) {
 			m.Logger.Error("maintaining open requests", "err", err)
 		}
 		select {
-		// A round over a million waiting rows takes a while: it must not become the database's main
-		// load.
+		// Where a round takes long, it must not become the database's main load.
 		case <-time.After(max(maintainEvery, 3*m.Now().Sub(begin))):
 		case <-m.takenOver:
 		case <-ctx.Done():
@@ -70,14 +69,19 @@ func (m *maintenance) once(ctx context.Context) error {
 		}
 	}
 	errs = append(errs, m.endHeld(ctx, pending))
+	var waiting []queue.Lane
 	for _, l := range lanes {
 		for _, a := range m.accounts {
-			if l.Status == queue.Waiting && a.AppID == l.Account() && a.owner.Load() {
-				errs = append(errs, a.maintainWaiting(ctx, l))
+			if l.Status != queue.Waiting || a.AppID != l.Account() || !a.owner.Load() {
+				continue
+			}
+			waiting = append(waiting, l)
+			if l.Due { // of a waiting row, due_at is the end of its wait
+				errs = append(errs, a.queue.EndWaits(ctx, l, "no_follower"))
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, m.walk.step(ctx, waiting))...)
 }
 
 // failUnroutable fails the rows that no claimer sees.
@@ -109,57 +113,4 @@ func (m *maintenance) failUnroutable(ctx context.Context, lanes []queue.Lane) er
 // owned reports whether a lane belongs to an account of this instance.
 func (m *maintenance) owned(l queue.Lane) bool {
 	return slices.ContainsFunc(m.accounts, func(a *reconciler) bool { return a.owns(l) })
-}
-
-// maintainWaiting ends the waits that have lasted long enough and releases the rows whose
-// recipients have appeared.
-func (a *account) maintainWaiting(ctx context.Context, l queue.Lane) error {
-	if err := a.queue.EndWaits(ctx, l, "no_follower"); err != nil {
-		return err
-	}
-	for last := (queue.Request{}); ; {
-		rows, err := a.queue.WaitingAfter(ctx, l, last)
-		if err != nil || len(rows) == 0 {
-			return err
-		}
-		last = rows[len(rows)-1]
-		if err := a.releaseReachable(ctx, rows); err != nil {
-			return err
-		}
-	}
-}
-
-func (a *account) releaseReachable(ctx context.Context, rows []queue.Request) error {
-	var withdrawn, released []int64
-	var candidates []queue.Request
-	var targets []channel.Target
-	for _, row := range rows {
-		recipient, rejection := a.recipient(row)
-		switch {
-		case row.Cancel:
-			withdrawn = append(withdrawn, row.ID)
-		case rejection != nil:
-			released = append(released, row.ID) // the configuration has changed: the claim says what is wrong
-		default:
-			candidates = append(candidates, row)
-			targets = append(targets, channel.Target{Recipient: recipient})
-		}
-	}
-	if len(targets) > 0 {
-		found, err := a.channel.Resolve(ctx, targets)
-		if err != nil {
-			return err
-		}
-		for i, row := range candidates {
-			// A person whom WeChat has refused and the map does not have must appear there first.
-			if found[i].Reachability == bridge.Reachable && !found[i].Unlisted {
-				released = append(released, row.ID)
-			}
-		}
-	}
-	cancel := queue.CancelOrder{From: queue.Waiting, IDs: withdrawn}
-	if err := a.queue.Cancel(ctx, cancel); err != nil {
-		return err
-	}
-	return a.queue.Release(ctx, released)
 }

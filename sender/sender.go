@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/sender/queue"
 	"github.com/unionbridge/unionbridge/sender/throttle"
 )
@@ -27,6 +28,7 @@ const MaxSendTimeout = 20 * time.Second
 type Service struct {
 	*shared
 	accounts []*account
+	releaser *releaser
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -43,6 +45,7 @@ func New(cfg Config) (*Service, error) {
 		Config: cfg, queue: q,
 		lanes:   &laneList{watch: q.Watch(aliasLanes(cfg), queue.Pending), now: cfg.Now},
 		metrics: newMetrics(cfg.Registerer), takenOver: make(chan struct{}, 1),
+		waiting: newWaiting(),
 	}}
 	held := throttle.NewMetrics(cfg.Registerer)
 	for _, a := range cfg.Accounts {
@@ -63,6 +66,7 @@ func New(cfg Config) (*Service, error) {
 			}),
 		})
 	}
+	s.releaser = &releaser{shared: s.shared, accounts: s.accounts}
 	return s, nil
 }
 
@@ -80,7 +84,8 @@ func (s *Service) Start(ctx context.Context) error {
 	p := &poller{shared: s.shared, accounts: s.accounts}
 	s.running.Go(func() { p.run(ctx) })
 	s.running.Go(func() { p.watchLeases(ctx) })
-	s.running.Go(func() { newMaintenance(s.shared, s.accounts).run(ctx) })
+	s.running.Go(func() { s.releaser.run(ctx) })
+	s.running.Go(func() { newMaintenance(s.releaser).run(ctx) })
 	return nil
 }
 
@@ -113,6 +118,17 @@ func (s *Service) TokenTaken(appid string) {
 			notify(a.tokenTaken)
 		}
 	}
+}
+
+// Changed releases the requests that wait for one of the keys, where their recipients can be
+// reached now: it makes the Service the map's watcher. It works on the tables alone, so it does not
+// matter which instance sends for an account, and a Service need not have been started.
+func (s *Service) Changed(ctx context.Context, keys []bridge.Key) {
+	waits := make([]queue.Wait, len(keys))
+	for i, key := range keys {
+		waits[i] = waitOf(key)
+	}
+	s.releaser.changed(ctx, waits)
 }
 
 // Receipt stores what WeChat says became of a message; a second one of the same message changes

@@ -171,7 +171,11 @@ func (s *settler) settle(
 		s.log.Warn("settling found rows that another instance has claimed since", "rows", done.Overtaken)
 	}
 	posted := 0
+	var waiting []int64
 	for _, r := range done.Written {
+		if r.Status == queue.Waiting {
+			waiting = append(waiting, r.ID)
+		}
 		if r.Status != queue.Pending || !r.Refund { // a row given back is no outcome
 			s.metrics.outcomes.WithLabelValues(s.AppID, string(r.Final()), r.Reason).Inc()
 		}
@@ -181,6 +185,10 @@ func (s *settler) settle(
 		if r.Status == queue.Pending && (r.InDoubt || r.EarlierInDoubt) {
 			s.redelivery.add(r.ID, s.Now().Add(r.Delay))
 		}
+	}
+	if len(waiting) > 0 {
+		s.waiting.add(waiting, nil)
+		notify(s.waiting.wake)
 	}
 	s.throttle.CountSent(posted)
 	return done, err

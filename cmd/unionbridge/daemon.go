@@ -93,11 +93,11 @@ func (d *daemon) start(ctx context.Context) error {
 	}
 	d.registry.MustRegister(collectors.NewDBStatsCollector(d.db.DB, "unionbridge"))
 	p := newParts(d.cfg, d.log, d.registry, d.db)
-	syncing := p.sync()
 	sending, err := p.sender()
 	if err != nil {
 		return err
 	}
+	syncing := p.sync(sending)
 	// The work must end by stop, in its order, and not all at once with ctx.
 	ctx = context.WithoutCancel(ctx)
 	d.leasing = startTask(ctx, p.renewLeases)

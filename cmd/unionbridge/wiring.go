@@ -139,7 +139,8 @@ func tokenConfig(t config.Token) wechat.TokenConfig {
 		Command: t.Command}
 }
 
-func (p *parts) sync() *sync.Service {
+// sync returns what fills the map; watcher is told of its changes.
+func (p *parts) sync(watcher bridge.Watcher) *sync.Service {
 	accounts := make([]sync.Account, len(p.cfg.OfficialAccounts))
 	for i, a := range p.cfg.OfficialAccounts {
 		accounts[i] = sync.Account{
@@ -151,6 +152,7 @@ func (p *parts) sync() *sync.Service {
 	return sync.New(sync.Config{
 		DB: p.db, Leases: p.leases, Accounts: accounts, SpoolDir: p.cfg.StateDir, Holder: p.holder,
 		Logger: p.log, Registerer: p.reg, Now: time.Now, QuotaResetHour: p.cfg.WeChat.QuotaResetHour,
+		Watcher: watcher,
 	})
 }
 
@@ -174,6 +176,7 @@ func (p *parts) sender() (*sender.Service, error) {
 	service, err := sender.New(sender.Config{
 		DB: p.db, Leases: p.leases, Accounts: accounts, Templates: templateIDs(p.cfg), MiniAppIDs: minis,
 		SendTimeout: p.cfg.WeChat.SendTimeout.Std(), Logger: p.log, Registerer: p.reg, Now: time.Now,
+		Logins:     bridge.New(p.db).Logins,
 		QuotaDay:   func(now time.Time) time.Time { return wechat.QuotaDay(now, resetHour) },
 		QuotaReset: func(now time.Time) time.Time { return wechat.QuotaReset(now, resetHour) },
 	})

@@ -21,6 +21,7 @@ func probes() []probe {
 		{"sync_run", "kind, appid, state, holder"},
 		{"send_request", "template, data"},
 		{"send_request_archive", "id, template, data, priority, status, attempts"},
+		{"send_wait", "request_id, kind, appid, value"},
 		{"send_receipt", "appid, msgid, openid, status"},
 		{"send_day", "appid, day"},
 		{"subscription_grant", "appid, openid, template_id"},

@@ -116,7 +116,11 @@ func (q *Queue) cancel(ctx context.Context, o CancelOrder) (done updated, err er
 		 WHERE id IN (?) AND status = ? AND cancel <> 0
 		   AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))`
 	end := func(ids []int64) (string, []any) { return query, []any{ids, o.From} }
-	if done, err = q.update(ctx, o.IDs, o.SkipLocked, end); err != nil {
+	update := q.update
+	if o.From == Waiting {
+		update = q.leave
+	}
+	if done, err = update(ctx, o.IDs, o.SkipLocked, end); err != nil {
 		return updated{}, fmt.Errorf("cancelling %d requests: %w", len(o.IDs), err)
 	}
 	return done, nil

@@ -19,8 +19,9 @@ type Request struct {
 	Message
 	State
 
-	Lane  int       `db:"lane"`   // index of the share that it was claimed from
-	DueAt time.Time `db:"due_at"` // read of waiting rows only
+	Lane  int            `db:"lane"`   // index of the share that it was claimed from
+	DueAt time.Time      `db:"due_at"` // read of waiting rows only
+	AppID sql.NullString `db:"appid"`  // the same
 
 	Token string // of the claim
 }

@@ -10,44 +10,55 @@ import (
 // PageSize is how many rows maintenance reads or changes in one statement.
 const PageSize = 1000
 
-// WaitingAfter returns the next page of a waiting lane after the row last, in the order of their
-// index: paging by id would sort all of the lane for each page. After the zero Request it begins.
-func (q *Queue) WaitingAfter(ctx context.Context, l Lane, last Request) ([]Request, error) {
-	// Two branches, as a campaign's rows may all have one due_at: its expires_at. A single
-	// condition with OR would begin at the first of them for each page.
-	const columns = `(
-		    SELECT id, unionid, mini_appid, mini_openid, openid, cancel <> 0 AS cancel, due_at
-		      FROM send_request FORCE INDEX (send_request_due)
-		     WHERE status = 'waiting' AND appid = ? AND priority = ? AND template = ?`
-	const query = columns + ` AND due_at = ? AND id > ? ORDER BY id LIMIT ?)
-		UNION ALL ` + columns + ` AND due_at > ? ORDER BY due_at, id LIMIT ?)
-		ORDER BY due_at, id
-		LIMIT ?`
+const waitingColumns = `
+		SELECT id, appid, unionid, mini_appid, mini_openid, openid, cancel <> 0 AS cancel, due_at`
+
+// WaitingAfter returns the next rows of a waiting lane after the row last, up to limit, in the
+// order of their index: paging by id would sort all of the lane for each page. After the zero
+// Request it begins.
+func (q *Queue) WaitingAfter(
+	ctx context.Context, l Lane, last Request, limit int,
+) ([]Request, error) {
+	// Two queries, as a campaign's rows may all have one due_at: its expires_at. A single condition
+	// with OR would begin at the first of them for each page, and a UNION would copy all rows.
+	const lane = waitingColumns + `
+		  FROM send_request FORCE INDEX (send_request_due)
+		 WHERE status = 'waiting' AND appid = ? AND priority = ? AND template = ?`
+	const same = lane + ` AND due_at = ? AND id > ? ORDER BY id LIMIT ?`
+	const later = lane + ` AND due_at > ? ORDER BY due_at, id LIMIT ?`
+	const what = "reading waiting requests"
 	from := last.DueAt
 	if from.IsZero() {
 		from = time.Unix(1, 0).UTC() // the first moment of a TIMESTAMP
 	}
-	return find[Request](ctx, q, lookup{"reading waiting requests", query},
-		l.AppID, l.Priority, l.Template, from, last.ID, PageSize,
-		l.AppID, l.Priority, l.Template, from, PageSize, PageSize)
+	page, err := find[Request](ctx, q, lookup{what, same},
+		l.AppID, l.Priority, l.Template, from, last.ID, limit)
+	if err != nil || len(page) == limit {
+		return page, err
+	}
+	more, err := find[Request](ctx, q, lookup{what, later},
+		l.AppID, l.Priority, l.Template, from, limit-len(page))
+	return append(page, more...), err
 }
 
 // Release makes waiting rows due now. They are wished from now on: before, they could not have gone.
-// What another transaction holds, or the server refuses to change, is left to a later round.
-func (q *Queue) Release(ctx context.Context, ids []int64) error {
+// It returns those that another transaction holds; those that the server refuses to change are left
+// to a later round.
+func (q *Queue) Release(ctx context.Context, ids []int64) (locked []int64, err error) {
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET status = 'pending', reason = NULL, errmsg = NULL, errcode = NULL,
 		       due_at = CURRENT_TIMESTAMP(3), wished_at = CURRENT_TIMESTAMP(3)
 		 WHERE id IN (?) AND status = 'waiting' AND cancel = 0`
 	if len(ids) == 0 {
-		return nil
+		return nil, nil
 	}
 	release := func(ids []int64) (string, []any) { return query, []any{ids} }
-	if _, err := q.update(ctx, ids, false, release); err != nil {
-		return fmt.Errorf("releasing %d waiting requests: %w", len(ids), err)
+	done, err := q.leave(ctx, ids, true, release)
+	if err != nil {
+		return nil, fmt.Errorf("releasing %d waiting requests: %w", len(ids), err)
 	}
-	return nil
+	return done.locked, nil
 }
 
 // outcomeUnknown is the reason of rows that end in doubt.
@@ -84,7 +95,7 @@ func (q *Queue) EndWaits(ctx context.Context, l Lane, reason string) error {
 		 WHERE id IN (?) AND status = 'waiting' AND due_at <= CURRENT_TIMESTAMP(3)`
 	_, err := q.endPages(ctx, endOrder{
 		find: lookup{"ending waits", over}, findArgs: []any{l.AppID, l.Priority, l.Template, PageSize},
-		end: query, endArgs: []any{outcomeUnknown, reason, nil},
+		end: query, endArgs: []any{outcomeUnknown, reason, nil}, waiting: true,
 	})
 	return err
 }
@@ -139,6 +150,7 @@ func (q *Queue) FailUnroutable(ctx context.Context, u Unroutable) (int64, error)
 		findArgs: slices.Concat(lanes, elsewhere, []any{PageSize}),
 		end:      query + free + known, endArgs: end,
 		rest: slices.Concat([]any{u.Status}, elsewhere), onePage: u.DueOf != "",
+		waiting: u.Status == Waiting,
 	})
 }
 
@@ -150,17 +162,22 @@ type endOrder struct {
 	end           string
 	endArgs, rest []any
 	onePage       bool // ends one page, and waits for no other transaction
+	waiting       bool // the rows wait
 }
 
 // endPages ends rows page by page and returns how many. It stops where some are left: a later round
 // does the rest.
 func (q *Queue) endPages(ctx context.Context, o endOrder) (total int64, err error) {
+	update := q.update
+	if o.waiting {
+		update = q.leave
+	}
 	for {
 		ids, err := find[int64](ctx, q, o.find, o.findArgs...)
 		if err != nil || len(ids) == 0 {
 			return total, err
 		}
-		done, err := q.update(ctx, ids, o.onePage, func(ids []int64) (string, []any) {
+		done, err := update(ctx, ids, o.onePage, func(ids []int64) (string, []any) {
 			return o.end, slices.Concat(o.endArgs, []any{ids}, o.rest)
 		})
 		total += done.n

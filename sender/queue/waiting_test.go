@@ -35,7 +35,7 @@ func TestWaitingAfter(t *testing.T) {
 	var got []int64
 	var pages []int
 	for last := (Request{}); len(pages) < 9; {
-		rows, err := f.WaitingAfter(t.Context(), lane(Waiting), last)
+		rows, err := f.WaitingAfter(t.Context(), lane(Waiting), last, PageSize)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,12 +58,12 @@ func TestWaitingReads(t *testing.T) {
 	end := time.Date(2037, 1, 2, 3, 4, 5, 6e6, time.UTC)
 	id := f.insert(t, columns{"status": "waiting", "unionid": "u-2", "mini_appid": "wxm",
 		"mini_openid": "om", "openid": "o", "cancel": 2, "due_at": end})
-	got, err := f.WaitingAfter(t.Context(), lane(Waiting), Request{})
+	got, err := f.WaitingAfter(t.Context(), lane(Waiting), Request{}, PageSize)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []Request{{
-		ID: id, DueAt: end, State: State{Cancel: true},
+		ID: id, DueAt: end, AppID: nullable(appid), State: State{Cancel: true},
 		Recipient: Recipient{nullable("u-2"), nullable("wxm"), nullable("om"), nullable("o")},
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -85,15 +85,16 @@ func TestReleaseWaiting(t *testing.T) {
 	id, withdrawn, locked := waiting(nil), waiting(columns{"cancel": 1}), waiting(nil)
 	ended, unnamed := waiting(columns{"status": "failed"}), waiting(nil)
 	release := f.hold(t, locked)
-	if err := f.Release(t.Context(), []int64{id, withdrawn, locked, ended}); err != nil {
-		t.Fatal(err)
+	left, err := f.Release(t.Context(), []int64{id, withdrawn, locked, ended})
+	if err != nil || !slices.Equal(left, []int64{locked}) {
+		t.Fatalf("%v are locked, %v; want %d", left, err, locked)
 	}
 	release()
 	f.wantRow(t, id, row{
 		Status: Pending, Attempts: 1, Moments: Moments{Due: "0m", InDoubtFrom: "-9m"}})
 	f.wantStatus(t, map[int64]Status{
 		withdrawn: Waiting, locked: Waiting, ended: Failed, unnamed: Waiting})
-	if err := f.Release(t.Context(), nil); err != nil {
+	if _, err := f.Release(t.Context(), nil); err != nil {
 		t.Errorf("releasing nothing: %v", err)
 	}
 }

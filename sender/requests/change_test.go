@@ -230,3 +230,36 @@ func TestCancelDecides(t *testing.T) {
 		})
 	}
 }
+
+// TestChangesEndWaiting: an operator's change of a waiting row leaves nothing of what it waited for.
+func TestChangesEndWaiting(t *testing.T) {
+	f := newFixture(t)
+	future := time.Now().UTC().Add(time.Hour)
+	for name, change := range map[string]func(id int64) ([]Change, error){
+		"retry": func(id int64) ([]Change, error) {
+			return f.store.Retry(t.Context(), []int64{id}, RetryOptions{Now: true})
+		},
+		"cancel": func(id int64) ([]Change, error) {
+			return f.store.Cancel(t.Context(), []int64{id})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			id, other := f.place(t, "waiting", columns{"due_at": future}), f.place(t, "waiting", columns{"due_at": future})
+			const hint = `INSERT INTO send_wait (request_id, kind, appid, value) VALUES (?, 'unionid', ?, 'u1')`
+			for _, id := range []int64{id, other} {
+				if _, err := f.db.ExecContext(t.Context(), hint, id, appid); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if changes, err := change(id); err != nil || changes[0].Refused != "" {
+				t.Fatal(changes, err)
+			}
+			var left []int64
+			const query = `SELECT request_id FROM send_wait WHERE request_id IN (?, ?)`
+			err := f.db.SelectContext(t.Context(), &left, query, id, other)
+			if err != nil || len(left) != 1 || left[0] != other {
+				t.Errorf("%v wait for something, %v; want %d", left, err, other)
+			}
+		})
+	}
+}

@@ -102,7 +102,11 @@ func (p *Purger) deleteOld(
 		// With this form of DELETE the index can be named.
 		const requests = `DELETE r FROM send_request r FORCE INDEX (PRIMARY) WHERE r.id IN (?)`
 		n, err = database.ExecIn(ctx, tx, requests, old)
-		return err
+		if err != nil {
+			return err
+		}
+		// A row that ended without this program's knowledge may have left some behind.
+		return queue.Unwait(ctx, tx, old)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("deleting %d finished requests: %w", len(ids), err)

@@ -311,3 +311,23 @@ func TestPurgeReads(t *testing.T) {
 		t.Errorf("%d receipts that belong to no request are left", left)
 	}
 }
+
+// TestRetentionOfHints: with a row goes what it waited for, where another program ended it.
+func TestRetentionOfHints(t *testing.T) {
+	f := newFixture(t)
+	old := time.Now().UTC().AddDate(0, -3, 0)
+	id := f.place(t, "failed", columns{"due_at": old, "finished_at": old})
+	waiting := f.place(t, "waiting", columns{"due_at": time.Now().UTC().Add(time.Hour)})
+	for _, id := range []int64{id, waiting} {
+		f.exec(t, `INSERT INTO send_wait (request_id, kind, appid, value) VALUES (?, 'unionid', ?, 'u')`, id, appid)
+	}
+	if err := f.purger(false).Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := f.count(t, `SELECT COUNT(*) FROM send_wait WHERE request_id = ?`, waiting); n != 1 {
+		t.Errorf("a waiting row has %d hints", n)
+	}
+	if n := f.count(t, `SELECT COUNT(*) FROM send_wait`); n != 1 {
+		t.Errorf("%d hints are left, want 1", n)
+	}
+}

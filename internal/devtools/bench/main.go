@@ -11,11 +11,11 @@
 //
 // Those of the sender: send (a backlog, against plain loops and the bare POSTs), far (80 ms away),
 // producers (who insert meanwhile), idle, lanes (idle beside a million rows of tomorrow), invented
-// (beside as many templates as rows), latency, memory (of a million open rows), takeover (kill -9
-// of the leader), lost (the same, and the answer to the successor's UPDATE is lost), urgent (in a
-// campaign of a million), fair (one template behind another),
-// future and finished (beside five million rows of next week, ten million that are done; 5 GB of
-// disk at full size).
+// (beside as many templates as rows), latency, memory (of a million open rows), waiting (for people
+// who do not appear, and who do), takeover (kill -9 of the leader), lost (the same, and the answer
+// to the successor's UPDATE is lost), urgent (in a campaign of a million), fair (one template behind
+// another), future and finished (beside five million rows of next week, ten million that are done;
+// 5 GB of disk at full size).
 //
 // It prints a table for people and then one line a figure: name value unit target ok|short. A
 // figure without a target has "-" in its place. Exit codes: 0 measured (also where a figure is
