@@ -16,12 +16,12 @@ type LoginReader func(
 
 const (
 	// loginEvery is how often logins are read while anybody waits for one.
-	loginEvery = 2 * time.Second
+	loginEvery = 4 * time.Second
 	// A login's transaction may last: those of the last loginOverlap are read again, and now and
 	// then those of loginMemory.
 	loginOverlap = 2 * time.Second
 	loginMemory  = time.Minute
-	memoryTurns  = 15 // of loginEvery
+	memoryTurns  = 8 // of loginEvery
 )
 
 // readLogins releases rows whose recipients have used a mini program of late, if any row waits for
