@@ -1,11 +1,13 @@
 package database_test
 
 import (
+	"database/sql"
 	"fmt"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/internal/database"
@@ -183,4 +185,73 @@ func TestLeaseTooFarAhead(t *testing.T) {
 		t.Error("the living holder lost its lease")
 	}
 	acquire(t, b, "left")
+}
+
+// TestLeaseTryIsLate: the row is held for so long that a first try is given up, and the server
+// carries it out just before the second one. That one then does not find the row that it saw, and
+// the one it finds is its own.
+func TestLeaseTryIsLate(t *testing.T) {
+	t.Parallel()
+	db := dbtest.New(t)
+	if dbtest.ServerOf(t, db).Name == "TiDB" {
+		t.Skip("TiDB ends the statement of a closed connection, and has no order of those that wait")
+	}
+	db.MustExecContext(t.Context(), `INSERT INTO lease (name, holder, epoch, expires_at)
+		VALUES ('job', 'dead', 7, CURRENT_TIMESTAMP(3) - INTERVAL 1 SECOND)`)
+	tx := db.MustBeginTx(t.Context(), nil)
+	defer func() { _ = tx.Rollback() }()
+	tx.MustExecContext(t.Context(), `SELECT holder FROM lease WHERE name = 'job' FOR UPDATE`)
+
+	l := newLeases(t, openPatient(t, dbtest.DSN(t, db)), "a", 0)
+	if lease, err := l.TryAcquire(t.Context(), "job"); err == nil {
+		t.Fatalf("TryAcquire = %v while the row is held", lease)
+	}
+	tried := make(chan error)
+	go func() {
+		lease, err := l.TryAcquire(t.Context(), "job")
+		if err == nil && lease != nil {
+			t.Error("the second try came first: it tests nothing")
+		}
+		tried <- err
+	}()
+	const query = `SELECT COUNT(*) FROM information_schema.processlist
+		WHERE db = DATABASE() AND info LIKE '%UPDATE lease%' AND id <> CONNECTION_ID()`
+	for n := 0; n < 2; {
+		if err := tx.GetContext(t.Context(), &n, query); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-tried:
+			t.Fatalf("the second try ended first: %v", err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-tried; err != nil {
+		t.Fatal(err)
+	}
+	if lease := acquire(t, l, "job"); lease.Epoch() != 9 {
+		t.Errorf("epoch %d, want 9: one for each change", lease.Epoch())
+	}
+}
+
+// openPatient returns a pool whose statements wait for a lock until they get it. Ours give up after
+// two seconds, and the first try would be gone when the second one comes.
+func openPatient(t *testing.T, dsn string) *sqlx.DB {
+	t.Helper()
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.ParseTime = true
+	cfg.Params = map[string]string{"time_zone": "'+00:00'", "innodb_lock_wait_timeout": "50"}
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := sqlx.NewDb(sql.OpenDB(connector), "mysql")
+	t.Cleanup(func() { _ = db.Close() })
+	return db
 }

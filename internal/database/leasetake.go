@@ -93,8 +93,12 @@ func (l *Leases) take(ctx context.Context, name string, seen leaseRow) (bool, er
 		l.doubt(name, next)
 		return false, err
 	}
-	l.doubt(name, 0)
 	n, err := res.RowsAffected()
+	if n > 0 {
+		l.doubt(name, 0)
+	}
+	// Else somebody was faster, and it may have been our own last try: the server may carry it out
+	// late.
 	return n > 0, err
 }
 
