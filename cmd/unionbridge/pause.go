@@ -133,7 +133,7 @@ func (c *cli) changePause(
 			return databaseError(err)
 		}
 		for _, p := range all {
-			if p.AppID == appid {
+			if p.AppID == what.AppID {
 				done.now = append(done.now, p)
 			}
 		}
@@ -148,10 +148,12 @@ func (c *cli) changePause(
 }
 
 // pausable checks an account by the configuration, and by the database: another instance may have
-// accounts that this machine's configuration lacks.
+// accounts that this machine's configuration lacks. SQL finds an account by "wx… " too: a pause
+// under that name would stop the account, and nobody find it by the account's own.
 func (c *cli) pausable(
 	ctx context.Context, q requests.Store, appid, template string,
 ) (what requests.Pausable, err error) {
+	appid = strings.TrimSpace(appid)
 	if _, unknown := officialAccounts(c.cfg, []string{appid}); unknown != nil {
 		sends, err := q.Sends(ctx, appid)
 		if err != nil {

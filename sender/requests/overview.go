@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/unionbridge/unionbridge/internal/database"
@@ -113,6 +114,7 @@ func (s Store) pauses(ctx context.Context, operator string) ([]Pause, error) {
 	pauses := make([]Pause, len(rows))
 	for i, r := range rows {
 		pauses[i] = r.Pause
+		pauses[i].AppID = strings.TrimRight(r.AppID, " ") // as SQL compares it, and so the daemon
 		pauses[i].Until = r.PausedUntil.Time
 	}
 	return pauses, nil

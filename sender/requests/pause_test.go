@@ -65,3 +65,21 @@ func TestPause(t *testing.T) {
 	expect("left", scopes(f.store.Pauses(t.Context())), []string{"template:other template_banned ", "send no_permission "})
 	expect("settle", scopes(f.store.pauses(t.Context(), "=")), []string{"settle unsettled "})
 }
+
+// TestPauseBehindABlank: SQL finds an account's row also where a blank stands behind its appid. So
+// does the daemon, which pauses; then status and resume must find it too.
+func TestPauseBehindABlank(t *testing.T) {
+	f := newFixture(t)
+	f.db.MustExecContext(t.Context(), `INSERT INTO account_state (appid, scope, reason, errmsg)
+		VALUES (CONCAT(?, ' '), 'operator', 'operator', 'by hand')`, appid)
+	if all, err := f.store.Pauses(t.Context()); err != nil || len(all) != 1 || all[0].AppID != appid {
+		t.Errorf("%+v %v", all, err)
+	}
+	ended, err := f.store.Resume(t.Context(), Pausable{AppID: appid})
+	if err != nil || len(ended) != 1 {
+		t.Errorf("resumed %+v %v", ended, err)
+	}
+	if all, err := f.store.Pauses(t.Context()); err != nil || len(all) != 0 {
+		t.Errorf("left: %+v %v", all, err)
+	}
+}
