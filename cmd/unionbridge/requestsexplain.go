@@ -76,10 +76,23 @@ func explainPending(d requests.Detail) string {
 	case !d.Due && d.Attempts > 0:
 		return fmt.Sprintf("The last attempt failed; the next one is due at %s.%s%s",
 			localMoment(&d.DueAt), meaning(d), obstacles(d))
+	case !d.Due && d.Reason != "":
+		return fmt.Sprintf("It was put off, and is tried again at %s.%s%s%s",
+			localMoment(&d.DueAt), meaning(d), obstacles(d), pendingCure(d))
 	case !d.Due:
 		return fmt.Sprintf("It is not due before %s.", localMoment(&d.DueAt))
 	}
-	return "It is due." + meaning(d) + obstacles(d)
+	return "It is due." + meaning(d) + obstacles(d) + pendingCure(d)
+}
+
+// pendingCure is what an operator can do for a request that only waits for that.
+func pendingCure(d requests.Detail) string {
+	if d.Reason != "unknown_template" {
+		return ""
+	}
+	return " Correct the template in the configuration of every instance and restart them, or add " +
+		"it to the account in WeChat's console. If the row itself names a wrong one, withdraw it: " +
+		"unionbridge requests cancel" + number(d)
 }
 
 func repetition(d requests.Detail) string {

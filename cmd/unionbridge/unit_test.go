@@ -168,6 +168,32 @@ func TestLastLineOfALog(t *testing.T) {
 	}
 }
 
+// TestPutOff: of a request that was put off before an attempt, the reason and what to do are said.
+func TestPutOff(t *testing.T) {
+	const nothing = "requests cancel"
+	d := requests.Detail{SentBy: "a", Record: requests.Record{ID: 7, Status: "pending",
+		DueAt: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)}}
+	if got := explainRequest(d); !strings.HasPrefix(got, "It is not due before 2026-") ||
+		strings.Contains(got, nothing) {
+		t.Error(got)
+	}
+	d.Reason, d.ErrMsg = "unknown_template", "the account's list has no template x"
+	for _, due := range []bool{false, true} {
+		d.Due = due
+		got := explainRequest(d)
+		for _, words := range []string{"he account's list has no template x. ", "console", "requests cancel 7"} {
+			if !strings.Contains(got, words) {
+				t.Errorf("due %t: %q lacks %q", due, got, words)
+			}
+		}
+	}
+	d.Due, d.Reason, d.ErrMsg = false, "catalog", "the list cannot be read"
+	if got := explainRequest(d); !strings.HasPrefix(got, "It was put off, and is tried again at 2026-") ||
+		!strings.Contains(got, "The list cannot be read.") || strings.Contains(got, nothing) {
+		t.Error(got)
+	}
+}
+
 // TestFailedCure: a retry is advised only where it can help, and no key is capitalised.
 func TestFailedCure(t *testing.T) {
 	const producer = "its producer has to INSERT a new one"
