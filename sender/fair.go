@@ -79,22 +79,25 @@ func (f *fair) window(lanes []queue.Share, limit, room int) []queue.Share {
 		}
 	}
 	// Where there is no room for a share, as behind many lanes of a higher priority, they take turns.
-	share := room / strangerShare
+	share, turn := room/strangerShare, f.turn
 	if share == 0 && f.turn%strangerShare == 0 {
 		share = 1
 	}
+	if room < strangerShare && room <= len(named) {
+		turn /= strangerShare // or some would never come, where 5 divides their number
+	}
 	places := min(len(strangers), max(room-len(named), share))
-	named = f.next(named, room-places)
+	named = next(named, room-places, f.turn)
 	parts := len(named) + min(places, 1)
 	each := (limit + parts - 1) / parts
-	return append(divide(named, each*len(named)), divide(f.next(strangers, places), each)...)
+	return append(divide(named, each*len(named)), divide(next(strangers, places, turn), each)...)
 }
 
-// next returns the next n lanes: each claim goes on where the one before ended.
-func (f *fair) next(lanes []queue.Share, n int) []queue.Share {
+// next returns n lanes: each turn goes on where the one before ended.
+func next(lanes []queue.Share, n, turn int) []queue.Share {
 	n = min(n, len(lanes))
 	if n > 0 {
-		rotate(lanes, f.turn*n)
+		rotate(lanes, turn*n)
 	}
 	return lanes[:n]
 }

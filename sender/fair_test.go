@@ -297,6 +297,36 @@ func TestStrangersBehindUrgent(t *testing.T) {
 	}
 }
 
+// TestStrangersTakeTurns: there all of them have their turn, also where it comes every fifth claim
+// and five divides their number.
+func TestStrangersTakeTurns(t *testing.T) {
+	divide := fair{configured: func(l queue.Lane) bool { return l.Template[0] == 'a' }}
+	const strangers = 10
+	got := map[string]bool{} // templates without an alias
+	for range strangers * strangerShare {
+		var lanes []queue.Share
+		for i := range maxLanes + strangers {
+			l := queue.Lane{Template: fmt.Sprint("a", i)}
+			if i >= maxLanes-3 {
+				l.Priority = 1
+			}
+			if i >= maxLanes {
+				l.Template = fmt.Sprint("x", i)
+			}
+			lanes = append(lanes, queue.Share{Lane: l, Quantum: 9})
+		}
+		shares, _ := divide.shares(lanes, 800)
+		for _, s := range shares {
+			if s.Template[0] == 'x' {
+				got[s.Template] = true
+			}
+		}
+	}
+	if len(got) != strangers {
+		t.Errorf("%d of %d templates without an alias had a place", len(got), strangers)
+	}
+}
+
 // TestVariantOfPausedTemplate: the row that another spelling names does not speak for the rows of a
 // paused template, on any server.
 func TestVariantOfPausedTemplate(t *testing.T) {
