@@ -100,7 +100,9 @@ func (c *tidbConn) ExecContext(
 		c.broken = tx.Rollback() != nil
 		return nil, err
 	}
-	if err := tx.Commit(); err != nil {
+	// Not tx.Commit, which waits for its answer whatever ctx says: a successor must not wait for a
+	// lease longer than elsewhere.
+	if _, err := c.session.ExecContext(ctx, "COMMIT", nil); err != nil {
 		c.broken = true
 		return nil, err
 	}

@@ -24,8 +24,9 @@ func openThief(t *testing.T, dsn, text string, hangs bool) (*link.Thief, *sqlx.D
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = thief.Close() })
+	db := dbtest.Open(t, through)
 	thief.Steal(hangs, text)
-	return thief, dbtest.Open(t, through)
+	return thief, db
 }
 
 // TestLeaseAnswerIsLost: a try was carried out and its answer lost. The next one finds its own row.
@@ -46,7 +47,14 @@ func TestLeaseAnswerIsLost(t *testing.T) {
 				if _, err := db.ExecContext(t.Context(), c.before); err != nil {
 					t.Fatal(err)
 				}
-				_, through := openThief(t, dbtest.DSN(t, db), c.statement, hangs)
+				answer := c.statement
+				if dbtest.ServerOf(t, db).Name == "TiDB" {
+					// There a statement is a transaction, carried out when it is committed.
+					if answer = "COMMIT"; c.epoch == 2 {
+						t.Skip("on TiDB the first COMMIT is that of an UPDATE without a row")
+					}
+				}
+				_, through := openThief(t, dbtest.DSN(t, db), answer, hangs)
 				l := newLeases(t, through, "a", 0)
 				begin := time.Now()
 				if lease, err := l.TryAcquire(t.Context(), "job"); err == nil {
