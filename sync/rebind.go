@@ -66,7 +66,13 @@ func (s *sweep) rebind(ctx context.Context) error {
 	s.logger().Error("the official account was bound to another Open Platform account: "+
 		"all unionids have changed", "cure", "all followers are fetched again; "+
 		"if the mini program was rebound too, its users need their new unionids")
-	return s.svc.ledger.rebind(ctx, s.run)
+	if err := s.svc.ledger.rebind(ctx, s.run); err != nil {
+		return err
+	}
+	// The run's new start divides old answers from new ones. Had our clock stood still since the
+	// sweep began, as on a suspended machine, all new ones would pass for old.
+	s.dbNow, s.dbRead = s.run.snapshot().Started, s.svc.cfg.Now()
+	return nil
 }
 
 // forgetOld removes the unionids of the former binding that no answer has replaced: of people who

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -254,6 +255,22 @@ func TestRebindingBesideRefreshed(t *testing.T) {
 	if _, err := b.Refresh(t.Context(), appid); err != nil {
 		t.Fatal(err)
 	}
+	if run := b.sweepOnce(t); run.Mode != modeRebind {
+		t.Errorf("the run is %+v, want one that fetches everybody", run)
+	}
+	b.wantTruth(t)
+}
+
+// TestRebindingBesideASlowClock: this machine's clock falls behind the database's, as on a suspended
+// machine, before the rebinding is noticed. The new answers count as new ones nevertheless.
+func TestRebindingBesideASlowClock(t *testing.T) {
+	t.Parallel()
+	b := newFixture(t, wechatsim.Standard(300, 0, 0))
+	b.sweepOnce(t)
+	var behind atomic.Int64
+	b.cfg.Now = func() time.Time { return time.Now().Add(-time.Duration(behind.Load())) }
+	b.sim.Rebind(appid)
+	b.api.single = func(*wechat.UserInfo) { behind.Store(int64(time.Minute)) } // of the sample
 	if run := b.sweepOnce(t); run.Mode != modeRebind {
 		t.Errorf("the run is %+v, want one that fetches everybody", run)
 	}
