@@ -59,7 +59,8 @@ func pauseLine(p requests.Pause) string {
 	}
 	// That may be another instance, whose secret or address is not this one's.
 	cure := "The instance that sends for the account found that; unionbridge status names it. " +
-		cmp.Or(wechat.Explain(p.ErrCode), "docs/states.md says what "+p.Reason+" means and what to do.")
+		cmp.Or(wechat.Explain(p.ErrCode),
+			"docs/states.md says what "+p.Reason+" means and what to do.")
 	if p.ByOperator() {
 		cure = "To end it: unionbridge resume " + p.AppID + flag
 	}
