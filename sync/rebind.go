@@ -69,7 +69,7 @@ func (s *sweep) rebind(ctx context.Context) error {
 	if err := s.svc.ledger.rebind(ctx, s.run); err != nil {
 		return err
 	}
-	// The run's new start divides old answers from new ones. Had our clock stood still since the
+	// The run's new start divides old answers from new ones. Had our clock stopped since the
 	// sweep began, as on a suspended machine, all new ones would pass for old.
 	s.dbNow, s.dbRead = s.run.snapshot().Started, s.svc.cfg.Now()
 	return nil

@@ -73,7 +73,8 @@ func (c *cli) configCheck(ctx context.Context, online bool) error {
 // printChecked prints what works of an account, and returns what does not.
 func (c *cli) printChecked(a doctor.Account, r doctor.Result) error {
 	if r.Err != nil {
-		return exitError{exitWeChat, fmt.Errorf("%s: WeChat did not say whether it works: %w",
+		return exitError{exitWeChat, fmt.Errorf("%s: WeChat did not say whether it works: %w. Try "+
+			"again; if it stays, check wechat.base_url, and that this machine and its proxy reach it",
 			a.AppID, r.Err)}
 	}
 	var all []error

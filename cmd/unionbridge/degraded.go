@@ -57,8 +57,10 @@ func pauseLine(p requests.Pause) string {
 	if id := p.Paused().TemplateID; id != "" {
 		what, flag = "template "+id+" is paused", " --template "+id
 	}
-	cure := cmp.Or(wechat.Explain(p.ErrCode),
-		"docs/states.md says what "+p.Reason+" means and what to do.")
+	// That may be another instance, whose secret or address is not this one's.
+	cure := "The instance that sends for the account found that; unionbridge status names it. " +
+		cmp.Or(wechat.Explain(p.ErrCode),
+			"docs/states.md says what "+p.Reason+" means and what to do.")
 	if p.ByOperator() {
 		cure = "To end it: unionbridge resume " + p.AppID + flag
 	}

@@ -30,15 +30,16 @@ func TestDescribeDegraded(t *testing.T) {
 		{AppID: second, Scope: "send", Reason: "daily_budget", Since: since},
 		{AppID: "wx00000000000000cc", Scope: "send", Reason: "no_permission", Since: since},
 	}
+	const found = "The instance that sends for the account found that; unionbridge status names it. "
 	want := []string{
 		first + ": wrong_secret: 40125 invalid appsecret. Correct it.",
 		first + ": operator: template id-1 is paused since 2026-01-02T03:04:05Z: wrong text. " +
 			"To end it: unionbridge resume " + first + " --template id-1",
 		second + ": operator: paused since 2026-01-02T03:04:05Z: wrong price. " +
 			"To end it: unionbridge resume " + second,
-		second + ": wrong_secret: paused since 2026-01-02T03:04:05Z: x. The AppSecret is wrong: it was " +
+		second + ": wrong_secret: paused since 2026-01-02T03:04:05Z: x. " + found + "The AppSecret is wrong: it was " +
 			"reset, or belongs to another account. Put the new one into the configured secret and restart.",
-		second + ": template_banned: template id-2 is paused since 2026-01-02T03:04:05Z: banned. " +
+		second + ": template_banned: template id-2 is paused since 2026-01-02T03:04:05Z: banned. " + found +
 			"docs/states.md says what template_banned means and what to do.",
 	}
 	if diff := cmp.Diff(want, describeDegraded(cfg, problems, pauses)); diff != "" {

@@ -181,7 +181,8 @@ func TestPutOff(t *testing.T) {
 	for _, due := range []bool{false, true} {
 		d.Due = due
 		got := explainRequest(d)
-		for _, words := range []string{"he account's list has no template x. ", "console", "requests cancel 7"} {
+		for _, words := range []string{" account's list has no template x. ", "console",
+			"requests cancel 7"} {
 			if !strings.Contains(got, words) {
 				t.Errorf("due %t: %q lacks %q", due, got, words)
 			}
