@@ -171,7 +171,6 @@ func seedPage(t *testing.T, db *sqlx.DB, rows int) {
 // answer returns the rows of a query, as texts by column.
 func answer(t *testing.T, db sqlx.QueryerContext, query string) []map[string]string {
 	t.Helper()
-	//nolint:sqlclosecheck // closed below, which it does not see
 	rows, err := db.QueryxContext(t.Context(), query)
 	if err != nil {
 		t.Fatalf("%s: %v", query, err)
