@@ -1,12 +1,17 @@
 package keyword_test
 
 import (
+	"errors"
+	"fmt"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/internal/wechat/keyword"
+	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
 var sizes = map[string][]string{"enum3": {"大", "中", "小"}}
@@ -56,6 +61,44 @@ func TestSubscribeLimits(t *testing.T) {
 			if (rule == "") != (len(got) == 0) || !strings.Contains(strings.Join(got, "; "), rule) {
 				t.Errorf("%s %q in a %s message: %q, want %q", tt.key, tt.value, where, got, rule)
 			}
+		}
+	}
+}
+
+// TestSubscribeSimulator holds our rules against the simulator's, which was written apart from them:
+// what we refuse, it refuses, too.
+func TestSubscribeSimulator(t *testing.T) {
+	options := wechatsim.Standard(1, 1, 0)
+	ids := map[string]string{}
+	for i, c := range keywordCases() {
+		if ids[c.kind] == "" {
+			ids[c.kind] = fmt.Sprintf("T%042d", i)
+			options.Minis[0].Templates = append(options.Minis[0].Templates,
+				wechatsim.SubscribeTemplate{ID: ids[c.kind], LongTerm: true,
+					Content: "甲:{{" + c.kind + "1.DATA}}"})
+		}
+	}
+	sim := wechatsim.New(options)
+	server := httptest.NewServer(sim)
+	t.Cleanup(func() { server.Close(); sim.Close() })
+	client := wechat.New(wechat.Config{AppID: wechatsim.StandardMiniAppID,
+		Secret: wechatsim.StandardMiniSecret, BaseURL: server.URL})
+	for _, id := range ids {
+		sim.Grant(wechatsim.StandardMiniAppID, 0, id, 1)
+	}
+	for _, c := range keywordCases() {
+		value := keyword.Value{Key: c.kind + "1", Value: c.value}
+		s := keyword.ParseSubscribe("甲:{{"+value.Key+".DATA}}", nil)
+		_, err := client.SendSubscribe(t.Context(), wechat.SubscribeMessage{
+			ToUser:     sim.OpenID(wechatsim.StandardMiniAppID, 0),
+			TemplateID: ids[c.kind], Data: wechat.TemplateData([]keyword.Value{value}),
+		})
+		e, failed := errors.AsType[*wechat.Error](err)
+		if failed && e.Code != 47003 {
+			t.Fatalf("%s %q: %v", c.kind, c.value, err)
+		}
+		if len(problemsOf(s, value)) > 0 && !failed {
+			t.Errorf("%s %q: refused, and the simulator takes it", c.kind, c.value)
 		}
 	}
 }
