@@ -74,8 +74,8 @@ var sendCodes = map[int]verdict{ //nolint:gochecknoglobals // a constant table
 	45082: {"icp_license_missing", PolicyRequest},
 }
 
-// subscribeCodes is what differs for subscribe messages, which have no client_msg_id: a message that
-// may be under way can never be repeated.
+// subscribeCodes is what differs for subscribe messages, which have no client_msg_id: a message
+// that may be under way can never be repeated.
 var subscribeCodes = map[int]verdict{ //nolint:gochecknoglobals // a constant table
 	// Never accepted, used up, or switched off: WeChat says one thing for the three.
 	43101: {ReasonNoGrant, PolicyRecipient},

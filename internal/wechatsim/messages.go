@@ -27,7 +27,7 @@ type Message struct {
 	URL         string          `json:"url,omitempty"`
 	MiniProgram json.RawMessage `json:"miniprogram,omitempty"` // as it was sent
 	ClientMsgID string          `json:"client_msg_id,omitempty"`
-	Page        string          `json:"page,omitempty"` // of a subscribe message, as are the next two
+	Page        string          `json:"page,omitempty"` // of a subscribe message, as the next
 	Lang        string          `json:"lang,omitempty"`
 	State       string          `json:"miniprogram_state,omitempty"`
 	MsgID       int64           `json:"msgid"`

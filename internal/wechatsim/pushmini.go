@@ -5,21 +5,28 @@ import "strconv"
 // choice is a person's answer about one template.
 type choice struct{ template, answer string }
 
-// pushPopup announces answers: those of a pop-up, and those that the person had kept.
-func (s *Server) pushPopup(a *app, person int, chosen, kept []choice, scene int) {
+// popup is what became of a tap.
+type popup struct {
+	chosen []choice // in the pop-up
+	kept   []choice // without one, by an earlier answer
+	scene  int
+}
+
+// pushPopup announces a tap.
+func (s *Server) pushPopup(a *app, person int, p popup) {
 	callback := a.callback.Load()
 	if callback == nil {
 		return
 	}
 	if !callback.Subscribe.KeptSilent {
-		chosen = append(chosen, kept...)
+		p.chosen = append(p.chosen, p.kept...)
 	}
 	event := pushEvent{person: person, name: "subscribe_msg_popup_event",
 		wrapper: "SubscribeMsgPopupEvent"}
-	for _, c := range chosen {
+	for _, c := range p.chosen {
 		event.items = append(event.items, []field{{name: "TemplateId", text: c.template},
 			{name: "SubscribeStatusString", text: c.answer},
-			{name: "PopupScene", text: strconv.Itoa(scene), number: true}})
+			{name: "PopupScene", text: strconv.Itoa(p.scene), number: true}})
 	}
 	s.pushSubscribe(a, callback, event)
 }
@@ -41,19 +48,27 @@ func (s *Server) pushChange(a *app, person int, rejected []choice) {
 // sentCode is the errcode of a message that failed after WeChat had accepted it.
 const sentCode = 20001
 
-// pushSent announces what became of an accepted message.
-func (s *Server) pushSent(a *app, person int, template string, msgid int64, failed bool) {
+// sending is a subscribe message that WeChat has accepted.
+type sending struct {
+	person   int
+	template string
+	msgid    int64
+	failed   bool
+}
+
+// pushSent announces what became of a message.
+func (s *Server) pushSent(a *app, m sending) {
 	callback := a.callback.Load()
-	if callback == nil || !failed && !callback.Subscribe.SentSuccess {
+	if callback == nil || !m.failed && !callback.Subscribe.SentSuccess {
 		return
 	}
 	code, status := 0, "success"
-	if failed {
+	if m.failed {
 		code, status = sentCode, "system error"
 	}
-	s.pushSubscribe(a, callback, pushEvent{person: person, name: "subscribe_msg_sent_event",
-		wrapper: "SubscribeMsgSentEvent", items: [][]field{{{name: "TemplateId", text: template},
-			{name: "MsgID", text: strconv.FormatInt(msgid, 10), number: true},
+	s.pushSubscribe(a, callback, pushEvent{person: m.person, name: "subscribe_msg_sent_event",
+		wrapper: "SubscribeMsgSentEvent", items: [][]field{{{name: "TemplateId", text: m.template},
+			{name: "MsgID", text: strconv.FormatInt(m.msgid, 10), number: true},
 			{name: "ErrorCode", text: strconv.Itoa(code), number: true},
 			{name: "ErrorStatus", text: status}}}})
 }
@@ -65,7 +80,8 @@ func (s *Server) pushSubscribe(a *app, callback *Callback, event pushEvent) {
 }
 
 // Authorize pushes an event about a person's data: user_info_modified, user_authorization_revoke or
-// user_authorization_cancellation. With the last one the person is gone: nothing is allowed any more.
+// user_authorization_cancellation. With the last one the person is gone: nothing is allowed any
+// more.
 func (s *Server) Authorize(appid string, person int, event, revoked string) {
 	a := s.mustApp(appid)
 	if event == "user_authorization_cancellation" {
@@ -91,8 +107,8 @@ func (g *grants) forget(person int) {
 	}
 }
 
-// Punish pushes a wxa_punish_event of a type: 2 functions are banned, 3 off the shelf, 4 the account
-// is banned. It changes nothing else; a Fault lets calls be refused.
+// Punish pushes a wxa_punish_event of a type: 2 functions are banned, 3 off the shelf, 4 the
+// account is banned. It changes nothing else; a Fault lets calls be refused.
 func (s *Server) Punish(appid string, kind int, functions ...string) {
 	a := s.mustApp(appid)
 	callback := a.callback.Load()

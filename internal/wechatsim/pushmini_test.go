@@ -19,6 +19,10 @@ func TestPopupShapes(t *testing.T) {
 		return `{"TemplateId":"` + id + `","SubscribeStatusString":"accept","PopupScene":"2"}`
 	}
 	array := func(ids []string) string { return "[" + item(ids[0]) + "," + item(ids[1]) + "]" }
+	element := func(id string) string {
+		return "<List>\n<TemplateId><![CDATA[" + id + "]]></TemplateId>\n<SubscribeStatusString>" +
+			"<![CDATA[accept]]></SubscribeStatusString>\n<PopupScene>2</PopupScene>\n</List>\n"
+	}
 	const wrapper = `"SubscribeMsgPopupEvent":`
 	for _, tt := range []struct {
 		format    Format
@@ -33,11 +37,8 @@ func TestPopupShapes(t *testing.T) {
 		{FormatList, two, `"List":` + array(two)},
 		{FormatListArray, one, `"List":[` + item(one[0]) + "]"},
 		{FormatListArray, two, `"List":` + array(two)},
-		{FormatXML, two, "<SubscribeMsgPopupEvent>\n<List>\n<TemplateId><![CDATA[" + two[0] +
-			"]]></TemplateId>\n<SubscribeStatusString><![CDATA[accept]]></SubscribeStatusString>\n" +
-			"<PopupScene>2</PopupScene>\n</List>\n<List>\n<TemplateId><![CDATA[" + two[1] +
-			"]]></TemplateId>\n<SubscribeStatusString><![CDATA[accept]]></SubscribeStatusString>\n" +
-			"<PopupScene>2</PopupScene>\n</List>\n</SubscribeMsgPopupEvent>\n</xml>"},
+		{FormatXML, two, "<SubscribeMsgPopupEvent>\n" + element(two[0]) + element(two[1]) +
+			"</SubscribeMsgPopupEvent>\n</xml>"},
 	} {
 		s, _ := newTest(t, nil)
 		url, pushes := receiver(t, 0)
@@ -147,8 +148,8 @@ func TestSecureJSON(t *testing.T) {
 	for _, compatible := range []bool{false, true} {
 		s, _ := newTest(t, nil)
 		url, pushes := receiver(t, 0)
-		s.SetCallback(StandardAppID, &Callback{URL: url, Token: "t", AESKey: key, Secure: !compatible,
-			Compatible: compatible, Format: FormatList})
+		s.SetCallback(StandardAppID, &Callback{URL: url, Token: "t", AESKey: key,
+			Secure: !compatible, Compatible: compatible, Format: FormatList})
 		s.Follow(StandardAppID, 50000)
 		push := next(t, pushes)
 		outer := decodeJSON[struct{ ToUserName, Event, Encrypt string }](t, push.body)

@@ -1,9 +1,6 @@
 package wechatsim
 
-import (
-	"strings"
-	"unicode/utf8"
-)
+import "strings"
 
 // SubscribeTemplate is a template of a mini program's list. Keywords and their limits are read out
 // of Content.
@@ -17,9 +14,9 @@ type SubscribeTemplate struct {
 	Disabled bool                `json:"-"` // sends are answered 43116
 }
 
-// StandardSubscribeTemplates are those of mini programs that list none: [0] a one-time template with
-// four keywords, [1] a one-time one with a single keyword, [2] a long-term one, [3] one with an
-// enumeration.
+// StandardSubscribeTemplates are those of mini programs that list none: [0] a one-time template
+// with four keywords, [1] a one-time one with a single keyword, [2] a long-term one, [3] one with
+// an enumeration.
 func StandardSubscribeTemplates() []SubscribeTemplate {
 	return []SubscribeTemplate{
 		{ID: "hD-ixGOhYmUfjOnI8MCzQMPshzGVeux_2vzyvQu7O68", Title: "订单支付成功通知",
@@ -140,16 +137,13 @@ func (c *call) subscribeSend() {
 	} else {
 		c.answerMsgID(msgid)
 	}
-	c.s.pushSent(c.app, person, t.ID, msgid, failed)
+	c.s.pushSent(c.app, sending{person, t.ID, msgid, failed})
 }
 
-// hasPage reports whether a page may be named: one without a leading slash, of those that are known.
+// hasPage reports whether a page is of the published version; none is one, too.
 func (a *app) hasPage(page string) bool {
-	if page == "" {
-		return true
-	}
 	path, _, _ := strings.Cut(page, "?")
-	return utf8.ValidString(page) && !strings.HasPrefix(page, "/") && (a.pages == nil || a.pages[path])
+	return page == "" || a.pages == nil || a.pages[path]
 }
 
 // enter marks a call to a person as under way. A second one meanwhile is concurrent: WeChat refuses

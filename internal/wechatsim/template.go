@@ -6,7 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// template is one of an official account or of a mini program, with what was read out of its content.
+// template is one of an official account or of a mini program, with what was read out of its
+// content.
 type template struct {
 	Template
 	keys     []keyword

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// ParseSubscribe reads the placeholders of a mini program's subscribe template. enums are the values
-// that WeChat lists for an enumeration, by key such as enum3; without them any value passes.
+// ParseSubscribe reads the placeholders of a mini program's subscribe template. enums are the
+// values that WeChat lists for an enumeration, by key such as enum3; without them any value passes.
 //
 // https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-message-management/subscribe-message/sendMessage.html
 func ParseSubscribe(content string, enums map[string][]string) *Set {

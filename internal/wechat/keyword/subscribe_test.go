@@ -65,8 +65,8 @@ func TestSubscribeLimits(t *testing.T) {
 	}
 }
 
-// TestSubscribeSimulator holds our rules against the simulator's, which was written apart from them:
-// what we refuse, it refuses, too.
+// TestSubscribeSimulator holds our rules against the simulator's, which was written apart from
+// them: what we refuse, it refuses, too.
 func TestSubscribeSimulator(t *testing.T) {
 	options := wechatsim.Standard(1, 1, 0)
 	ids := map[string]string{}
@@ -103,16 +103,16 @@ func TestSubscribeSimulator(t *testing.T) {
 	}
 }
 
-// TestSubscribeProblems: all that is wrong is named at once, in the template's order, and nothing is
-// said about what WeChat would not show, which only legacy templates have.
+// TestSubscribeProblems: all that is wrong is named at once, in the template's order, and nothing
+// is said about what WeChat would not show, which only legacy templates have.
 func TestSubscribeProblems(t *testing.T) {
 	s := keyword.ParseSubscribe("品:{{thing1.DATA}}\n额:{{amount2.DATA}}\n型:{{enum3.DATA}}\n"+
 		"单:{{character_string4.DATA}}", sizes)
 	values := []keyword.Value{{Key: "enum3", Value: "XL"}, {Key: "thing1", Value: " "},
 		{Key: "amount2", Value: "12345678901"}}
 	want := []string{
-		"data.thing1 has 1 characters, only blanks or symbols that WeChat does not show, which it " +
-			"calls empty",
+		"data.thing1 has 1 characters, only blanks or symbols that WeChat does not show, which " +
+			"it calls empty",
 		"data.amount2 has 11 characters, amount takes one currency symbol or none, at most 10 " +
 			"digits, and perhaps 元",
 		"data.enum3 has 2 characters, enum takes one of its listed values: 大, 中, 小",

@@ -8,10 +8,12 @@ import (
 
 // The events about a person's data and about the account itself.
 const (
-	EventInfoModified = "user_info_modified"              // a person has changed their profile
-	EventRevoked      = "user_authorization_revoke"       // a person has withdrawn a permission
-	EventCancelled    = "user_authorization_cancellation" // a person has closed their WeChat account
-	EventPunished     = "wxa_punish_event"                // WeChat has punished the mini program
+	EventInfoModified = "user_info_modified"        // a person has changed their profile
+	EventRevoked      = "user_authorization_revoke" // a person has withdrawn a permission
+	EventPunished     = "wxa_punish_event"          // WeChat has punished the mini program
+
+	// EventCancelled: a person has closed their WeChat account.
+	EventCancelled = "user_authorization_cancellation"
 )
 
 // Authorization says what a person has changed about what the account may know of them. Ids that

@@ -1,6 +1,6 @@
-// Package push verifies, decrypts and reads what WeChat pushes to an account's URL, as XML or as JSON:
-// receipts, follow events, what people allow and withdraw, and punishments. It makes no calls and
-// stores nothing.
+// Package push verifies, decrypts and reads what WeChat pushes to an account's URL, as XML or as
+// JSON: receipts, follow events, what people allow and withdraw, and punishments. It makes no calls
+// and stores nothing.
 package push
 
 import (
@@ -25,8 +25,8 @@ var ErrRefused = errors.New("not proved to be WeChat's")
 // nothing, so answer it like any other.
 var ErrUnreadable = errors.New("push that cannot be read")
 
-// noContent is refused: the body is unsigned in every mode, so garbage does not count as WeChat's. But
-// the address is signed: it is probably a proxy that changes the body.
+// noContent is refused: the body is unsigned in every mode, so garbage does not count as WeChat's.
+// But the address is signed: it is probably a proxy that changes the body.
 type noContent struct{}
 
 func (noContent) Error() string {
@@ -57,7 +57,8 @@ type Config struct {
 	Now            func() time.Time // nil: time.Now
 }
 
-// Callback verifies and reads the pushes of one official account or mini program. It is safe for concurrent use.
+// Callback verifies and reads the pushes of one official account or mini program. It is safe for
+// concurrent use.
 //
 // https://developers.weixin.qq.com/doc/offiaccount/Basic_Information/Access_Overview.html
 type Callback struct {

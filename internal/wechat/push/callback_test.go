@@ -242,6 +242,7 @@ func TestRefused(t *testing.T) {
 		return base64.StdEncoding.EncodeToString(encryptBlocks(t, key, []byte(data)))
 	}
 	zeros := strings.Repeat("\x00", 31)
+	const object = `{"ToUserName":"gh_1","MsgType":"event"}`
 	for name, test := range map[string]struct {
 		query url.Values
 		body  string
@@ -262,10 +263,10 @@ func TestRefused(t *testing.T) {
 		"Encrypt taken out":            {signed(pushTime, encrypt), body},
 		"not XML":                      {signed(pushTime, ""), "signature=1"},
 		"empty":                        {signed(pushTime, ""), ""},
-		"a JSON array":                 {signed(pushTime, ""), `[{"ToUserName":"gh_1","MsgType":"event"}]`},
-		"JSON and more":                {signed(pushTime, ""), `{"ToUserName":"gh_1","MsgType":"event"}{}`},
-		"JSON of yesterday":            {signed(pushTime-86400, ""), `{"ToUserName":"gh_1","MsgType":"event"}`},
-		"JSON, called encrypted":       {signed(pushTime, encrypt), `{"ToUserName":"gh_1","MsgType":"event"}`},
+		"a JSON array":                 {signed(pushTime, ""), "[" + object + "]"},
+		"JSON and more":                {signed(pushTime, ""), object + "{}"},
+		"JSON of yesterday":            {signed(pushTime-86400, ""), object},
+		"JSON, called encrypted":       {signed(pushTime, encrypt), object},
 		"JSON, another content":        {signed(pushTime, encrypt), `{"Encrypt":"AAAA"}`},
 		"plaintext of yesterday":       {signed(pushTime-86400, ""), body},
 		"plaintext of tomorrow":        {signed(pushTime+86400, ""), body},

@@ -98,7 +98,8 @@ func checkBounds(t *testing.T, p Message) {
 		}
 	}
 	if a := p.Authorization; a != nil {
-		for _, text := range []string{a.OpenID, a.UnionID, a.AppID, a.Revoked, a.PluginID, a.OpenPID} {
+		for _, text := range []string{a.OpenID, a.UnionID, a.AppID, a.Revoked, a.PluginID,
+			a.OpenPID} {
 			if text != "" && !openidShape.MatchString(text) {
 				t.Errorf("authorization %+v", a)
 			}

@@ -50,14 +50,11 @@ func (n *node) get(names ...string) string {
 // maxDepth bounds the recursion; WeChat's pushes are five deep.
 const maxDepth = 100
 
-var (
-	errNoContent = errors.New("neither XML nor a JSON object")
-	byteOrder    = []byte("\ufeff")
-)
+var errNoContent = errors.New("neither XML nor a JSON object")
 
 // parse reads XML, or a JSON object, whichever it is.
 func parse(body []byte) (*node, error) {
-	body = bytes.TrimSpace(bytes.TrimPrefix(body, byteOrder))
+	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\ufeff"))) // a byte order mark
 	if bytes.HasPrefix(body, []byte("{")) {
 		return parseJSON(body)
 	}

@@ -48,8 +48,8 @@ type FollowEvent struct {
 	At       time.Time // WeChat's time of the event, whole seconds
 }
 
-// Message is one verified message of WeChat's to us. At most one of the fields between OpenID and Key
-// is set; all other events, and what people write to the account, have none.
+// Message is one verified message of WeChat's to us. At most one of the fields between OpenID and
+// Key is set; all other events, and what people write to the account, have none.
 type Message struct {
 	Event   string // WeChat's name of it; "" of a message that a person wrote
 	OpenID  string // whom it concerns, "" where it does not say

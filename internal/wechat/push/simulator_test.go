@@ -20,8 +20,8 @@ const (
 	callbackKey = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
 )
 
-// TestAgainstSimulator reads what the simulator pushes in each format and mode. It was written apart
-// from this package.
+// TestAgainstSimulator reads what the simulator pushes in each format and mode. It was written
+// apart from this package.
 func TestAgainstSimulator(t *testing.T) {
 	for _, format := range []wechatsim.Format{wechatsim.FormatXML, wechatsim.FormatArray,
 		wechatsim.FormatObject, wechatsim.FormatList, wechatsim.FormatListArray,

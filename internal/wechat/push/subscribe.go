@@ -30,8 +30,8 @@ type Choice struct {
 // acceptWithForcePush say so, too.
 func (c Choice) Accepted() bool { return strings.HasPrefix(c.Result, "accept") }
 
-// SentReport is what became of one subscribe message after WeChat had accepted it. Only failures are
-// promised: that none comes proves nothing.
+// SentReport is what became of one subscribe message after WeChat had accepted it. Only failures
+// are promised: that none comes proves nothing.
 type SentReport struct {
 	OpenID     string
 	TemplateID string
@@ -64,9 +64,9 @@ func (p *Message) subscribeEvent(root *node, at time.Time) error {
 	return nil
 }
 
-// listed returns the items of an event, whichever shape WeChat or a gateway gives them: a List under
-// the event's own name, once or repeated, as an object or an array; an array under that name without
-// a List; or a List beside it.
+// listed returns the items of an event, whichever shape WeChat or a gateway gives them: a List
+// under the event's own name, once or repeated, as an object or an array; an array under that name
+// without a List; or a List beside it.
 func listed(root *node, wrapper string) []*node {
 	var items []*node
 	for _, event := range root.all(wrapper) {

@@ -69,7 +69,8 @@ func TestFixtures(t *testing.T) {
 	}
 }
 
-// inEveryMode decodes a content in plaintext, compatible and secure mode, and wants the same of each.
+// inEveryMode decodes a content in plaintext, compatible and secure mode, and wants the same of
+// each.
 func inEveryMode(t *testing.T, name, body string) Message {
 	t.Helper()
 	encrypt := sealWith(t, pushKey, pushAppID, body)
@@ -270,7 +271,7 @@ func TestJSONOfOfficialAccounts(t *testing.T) {
 			`"Event":"unsubscribe","EventKey":null}`,
 			Message{Event: "unsubscribe", OpenID: "oA",
 				Follow: &FollowEvent{OpenID: "oA", At: at(pushTime)}}},
-		"message": {"{\"FromUserName\":\"oA\",\"MsgType\":\"text\",\"Content\":\"\x02{\",\"MsgId\":1}",
+		"message": {`{"FromUserName":"oA","MsgType":"text","Content":"` + "\x02" + `{","MsgId":1}`,
 			Message{OpenID: "oA"}},
 	} {
 		got := inEveryMode(t, name, tt.body)
