@@ -1,7 +1,7 @@
 // Package catalog holds the list of the templates of an official account or a mini program, against
-// which messages are checked before a call is spent. It errs on the side of sending: without a list, for instance because
-// WeChat does not give one, everything passes. It must not fail a message by the list alone: WeChat
-// has to deny the template too.
+// which messages are checked before a call is spent. It errs on the side of sending: without a
+// list, for instance because WeChat does not give one, everything passes. It must not fail a
+// message by the list alone: WeChat has to deny the template too.
 package catalog
 
 import (

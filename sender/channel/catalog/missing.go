@@ -41,7 +41,8 @@ func (c *Catalog) classify(id string, now time.Time) *channel.Rejection {
 	switch {
 	case !m.refused.IsZero() && c.loadedAt.After(m.refused):
 		return channel.Reject(channel.ReasonUnknownTemplate, fmt.Sprintf(
-			"the %s has no template %s (console, %s): its list lacks it, and WeChat refused it (40037)",
+			"the %s has no template %s (console, %s): its list lacks it, and WeChat refused it "+
+				"(40037)",
 			c.source.account, id, c.source.console))
 	case recent(m.since) || recent(m.tried) || recent(m.refused):
 		return &channel.Rejection{After: RetryAfter, Reason: channel.ReasonUnknownTemplate,

@@ -47,8 +47,8 @@ func TestSubscribe(t *testing.T) {
 		{"all wrong", []keyword.Value{{Key: "enum2", Value: "XL"},
 			{Key: "amount3", Value: "12345678901"}},
 			"data.thing1 is missing; data.enum2 has 2 characters, enum takes one of its listed " +
-				"values: 大杯, 小杯; data.amount3 has 11 characters, amount takes one currency symbol or " +
-				"none, at most 10 digits, and perhaps 元", ""},
+				"values: 大杯, 小杯; data.amount3 has 11 characters, amount takes one currency " +
+				"symbol or none, at most 10 digits, and perhaps 元", ""},
 		{"keys too many", []keyword.Value{good, {Key: "enum2", Value: "大杯"},
 			{Key: "amount3", Value: "5元"}, {Key: "first", Value: "x"}}, "",
 			"data.first is no keyword of the template and was left out"},
@@ -87,7 +87,8 @@ func TestLongTerm(t *testing.T) {
 	}
 }
 
-// TestSubscribeMissing: a template that the list lacks is put off, with the mini program's own words.
+// TestSubscribeMissing: a template that the list lacks is put off, with the mini program's own
+// words.
 func TestSubscribeMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := NewSubscribe(sizes, slog.New(slog.DiscardHandler), time.Now)
