@@ -27,6 +27,8 @@ var (
 	noID       = strings.Repeat("n", 43)
 )
 
+var _ Identities = (*bridge.Map)(nil)
+
 // TestConformance holds the channel to the contract, with and without the pre-flight, a ledger and
 // msgids.
 func TestConformance(t *testing.T) {
