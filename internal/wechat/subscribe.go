@@ -85,7 +85,12 @@ func (a *subscribeAnswer) decode(body []byte) error {
 
 // scan reads the usual answers, with a msgid and without.
 func (a *subscribeAnswer) scan(body []byte) bool {
-	return (*sendAnswer)(a).scan(body) && *a >= 0
+	var sent sendAnswer
+	if !sent.scan(body) || sent < 0 {
+		return false
+	}
+	*a = subscribeAnswer(sent)
+	return true
 }
 
 // SubscribeTemplate is a template of the mini program's own list.

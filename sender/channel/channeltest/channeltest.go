@@ -243,6 +243,7 @@ func testResolve(t *testing.T, setup Setup) {
 func testConcurrent(t *testing.T, setup Setup) {
 	const senders, messages = 8, 10
 	f := start(t, setup)
+	f.Sim.SetLatency(time.Millisecond) // so that messages are under way together
 	var person sync.Mutex
 	deliver := func(d channel.Draft, to channel.Address) channel.Outcome {
 		if f.Channel.Traits().SerialPerPerson {

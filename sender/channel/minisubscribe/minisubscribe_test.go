@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -97,13 +98,13 @@ func (m identities) ResolveMini(
 // ledger knows what the simulator knows.
 type ledger struct {
 	sim   *wechatsim.Server
-	calls int
+	calls atomic.Int32
 	uses  []Use
 	err   error
 }
 
 func (l *ledger) Available(_ context.Context, appid string, asked []Grant) ([]int, error) {
-	l.calls++
+	l.calls.Add(1)
 	counts := make([]int, len(asked))
 	for _, g := range l.sim.Grants(appid) {
 		for i := range asked {
@@ -259,8 +260,8 @@ func TestResolve(t *testing.T) {
 	const yes, no, who = bridge.Reachable, NoGrant, bridge.UnknownUser
 	l := &ledger{sim: sim}
 	want := []bridge.Reachability{yes, no, yes, yes, no, no, who}
-	if diff := cmp.Diff(want, resolve(l)); diff != "" || l.calls != 1 {
-		t.Errorf("in %d calls, -want +got:\n%s", l.calls, diff)
+	if diff := cmp.Diff(want, resolve(l)); diff != "" || l.calls.Load() != 1 {
+		t.Errorf("in %d calls, -want +got:\n%s", l.calls.Load(), diff)
 	}
 	want = []bridge.Reachability{yes, yes, yes, yes, yes, yes, who}
 	if diff := cmp.Diff(want, resolve(nil)); diff != "" {
