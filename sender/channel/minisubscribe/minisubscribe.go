@@ -11,6 +11,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/bridge/grants"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/channel/catalog"
@@ -36,26 +37,14 @@ type Identities interface {
 	) ([]bridge.Resolution, error)
 }
 
-// Grants is the ledger of what people allow. It is a hint: WeChat decides.
+// Grants is the ledger of what people allow, a *grants.Ledger. It is a hint: WeChat decides.
 type Grants interface {
 	// Available returns how many messages each person still allows of a template, less those that
 	// are under way, in one query; same length and order. A long-term grant is a large number.
-	Available(ctx context.Context, appid string, asked []Grant) ([]int, error)
-	// Settle writes uses into the ledger, in the transaction that settles their messages.
-	Settle(ctx context.Context, tx *sqlx.Tx, appid string, uses []Use) error
-}
-
-// Grant names what a person allows.
-type Grant struct{ OpenID, TemplateID string }
-
-// Use is what a message did to a grant. A message that WeChat refused for another reason uses none.
-type Use struct {
-	Grant
-	Attempt channel.Attempt
-	// Refused: WeChat says that nothing is left, whatever was counted. Else the message was taken.
-	Refused bool
-	// LongTerm: the template's acceptances are not used up. Known is false where that is not known.
-	LongTerm, Known bool
+	Available(ctx context.Context, appid string, asked []grants.Grant) ([]int, error)
+	// Settle writes uses into the ledger, in the transaction that settles their messages. A message
+	// that WeChat refused for another reason than the person's will uses none.
+	Settle(ctx context.Context, tx *sqlx.Tx, appid string, uses []grants.Use) error
 }
 
 // Alias is what the configuration says of a template's alias for this mini program.
@@ -134,7 +123,7 @@ func (c *Channel) Resolve(ctx context.Context, to []channel.Target) ([]channel.A
 		return nil, err
 	}
 	for i := range found {
-		grant := Grant{found[i].OpenID, to[i].TemplateID}
+		grant := grants.Grant{OpenID: found[i].OpenID, TemplateID: to[i].TemplateID}
 		if found[i].Reachability != bridge.Reachable {
 			continue
 		}
@@ -148,11 +137,11 @@ func (c *Channel) Resolve(ctx context.Context, to []channel.Target) ([]channel.A
 // available is how many messages the reachable people still allow, each of their template.
 func (c *Channel) available(
 	ctx context.Context, to []channel.Target, found []channel.Address,
-) (map[Grant]int, error) {
-	left := make(map[Grant]int, len(found))
-	var asked []Grant
+) (map[grants.Grant]int, error) {
+	left := make(map[grants.Grant]int, len(found))
+	var asked []grants.Grant
 	for i, address := range found {
-		grant := Grant{address.OpenID, to[i].TemplateID}
+		grant := grants.Grant{OpenID: address.OpenID, TemplateID: to[i].TemplateID}
 		if _, twice := left[grant]; twice || address.Reachability != bridge.Reachable {
 			continue
 		}
@@ -204,14 +193,14 @@ func (c *Channel) Settle(ctx context.Context, tx *sqlx.Tx, done []channel.Delive
 	if c.cfg.Grants == nil {
 		return nil
 	}
-	var uses []Use
+	var uses []grants.Use
 	for _, d := range done {
 		refused := wechat.Reason(d.Outcome.Reason) == wechat.ReasonNoGrant
 		if d.Outcome.Verdict != channel.Sent && !refused {
 			continue // a message in doubt keeps what it holds until somebody knows
 		}
-		use := Use{Attempt: d.Attempt, Refused: refused,
-			Grant: Grant{d.Address.OpenID, d.Draft.TemplateID()}}
+		use := grants.Use{RequestID: d.Attempt.RequestID, At: d.Attempt.At, Refused: refused,
+			Grant: grants.Grant{OpenID: d.Address.OpenID, TemplateID: d.Draft.TemplateID()}}
 		use.LongTerm, use.Known = c.catalog.LongTerm(use.TemplateID)
 		uses = append(uses, use)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/bridge/grants"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 	"github.com/unionbridge/unionbridge/sender/channel"
@@ -28,7 +29,10 @@ var (
 	noID       = strings.Repeat("n", 43)
 )
 
-var _ Identities = (*bridge.Map)(nil)
+var (
+	_ Identities = (*bridge.Map)(nil)
+	_ Grants     = (*grants.Ledger)(nil)
+)
 
 // TestConformance holds the channel to the contract, with and without the pre-flight, a ledger and
 // msgids.
@@ -99,16 +103,16 @@ func (m identities) ResolveMini(
 type ledger struct {
 	sim   *wechatsim.Server
 	calls atomic.Int32
-	uses  []Use
+	uses  []grants.Use
 	err   error
 }
 
-func (l *ledger) Available(_ context.Context, appid string, asked []Grant) ([]int, error) {
+func (l *ledger) Available(_ context.Context, appid string, asked []grants.Grant) ([]int, error) {
 	l.calls.Add(1)
 	counts := make([]int, len(asked))
 	for _, g := range l.sim.Grants(appid) {
 		for i := range asked {
-			if asked[i] == (Grant{g.OpenID, g.TemplateID}) {
+			if asked[i] == (grants.Grant{OpenID: g.OpenID, TemplateID: g.TemplateID}) {
 				counts[i] = g.Left
 			}
 		}
@@ -116,7 +120,7 @@ func (l *ledger) Available(_ context.Context, appid string, asked []Grant) ([]in
 	return counts, l.err
 }
 
-func (l *ledger) Settle(_ context.Context, _ *sqlx.Tx, _ string, uses []Use) error {
+func (l *ledger) Settle(_ context.Context, _ *sqlx.Tx, _ string, uses []grants.Use) error {
 	l.uses = append(l.uses, uses...)
 	return l.err
 }
@@ -301,11 +305,11 @@ func TestSettle(t *testing.T) {
 	if err := c.Settle(t.Context(), nil, done); err != nil {
 		t.Fatal(err)
 	}
-	use := func(id int64, template string, refused, longTerm, known bool) Use {
-		return Use{Grant: Grant{"o", template}, Refused: refused, LongTerm: longTerm, Known: known,
-			Attempt: channel.Attempt{RequestID: id, At: time.Unix(id, 0)}}
+	use := func(id int64, template string, refused, longTerm, known bool) grants.Use {
+		return grants.Use{Grant: grants.Grant{OpenID: "o", TemplateID: template}, Refused: refused,
+			LongTerm: longTerm, Known: known, RequestID: id, At: time.Unix(id, 0)}
 	}
-	want := []Use{use(1, singleID, false, false, true), use(2, longTermID, false, true, true),
+	want := []grants.Use{use(1, singleID, false, false, true), use(2, longTermID, false, true, true),
 		use(3, noID, true, false, false)}
 	if diff := cmp.Diff(want, l.uses); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
