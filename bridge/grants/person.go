@@ -104,7 +104,7 @@ type checked struct {
 func checkFrom(
 	ctx context.Context, db *sqlx.DB, appid string, after Grant,
 ) (page checked, last Grant, err error) {
-	tx, err := db.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	tx, err := db.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
 	if err != nil {
 		return page, last, err
 	}
