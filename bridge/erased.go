@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -122,4 +123,80 @@ func (e *Erasures) load(ctx context.Context) ([]byte, error) {
 	}
 	e.key = key
 	return key, nil
+}
+
+// Account is one of a person's openids.
+type Account struct {
+	AppID  string `db:"appid"`
+	OpenID string `db:"openid"`
+}
+
+// Erase removes a person from the map, in tx: the account that is named, and all that share its
+// unionid; "" is looked up. It remembers each, and returns them, so that the owners of other tables
+// can erase the same people.
+func (e *Erasures) Erase(
+	ctx context.Context, tx *sqlx.Tx, who Account, unionid string,
+) ([]Account, error) {
+	accounts, err := accountsOf(ctx, tx, who, unionid)
+	if err != nil {
+		return nil, fmt.Errorf("looking for a person's accounts: %w", database.Explain(err))
+	}
+	for _, a := range accounts {
+		if err := e.Remember(ctx, tx, a.AppID, a.OpenID); err != nil {
+			return nil, err
+		}
+		for _, table := range []string{"mini_user", "follower", "follower_recheck"} {
+			query := `DELETE FROM ` + table + ` WHERE appid = ? AND openid = ?`
+			if _, err := tx.ExecContext(ctx, query, a.AppID, a.OpenID); err != nil {
+				return nil, fmt.Errorf("erasing a person's %s: %w", table, database.Explain(err))
+			}
+		}
+	}
+	return accounts, nil
+}
+
+func accountsOf(
+	ctx context.Context, tx *sqlx.Tx, who Account, unionid string,
+) ([]Account, error) {
+	if unionid == "" {
+		const query = `
+			SELECT COALESCE(MAX(unionid), '') FROM mini_user WHERE appid = ? AND openid = ?`
+		if err := tx.GetContext(ctx, &unionid, query, who.AppID, who.OpenID); err != nil {
+			return nil, err
+		}
+	}
+	var accounts []Account
+	if who.OpenID != "" {
+		accounts = append(accounts, who)
+	}
+	if unionid = ID(unionid); unionid == "" {
+		return accounts, nil
+	}
+	const query = `
+		SELECT appid, openid FROM mini_user WHERE unionid = ?
+		UNION
+		SELECT appid, openid FROM follower WHERE unionid = ?`
+	var found []Account
+	err := tx.SelectContext(ctx, &found, query, unionid, unionid)
+	for _, a := range found {
+		if a != who {
+			accounts = append(accounts, a)
+		}
+	}
+	return accounts, err
+}
+
+// RecordWithdrawal stores that a mini-program user no longer allows the account to know something
+// of them. permission is WeChat's number of what it was.
+func (m *Map) RecordWithdrawal(
+	ctx context.Context, who Account, permission string, at time.Time,
+) error {
+	const query = `
+		INSERT INTO withdrawn_permission (appid, openid, permission, withdrawn_at) VALUES (?, ?, ?, ?)
+		ON DUPLICATE KEY UPDATE withdrawn_at = GREATEST(withdrawn_at, VALUES(withdrawn_at))`
+	err := m.write(ctx, query, who.AppID, who.OpenID, permission, database.Storable(at))
+	if err != nil {
+		return fmt.Errorf("storing a withdrawn permission: %w", err)
+	}
+	return nil
 }

@@ -95,6 +95,9 @@ func (d *daemon) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := database.AnnounceInstance(ctx, d.db, p.holder); err != nil {
+		return err
+	}
 	// The work must end by stop, in its order, and not all at once with ctx.
 	ctx = context.WithoutCancel(ctx)
 	d.leasing = startTask(ctx, p.renewLeases)
@@ -105,7 +108,9 @@ func (d *daemon) start(ctx context.Context) error {
 	if err := sending.Start(ctx); err != nil {
 		return err
 	}
-	d.work = append(d.work, startTask(ctx, p.purger().Run).stop)
+	for _, run := range []func(context.Context){p.purger().Run, p.ledger.Run, p.announce} {
+		d.work = append(d.work, startTask(ctx, run).stop)
+	}
 	if d.callbacks, err = p.callbacks(syncing, sending); err != nil {
 		return err
 	}
