@@ -56,7 +56,7 @@ func (l *Ledger) take(ctx context.Context, appid string, entries []entry) error 
 		return nil
 	}
 	err := database.InTx(ctx, l.cfg.DB, func(ctx context.Context, tx *sqlx.Tx) error {
-		return l.record(ctx, tx, appid, entries, nil)
+		return writer{Ledger: l, tx: tx, appid: appid}.record(ctx, entries)
 	})
 	if err != nil {
 		return fmt.Errorf("counting what a person allows: %w", err)

@@ -32,15 +32,18 @@ func (r grantRow) total() total {
 	return total{Remaining: r.Remaining, OffAt: r.OffAt.Time, RefusedAt: r.RefusedAt.Time}
 }
 
-// kinds are the kinds of templates as far as a caller knows them, by the template's id.
-type kinds map[string]string
+// writer writes into the ledger of an account, in one transaction.
+type writer struct {
+	*Ledger
+	tx    *sqlx.Tx
+	appid string
+	kinds map[string]string // of templates, by their id, as far as the caller knows them; may be nil
+}
 
-// record appends entries and brings the grants that they concern up to date, in tx. Entries that the
-// ledger has already change nothing. People who have been erased are left out. It may run again.
-func (l *Ledger) record(
-	ctx context.Context, tx *sqlx.Tx, appid string, entries []entry, of kinds,
-) error {
-	entries, err := l.unerased(ctx, tx, appid, entries)
+// record appends entries and brings the grants that they concern up to date. Entries that the ledger
+// has already change nothing. People who have been erased are left out. It may run again.
+func (w writer) record(ctx context.Context, entries []entry) error {
+	entries, err := w.unerased(ctx, entries)
 	if err != nil {
 		return err
 	}
@@ -49,7 +52,7 @@ func (l *Ledger) record(
 	})
 	var concerned []Grant
 	for part := range slices.Chunk(entries, maxRows) {
-		fresh, err := insertEntries(ctx, tx, appid, part)
+		fresh, err := w.insert(ctx, part)
 		if err != nil {
 			return err
 		}
@@ -62,7 +65,7 @@ func (l *Ledger) record(
 	}
 	// All of grant_event is written before the first grant is locked.
 	for part := range slices.Chunk(slices.Compact(concerned), maxRows) {
-		if err := l.update(ctx, tx, appid, part, of); err != nil {
+		if err := w.update(ctx, part); err != nil {
 			return err
 		}
 	}
@@ -70,14 +73,12 @@ func (l *Ledger) record(
 }
 
 // unerased returns the entries of people who have not been erased.
-func (l *Ledger) unerased(
-	ctx context.Context, tx *sqlx.Tx, appid string, entries []entry,
-) ([]entry, error) {
+func (w writer) unerased(ctx context.Context, entries []entry) ([]entry, error) {
 	openids := make([]string, len(entries))
 	for i, e := range entries {
 		openids[i] = e.OpenID
 	}
-	erased, err := l.erased.Find(ctx, tx, appid, openids)
+	erased, err := w.erased.Find(ctx, w.tx, w.appid, openids)
 	if err != nil || len(erased) == 0 {
 		return slices.Clone(entries), err
 	}
@@ -86,18 +87,16 @@ func (l *Ledger) unerased(
 	}), nil
 }
 
-// insertEntries returns how many of the entries the ledger did not have.
-func insertEntries(
-	ctx context.Context, tx *sqlx.Tx, appid string, entries []entry,
-) (int64, error) {
+// insert returns how many of the entries the ledger did not have.
+func (w writer) insert(ctx context.Context, entries []entry) (int64, error) {
 	args := make([]any, 0, len(entries)*9)
 	for _, e := range entries {
-		args = append(args, appid, e.OpenID, e.TemplateID, e.Key, e.Kind, e.Source, e.RequestID,
+		args = append(args, w.appid, e.OpenID, e.TemplateID, e.Key, e.Kind, e.Source, e.RequestID,
 			database.Storable(e.HappenedAt), database.Null(e.ArrivedAt))
 	}
 	// A repetition is no error, and the only one there can be: the values fit their columns.
 	const row = `(?, ?, ?, ?, ?, ?, ?, ?, COALESCE(?, CURRENT_TIMESTAMP(3)))`
-	res, err := tx.ExecContext(ctx, `
+	res, err := w.tx.ExecContext(ctx, `
 		INSERT IGNORE INTO grant_event (appid, openid, template_id, event_key, kind, source,
 		                                request_id, happened_at, arrived_at)
 		VALUES `+list(row, len(entries)), args...)
@@ -108,22 +107,20 @@ func insertEntries(
 }
 
 // update computes grants from the ledger and writes those that have changed.
-func (l *Ledger) update(
-	ctx context.Context, tx *sqlx.Tx, appid string, concerned []Grant, of kinds,
-) error {
-	rows, err := l.lock(ctx, tx, appid, concerned)
+func (w writer) update(ctx context.Context, concerned []Grant) error {
+	rows, err := w.lock(ctx, concerned)
 	if err != nil {
 		return err
 	}
 	// Read after the lock: whoever commits an entry now waits for it, and computes again.
-	entries, err := entriesOf(ctx, tx, appid, concerned)
+	entries, err := entriesOf(ctx, w.tx, w.appid, concerned)
 	if err != nil {
 		return err
 	}
 	var changed []grantRow
 	for _, old := range rows {
 		next := old
-		if kind := cmp.Or(of[old.TemplateID], l.kind(appid, old.TemplateID)); kind != "" {
+		if kind := cmp.Or(w.kinds[old.TemplateID], w.kind(old.TemplateID)); kind != "" {
 			next.Kind = sql.NullString{String: kind, Valid: true}
 		}
 		t := tally(entries[old.grant()], next.Kind.String == kindLongTerm)
@@ -132,11 +129,11 @@ func (l *Ledger) update(
 			changed = append(changed, next)
 		}
 	}
-	return writeGrants(ctx, tx, appid, changed)
+	return w.write(ctx, changed)
 }
 
-func (l *Ledger) kind(appid, templateID string) string {
-	longTerm, known := l.cfg.LongTerm(appid, templateID)
+func (w writer) kind(templateID string) string {
+	longTerm, known := w.cfg.LongTerm(w.appid, templateID)
 	return kindOf(longTerm, known)
 }
 
@@ -154,10 +151,8 @@ func moment(t time.Time) sql.NullTime { return sql.NullTime{Time: t, Valid: !t.I
 
 // lock returns the rows of grants, locked in the order of the primary key. It makes those that are
 // not there.
-func (l *Ledger) lock(
-	ctx context.Context, tx *sqlx.Tx, appid string, wanted []Grant,
-) ([]grantRow, error) {
-	rows, err := lockGrants(ctx, tx, appid, wanted)
+func (w writer) lock(ctx context.Context, wanted []Grant) ([]grantRow, error) {
+	rows, err := lockGrants(ctx, w.tx, w.appid, wanted)
 	if err != nil || len(rows) == len(wanted) {
 		return rows, err
 	}
@@ -168,16 +163,16 @@ func (l *Ledger) lock(
 	var args []any
 	for _, g := range wanted {
 		if !found[g] {
-			args = append(args, appid, g.OpenID, g.TemplateID)
+			args = append(args, w.appid, g.OpenID, g.TemplateID)
 		}
 	}
-	_, err = tx.ExecContext(ctx, `
+	_, err = w.tx.ExecContext(ctx, `
 		INSERT IGNORE INTO subscription_grant (appid, openid, template_id)
 		VALUES `+list(`(?, ?, ?)`, len(args)/3), args...)
 	if err != nil {
 		return nil, err
 	}
-	return lockGrants(ctx, tx, appid, wanted)
+	return lockGrants(ctx, w.tx, w.appid, wanted)
 }
 
 func lockGrants(
@@ -209,15 +204,15 @@ func entriesOf(
 	return byGrant, err
 }
 
-func writeGrants(ctx context.Context, tx *sqlx.Tx, appid string, rows []grantRow) error {
+func (w writer) write(ctx context.Context, rows []grantRow) error {
 	if len(rows) == 0 {
 		return nil
 	}
 	args := make([]any, 0, len(rows)*7)
 	for _, r := range rows {
-		args = append(args, appid, r.OpenID, r.TemplateID, r.Kind, r.Remaining, r.OffAt, r.RefusedAt)
+		args = append(args, w.appid, r.OpenID, r.TemplateID, r.Kind, r.Remaining, r.OffAt, r.RefusedAt)
 	}
-	_, err := tx.ExecContext(ctx, `
+	_, err := w.tx.ExecContext(ctx, `
 		INSERT INTO subscription_grant (appid, openid, template_id, kind, remaining, off_at,
 		                                refused_at)
 		VALUES `+list(`(?, ?, ?, ?, ?, ?, ?)`, len(rows))+`

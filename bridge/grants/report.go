@@ -117,7 +117,7 @@ func (l *Ledger) takeReportsOf(ctx context.Context, appid string, ids []int64) e
 			}
 		}
 		if len(entries) > 0 {
-			if err := l.record(ctx, tx, appid, entries, nil); err != nil {
+			if err := (writer{Ledger: l, tx: tx, appid: appid}).record(ctx, entries); err != nil {
 				return err
 			}
 		}

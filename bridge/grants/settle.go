@@ -33,11 +33,11 @@ func (l *Ledger) Settle(ctx context.Context, tx *sqlx.Tx, appid string, uses []U
 	if err != nil {
 		return fmt.Errorf("reading when attempts began: %w", database.Explain(err))
 	}
-	of := make(kinds)
+	w := writer{Ledger: l, tx: tx, appid: appid, kinds: make(map[string]string)}
 	entries := make([]entry, 0, len(uses))
 	for _, u := range uses {
 		if kind := kindOf(u.LongTerm, u.Known); kind != "" {
-			of[u.TemplateID] = kind
+			w.kinds[u.TemplateID] = kind
 		}
 		e := entry{OpenID: u.OpenID, TemplateID: u.TemplateID, Kind: kindSent, Source: sourceMessage,
 			RequestID: sql.NullInt64{Int64: u.RequestID, Valid: true}, HappenedAt: u.At}
@@ -50,7 +50,7 @@ func (l *Ledger) Settle(ctx context.Context, tx *sqlx.Tx, appid string, uses []U
 		e.Key = fmt.Sprintf("%s:%d:%d", e.Kind, u.RequestID, u.At.UnixMilli())
 		entries = append(entries, e)
 	}
-	if err := l.record(ctx, tx, appid, entries, of); err != nil {
+	if err := w.record(ctx, entries); err != nil {
 		return fmt.Errorf("counting %d messages: %w", len(uses), database.Explain(err))
 	}
 	return nil
