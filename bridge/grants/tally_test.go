@@ -139,6 +139,7 @@ func TestTally(t *testing.T) {
 			false, 1},
 		{"pushed long after it, from before it", []entry{e(kindAccept, sourceEvent, 90, 200),
 			refused(100)}, false, 0},
+		{"sent three seconds before, by our clock", []entry{event(100), sent(97)}, false, 0},
 		{"a lost acceptance costs no other", []entry{sent(0), event(100)}, false, 1},
 		{"long-term: messages use nothing up", []entry{event(0), sent(10), sent(20)}, true, 1},
 		{"long-term: switched off", []entry{event(0), off(100)}, true, 0},
