@@ -3,7 +3,8 @@
 # demo, test and bench need a MariaDB or MySQL server. They start a private one, in a temporary
 # folder and on loopback, and install MariaDB with the machine's package manager where neither is
 # installed. UNIONBRIDGE_TEST_DSN=user:password@tcp(host:3306)/ uses an existing server instead; its
-# user must be allowed to create schemas, users and roles.
+# user must be allowed to create schemas, users and roles. SERVER=mysql, mariadb, tidb or the path of
+# a server's program starts another private one: tools/servers/fetch downloads or builds it.
 
 SHELL := /bin/bash
 GO    ?= go
@@ -16,7 +17,10 @@ LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 # Built and then run, since go run turns every exit code into 1.
 TOOL = $(GO) build -o bin/ ./internal/devtools/$(1) && exec bin/$(1)
-PRIVATEDB = $(call TOOL,privatedb)
+PRIVATEDB = $(ON_SERVER) $(call TOOL,privatedb)
+SERVER ?=
+ON_SERVER = $(if $(SERVER),UNIONBRIDGE_TEST_SERVER=$$(tools/servers/fetch $(SERVER)) && \
+	export UNIONBRIDGE_TEST_SERVER &&)
 # What the phrases of tools/prose.txt are looked for in.
 PROSE = $(addprefix --include=,*.go *.txtar *.md *.sql *.yaml *.yml *.service Makefile)
 # Pinned in a module of its own, so that the product's go.mod stays short.
@@ -29,22 +33,55 @@ ARGS ?=
 # How many rounds `make chaos` plays; empty: each kind once. ROUNDS=55 takes about an hour.
 ROUNDS ?=
 
+# The packages that speak SQL.
+SQL = ./internal/database ./bridge/... ./sync/... ./sender/...
+
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race lint prose bench chaos test-galera clean
+.PHONY: help build demo test test-mysql test-mariadb11 test-tidb test-galera race lint prose
+.PHONY: bench chaos window nightly clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build bin/unionbridge and bin/wechatsim
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/unionbridge ./cmd/wechatsim
 
 demo: ## Show it all at work: private database, simulated WeChat, the real daemon
-	@$(call TOOL,demo) $(ARGS)
+	@$(ON_SERVER) $(call TOOL,demo) $(ARGS)
 
 test: ## Run all tests on a private database, each in its own schema
 	@$(PRIVATEDB) -- $(GO) test -count=1 $(TEST)
 
-race: ## The same with the race detector, several times slower
+# A server's own collation is what a schema has where nobody thought of it.
+define TEST_ON
+$(GO) build -o bin/ ./internal/devtools/privatedb && server=$$(tools/servers/fetch $(1)) && \
+echo '$@: all on the collation of the server' && \
+bin/privatedb -server "$$server" -own-collation -- $(GO) test -count=1 $(TEST) && \
+echo '$@: the packages that speak SQL on utf8mb4_bin' && \
+exec bin/privatedb -server "$$server" -- $(GO) test -count=1 $(SQL)
+endef
+
+test-mysql: ## All tests on MySQL 9.7; downloads 80 MB once, then as long as make test and a half
+	@$(call TEST_ON,mysql)
+
+test-mariadb11: ## All tests on MariaDB 11.8; downloads 30 MB once, then like test-mysql
+	@$(call TEST_ON,mariadb)
+
+test-tidb: ## Tests of what speaks SQL on TiDB; builds it once, 3 to 20 minutes, then as long again
+	@$(GO) build -o bin/ ./internal/devtools/privatedb && server=$$(tools/servers/fetch tidb) && \
+	exec bin/privatedb -server "$$server" -- $(GO) test -count=1 -timeout 30m $(SQL)
+
+# Each part runs, whatever became of those before it.
+NIGHTLY = test-mariadb11 test-tidb test-galera chaos window race
+
+nightly: ## All that .ci/run leaves out: the other servers, Galera, chaos, the race detector
+	@failed=0; results=; for target in $(NIGHTLY); do \
+		echo "nightly: make $$target"; began=$$SECONDS; result=passed; \
+		$(MAKE) $$target || { result=FAILED; failed=1; }; \
+		results+=$$(printf 'nightly: %-14s %s after %d s' $$target $$result $$((SECONDS - began)))$$'\n'; \
+	done; printf '%s' "$$results"; exit $$failed
+
+race: ## All tests with the race detector, several times slower
 	@$(PRIVATEDB) -- $(GO) test -count=1 -race $(TEST)
 
 lint: prose ## Check formatting, words, go vet and the chosen linters (.golangci.yml)
@@ -66,6 +103,11 @@ bench: ## Measure; prints a table and a line "name value unit target ok|short" p
 chaos: ## Break everything around the real daemon, repair it, and compare rows with messages; ROUNDS=n
 	@$(GO) build -o bin/ ./internal/devtools/chaos
 	@$(PRIVATEDB) -buffer-pool 256 -- bin/chaos $(if $(ROUNDS),-rounds $(ROUNDS)) $(ARGS)
+
+# Twenty rounds restart the daemon on both sides of the window's end.
+window: ## 20 restarts as the resend window ends, five minutes; ROUNDS=1 ARGS=-real: at real length
+	@$(GO) build -o bin/ ./internal/devtools/chaos
+	@$(PRIVATEDB) -- bin/chaos -only window -rounds $(or $(ROUNDS),20) -parallel 5 $(ARGS)
 
 clean: ## Remove what was built and the data of .dev
 	rm -rf bin .dev

@@ -4,7 +4,7 @@ package unionbridge
 
 import "embed"
 
-// SQL holds the folder sql: migrations/*.sql for goose and grants.sql.
+// SQL holds the folder sql: migrations/*.sql for goose, grants.sql and grants-tidb.sql.
 //
 //go:embed sql
 var SQL embed.FS

@@ -18,7 +18,8 @@ import (
 
 // Map is the identity map in the database. It is safe for concurrent use.
 type Map struct {
-	db *sqlx.DB
+	db      *sqlx.DB
+	watcher Watcher // nil: nobody is told of changes
 }
 
 // New returns the map that lives in db, whose schema must be migrated.

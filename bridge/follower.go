@@ -112,8 +112,17 @@ func (m *Map) Store(
 		if err != nil {
 			return fmt.Errorf("storing %d followers: %w", len(slice), err)
 		}
+		m.tell(ctx, appid, changesOf(slice))
 	}
 	return nil
+}
+
+func changesOf(infos []wechat.UserInfo) []change {
+	changes := make([]change, len(infos))
+	for i, u := range infos {
+		changes[i] = change{OpenID: u.OpenID, UnionID: u.UnionID}
+	}
+	return changes
 }
 
 // statement writes followers of an account. A row that changed after the time known stays as it is.
@@ -220,21 +229,27 @@ func (m *Map) DuplicateUnionIDs(ctx context.Context, appid string, limit int) ([
 	return openids, nil
 }
 
-// Sample returns up to n followers with their unionids.
-func (m *Map) Sample(ctx context.Context, appid string, n int) (map[string]string, error) {
+// Sample returns up to n followers with their unionids: those of the first in order of their
+// openids about whom WeChat answered longest ago, the oldest answer first. The youngest answers are
+// no sample of the others: a follow or a refresh gives somebody a new unionid after a rebinding.
+func (m *Map) Sample(ctx context.Context, appid string, n int) ([]wechat.UserInfo, error) {
+	const among = 1000
 	const query = `
 		SELECT openid, unionid
-		  FROM follower
-		 WHERE appid = ? AND subscribed = 1 AND unionid IS NOT NULL
-		 ORDER BY openid
+		  FROM (SELECT openid, unionid, info_at
+		          FROM follower
+		         WHERE appid = ? AND subscribed = 1 AND unionid IS NOT NULL
+		         ORDER BY openid
+		         LIMIT ?) AS first_ones
+		 ORDER BY info_at, openid
 		 LIMIT ?`
 	var rows []pair
-	if err := m.db.SelectContext(ctx, &rows, query, appid, n); err != nil {
+	if err := m.db.SelectContext(ctx, &rows, query, appid, among, n); err != nil {
 		return nil, fmt.Errorf("reading a sample of the map: %w", database.Explain(err))
 	}
-	sample := make(map[string]string, len(rows))
-	for _, r := range rows {
-		sample[r.OpenID] = r.UnionID
+	sample := make([]wechat.UserInfo, len(rows))
+	for i, r := range rows {
+		sample[i] = wechat.UserInfo{OpenID: r.OpenID, UnionID: r.UnionID, Subscribed: true}
 	}
 	return sample, nil
 }
@@ -254,6 +269,9 @@ func (m *Map) MarkGone(
 	})
 	if err != nil {
 		return 0, fmt.Errorf("marking %d followers as gone: %w", len(openids), err)
+	}
+	if n > 0 {
+		m.tellGone(ctx, appid, openids...)
 	}
 	return n, nil
 }

@@ -42,6 +42,9 @@ type Resolution struct {
 	Reachability Reachability
 	OpenID       string // at the official account
 	Unlisted     bool   // an openid that is not in the map: only WeChat knows whether it is right
+	// Awaits is what may change all that: what the map must learn about the recipient before a
+	// message that cannot reach them is worth another try.
+	Awaits []Key
 }
 
 // Resolve finds the openids that recipients have at the official account appid, in one or two
@@ -51,6 +54,7 @@ func (m *Map) Resolve(ctx context.Context, appid string, people []Recipient) ([]
 	r := resolver{
 		m: m, appid: appid, unionIDs: map[[2]string]string{},
 		byUnionID: map[string]Resolution{}, byOpenID: map[string]Resolution{},
+		holders: map[string][]string{},
 	}
 	if err := r.loadMiniUsers(ctx, people); err != nil {
 		return nil, fmt.Errorf("resolving mini-program users: %w", database.Explain(err))
@@ -74,31 +78,41 @@ type resolver struct {
 	unionIDs  map[[2]string]string // (mini appid, mini openid) → unionid, "": not known
 	byUnionID map[string]Resolution
 	byOpenID  map[string]Resolution
+	holders   map[string][]string // unionid → its openids, where several subscribed ones have it
 }
 
-func (r *resolver) resolve(rec Recipient) Resolution {
+func (r *resolver) resolve(rec Recipient) (res Resolution) {
 	unionid := rec.UnionID
 	switch {
 	case rec.OpenID != "":
-		if res, ok := r.byOpenID[rec.OpenID]; ok {
-			return res
+		res, ok := r.byOpenID[rec.OpenID]
+		if !ok {
+			// The map may not have them yet. Sending shows whether the openid is right.
+			res = Resolution{Reachability: Reachable, OpenID: rec.OpenID, Unlisted: true}
 		}
-		// The map may not have them yet. Sending shows whether the openid is right.
-		return Resolution{Reachability: Reachable, OpenID: rec.OpenID, Unlisted: true}
+		res.Awaits = []Key{{KeyOpenID, r.appid, rec.OpenID}}
+		return res
 	case rec.MiniOpenID != "":
 		u, ok := r.unionIDs[[2]string{rec.MiniAppID, rec.MiniOpenID}]
+		login := []Key{{KeyOpenID, rec.MiniAppID, rec.MiniOpenID}}
 		if !ok {
-			return Resolution{Reachability: UnknownUser}
+			return Resolution{Reachability: UnknownUser, Awaits: login}
 		}
 		if u == "" {
-			return Resolution{Reachability: NoUnionID}
+			return Resolution{Reachability: NoUnionID, Awaits: login}
 		}
 		unionid = u
 	}
-	if res, ok := r.byUnionID[unionid]; ok {
-		return res
+	res, ok := r.byUnionID[unionid]
+	if !ok {
+		res = Resolution{Reachability: NotFollowing}
 	}
-	return Resolution{Reachability: NotFollowing}
+	res.Awaits = []Key{{KeyUnionID, r.appid, unionid}}
+	// The unionid may leave one of those who share it without being told to anybody.
+	for _, holder := range r.holders[unionid] {
+		res.Awaits = append(res.Awaits, Key{KeyOpenID, r.appid, holder})
+	}
+	return res
 }
 
 func (r *resolver) loadMiniUsers(ctx context.Context, recipients []Recipient) error {
@@ -164,12 +178,17 @@ func (r *resolver) loadUnionIDs(ctx context.Context, recipients []Recipient) err
 		}
 	}
 	rows, err := r.load(ctx, ` WHERE f.appid = ? AND f.unionid IN (?) AND f.subscribed = 1`, unionids)
+	openids := make(map[string]string, len(rows)) // of the first one with a unionid
 	for _, row := range rows {
-		res := row.resolution()
-		if _, twice := r.byUnionID[row.UnionID.String]; twice {
+		res, unionid := row.resolution(), row.UnionID.String
+		if first, twice := openids[unionid]; twice {
 			res = Resolution{Reachability: Ambiguous}
+			if r.holders[unionid] == nil {
+				r.holders[unionid] = []string{first}
+			}
+			r.holders[unionid] = append(r.holders[unionid], row.OpenID)
 		}
-		r.byUnionID[row.UnionID.String] = res
+		openids[unionid], r.byUnionID[unionid] = row.OpenID, res
 	}
 	return err
 }
@@ -234,22 +253,25 @@ func (m *Map) Lookup(ctx context.Context, id string) ([]Identity, error) {
 	return identities, nil
 }
 
-// A side that is not known is NULL in the view, and empty here.
+// A side that is not known is NULL in the view, and empty here. TiDB unites NULL with an ascii
+// column, and refuses to unite an empty text with one (1271).
 const (
-	identitiesByUnionID = `
-		SELECT unionid, COALESCE(oa_appid, '') AS oa_appid, COALESCE(oa_openid, '') AS oa_openid,
+	identityColumns = `
+		SELECT COALESCE(unionid, '') AS unionid,
+		       COALESCE(oa_appid, '') AS oa_appid, COALESCE(oa_openid, '') AS oa_openid,
 		       COALESCE(subscribed, 0) AS subscribed,
-		       COALESCE(mini_appid, '') AS mini_appid, COALESCE(mini_openid, '') AS mini_openid
+		       COALESCE(mini_appid, '') AS mini_appid, COALESCE(mini_openid, '') AS mini_openid`
+	identitiesByUnionID = identityColumns + `
 		  FROM v_identity v
 		 WHERE unionid IN (?)
 		 ORDER BY v.unionid, v.oa_appid, v.mini_appid`
-	identitiesByOpenID = `
-		SELECT COALESCE(unionid, '') AS unionid, appid AS oa_appid, openid AS oa_openid, subscribed,
-		       '' AS mini_appid, '' AS mini_openid
-		  FROM follower WHERE appid IN (?) AND openid = ?
-		UNION ALL
-		SELECT COALESCE(unionid, ''), '', '', 0, appid, openid
-		  FROM mini_user WHERE appid IN (?) AND openid = ?`
+	identitiesByOpenID = identityColumns + `
+		  FROM (SELECT unionid, appid AS oa_appid, openid AS oa_openid, subscribed,
+		               NULL AS mini_appid, NULL AS mini_openid
+		          FROM follower WHERE appid IN (?) AND openid = ?
+		        UNION ALL
+		        SELECT unionid, NULL, NULL, 0, appid, openid
+		          FROM mini_user WHERE appid IN (?) AND openid = ?) v`
 )
 
 // appids returns the accounts that occur in the map, so that an openid alone is found by the

@@ -52,19 +52,27 @@ func (r *miniResolver) openID(rec Recipient) string {
 func (r *miniResolver) resolve(rec Recipient) Resolution {
 	if openid := r.openID(rec); openid != "" {
 		// The map may not have them yet. Sending shows whether the openid is right.
-		return Resolution{Reachability: Reachable, OpenID: openid, Unlisted: !r.known[openid]}
+		return Resolution{Reachability: Reachable, OpenID: openid, Unlisted: !r.known[openid],
+			Awaits: []Key{{KeyOpenID, r.appid, openid}}}
 	}
 	unionid := rec.UnionID
 	if rec.MiniOpenID != "" {
-		var ok bool
-		if unionid, ok = r.unionIDs[[2]string{rec.MiniAppID, rec.MiniOpenID}]; ok && unionid == "" {
-			return Resolution{Reachability: NoUnionID}
+		unionid = r.unionIDs[[2]string{rec.MiniAppID, rec.MiniOpenID}]
+		if unionid == "" {
+			res := Resolution{Reachability: UnknownUser,
+				Awaits: []Key{{KeyOpenID, rec.MiniAppID, rec.MiniOpenID}}}
+			if _, known := r.unionIDs[[2]string{rec.MiniAppID, rec.MiniOpenID}]; known {
+				res.Reachability = NoUnionID
+			}
+			return res
 		}
 	}
-	if res, ok := r.byUnionID[unionid]; ok {
-		return res
+	res, ok := r.byUnionID[unionid]
+	if !ok {
+		res.Reachability = UnknownUser
 	}
-	return Resolution{Reachability: UnknownUser}
+	res.Awaits = []Key{{KeyUnionID, r.appid, unionid}}
+	return res
 }
 
 func (r *miniResolver) loadKnown(ctx context.Context, people []Recipient) error {

@@ -61,6 +61,7 @@ func (m *Map) ImportMiniUsers(
 			return nil, fmt.Errorf("storing %d mini-program users: %w", len(part), err)
 		}
 	}
+	m.tellUsers(ctx, users...)
 	return contradictions, nil
 }
 
@@ -75,6 +76,7 @@ func (m *Map) UpsertMiniUser(ctx context.Context, appid, openid, unionid string)
 	if err := m.write(ctx, query, appid, openid, database.Null(unionid)); err != nil {
 		return fmt.Errorf("storing a mini-program user: %w", err)
 	}
+	m.tellUsers(ctx, MiniUser{AppID: appid, OpenID: openid, UnionID: unionid})
 	return nil
 }
 

@@ -31,7 +31,7 @@ const (
 
 // FollowDelay is how long the first question waits after a follow: WeChat's own answer is wrong for
 // a moment then.
-const FollowDelay = 2 * time.Second
+const FollowDelay = time.Second
 
 // Recheck is one person about whom WeChat must be asked, as it was read. DueAt and InfoAt are the
 // fence of SettleRecheck: every newer fact about the person changes one of them.
@@ -141,6 +141,12 @@ func (m *Map) SettleRecheck(
 	if err != nil {
 		return 0, fmt.Errorf("settling a recheck: %w", err)
 	}
+	switch {
+	case wrote > 0 && s.Store != nil:
+		m.tell(ctx, appid, changesOf([]wechat.UserInfo{*s.Store}))
+	case wrote > 0:
+		m.tellGone(ctx, appid, r.OpenID)
+	}
 	return wrote, nil
 }
 
@@ -214,13 +220,23 @@ func (m *Map) NoteUnfollow(ctx context.Context, appid, openid string, at time.Ti
 		return err
 	}
 	// The times are compared again in the row: a refresh may have stored a newer follow meanwhile.
-	// info_at moves also where the person was known to have left: a sweep may hold an older answer.
+	// info_at moves also where the person was known to have left, and somebody new gets a row: a
+	// sweep may hold an older answer, which only a row can refuse. subscribed comes last, because
+	// the others compare with the old one.
 	const gone = `
-		UPDATE follower
-		   SET changed_at = CASE WHEN subscribed = 1 THEN CURRENT_TIMESTAMP(3) ELSE changed_at END,
-		       subscribed = 0, info_at = CURRENT_TIMESTAMP(3)
-		 WHERE appid = ? AND openid = ? AND (subscribe_time IS NULL OR subscribe_time <= ?)`
-	return m.storeEvent(ctx, gone, appid, openid, at.UTC())
+		INSERT INTO follower (appid, openid, subscribed, info_at)
+		VALUES (?, ?, 0, CURRENT_TIMESTAMP(3))
+		ON DUPLICATE KEY UPDATE
+		    changed_at = IF(subscribed = 1 AND COALESCE(subscribe_time <= ?, 1),
+		                    CURRENT_TIMESTAMP(3), changed_at),
+		    info_at    = IF(COALESCE(subscribe_time <= ?, 1), CURRENT_TIMESTAMP(3), info_at),
+		    subscribed = IF(COALESCE(subscribe_time <= ?, 1), 0, subscribed)`
+	at = at.UTC()
+	if err := m.storeEvent(ctx, gone, appid, openid, at, at, at); err != nil {
+		return err
+	}
+	m.tellGone(ctx, appid, openid)
+	return nil
 }
 
 // followState is what the map knows of a person's last follow; the zero value: nothing.

@@ -29,12 +29,25 @@ type Account struct {
 	ResendWindow  time.Duration // how long an attempt in doubt may be repeated, from its claim
 	DailyBudget   int64         // messages a day at most; 0: as many as WeChat allows
 	UrgentReserve float64       // share of the day's messages for urgent requests only, 0 to 1
-	// Quota asks WeChat how many messages a day the account may send, and how many are left; limit
-	// 0: no limit.
-	Quota func(ctx context.Context, path string) (limit, remaining int64, err error)
+	Calls
 }
 
-// Config is what a Service needs; every field is required but Templates and MiniAppIDs.
+// Calls are what the sender asks WeChat besides messages.
+type Calls struct {
+	// Quota asks how many messages a day the account may send, and how many are left; limit 0: no
+	// limit.
+	Quota func(ctx context.Context, path string) (limit, remaining int64, err error)
+	// Check makes a call that reaches nobody. Its Outcome says whether WeChat takes the account's
+	// token (Confirms), or what a person must fix; neither: it is not known. nil: pauses end by
+	// messages.
+	Check func(ctx context.Context) channel.Outcome
+	// Credentials reports whether a pause of this reason ends when WeChat takes the token; nil: none
+	// does.
+	Credentials func(reason string) bool
+}
+
+// Config is what a Service needs; every field is required but Templates, MiniAppIDs and
+// Logins.
 type Config struct {
 	DB          *sqlx.DB
 	Leases      *database.Leases
@@ -45,6 +58,10 @@ type Config struct {
 	Logger      *slog.Logger
 	Registerer  prometheus.Registerer
 	Now         func() time.Time
+
+	// Logins reads who has used a mini program of late: bridge.Map.Logins. nil: nobody's login is
+	// noticed but by the walk through all that waits.
+	Logins LoginReader
 
 	// QuotaDay returns the beginning of the day, as quotas count it, that holds a moment;
 	// QuotaReset when the next one begins.
@@ -58,6 +75,7 @@ type shared struct {
 	installation string // read by Start
 	metrics      *metrics
 	lanes        *laneList
+	waiting      *waiting
 	takenOver    chan struct{} // an account has been taken over; holds one token
 }
 
@@ -70,14 +88,26 @@ type account struct {
 	log      *slog.Logger
 	seconds  prometheus.Observer // of its POSTs
 
-	free chan struct{} // nobody holds the account's lease; holds one token
-	wake chan struct{} // the poller saw due rows; holds one token
+	signals
 
 	owner      atomic.Bool               // owns the lease
 	idle       atomic.Bool               // owns the lease and has claimed all that was due
 	since      atomic.Pointer[time.Time] // when the account was taken over
 	redelivery redelivery
 	parked     parking
+}
+
+// signals each hold one token.
+type signals struct {
+	free       chan struct{} // nobody holds the account's lease
+	wake       chan struct{} // the poller saw due rows
+	loaded     chan struct{} // the account's state has been read
+	tokenTaken chan struct{} // WeChat took the account's token for another call than a message
+}
+
+func newSignals() signals {
+	return signals{make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1),
+		make(chan struct{}, 1)}
 }
 
 // owns reports whether a lane's rows are this account's.
@@ -107,6 +137,16 @@ func notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
+	}
+}
+
+// ended reports whether a channel is closed that nobody sends to.
+func ended(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 

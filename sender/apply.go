@@ -51,21 +51,28 @@ func (a *account) apply(j *job, o channel.Outcome) queue.Result {
 			r.Status = queue.Failed
 		}
 	case channel.Unreachable:
-		r.Status, r.Delay = queue.Waiting, a.Wait
+		a.wait(&r, j.address)
 	default:
 		r.Status = queue.Failed
 	}
 	return r
 }
 
+// wait makes a row wait until the map learns something about its recipient.
+func (a *account) wait(r *queue.Result, to channel.Address) {
+	waits := a.waitsFor(to)
+	r.Status, r.Delay, r.Waits = queue.Waiting, a.Wait, &waits
+}
+
 // unreachable is the result of a row whose recipient the map cannot reach now: it waits for them.
-func (a *account) unreachable(row queue.Request, standing bridge.Reachability) queue.Result {
+func (a *account) unreachable(row queue.Request, to channel.Address) queue.Result {
+	standing := to.Reachability
 	r := row.End(queue.Failed, string(standing), explain(standing))
 	switch {
 	case standing == bridge.Blocked:
 		r.Reason = "blocked_by_user"
 	case a.channel.Traits().Waits:
-		r.Status, r.Delay = queue.Waiting, a.Wait
+		a.wait(&r, to)
 	}
 	return r
 }

@@ -35,19 +35,19 @@ type claimer struct {
 	results  chan<- queue.Result
 
 	loaded     bool // the account's state has been read
-	turn       int  // counts the claims, so that each begins with another lane
+	fair       fair // divides the claims
 	size       int  // rows of a claim, by what WeChat takes
 	urgentOnly bool // the queue is long, and an urgent row is due
 	last       claimed
 
-	deferredLocked  map[int64]time.Time // rows that other transactions hold, and when to try them again
+	deferred        map[int64]time.Time // rows that could not be claimed, and when to try them again
 	skipLockedUntil time.Time
 }
 
 // claimed is what became of one claim.
 type claimed struct {
 	limit   int  // rows that were asked for
-	taken   int  // rows that were got
+	taken   int  // rows that were got or ended
 	sending int  // rows on their way to WeChat
 	more    bool // more is due than was claimed
 }
@@ -92,6 +92,10 @@ func (c *claimer) refresh(ctx context.Context) error {
 		}
 		c.loadRedelivery(ctx)
 		c.loaded = true
+		notify(c.account.loaded)
+	}
+	if err := c.throttle.Refresh(ctx); err != nil {
+		return err
 	}
 	return c.throttle.RefreshBudget(ctx)
 }
@@ -99,7 +103,14 @@ func (c *claimer) refresh(ctx context.Context) error {
 // loadRedelivery lists what the account's last claimer left behind: rows that it claimed and did
 // not settle, and those that it was to repeat soon.
 func (c *claimer) loadRedelivery(ctx context.Context) {
-	rows, err := c.queue.InDoubtSoon(ctx, c.AppID, maxRedelivery)
+	lanes, err := c.lanes.pending(ctx, laneAge)
+	var rows []queue.InDoubt
+	if err == nil {
+		lanes = slices.DeleteFunc(slices.Clone(lanes), func(l queue.Lane) bool {
+			return l.Account() != c.AppID
+		})
+		rows, err = c.queue.InDoubtSoon(ctx, lanes, maxRedelivery)
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			c.log.Error("looking for attempts in doubt", "err", err)
@@ -147,8 +158,18 @@ func (c *claimer) urgentDue(ctx context.Context) bool {
 	})
 }
 
-// claim takes due rows, and settles or dispatches them.
+// claim takes due rows, and settles or dispatches them. Those that are to fail come last: the
+// senders are at work meanwhile.
 func (c *claimer) claim(ctx context.Context) (got claimed, err error) {
+	if got, err = c.claimDue(ctx); err != nil {
+		return got, err
+	}
+	ended, err := c.failImpossible(ctx)
+	got.taken, got.more = got.taken+ended, got.more || ended > 0
+	return got, err
+}
+
+func (c *claimer) claimDue(ctx context.Context) (got claimed, err error) {
 	begin := c.Now()
 	got.limit = c.throttle.ClaimLimit(c.size)
 	rows, more, err := c.dueRows(ctx, got.limit)
@@ -156,13 +177,12 @@ func (c *claimer) claim(ctx context.Context) (got claimed, err error) {
 		got.more = more
 		return got, nil
 	}
-	var ours []queue.Request
-	var locked []int64
+	var won queue.Claimed
 	if err == nil {
 		// A claim that has begun is not interrupted: its outcome would be unknown, and the rows that
 		// it took would stay untouched until their visibility runs out.
 		err = database.Detached(ctx, func(ctx context.Context) (err error) {
-			ours, locked, err = c.queue.Claim(ctx, queue.ClaimOrder{
+			won, err = c.queue.Claim(ctx, queue.ClaimOrder{
 				AppID: c.AppID, Rows: rows, SkipLocked: begin.Before(c.skipLockedUntil),
 			})
 			return err
@@ -172,9 +192,12 @@ func (c *claimer) claim(ctx context.Context) (got claimed, err error) {
 		c.requeue(rows, c.Now())
 		return got, err
 	}
-	got.taken, got.more = len(rows)-len(locked), more
-	c.deferLocked(rows, locked)
-	got.sending, err = c.dispatchAll(ctx, ours, begin)
+	got.taken, got.more = len(rows)-len(won.Locked)-len(won.Refused), more
+	c.deferLeft(rows, won)
+	if len(won.Refused) > 0 && got.taken == 0 {
+		return got, won.Cause // it may refuse all of them: nothing to try at full speed
+	}
+	got.sending, err = c.dispatchAll(ctx, won.Ours, begin)
 	return got, err
 }
 
@@ -204,7 +227,7 @@ func (c *claimer) dispatchAll(
 	}
 	for i, j := range jobs {
 		if j.address = addresses[i]; j.address.Reachability != bridge.Reachable {
-			c.results <- c.unreachable(j.row, j.address.Reachability)
+			c.results <- c.unreachable(j.row, j.address)
 			continue
 		}
 		j.permit = c.throttle.Reserve(j.row.Template, j.draft.TemplateID())
@@ -215,39 +238,48 @@ func (c *claimer) dispatchAll(
 }
 
 const (
-	// lockedFor is how long a row that another transaction holds is left out of the claims;
-	// maxDeferred how many are known at once.
+	// lockedFor is how long a row that another transaction holds is left out of the claims, and
+	// refusedFor one that the server refuses to change; maxDeferred how many are known at once.
 	lockedFor   = 5 * time.Second
+	refusedFor  = time.Minute
 	maxDeferred = 2000
 	// After a lock timeout, claims use SKIP LOCKED for skipLockedFor; otherwise each would wait for
 	// the lock again.
 	skipLockedFor = time.Minute
 )
 
-// deferLocked leaves rows that other transactions hold out of the next claims.
-func (c *claimer) deferLocked(rows []queue.Request, locked []int64) {
-	if len(locked) == 0 {
-		return
+// deferLeft leaves the rows out of the next claims that could not be claimed.
+func (c *claimer) deferLeft(rows []queue.Request, won queue.Claimed) {
+	if len(won.Locked) > 0 {
+		c.skipLockedUntil = c.Now().Add(skipLockedFor)
 	}
-	now := c.Now()
-	c.skipLockedUntil = now.Add(skipLockedFor)
-	for _, id := range locked {
-		if len(c.deferredLocked) < maxDeferred {
-			c.deferredLocked[id] = now.Add(lockedFor)
+	if n := len(won.Refused); n > 0 {
+		c.log.Error("the database refuses to change requests; they are not sent, and tried again "+
+			"every minute", "rows", n, "one of them", won.Refused[n-1], "err", won.Cause)
+	}
+	c.deferFor(lockedFor, rows, won.Locked)
+	c.deferFor(refusedFor, rows, won.Refused)
+}
+
+func (c *claimer) deferFor(d time.Duration, rows []queue.Request, ids []int64) {
+	until := c.Now().Add(d)
+	for _, id := range ids {
+		if len(c.deferred) < maxDeferred {
+			c.deferred[id] = until
 		}
 	}
-	c.requeue(slices.DeleteFunc(rows, func(r queue.Request) bool {
-		return !slices.Contains(locked, r.ID)
-	}), now.Add(lockedFor))
+	c.requeue(slices.DeleteFunc(slices.Clone(rows), func(r queue.Request) bool {
+		return !slices.Contains(ids, r.ID)
+	}), until)
 }
 
 // deferredIDs returns the rows that are left out of the claims for now.
 func (c *claimer) deferredIDs() []int64 {
 	now := c.Now()
-	maps.DeleteFunc(c.deferredLocked, func(_ int64, until time.Time) bool {
-		return now.After(until) || until.Sub(now) > lockedFor
+	maps.DeleteFunc(c.deferred, func(_ int64, until time.Time) bool {
+		return now.After(until) || until.Sub(now) > refusedFor
 	})
-	return slices.AppendSeq(c.parked.ids(), maps.Keys(c.deferredLocked))
+	return slices.AppendSeq(c.parked.ids(), maps.Keys(c.deferred))
 }
 
 // dueRows returns up to limit rows that may be claimed, and whether there are more: up to half of
@@ -286,8 +318,7 @@ func (c *claimer) shares(lanes []queue.Lane, limit int) (shares []queue.Share, l
 			open = append(open, queue.Share{Lane: l, Quantum: n})
 		}
 	}
-	c.turn++
-	return fairShares(open, limit, c.turn)
+	return c.fair.shares(open, limit)
 }
 
 // heldRedelivery is how long a row stays listed whose template is paused.

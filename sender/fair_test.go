@@ -1,9 +1,12 @@
 package sender
 
 import (
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
@@ -170,5 +173,163 @@ func TestPausedAccountDelaysNoOther(t *testing.T) {
 	}
 	if n := f.count(t, `SELECT COUNT(*) FROM send_request WHERE appid = ? AND status = 'sent'`, appid); n != 0 {
 		t.Errorf("%d rows of the paused account were sent", n)
+	}
+}
+
+// TestInventedTemplates: where somebody invents a template for each row, the good ones are sent as
+// if they were alone, and the others fail as what they are.
+func TestInventedTemplates(t *testing.T) {
+	f := newFixture(t)
+	f.config.Accounts[0].Rate = 10_000
+	const invented, good = 4000, 200
+	for i := 0; i < invented; i += 500 { // servers bound the recursion
+		f.exec(t, `INSERT INTO send_request (unionid, template, data)
+			WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
+			SELECT ?, CONCAT('invented ', n.i + ?), '{}' FROM n`, f.unionid(1), i)
+	}
+	f.bulk(t, good, "order", 1)
+	f.start(t, "one")
+	begin := time.Now()
+	eventually(t, "the good ones", func() bool { return len(f.sim.Messages(appid)) == good })
+	t.Logf("the good ones took %s", time.Since(begin))
+	eventually(t, "the others", func() bool {
+		return f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'failed' AND reason = ?
+			AND attempts = 0 AND errmsg LIKE CONCAT('template "', template, '" is neither an alias%')`,
+			channel.ReasonUnknownTemplate) == invented
+	})
+	if took := time.Since(begin); took > 20*time.Second {
+		t.Errorf("all of it took %s", took)
+	}
+}
+
+// TestInventedIDs: the same of templates that look like ids, which WeChat alone could refuse.
+func TestInventedIDs(t *testing.T) {
+	configured := func(l queue.Lane) bool { return l.Template == "order" || l.Template == "refund" }
+	divide := fair{configured: configured}
+	seen := map[string]bool{}
+	const invented, limit, claims = 1000, 800, 1000 / (maxLanes - 2)
+	for range claims + 1 {
+		var lanes []queue.Share
+		for i := range invented {
+			lanes = append(lanes, queue.Share{Lane: queue.Lane{Template: fmt.Sprint(i), Priority: 1}, Quantum: limit})
+		}
+		for _, name := range []string{"order", "refund"} {
+			lanes = append(lanes, queue.Share{Lane: queue.Lane{Template: name, Priority: 1}, Quantum: limit})
+		}
+		lanes = append(lanes, queue.Share{Lane: queue.Lane{Template: "bulk", Priority: 2}, Quantum: limit})
+		shares, left := divide.shares(lanes, limit)
+		if len(shares) != maxLanes || !left {
+			t.Fatalf("%d lanes, left %t", len(shares), left)
+		}
+		for _, s := range shares {
+			seen[s.Template] = true
+			if want := 267; configured(s.Lane) && s.Quantum != want {
+				t.Errorf("the quantum of %s is %d, want %d", s.Template, s.Quantum, want)
+			}
+		}
+	}
+	if len(seen) != invented+2 {
+		t.Errorf("%d lanes had their turn in %d claims, want %d", len(seen), claims+1, invented+2)
+	}
+}
+
+// TestFairWindow: few lanes share alike, and more than a claim looks at take turns, those of an
+// alias before those that somebody may have invented.
+func TestFairWindow(t *testing.T) {
+	configured := func(l queue.Lane) bool { return l.Template[0] == 'a' }
+	lanes := func(priority int, prefix string, n int) (lanes []queue.Share) {
+		for i := range n {
+			l := queue.Lane{Template: fmt.Sprint(prefix, i), Priority: priority}
+			lanes = append(lanes, queue.Share{Lane: l, Quantum: 1000})
+		}
+		return lanes
+	}
+	for _, tc := range []struct {
+		name  string
+		lanes []queue.Share
+		want  map[string]int // lanes by priority and first letter
+		left  bool
+	}{
+		{"none", nil, map[string]int{}, false},
+		{"all", lanes(1, "x", 35), map[string]int{"1x": 35}, false},
+		{"exactly", append(lanes(1, "x", 35), lanes(2, "a", 5)...), map[string]int{"1x": 35, "2a": 5}, false},
+		{"strangers", lanes(1, "x", 41), map[string]int{"1x": 40}, true},
+		{"both", append(lanes(1, "x", 99), lanes(1, "a", 30)...), map[string]int{"1x": 10, "1a": 30}, true},
+		{"many aliases", append(lanes(1, "x", 99), lanes(1, "a", 50)...), map[string]int{"1x": 8, "1a": 32}, true},
+		{"one place", append(append(lanes(0, "x", 39), lanes(1, "x", 9)...), lanes(1, "a", 3)...),
+			map[string]int{"0x": 39, "1a": 1}, true},
+		{"few places", append(append(lanes(0, "x", 38), lanes(1, "x", 9)...), lanes(1, "a", 3)...),
+			map[string]int{"0x": 38, "1a": 2}, true},
+		{"no place", append(lanes(0, "x", 40), lanes(1, "a", 3)...), map[string]int{"0x": 40}, true},
+	} {
+		divide := fair{configured: configured}
+		shares, left := divide.shares(tc.lanes, 800)
+		got := map[string]int{}
+		for _, s := range shares {
+			got[fmt.Sprint(s.Priority, s.Template[:1])]++
+		}
+		if diff := cmp.Diff(tc.want, got); diff != "" || left != tc.left {
+			t.Errorf("%s: left %t, lanes differ (-want +got):\n%s", tc.name, left, diff)
+		}
+	}
+}
+
+// TestStrangersBehindUrgent: where lanes of a higher priority leave less room than a share of it,
+// templates that are named by their ids have their turn nevertheless.
+func TestStrangersBehindUrgent(t *testing.T) {
+	divide := fair{configured: func(l queue.Lane) bool { return l.Template != "id" }}
+	var claims int
+	for range 2 * strangerShare {
+		var lanes []queue.Share
+		for i := range maxLanes - 1 {
+			lanes = append(lanes, queue.Share{Lane: queue.Lane{Template: fmt.Sprint(i)}, Quantum: 9})
+		}
+		for _, name := range []string{"id", "order"} {
+			lanes = append(lanes, queue.Share{Lane: queue.Lane{Template: name, Priority: 1}, Quantum: 9})
+		}
+		shares, _ := divide.shares(lanes, 800)
+		if shares[maxLanes-1].Template == "id" {
+			claims++
+		}
+	}
+	if claims != 2 {
+		t.Errorf("the template without an alias has a place in %d of %d claims", claims, 2*strangerShare)
+	}
+}
+
+// TestVariantOfPausedTemplate: the row that another spelling names does not speak for the rows of a
+// paused template, on any server.
+func TestVariantOfPausedTemplate(t *testing.T) {
+	f := newFixture(t)
+	f.exec(t, `INSERT INTO account_state (appid, scope, reason, paused_until)
+		VALUES (?, ?, 'x', CURRENT_TIMESTAMP(3) + INTERVAL 1 HOUR)`, appid, "template:"+f.templateID)
+	s := newStepper(t, f)
+	if err := s.claims.refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	variant := f.insert(t, columns{"unionid": f.unionid(1), "template": "ORDER"})
+	var paused []int64
+	for _, name := range []string{"order", "order ", "order"} {
+		paused = append(paused, f.insert(t, columns{"unionid": f.unionid(1), "template": name}))
+	}
+	s.attempt(t)
+	if r := f.row(t, variant); r.Status != "failed" || r.reason() != channel.ReasonUnknownTemplate {
+		t.Errorf("the variant is %s (%s)", r.Status, r.reason())
+	}
+	for _, id := range paused {
+		if r := f.row(t, id); r.Status != "pending" || r.Attempts != 0 {
+			t.Errorf("row %d of the paused template is %s", id, r.Status)
+		}
+	}
+	f.exec(t, `DELETE FROM account_state`)
+	if err := s.account.throttle.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.attempt(t) // one finds out whether the pause is over
+	s.attempt(t)
+	for _, id := range paused {
+		if r := f.row(t, id); r.Status != "sent" {
+			t.Errorf("row %d is %s (%s) after the pause", id, r.Status, r.reason())
+		}
 	}
 }

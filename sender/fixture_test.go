@@ -89,7 +89,7 @@ func newFixtureOf(t *testing.T, options wechatsim.Options) *fixture {
 		QuotaReset: func(now time.Time) time.Time { return wechat.QuotaReset(now, 0) },
 		Accounts: []Account{{
 			AppID: appid, Rate: 5000, Concurrency: 8, MaxAttempts: 4, Wait: time.Hour, Default: true,
-			ResendWindow: 9 * time.Minute, Quota: quotaOf(client),
+			ResendWindow: 9 * time.Minute, Calls: Calls{Quota: quotaOf(client)},
 		}},
 	}
 	return f

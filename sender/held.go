@@ -2,6 +2,7 @@ package sender
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/unionbridge/unionbridge/sender/queue"
@@ -15,7 +16,7 @@ const heldTime = time.Second
 // day's messages are used up.
 type held struct {
 	at   map[queue.Lane]queue.Request // where the walk through a lane stands
-	turn int                          // counts the rounds, so that each begins with another lane
+	turn int                          // counts the lanes, so that a round goes on where one ended
 }
 
 // endHeld ends those of the rows that a pause holds back whose time is over: who waits for their
@@ -23,9 +24,11 @@ type held struct {
 func (m *maintenance) endHeld(ctx context.Context, lanes []queue.Lane) error {
 	begin := m.Now()
 	inTime := func() bool { return m.Now().Sub(begin).Abs() < heldTime }
-	m.held.turn++
-	for i := range lanes {
-		l := lanes[(i+m.held.turn)%len(lanes)]
+	lanes = slices.Clone(lanes)
+	slices.SortFunc(lanes, queue.Lane.Compare)
+	for range lanes {
+		l := lanes[m.held.turn%len(lanes)]
+		m.held.turn++
 		for _, a := range m.accounts {
 			if !a.holds(l) {
 				continue
@@ -68,8 +71,10 @@ func (h *held) walk(
 // endOverdue ends those of the rows that are withdrawn, expired or too long in doubt.
 func (a *account) endOverdue(ctx context.Context, rows []queue.Request) error {
 	var withdrawn, over []int64
+	known := a.parked.ids()
 	for _, r := range rows {
 		switch {
+		case slices.Contains(known, r.ID): // its outcome is known, and written as soon as it can be
 		case r.Cancel:
 			withdrawn = append(withdrawn, r.ID)
 		case overdue(r, a.resendWindow()) != nil:
@@ -77,7 +82,7 @@ func (a *account) endOverdue(ctx context.Context, rows []queue.Request) error {
 		}
 	}
 	cancel := queue.CancelOrder{From: queue.Pending, IDs: withdrawn}
-	if _, err := a.queue.Cancel(ctx, cancel); err != nil {
+	if err := a.queue.Cancel(ctx, cancel); err != nil {
 		return err
 	}
 	return a.queue.EndOverdue(ctx, over)

@@ -1,6 +1,7 @@
 package sender
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -68,8 +69,8 @@ func TestLongPausedQueue(t *testing.T) {
 		expires_at = CASE WHEN id % 7 = 0 THEN CURRENT_TIMESTAMP(3) END`)
 	expired := f.count(t, `SELECT COUNT(*) FROM send_request WHERE id % 7 = 0`)
 	s.account.owner.Store(true)
-	m := newMaintenance(s.svc.shared, s.svc.accounts)
-	lanes, err := s.svc.queue.Lanes(t.Context(), queue.Pending)
+	m := newMaintenance(s.svc.releaser)
+	lanes, err := s.svc.queue.Watch(nil, queue.Pending).Look(t.Context())
 	if err != nil || len(lanes) != 1 {
 		t.Fatal(lanes, err)
 	}
@@ -81,5 +82,43 @@ func TestLongPausedQueue(t *testing.T) {
 	}
 	if n := f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'expired'`); n != expired || len(m.held.at) != 0 {
 		t.Errorf("%d of %d rows have expired, %d walks go on", n, expired, len(m.held.at))
+	}
+}
+
+// TestPausedLanesTakeTurns: where a round has no time for all templates, the next one goes on with
+// those that it did not look at.
+func TestPausedLanesTakeTurns(t *testing.T) {
+	f := newFixture(t)
+	f.exec(t, `INSERT INTO account_state (appid, scope, reason, paused_until)
+		VALUES (?, 'send', 'x', CURRENT_TIMESTAMP(3) + INTERVAL 1 HOUR)`, appid)
+	clock := &movedClock{}
+	f.setClock(func() time.Time {
+		clock.move(heldTime / 3) // so that a round has time for three of them
+		return clock.now()
+	})
+	s := newStepper(t, f)
+	if err := s.claims.refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	const templates = 9
+	for i := range templates {
+		for range 2 {
+			f.insert(t, columns{"unionid": f.unionid(1), "template": fmt.Sprint("paused-", i)})
+		}
+	}
+	f.exec(t, `UPDATE send_request SET expires_at = CURRENT_TIMESTAMP(3) WHERE id % 2 = 0`)
+	s.account.owner.Store(true)
+	m := newMaintenance(s.svc.releaser)
+	for range templates/3 + 1 {
+		lanes, err := s.svc.queue.Watch(nil, queue.Pending).Look(t.Context()) // in any order
+		if err == nil {
+			err = m.endHeld(t.Context(), lanes)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'expired'`); n != templates {
+		t.Errorf("%d of %d rows have expired", n, templates)
 	}
 }

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/unionbridge/unionbridge/bridge"
-	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
@@ -20,12 +18,18 @@ const maintainEvery = 20 * time.Second
 type maintenance struct {
 	*shared
 	accounts []*reconciler
+	others   *queue.Watch // of waiting rows and of those with an unknown outcome
 	held     held
+	walk     walk
 }
 
-func newMaintenance(s *shared, accounts []*account) *maintenance {
-	m := &maintenance{shared: s, held: held{at: make(map[queue.Lane]queue.Request)}}
-	for _, a := range accounts {
+func newMaintenance(r *releaser) *maintenance {
+	m := &maintenance{
+		shared: r.shared, others: r.queue.Watch(nil, queue.Waiting, queue.Unknown),
+		held: held{at: make(map[queue.Lane]queue.Request)},
+		walk: walk{releaser: r, since: make(map[*account]time.Time)},
+	}
+	for _, a := range r.accounts {
 		m.accounts = append(m.accounts, &reconciler{account: a})
 	}
 	return m
@@ -39,8 +43,7 @@ func (m *maintenance) run(ctx context.Context) {
 			m.Logger.Error("maintaining open requests", "err", err)
 		}
 		select {
-		// A round over a million waiting rows takes a while: it must not become the database's main
-		// load.
+		// Where a round takes long, it must not become the database's main load.
 		case <-time.After(max(maintainEvery, 3*m.Now().Sub(begin))):
 		case <-m.takenOver:
 		case <-ctx.Done():
@@ -51,98 +54,63 @@ func (m *maintenance) run(ctx context.Context) {
 
 // once costs one query where there is nothing to do.
 func (m *maintenance) once(ctx context.Context) error {
-	lanes, err := m.queue.Lanes(ctx, queue.Pending, queue.Waiting, queue.Unknown)
+	lanes, err := m.others.LookAtAll(ctx)
 	if err != nil {
 		return err
 	}
-	var errs []error
+	pending, err := m.lanes.pending(ctx, pollEvery)
+	if err != nil {
+		return err
+	}
+	errs := []error{m.failUnroutable(ctx, slices.Concat(lanes, pending))}
 	for _, a := range m.accounts {
 		if a.owner.Load() {
 			errs = append(errs, a.throttle.Reload(ctx), a.reconcile(ctx, lanes))
 		}
 	}
-	errs = append(errs, m.endHeld(ctx, lanes))
+	errs = append(errs, m.endHeld(ctx, pending))
+	var waiting []queue.Lane
 	for _, l := range lanes {
-		if u := m.unroutable(l); u != nil && l.Status != queue.Unknown {
-			n, err := m.queue.FailUnroutable(ctx, *u)
-			if n > 0 {
-				m.Logger.Warn("requests that no account can send have failed",
-					"rows", n, "reason", u.Reason, "errmsg", u.Message)
-			}
-			errs = append(errs, err)
-			continue
-		}
 		for _, a := range m.accounts {
-			if l.Status == queue.Waiting && a.AppID == l.Account() && a.owner.Load() {
-				errs = append(errs, a.maintainWaiting(ctx, l))
+			if l.Status != queue.Waiting || a.AppID != l.Account() || !a.owner.Load() {
+				continue
+			}
+			waiting = append(waiting, l)
+			if l.Due { // of a waiting row, due_at is the end of its wait
+				errs = append(errs, a.queue.EndWaits(ctx, l, "no_follower"))
 			}
 		}
+	}
+	return errors.Join(append(errs, m.walk.step(ctx, waiting))...)
+}
+
+// failUnroutable fails the rows that no claimer sees.
+func (m *maintenance) failUnroutable(ctx context.Context, lanes []queue.Lane) error {
+	var stuck []queue.Lane
+	for _, l := range lanes {
+		if l.Status != queue.Unknown && (!m.owned(l) || !validPriority(l.Priority)) {
+			stuck = append(stuck, l)
+		}
+	}
+	var errs []error
+	for _, group := range queue.Group(stuck) {
+		u := queue.Unroutable{Lanes: group, Reason: "bad_priority", Message: fmt.Sprintf(
+			"priority is %d: it must be 0 (urgent), 1 (normal) or 2 (bulk)", group.Priority), Everywhere: true}
+		if !m.owned(queue.Lane{AppID: group.AppID}) {
+			u = queue.Unroutable{Lanes: group, Reason: "unknown_account", Message: fmt.Sprintf(
+				"appid %q is not configured under official_accounts", group.AppID.String)}
+		}
+		n, err := m.queue.FailUnroutable(ctx, u)
+		if n > 0 {
+			m.Logger.Warn("requests that no account can send have failed",
+				"rows", n, "reason", u.Reason, "errmsg", u.Message)
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-// unroutable says why no claimer sees a lane; nil: one does.
-func (m *maintenance) unroutable(l queue.Lane) *queue.Unroutable {
-	switch {
-	case !slices.ContainsFunc(m.accounts, func(a *reconciler) bool { return a.owns(l) }):
-		return &queue.Unroutable{Lane: l, Reason: "unknown_account", Message: fmt.Sprintf(
-			"appid %q is not configured under official_accounts", l.AppID.String)}
-	case !validPriority(l.Priority):
-		return &queue.Unroutable{Lane: l, Reason: "bad_priority", Message: fmt.Sprintf(
-			"priority is %d: it must be 0 (urgent), 1 (normal) or 2 (bulk)", l.Priority), Everywhere: true}
-	}
-	return nil
-}
-
-// maintainWaiting ends the waits that have lasted long enough and releases the rows whose
-// recipients have appeared.
-func (a *account) maintainWaiting(ctx context.Context, l queue.Lane) error {
-	if err := a.queue.EndWaits(ctx, l, "no_follower"); err != nil {
-		return err
-	}
-	for last := (queue.Request{}); ; {
-		rows, err := a.queue.WaitingAfter(ctx, l, last)
-		if err != nil || len(rows) == 0 {
-			return err
-		}
-		last = rows[len(rows)-1]
-		if err := a.releaseReachable(ctx, rows); err != nil {
-			return err
-		}
-	}
-}
-
-func (a *account) releaseReachable(ctx context.Context, rows []queue.Request) error {
-	var withdrawn, released []int64
-	var candidates []queue.Request
-	var targets []channel.Target
-	for _, row := range rows {
-		recipient, rejection := a.recipient(row)
-		switch {
-		case row.Cancel:
-			withdrawn = append(withdrawn, row.ID)
-		case rejection != nil:
-			released = append(released, row.ID) // the configuration has changed: the claim says what is wrong
-		default:
-			candidates = append(candidates, row)
-			targets = append(targets, channel.Target{Recipient: recipient})
-		}
-	}
-	if len(targets) > 0 {
-		found, err := a.channel.Resolve(ctx, targets)
-		if err != nil {
-			return err
-		}
-		for i, row := range candidates {
-			// A person whom WeChat has refused and the map does not have must appear there first.
-			if found[i].Reachability == bridge.Reachable && !found[i].Unlisted {
-				released = append(released, row.ID)
-			}
-		}
-	}
-	cancel := queue.CancelOrder{From: queue.Waiting, IDs: withdrawn}
-	if _, err := a.queue.Cancel(ctx, cancel); err != nil {
-		return err
-	}
-	return a.queue.Release(ctx, released)
+// owned reports whether a lane belongs to an account of this instance.
+func (m *maintenance) owned(l queue.Lane) bool {
+	return slices.ContainsFunc(m.accounts, func(a *reconciler) bool { return a.owns(l) })
 }

@@ -12,6 +12,10 @@ import (
 // leaseTry is how often an instance tries for the lease even if the poller has not seen it free.
 const leaseTry = 10 * time.Second
 
+// leaseRetry is the pause after a try that failed. The row may be ours although the answer was lost:
+// then the poller sees a lease that is held.
+const leaseRetry = 500 * time.Millisecond
+
 // run competes for the account's lease and works whenever it has it.
 func (a *account) run(ctx context.Context) {
 	complained := false
@@ -25,9 +29,13 @@ func (a *account) run(ctx context.Context) {
 			a.own(ctx, lease)
 			continue
 		}
+		wait := leaseTry
+		if err != nil {
+			wait = leaseRetry
+		}
 		select {
 		case <-a.free:
-		case <-time.After(leaseTry):
+		case <-time.After(wait):
 		case <-ctx.Done():
 		}
 	}
@@ -42,7 +50,7 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 
 	d := newDispatch(2 * maxClaim) // one claim is queued while the next one is made
 	results := make(chan queue.Result, maxClaim)
-	var sending, settling sync.WaitGroup
+	var sending, settling, following sync.WaitGroup
 	for range a.Concurrency {
 		sending.Go(func() {
 			take := func() (*job, bool) { return d.take(ctx, a, lease, results) }
@@ -51,7 +59,9 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 			}
 		})
 	}
-	settling.Go(func() { (&settler{account: a}).run(service, results) })
+	settling.Go(func() { (&settler{account: a, over: ctx.Done()}).run(service, results) })
+
+	following.Go(func() { a.followPauses(ctx) })
 
 	begin := a.Now()
 	a.since.Store(&begin)
@@ -59,9 +69,10 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 	notify(a.takenOver)
 	claims := claimer{
 		account: a, dispatch: d, results: results, size: initialClaim,
-		deferredLocked: make(map[int64]time.Time),
+		deferred: make(map[int64]time.Time), fair: fair{configured: a.configured},
 	}
 	claims.run(ctx, lease)
+	following.Wait()
 	a.channel.Wait()
 	a.owner.Store(false)
 	a.idle.Store(false)

@@ -58,7 +58,8 @@ func (s *stepper) restart(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.account = s.svc.accounts[0]
-	s.claims = &claimer{account: s.account, size: initialClaim, deferredLocked: map[int64]time.Time{}}
+	s.claims = &claimer{account: s.account, size: initialClaim,
+		deferred: map[int64]time.Time{}, fair: fair{configured: s.account.configured}}
 }
 
 func (s *stepper) receipt(ctx context.Context, appid string, r queue.Receipt) error {
@@ -69,7 +70,8 @@ func (s *stepper) receipt(ctx context.Context, appid string, r queue.Receipt) er
 func (s *stepper) maintain(t *testing.T) {
 	t.Helper()
 	s.account.owner.Store(true)
-	if err := newMaintenance(s.svc.shared, s.svc.accounts).once(t.Context()); err != nil {
+	s.svc.lanes.read = time.Time{}
+	if err := newMaintenance(s.svc.releaser).once(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -123,7 +125,7 @@ func (s *stepper) attempt(t *testing.T) {
 // claimableNow is how many rows a claim would read.
 func (s *stepper) claimableNow(t *testing.T) (n int) {
 	t.Helper()
-	lanes, err := s.svc.queue.Lanes(t.Context(), queue.Pending)
+	lanes, err := s.svc.queue.Watch(nil, queue.Pending).Look(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

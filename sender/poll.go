@@ -14,6 +14,9 @@ import (
 // second on average.
 const pollEvery = 221 * time.Millisecond
 
+// pollBesideLogins is the pace while logins are read as well, which takes half a query a second.
+const pollBesideLogins = 250 * time.Millisecond
+
 // poller wakes accounts that have something to do.
 type poller struct {
 	*shared
@@ -29,6 +32,11 @@ func (p *poller) run(ctx context.Context) {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
+		}
+		if p.waiting.logins.Load() {
+			tick.Reset(pollBesideLogins)
+		} else {
+			tick.Reset(pollEvery)
 		}
 		idle := slices.DeleteFunc(slices.Clone(p.accounts), func(a *account) bool {
 			return !a.idle.Load() || a.throttle.Paused()
@@ -48,7 +56,8 @@ func (p *poller) run(ctx context.Context) {
 		failures = 0
 		for _, a := range idle {
 			due := func(l queue.Lane) bool {
-				return a.claimable(l, 1) > 0 || l.Due && a.owns(l) && a.throttle.BudgetDecides()
+				return a.claimable(l, 1) > 0 || a.impossible(l) ||
+					l.Due && a.owns(l) && a.throttle.BudgetDecides()
 			}
 			if a.redelivery.due(p.Now()) || slices.ContainsFunc(lanes, due) {
 				notify(a.wake)

@@ -85,7 +85,7 @@ func (a *account) draft(
 			"data has %d bytes, at most %d are allowed", row.DataBytes, queue.MaxData))
 	}
 	draft, rejection := a.channel.Prepare(ctx, channel.Content{
-		Template: row.Template, TemplateID: target.TemplateID, Data: row.Data.String,
+		Template: bridge.ID(row.Template), TemplateID: target.TemplateID, Data: row.Data.String,
 		URL: row.URL.String, MiniAppID: row.MiniAppID.String, MiniPath: row.MiniPath.String,
 		ClientMsgID: a.clientMsgID(row.ID), Redelivery: row.InDoubtFor.Valid,
 	})

@@ -61,6 +61,10 @@ func TestUserBlockFailsFast(t *testing.T) {
 	if err := f.identities.RecordBlock(t.Context(), block, time.Hour); err != nil {
 		t.Fatal(err)
 	}
+	late := bridge.Block{AppID: appid, OpenID: f.sim.OpenID(appid, 3), At: time.Date(2037, 12, 31, 0, 0, 0, 0, time.UTC)}
+	if err := f.identities.RecordBlock(t.Context(), late, 8760*time.Hour); err != nil {
+		t.Error("a block until after the end of TIMESTAMP: ", err)
+	}
 	blocked := []int64{
 		f.insert(t, columns{"unionid": f.unionid(1)}),
 		f.insert(t, columns{"openid": f.sim.OpenID(appid, 1)}),

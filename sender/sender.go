@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/sender/queue"
 	"github.com/unionbridge/unionbridge/sender/throttle"
 )
@@ -27,6 +28,7 @@ const MaxSendTimeout = 20 * time.Second
 type Service struct {
 	*shared
 	accounts []*account
+	releaser *releaser
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -40,8 +42,10 @@ func New(cfg Config) (*Service, error) {
 	}
 	q := queue.New(cfg.DB)
 	s := &Service{shared: &shared{
-		Config: cfg, queue: q, lanes: &laneList{queue: q, now: cfg.Now},
+		Config: cfg, queue: q,
+		lanes:   &laneList{watch: q.Watch(aliasLanes(cfg), queue.Pending), now: cfg.Now},
 		metrics: newMetrics(cfg.Registerer), takenOver: make(chan struct{}, 1),
+		waiting: newWaiting(),
 	}}
 	held := throttle.NewMetrics(cfg.Registerer)
 	for _, a := range cfg.Accounts {
@@ -52,15 +56,17 @@ func New(cfg Config) (*Service, error) {
 		s.accounts = append(s.accounts, &account{
 			Account: a, shared: s.shared, channel: a.Channels[0], log: log,
 			seconds: s.metrics.seconds.WithLabelValues(a.AppID),
-			free:    make(chan struct{}, 1), wake: make(chan struct{}, 1),
+			signals: newSignals(),
 			throttle: throttle.New(throttle.Config{
 				AppID: a.AppID, Rate: a.Rate, DailyBudget: a.DailyBudget, UrgentReserve: a.UrgentReserve,
 				QuotaPath: a.Channels[0].Traits().QuotaPath, Quota: a.Quota,
-				Day: cfg.QuotaDay, Reset: cfg.QuotaReset,
+				Credentials: a.Credentials,
+				Day:         cfg.QuotaDay, Reset: cfg.QuotaReset,
 				DB: cfg.DB, Metrics: held, Logger: log, Now: cfg.Now,
 			}),
 		})
 	}
+	s.releaser = &releaser{shared: s.shared, accounts: s.accounts}
 	return s, nil
 }
 
@@ -78,7 +84,8 @@ func (s *Service) Start(ctx context.Context) error {
 	p := &poller{shared: s.shared, accounts: s.accounts}
 	s.running.Go(func() { p.run(ctx) })
 	s.running.Go(func() { p.watchLeases(ctx) })
-	s.running.Go(func() { newMaintenance(s.shared, s.accounts).run(ctx) })
+	s.running.Go(func() { s.releaser.run(ctx) })
+	s.running.Go(func() { newMaintenance(s.releaser).run(ctx) })
 	return nil
 }
 
@@ -101,6 +108,27 @@ func (s *Service) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("waiting for sends to finish: %w", ctx.Err())
 	}
+}
+
+// TokenTaken says that WeChat took an account's token for another call than a message. It ends a pause
+// for want of credentials. It returns at once.
+func (s *Service) TokenTaken(appid string) {
+	for _, a := range s.accounts {
+		if a.AppID == appid {
+			notify(a.tokenTaken)
+		}
+	}
+}
+
+// Changed releases the requests that wait for one of the keys, where their recipients can be
+// reached now: it makes the Service the map's watcher. It works on the tables alone, so it does not
+// matter which instance sends for an account, and a Service need not have been started.
+func (s *Service) Changed(ctx context.Context, keys []bridge.Key) {
+	waits := make([]queue.Wait, len(keys))
+	for i, key := range keys {
+		waits[i] = waitOf(key)
+	}
+	s.releaser.changed(ctx, waits)
 }
 
 // Receipt stores what WeChat says became of a message; a second one of the same message changes

@@ -37,25 +37,27 @@ type settler struct {
 
 	unsettled
 
-	skipLocked bool      // the last batch had to leave locked rows
-	giveUp     time.Time // zero: not told to stop
+	skipLocked bool            // the last batch had to leave locked rows
+	over       <-chan struct{} // closed when the account's lease or the service ends
+	giveUp     time.Time       // zero: not told to stop
 }
 
 // unsettled is what the alarm goes by.
 type unsettled struct {
-	stuckSince time.Time // zero: everything is written
-	told       string    // why, as account_state says; "": nothing
-	tellAt     time.Time // when account_state is written again at the earliest
+	failing, refused time.Time           // since when; zero: not now
+	held             map[int64]time.Time // locked rows, and since when each is
+	told             string              // why, as account_state says; "": nothing
+	tellAt           time.Time           // when account_state is written again at the earliest
 }
 
 // run settles until the channel is closed and everything is written. ctx is the service's: the end
 // of the account's lease is no reason to forget outcomes, since each is fenced by its row.
 func (s *settler) run(ctx context.Context, results <-chan queue.Result) {
 	s.told = unknownAlarm
-	defer s.leaveParked()
+	defer s.leave(ctx)
 	for more := true; more || s.unwritten(); {
 		if more {
-			more = s.collect(ctx, results)
+			more = s.collect(results)
 		} else {
 			sleep(context.WithoutCancel(ctx), settleRetry)
 		}
@@ -76,10 +78,10 @@ func (s *settler) unwritten() bool { return len(s.open)+len(s.locked) > 0 }
 
 // collect adds results until there is a batch or for a short while. It reports whether the channel
 // is still open.
-func (s *settler) collect(ctx context.Context, results <-chan queue.Result) bool {
+func (s *settler) collect(results <-chan queue.Result) bool {
 	linger := settleLinger
 	switch {
-	case s.failures > 0 || len(s.open) >= queue.MaxSettle || s.parked.full() && ctx.Err() == nil:
+	case s.failures > 0 || len(s.open) >= queue.MaxSettle || s.parked.full() && !ended(s.over):
 		// The senders wait meanwhile: the outcome of nothing new could be written either.
 		sleep(context.Background(), settleRetry)
 		return true
@@ -169,7 +171,11 @@ func (s *settler) settle(
 		s.log.Warn("settling found rows that another instance has claimed since", "rows", done.Overtaken)
 	}
 	posted := 0
+	var waiting []int64
 	for _, r := range done.Written {
+		if r.Status == queue.Waiting {
+			waiting = append(waiting, r.ID)
+		}
 		if r.Status != queue.Pending || !r.Refund { // a row given back is no outcome
 			s.metrics.outcomes.WithLabelValues(s.AppID, string(r.Final()), r.Reason).Inc()
 		}
@@ -179,6 +185,10 @@ func (s *settler) settle(
 		if r.Status == queue.Pending && (r.InDoubt || r.EarlierInDoubt) {
 			s.redelivery.add(r.ID, s.Now().Add(r.Delay))
 		}
+	}
+	if len(waiting) > 0 {
+		s.waiting.add(waiting, nil)
+		notify(s.waiting.wake)
 	}
 	s.throttle.CountSent(posted)
 	return done, err

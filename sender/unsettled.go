@@ -89,8 +89,11 @@ func (s *settler) park(done queue.Settled) {
 	s.cause = done.Cause
 	s.log.Error("the database refuses an outcome; its request is left alone, and tried again every minute",
 		"outcomes", summarize(done.Refused), "err", done.Cause)
-	s.parked.set(append(s.parked.list(), done.Refused...))
-	s.parkedAt = s.Now()
+	parked := s.parked.list()
+	if len(parked) == 0 { // later ones do not put the first off
+		s.parkedAt = s.Now()
+	}
+	s.parked.set(append(parked, done.Refused...))
 }
 
 // flushParked tries again what the database refused: some of it, and all where that helps.
@@ -114,46 +117,79 @@ func (s *settler) flushParked(ctx context.Context) {
 	s.parked.set(parked)
 }
 
-// leaveParked gives up on what the database refuses: the account goes to another instance, or the
-// daemon stops. The rows fall due again as attempts in doubt.
-func (s *settler) leaveParked() {
-	if left := s.parked.list(); len(left) > 0 {
+// leave ends the settler's work: the account goes to another instance, or the daemon stops. What the
+// database refused is tried once more and then given up; its rows fall due again as attempts in
+// doubt. That is no alarm of this instance any more. The one in account_state stays where something
+// was given up, because the account's next holder decides whether it can store more.
+func (s *settler) leave(ctx context.Context) {
+	if s.failures == 0 {
+		s.parkedAt = time.Time{}
+		s.flushParked(ctx)
+	}
+	left := s.parked.list()
+	s.parked.set(nil)
+	s.parked.setTrouble(nil)
+	switch {
+	case len(left) > 0:
 		s.log.Error("outcomes that the database refuses are lost; the rows fall due again",
 			"outcomes", summarize(left), "err", s.cause)
+	case s.told != unknownAlarm && s.failures == 0:
+		s.alarm(ctx, nil, time.Time{})
 	}
-	s.parked.set(nil)
 }
 
 // report raises the alarm where outcomes cannot be written, and ends it.
 func (s *settler) report(ctx context.Context) {
-	now, parked := s.Now(), len(s.parked.list())
-	if s.failures == 0 && len(s.locked) == 0 && parked == 0 {
-		s.stuckSince = time.Time{}
-		s.alarm(ctx, nil)
-		return
-	}
-	if s.stuckSince.IsZero() || now.Before(s.stuckSince) {
-		s.stuckSince = now
-	}
+	now, parked := s.Now(), len(s.parked.list()) > 0
+	failing := lasting(&s.failing, s.failures > 0, now)
+	refused := lasting(&s.refused, parked, now)
+	held := s.longestHeld(now)
+	since := now.Add(-max(failing, refused, held))
 	switch {
-	case parked == 0 && now.Sub(s.stuckSince) < unsettledAfter:
-	case parked == 0 && s.failures == 0:
-		s.alarm(ctx, errors.New("another program's transaction holds their rows"))
-	default:
-		s.alarm(ctx, s.cause)
+	case parked || failing >= unsettledAfter:
+		s.alarm(ctx, s.cause, since)
+	case held >= unsettledAfter:
+		s.alarm(ctx, errors.New("another program's transaction holds their rows"), since)
+	case s.failures == 0:
+		s.alarm(ctx, nil, since)
 	}
+}
+
+// lasting returns how long something has been so, and keeps since when.
+func lasting(since *time.Time, is bool, now time.Time) time.Duration {
+	switch {
+	case !is:
+		*since = time.Time{}
+		return 0
+	case since.IsZero() || now.Before(*since):
+		*since = now
+	}
+	return now.Sub(*since)
+}
+
+// longestHeld returns how long the row has been locked that is so longest. Producers may lock one
+// row after the other, each for a moment: that is no alarm.
+func (s *settler) longestHeld(now time.Time) (longest time.Duration) {
+	held := make(map[int64]time.Time, len(s.locked))
+	for _, r := range s.locked {
+		since := s.held[r.ID]
+		longest = max(longest, lasting(&since, true, now))
+		held[r.ID] = since
+	}
+	s.held = held
+	return longest
 }
 
 // alarm lets /readyz know why outcomes are not written, nil if they are, and by account_state
 // everybody else, as soon as that can be written.
-func (s *settler) alarm(ctx context.Context, cause error) {
+func (s *settler) alarm(ctx context.Context, cause error, since time.Time) {
 	now, why := s.Now(), ""
 	if cause == nil {
 		s.parked.setTrouble(nil)
 	} else {
 		why = cause.Error()
 		s.parked.setTrouble(fmt.Errorf("outcomes of %s cannot be stored since %s: %w", s.AppID,
-			s.stuckSince.UTC().Format(time.RFC3339), cause))
+			since.UTC().Format(time.RFC3339), cause))
 	}
 	// The cause may change with each try; the first one stays.
 	known := s.told != unknownAlarm && (s.told == "") == (why == "")

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/database/dbtest"
 	"github.com/unionbridge/unionbridge/internal/status"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/sender/channel/oatemplate"
@@ -16,12 +17,15 @@ import (
 // the operator's may; "%": of anybody.
 func (f *fixture) refuse(t *testing.T, unionid, sqlstate string) (end func()) {
 	t.Helper()
-	_, err := f.db.ExecContext(t.Context(), `CREATE TRIGGER refusing BEFORE UPDATE ON send_request FOR EACH ROW
-		BEGIN IF NEW.status = 'sent' AND NEW.unionid LIKE '`+unionid+`' THEN
-		SIGNAL SQLSTATE '`+sqlstate+`' SET MESSAGE_TEXT = 'not this one'; END IF; END`)
-	if err != nil {
-		t.Skip("this server has no triggers: ", err)
-	}
+	return f.trigger(t, `NEW.status = 'sent' AND NEW.unionid LIKE '`+unionid+`'`,
+		`SIGNAL SQLSTATE '`+sqlstate+`' SET MESSAGE_TEXT = 'not this one';`)
+}
+
+// trigger makes the database do something before it changes certain requests.
+func (f *fixture) trigger(t *testing.T, condition, body string) (end func()) {
+	t.Helper()
+	dbtest.Trigger(t, f.db, `CREATE TRIGGER refusing BEFORE UPDATE ON send_request FOR EACH ROW
+		BEGIN IF `+condition+` THEN `+body+` END IF; END`)
 	return func() { f.exec(t, `DROP TRIGGER refusing`) }
 }
 
@@ -133,6 +137,122 @@ func TestRefusedOutcomeIsLost(t *testing.T) {
 	eventually(t, "the alarm's end", func() bool { return len(f.alarms(t)) == 0 })
 }
 
+// loseLease gives the account to another instance, and waits until this one knows.
+func (f *fixture) loseLease(t *testing.T) {
+	t.Helper()
+	f.exec(t, `UPDATE lease SET holder = 'other', epoch = epoch + 1,
+		expires_at = CURRENT_TIMESTAMP(3) + INTERVAL 1 HOUR WHERE name = ?`, queue.LeaseName(appid))
+	eventually(t, "the loss of the lease", func() bool { return !f.running.accounts[0].owner.Load() })
+}
+
+// TestReadyWithoutTheAccount: an instance that lost its account has no outcomes to write any more, and
+// is ready, however many the database had refused. Whether the next one can store them is in
+// account_state until it knows.
+func TestReadyWithoutTheAccount(t *testing.T) {
+	for _, c := range []struct {
+		name, whose string
+		rows        int
+	}{{"one outcome", "%", 1}, {"all of them", "%", 3000}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			f.refuse(t, c.whose, "45000")
+			f.bulk(t, c.rows, "order", 1)
+			f.start(t, "one")
+			eventually(t, "the alarm", func() bool {
+				full := c.rows == 1 || f.running.accounts[0].parked.full()
+				return f.running.Unsettled() != nil && len(f.alarms(t)) == 1 && full
+			})
+			f.loseLease(t)
+			eventually(t, "the end of it here", func() bool { return f.running.Unsettled() == nil })
+			if len(f.alarms(t)) != 1 {
+				t.Error("the alarm has ended everywhere")
+			}
+		})
+	}
+}
+
+// TestShortLocks: producers who hold one row after the other, each for less than a minute, are no
+// alarm.
+func TestShortLocks(t *testing.T) {
+	f := newFixture(t)
+	clock := &movedClock{}
+	f.setClock(clock.now)
+	s := newStepper(t, f)
+	writer := &settler{account: s.account}
+	for id := range int64(5) {
+		writer.locked = []queue.Result{{ID: id + 1, Status: queue.Sent}, {ID: id + 2, Status: queue.Sent}}
+		writer.report(t.Context())
+		if err := s.svc.Unsettled(); err != nil {
+			t.Fatalf("after %d locks: %v", id, err)
+		}
+		clock.move(unsettledAfter / 2)
+	}
+	writer.report(t.Context())
+	clock.move(unsettledAfter / 2)
+	writer.report(t.Context())
+	if s.svc.Unsettled() == nil {
+		t.Error("a row that is locked for a minute is no alarm")
+	}
+}
+
+// TestRefusedOutcomeDuringAPause: the row of an outcome that is known is left alone during a pause,
+// too.
+func TestRefusedOutcomeDuringAPause(t *testing.T) {
+	f := newFixture(t)
+	s := newStepper(t, f)
+	id := f.insert(t, columns{"unionid": f.unionid(1), "appid": appid})
+	won, err := s.svc.queue.Claim(t.Context(), queue.ClaimOrder{AppID: appid, Rows: []queue.Request{{ID: id}}})
+	if err != nil || len(won.Ours) != 1 {
+		t.Fatal(won, err)
+	}
+	s.account.parked.set([]queue.Result{won.Ours[0].End(queue.Failed, "bad", "text")})
+	f.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3) - INTERVAL 9 MINUTE,
+		attempted_at = CURRENT_TIMESTAMP(3) - INTERVAL 10 MINUTE`)
+	f.exec(t, `INSERT INTO account_state (appid, scope, reason, paused_until)
+		VALUES (?, 'send', 'x', CURRENT_TIMESTAMP(3) + INTERVAL 1 HOUR)`, appid)
+	if err := s.claims.refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.maintain(t)
+	if r := f.row(t, id); r.Status != "pending" {
+		t.Errorf("the row is %+v", r)
+	}
+}
+
+// TestRefusedOutcomeAtAStop: what was refused is tried once more before it is given up.
+func TestRefusedOutcomeAtAStop(t *testing.T) {
+	f := newFixture(t)
+	end := f.refuse(t, f.unionid(7), "45000")
+	id := f.insert(t, columns{"unionid": f.unionid(7)})
+	stop := f.start(t, "one")
+	eventually(t, "the alarm", func() bool { return len(f.alarms(t)) == 1 })
+	end()
+	stop()
+	if r := f.row(t, id); r.Status != "sent" || len(f.alarms(t)) != 0 {
+		t.Errorf("the row is %+v, with %d alarms", r, len(f.alarms(t)))
+	}
+}
+
+// TestRefusedAgain: outcomes that are refused one after the other do not put off the next try of the
+// first.
+func TestRefusedAgain(t *testing.T) {
+	f := newFixture(t)
+	clock := &movedClock{}
+	f.setClock(clock.now)
+	s := newStepper(t, f)
+	writer := &settler{account: s.account}
+	for id := range int64(3) {
+		writer.park(queue.Settled{Refused: []queue.Result{{ID: id + 1, Status: queue.Sent}}})
+		clock.move(parkedRetry / 3)
+		writer.flushParked(t.Context())
+	}
+	// There are no such rows: what is tried is done with.
+	if left := s.account.parked.ids(); len(left) > 0 {
+		t.Errorf("%v have not been tried again", left)
+	}
+}
+
 // TestUnsettledForAMinute: outcomes that cannot be written at all are an alarm after a minute,
 // whatever the cause.
 func TestUnsettledForAMinute(t *testing.T) {
@@ -140,8 +260,8 @@ func TestUnsettledForAMinute(t *testing.T) {
 		name, cause string
 		stop        func(t *testing.T, f *fixture) (end func())
 	}{
-		{"the server fails", "not this one", func(t *testing.T, f *fixture) func() {
-			return f.refuse(t, "%", "HY000")
+		{"the server fails", "not_there", func(t *testing.T, f *fixture) func() {
+			return f.trigger(t, `NEW.status = 'sent'`, `INSERT INTO not_there VALUES (1);`)
 		}},
 		{"another transaction", "another program's transaction", func(t *testing.T, f *fixture) func() {
 			f.channel.API = &holding{API: f.channel.API, hold: func() (release func()) {

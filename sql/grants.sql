@@ -4,6 +4,9 @@
 --
 --     mysql unionbridge < grants.sql
 --
+-- On TiDB run grants-tidb.sql after it: rights on columns, which most of these are, grant nothing
+-- there.
+--
 -- Then make users and give them a role. A role does nothing until it is the user's default one, and
 -- the two servers spell that differently:
 --

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -161,6 +160,15 @@ func (a *answers) doubt(d bridge.RecheckReason, openids ...string) {
 }
 
 func (s *sweep) store(ctx context.Context, a answers) error {
+	if s.run.snapshot().Mode == modeRebind {
+		// The answers without a unionid, whose old ones Store would keep.
+		for slice := range slices.Chunk(a.doubts[bridge.RecheckNoUnionID], storeBatch) {
+			err := s.svc.identities.ForgetUnionIDs(ctx, s.account.AppID, slice, a.asked)
+			if err != nil {
+				return err
+			}
+		}
+	}
 	if len(a.followers) > 0 {
 		if err := s.svc.identities.Store(ctx, s.account.AppID, a.followers, a.asked); err != nil {
 			return err
@@ -180,30 +188,65 @@ func (s *sweep) store(ctx context.Context, a answers) error {
 	return nil
 }
 
-// fetch looks up one batch of listed followers. If the answer looks suspicious, it looks up each of
-// them.
+// fetch looks up one batch of listed followers. If the answers may belong to others, it looks up
+// each of them; where only some are odd, those people.
 func (s *sweep) fetch(ctx context.Context, q batch) (answers, error) {
-	if err := s.stillBound(ctx); err != nil {
-		return answers{}, err
-	}
 	a := answers{asked: s.now()}
 	infos, err := s.batchUserInfo(ctx, q.openids)
-	if err != nil && !isInvalidOpenID(err) {
+	if isInvalidOpenID(err) {
+		return s.fetchEach(ctx, q)
+	}
+	if err == nil && len(infos) >= minUnanswered && !slices.ContainsFunc(infos, readable) {
+		err = errUnreadable
+	}
+	if err != nil {
 		return answers{}, fmt.Errorf("looking up %d followers: %w", len(q.openids), err)
 	}
-	if err != nil || suspicious(q.openids, infos) {
-		return s.fetchEach(ctx, q)
-	}
-	if contradiction, err := s.conflictsWithMap(ctx, infos); err != nil {
+	j := judge(q.openids, infos)
+	if trusted, err := s.trusted(ctx, j, infos); err != nil {
 		return answers{}, err
-	} else if contradiction {
+	} else if !trusted {
 		return s.fetchEach(ctx, q)
 	}
-	bound := infos[0].UnionID != "" // not suspicious: all have one, or none
-	for _, info := range infos {
-		a.take(info, q.known[info.OpenID], bound)
+	again := batch{known: q.known}
+	single := len(j.odd) > 0 && s.affordable(len(j.odd))
+	bound := slices.ContainsFunc(infos, func(u wechat.UserInfo) bool { return u.UnionID != "" })
+	for i, info := range infos {
+		switch openid := q.openids[i]; {
+		case single && j.odd[openid]:
+			again.openids = append(again.openids, openid)
+		case info.Unreadable:
+			a.doubt(bridge.RecheckUnknownOpenID, openid)
+		default:
+			a.take(info, q.known[info.OpenID], bound)
+		}
 	}
-	return a, nil
+	if !single {
+		return a, nil
+	}
+	each, err := s.askEach(ctx, again, len(q.openids), bound)
+	a.add(each)
+	return a, err
+}
+
+// trusted reports whether the records of a batch belong to the people whom they name.
+func (s *sweep) trusted(ctx context.Context, j judgement, infos []wechat.UserInfo) (bool, error) {
+	if j.refused {
+		return false, nil
+	}
+	if contradiction, err := s.conflictsWithMap(ctx, infos); err != nil || contradiction {
+		return false, err
+	}
+	return s.confirmed(ctx, j.witness)
+}
+
+// affordable reports whether a run may look n people up singly whom a batch left in doubt: a tenth
+// of its batches, and some more. Of a million followers 10,000 may have left since they were
+// listed, and would double the calls. The refresh checks the rest.
+func (s *sweep) affordable(n int) bool {
+	const few, share = 10, 10
+	calls := s.run.snapshot().Calls
+	return calls[endpointUserInfo]+int64(n) <= few+calls[endpointBatch]/share
 }
 
 // take files one answer about a listed person. bound: the account has unionids.
@@ -223,13 +266,17 @@ func (a *answers) take(info wechat.UserInfo, known, bound bool) {
 	}
 }
 
-// fetchEach looks up each person of a batch with a call of their own. Its result is confirmed,
-// even where it conflicts with the map.
+// fetchEach looks up each person of a batch with a call of their own.
 func (s *sweep) fetchEach(ctx context.Context, q batch) (answers, error) {
+	return s.askEach(ctx, q, len(q.openids), false)
+}
+
+// askEach looks up people of a batch of the size of, each with a call of their own. Its result is
+// confirmed, even where it conflicts with the map. bound: the account is known to have unionids.
+func (s *sweep) askEach(ctx context.Context, q batch, of int, bound bool) (answers, error) {
 	infos := make([]wechat.UserInfo, 0, len(q.openids))
 	a := answers{asked: s.now()}
 	var failed unanswered
-	bound := false
 	for _, openid := range q.openids {
 		info, err := s.userInfo(ctx, openid)
 		switch {
@@ -251,7 +298,7 @@ func (s *sweep) fetchEach(ctx context.Context, q batch) (answers, error) {
 		bound = bound || info.UnionID != ""
 		infos = append(infos, info)
 	}
-	if err := failed.verdict(s.logger(), len(q.openids)); err != nil {
+	if err := failed.verdict(s.logger(), of); err != nil {
 		return answers{}, err
 	}
 	for _, info := range infos {
@@ -259,31 +306,4 @@ func (s *sweep) fetchEach(ctx context.Context, q batch) (answers, error) {
 	}
 	_, err := s.recheckHolders(ctx, a.followers)
 	return a, err
-}
-
-// confirmGone returns those of the openids that do not follow, according to WeChat.
-func (s *sweep) confirmGone(ctx context.Context, openids []string) ([]string, error) {
-	infos, err := s.batchUserInfo(ctx, openids)
-	if err != nil && !isInvalidOpenID(err) { // such a batch has no answers: the refresh asks singly
-		return nil, fmt.Errorf("checking %d people missing from the list: %w", len(openids), err)
-	}
-	asked := set(openids)
-	var gone []string
-	for _, info := range infos {
-		if asked[info.OpenID] && !info.Subscribed {
-			gone = append(gone, info.OpenID)
-		}
-		delete(asked, info.OpenID)
-	}
-	unanswered := slices.Collect(maps.Keys(asked))
-	const reason = bridge.RecheckUnknownOpenID
-	return gone, s.svc.identities.RequestRecheck(ctx, s.account.AppID, unanswered, reason)
-}
-
-func set(openids []string) map[string]bool {
-	members := make(map[string]bool, len(openids))
-	for _, id := range openids {
-		members[id] = true
-	}
-	return members
 }

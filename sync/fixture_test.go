@@ -37,8 +37,9 @@ type hooked struct {
 	calls           int
 	batch           func(ctx context.Context, api API, openids []string) ([]wechat.UserInfo,
 		error) // instead of batchget
-	single   func(*wechat.UserInfo) // changes user/info
-	answered func(openid string)    // after each answer
+	single   func(*wechat.UserInfo)       // changes user/info
+	page     func(p *wechat.FollowerPage) // changes user/get
+	answered func(openid string)          // after each answer
 }
 
 func (h *hooked) BatchUserInfo(ctx context.Context, openids []string) ([]wechat.UserInfo, error) {
@@ -72,7 +73,11 @@ func (h *hooked) Followers(ctx context.Context, cursor string) (wechat.FollowerP
 	if h.beforeFollowers != nil {
 		h.beforeFollowers(h.calls, cursor)
 	}
-	return h.API.Followers(ctx, cursor)
+	p, err := h.API.Followers(ctx, cursor)
+	if err == nil && h.page != nil {
+		h.page(&p)
+	}
+	return p, err
 }
 
 func newFixture(t testing.TB, options wechatsim.Options) *fixture {

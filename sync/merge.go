@@ -29,6 +29,9 @@ func (s *sweep) compare(ctx context.Context, listed, missing *spool.File) (known
 		return tally{}, err
 	}
 	s.empty = len(first) == 0
+	if err := s.stillBound(ctx); err != nil {
+		return tally{}, err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	table := s.scanTable(ctx, group)
 	batches := make(chan batch)

@@ -112,15 +112,27 @@ func (l ledger) open(ctx context.Context, t *tracker, keep int) error {
 	if err := l.abandon(ctx, r); err != nil {
 		return err
 	}
-	const insert = `INSERT INTO sync_run (kind, appid, state, holder) VALUES (?, ?, ?, ?)`
-	res, err := l.exec(ctx, insert, r.Kind, r.AppID, r.State, l.holder)
-	if err == nil {
-		t.ID, err = res.LastInsertId()
-	}
-	if err != nil {
+	if t.ID, err = l.insert(ctx, r); err != nil {
 		return fmt.Errorf("opening a run in the ledger: %w", err)
 	}
 	return l.prune(ctx, r, keep)
+}
+
+// insert gives a run the next number itself, so that the newest run has the largest id:
+// AUTO_INCREMENT does not grow with time where several servers of a TiDB cluster hand ids out in
+// blocks. Nor would started_at do, as the database's clock may be set back.
+func (l ledger) insert(ctx context.Context, r Run) (id int64, err error) {
+	const next = `SELECT COALESCE(MAX(id), 0) + 1 FROM sync_run`
+	const query = `INSERT INTO sync_run (id, kind, appid, state, holder) VALUES (?, ?, ?, ?, ?)`
+	for {
+		if err := l.db.GetContext(ctx, &id, next); err != nil {
+			return 0, database.Explain(err)
+		}
+		_, err := l.exec(ctx, query, id, r.Kind, r.AppID, r.State, l.holder)
+		if !database.IsDuplicate(err) { // else another account's run was opened in between
+			return id, err
+		}
+	}
 }
 
 func (l ledger) resume(ctx context.Context, t *tracker, r Run) error {

@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -9,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	gosync "sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -27,9 +27,7 @@ type sweep struct {
 
 	dbNow, dbRead time.Time // the database's clock, and when it was read by ours: see now
 
-	broken  atomic.Bool // fetching or storing has failed: no new batch
-	sampled gosync.Once // see stillBound
-	bound   error
+	broken atomic.Bool // fetching or storing has failed: no new batch
 }
 
 // newSweep returns a run that can date its questions.
@@ -102,7 +100,11 @@ func (s *sweep) apply(ctx context.Context, listed *spool.File) (tally, error) {
 	if err := s.separateDuplicates(ctx); err != nil {
 		return tally{}, err
 	}
-	return known, s.settleMissing(ctx, missing, known.subscribed)
+	err = s.settleMissing(ctx, missing, known.subscribed)
+	if err != nil && !errors.Is(err, ErrTooManyGone) {
+		return known, err
+	}
+	return known, cmp.Or(s.forgetOld(ctx), err)
 }
 
 func (s *sweep) spoolPath(kind string) string {
@@ -155,7 +157,7 @@ func (s *sweep) dropOthers(path string) {
 
 // leave keeps the list's spool if the run will be resumed, and drops it otherwise.
 func (s *sweep) leave(listed *spool.File, err error) {
-	if err == nil || errors.Is(err, ErrTooManyGone) {
+	if err == nil || errors.Is(err, ErrTooManyGone) || errors.Is(err, errEndless) {
 		s.drop(listed)
 		return
 	}

@@ -3,12 +3,16 @@ package sync
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/internal/database/dbtest"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
@@ -66,7 +70,8 @@ func TestUnchangedSweepWritesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := b.sweepOnce(t)
-	wantRun(t, run, Run{State: StateDone, Pages: 1, Listed: 10_000, Calls: calls(2, 0, 0)})
+	// One call shows that the account has not been rebound.
+	wantRun(t, run, Run{State: StateDone, Pages: 1, Listed: 10_000, Calls: calls(2, 0, 1)})
 	if err := b.db.GetContext(t.Context(), &after, fingerprint); err != nil {
 		t.Fatal(err)
 	}
@@ -143,6 +148,10 @@ func TestCursorLeaves(t *testing.T) {
 	if run.Calls[endpointFollowers] != 6 {
 		t.Errorf("%d list calls, want 6: 4, the refused one and one page again",
 			run.Calls[endpointFollowers])
+	}
+	if run.Pages != 3 || run.Listed != 29_999 {
+		t.Errorf("%d pages with %d people, want 3 with 29,999: each page counts once", run.Pages,
+			run.Listed)
 	}
 	b.api.beforeFollowers = nil
 	b.sweepOnce(t)
@@ -228,7 +237,7 @@ func TestOddBatchAnswers(t *testing.T) {
 			b := newFixture(t, options)
 			run := b.sweepOnce(t)
 			if run.Calls[endpointUserInfo] == 0 {
-				t.Error("no batch was asked again one by one")
+				t.Error("nobody was looked up singly")
 			}
 			for p := range b.subscribed(t) {
 				if id, ok := b.sim.Identify(appid, p.OpenID); !ok || id.UnionID != p.UnionID {
@@ -341,7 +350,7 @@ func TestLedgerKeepsSoManyRuns(t *testing.T) {
 	account := b.accounts[appid]
 	account.KeepRuns = 3
 	b.accounts[appid] = account
-	var ids []int64 // on Galera each node counts in steps of its own
+	var ids []int64
 	for range 6 {
 		ids = append(ids, b.sweepOnce(t).ID)
 	}
@@ -381,5 +390,44 @@ func waitFor(t *testing.T, condition func() bool) {
 			t.Fatal("the condition did not come true within 20 s")
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// TestNewestRunHasTheLargestID: AUTO_INCREMENT of a TiDB cluster gives the later run the lower id.
+// insert_id makes one server do so.
+func TestNewestRunHasTheLargestID(t *testing.T) {
+	b := newFixture(t, wechatsim.Standard(1, 0, 0))
+	account := b.accounts[appid]
+	account.KeepRuns = 2
+	b.exec(t, `INSERT INTO sync_run (id, kind, appid, state, holder) VALUES (30001, 'sweep', ?, 'failed', 'x'),
+		(30002, 'sweep', ?, 'done', 'x')`, appid, appid)
+	b.db = dbtest.Open(t, dbtest.DSN(t, b.db)+"?insert_id=7")
+	b.Service = b.instance(t, "two")
+	b.accounts[appid] = account
+	run := b.sweepOnce(t)
+	if h := must(ReadHistory(t.Context(), b.db, appid)); h.Sweep.ID != run.ID || h.GoodSweep.ID != run.ID {
+		t.Errorf("the newest sweeps are %d and %d, want %d", h.Sweep.ID, h.GoodSweep.ID, run.ID)
+	}
+	if n := b.count(t, `SELECT MIN(id) FROM sync_run`); n != 30002 {
+		t.Errorf("the oldest run is %d, want 30002: the first to be deleted was another", n)
+	}
+}
+
+// TestRunsOpenedAtOnce: accounts have leases of their own, so their runs are numbered side by side.
+func TestRunsOpenedAtOnce(t *testing.T) {
+	b := newFixture(t, wechatsim.Standard(1, 0, 0))
+	var group errgroup.Group
+	for n := range 40 {
+		group.Go(func() error {
+			l := ledger{db: b.db, holder: "x"}
+			_, err := l.insert(t.Context(), Run{Kind: kindSweep, AppID: fmt.Sprint("wx", n%8)})
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Error(err)
+	}
+	if n := b.count(t, `SELECT COUNT(DISTINCT id) FROM sync_run`); n != 40 {
+		t.Errorf("%d runs, want 40", n)
 	}
 }

@@ -53,6 +53,8 @@ type Config struct {
 	Now        func() time.Time
 
 	QuotaResetHour int // hour in China at which WeChat resets the day's quotas, 0 to 23
+
+	Watcher bridge.Watcher // is told of what the runs change in the map; nil: nobody is
 }
 
 // ErrBusy is returned if another instance, or another command, works on the same account.
@@ -78,7 +80,7 @@ type Service struct {
 func New(cfg Config) *Service {
 	s := &Service{
 		cfg:        cfg,
-		identities: bridge.New(cfg.DB),
+		identities: bridge.New(cfg.DB).Watched(cfg.Watcher),
 		ledger:     ledger{db: cfg.DB, holder: cfg.Holder},
 		metrics:    newMetrics(cfg.Registerer),
 		accounts:   make(map[string]Account, len(cfg.Accounts)),

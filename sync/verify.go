@@ -72,30 +72,6 @@ func (u *unanswered) verdict(logger *slog.Logger, asked int) error {
 	return nil
 }
 
-// suspicious reports whether an answer must not be used as it is. It has other people than asked
-// for; or somebody who is listed but "not subscribed" (seen of real followers); or unionids for
-// some only (an unknown openid shifts all unionids behind it by one place); or one unionid twice.
-func suspicious(asked []string, infos []wechat.UserInfo) bool {
-	if len(infos) != len(asked) {
-		return true
-	}
-	left := set(asked)
-	unionids := make(map[string]struct{}, len(asked))
-	without := 0
-	for _, info := range infos {
-		if !left[info.OpenID] || !info.Subscribed {
-			return true
-		}
-		delete(left, info.OpenID)
-		if info.UnionID == "" {
-			without++
-			continue
-		}
-		unionids[info.UnionID] = struct{}{}
-	}
-	return without > 0 && without < len(infos) || len(unionids) != len(infos)-without
-}
-
 // conflictsWithMap reports whether the map has other unionids for these people, or other people for
 // these unionids. If the table was empty, only this very run can conflict with itself, which
 // separateDuplicates checks. In a rebinding everybody conflicts: the sample was confirmed one by
@@ -188,78 +164,10 @@ func (s *sweep) separateDuplicates(ctx context.Context) error {
 	return nil
 }
 
-const (
-	// sampleSize followers show whether the account was bound to another Open Platform account: it
-	// was if at least minSample answer with a unionid, and all of them with another one.
-	sampleSize = 5
-	minSample  = 3
-)
-
-// errRebound ends a comparison that began under the old unionids.
-var errRebound = errors.New("all unionids have changed")
-
-// stillBound checks the sample once a sweep, before the first batch: a sweep that fetches nobody
-// writes no unionid, and makes no call for this either.
-func (s *sweep) stillBound(ctx context.Context) error {
-	if s.empty || s.run.snapshot().Mode == modeRebind {
-		return nil
+func set(openids []string) map[string]bool {
+	members := make(map[string]bool, len(openids))
+	for _, id := range openids {
+		members[id] = true
 	}
-	s.sampled.Do(func() {
-		rebound, err := s.svc.rebound(ctx, s.account.AppID, s.userInfo)
-		if err == nil && rebound {
-			err = errRebound
-		}
-		s.bound = err
-	})
-	return s.bound
-}
-
-// rebound reports whether an account was bound to another Open Platform account: all unionids
-// change then, and nothing announces it. ask is user/info, whose single answers are believed.
-func (s *Service) rebound(ctx context.Context, appid string,
-	ask func(context.Context, string) (wechat.UserInfo, error)) (bool, error) {
-	sample, err := s.identities.Sample(ctx, appid, sampleSize)
-	if err != nil || len(sample) < minSample {
-		return false, err
-	}
-	other := 0
-	for openid, unionid := range sample {
-		info, err := ask(ctx, openid)
-		if isInvalidOpenID(err) || aboutOnePerson(err) {
-			continue
-		}
-		if err != nil {
-			return false, fmt.Errorf("looking up a sample of the map: %w", err)
-		}
-		if info.UnionID == unionid {
-			return false, nil
-		}
-		if info.UnionID != "" && info.OpenID == openid {
-			other++
-		}
-	}
-	return other >= minSample, nil
-}
-
-// rebind turns the run into one that fetches everybody.
-func (s *sweep) rebind(ctx context.Context) error {
-	s.logger().Error("the official account was bound to another Open Platform account: "+
-		"all unionids have changed", "cure", "all followers are fetched again; "+
-		"if the mini program was rebound too, its users need their new unionids")
-	return s.svc.ledger.rebind(ctx, s.run)
-}
-
-// checkBinding checks the sample between the sweeps, and sweeps at once if the account was rebound.
-func (s *Service) checkBinding(ctx context.Context, appid string) {
-	rebound, err := s.rebound(ctx, appid, s.accounts[appid].API.UserInfo)
-	if err == nil && rebound {
-		do := func(sw *sweep, ctx context.Context) error {
-			if err := sw.rebind(ctx); err != nil {
-				return err
-			}
-			return sw.do(ctx)
-		}
-		_, err = s.perform(ctx, job{kind: kindSweep, appid: appid, do: do})
-	}
-	s.report(ctx, "checking the binding", appid, err)
+	return members
 }

@@ -209,7 +209,8 @@ func TestRebinding(t *testing.T) {
 			b.sim.Join(appid, 3)
 			b.sweepOnce(t)
 		},
-		"between the sweeps": func(t *testing.T, b *fixture) { b.checkBinding(t.Context(), appid) },
+		"by a sweep in which nobody joined or left": func(t *testing.T, b *fixture) { b.sweepOnce(t) },
+		"between the sweeps":                        func(t *testing.T, b *fixture) { b.checkBinding(t.Context(), appid) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -219,8 +220,14 @@ func TestRebinding(t *testing.T) {
 			if n := b.count(t, `SELECT COUNT(*) FROM sync_run`); n != 1 {
 				t.Fatalf("%d runs, though nothing has changed", n)
 			}
+			gone := b.sim.OpenID(appid, b.sim.Leave(appid, 1)[0])
+			b.sweepOnce(t)
+			b.exec(t, `DELETE FROM sync_run ORDER BY id DESC LIMIT 1`)
 			b.sim.Rebind(appid)
 			notice(t, b)
+			if n := b.count(t, `SELECT COUNT(*) FROM follower WHERE openid = ? AND unionid IS NULL`, gone); n != 1 {
+				t.Error("somebody who had left keeps a dead unionid")
+			}
 			b.wantTruth(t)
 			if n := b.count(t, `SELECT COUNT(*) FROM sync_run WHERE mode = 'rebind' AND state = 'done'`); n != 1 {
 				t.Errorf("%d runs refreshed everybody, want 1", n)
@@ -232,6 +239,25 @@ func TestRebinding(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRebindingBesideRefreshed: some have followed again since the rebinding, and the map has their
+// new unionids. They agree with WeChat, and prove nothing about the others.
+func TestRebindingBesideRefreshed(t *testing.T) {
+	t.Parallel()
+	b := newFixture(t, wechatsim.Standard(50, 0, 0))
+	b.sweepOnce(t)
+	b.exec(t, `UPDATE follower SET info_at = info_at - INTERVAL 1 DAY`)
+	b.sim.Rebind(appid)
+	b.exec(t, `INSERT INTO follower_recheck (appid, openid, reason)
+		SELECT appid, openid, 'no_unionid' FROM follower ORDER BY openid LIMIT 5`)
+	if _, err := b.Refresh(t.Context(), appid); err != nil {
+		t.Fatal(err)
+	}
+	if run := b.sweepOnce(t); run.Mode != modeRebind {
+		t.Errorf("the run is %+v, want one that fetches everybody", run)
+	}
+	b.wantTruth(t)
 }
 
 // TestRebindingIsGoneOnWith: the refresh of everybody is stopped by the quota and goes on without

@@ -42,7 +42,7 @@ func callbackBed(t *testing.T, change func(*config.Config)) (*callbacks, *sqlx.D
 	change(cfg)
 	registry, receipts := prometheus.NewRegistry(), make(receiptList, 10)
 	p := newParts(cfg, slog.New(slog.DiscardHandler), registry, db)
-	c, err := p.callbacks(p.sync(), receipts)
+	c, err := p.callbacks(p.sync(nil), receipts)
 	if err != nil {
 		t.Fatal(err)
 	}

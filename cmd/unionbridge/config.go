@@ -2,19 +2,23 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge"
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/internal/doctor"
 )
 
 func (c *cli) configCommand() *cobra.Command {
@@ -24,13 +28,16 @@ func (c *cli) configCommand() *cobra.Command {
 		Short: "Say whether the configuration is right, and what it means",
 		Long: `Read the configuration as the daemon does: unknown keys, wrong values and secrets that cannot be
 read are errors, each with its place and cure. Prints a summary without secrets. No connection
-is opened, unless --online asks for one to the database.`,
+is opened, unless --online asks for it: then the database, and with each official account WeChat,
+must answer. An account costs a token, a quota call and one for its list of templates. In token
+mode classic the new token ends the one that a running daemon has, which then fetches another.`,
 		Args: cobra.NoArgs,
 		RunE: c.work(func(cmd *cobra.Command, _ []string) error {
 			return c.configCheck(cmd.Context(), online)
 		}),
 	}
-	check.Flags().BoolVar(&online, "online", false, "connect to the database too and check its schema")
+	check.Flags().BoolVar(&online, "online", false,
+		"ask the database, and WeChat about each account: secret, IP whitelist, quota, templates")
 	example := &cobra.Command{
 		Use:   "example",
 		Short: "Print the complete, commented example configuration",
@@ -52,10 +59,45 @@ func (c *cli) configCheck(ctx context.Context, online bool) error {
 		return err
 	}
 	needs := access{check: database.CheckSchema, log: io.Discard}
-	return c.withDatabase(ctx, needs, func(*sqlx.DB) error {
+	all := []error{c.withDatabase(ctx, needs, func(*sqlx.DB) error {
 		_, err := fmt.Fprintln(c.stdout, "  the database answers and has the right schema")
 		return err
-	})
+	})}
+	p := newParts(c.cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry(), nil)
+	for _, a := range p.checkedAccounts() {
+		all = append(all, c.printChecked(a, doctor.Check(ctx, a)))
+	}
+	return errors.Join(all...)
+}
+
+// printChecked prints what works of an account, and returns what does not.
+func (c *cli) printChecked(a doctor.Account, r doctor.Result) error {
+	if r.Err != nil {
+		return exitError{exitWeChat, fmt.Errorf("%s: WeChat did not say whether it works: %w",
+			a.AppID, r.Err)}
+	}
+	var all []error
+	for _, problem := range r.Problems {
+		code := exitWeChat
+		if problem.Reason == doctor.ReasonTemplateMissing {
+			code = exitConfig
+		}
+		all = append(all, exitError{code, errors.New(problem.String())})
+	}
+	if !r.TokenTaken {
+		return errors.Join(all...)
+	}
+	words := "official account " + a.AppID + ": WeChat takes its token"
+	if r.Quota != nil {
+		words += fmt.Sprintf("; %d of %d template messages are left today", r.Quota.Remain,
+			r.Quota.DailyLimit)
+	}
+	if r.Templates >= 0 {
+		words += fmt.Sprintf("; %d of %d templates are in its list", r.Templates, len(a.Templates))
+	} else if r.ListErr != nil {
+		words += "; its templates could not be read: " + r.ListErr.Error()
+	}
+	return errors.Join(append(all, printLine(c.stdout, "  "+words))...)
 }
 
 func (c *cli) printConfig(cfg *config.Config) error {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/internal/doctor"
 	"github.com/unionbridge/unionbridge/internal/web"
 )
 
@@ -43,6 +44,7 @@ type daemon struct {
 
 	// ready is what /readyz asks; it changes as the daemon starts and stops.
 	ready atomic.Pointer[func(context.Context) error]
+	watch atomic.Pointer[doctor.Watch] // nil: not started yet
 }
 
 func newDaemon(cfg *config.Config, log *slog.Logger, migrate bool, notify notifier) *daemon {
@@ -50,7 +52,8 @@ func newDaemon(cfg *config.Config, log *slog.Logger, migrate bool, notify notifi
 	d.setPhase("starting")
 	d.web = web.NewAdmin(web.AdminConfig{
 		Listen: cfg.HTTP.Listen, Gatherer: d.registry, Version: buildInfo().version, Logger: log,
-		Ready: func(ctx context.Context) error { return (*d.ready.Load())(ctx) },
+		Ready:    func(ctx context.Context) error { return (*d.ready.Load())(ctx) },
+		Degraded: d.degraded,
 	})
 	return d
 }
@@ -90,11 +93,11 @@ func (d *daemon) start(ctx context.Context) error {
 	}
 	d.registry.MustRegister(collectors.NewDBStatsCollector(d.db.DB, "unionbridge"))
 	p := newParts(d.cfg, d.log, d.registry, d.db)
-	syncing := p.sync()
 	sending, err := p.sender()
 	if err != nil {
 		return err
 	}
+	syncing := p.sync(sending)
 	if err := database.AnnounceInstance(ctx, d.db, p.holder); err != nil {
 		return err
 	}
@@ -108,7 +111,11 @@ func (d *daemon) start(ctx context.Context) error {
 	if err := sending.Start(ctx); err != nil {
 		return err
 	}
-	for _, run := range []func(context.Context){p.purger().Run, p.ledger.Run, p.announce} {
+	// It does not hold up the start: WeChat may be slow, or away.
+	d.watch.Store(p.watch)
+	for _, run := range []func(context.Context){
+		p.purger().Run, p.watch.Run, p.ledger.Run, p.announce,
+	} {
 		d.work = append(d.work, startTask(ctx, run).stop)
 	}
 	if d.callbacks, err = p.callbacks(syncing, sending); err != nil {

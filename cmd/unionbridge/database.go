@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
@@ -51,13 +50,11 @@ func databaseConfig(cfg *config.Config, log *slog.Logger) database.Config {
 		MaxConnections: cfg.Database.MaxConnections, Logger: log}
 }
 
-const erTableDenied = 1142
-
 // checkReadableSchema is CheckSchema for what a producer's or a reader's role can do too: those may
 // not read the list of migrations, and learn what is missing from the statement itself.
 func checkReadableSchema(ctx context.Context, db *sqlx.DB) error {
 	err := database.CheckSchema(ctx, db)
-	if me, ok := errors.AsType[*mysql.MySQLError](err); ok && me.Number == erTableDenied {
+	if database.IsDenied(err) {
 		return nil
 	}
 	return err

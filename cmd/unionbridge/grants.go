@@ -3,18 +3,17 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/bridge/grants"
+	"github.com/unionbridge/unionbridge/internal/database"
 )
 
 func (c *cli) grantsCommand() *cobra.Command {
@@ -129,7 +128,7 @@ func (c *cli) grantsOf(
 			continue
 		}
 		standings, err := ledger.Lookup(ctx, at.AppID, at.OpenID)
-		if me, ok := errors.AsType[*mysql.MySQLError](err); ok && me.Number == erTableDenied {
+		if database.IsDenied(err) {
 			_, _ = fmt.Fprintln(c.stderr, "grants are not shown: run sql/grants.sql again, this user "+
 				"may not read subscription_grant")
 			return nil, nil

@@ -78,7 +78,8 @@ that apps INSERT into send_request into delivered WeChat template messages.
 	root.PersistentFlags().Lookup("config").DefValue = "" // the sentence above says it better
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(c.runCommand(), c.syncCommand(), c.statusCommand(), c.lookupCommand(),
-		c.sendCommand(), c.requestsCommand(), c.grantsCommand(), c.importUsersCommand(), c.exportUsersCommand(),
+		c.sendCommand(), c.requestsCommand(), c.pauseCommand(), c.resumeCommand(),
+		c.grantsCommand(), c.importUsersCommand(), c.exportUsersCommand(),
 		c.migrateCommand(), c.configCommand(), c.versionCommand(), exitCodesTopic())
 	return root
 }

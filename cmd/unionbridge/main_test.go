@@ -308,6 +308,10 @@ func (w *world) commands(t *testing.T) map[string]func(*testscript.TestScript, b
 				return nil
 			}))
 		},
+		// metric TEXT: waits until /metrics has a line that begins so.
+		"metric": func(ts *testscript.TestScript, _ bool, args []string) {
+			ts.Check(poll(func() error { return w.metric(args[0]) }))
+		},
 		// delivered N: the simulator has delivered so many messages, each to OPENID.
 		"delivered": func(ts *testscript.TestScript, _ bool, args []string) {
 			n, _ := w.sim.Delivered(wechatsim.StandardAppID)

@@ -59,6 +59,18 @@ func visibleLines(text string) string {
 	return escape(text, func(r rune) bool { return r == '\n' || unicode.IsGraphic(r) })
 }
 
+// visibleWriter is visibleLines for a JSON log, which leaves U+202E and U+009B as they are; the text
+// format quotes them.
+type visibleWriter struct{ io.Writer }
+
+// Write expects whole lines, as log/slog writes them.
+func (w visibleWriter) Write(lines []byte) (int, error) {
+	if _, err := io.WriteString(w.Writer, visibleLines(string(lines))); err != nil {
+		return 0, err
+	}
+	return len(lines), nil
+}
+
 // escape writes everything but the shown characters as JSON does: \n, \t, \u202e.
 func escape(text string, shown func(rune) bool) string {
 	hidden := func(r rune) bool { return !shown(r) }

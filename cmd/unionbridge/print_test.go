@@ -10,6 +10,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database/dbtest"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
@@ -43,6 +44,23 @@ func TestPrintJSON(t *testing.T) {
 		}
 		if i := strings.IndexFunc(strings.TrimSuffix(out.String(), "\n"), obeyed); i >= 0 {
 			t.Errorf("%q holds what a terminal obeys", out.String())
+		}
+	}
+}
+
+// TestLogLines: no line of either log format holds what a terminal obeys.
+func TestLogLines(t *testing.T) {
+	text := "\u202e\u009b2J\x1b]0;x\a\nalarms  none"
+	for _, format := range []string{"json", "text"} {
+		var out bytes.Buffer
+		newLogger(config.Log{Format: format}, &out).Error("storing", "err", text)
+		line := strings.TrimSuffix(out.String(), "\n")
+		if line == "" || strings.ContainsFunc(line, obeyed) {
+			t.Errorf("%s: %q", format, line)
+		}
+		var entry struct{ Err string }
+		if err := json.Unmarshal([]byte(line), &entry); format == "json" && (err != nil || entry.Err != text) {
+			t.Errorf("%q says %q, %v", line, entry.Err, err)
 		}
 	}
 }
@@ -96,15 +114,21 @@ func TestHostileColumns(t *testing.T) {
 			{"requests", "show", "8", "--data"}, {"requests", "retry", "7"},
 			{"requests", "cancel", "7"}, {"requests", "resolve", "7", "--sent"},
 			{"requests", "retry", "--status", "pending", "--yes"}, {"migrate", "status"},
+			{"send", "--dedup-key", "k", "--unionid", "u", "--template", "progress", "--set", "thing1=x"},
+			{"send", "--dedup-key", "k", "--unionid", "u", "--template", "progress", "--set", "thing1=x",
+				"--json"},
 		} {
+			if args[0] == "send" { // the request of that key, which has ended
+				exec(`UPDATE send_request SET dedup_key = 'k', status = 'failed'`)
+			}
 			var stdout, stderr bytes.Buffer
 			run(t.Context(), append([]string{"-c", path}, args...), strings.NewReader(""),
 				&stdout, &stderr)
 			out := strings.ReplaceAll(stdout.String(), "\r\n", "\n") + stderr.String()
 			for line := range strings.SplitSeq(out, "\n") {
 				forged := strings.HasPrefix(line, "alarms  none") || strings.HasPrefix(line, "id  7")
-				if forged || strings.ContainsFunc(line, obeyed) || strings.HasPrefix(line, "=") ||
-					args[0] == "export-users" && strings.Contains(line, ",=") {
+				formula := strings.HasPrefix(line, "=") || strings.Contains(line, ",=")
+				if forged || strings.ContainsFunc(line, obeyed) || args[0] == "export-users" && formula {
 					t.Errorf("%s, %v: %q", round, args, line)
 				}
 			}
@@ -114,18 +138,24 @@ func TestHostileColumns(t *testing.T) {
 		}
 	}
 	for _, round := range []struct {
-		name string
-		keep map[string]bool
+		name, people string
+		keep         map[string]bool
 	}{
-		{"texts", map[string]bool{"status": true, "state": true, "kind": true, "name": true,
+		{"unionids", "o", map[string]bool{"status": true, "state": true, "kind": true, "name": true,
+			"openid": true, "appid": true}},
+		{"texts", "u", map[string]bool{"status": true, "state": true, "kind": true, "name": true,
 			"unionid": true, "appid": true}},
-		{"texts and accounts", map[string]bool{"status": true, "state": true, "unionid": true}},
-		{"all", map[string]bool{"unionid": true}},
+		{"texts and accounts", "u", map[string]bool{"status": true, "state": true, "unionid": true}},
+		{"all", "u", map[string]bool{"unionid": true}},
 	} {
 		for _, update := range hostileUpdates(t, db, round.keep) {
 			exec(update.query, update.values...)
 		}
-		check(round.name, "u")
+		if round.people == "u" {
+			exec(`UPDATE mini_user SET unionid = 'u'`)
+			exec(`UPDATE follower SET unionid = 'u'`)
+		}
+		check(round.name, round.people)
 	}
 }
 

@@ -3,17 +3,16 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
+	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
@@ -40,12 +39,9 @@ func (c *cli) withRequests(ctx context.Context, fn func(requests.Store) error) e
 	})
 }
 
-const erColumnDenied = 1143
-
 // requestsError is databaseError for what a producer's or a reader's user tries here.
 func requestsError(err error) error {
-	if me, ok := errors.AsType[*mysql.MySQLError](err); ok &&
-		(me.Number == erTableDenied || me.Number == erColumnDenied) {
+	if database.IsDenied(err) {
 		err = fmt.Errorf("%w; the role unionbridge_reader may list without --recipient, all else "+
 			"here needs unionbridge_daemon", err)
 	}

@@ -59,8 +59,9 @@ func explainPending(d requests.Detail) string {
 		return fmt.Sprintf("An attempt is under way since %s. If its instance died, the request "+
 			"falls due again at %s.", localMoment(d.AttemptedAt), localMoment(&d.DueAt))
 	case d.Leased:
-		return fmt.Sprintf("The attempt of %s did not report back: its instance died, or could "+
-			"not reach the database. %s%s", localMoment(d.AttemptedAt), repetition(d), obstacles(d))
+		return fmt.Sprintf("The attempt of %s did not report back: its instance died, could not "+
+			"reach the database, or the database refuses its outcome (unionbridge status says so). "+
+			"%s%s", localMoment(d.AttemptedAt), repetition(d), obstacles(d))
 	case d.Cancel && d.UncertainAt != nil:
 		return "It was withdrawn, but an attempt was made before, whose outcome is not known: it " +
 			"ends as unknown when it falls due."
@@ -90,6 +91,10 @@ func repetition(d requests.Detail) string {
 func obstacles(d requests.Detail) string {
 	words := ""
 	for _, p := range d.Pauses {
+		if p.ByOperator() {
+			words += operatorPause(p)
+			continue
+		}
 		what := "The account is paused"
 		if p.Scope != "send" {
 			what = "Of its account, " + p.Scope + " is paused"
@@ -111,6 +116,15 @@ func obstacles(d requests.Detail) string {
 			"bounds them all."
 	}
 	return words
+}
+
+func operatorPause(p requests.Pause) string {
+	what := "The account"
+	if p.Paused().TemplateID != "" {
+		what = "Its template"
+	}
+	return fmt.Sprintf(` %s is paused by an operator since %s: %s; "unionbridge resume" ends that.`,
+		what, localMoment(&p.Since), strings.TrimSuffix(oneLine(p.ErrMsg), "."))
 }
 
 func explainWaiting(d requests.Detail) string {

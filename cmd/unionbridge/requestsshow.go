@@ -58,8 +58,8 @@ Exit code 1: there is no such request.`,
 // concerning keeps the pauses that the request meets: its account's, and its template's.
 func concerning(cfg *config.Config, d requests.Detail) []requests.Pause {
 	return slices.DeleteFunc(d.Pauses, func(p requests.Pause) bool {
-		id, ok := strings.CutPrefix(p.Scope, "template:")
-		return ok && id != d.Template && id != cfg.Templates[d.Template].Official.IDs[p.AppID]
+		id := p.Paused().TemplateID
+		return id != "" && id != d.Template && id != cfg.Templates[d.Template].Official.IDs[p.AppID]
 	})
 }
 
@@ -103,6 +103,9 @@ func (c *cli) printRequest(d requests.Detail) error {
 		map[int]string{0: "urgent", 1: "normal", 2: "bulk"}[d.Priority]))
 	line("dedup key", d.DedupKey)
 	line("inserted", localMoment(&d.CreatedAt))
+	if d.WishedAt != nil && !d.WishedAt.Equal(d.DueAt) { // due_at has moved
+		line("wished", localMoment(d.WishedAt))
+	}
 	line("due", localMoment(&d.DueAt))
 	line("expires", localMoment(d.ExpiresAt))
 	line("attempts", strconv.Itoa(d.Attempts))
@@ -146,6 +149,7 @@ type requestDetail struct {
 	OpenID        *string         `json:"openid"`
 	URL           *string         `json:"url"`
 	MiniPath      *string         `json:"mini_path"`
+	WishedAt      *string         `json:"wished_at"`
 	UncertainAt   *string         `json:"uncertain_at"`
 	UnderWay      bool            `json:"under_way"`
 	ReceiptStatus *string         `json:"receipt_status"`
@@ -160,7 +164,7 @@ func (c *cli) printRequestJSON(d requests.Detail) error {
 		UnionID:     orNull(d.UnionID), MiniAppID: orNull(d.MiniAppID),
 		MiniOpenID: orNull(d.MiniOpenID), OpenID: orNull(d.OpenID),
 		URL: orNull(d.URL), MiniPath: orNull(d.MiniPath),
-		UncertainAt: jsonMoment(d.UncertainAt), UnderWay: d.UnderWay(),
+		WishedAt: jsonMoment(d.WishedAt), UncertainAt: jsonMoment(d.UncertainAt), UnderWay: d.UnderWay(),
 		ReceiptStatus: orNull(d.ReceiptStatus), ReceiptAt: jsonMoment(d.ReceiptAt),
 		Data: json.RawMessage(d.Data), Explanation: explainRequest(d),
 	}, "  ")

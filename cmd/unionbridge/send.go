@@ -142,6 +142,10 @@ func (c *cli) newRequest(f sendFlags) (requests.Request, error) {
 			return r, fmt.Errorf("--due-at %q is not a time with its zone, such as "+
 				"2026-01-02T15:04:05+08:00", f.dueAt)
 		}
+		if !isTimestamp(due) {
+			return r, fmt.Errorf("--due-at %q is not between 1970 and 2038-01-19, which the database "+
+				"stores", f.dueAt)
+		}
 		r.DueAt = &due
 	}
 	var err error

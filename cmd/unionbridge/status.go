@@ -16,6 +16,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/status"
+	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
 type statusFlags struct{ asJSON, coverage, check bool }
@@ -89,6 +90,12 @@ func writeStatus(w io.Writer, s status.Report) error {
 	}
 	writeQueue(line, s.Queue)
 	for _, p := range s.Pauses {
+		if p.Reason == requests.ReasonOperator {
+			line("paused", fmt.Sprintf("%s by an operator, since %s: %s",
+				requests.Paused(p.AppID, p.Scope),
+				localMoment(&p.Since.Time), oneLine(p.ErrMsg)))
+			continue
+		}
 		until := "until the cause is fixed"
 		if p.Until != nil {
 			until = "until " + localMoment(&p.Until.Time)

@@ -75,7 +75,12 @@ func (c *cli) sync(ctx context.Context, appids []string, acceptGone int64) error
 		detached := context.WithoutCancel(ctx)
 		leasing := startTask(detached, p.renewLeases)
 		defer func() { _ = leasing.stop(detached) }() // it waits without a limit
-		service := p.sync()
+		// It sends nothing, and releases the requests that wait for those whom the sweep finds.
+		sending, err := p.sender()
+		if err != nil {
+			return err
+		}
+		service := p.sync(sending)
 		if acceptGone > 0 {
 			run, err := service.AcceptGone(ctx, acceptGone, screen.show)
 			screen.end()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/internal/database"
 )
 
 // userColumns are a file's columns, in the order they have where no header names them.
@@ -217,8 +218,7 @@ func (l *userLines) user(record []string) (bridge.MiniUser, error) {
 	return u, nil
 }
 
-// parseSeenAt reads RFC 3339, or what a database client prints, as UTC. The column is a TIMESTAMP,
-// whose range ends in January 2038 on the older servers.
+// parseSeenAt reads RFC 3339, or what a database client prints, as UTC.
 func parseSeenAt(s string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {
@@ -228,8 +228,12 @@ func parseSeenAt(s string) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("seen_at %q is neither like 2026-01-02T15:04:05+08:00 "+
 			"nor, in UTC, like 2026-01-02 15:04:05", s)
 	}
-	if t.Unix() < 1 || t.Unix() >= 1<<31-1 {
-		return time.Time{}, fmt.Errorf("seen_at %q is not between 1970 and 2038", s)
+	if !isTimestamp(t) {
+		return time.Time{}, fmt.Errorf("seen_at %q is not between 1970 and 2038-01-19", s)
 	}
 	return t, nil
 }
+
+// isTimestamp reports whether a TIMESTAMP holds the moment on every server. Where one of them takes
+// later moments, they would be lost on a move to another.
+func isTimestamp(t time.Time) bool { return t.Unix() >= 1 && !t.After(database.Storable(t)) }

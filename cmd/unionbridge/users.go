@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/unionbridge/unionbridge/bridge"
@@ -67,13 +68,20 @@ func (c *cli) importUsers(ctx context.Context, name string, flags importFlags) e
 		in = file
 	}
 	return c.withDatabase(ctx, access{check: database.CheckSchema}, func(db *sqlx.DB) error {
+		p := newParts(c.cfg, commandLogger(c.cfg.Log, c.stderr), prometheus.NewRegistry(), db)
+		// It sends nothing, and releases the requests that wait for these users.
+		sending, err := p.sender()
+		if err != nil {
+			return err
+		}
 		imp := importer{
-			cli: c, flags: flags, people: bridge.New(db), lines: newUserLines(in, miniAppIDs(c.cfg)),
+			cli: c, flags: flags, people: bridge.New(db).Watched(sending),
+			lines:   newUserLines(in, miniAppIDs(c.cfg)),
 			batch:   make([]bridge.MiniUser, 0, bridge.ImportMaxUsers),
 			numbers: make([]int, 0, bridge.ImportMaxUsers),
 		}
 		start := time.Now()
-		err := imp.run(ctx)
+		err = imp.run(ctx)
 		return imp.finish(ctx, err, time.Since(start))
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -19,6 +20,7 @@ import (
 	"github.com/unionbridge/unionbridge/bridge/grants"
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/internal/doctor"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/sender"
 	"github.com/unionbridge/unionbridge/sender/channel"
@@ -37,6 +39,8 @@ type parts struct {
 	leases  *database.Leases
 	clients map[string]*wechat.Client // by the official account's appid
 	ledger  *grants.Ledger
+	watch   *doctor.Watch
+	sending atomic.Pointer[sender.Service] // nil: this process does not send
 	holder  string
 }
 
@@ -52,12 +56,66 @@ func newParts(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer, d
 			AppID: a.AppID, Secret: a.Secret.Reveal(), Token: tokenConfig(a.Token),
 			BaseURL: cfg.WeChat.BaseURL, Timeout: cfg.WeChat.Timeout.Std(),
 			SendTimeout: cfg.WeChat.SendTimeout.Std(), Logger: log,
-			Observe: func(call wechat.Call) { observe(a.AppID, call) },
+			Observe: func(call wechat.Call) {
+				observe(a.AppID, call)
+				p.answered(a.AppID, call)
+			},
 			// Sends and batches run at the same time; 4 for the list, tokens, rechecks.
 			MaxConnections: a.Send.Concurrency + a.Sync.Concurrency + 4,
 		})
 	}
+	p.watch = doctor.NewWatch(p.checkedAccounts(), log, time.Now)
 	return p
+}
+
+// answered passes it on that WeChat has taken an account's token: a sweep may be the first to see that
+// somebody has corrected the whitelist. Messages say so themselves, and are too many.
+func (p *parts) answered(appid string, call wechat.Call) {
+	if call.Err != nil || !wechat.TakesToken(call.Endpoint) ||
+		call.Endpoint == wechat.EndpointSendTemplate {
+		return
+	}
+	p.watch.Answered(appid)
+	if s := p.sending.Load(); s != nil {
+		s.TokenTaken(appid)
+	}
+}
+
+// checkedAccounts are what the configuration says of the official accounts that WeChat can confirm.
+func (p *parts) checkedAccounts() []doctor.Account {
+	var accounts []doctor.Account
+	for _, a := range p.cfg.OfficialAccounts {
+		checked := doctor.Account{
+			AppID: a.AppID, API: p.clients[a.AppID], QuotaPath: wechat.EndpointSendTemplate,
+			Templates: make(map[string]string),
+		}
+		for alias, t := range p.cfg.Templates {
+			if id := t.Official.IDs[a.AppID]; id != "" {
+				checked.Templates[alias] = id
+			}
+		}
+		accounts = append(accounts, checked)
+	}
+	return accounts
+}
+
+// checkOf returns what a check of the account shows, in the sender's words.
+func (p *parts) checkOf(appid string) func(context.Context) channel.Outcome {
+	return func(ctx context.Context) channel.Outcome {
+		r := p.watch.Check(ctx, appid)
+		if r.TokenTaken {
+			return channel.Outcome{Confirms: channel.ScopeToken}
+		}
+		for _, problem := range r.Problems {
+			if we := problem.Err; we != nil && we.Policy == wechat.PolicyConfig {
+				return channel.Outcome{
+					Verdict: channel.PauseAccount, Pause: channel.PauseConfig, Reason: problem.Reason,
+					Message: we.Message, Code: we.Code, Err: we, Cure: problem.Cure,
+				}
+			}
+		}
+		return channel.Outcome{}
+	}
 }
 
 // renewLeases keeps the leases until ctx ends, and then releases them.
@@ -98,7 +156,8 @@ func tokenConfig(t config.Token) wechat.TokenConfig {
 		Command: t.Command}
 }
 
-func (p *parts) sync() *sync.Service {
+// sync returns what fills the map; watcher is told of its changes.
+func (p *parts) sync(watcher bridge.Watcher) *sync.Service {
 	accounts := make([]sync.Account, len(p.cfg.OfficialAccounts))
 	for i, a := range p.cfg.OfficialAccounts {
 		accounts[i] = sync.Account{
@@ -110,15 +169,11 @@ func (p *parts) sync() *sync.Service {
 	return sync.New(sync.Config{
 		DB: p.db, Leases: p.leases, Accounts: accounts, SpoolDir: p.cfg.StateDir, Holder: p.holder,
 		Logger: p.log, Registerer: p.reg, Now: time.Now, QuotaResetHour: p.cfg.WeChat.QuotaResetHour,
+		Watcher: watcher,
 	})
 }
 
 func (p *parts) sender() (*sender.Service, error) {
-	templates := make(map[string]map[string]string, len(p.cfg.Templates))
-	for alias, t := range p.cfg.Templates {
-		// IDs holds the default account's id too; without an entry an account cannot use the alias.
-		templates[alias] = t.Official.IDs
-	}
 	minis := miniAppIDs(p.cfg)
 	accounts := make([]sender.Account, len(p.cfg.OfficialAccounts))
 	for i, a := range p.cfg.OfficialAccounts {
@@ -127,16 +182,23 @@ func (p *parts) sender() (*sender.Service, error) {
 			Concurrency: a.Send.Concurrency, MaxAttempts: a.Send.MaxAttempts,
 			Wait: a.Send.WaitForFollower.Std(), Default: a.Default,
 			ResendWindow: a.Send.ResendWindow.Std(), DailyBudget: a.Send.DailyBudget,
-			UrgentReserve: a.Send.UrgentReserve.Fraction(), Quota: quotaOf(p.clients[a.AppID]),
+			UrgentReserve: a.Send.UrgentReserve.Fraction(),
+			Calls: sender.Calls{
+				Quota: quotaOf(p.clients[a.AppID]), Check: p.checkOf(a.AppID),
+				Credentials: func(reason string) bool { return wechat.Reason(reason).OfCredentials() },
+			},
 		}
 	}
 	resetHour := p.cfg.WeChat.QuotaResetHour
-	return sender.New(sender.Config{
-		DB: p.db, Leases: p.leases, Accounts: accounts, Templates: templates, MiniAppIDs: minis,
+	service, err := sender.New(sender.Config{
+		DB: p.db, Leases: p.leases, Accounts: accounts, Templates: templateIDs(p.cfg), MiniAppIDs: minis,
 		SendTimeout: p.cfg.WeChat.SendTimeout.Std(), Logger: p.log, Registerer: p.reg, Now: time.Now,
+		Logins:     bridge.New(p.db).Logins,
 		QuotaDay:   func(now time.Time) time.Time { return wechat.QuotaDay(now, resetHour) },
 		QuotaReset: func(now time.Time) time.Time { return wechat.QuotaReset(now, resetHour) },
 	})
+	p.sending.Store(service)
+	return service, err
 }
 
 // officialChannel is how an official account sends: template messages.
@@ -190,7 +252,7 @@ func newLogger(cfg config.Log, w io.Writer) *slog.Logger {
 	}
 	options := &slog.HandlerOptions{Level: level}
 	if cfg.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
+		return slog.New(slog.NewJSONHandler(visibleWriter{w}, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
 }

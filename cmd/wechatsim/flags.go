@@ -28,6 +28,7 @@ type flags struct {
 	limits       bool
 	noMsgID      bool
 	keep         string
+	repeatWindow time.Duration
 	callback     wechatsim.Callback
 	faults       []wechatsim.Fault
 }
@@ -75,6 +76,8 @@ func (f *flags) define(set *flag.FlagSet) {
 	set.BoolVar(&f.noMsgID, "no-msgid", false, "subscribe/send answers without a msgid, as it may")
 	set.StringVar(&f.keep, "keep", string(wechatsim.KeepAll),
 		"what is kept of delivered messages: all, heads or counts")
+	set.DurationVar(&f.repeatWindow, "repeat-window", 10*time.Minute,
+		"how long the same client_msg_id to the same person delivers nothing again")
 	set.StringVar(&f.callback.URL, "callback-url", "",
 		"where events are pushed to, {appid} stands for the account's")
 	set.StringVar(&f.callback.Token, "callback-token", "", "token that signs the pushes")
@@ -138,6 +141,9 @@ func (f *flags) validate() error {
 			return fmt.Errorf("-%s: %d is negative", name, count)
 		}
 	}
+	if f.repeatWindow <= 0 {
+		return fmt.Errorf("-repeat-window: %s is not above zero", f.repeatWindow)
+	}
 	if !slices.Contains([]wechatsim.Keep{wechatsim.KeepAll, wechatsim.KeepHeads,
 		wechatsim.KeepCounts}, wechatsim.Keep(f.keep)) {
 		return fmt.Errorf("-keep: %q is none of all, heads, counts", f.keep)
@@ -152,6 +158,7 @@ func (f *flags) validate() error {
 func (f *flags) options() wechatsim.Options {
 	options := wechatsim.Options{
 		Seed: f.seed, Latency: f.latency, Keep: wechatsim.Keep(f.keep), Faults: f.faults,
+		RepeatWindow: f.repeatWindow,
 	}
 	for i := range f.accounts {
 		account := wechatsim.Account{

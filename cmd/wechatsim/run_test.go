@@ -123,6 +123,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"-nonsense", "not defined: -nonsense", exitUsage},
 		{"-not-following 2", "-not-following: 2 is no share", exitUsage},
 		{"-followers -1", "-followers: -1 is negative", exitUsage},
+		{"-repeat-window 0s", "-repeat-window: 0s is not above zero", exitUsage},
 		{"-keep some", `-keep: "some" is none of`, exitUsage},
 		{"-callback-aes-key x", "43 characters", exitUsage},
 		{"-callback-format yaml", `format: "yaml" is none of array`, exitUsage},

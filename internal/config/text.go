@@ -20,11 +20,15 @@ func checkText(data []byte, ps *problems) error {
 	case !utf8.Valid(data):
 		return fmt.Errorf("%s: the file is not UTF-8 (GBK, perhaps); save it as UTF-8", ps.name)
 	}
-	const wide = "：，“”‘’＂｛［\u3000\u00a0"
+	const wide = "：，“”‘’＂｛［－—＃\u3000\u00a0"
 	if !bytes.ContainsAny(data, wide) {
 		return nil
 	}
-	key := `(?:` + strings.Join(slices.Sorted(maps.Keys(fileKeys())), "|") + `)[ \t]*`
+	keys := slices.Sorted(maps.Keys(fileKeys()))
+	oneOf := func(keys []string) string { return `(?:` + strings.Join(keys, "|") + `)[ \t]*` }
+	key := oneOf(keys)
+	// A name is for people, and may begin with any sign.
+	strict := oneOf(slices.DeleteFunc(keys, func(k string) bool { return k == "name" }))
 	signs := []struct {
 		found *regexp.Regexp // the sign is the last group
 		cure  string
@@ -33,7 +37,10 @@ func checkText(data []byte, ps *problems) error {
 			"a wide blank in the indent; use blanks of the keyboard's English mode"},
 		{regexp.MustCompile(`(?:^[ \t-]*|[{,，][ \t]*)` + key + `(：)`),
 			"a full-width colon; write : and a blank"},
-		{regexp.MustCompile(`^[ \t-]*` + key + `:[ \t]*([“”‘’＂｛［])`),
+		{regexp.MustCompile(`^[ \t]*([－—])[ \t]*` + key + `[:：]`),
+			"a full-width hyphen; write - and a blank"},
+		{regexp.MustCompile(`^[ \t]*(＃)`), "a full-width number sign; write #"},
+		{regexp.MustCompile(`^[ \t-]*` + strict + `:[ \t]*([“”‘’＂｛［])`),
 			"a full-width quotation mark or bracket; write the half-width one"},
 		{regexp.MustCompile(`[{,，][ \t]*` + key + `[:：][^，,]*(，)[ \t]*` + key + `[:：]`),
 			"a full-width comma; write , and a blank"},

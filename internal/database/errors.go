@@ -33,6 +33,13 @@ const (
 	erLockNowait         = 3572 // MySQL and TiDB; MariaDB says 1205
 	erDeadlock           = 1213 // also Galera's certification conflict
 	erViewInvalid        = 1356 // the view's definer lacks a grant or is gone
+	erTLSRequired        = 3159 // require_secure_transport
+	erPrivilegeCheck     = 8121 // TiDB's 1142 for a row that is read or written by its key
+
+	// ALTER TABLE with an ALGORITHM or a LOCK that the server cannot offer.
+	erAlterUnsupported       = 1845
+	erAlterUnsupportedReason = 1846
+	erTiDBUnsupported        = 8200
 )
 
 // retryable are the numbers after which the whole transaction may be run again: it was rolled back
@@ -118,25 +125,30 @@ func IsLockTimeout(err error) bool { return isServerError(err, erLockWaitTimeout
 func IsDuplicate(err error) bool { return isServerError(err, erDuplicateEntry) }
 
 // IsRowError reports whether a value in a row made a statement fail, so that it would succeed
-// without that row: SQLSTATE 22 (data), 23 (constraints) and 45 (raised by a trigger), and the
-// numbers for which a server has no state of its own.
+// without that row: SQLSTATE 21 (a subquery of a trigger returned several rows), 22 (data), 23
+// (constraints) and 45 (raised by a trigger), and the numbers that have another state, or none.
 func IsRowError(err error) bool {
 	me, ok := errors.AsType[*mysql.MySQLError](err)
 	if !ok {
 		return false
 	}
 	switch me.Number {
-	case 1366, // incorrect value for the column
+	case 1265, // a value that an ENUM does not have, or that is cut
+		1364, // no value for a column that has no default
+		1366, // incorrect value for the column
+		1644, // raised by a trigger, with any state
 		3819, // MySQL: a CHECK is violated
 		3988, // MySQL: the text cannot be converted into the column's character set
 		1267: // mix of collations: TiDB judges it by the values
 		return true
 	}
-	return slices.Contains([]string{"22", "23", "45"}, string(me.SQLState[:2]))
+	return slices.Contains([]string{"21", "22", "23", "45"}, string(me.SQLState[:2]))
 }
 
-func isDenied(err error) bool {
-	return isServerError(err, erTableAccessDenied, erColumnAccessDenied, erDBAccessDenied)
+// IsDenied reports whether a statement failed because the user lacks a grant.
+func IsDenied(err error) bool {
+	return isServerError(err, erTableAccessDenied, erColumnAccessDenied, erDBAccessDenied,
+		erPrivilegeCheck)
 }
 
 func isServerError(err error, numbers ...uint16) bool {
@@ -149,6 +161,9 @@ func isServerError(err error, numbers ...uint16) bool {
 var denied = regexp.MustCompile("^(.+?) command denied to user (\\S+) for (?:column '([^']*)' in " +
 	")?table [`']?(?:([^`'.]+)[`']?\\.[`']?)?([^`']+)[`']?$")
 
+// privilegeCheck matches TiDB's "privilege check for 'Insert' fail".
+var privilegeCheck = regexp.MustCompile("^privilege check for '([^']+)' fail")
+
 // Explain adds to an error about a missing grant what to grant, and to one about a missing table
 // what to run. Other errors, and nil, come back as they are. The result wraps err.
 func Explain(err error) error {
@@ -157,7 +172,7 @@ func Explain(err error) error {
 		return err
 	}
 	switch me.Number {
-	case erTableAccessDenied, erColumnAccessDenied:
+	case erTableAccessDenied, erColumnAccessDenied, erPrivilegeCheck:
 		return fmt.Errorf("%w; %s", err, missingGrant(me.Message))
 	case erDBAccessDenied:
 		return fmt.Errorf("%w; the user has no grant on this schema, or it does not exist: see "+
@@ -173,6 +188,10 @@ func Explain(err error) error {
 
 // missingGrant turns the server's message into the statement that fixes it.
 func missingGrant(message string) string {
+	if m := privilegeCheck.FindStringSubmatch(message); m != nil {
+		return fmt.Sprintf("missing: GRANT %s ON a table of this statement (sql/grants.sql has the "+
+			"roles, sql/grants-tidb.sql those of TiDB)", strings.ToUpper(m[1]))
+	}
 	m := denied.FindStringSubmatch(message)
 	if m == nil {
 		return "a grant is missing: see sql/grants.sql"
@@ -207,8 +226,14 @@ func connectError(c *mysql.Config, err error) error {
 func connectHint(c *mysql.Config, err error) string {
 	switch {
 	case isServerError(err, erAccessDenied):
-		return "; check user name and password in database.dsn, and from which hosts the server " +
+		hint := "; check user name and password in database.dsn, and from which hosts the server " +
 			"lets this user in"
+		if c.TLS == nil { // the servers answer REQUIRE SSL as they answer a wrong password
+			hint += "; if the user may connect by TLS only (REQUIRE SSL), end database.dsn with ?tls=true"
+		}
+		return hint
+	case isServerError(err, erTLSRequired):
+		return "; the server accepts TLS only: end database.dsn with ?tls=true"
 	case isServerError(err, erUnknownDatabase):
 		return fmt.Sprintf("; create it first: CREATE DATABASE %s CHARACTER SET utf8mb4", c.DBName)
 	case isServerError(err, erDBAccessDenied):

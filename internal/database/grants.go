@@ -21,6 +21,7 @@ func probes() []probe {
 		{"sync_run", "kind, appid, state, holder"},
 		{"send_request", "template, data"},
 		{"send_request_archive", "id, template, data, priority, status, attempts"},
+		{"send_wait", "request_id, kind, appid, value"},
 		{"send_receipt", "appid, msgid, openid, status"},
 		{"send_day", "appid, day"},
 		{"subscription_grant", "appid, openid, template_id"},
@@ -57,7 +58,7 @@ func CheckGrants(ctx context.Context, db *sqlx.DB) error {
 	for _, p := range probes() {
 		for _, stmt := range p.statements() {
 			_, err := db.ExecContext(ctx, stmt)
-			if err != nil && !isDenied(err) {
+			if err != nil && !IsDenied(err) {
 				return fmt.Errorf("checking grants on %s: %w", p.table, Explain(err))
 			}
 			missing = append(missing, Explain(err))

@@ -3,7 +3,6 @@ package database
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -61,6 +60,7 @@ type Leases struct {
 
 	mu      sync.Mutex
 	held    map[string]*Lease
+	doubts  map[string]int64 // by name: an epoch that the row may have from us, see doubt
 	stopped bool
 }
 
@@ -72,7 +72,7 @@ func NewLeases(db *sqlx.DB, cfg LeaseConfig) *Leases {
 	return &Leases{
 		db: db, holder: cfg.Holder, ttl: cmp.Or(cfg.TTL, defaultLeaseTTL), now: cfg.Now,
 		log:  cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
-		held: make(map[string]*Lease),
+		held: make(map[string]*Lease), doubts: make(map[string]int64),
 	}
 }
 
@@ -100,7 +100,8 @@ func (l *Leases) Run(ctx context.Context) error {
 
 // TryAcquire takes the lease called name (at most 128 ASCII characters) if nobody has it. It
 // returns nil, nil if another holder has it, or this one already. While another has it this costs
-// one read by primary key and no write.
+// one read by primary key and no write. If the row expires later than any holder can have written,
+// it waits for one TTL whether somebody renews it.
 func (l *Leases) TryAcquire(ctx context.Context, name string) (*Lease, error) {
 	if l.holder == "" {
 		return nil, errNoHolder
@@ -110,20 +111,26 @@ func (l *Leases) TryAcquire(ctx context.Context, name string) (*Lease, error) {
 	} else if held {
 		return nil, nil
 	}
+	seen, err := l.look(ctx, name)
+	if err == nil && !seen.free() {
+		return nil, nil
+	}
 	var start time.Time
-	var epoch int64
-	err := Retry(ctx, func(ctx context.Context) (err error) {
-		start = l.now()
-		epoch, err = l.take(ctx, name)
-		return err
-	})
+	taken := false
+	if err == nil {
+		err = Retry(ctx, func(ctx context.Context) (err error) {
+			start = l.now()
+			taken, err = l.take(ctx, name, seen)
+			return err
+		})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("acquiring lease %s: %w", name, err)
 	}
-	if epoch == 0 {
+	if !taken {
 		return nil, nil
 	}
-	return l.keep(ctx, newLease(l, name, epoch, start))
+	return l.keep(ctx, newLease(l, name, seen.Epoch+1, start))
 }
 
 func (l *Leases) state(name string) (stopped, held bool) {
@@ -148,50 +155,6 @@ func (l *Leases) keep(ctx context.Context, lease *Lease) (*Lease, error) {
 		return nil, err
 	}
 	return nil, errStopped
-}
-
-func (l *Leases) take(ctx context.Context, name string) (int64, error) {
-	var row struct {
-		Epoch int64 `db:"epoch"`
-		Free  bool  `db:"free"`
-	}
-	err := l.db.GetContext(ctx, &row, `
-		SELECT epoch, expires_at <= CURRENT_TIMESTAMP(3) AS free
-		  FROM lease
-		 WHERE name = ?`, name)
-	if errors.Is(err, sql.ErrNoRows) {
-		return l.insert(ctx, name)
-	}
-	if err != nil || !row.Free {
-		return 0, err
-	}
-	// The epoch in the condition makes it a compare-and-set: of several that saw the lease free,
-	// one finds the row as it was.
-	res, err := l.db.ExecContext(ctx, `
-		UPDATE lease
-		   SET holder = ?, epoch = epoch + 1,
-		       expires_at = CURRENT_TIMESTAMP(3) + INTERVAL ? MICROSECOND
-		 WHERE name = ? AND epoch = ? AND expires_at <= CURRENT_TIMESTAMP(3)`,
-		l.holder, l.ttl.Microseconds(), name, row.Epoch)
-	return ifOne(res, err, row.Epoch+1)
-}
-
-func (l *Leases) insert(ctx context.Context, name string) (int64, error) {
-	res, err := l.db.ExecContext(ctx, `
-		INSERT IGNORE INTO lease (name, holder, epoch, expires_at)
-		VALUES (?, ?, 1, CURRENT_TIMESTAMP(3) + INTERVAL ? MICROSECOND)`,
-		name, l.holder, l.ttl.Microseconds())
-	return ifOne(res, err, 1)
-}
-
-func ifOne(res sql.Result, err error, epoch int64) (int64, error) {
-	if err != nil {
-		return 0, err
-	}
-	if n, err := res.RowsAffected(); err != nil || n == 0 {
-		return 0, err
-	}
-	return epoch, nil
 }
 
 // renew extends all held leases. Where fewer rows matched than are held, it asks which.
@@ -281,6 +244,9 @@ func (l *Leases) free(ctx context.Context, leases []*Lease) error {
 		return err
 	})
 	if err != nil {
+		for _, lease := range leases {
+			l.doubt(lease.name, lease.epoch)
+		}
 		return fmt.Errorf("releasing %d leases: %w", len(leases), err)
 	}
 	return nil

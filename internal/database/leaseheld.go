@@ -133,13 +133,13 @@ type HeldLease struct {
 	ExpiresAt time.Time `db:"expires_at"` // by the database's clock, unless it is renewed
 }
 
-// HeldLeases returns the leases that have not run out, in the order of their names. The table is
-// small: a few rows for each account.
+// HeldLeases returns the leases that have not run out, in the order of their names. A released one
+// has no holder, whatever its expiry says. The table is small: a few rows for each account.
 func HeldLeases(ctx context.Context, db *sqlx.DB) ([]HeldLease, error) {
 	const query = `
 		SELECT name, holder, epoch, expires_at
 		  FROM lease
-		 WHERE expires_at > CURRENT_TIMESTAMP(3)
+		 WHERE expires_at > CURRENT_TIMESTAMP(3) AND holder <> ''
 		 ORDER BY name`
 	held := []HeldLease{}
 	if err := db.SelectContext(ctx, &held, query); err != nil {

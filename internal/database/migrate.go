@@ -108,6 +108,9 @@ func migrate(ctx context.Context, db *sqlx.DB, log *slog.Logger) (applied int, e
 			err = errors.Join(err, fmt.Errorf("releasing the lock: %w", unlockErr))
 		}
 	}()
+	if slices.Contains(state.Missing, templateCollation) {
+		announce(ctx, db, log, largeTable)
+	}
 	return up(ctx, db, log)
 }
 
@@ -140,7 +143,7 @@ func up(ctx context.Context, db *sqlx.DB, log *slog.Logger) (int, error) {
 		log.InfoContext(ctx, "migration applied",
 			"version", r.Source.Version, "file", path.Base(r.Source.Path), "duration", r.Duration)
 	}
-	return len(results), Explain(err)
+	return len(results), Explain(explainOnline(err))
 }
 
 // mayWaitForLock: goose does not type "already held by another instance", so all but the server's

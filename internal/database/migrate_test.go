@@ -221,3 +221,16 @@ func TestOlderSchemaIsRefused(t *testing.T) {
 		t.Errorf("missing versions (-want +got):\n%s", diff)
 	}
 }
+
+// TestIDsGrowWithTime: TiDB gives each node a block of ids, but for a table that was created so.
+func TestIDsGrowWithTime(t *testing.T) {
+	db := dbtest.New(t)
+	var name, create string
+	if err := db.QueryRowxContext(t.Context(), `SHOW CREATE TABLE send_request`).Scan(&name, &create); err != nil {
+		t.Fatal(err)
+	}
+	tidb := dbtest.ServerOf(t, db).Name == "TiDB"
+	if got := strings.Contains(create, "AUTO_ID_CACHE=1 "); got != tidb {
+		t.Errorf("the table has AUTO_ID_CACHE 1: %t, on TiDB: %t\n%s", got, tidb, create)
+	}
+}

@@ -9,7 +9,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -169,30 +168,6 @@ func ping(ctx context.Context, db *sqlx.DB, cfg Config) error {
 		err = db.PingContext(ctx)
 	}
 	return err
-}
-
-// connector sets the isolation level on each new connection, so that it holds for autocommit
-// statements as well. It cannot go through the DSN: the variable is transaction_isolation on MySQL
-// and TiDB and tx_isolation on MariaDB < 11.1; the statement is the same everywhere.
-//
-// READ COMMITTED because under REPEATABLE READ a range UPDATE locks the gaps too, and producers'
-// INSERTs would wait for the claimer.
-type connector struct{ driver.Connector }
-
-func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := c.Connector.Connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	execer, ok := conn.(driver.ExecerContext)
-	if !ok {
-		return nil, errors.Join(errors.New("setting the isolation level: the driver cannot execute"), conn.Close())
-	}
-	if _, err := execer.ExecContext(ctx, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
-		nil); err != nil {
-		return nil, errors.Join(fmt.Errorf("setting the isolation level: %w", err), conn.Close())
-	}
-	return conn, nil
 }
 
 // driverLogger passes the driver's own messages on. They are about broken packets and connections

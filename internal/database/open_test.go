@@ -3,6 +3,7 @@ package database_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -149,6 +150,51 @@ func TestOpenErrors(t *testing.T) {
 	}
 }
 
+// TestOpenHintsAtTLS: both servers answer a user with REQUIRE SSL as they answer a wrong password.
+func TestOpenHintsAtTLS(t *testing.T) {
+	db := dbtest.Open(t, dbtest.Empty(t))
+	name := "'tls_" + strings.ToLower(rand.Text()[:12]) + "'@'%'"
+	if _, err := db.ExecContext(t.Context(),
+		`CREATE USER `+name+` IDENTIFIED BY 'pw' REQUIRE SSL`); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := db.ExecContext(context.Background(), `DROP USER `+name); err != nil {
+			t.Error(err)
+		}
+	})
+	user, _, _ := strings.Cut(strings.Trim(name, "'"), "'")
+	for dsn, want := range map[string]bool{
+		dbtest.DSNAs(t, db, user, "pw"):                                        true,
+		listen(t, 3159, "Connections using insecure transport are prohibited"): true,
+		// A server without a certificate, and one whose certificate nobody knows, say so.
+		dbtest.DSNAs(t, db, user, "pw") + "?tls=true": false,
+	} {
+		_, err := database.Open(t.Context(), database.Config{DSN: dsn})
+		if err == nil || strings.Contains(err.Error(), "end database.dsn with ?tls=true") != want {
+			t.Errorf("Open = %v, want a hint at ?tls=true: %t", err, want)
+		}
+	}
+}
+
+// listen is a server that refuses its first connection with an error of that number.
+func listen(t *testing.T, number uint16, message string) (dsn string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	body := append([]byte{0xff, byte(number), byte(number >> 8)}, message...)
+	go func() {
+		if conn, err := l.Accept(); err == nil {
+			_, _ = conn.Write(append([]byte{byte(len(body)), 0, 0, 0}, body...))
+			_ = conn.Close()
+		}
+	}()
+	return "u:p@tcp(" + l.Addr().String() + ")/d"
+}
+
 func TestOpenWaitsForTheServer(t *testing.T) {
 	proxy := dbtest.NewProxy(t, dbtest.Empty(t))
 	proxy.Cut()
@@ -258,6 +304,9 @@ func TestExplain(t *testing.T) {
 		{1143, "SELECT command denied to user 'ub'@'h' for column 'data' in table 'send_request'",
 			"missing: GRANT SELECT (data) ON send_request TO 'ub'@'h' (sql/grants.sql has the " +
 				"roles)"},
+		{8121, "privilege check for 'Select' fail",
+			"missing: GRANT SELECT ON a table of this statement (sql/grants.sql has the roles, " +
+				"sql/grants-tidb.sql those of TiDB)"},
 		{1142, "quelque chose", "a grant is missing: see sql/grants.sql"},
 		{1044, "Access denied for user 'ub'@'h' to database 'x'",
 			"the user has no grant on this schema, or it does not exist: see sql/grants.sql"},

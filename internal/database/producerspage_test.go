@@ -72,7 +72,7 @@ func producersStatements(t *testing.T, contract string) []pageStatement {
 func TestProducerPage(t *testing.T) {
 	contract, _ := producersParts(t)
 	owner := dbtest.New(t)
-	g := newGrants(t, owner, false)
+	g := newGrants(t, owner, grantWithdrawals)
 	db := g.connect(t, "producer")
 	// The page's two schemas are one here.
 	g.exec(t, `CREATE TABLE orders (id INT PRIMARY KEY, paid INT NOT NULL)`)
@@ -85,7 +85,11 @@ func TestProducerPage(t *testing.T) {
 	}
 	defer func() { _ = conn.Close() }()
 	statements := producersStatements(t, contract)
+	byColumn := rightsOnColumns(t, owner)
 	for _, s := range statements {
+		if s.want == 1143 && !byColumn {
+			continue // docs/sql.md says so
+		}
 		stmt := s.sql
 		if strings.Contains(stmt, "INTO shop.") || strings.Contains(stmt, "INTO unionbridge.") {
 			stmt = oneSchema.Replace(stmt)
@@ -129,7 +133,7 @@ func TestProducerPageLogin(t *testing.T) {
 		t.Error("docs/producers.zh-CN.md has another statement for the login")
 	}
 	owner := dbtest.New(t)
-	login := newGrants(t, owner, false).connect(t, "login")
+	login := newGrants(t, owner).connect(t, "login")
 	known := regexp.MustCompile(`'oY8[^']*'`).FindString(m[1])
 	for _, unionid := range []string{"NULL", "''", known, "NULL", "''"} {
 		stmt := strings.Replace(m[1], known, unionid, 1)
@@ -238,7 +242,7 @@ func javaCommand(t *testing.T) (command []string, why string) {
 func TestProducerExamples(t *testing.T) {
 	_, text := producersParts(t)
 	owner := dbtest.New(t)
-	g := newGrants(t, owner, false)
+	g := newGrants(t, owner, grantWithdrawals)
 	g.connect(t, "producer")
 	environment := producerEnvironment(t, owner, g.prefix+"producer_u")
 	if n := strings.Count("\n"+text, "\n### "); n != len(examplePrograms()) {

@@ -43,7 +43,10 @@ func (r reader) accountAlarms(list *alarmList, a Settings, h sync.History) error
 
 func (r reader) queueAlarms(list *alarmList) {
 	for _, p := range r.queue.Pauses {
-		if alarming(p) {
+		if p.ByOperator() {
+			list.add("paused", p.AppID, "%s is paused by an operator since %s: %s",
+				p.Paused(), local(p.Since), p.ErrMsg)
+		} else if alarming(p) {
 			list.add("paused", p.AppID, "%s of %s is paused since %s: %s %s", p.Scope, p.AppID,
 				local(p.Since), p.Reason, p.ErrMsg)
 		}
@@ -52,10 +55,19 @@ func (r reader) queueAlarms(list *alarmList) {
 		list.add("unsettled", u.AppID, "outcomes of %s cannot be stored since %s: %s", u.AppID,
 			local(u.Since), u.ErrMsg)
 	}
+	late := map[string]bool{}
 	for _, o := range r.queue.Open {
 		if o.Late > 0 && r.cfg.Now.Sub(o.Oldest) > lateAfter {
+			late[o.AppID] = true
 			list.add("queue_late", o.AppID, "%d requests of %s are due, the oldest since %s", o.Late,
 				cmp.Or(o.AppID, "the default account"), local(o.Oldest))
+		}
+	}
+	for _, p := range r.postponed {
+		if !late[p.AppID] {
+			list.add("queue_late", p.AppID, "%d requests of %s could have gone, the oldest since %s, "+
+				"and are put off again and again: %s", p.Requests,
+				cmp.Or(p.AppID, "the default account"), local(p.Since), cmp.Or(p.Reason, "no reason"))
 		}
 	}
 }

@@ -31,6 +31,7 @@ type Settings struct {
 type reader struct {
 	cfg         Config
 	queue       requests.Overview
+	postponed   []requests.Postponed
 	held        []database.HeldLease
 	coverage    []bridge.Coverage
 	miniWithout int64 // mini-program users without a unionid
@@ -43,7 +44,11 @@ func Read(ctx context.Context, db *sqlx.DB, cfg Config) (Report, error) {
 	if r.held, err = database.HeldLeases(ctx, db); err != nil {
 		return Report{}, err
 	}
-	if r.queue, err = (requests.Store{DB: db}).Overview(ctx); err != nil {
+	table := requests.Store{DB: db}
+	if r.queue, err = table.Overview(ctx); err != nil {
+		return Report{}, err
+	}
+	if r.postponed, err = table.Postponed(ctx, lateAfter); err != nil {
 		return Report{}, err
 	}
 	if cfg.Coverage {
@@ -52,8 +57,8 @@ func Read(ctx context.Context, db *sqlx.DB, cfg Config) (Report, error) {
 		}
 	}
 	s := Report{
-		At: Time{cfg.Now}, Accounts: []Account{}, Queue: r.queueReport(), Pauses: []Pause{},
-		Leases: []Lease{},
+		At: Time{cfg.Now}, Accounts: []Account{}, Queue: r.queueReport(),
+		Pauses: NewPauses(r.queue.Pauses), Leases: []Lease{},
 	}
 	alarms := alarmList{}
 	for _, a := range cfg.Accounts {
@@ -72,16 +77,22 @@ func Read(ctx context.Context, db *sqlx.DB, cfg Config) (Report, error) {
 	}
 	r.queueAlarms(&alarms)
 	s.Alarms = alarms
-	for _, p := range r.queue.Pauses {
-		s.Pauses = append(s.Pauses, Pause{
-			AppID: p.AppID, Scope: p.Scope, Reason: p.Reason, ErrCode: p.ErrCode, ErrMsg: p.ErrMsg,
-			Since: Time{p.Since}, Until: optional(Time{p.Until}),
-		})
-	}
 	for _, l := range r.held {
 		s.Leases = append(s.Leases, Lease{l.Name, l.Holder, l.Epoch, Time{l.ExpiresAt}})
 	}
 	return s, nil
+}
+
+// NewPauses returns pauses as the report has them.
+func NewPauses(pauses []requests.Pause) []Pause {
+	list := make([]Pause, len(pauses))
+	for i, p := range pauses {
+		list[i] = Pause{
+			AppID: p.AppID, Scope: p.Scope, Reason: p.Reason, ErrCode: p.ErrCode, ErrMsg: p.ErrMsg,
+			Since: Time{p.Since}, Until: optional(Time{p.Until}),
+		}
+	}
+	return list
 }
 
 func (r reader) account(a Settings, h sync.History) (s Account, err error) {

@@ -2,6 +2,7 @@ package status_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,6 +69,37 @@ func TestReport(t *testing.T) {
 	}
 	if a.Coverage == nil || a.Coverage.NotAsked != 1 || b.Coverage != nil {
 		t.Errorf("coverage %+v and %+v", a.Coverage, b.Coverage)
+	}
+}
+
+// TestPostponedIsLate: a request that is put off again and again is late, although its due_at is
+// always ahead; so is the account of many, once.
+func TestPostponedIsLate(t *testing.T) {
+	db := dbtest.New(t)
+	const query = `INSERT INTO send_request (appid, template, data, reason, due_at, wished_at) VALUES
+		 (?, 'x', '{}', ?, CURRENT_TIMESTAMP(3) + INTERVAL 2 MINUTE, CURRENT_TIMESTAMP(3) - INTERVAL ? MINUTE)`
+	alarms := func() (codes []string, text string) {
+		t.Helper()
+		report, err := status.Read(t.Context(), db, status.Config{Now: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range report.Alarms {
+			codes, text = append(codes, a.Code), a.Text
+		}
+		return codes, text
+	}
+	db.MustExecContext(t.Context(), query, first, "unknown_template", 14)
+	if codes, _ := alarms(); len(codes) > 0 {
+		t.Errorf("after 14 minutes there is %v", codes)
+	}
+	db.MustExecContext(t.Context(), query, first, "unknown_template", 16)
+	if codes, text := alarms(); len(codes) != 1 || !strings.Contains(text, "unknown_template") {
+		t.Errorf("after 16 minutes there is %v: %s", codes, text)
+	}
+	db.MustExecContext(t.Context(), `UPDATE send_request SET due_at = wished_at`)
+	if codes, _ := alarms(); len(codes) != 1 {
+		t.Errorf("of one account there is %v", codes)
 	}
 }
 

@@ -23,15 +23,18 @@ const (
 	maxScrapes = 4
 )
 
-// AdminConfig is what an Admin needs. Every field is required.
+// AdminConfig is what an Admin needs. Every field is required but Degraded.
 type AdminConfig struct {
 	Listen   string              // host:port; port 0 takes a free one, see Listener.Addr
 	Gatherer prometheus.Gatherer // of what /metrics shows
 	// Ready is called by /readyz, with a context of one second. It returns nil, or why the daemon
 	// cannot work now, in words for people and without secrets.
-	Ready   func(ctx context.Context) error
-	Version string // for the index page
-	Logger  *slog.Logger
+	Ready func(ctx context.Context) error
+	// Degraded returns what does not work while the daemon as a whole does, each with its cure, under
+	// the same rules. nil: nothing is known of that.
+	Degraded func(ctx context.Context) []string
+	Version  string // for the index page
+	Logger   *slog.Logger
 }
 
 // Admin is the operators' listener. Make it with NewAdmin.
@@ -102,6 +105,9 @@ func healthz(w http.ResponseWriter, _ *http.Request) {
 type readiness struct {
 	Ready  bool   `json:"ready"`
 	Reason string `json:"reason,omitempty"` // why not
+	// Degraded does not change the status: a load balancer must not take callbacks from an instance
+	// because one account's secret is wrong.
+	Degraded []string `json:"degraded,omitempty"`
 }
 
 func (a *Admin) readyz(w http.ResponseWriter, r *http.Request) {
@@ -110,6 +116,8 @@ func (a *Admin) readyz(w http.ResponseWriter, r *http.Request) {
 	answer, status := readiness{Ready: true}, http.StatusOK
 	if err := a.cfg.Ready(ctx); err != nil {
 		answer, status = readiness{Reason: err.Error()}, http.StatusServiceUnavailable
+	} else if a.cfg.Degraded != nil {
+		answer.Degraded = a.cfg.Degraded(ctx)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

@@ -79,6 +79,18 @@ func TestPages(t *testing.T) {
 		}
 	}
 
+	s.cfg.Degraded = func(context.Context) []string { return []string{"wx1: wrong_secret"} }
+	for body, why := range map[string]error{
+		`{"ready":true,"degraded":["wx1: wrong_secret"]}`: nil,
+		`{"ready":false,"reason":"x"}`:                    errors.New("x"),
+	} {
+		reason = why
+		if got := get(t, client, base+"/readyz"); got.body != body+"\n" || (got.status == 200) != (why == nil) {
+			t.Errorf("/readyz: %d %s, want %s", got.status, got.body, body)
+		}
+	}
+	reason = nil
+
 	if got := get(t, client, base+"/metrics"); got.status != 200 ||
 		!strings.Contains(got.body, "\nanswer 42\n") {
 		t.Errorf("/metrics: %d %s", got.status, got.body)

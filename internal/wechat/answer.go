@@ -125,7 +125,7 @@ func stripControls(body []byte) []byte {
 	return out
 }
 
-// looseInt is an integer that some answers put into quotes.
+// looseInt is an integer that some answers put into quotes. All numbers of WeChat are read as one.
 type looseInt int64
 
 // UnmarshalJSON accepts 40001, "40001" and null, which changes nothing.
@@ -139,6 +139,18 @@ func (n *looseInt) UnmarshalJSON(data []byte) error {
 		return fmt.Errorf("number out of shape, %d bytes", len(data))
 	}
 	*n = looseInt(v)
+	return nil
+}
+
+// optional is a value that is not worth the rest of its answer. One of another type is zero.
+type optional[T any] struct{ value T }
+
+// UnmarshalJSON never fails.
+func (o *optional[T]) UnmarshalJSON(data []byte) error {
+	var value T
+	if json.Unmarshal(data, &value) == nil {
+		o.value = value
+	}
 	return nil
 }
 

@@ -131,7 +131,7 @@ var codes = byCode(map[verdict][]int{ //nolint:gochecknoglobals // a constant ta
 	{"secret_frozen", PolicyConfig}:             {40243},
 	{"form_id_blocked", PolicyConfig}:           {41031, 41032, 41033, 41034, 41035},
 	{"template_not_subscription", PolicyConfig}: {43102},
-	{"no_permission", PolicyConfig}: {43103, 43104, 43105, 48001, 48003,
+	{ReasonNoPermission, PolicyConfig}: {43103, 43104, 43105, 48001, 48003,
 		48008, 50001, 76022},
 	{"punished", PolicyConfig}:                   {43106, 45087, 45094, 50004},
 	{"capability_banned", PolicyConfig}:          {43107},

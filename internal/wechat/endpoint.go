@@ -23,6 +23,16 @@ const (
 	EndpointTokenCommand = "token_command"
 )
 
+// TakesToken reports whether calls of an endpoint carry the account's access token.
+func TakesToken(path string) bool {
+	switch path {
+	case EndpointStableToken, EndpointToken, EndpointSession, EndpointTokenServer,
+		EndpointTokenCommand:
+		return false
+	}
+	return true
+}
+
 type kind uint8
 
 const (

@@ -34,10 +34,10 @@ func (c *Client) Followers(ctx context.Context, nextOpenID string) (page Followe
 // decode refuses {}: a sweep takes an empty page for the end of the list.
 func (p *FollowerPage) decode(body []byte) error {
 	var wire struct {
-		Total *int64 `json:"total"`
-		Count *int64 `json:"count"`
+		Total *looseInt `json:"total"`
+		Count *looseInt `json:"count"`
 		Data  struct {
-			OpenIDs []string `json:"openid"`
+			OpenIDs []optional[string] `json:"openid"`
 		} `json:"data"`
 		NextOpenID string `json:"next_openid"`
 	}
@@ -47,10 +47,18 @@ func (p *FollowerPage) decode(body []byte) error {
 	if wire.Total == nil || wire.Count == nil {
 		return errors.New("total or count missing")
 	}
-	return p.set(*wire.Total, *wire.Count, wire.Data.OpenIDs, wire.NextOpenID)
+	var openids []string
+	if wire.Data.OpenIDs != nil {
+		openids = make([]string, 0, len(wire.Data.OpenIDs))
+	}
+	for _, id := range wire.Data.OpenIDs {
+		openids = append(openids, id.value)
+	}
+	return p.set(int64(*wire.Total), int64(*wire.Count), openids, wire.NextOpenID)
 }
 
-// set drops empty entries, which old examples contain, and refuses a page that lacks rows.
+// set drops empty entries, which old examples contain and unreadable ones become, and refuses a
+// page that lacks rows.
 func (p *FollowerPage) set(total, count int64, openids []string, next string) error {
 	listed := int64(len(openids))
 	kept := openids[:0]

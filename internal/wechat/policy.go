@@ -1,5 +1,7 @@
 package wechat
 
+import "errors"
+
 // Reason is why a call failed: a metric label, a column and a word in texts. snake_case, stable.
 type Reason string
 
@@ -14,6 +16,7 @@ const (
 	ReasonInvalidTemplate Reason = "invalid_template"      // 40037: not in the library
 	ReasonInvalidKeyword  Reason = "invalid_keyword_value" // 47003: against its type's rule
 	ReasonSystemError     Reason = "system_error"          // -1: busy; in bursts, overrun
+	ReasonNoPermission    Reason = "no_permission"         // 48001, 76022: of this call
 	ReasonUnknownCode     Reason = "unknown_code"          // an errcode not in the table
 
 	ReasonUnreachable    Reason = "unreachable"     // no connection, nothing was written
@@ -32,6 +35,24 @@ const (
 	// another program kills them.
 	ReasonTokenFight Reason = "token_fight"
 )
+
+// OfCredentials reports whether a failure of this reason is over when WeChat takes the account's
+// token: it came from the secret, the address, or the token, and not from what the account may do.
+func (r Reason) OfCredentials() bool {
+	switch r {
+	case "wrong_secret", "secret_frozen", "invalid_appid", "ip_not_allowed", "ip_awaits_administrator",
+		"ip_refused_by_administrator", "invalid_token", "token_missing", "token_expired",
+		ReasonTokenRefused, ReasonTokenSupply, ReasonTokenFight:
+		return true
+	}
+	return false
+}
+
+// Transient reports whether a call may succeed later without anybody's doing.
+func Transient(err error) bool {
+	we, ok := errors.AsType[*Error](err)
+	return ok && we.Policy == PolicyRetry
+}
 
 // Policy is what to do about a failure.
 type Policy string

@@ -8,9 +8,9 @@ import (
 
 // Quota is how often an endpoint may be and was called today, with WeChat's error of about 1 %.
 type Quota struct {
-	DailyLimit int64 `json:"daily_limit"`
-	Used       int64 `json:"used"`
-	Remain     int64 `json:"remain"`
+	DailyLimit int64
+	Used       int64
+	Remain     int64
 }
 
 // Quota asks for the quota of a path, with its leading slash and without host: one of the Endpoint
@@ -25,7 +25,11 @@ func (c *Client) Quota(ctx context.Context, cgiPath string) (quota Quota, err er
 
 func (q *Quota) decode(body []byte) error {
 	var wire struct {
-		Quota *Quota `json:"quota"`
+		Quota *struct {
+			DailyLimit looseInt `json:"daily_limit"`
+			Used       looseInt `json:"used"`
+			Remain     looseInt `json:"remain"`
+		} `json:"quota"`
 	}
 	if err := unmarshal(body, &wire); err != nil {
 		return err
@@ -33,7 +37,8 @@ func (q *Quota) decode(body []byte) error {
 	if wire.Quota == nil {
 		return errors.New("quota missing") // zeros would read as "used up"
 	}
-	*q = *wire.Quota
+	w := wire.Quota
+	*q = Quota{int64(w.DailyLimit), int64(w.Used), int64(w.Remain)}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -25,6 +26,11 @@ func wantUser() UserInfo {
 		SubscribeScene: "ADD_SCENE_SEARCH", QRScene: 98765, QRSceneStr: "s", Remark: "r",
 		GroupID: 2, TagIDs: []int64{128, 2}, Language: "zh_CN",
 	}
+}
+
+// numbersAsText puts every number of a record into quotes.
+func numbersAsText(record string) string {
+	return regexp.MustCompile(`([:\[,])(\d+)`).ReplaceAllString(record, `$1"$2"`)
 }
 
 // TestReads is every read: the request it makes, byte for byte, and what it makes of an answer.
@@ -92,6 +98,51 @@ func TestReads(t *testing.T) {
 			`{"template_list":[{"template_id":"i","title":"t","primary_industry":"IT科技","deputy_industry":"d","content":"{{a.DATA}}","example":"e"}]}`,
 			[]Template{{ID: "i", Content: "{{a.DATA}}"}},
 		},
+		"page with numbers as text and one unreadable openid": {
+			func(ctx context.Context, c *Client) (any, error) { return c.Followers(ctx, "") },
+			"GET /cgi-bin/user/get? ",
+			`{"total":"3","count":"3","data":{"openid":["a",{"x":[1]},"c"]},"next_openid":"c"}`,
+			FollowerPage{Total: 3, OpenIDs: []string{"a", "c"}, NextOpenID: "c"},
+		},
+		"user with numbers as text": {
+			func(ctx context.Context, c *Client) (any, error) {
+				return c.UserInfo(ctx, testOpenID)
+			},
+			"GET /cgi-bin/user/info?openid=" + testOpenID + "&lang=zh_CN& ",
+			numbersAsText(userRecord), wantUser(),
+		},
+		"user with fields of other types": { // they cost themselves
+			func(ctx context.Context, c *Client) (any, error) {
+				return c.UserInfo(ctx, testOpenID)
+			},
+			"GET /cgi-bin/user/info?openid=" + testOpenID + "&lang=zh_CN& ",
+			`{"subscribe":1,"openid":"a","unionid":"u","subscribe_time":"","qr_scene":"x",` +
+				`"remark":7,"language":[],"groupid":{},"tagid_list":"","qr_scene_str":"s"}`,
+			UserInfo{OpenID: "a", UnionID: "u", Subscribed: true, QRSceneStr: "s"},
+		},
+		"batch with numbers as text": {
+			func(ctx context.Context, c *Client) (any, error) {
+				return c.BatchUserInfo(ctx, []string{"a"})
+			},
+			`POST /cgi-bin/user/info/batchget? {"user_list":[{"openid":"a"}]}`,
+			`{"user_info_list":[` + numbersAsText(userRecord) + `]}`, []UserInfo{wantUser()},
+		},
+		"batch with unreadable records": { // absence does not read as "left"
+			func(ctx context.Context, c *Client) (any, error) {
+				return c.BatchUserInfo(ctx, []string{"a"})
+			},
+			`POST /cgi-bin/user/info/batchget? {"user_list":[{"openid":"a"}]}`,
+			`{"user_info_list":[{"openid":"a"},{"subscribe":0},{"subscribe":"yes","openid":"c"},7,` +
+				`{"subscribe":1,"openid":[]},` + userRecord + `]}`,
+			[]UserInfo{{OpenID: "a", Unreadable: true}, {Unreadable: true},
+				{OpenID: "c", Unreadable: true}, {Unreadable: true}, {Unreadable: true}, wantUser()},
+		},
+		"quota as text": {
+			func(ctx context.Context, c *Client) (any, error) { return c.Quota(ctx, "/p") },
+			`POST /cgi-bin/openapi/quota/get? {"cgi_path":"/p"}`,
+			`{"errcode":"0","quota":{"remain":"999","used":"1","daily_limit":"1000"}}`,
+			Quota{DailyLimit: 1000, Used: 1, Remain: 999},
+		},
 		"quota": {
 			func(ctx context.Context, c *Client) (any, error) {
 				return c.Quota(ctx, EndpointSendTemplate)
@@ -146,8 +197,7 @@ func TestAbsenceIsNotZero(t *testing.T) {
 		},
 		EndpointUserInfo: {`{}`, `{"openid":"o"}`, `{"subscribe":1}`,
 			`{"subscribe":null,"openid":"o"}`},
-		EndpointBatchInfo: {`{}`, `{"user_info_list":null}`, `{"user_info_list":[{"openid":"o"}]}`,
-			`{"user_info_list":[{"subscribe":0}]}`},
+		EndpointBatchInfo: {`{}`, `{"user_info_list":null}`, `{"user_info_list":{}}`},
 		EndpointTemplates: {`{}`, `null`, `{"template_list":null}`},
 		EndpointQuota:     {`{"errcode":0,"errmsg":"ok"}`},
 		EndpointSession:   {`{}`, `{"session_key":"x"}`},

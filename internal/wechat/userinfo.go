@@ -2,6 +2,7 @@ package wechat
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -13,19 +14,22 @@ const MaxBatch = 100
 // UserInfo is what WeChat still knows of a person; names, sex and places have been empty since
 // 2021. The strings of an answer share its memory; strings.Clone what outlives it.
 type UserInfo struct {
-	OpenID string `json:"openid"`
+	OpenID string
 	// empty if the account is not bound to an Open Platform account, and for most who do not follow
-	UnionID string `json:"unionid"`
+	UnionID string
 	// unreliable: false for followers has been seen, and it lags behind a follow
-	Subscribed     bool    `json:"-"`
-	SubscribeTime  int64   `json:"subscribe_time"`  // last follow, unix seconds; else 0
-	SubscribeScene string  `json:"subscribe_scene"` // ADD_SCENE_…
-	QRScene        int64   `json:"qr_scene"`
-	QRSceneStr     string  `json:"qr_scene_str"`
-	Remark         string  `json:"remark"`
-	GroupID        int64   `json:"groupid"`
-	TagIDs         []int64 `json:"tagid_list"`
-	Language       string  `json:"language"`
+	Subscribed     bool
+	SubscribeTime  int64  // last follow, unix seconds; else 0
+	SubscribeScene string // ADD_SCENE_…
+	QRScene        int64
+	QRSceneStr     string
+	Remark         string
+	GroupID        int64
+	TagIDs         []int64
+	Language       string
+
+	// Unreadable: only OpenID means something, and it may be empty. In answers of BatchUserInfo only.
+	Unreadable bool
 }
 
 // UserInfo looks one person up. ReasonInvalidOpenID: unknown, or a follower of the last seconds.
@@ -40,7 +44,8 @@ func (c *Client) UserInfo(ctx context.Context, openid string) (user UserInfo, er
 	return user, err
 }
 
-// BatchUserInfo looks up 1 to [MaxBatch] people. With an unknown openid in the list, answers have
+// BatchUserInfo looks up 1 to [MaxBatch] people. A record that cannot be read costs only itself: it
+// is Unreadable, in its place. With an unknown openid in the list, answers have
 // been seen that miss people or give one the next one's unionid: compare answer and request.
 //
 // https://developers.weixin.qq.com/doc/service/api/usermanage/userinfo/api_batchuserinfo
@@ -63,35 +68,51 @@ func (c *Client) BatchUserInfo(ctx context.Context, openids []string) ([]UserInf
 	return users, err
 }
 
-// userWire is a record with what tells a former follower from an answer that lacks the field.
+// userWire is a record as it comes. What says who it is and whether they follow must be readable;
+// any other field costs only itself.
 type userWire struct {
-	UserInfo
-	Subscribe *int64 `json:"subscribe"`
+	Subscribe      *looseInt            `json:"subscribe"`
+	OpenID         string               `json:"openid"`
+	UnionID        string               `json:"unionid"`
+	SubscribeTime  optional[looseInt]   `json:"subscribe_time"`
+	SubscribeScene optional[string]     `json:"subscribe_scene"`
+	QRScene        optional[looseInt]   `json:"qr_scene"`
+	QRSceneStr     optional[string]     `json:"qr_scene_str"`
+	Remark         optional[string]     `json:"remark"`
+	GroupID        optional[looseInt]   `json:"groupid"`
+	TagIDs         optional[[]looseInt] `json:"tagid_list"`
+	Language       optional[string]     `json:"language"`
 }
 
-// info refuses a record without subscribe: absence must not read as "left".
-func (w *userWire) info() (UserInfo, error) {
-	if w.Subscribe == nil || w.OpenID == "" {
-		return UserInfo{}, errors.New("subscribe or openid missing")
-	}
-	w.Subscribed = *w.Subscribe == 1
-	return w.UserInfo, nil
-}
-
+// decode refuses a record without subscribe: absence must not read as "left".
 func (u *UserInfo) decode(body []byte) error {
-	var wire userWire
-	err := unmarshal(body, &wire)
-	if err == nil {
-		*u, err = wire.info()
+	var w userWire
+	if err := unmarshal(body, &w); err != nil {
+		return err
 	}
-	return err
+	if w.Subscribe == nil || w.OpenID == "" {
+		return errors.New("subscribe or openid missing")
+	}
+	*u = UserInfo{
+		OpenID: w.OpenID, UnionID: w.UnionID, Subscribed: *w.Subscribe == 1,
+		SubscribeTime: int64(w.SubscribeTime.value), SubscribeScene: w.SubscribeScene.value,
+		QRScene: int64(w.QRScene.value), QRSceneStr: w.QRSceneStr.value, Remark: w.Remark.value,
+		GroupID: int64(w.GroupID.value), Language: w.Language.value,
+	}
+	if w.TagIDs.value != nil {
+		u.TagIDs = make([]int64, len(w.TagIDs.value))
+	}
+	for i, id := range w.TagIDs.value {
+		u.TagIDs[i] = int64(id)
+	}
+	return nil
 }
 
 type usersAnswer []UserInfo
 
 func (u *usersAnswer) decode(body []byte) error {
 	var wire struct {
-		Users *[]userWire `json:"user_info_list"`
+		Users *[]json.RawMessage `json:"user_info_list"`
 	}
 	if err := unmarshal(body, &wire); err != nil {
 		return err
@@ -100,11 +121,15 @@ func (u *usersAnswer) decode(body []byte) error {
 		return errors.New("user_info_list missing")
 	}
 	infos := make([]UserInfo, len(*wire.Users))
-	for i := range infos {
-		var err error
-		if infos[i], err = (*wire.Users)[i].info(); err != nil {
-			return err
+	for i, record := range *wire.Users {
+		if infos[i].decode(record) == nil {
+			continue
 		}
+		var name struct {
+			OpenID optional[string] `json:"openid"`
+		}
+		_ = json.Unmarshal(record, &name) // a record that is no object has no openid either
+		infos[i] = UserInfo{OpenID: name.OpenID.value, Unreadable: true}
 	}
 	*u = infos
 	return nil
@@ -175,5 +200,5 @@ func scanUser(s *scanner, to *UserInfo) bool {
 		return false
 	})
 	to.Subscribed = subscribe == 1
-	return ok && subscribe >= 0 && to.OpenID != "" // as userWire.info
+	return ok && subscribe >= 0 && to.OpenID != "" // as decode
 }

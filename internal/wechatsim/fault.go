@@ -148,6 +148,7 @@ func (c *call) applyFault(w http.ResponseWriter, fault *Fault) {
 	if !sleep(c.r.Context(), fault.Delay) {
 		return
 	}
+	c.now = c.s.clock() // a call that was held up is judged when it is processed
 	switch fault.Kind {
 	case FaultSlow, FaultTruncate, FaultCut:
 		c.process()

@@ -12,7 +12,7 @@ import (
 
 const (
 	storeShards     = 16
-	repeatWindow    = 10 * time.Minute // of client_msg_id, reference §4.1
+	repeatWindow    = 10 * time.Minute // of client_msg_id by default, reference §4.1
 	duplicateWindow = time.Minute      // of 40241, reference §4.2
 )
 
@@ -80,9 +80,9 @@ const (
 	partData
 )
 
-func (s *store) init() {
+func (s *store) init(repeats time.Duration) {
 	for i := range s.shards {
-		s.shards[i].sent.life = repeatWindow
+		s.shards[i].sent.life = repeats
 		s.shards[i].recent.life = duplicateWindow
 	}
 }
@@ -90,7 +90,7 @@ func (s *store) init() {
 func (s *store) shard(person int) *shard { return &s.shards[mix(uint64(person))%storeShards] }
 
 // remember notes a client_msg_id and returns the msgid under which the person had it within the
-// last ten minutes, or 0.
+// last ten minutes ([Options].RepeatWindow), or 0.
 func (s *store) remember(person int, id []byte, msgid int64, now time.Time) (earlier int64) {
 	shard := s.shard(person)
 	shard.mu.Lock()

@@ -35,7 +35,9 @@ type Options struct {
 	Seed      uint64     // everything derived or random follows from it
 	Latency   time.Duration
 	Keep      Keep
-	Faults    []Fault // active from the start
+	// RepeatWindow is how long a client_msg_id is remembered; 0: WeChat's 10 minutes.
+	RepeatWindow time.Duration
+	Faults       []Fault // active from the start
 	// nil: time.Now; the clock of tokens, quotas, deduplication and subscribe_time
 	Now    func() time.Time
 	Logger *slog.Logger // nil: silent; only failed event pushes are logged

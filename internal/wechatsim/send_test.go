@@ -179,16 +179,36 @@ func TestRepeatedClientMsgID(t *testing.T) {
 	}
 }
 
-func TestClientMsgIDEndsAfterTenMinutes(t *testing.T) {
-	s, clock := newTest(t, nil)
-	for range 4 {
-		sendTo(t, s, 1, "id")
-		clock.advance(5 * time.Minute)
-		sendTo(t, s, 1, "id")
-		clock.advance(5 * time.Minute)
+func TestClientMsgIDIsForgotten(t *testing.T) {
+	for set, half := range map[time.Duration]time.Duration{
+		0: 5 * time.Minute, time.Minute: 30 * time.Second,
+	} {
+		s, clock := newTest(t, func(o *Options) { o.RepeatWindow = set })
+		for range 4 {
+			sendTo(t, s, 1, "id")
+			clock.advance(half)
+			sendTo(t, s, 1, "id")
+			clock.advance(half)
+		}
+		if delivered, repeats := s.Delivered(StandardAppID); delivered != 4 || repeats != 4 {
+			t.Errorf("%s: %d delivered and %d repeats, want 4 and 4", set, delivered, repeats)
+		}
 	}
-	if delivered, repeats := s.Delivered(StandardAppID); delivered != 4 || repeats != 4 {
-		t.Errorf("%d delivered and %d repeats, want 4 and 4", delivered, repeats)
+}
+
+// TestHeldUpRepetition: a repetition that arrives within the window, and is processed after it, is
+// a second message.
+func TestHeldUpRepetition(t *testing.T) {
+	s := New(Options{
+		Accounts:     []Account{{AppID: StandardAppID, Secret: StandardSecret, Followers: 2}},
+		RepeatWindow: 20 * time.Millisecond,
+	})
+	t.Cleanup(s.Close)
+	sendTo(t, s, 1, "id")
+	s.SetFault(Fault{Kind: FaultSlow, Path: pathSend, Delay: 30 * time.Millisecond})
+	sendTo(t, s, 1, "id")
+	if delivered, _ := s.Delivered(StandardAppID); delivered != 2 {
+		t.Errorf("%d delivered, want 2", delivered)
 	}
 }
 

@@ -27,6 +27,7 @@ type Server struct {
 	pushes    *pusher
 	control   http.Handler
 	latency   atomic.Int64
+	repeats   time.Duration // of Options.RepeatWindow
 	draws     atomic.Uint64
 	messages  atomic.Int64
 	platforms atomic.Int64 // numbers handed out by Rebind
@@ -60,11 +61,12 @@ type app struct {
 // own set-up.
 func New(o Options) *Server {
 	s := &Server{
-		seed:  mix(o.Seed),
-		keep:  cmp.Or(o.Keep, KeepAll),
-		clock: o.Now,
-		apps:  make(map[string]*app),
-		texts: newErrTexts(),
+		seed:    mix(o.Seed),
+		keep:    cmp.Or(o.Keep, KeepAll),
+		clock:   o.Now,
+		repeats: cmp.Or(o.RepeatWindow, repeatWindow),
+		apps:    make(map[string]*app),
+		texts:   newErrTexts(),
 	}
 	if s.clock == nil {
 		s.clock = time.Now
@@ -147,7 +149,7 @@ func (s *Server) addApp(appid, secret string) *app {
 		panic("wechatsim: two accounts with appid " + appid)
 	}
 	a := &app{id: appid, secret: secret, ids: newIDCodec(s.seed, "openid"+appid)}
-	a.store.init()
+	a.store.init(s.repeats)
 	s.apps[appid] = a
 	s.order = append(s.order, a)
 	return a

@@ -160,6 +160,7 @@ type Scope int
 // The scopes, the narrower including the wider.
 const (
 	ScopeNone     Scope = iota
+	ScopeToken          // WeChat takes the account's access token
 	ScopeAccount        // the account may send
 	ScopeTemplate       // it may send this template, too
 )

@@ -25,17 +25,30 @@ func (t Templates) Known(name, appid string) string {
 	return id
 }
 
+// Impossible reports whether a name is neither an alias nor looks like an id.
+func (t Templates) Impossible(name string) bool {
+	_, isAlias := t[name]
+	return !isAlias && !templateIDPattern.MatchString(name)
+}
+
+// Unknown says that a name is impossible.
+func (t Templates) Unknown(name string) string {
+	known := cmp.Or(strings.Join(slices.Sorted(maps.Keys(t)), ", "), "none is configured")
+	return fmt.Sprintf(
+		"template %q is neither an alias of the configuration (%s) nor a template id of 43 characters",
+		Clip(name, 60), Clip(known, 300))
+}
+
 // ID returns the id of the template that a row of an account names by an alias or by the id itself.
+// Trailing spaces do not count, as they do not for SQL.
 func (t Templates) ID(name, appid string) (string, *Rejection) {
+	name = bridge.ID(name)
 	ids, isAlias := t[name]
 	switch {
-	case !isAlias && templateIDPattern.MatchString(name):
-		return name, nil
+	case t.Impossible(name):
+		return "", Reject(ReasonUnknownTemplate, t.Unknown(name))
 	case !isAlias:
-		known := cmp.Or(strings.Join(slices.Sorted(maps.Keys(t)), ", "), "none is configured")
-		return "", Reject(ReasonUnknownTemplate, fmt.Sprintf(
-			"template %q is neither an alias of the configuration (%s) nor a template id of 43 characters",
-			Clip(name, 60), Clip(known, 300)))
+		return name, nil
 	case ids[appid] == "":
 		return "", Reject(ReasonUnknownTemplate, fmt.Sprintf(
 			"template %q has no template id for the official account %s in the configuration",

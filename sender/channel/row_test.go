@@ -95,3 +95,25 @@ func TestTemplates(t *testing.T) {
 		}
 	}
 }
+
+// TestTemplateNames: case counts, and spaces at the end do not, as in SQL.
+func TestTemplateNames(t *testing.T) {
+	id := strings.Repeat("i", 43)
+	templates := Templates{"order": {"wx": "the-id"}, "other": {"wy": "another"}}
+	for _, c := range []struct {
+		name, want string
+		impossible bool
+	}{
+		{"order", "the-id", false}, {"order  ", "the-id", false}, {"ORDER", "", true},
+		{" order", "", true}, {"other", "", false}, {id, id, false}, {id + " ", id, false},
+		{id + "i", "", true}, {"", "", true},
+	} {
+		got, rejection := templates.ID(c.name, "wx")
+		if got != c.want || (rejection == nil) != (c.want != "") {
+			t.Errorf("%q: %q, %v; want %q", c.name, got, rejection, c.want)
+		}
+		if got := templates.Impossible(bridge.ID(c.name)); got != c.impossible {
+			t.Errorf("%q: impossible %t", c.name, got)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -19,12 +20,20 @@ type ClaimOrder struct {
 	SkipLocked bool // some rows are known to be held by other transactions
 }
 
-// Claim takes rows for the account by compare-and-set and returns those it got, and the ids of
-// those that another transaction holds. Withdrawn rows are ended instead.
-func (q *Queue) Claim(ctx context.Context, o ClaimOrder) (ours []Request, locked []int64, err error) {
+// Claimed is what became of a claim.
+type Claimed struct {
+	Ours    []Request
+	Locked  []int64 // another transaction holds them
+	Refused []int64 // the server does not change them, because of what is in them
+	Cause   error   // why it refused the last of those
+}
+
+// Claim takes rows for the account by compare-and-set. Withdrawn rows are ended instead.
+func (q *Queue) Claim(ctx context.Context, o ClaimOrder) (got Claimed, err error) {
 	// uncertain_at comes first: it reads the lease that the same statement overwrites. A lease that
-	// is still there belongs to an attempt that nobody settled. By any other index the statement
-	// would lock, and wait for, rows that are not among the ids.
+	// is still there belongs to an attempt that nobody settled. wished_at comes before due_at for the
+	// same reason, and leaves out the zero date, which strict mode does not store again. By any other
+	// index the statement would lock, and wait for, rows that are not among the ids.
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET uncertain_at = CASE WHEN lease IS NOT NULL THEN COALESCE(uncertain_at, attempted_at)
@@ -33,6 +42,8 @@ func (q *Queue) Claim(ctx context.Context, o ClaimOrder) (ours []Request, locked
 		       appid        = ?,
 		       attempts     = attempts + 1,
 		       attempted_at = CURRENT_TIMESTAMP(3),
+		       wished_at    = CASE WHEN wished_at IS NULL AND due_at >= '1970-01-01 00:00:01' THEN due_at
+		                           ELSE wished_at END,
 		       due_at       = CURRENT_TIMESTAMP(3) + INTERVAL ? SECOND
 		 WHERE id IN (?) AND status = 'pending' AND cancel = 0 AND due_at <= CURRENT_TIMESTAMP(3)`
 	var ids, withdrawn []int64
@@ -43,34 +54,37 @@ func (q *Queue) Claim(ctx context.Context, o ClaimOrder) (ours []Request, locked
 			ids = append(ids, r.ID)
 		}
 	}
-	locked, err = q.Cancel(ctx, CancelOrder{Pending, withdrawn, o.SkipLocked})
+	ended, err := q.cancel(ctx, CancelOrder{Pending, withdrawn, o.SkipLocked})
+	got.Locked, got.Refused, got.Cause = ended.locked, ended.refused, ended.cause
 	if err != nil || len(ids) == 0 {
-		return nil, locked, err
+		return got, err
 	}
 	token := rand.Text()
 	claim := func(ids []int64) (string, []any) {
 		return query, []any{token, o.AppID, int(Visibility / time.Second), ids}
 	}
-	n, held, err := q.update(ctx, ids, o.SkipLocked || len(locked) > 0, claim)
+	done, err := q.update(ctx, ids, o.SkipLocked || len(ended.locked) > 0, claim)
 	if err != nil {
-		return nil, nil, fmt.Errorf("claiming %d requests: %w", len(ids), err)
+		return Claimed{}, fmt.Errorf("claiming %d requests: %w", len(ids), err)
 	}
-	if n < int64(len(ids)) {
+	got.Locked, got.Refused = append(got.Locked, done.locked...), append(got.Refused, done.refused...)
+	got.Cause = cmp.Or(done.cause, got.Cause)
+	if done.n < int64(len(ids)) {
 		// Another claimer, or a producer's cancel or lock, came between the two statements.
 		const ours = `SELECT id FROM send_request WHERE id IN (?) AND lease = ?`
 		if ids, err = find[int64](ctx, q, lookup{"reading back a claim", ours}, ids, token); err != nil {
-			return nil, nil, err
+			return Claimed{}, err
 		}
 	}
 	slices.Sort(ids)
-	ours = make([]Request, 0, len(ids))
+	got.Ours = make([]Request, 0, len(ids))
 	for _, r := range o.Rows {
-		if _, got := slices.BinarySearch(ids, r.ID); got {
+		if _, ours := slices.BinarySearch(ids, r.ID); ours {
 			r.Token = token
-			ours = append(ours, r)
+			got.Ours = append(got.Ours, r)
 		}
 	}
-	return ours, append(locked, held...), nil
+	return got, nil
 }
 
 // CancelOrder is which withdrawn rows are to be ended.
@@ -80,11 +94,16 @@ type CancelOrder struct {
 	SkipLocked bool // some rows are known to be held by other transactions
 }
 
-// Cancel ends rows that their producer withdrew, but for those that another transaction holds. One
-// whose last attempt is in doubt cannot be called cancelled.
-func (q *Queue) Cancel(ctx context.Context, o CancelOrder) (locked []int64, err error) {
+// Cancel ends rows that their producer withdrew, but for those that another transaction holds, or
+// that the server refuses to change. One whose last attempt is in doubt cannot be called cancelled.
+func (q *Queue) Cancel(ctx context.Context, o CancelOrder) error {
+	_, err := q.cancel(ctx, o)
+	return err
+}
+
+func (q *Queue) cancel(ctx context.Context, o CancelOrder) (done updated, err error) {
 	if len(o.IDs) == 0 {
-		return nil, nil
+		return updated{}, nil
 	}
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
@@ -97,8 +116,12 @@ func (q *Queue) Cancel(ctx context.Context, o CancelOrder) (locked []int64, err 
 		 WHERE id IN (?) AND status = ? AND cancel <> 0
 		   AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))`
 	end := func(ids []int64) (string, []any) { return query, []any{ids, o.From} }
-	if _, locked, err = q.update(ctx, o.IDs, o.SkipLocked, end); err != nil {
-		return nil, fmt.Errorf("cancelling %d requests: %w", len(o.IDs), err)
+	update := q.update
+	if o.From == Waiting {
+		update = q.leave
 	}
-	return locked, nil
+	if done, err = update(ctx, o.IDs, o.SkipLocked, end); err != nil {
+		return updated{}, fmt.Errorf("cancelling %d requests: %w", len(o.IDs), err)
+	}
+	return done, nil
 }

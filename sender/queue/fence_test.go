@@ -8,11 +8,11 @@ func TestFence(t *testing.T) {
 	id := f.insert(t, columns{"appid": nil})
 	claimOnce := func() Request {
 		t.Helper()
-		ours, _, err := f.Claim(t.Context(), ClaimOrder{AppID: appid, Rows: f.due(t, 10)})
-		if err != nil || len(ours) != 1 {
-			t.Fatalf("claimed: %v, %v", ours, err)
+		got, err := f.Claim(t.Context(), ClaimOrder{AppID: appid, Rows: f.due(t, 10)})
+		if err != nil || len(got.Ours) != 1 {
+			t.Fatalf("claimed: %+v, %v", got, err)
 		}
-		return ours[0]
+		return got.Ours[0]
 	}
 	slow := claimOnce()
 	if due := f.shares(t, 10); len(due) != 0 {

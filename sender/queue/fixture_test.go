@@ -212,7 +212,7 @@ func (f fixture) wantStatus(t *testing.T, want map[int64]Status) {
 // shares returns the pending lanes with something due, each with the same quantum.
 func (f fixture) shares(t *testing.T, quantum int) (shares []Share) {
 	t.Helper()
-	lanes, err := f.Lanes(t.Context(), Pending)
+	lanes, err := f.Watch(nil, Pending).Look(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,11 +249,11 @@ func (f fixture) claim(t *testing.T, ids ...int64) []Request {
 	for i, id := range ids {
 		rows[i] = byID[id]
 	}
-	ours, locked, err := f.Claim(t.Context(), ClaimOrder{AppID: appid, Rows: rows})
-	if err != nil || len(locked) > 0 || len(ours) != len(ids) {
-		t.Fatalf("claimed %d of %d rows, %d are locked, %v", len(ours), len(ids), len(locked), err)
+	got, err := f.Claim(t.Context(), ClaimOrder{AppID: appid, Rows: rows})
+	if err != nil || len(got.Locked) > 0 || len(got.Ours) != len(ids) {
+		t.Fatalf("of %d rows the claim got %+v, %v", len(ids), got, err)
 	}
-	return ours
+	return got.Ours
 }
 
 // lane is one of appid and the template order.
@@ -269,4 +269,61 @@ func idsOf(rows []Request) []int64 {
 		ids[i] = r.ID
 	}
 	return ids
+}
+
+// alone is one lane as lanes.
+func alone(l Lane) Lanes { return Group([]Lane{l})[0] }
+
+// reads counts the rows and index entries that fn reads, and its statements.
+func (f fixture) reads(t *testing.T, fn func()) (entries, statements int) {
+	t.Helper()
+	f.db.SetMaxOpenConns(1) // the server counts for each session
+	if f.onTiDB(t) {        // it has no such counters
+		fn()
+		return 0, 0
+	}
+	read := func() (entries, statements int) {
+		var counters []struct {
+			Name  string `db:"Variable_name"`
+			Value int    `db:"Value"`
+		}
+		err := f.db.SelectContext(t.Context(), &counters, `SHOW SESSION STATUS
+			WHERE Variable_name LIKE 'Handler_read%' OR Variable_name = 'Questions'`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range counters {
+			if c.Name == "Questions" {
+				statements = c.Value
+			} else {
+				entries += c.Value
+			}
+		}
+		return entries, statements
+	}
+	entries, statements = read()
+	fn()
+	e, s := read()
+	return e - entries, s - statements - 1
+}
+
+// freeze keeps the server's statistics as they are: those of empty tables.
+func (f fixture) freeze(t *testing.T) {
+	t.Helper()
+	if f.onTiDB(t) { // it has no such setting
+		return
+	}
+	for _, table := range []string{"send_request", "send_receipt"} {
+		f.exec(t, `ALTER TABLE `+table+` STATS_AUTO_RECALC = 0`)
+		f.exec(t, `ANALYZE TABLE `+table)
+	}
+}
+
+func (f fixture) onTiDB(t *testing.T) bool {
+	t.Helper()
+	var version string
+	if err := f.db.GetContext(t.Context(), &version, `SELECT VERSION()`); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(version, "TiDB")
 }

@@ -43,10 +43,10 @@ func (q *Queue) EndOverdue(ctx context.Context, ids []int64) error {
 		return nil
 	}
 	end := func(ids []int64) (string, []any) {
-		return query, []any{"expired", "the request's time was over before its account or template, " +
+		return query, []any{outcomeUnknown, "expired", "the request's time was over before its account or template, " +
 			"which was paused, sent again", ids}
 	}
-	if _, _, err := q.update(ctx, ids, false, end); err != nil {
+	if _, err := q.update(ctx, ids, false, end); err != nil {
 		return fmt.Errorf("ending %d requests whose time is over: %w", len(ids), err)
 	}
 	return nil

@@ -48,7 +48,7 @@ func (q *Queue) UnknownIn(ctx context.Context, l Lane, limit int) ([]UnknownRequ
 		SELECT id, unionid, mini_appid, mini_openid, openid, sent_openid,
 		       COALESCE(uncertain_at, attempted_at, created_at) AS first_attempt,
 		       COALESCE(attempted_at, created_at) AS last_attempt
-		  FROM send_request
+		  FROM send_request FORCE INDEX (send_request_due)
 		 WHERE status = 'unknown' AND appid = ? AND priority = ? AND template = ?
 		   AND due_at > CURRENT_TIMESTAMP(3) - INTERVAL 1 DAY
 		 LIMIT ?`
@@ -61,10 +61,12 @@ func (q *Queue) UnknownIn(ctx context.Context, l Lane, limit int) ([]UnknownRequ
 func (q *Queue) UnclaimedReceipts(
 	ctx context.Context, appid string, openids []string, minAge time.Duration,
 ) ([]Receipt, error) {
+	// The hint keeps MySQL from a hash join with all of send_request.
 	const query = `
-		SELECT s.msgid, s.openid, s.status, COALESCE(s.event_at, s.arrived_at) AS event_time
-		  FROM send_receipt s
-		  LEFT JOIN send_request r ON r.msgid = s.msgid AND r.appid = s.appid
+		SELECT /*+ NO_BNL(s, r) */ s.msgid, s.openid, s.status, COALESCE(s.event_at, s.arrived_at) AS event_time
+		  FROM send_receipt s FORCE INDEX (send_receipt_openid)
+		  LEFT JOIN send_request r FORCE INDEX (send_request_msgid)
+		         ON r.msgid = s.msgid AND r.appid = s.appid
 		 WHERE s.appid = ? AND s.openid IN (?) AND r.id IS NULL
 		   AND s.arrived_at > CURRENT_TIMESTAMP(3) - INTERVAL 1 DAY
 		   AND s.arrived_at < CURRENT_TIMESTAMP(3) - INTERVAL ? SECOND`

@@ -180,3 +180,34 @@ func TestInstallation(t *testing.T) {
 		t.Errorf("got %v of a database without an id, want sql.ErrNoRows", err)
 	}
 }
+
+// TestUnclaimedReceiptsReads: statistics of empty tables do not lead to a scan for each receipt.
+func TestUnclaimedReceiptsReads(t *testing.T) {
+	f := newFixture(t)
+	f.freeze(t)
+	const n, people = 3000, 1000
+	f.bulk(t, 20_000, Pending, in(60))
+	f.crowd(t, "t", n, 1, in(-60))
+	f.exec(t, `UPDATE send_request SET status = 'sent', msgid = id, sent_openid = CONCAT('o-', id)
+		WHERE template <> 'order'`)
+	f.exec(t, `INSERT INTO send_receipt (appid, msgid, openid, status, arrived_at)
+		SELECT appid, msgid, sent_openid, 'success', `+string(in(-60))+`
+		  FROM send_request WHERE msgid > 0`)
+	var openids []string
+	err := f.db.SelectContext(t.Context(), &openids,
+		`SELECT openid FROM send_receipt ORDER BY msgid LIMIT ?`, people)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.exec(t, `DELETE FROM send_request WHERE msgid > 0 ORDER BY msgid LIMIT 1`)
+	var found []Receipt
+	entries, _ := f.reads(t, func() {
+		found, err = f.UnclaimedReceipts(t.Context(), appid, openids, time.Minute)
+	})
+	if err != nil || len(found) != 1 {
+		t.Errorf("%d receipts, %v; want 1", len(found), err)
+	}
+	if entries > 6*people {
+		t.Errorf("the query for %d people reads %d rows and entries", people, entries)
+	}
+}

@@ -57,6 +57,66 @@ func TestSettleRefused(t *testing.T) {
 	}
 }
 
+// TestRefusedWhatever: whatever a trigger of the operator's raises for one row, the others are
+// written.
+func TestRefusedWhatever(t *testing.T) {
+	f := newFixture(t)
+	f.exec(t, `CREATE TABLE audit (id BIGINT NOT NULL PRIMARY KEY, e ENUM('a'), n INT NOT NULL, t SMALLINT, CHECK (id > 0))`)
+	f.exec(t, `INSERT INTO audit (id, n) VALUES (1, 1)`)
+	for _, body := range []string{
+		`SIGNAL SQLSTATE '45000'`, `SIGNAL SQLSTATE '99001'`, `SIGNAL SQLSTATE 'HY000'`,
+		`INSERT INTO audit (id, n, e) VALUES (2, 1, 'b')`,
+		`INSERT INTO audit (id) VALUES (2)`,
+		`INSERT INTO audit (id, n) VALUES (2, NULL)`,
+		`INSERT INTO audit (id, n) VALUES (2, 'x')`,
+		`INSERT INTO audit (id, n, t) VALUES (2, 1, 70000)`,
+		`INSERT INTO audit (id, n) VALUES (1, 1)`,
+		`INSERT INTO audit (id, n) VALUES (-1, 1)`,
+		`SET @several = (SELECT id FROM (SELECT 1 AS id UNION SELECT 2) two)`,
+		`SET @sum = 18446744073709551615 + 1`,
+	} {
+		bad := f.insert(t, columns{})
+		_, err := f.db.ExecContext(t.Context(), fmt.Sprintf(`CREATE TRIGGER refusing BEFORE UPDATE ON send_request FOR EACH ROW
+			BEGIN IF NEW.id = %d AND NEW.status = 'sent' THEN %s; END IF; END`, bad, body))
+		if err != nil {
+			t.Skip("this server has no triggers: ", err)
+		}
+		ours := f.claim(t, f.insert(t, columns{}), bad, f.insert(t, columns{}))
+		done, err := f.Settle(t.Context(), []Result{sent(ours[0]), sent(ours[1]), sent(ours[2])}, false)
+		if err != nil || len(done.Written) != 2 || len(done.Refused) != 1 || done.Cause == nil {
+			t.Errorf("%s: %+v, %v", body, done, err)
+		}
+		f.exec(t, `DROP TRIGGER refusing`)
+	}
+}
+
+// TestClaimRefused: rows that the server refuses to change are returned, withdrawn ones too, and all
+// others of the claim are taken.
+func TestClaimRefused(t *testing.T) {
+	f := newFixture(t)
+	var rows []int64
+	for i := range 9 {
+		rows = append(rows, f.insert(t, columns{"cancel": i / 7}))
+	}
+	_, err := f.db.ExecContext(t.Context(), fmt.Sprintf(`CREATE TRIGGER refusing BEFORE UPDATE ON send_request FOR EACH ROW
+		BEGIN IF NEW.id IN (%d, %d, %d) THEN SIGNAL SQLSTATE '45000'; END IF; END`, rows[2], rows[3], rows[7]))
+	if err != nil {
+		t.Skip("this server has no triggers: ", err)
+	}
+	locked := f.hold(t, rows[5])
+	defer locked()
+	got, err := f.Claim(t.Context(), ClaimOrder{AppID: appid, Rows: f.due(t, 20)})
+	if err != nil || got.Cause == nil {
+		t.Fatal(got, err)
+	}
+	slices.Sort(got.Refused)
+	want := [][]int64{{rows[0], rows[1], rows[4], rows[6]}, {rows[5]}, {rows[2], rows[3], rows[7]}}
+	if diff := cmp.Diff(want, [][]int64{idsOf(got.Ours), got.Locked, got.Refused}); diff != "" {
+		t.Errorf("claimed, locked and refused rows differ (-want +got):\n%s", diff)
+	}
+	f.wantStatus(t, map[int64]Status{rows[7]: Pending, rows[8]: Cancelled})
+}
+
 // TestSettleOne: a batch of one result, which some servers fold into constants, is written as any.
 func TestSettleOne(t *testing.T) {
 	f := newFixture(t)

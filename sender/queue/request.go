@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"strings"
 	"time"
 )
@@ -18,8 +19,9 @@ type Request struct {
 	Message
 	State
 
-	Lane  int       `db:"lane"`   // index of the share that it was claimed from
-	DueAt time.Time `db:"due_at"` // read of waiting rows only
+	Lane  int            `db:"lane"`   // index of the share that it was claimed from
+	DueAt time.Time      `db:"due_at"` // read of waiting rows only
+	AppID sql.NullString `db:"appid"`  // the same
 
 	Token string // of the claim
 }
@@ -78,7 +80,7 @@ func (q *Queue) Due(
 	// rows are read.
 	const branch = `(
 		    SELECT id, priority, due_at, ? AS lane
-		      FROM send_request
+		      FROM send_request FORCE INDEX (send_request_due)
 		     WHERE status = 'pending' AND appid <=> ? AND priority = ? AND template = ?
 		       AND due_at <= CURRENT_TIMESTAMP(3)
 		       AND id NOT IN (?)
@@ -117,28 +119,27 @@ type InDoubt struct {
 	DueIn int64 `db:"due_in"` // microseconds
 }
 
-// InDoubtSoon returns those rows of an account that are due within the next minutes, at most limit
+// InDoubtSoon returns those rows of some lanes that are due within the next minutes, at most limit
 // of each lane: a claim's visibility, or the pause before a redelivery, lies ahead of them. Those
 // whose time came before are in the queue.
-func (q *Queue) InDoubtSoon(ctx context.Context, appid string, limit int) ([]InDoubt, error) {
-	lanes, err := q.Lanes(ctx, Pending)
-	if err != nil {
-		return nil, err
-	}
-	const query = `
-		SELECT id, TIMESTAMPDIFF(MICROSECOND, CURRENT_TIMESTAMP(3), due_at) AS due_in
-		  FROM send_request
-		 WHERE status = 'pending' AND appid = ? AND priority = ? AND template = ?
-		   AND due_at > CURRENT_TIMESTAMP(3) AND due_at < CURRENT_TIMESTAMP(3) + INTERVAL 3 MINUTE
-		   AND (lease IS NOT NULL OR uncertain_at IS NOT NULL)
-		 LIMIT ?`
-	var found []InDoubt
-	for _, l := range lanes {
-		if l.Account() != appid {
-			continue
+func (q *Queue) InDoubtSoon(
+	ctx context.Context, lanes []Lane, limit int,
+) (found []InDoubt, err error) {
+	const branch = `(
+		    SELECT id, TIMESTAMPDIFF(MICROSECOND, CURRENT_TIMESTAMP(3), due_at) AS due_in
+		      FROM send_request FORCE INDEX (send_request_due)
+		     WHERE status = ? AND appid <=> ? AND priority = ? AND template = ?
+		       AND due_at > CURRENT_TIMESTAMP(3)
+		       AND due_at < CURRENT_TIMESTAMP(3) + INTERVAL 3 MINUTE
+		       AND (lease IS NOT NULL OR uncertain_at IS NOT NULL)
+		     LIMIT ?)`
+	for part := range slices.Chunk(lanes, maxDives) {
+		query := branch + strings.Repeat(" UNION ALL "+branch, len(part)-1)
+		var args []any
+		for _, l := range part {
+			args = append(args, l.Status, l.AppID, l.Priority, l.Template, limit)
 		}
-		rows, err := find[InDoubt](ctx, q, lookup{"reading attempts in doubt", query},
-			appid, l.Priority, l.Template, limit)
+		rows, err := find[InDoubt](ctx, q, lookup{"reading attempts in doubt", query}, args...)
 		if err != nil {
 			return nil, err
 		}

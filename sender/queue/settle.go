@@ -3,9 +3,12 @@ package queue
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/internal/database"
 )
@@ -26,6 +29,7 @@ type Result struct {
 	MsgID          int64
 	OpenID         string // whom it was sent to, or may have been
 	Channel        string // written where the message was sent
+	Waits          *Waits // waiting: what may release it; a pointer, as results are compared
 }
 
 // Note is what a row says about its state; zero values: nothing.
@@ -79,28 +83,69 @@ func (s Settled) and(t Settled) Settled {
 // Settle writes results. skipLocked leaves out the rows that another transaction holds; so does a
 // second try, where the plain statement had to wait for one. What is returned with an error has
 // been written nevertheless.
-func (q *Queue) Settle(ctx context.Context, batch []Result, skipLocked bool) (Settled, error) {
-	var simple, others []Result
+//
+// What rows wait for is written in the transaction that makes them wait.
+func (q *Queue) Settle(
+	ctx context.Context, batch []Result, skipLocked bool,
+) (done Settled, err error) {
+	var simple, waiting, others []Result
 	for _, r := range batch {
-		if r.isSimpleSent() && (len(simple) == 0 || r.Channel == simple[0].Channel) {
+		switch {
+		case r.isSimpleSent() && (len(simple) == 0 || r.Channel == simple[0].Channel):
 			simple = append(simple, r)
-		} else {
+		case r.Status == Waiting:
+			waiting = append(waiting, r)
+		default:
 			others = append(others, r)
 		}
 	}
-	done, err := q.settlePart(ctx, simple, skipLocked, simpleSentSQL)
-	if err != nil {
-		return done, err
+	parts := []settling{{simple, simpleSentSQL}, {waiting, settleSQL}, {others, settleSQL}}
+	for _, p := range parts {
+		var part Settled
+		part, err = q.settlePart(ctx, p, skipLocked)
+		if done = done.and(part); err != nil {
+			break
+		}
 	}
-	rest, err := q.settlePart(ctx, others, skipLocked, settleSQL)
-	return done.and(rest), err
+	return done, err
 }
 
-// settlePart writes results by one kind of statement. One that the server refuses must not stop the
-// others: the part is halved down to it.
+// settling is results of a batch that one kind of statement writes.
+type settling struct {
+	part []Result
+	sql  func([]Result) (query string, args []any)
+}
+
+// statement writes those of the results that are of the ids.
+func (s settling) statement(ids []int64) (string, []any) {
+	return s.sql(slices.DeleteFunc(slices.Clone(s.part), func(r Result) bool {
+		_, found := slices.BinarySearch(ids, r.ID)
+		return !found
+	}))
+}
+
+// await stores what the rows wait for that have been made to wait.
+func (s settling) await(ctx context.Context, tx *sqlx.Tx, ids []int64) error {
+	const query = `
+		SELECT id FROM send_request FORCE INDEX (PRIMARY) WHERE id IN (?) AND status = 'waiting'`
+	waiting, err := database.SelectIn[int64](ctx, tx, query, ids)
+	if err != nil {
+		return fmt.Errorf("reading back who waits: %w", err)
+	}
+	return addWaits(ctx, tx, waiting, func(id int64) Waits {
+		i := slices.IndexFunc(s.part, func(r Result) bool { return r.ID == id })
+		if s.part[i].Waits == nil {
+			return nil
+		}
+		return *s.part[i].Waits
+	})
+}
+
+// settlePart writes results by one kind of statement.
 func (q *Queue) settlePart(
-	ctx context.Context, part []Result, skipLocked bool, sql func([]Result) (string, []any),
+	ctx context.Context, s settling, skipLocked bool,
 ) (done Settled, err error) {
+	part := s.part
 	if len(part) == 0 {
 		return Settled{}, nil
 	}
@@ -109,36 +154,23 @@ func (q *Queue) settlePart(
 		ids[i] = r.ID
 	}
 	slices.Sort(ids)
-	settle := func(ids []int64) (string, []any) {
-		return sql(slices.DeleteFunc(slices.Clone(part), func(r Result) bool {
-			_, found := slices.BinarySearch(ids, r.ID)
-			return !found
-		}))
+	c := change{do: s.statement}
+	if part[0].Status == Waiting {
+		c.then = s.await
 	}
-	n, locked, err := q.update(ctx, ids, skipLocked, settle)
-	switch {
-	case database.IsRowError(err) && len(part) == 1:
-		return Settled{Refused: part, Cause: err}, nil
-	case database.IsRowError(err):
-		done, err = q.settlePart(ctx, part[:len(part)/2], skipLocked, sql)
-		if err != nil {
-			return done, err
-		}
-		rest, err := q.settlePart(ctx, part[len(part)/2:], skipLocked, sql)
-		return done.and(rest), err
-	case err != nil:
-		return Settled{}, err
-	}
-	done.Written = make([]Result, 0, len(part))
+	u, err := q.change(ctx, ids, skipLocked, c)
 	for _, r := range part {
-		if slices.Contains(locked, r.ID) {
+		switch {
+		case slices.Contains(u.refused, r.ID):
+			done.Refused = append(done.Refused, r)
+		case slices.Contains(u.locked, r.ID):
 			done.Locked = append(done.Locked, r)
-		} else {
+		case err == nil || slices.Contains(u.tried, r.ID):
 			done.Written = append(done.Written, r)
 		}
 	}
-	done.Overtaken = int64(len(done.Written)) - n
-	return done, nil
+	done.Overtaken, done.Cause = int64(len(done.Written))-u.n, u.cause
+	return done, err
 }
 
 // isSimpleSent reports whether a result is the usual one, for which a shorter statement does: with

@@ -10,57 +10,72 @@ import (
 // PageSize is how many rows maintenance reads or changes in one statement.
 const PageSize = 1000
 
-// WaitingAfter returns the next page of a waiting lane after the row last, in the order of their
-// index: paging by id would sort all of the lane for each page. After the zero Request it begins.
-func (q *Queue) WaitingAfter(ctx context.Context, l Lane, last Request) ([]Request, error) {
-	// Two branches, as a campaign's rows may all have one due_at: its expires_at. A single
-	// condition with OR would begin at the first of them for each page.
-	const columns = `(
-		    SELECT id, unionid, mini_appid, mini_openid, openid, cancel <> 0 AS cancel, due_at
-		      FROM send_request
-		     WHERE status = 'waiting' AND appid = ? AND priority = ? AND template = ?`
-	const query = columns + ` AND due_at = ? AND id > ? ORDER BY id LIMIT ?)
-		UNION ALL ` + columns + ` AND due_at > ? ORDER BY due_at, id LIMIT ?)
-		ORDER BY due_at, id
-		LIMIT ?`
+const waitingColumns = `
+		SELECT id, appid, unionid, mini_appid, mini_openid, openid, cancel <> 0 AS cancel, due_at`
+
+// WaitingAfter returns the next rows of a waiting lane after the row last, up to limit, in the
+// order of their index: paging by id would sort all of the lane for each page. After the zero
+// Request it begins.
+func (q *Queue) WaitingAfter(
+	ctx context.Context, l Lane, last Request, limit int,
+) ([]Request, error) {
+	// Two queries, as a campaign's rows may all have one due_at: its expires_at. A single condition
+	// with OR would begin at the first of them for each page, and a UNION would copy all rows.
+	const lane = waitingColumns + `
+		  FROM send_request FORCE INDEX (send_request_due)
+		 WHERE status = 'waiting' AND appid = ? AND priority = ? AND template = ?`
+	const same = lane + ` AND due_at = ? AND id > ? ORDER BY id LIMIT ?`
+	const later = lane + ` AND due_at > ? ORDER BY due_at, id LIMIT ?`
+	const what = "reading waiting requests"
 	from := last.DueAt
 	if from.IsZero() {
 		from = time.Unix(1, 0).UTC() // the first moment of a TIMESTAMP
 	}
-	return find[Request](ctx, q, lookup{"reading waiting requests", query},
-		l.AppID, l.Priority, l.Template, from, last.ID, PageSize,
-		l.AppID, l.Priority, l.Template, from, PageSize, PageSize)
+	page, err := find[Request](ctx, q, lookup{what, same},
+		l.AppID, l.Priority, l.Template, from, last.ID, limit)
+	if err != nil || len(page) == limit {
+		return page, err
+	}
+	more, err := find[Request](ctx, q, lookup{what, later},
+		l.AppID, l.Priority, l.Template, from, limit-len(page))
+	return append(page, more...), err
 }
 
-// Release makes waiting rows due now. What another transaction holds is left to a later round.
-func (q *Queue) Release(ctx context.Context, ids []int64) error {
+// Release makes waiting rows due now. They are wished from now on: before, they could not have gone.
+// It returns those that another transaction holds; those that the server refuses to change are left
+// to a later round.
+func (q *Queue) Release(ctx context.Context, ids []int64) (locked []int64, err error) {
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET status = 'pending', reason = NULL, errmsg = NULL, errcode = NULL,
-		       due_at = CURRENT_TIMESTAMP(3)
+		       due_at = CURRENT_TIMESTAMP(3), wished_at = CURRENT_TIMESTAMP(3)
 		 WHERE id IN (?) AND status = 'waiting' AND cancel = 0`
 	if len(ids) == 0 {
-		return nil
+		return nil, nil
 	}
 	release := func(ids []int64) (string, []any) { return query, []any{ids} }
-	if _, _, err := q.update(ctx, ids, false, release); err != nil {
-		return fmt.Errorf("releasing %d waiting requests: %w", len(ids), err)
+	done, err := q.leave(ctx, ids, true, release)
+	if err != nil {
+		return nil, fmt.Errorf("releasing %d waiting requests: %w", len(ids), err)
 	}
-	return nil
+	return done.locked, nil
 }
 
+// outcomeUnknown is the reason of rows that end in doubt.
+const outcomeUnknown = "outcome_unknown"
+
 // endColumns is how an open row ends whose message will not be sent: withdrawn rows as such, and
-// never as failed what may have been delivered. Its parameters are the reason and the text of the
-// plain end.
+// never as failed what may have been delivered. Its parameters are the reason of a row in doubt,
+// and the reason and the text of the plain end, in which TemplateMark stands for the template.
 const endColumns = `
-		       reason      = CASE WHEN uncertain_at IS NOT NULL OR lease IS NOT NULL THEN 'outcome_unknown'
+		       reason      = CASE WHEN uncertain_at IS NOT NULL OR lease IS NOT NULL THEN ?
 		                          WHEN cancel <> 0 THEN NULL
 		                          WHEN expires_at <= CURRENT_TIMESTAMP(3) THEN 'expired' ELSE ? END,
 		       status      = CASE WHEN uncertain_at IS NOT NULL OR lease IS NOT NULL THEN 'unknown'
 		                          WHEN cancel <> 0 THEN 'cancelled'
 		                          WHEN expires_at <= CURRENT_TIMESTAMP(3) THEN 'expired'
 		                          ELSE 'failed' END,
-		       errmsg      = COALESCE(?, errmsg),
+		       errmsg      = COALESCE(REPLACE(?, '` + TemplateMark + `', LEFT(template, 60)), errmsg),
 		       lease       = NULL,
 		       finished_at = CURRENT_TIMESTAMP(3)`
 
@@ -69,7 +84,7 @@ const endColumns = `
 func (q *Queue) EndWaits(ctx context.Context, l Lane, reason string) error {
 	const over = `
 		SELECT id
-		  FROM send_request
+		  FROM send_request FORCE INDEX (send_request_due)
 		 WHERE status = 'waiting' AND appid = ? AND priority = ? AND template = ?
 		   AND due_at <= CURRENT_TIMESTAMP(3)
 		 ORDER BY due_at
@@ -80,46 +95,62 @@ func (q *Queue) EndWaits(ctx context.Context, l Lane, reason string) error {
 		 WHERE id IN (?) AND status = 'waiting' AND due_at <= CURRENT_TIMESTAMP(3)`
 	_, err := q.endPages(ctx, endOrder{
 		find: lookup{"ending waits", over}, findArgs: []any{l.AppID, l.Priority, l.Template, PageSize},
-		end: query, endArgs: []any{reason, nil},
+		end: query, endArgs: []any{outcomeUnknown, reason, nil}, waiting: true,
 	})
 	return err
 }
 
-// Unroutable is a lane that no account claims, and why.
+// TemplateMark stands for the row's template in an Unroutable's message.
+const TemplateMark = "{template}"
+
+// Unroutable are lanes whose rows cannot be sent, and why.
 type Unroutable struct {
-	Lane
+	Lanes
 	Reason, Message string
-	// Everywhere: no other instance can claim it either, whatever its configuration.
+	// Everywhere: no other instance can claim them either, whatever its configuration.
 	Everywhere bool
+	// DueOf is the account whose claim fails them, "" if it is none. It becomes theirs, only rows
+	// that are due end, at most PageSize of them, with the reason also where they are in doubt, and
+	// what another transaction holds is left.
+	DueOf string
 }
 
 // unroutableGrace is how long ago the account of an unroutable lane must have been sent for at the
 // latest: other instances may have a newer configuration, and be just restarting.
 const unroutableGrace = 10 * time.Minute
 
-// FailUnroutable fails the rows of one lane, but for those that an attempt may still hold, and
-// unless an instance that knows the account has been seen of late.
+// FailUnroutable fails the rows of lanes, but for those that an attempt may still hold, and unless
+// an instance that knows the account has been seen of late. It returns how many.
 func (q *Queue) FailUnroutable(ctx context.Context, u Unroutable) (int64, error) {
-	const free = `(lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))
+	const known = `
 		   AND (? OR NOT EXISTS (
 		           SELECT 1
 		             FROM lease
 		            WHERE name = ? AND expires_at > CURRENT_TIMESTAMP(3) - INTERVAL ? SECOND))`
 	const stuck = `
 		SELECT id
-		  FROM send_request
-		 WHERE status = ? AND appid <=> ? AND priority = ? AND template = ? AND ` + free + `
-		 LIMIT ?`
-	const query = `
+		  FROM send_request FORCE INDEX (send_request_due)
+		 WHERE status = ? AND appid <=> ? AND priority = ? AND template IN (?)`
+	set, free := "", `
+		   AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))`
+	end := []any{outcomeUnknown, u.Reason, u.Message}
+	if u.DueOf != "" {
+		set, free = ` appid = ?,`, `
+		   AND due_at <= CURRENT_TIMESTAMP(3)`
+		end = []any{u.DueOf, u.Reason, u.Reason, u.Message}
+	}
+	query := `
 		UPDATE send_request FORCE INDEX (PRIMARY)
-		   SET` + endColumns + `
-		 WHERE id IN (?) AND status = ? AND ` + free
-	known := []any{u.Everywhere, LeaseName(u.AppID.String), int(unroutableGrace / time.Second)}
-	lane := []any{u.Status, u.AppID, u.Priority, u.Template}
+		   SET` + set + endColumns + `
+		 WHERE id IN (?) AND status = ?`
+	elsewhere := []any{u.Everywhere, LeaseName(u.AppID.String), int(unroutableGrace / time.Second)}
+	lanes := []any{u.Status, u.AppID, u.Priority, u.Templates}
 	return q.endPages(ctx, endOrder{
-		find:     lookup{"failing requests that nobody claims", stuck},
-		findArgs: slices.Concat(lane, known, []any{PageSize}),
-		end:      query, endArgs: []any{u.Reason, u.Message}, rest: slices.Concat([]any{u.Status}, known),
+		find:     lookup{"failing requests that cannot be sent", stuck + free + known + ` LIMIT ?`},
+		findArgs: slices.Concat(lanes, elsewhere, []any{PageSize}),
+		end:      query + free + known, endArgs: end,
+		rest: slices.Concat([]any{u.Status}, elsewhere), onePage: u.DueOf != "",
+		waiting: u.Status == Waiting,
 	})
 }
 
@@ -130,24 +161,30 @@ type endOrder struct {
 	findArgs      []any
 	end           string
 	endArgs, rest []any
+	onePage       bool // ends one page, and waits for no other transaction
+	waiting       bool // the rows wait
 }
 
-// endPages ends rows page by page and returns how many. It stops where another transaction holds
-// some: a later round does the rest.
+// endPages ends rows page by page and returns how many. It stops where some are left: a later round
+// does the rest.
 func (q *Queue) endPages(ctx context.Context, o endOrder) (total int64, err error) {
+	update := q.update
+	if o.waiting {
+		update = q.leave
+	}
 	for {
 		ids, err := find[int64](ctx, q, o.find, o.findArgs...)
 		if err != nil || len(ids) == 0 {
 			return total, err
 		}
-		n, locked, err := q.update(ctx, ids, false, func(ids []int64) (string, []any) {
+		done, err := update(ctx, ids, o.onePage, func(ids []int64) (string, []any) {
 			return o.end, slices.Concat(o.endArgs, []any{ids}, o.rest)
 		})
-		total += n
+		total += done.n
 		if err != nil {
 			return total, fmt.Errorf("%s: %w", o.find.what, err)
 		}
-		if n == 0 || len(ids) < PageSize || len(locked) > 0 {
+		if o.onePage || done.n == 0 || len(ids) < PageSize || len(done.left()) > 0 {
 			return total, nil
 		}
 	}

@@ -35,7 +35,7 @@ func TestWaitingAfter(t *testing.T) {
 	var got []int64
 	var pages []int
 	for last := (Request{}); len(pages) < 9; {
-		rows, err := f.WaitingAfter(t.Context(), lane(Waiting), last)
+		rows, err := f.WaitingAfter(t.Context(), lane(Waiting), last, PageSize)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,12 +58,12 @@ func TestWaitingReads(t *testing.T) {
 	end := time.Date(2037, 1, 2, 3, 4, 5, 6e6, time.UTC)
 	id := f.insert(t, columns{"status": "waiting", "unionid": "u-2", "mini_appid": "wxm",
 		"mini_openid": "om", "openid": "o", "cancel": 2, "due_at": end})
-	got, err := f.WaitingAfter(t.Context(), lane(Waiting), Request{})
+	got, err := f.WaitingAfter(t.Context(), lane(Waiting), Request{}, PageSize)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []Request{{
-		ID: id, DueAt: end, State: State{Cancel: true},
+		ID: id, DueAt: end, AppID: nullable(appid), State: State{Cancel: true},
 		Recipient: Recipient{nullable("u-2"), nullable("wxm"), nullable("om"), nullable("o")},
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -85,15 +85,16 @@ func TestReleaseWaiting(t *testing.T) {
 	id, withdrawn, locked := waiting(nil), waiting(columns{"cancel": 1}), waiting(nil)
 	ended, unnamed := waiting(columns{"status": "failed"}), waiting(nil)
 	release := f.hold(t, locked)
-	if err := f.Release(t.Context(), []int64{id, withdrawn, locked, ended}); err != nil {
-		t.Fatal(err)
+	left, err := f.Release(t.Context(), []int64{id, withdrawn, locked, ended})
+	if err != nil || !slices.Equal(left, []int64{locked}) {
+		t.Fatalf("%v are locked, %v; want %d", left, err, locked)
 	}
 	release()
 	f.wantRow(t, id, row{
 		Status: Pending, Attempts: 1, Moments: Moments{Due: "0m", InDoubtFrom: "-9m"}})
 	f.wantStatus(t, map[int64]Status{
 		withdrawn: Waiting, locked: Waiting, ended: Failed, unnamed: Waiting})
-	if err := f.Release(t.Context(), nil); err != nil {
+	if _, err := f.Release(t.Context(), nil); err != nil {
 		t.Errorf("releasing nothing: %v", err)
 	}
 }
@@ -178,7 +179,7 @@ func TestFailUnroutableEnds(t *testing.T) {
 		for name, tc := range ends() {
 			t.Run(string(status)+"/"+name, func(t *testing.T) {
 				id := f.insert(t, tc.over(status, "old"))
-				u := Unroutable{Lane: lane(status), Reason: "why", Message: "text"}
+				u := Unroutable{Lanes: alone(lane(status)), Reason: "why", Message: "text"}
 				if n, err := f.FailUnroutable(t.Context(), u); err != nil || n != 1 {
 					t.Errorf("%d rows ended, %v", n, err)
 				}
@@ -213,7 +214,7 @@ func TestFailUnroutableGrace(t *testing.T) {
 			f.exec(t, `INSERT INTO lease (name, holder, expires_at) VALUES (?, 'one', `+
 				string(in(tc.expires))+`)`, tc.lease)
 			f.insert(t, columns{})
-			u := Unroutable{Lane: lane(Pending), Reason: "why", Everywhere: tc.everywhere}
+			u := Unroutable{Lanes: alone(lane(Pending)), Reason: "why", Everywhere: tc.everywhere}
 			n, err := f.FailUnroutable(t.Context(), u)
 			if err != nil || n != tc.want || f.count(t, `status = 'failed'`) != int(tc.want) {
 				t.Errorf("%d rows ended, %v; want %d", n, err, tc.want)
@@ -239,7 +240,7 @@ func TestFailUnroutableLane(t *testing.T) {
 		lane Lane
 		want int64
 	}{{lane(Pending), PageSize + 2}, {lane(Pending), 0}, {ofNobody, 1}} {
-		n, err := f.FailUnroutable(t.Context(), Unroutable{Lane: tc.lane, Reason: "why"})
+		n, err := f.FailUnroutable(t.Context(), Unroutable{Lanes: alone(tc.lane), Reason: "why"})
 		if err != nil || n != tc.want {
 			t.Errorf("%d rows of %+v ended, %v; want %d", n, tc.lane, err, tc.want)
 		}
@@ -254,7 +255,7 @@ func TestEndsLeaveLocked(t *testing.T) {
 	f := newFixture(t)
 	free, held := f.insert(t, columns{}), f.insert(t, columns{})
 	release := f.hold(t, held)
-	u := Unroutable{Lane: lane(Pending), Reason: "why"}
+	u := Unroutable{Lanes: alone(lane(Pending)), Reason: "why"}
 	if n, err := f.FailUnroutable(t.Context(), u); err != nil || n != 1 {
 		t.Errorf("%d rows ended, %v; want 1", n, err)
 	}

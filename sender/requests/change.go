@@ -179,6 +179,11 @@ func changeLocked(
 			return nil, fmt.Errorf("%d of %d rows were as they had been read under a lock; "+
 				"nothing was changed, try again", n, len(ids))
 		}
+		if steps[k].becomes != queue.Waiting { // it waits no more
+			if err := queue.Unwait(ctx, tx, ids); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return done, nil
 }

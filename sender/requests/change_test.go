@@ -8,6 +8,33 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// TestRetryWishesAgain: what an operator gives back is wished from then on, so that no alarm counts
+// the time in which it was finished, or was to wait.
+func TestRetryWishesAgain(t *testing.T) {
+	f := newFixture(t)
+	old := time.Now().UTC().Add(-24 * time.Hour)
+	ids := []int64{
+		f.place(t, "failed", columns{"wished_at": old, "due_at": old}),
+		f.place(t, "waiting", columns{"wished_at": old, "due_at": old}),
+		f.place(t, "pending", columns{"wished_at": old, "due_at": time.Now().UTC().Add(time.Hour)}),
+	}
+	changes, err := f.store.Retry(t.Context(), ids, RetryOptions{Now: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range changes {
+		if c.Refused != "" {
+			t.Errorf("request %d: %s", c.ID, c.Refused)
+		}
+	}
+	var n int
+	err = f.db.GetContext(t.Context(), &n, `SELECT COUNT(*) FROM send_request
+		WHERE status = 'pending' AND wished_at > CURRENT_TIMESTAMP(3) - INTERVAL 1 MINUTE`)
+	if err != nil || n != len(ids) {
+		t.Errorf("%d of %d requests are wished from now on (%v)", n, len(ids), err)
+	}
+}
+
 // TestRetryDecides: what is retried and what is refused, for every state a row can be in.
 func TestRetryDecides(t *testing.T) {
 	f := newFixture(t)
@@ -199,6 +226,39 @@ func TestCancelDecides(t *testing.T) {
 			}
 			if marked := f.count(t, `SELECT cancel FROM send_request WHERE id = ?`, tc.want.ID); marked != 1 && tc.state != "sent" {
 				t.Error("the row is not marked")
+			}
+		})
+	}
+}
+
+// TestChangesEndWaiting: an operator's change of a waiting row leaves nothing of what it waited for.
+func TestChangesEndWaiting(t *testing.T) {
+	f := newFixture(t)
+	future := time.Now().UTC().Add(time.Hour)
+	for name, change := range map[string]func(id int64) ([]Change, error){
+		"retry": func(id int64) ([]Change, error) {
+			return f.store.Retry(t.Context(), []int64{id}, RetryOptions{Now: true})
+		},
+		"cancel": func(id int64) ([]Change, error) {
+			return f.store.Cancel(t.Context(), []int64{id})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			id, other := f.place(t, "waiting", columns{"due_at": future}), f.place(t, "waiting", columns{"due_at": future})
+			const hint = `INSERT INTO send_wait (request_id, kind, appid, value) VALUES (?, 'unionid', ?, 'u1')`
+			for _, id := range []int64{id, other} {
+				if _, err := f.db.ExecContext(t.Context(), hint, id, appid); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if changes, err := change(id); err != nil || changes[0].Refused != "" {
+				t.Fatal(changes, err)
+			}
+			var left []int64
+			const query = `SELECT request_id FROM send_wait WHERE request_id IN (?, ?)`
+			err := f.db.SelectContext(t.Context(), &left, query, id, other)
+			if err != nil || len(left) != 1 || left[0] != other {
+				t.Errorf("%v wait for something, %v; want %d", left, err, other)
 			}
 		})
 	}

@@ -26,6 +26,12 @@ func TestInsert(t *testing.T) {
 	if again, existed, err := f.store.Insert(t.Context(), r); again != id || !existed || err != nil {
 		t.Errorf("the second: %d, existed %t, %v; want %d", again, existed, err, id)
 	}
+	century := 876_000 * time.Hour.Microseconds()
+	late := Request{UnionID: &unionid, Template: "order", Data: `{}`, Priority: 1, ExpiresIn: &century}
+	if id, _, err := f.store.Insert(t.Context(), late); err != nil ||
+		f.count(t, `SELECT COUNT(*) FROM send_request WHERE id = ? AND expires_at = '2038-01-19'`, id) != 1 {
+		t.Errorf("a row that expires in a century: %v", err)
+	}
 	got, err := f.store.Outcome(t.Context(), id)
 	if diff := cmp.Diff(Outcome{ID: id, Status: "pending"}, got); diff != "" || err != nil {
 		t.Error(diff, err)

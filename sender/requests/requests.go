@@ -90,6 +90,8 @@ type Detail struct {
 	URL        string `db:"url"`
 	MiniPath   string `db:"mini_path"`
 	Data       string `db:"data"` // the message: personal data
+	// WishedAt is since when it could have gone; nil: it has not been claimed yet, DueAt says it.
+	WishedAt *time.Time `db:"wished_at"`
 	// UncertainAt is when the first attempt began whose outcome is not known.
 	UncertainAt *time.Time `db:"uncertain_at"`
 	Leased      bool       `db:"leased"` // an attempt holds the row, or died with its instance
@@ -113,7 +115,7 @@ var ErrNotFound = errors.New("no such request")
 
 const (
 	detailQuery = `
-		SELECT` + recordColumns + messageColumns + `, r.cancel <> 0 AS cancel, r.uncertain_at,
+		SELECT` + recordColumns + messageColumns + `, r.cancel <> 0 AS cancel, r.wished_at, r.uncertain_at,
 		       r.lease IS NOT NULL AS leased, r.due_at <= CURRENT_TIMESTAMP(3) AS due,
 		       COALESCE(r.expires_at <= CURRENT_TIMESTAMP(3), 0) AS overdue,
 		       COALESCE(s.status, '') AS receipt_status, s.arrived_at AS receipt_at
@@ -121,7 +123,7 @@ const (
 		  LEFT JOIN send_receipt s ON s.appid = r.appid AND s.msgid = r.msgid
 		 WHERE r.id = ?`
 	archivedQuery = `
-		SELECT` + recordColumns + messageColumns + `, 1 AS archived,
+		SELECT` + recordColumns + messageColumns + `, 1 AS archived, r.wished_at,
 		       COALESCE(r.receipt_status, '') AS receipt_status, r.receipt_at
 		  FROM send_request_archive r
 		 WHERE r.id = ?`

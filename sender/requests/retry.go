@@ -86,6 +86,7 @@ func (o RetryOptions) restart(r lockedRow) step {
 		       lease        = NULL,
 		       cancel       = 0,
 		       due_at       = CURRENT_TIMESTAMP(3),
+		       wished_at    = CURRENT_TIMESTAMP(3),
 		       channel      = NULL,
 		       sent_openid  = NULL,
 		       msgid        = NULL,
@@ -118,7 +119,8 @@ func (o RetryOptions) hasten(r lockedRow) step {
 		       errcode = CASE WHEN status = 'waiting' THEN NULL ELSE errcode END,
 		       errmsg  = CASE WHEN status = 'waiting' THEN NULL ELSE errmsg END,
 		       status  = 'pending',
-		       due_at  = CURRENT_TIMESTAMP(3)
+		       due_at  = CURRENT_TIMESTAMP(3),
+		       wished_at = CURRENT_TIMESTAMP(3)
 		 WHERE id IN (?) AND status = ? AND cancel = 0 AND lease IS NULL`
 	switch {
 	case r.Cancel:

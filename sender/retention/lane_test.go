@@ -13,7 +13,7 @@ import (
 // TestFinalLanes: each lane once, in a few reads, wherever the last one stood.
 func TestFinalLanes(t *testing.T) {
 	f := newFixture(t)
-	var want []finalLane
+	var want []queue.Lane
 	for _, account := range []any{nil, "wxa", "wxb"} {
 		f.exec(t, `INSERT INTO send_request (appid, unionid, template, priority, data, status, finished_at)
 			SELECT ?, 'u', CONCAT('t', n % 3), n % 2, '{}', CASE WHEN n < 6 THEN 'expired' ELSE 'sent' END, NOW(3)
@@ -22,17 +22,18 @@ func TestFinalLanes(t *testing.T) {
 		name, _ := account.(string)
 		for priority := range 2 {
 			for template := range 3 {
-				want = append(want, finalLane{queue.Sent, sql.NullString{String: name, Valid: account != nil}, priority, fmt.Sprint("t", template)})
+				want = append(want, queue.Lane{Status: queue.Sent, AppID: sql.NullString{String: name, Valid: account != nil},
+					Priority: priority, Template: fmt.Sprint("t", template), Due: true})
 			}
 		}
 	}
 	f.exec(t, `ANALYZE TABLE send_request`)
-	var got []finalLane
-	for at := (*finalLane)(nil); ; got = append(got, *at) {
-		var next *finalLane
+	var got []queue.Lane
+	for at := (*queue.Lane)(nil); ; got = append(got, *at) {
+		var next *queue.Lane
 		n := f.reads(t, func() {
 			var err error
-			if next, err = f.purger(false).nextFinalLane(t.Context(), queue.Sent, at); err != nil {
+			if next, err = queue.New(f.db).NextLane(t.Context(), queue.Sent, at); err != nil {
 				t.Fatal(err)
 			}
 		})

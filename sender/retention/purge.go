@@ -2,8 +2,6 @@ package retention
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -27,53 +25,6 @@ func (p *Purger) now(ctx context.Context) (t time.Time, err error) {
 	return t, nil
 }
 
-// finalLane is one place of send_request_due that has rows of a final status.
-type finalLane struct {
-	Status   queue.Status   `db:"status"`
-	AppID    sql.NullString `db:"appid"`
-	Priority int            `db:"priority"`
-	Template string         `db:"template"`
-}
-
-// nextFinalLane returns the lane after l in the order of the index; of nil, the first of the
-// status. It returns nil after the last.
-func (p *Purger) nextFinalLane(ctx context.Context, of queue.Status, l *finalLane) (
-	*finalLane, error,
-) {
-	// Up to three dives into the index a lane. GROUP BY says the same, and reads every entry on
-	// servers that cannot skip in an index (TiDB). OR says the same too, and MariaDB 10.11 then
-	// reads all entries of an account, or of the whole status, at some lanes. Rows without appid
-	// come first.
-	const entry = `
-		    SELECT status, appid, priority, template
-		      FROM send_request FORCE INDEX (send_request_due)
-		     WHERE status = ?`
-	// ORDER BY names no column that the branch fixes: NULL is no constant to MariaDB there, and it
-	// would sort.
-	query, args := entry+` ORDER BY appid, priority, template LIMIT 1`, []any{of}
-	if l != nil {
-		later, last := ` AND appid > ?`, []any{of, l.AppID}
-		if !l.AppID.Valid {
-			later, last = ` AND appid IS NOT NULL`, last[:1]
-		}
-		query = `(` + entry + ` AND appid <=> ? AND priority = ? AND template > ? ORDER BY template LIMIT 1)
-		UNION ALL (` + entry + ` AND appid <=> ? AND priority > ? ORDER BY priority, template LIMIT 1)
-		UNION ALL (` + entry + later + ` ORDER BY appid, priority, template LIMIT 1)
-		ORDER BY appid, priority, template
-		LIMIT 1`
-		args = append([]any{of, l.AppID, l.Priority, l.Template, of, l.AppID, l.Priority}, last...)
-	}
-	var next finalLane
-	err := p.cfg.DB.GetContext(ctx, &next, query, args...)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading templates of finished requests: %w", database.Explain(err))
-	}
-	return &next, nil
-}
-
 // oldRow is an entry of send_request_due. The driver reads the zero date as the zero time.
 type oldRow struct {
 	ID    int64     `db:"id"`
@@ -84,7 +35,7 @@ type oldRow struct {
 // after oldRow{}, the first. It reads the index alone. A final row's due_at is when it was due, or
 // how far its claim had moved that: no later than its end, give or take a minute. Rows that ended
 // before they were due, withdrawn ones, are found when that moment has aged.
-func (p *Purger) oldRows(ctx context.Context, l finalLane, at oldRow, before time.Time) (
+func (p *Purger) oldRows(ctx context.Context, l queue.Lane, at oldRow, before time.Time) (
 	[]oldRow, error,
 ) {
 	// Two branches, as many rows may have one due_at: with OR each page would begin at the first of
@@ -124,11 +75,12 @@ func (p *Purger) deleteOld(
 		  FROM send_request FORCE INDEX (PRIMARY)
 		 WHERE id IN (?) AND status = ? AND COALESCE(finished_at, due_at) < ?
 		   FOR UPDATE`}
-	// A receipt is found by its request's msgid, so it goes first.
+	// A receipt is found by its request's msgid, so it goes first. Without the hints MariaDB 11.8
+	// scans a small table instead, and waits for the very rows that were left out.
 	const receipts = `
 		DELETE s
-		  FROM send_request r
-		  STRAIGHT_JOIN send_receipt s ON s.appid = r.appid AND s.msgid = r.msgid
+		  FROM send_request r FORCE INDEX (PRIMARY)
+		  STRAIGHT_JOIN send_receipt s FORCE INDEX (PRIMARY) ON s.appid = r.appid AND s.msgid = r.msgid
 		 WHERE r.id IN (?)`
 	err = database.InTx(ctx, p.cfg.DB, func(ctx context.Context, tx *sqlx.Tx) error {
 		n = 0
@@ -147,8 +99,14 @@ func (p *Purger) deleteOld(
 		if _, err := database.ExecIn(ctx, tx, receipts, old); err != nil {
 			return fmt.Errorf("deleting receipts: %w", err)
 		}
-		n, err = database.ExecIn(ctx, tx, `DELETE FROM send_request WHERE id IN (?)`, old)
-		return err
+		// With this form of DELETE the index can be named.
+		const requests = `DELETE r FROM send_request r FORCE INDEX (PRIMARY) WHERE r.id IN (?)`
+		n, err = database.ExecIn(ctx, tx, requests, old)
+		if err != nil {
+			return err
+		}
+		// A row that ended without this program's knowledge may have left some behind.
+		return queue.Unwait(ctx, tx, old)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("deleting %d finished requests: %w", len(ids), err)
@@ -163,15 +121,17 @@ const archiveStatement = `
 	INSERT INTO send_request_archive
 	       (id, appid, unionid, mini_appid, mini_openid, openid, template, data, url, mini_path,
 	        priority, due_at, expires_at, dedup_key, created_at, status, reason, errcode, errmsg,
-	        warning, attempts, attempted_at, channel, sent_openid, msgid, finished_at, receipt_status, receipt_at)
+	        warning, attempts, attempted_at, channel, sent_openid, msgid, finished_at, receipt_status, receipt_at,
+	        wished_at)
 	SELECT r.id, r.appid, r.unionid, r.mini_appid, r.mini_openid, r.openid, r.template, r.data, r.url,
 	       r.mini_path, r.priority,
 	       CASE WHEN r.due_at >= '1970-01-01 00:00:01' THEN r.due_at END,
 	       CASE WHEN r.expires_at >= '1970-01-01 00:00:01' THEN r.expires_at END,
 	       r.dedup_key, r.created_at, r.status, r.reason, r.errcode, r.errmsg, r.warning, r.attempts,
-	       r.attempted_at, r.channel, r.sent_openid, r.msgid, r.finished_at, s.status, s.arrived_at
-	  FROM send_request r
-	  LEFT JOIN send_receipt s ON s.appid = r.appid AND s.msgid = r.msgid
+	       r.attempted_at, r.channel, r.sent_openid, r.msgid, r.finished_at, s.status, s.arrived_at,
+	       r.wished_at
+	  FROM send_request r FORCE INDEX (PRIMARY)
+	  LEFT JOIN send_receipt s FORCE INDEX (PRIMARY) ON s.appid = r.appid AND s.msgid = r.msgid
 	 WHERE r.id IN (?)
 	    ON DUPLICATE KEY UPDATE id = VALUES(id)`
 
@@ -184,14 +144,19 @@ func (r *run) purgeReceipts(ctx context.Context, before time.Time) error {
 		 ORDER BY arrived_at
 		 LIMIT ?`
 	// The walk goes from moment to moment, and any number of receipts may share one: hence the
-	// LIMIT and the repetition.
+	// LIMIT and the repetition. Where MySQL takes send_request for empty, it makes a hash join with
+	// all of it of NOT EXISTS, FORCE INDEX or not. LEFT JOIN it takes as it is; the hint, to others a
+	// comment, makes sure of that.
 	const drop = `
-		DELETE FROM send_receipt
-		 WHERE arrived_at > ? AND arrived_at <= ?
-		   AND NOT EXISTS (SELECT 1
-		                     FROM send_request r
-		                    WHERE r.msgid = send_receipt.msgid AND r.appid = send_receipt.appid)
-		 LIMIT ?`
+		DELETE s
+		  FROM (SELECT /*+ NO_BNL(o, r) */ o.appid, o.msgid
+		          FROM send_receipt o FORCE INDEX (send_receipt_arrived)
+		          LEFT JOIN send_request r FORCE INDEX (send_request_msgid)
+		                 ON r.msgid = o.msgid AND r.appid = o.appid
+		         WHERE o.arrived_at > ? AND o.arrived_at <= ? AND r.id IS NULL
+		         LIMIT ?) alone
+		  STRAIGHT_JOIN send_receipt s FORCE INDEX (PRIMARY)
+		          ON s.appid = alone.appid AND s.msgid = alone.msgid`
 	for from := firstMoment(); ; {
 		var arrivals []time.Time
 		err := r.throttled(ctx, func() error {

@@ -52,12 +52,13 @@ type Config struct {
 // them again in every run.
 type Purger struct {
 	cfg   Config
+	queue *queue.Queue
 	stuck map[int64]bool // the ids that were logged as not deletable
 }
 
 // New returns a Purger that does nothing until Run.
 func New(cfg Config) *Purger {
-	return &Purger{cfg: cfg, stuck: map[int64]bool{}}
+	return &Purger{cfg: cfg, queue: queue.New(cfg.DB), stuck: map[int64]bool{}}
 }
 
 // Run purges every hour, under a lease, until ctx ends.
@@ -151,9 +152,9 @@ func (r *run) purgeStatus(ctx context.Context, final queue.Status) error {
 		keep = max(keep, minKeepUnknown)
 	}
 	var first error
-	for at := (*finalLane)(nil); ; {
+	for at := (*queue.Lane)(nil); ; {
 		var err error
-		if at, err = r.nextFinalLane(ctx, final, at); err != nil || at == nil {
+		if at, err = r.queue.NextLane(ctx, final, at); err != nil || at == nil {
 			return cmp.Or(first, err)
 		}
 		first = cmp.Or(first, r.purgeLane(ctx, *at, r.begin.Add(-keep)))
@@ -163,7 +164,7 @@ func (r *run) purgeStatus(ctx context.Context, final queue.Status) error {
 	}
 }
 
-func (r *run) purgeLane(ctx context.Context, l finalLane, before time.Time) error {
+func (r *run) purgeLane(ctx context.Context, l queue.Lane, before time.Time) error {
 	for at := (oldRow{}); ; {
 		var page []oldRow
 		err := r.throttled(ctx, func() (err error) {

@@ -278,3 +278,56 @@ func TestRetentionTurn(t *testing.T) {
 		t.Errorf("%d rows are left, want none", n)
 	}
 }
+
+// TestPurgeReads: statistics of empty tables do not lead to a scan for each row or receipt.
+func TestPurgeReads(t *testing.T) {
+	f := newFixture(t)
+	var version string
+	if err := f.db.GetContext(t.Context(), &version, `SELECT VERSION()`); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(version, "TiDB") {
+		t.Skip("TiDB does not count what it reads for a session")
+	}
+	for _, table := range []string{"send_request", "send_receipt"} {
+		f.exec(t, `ALTER TABLE `+table+` STATS_AUTO_RECALC = 0`)
+		f.exec(t, `ANALYZE TABLE `+table)
+	}
+	n := f.fill(t)
+	f.exec(t, `INSERT INTO send_receipt (appid, msgid, openid, status, arrived_at)
+		SELECT appid, -msgid, openid, status, arrived_at FROM send_receipt`)
+	f.exec(t, `UPDATE send_request SET finished_at = NOW(3) WHERE id % 3 > 0`)
+	f.exec(t, `INSERT INTO send_request (appid, unionid, template, data, due_at)
+		SELECT ?, 'u', 'later', '{}', NOW(3) + INTERVAL 1 DAY FROM `+numbers(4), appid)
+	read := f.reads(t, func() {
+		if err := f.purger(true).Purge(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	if read > 30*n {
+		t.Errorf("purging %d requests and twice as many receipts read %d rows and entries", n/3, read)
+	}
+	if left := f.count(t, `SELECT COUNT(*) FROM send_receipt WHERE msgid < 0`); left > 0 {
+		t.Errorf("%d receipts that belong to no request are left", left)
+	}
+}
+
+// TestRetentionOfHints: with a row goes what it waited for, where another program ended it.
+func TestRetentionOfHints(t *testing.T) {
+	f := newFixture(t)
+	old := time.Now().UTC().AddDate(0, -3, 0)
+	id := f.place(t, "failed", columns{"due_at": old, "finished_at": old})
+	waiting := f.place(t, "waiting", columns{"due_at": time.Now().UTC().Add(time.Hour)})
+	for _, id := range []int64{id, waiting} {
+		f.exec(t, `INSERT INTO send_wait (request_id, kind, appid, value) VALUES (?, 'unionid', ?, 'u')`, id, appid)
+	}
+	if err := f.purger(false).Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := f.count(t, `SELECT COUNT(*) FROM send_wait WHERE request_id = ?`, waiting); n != 1 {
+		t.Errorf("a waiting row has %d hints", n)
+	}
+	if n := f.count(t, `SELECT COUNT(*) FROM send_wait`); n != 1 {
+		t.Errorf("%d hints are left, want 1", n)
+	}
+}

@@ -28,6 +28,9 @@ type Config struct {
 	// Quota returns how many messages a day WeChat allows, and how many are left. limit 0: not
 	// known.
 	Quota func(ctx context.Context, path string) (limit, remaining int64, err error)
+	// Credentials reports whether a pause of this reason ends when WeChat takes the account's
+	// token; nil: none does.
+	Credentials func(reason string) bool
 	// Day returns when the day of WeChat's quotas began that contains now, Reset when the next
 	// begins.
 	Day, Reset func(now time.Time) time.Time
@@ -48,24 +51,35 @@ type Account struct {
 	mu        sync.Mutex
 	breaker   breaker
 	templates templatePauses
+	operator  operatorPauses
 	budget    budget
 	limiter   *adaptiveLimiter
-	dirty     map[string]bool // scopes of which account_state does not say what is known
+	known
 
 	writing sync.Mutex // of account_state
 }
 
+// known is how what is known here stands to account_state.
+type known struct {
+	dirty     map[string]bool // scopes of which account_state does not say what is known
+	writes    int             // counts what was written
+	readAt    time.Time       // zero: not read yet
+	checkedAt time.Time       // when CheckDue was true last; zero: not since Load
+}
+
 // New returns an Account that knows nothing of the database yet: see Load.
 func New(cfg Config) *Account {
-	m, log := cfg.Metrics, cfg.Logger
+	log := cfg.Logger
+	rate := cfg.Metrics.rate.WithLabelValues(cfg.AppID)
 	return &Account{
 		cfg:       cfg,
 		store:     sqlStore{db: cfg.DB, appid: cfg.AppID},
-		breaker:   breaker{log: log, gauge: setter(m.paused, cfg.AppID), reset: cfg.Reset},
-		templates: newTemplatePauses(log, setter(m.templates, cfg.AppID)),
+		breaker:   breaker{log: log, reset: cfg.Reset},
+		templates: newTemplatePauses(log),
+		operator:  newOperatorPauses(log),
 		budget:    budget{figures: figures{own: noLimit, quota: noLimit}},
-		limiter:   newAdaptiveLimiter(cfg.Rate, setter(m.rate, cfg.AppID), log),
-		dirty:     make(map[string]bool),
+		limiter:   newAdaptiveLimiter(cfg.Rate, rate.Set, log),
+		known:     known{dirty: make(map[string]bool)},
 	}
 }
 
@@ -81,48 +95,37 @@ func (a *Account) Load(ctx context.Context) error {
 	now := a.cfg.Now()
 	a.breaker.load(rows, now)
 	a.templates.load(rows, now)
+	a.operator.load(rows, now)
+	a.showPauses()
 	a.budget.forget()
 	clear(a.dirty)
+	a.readAt, a.checkedAt = now, time.Time{}
 	return nil
 }
 
-// Reload ends the pauses whose row somebody has deleted from account_state: an operator who has
-// fixed the cause, or had the quota cleared, need not wait for the next probe. It also writes what
-// could not be written before, and lets the rate recover where no answer comes to do so.
+// Reload reads what operators have changed in account_state, now and then also where nothing is
+// paused. It also writes what could not be written before, and lets the rate recover where no
+// answer comes to do so.
 func (a *Account) Reload(ctx context.Context) error {
 	a.mu.Lock()
 	a.limiter.evaluate(a.cfg.Now())
 	dirty := slices.Collect(maps.Keys(a.dirty))
-	stored := a.breaker.row != nil || len(a.templates.paused) > 0
+	age := a.cfg.Now().Sub(a.readAt)
 	a.mu.Unlock()
 	for _, scope := range dirty {
 		a.write(scope)
 	}
-	if !stored {
+	if !a.Held() && age >= 0 && age < idleStateAge {
 		return nil
 	}
-	rows, err := a.store.load(ctx)
-	if err != nil {
-		return err
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	kept := maps.Clone(a.dirty) // those have not been there yet
-	for _, row := range rows {
-		kept[row.Scope] = true
-	}
-	if !kept[scopeSend] {
-		a.breaker.removed(a.cfg.Now())
-	}
-	a.templates.removed(kept)
-	return nil
+	return a.read(ctx)
 }
 
 // Paused reports whether nothing of the account may go now.
 func (a *Account) Paused() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.breaker.active(a.cfg.Now())
+	return a.breaker.active(a.cfg.Now()) || a.operator.account()
 }
 
 // Probing reports whether a message is on its way whose answer decides whether the account's pause
@@ -139,7 +142,7 @@ func (a *Account) Claimable(urgent bool, templateID string, limit int) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.cfg.Now()
-	if a.breaker.active(now) || !a.budget.allows(urgent) {
+	if a.breaker.active(now) || !a.budget.allows(urgent) || !a.operator.allows(templateID) {
 		return 0
 	}
 	return a.templates.allowance(templateID, now, limit)
@@ -160,10 +163,16 @@ func (a *Account) ClaimLimit(size int) int {
 func (a *Account) SendingFor(begin time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.breaker.until.After(begin) {
-		begin = a.breaker.until
+	now := a.cfg.Now()
+	if a.operator.account() {
+		return 0
 	}
-	return a.cfg.Now().Sub(begin)
+	for _, end := range []time.Time{a.breaker.until, a.operator.endedAt} {
+		if end.After(begin) {
+			begin = end
+		}
+	}
+	return now.Sub(begin)
 }
 
 // write brings account_state to what is known now of a scope. What cannot be written holds in
@@ -186,6 +195,7 @@ func (a *Account) write(scope string) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.writes++
 	if now, _ := a.state(scope); now == row {
 		delete(a.dirty, scope)
 	}

@@ -104,9 +104,11 @@ func TestOperatorResumes(t *testing.T) {
 	}
 }
 
-// TestReloadCosts: where nothing is paused the database is not asked.
+// TestReloadCosts: where nothing is paused the database is asked once a minute.
 func TestReloadCosts(t *testing.T) {
 	f := newFixture(t)
+	f.load(t)
+	f.clock.move(idleStateAge - time.Second)
 	f.memory.fail(errors.New("gone"))
 	f.reload(t)
 	f.send(t, order, unreachable) // in memory only

@@ -24,12 +24,12 @@ const (
 // whose answer closes it or begins the next pause.
 type breaker struct {
 	log   *slog.Logger
-	gauge func(float64) // 1 while it is not closed
 	reset func(now time.Time) time.Time
 
 	until    time.Time
 	open     bool      // or half open: after until
 	probing  bool      // the probe is on its way
+	checked  bool      // a check began the pause, so that a check ends it
 	failures int       // failed connections in a row
 	alarmed  string    // the reason that has been logged
 	row      *stateRow // as account_state has it, or is to have it; nil: nothing
@@ -44,11 +44,9 @@ func (b *breaker) acquire() bool {
 }
 
 func (b *breaker) load(rows []stateRow, now time.Time) {
-	*b = breaker{log: b.log, gauge: b.gauge, reset: b.reset, failures: b.failures}
-	b.gauge(0)
+	*b = breaker{log: b.log, reset: b.reset, failures: b.failures}
 	for _, row := range rows {
 		if row.Scope == scopeSend {
-			b.gauge(1)
 			b.row, b.alarmed, b.open = &row, row.Reason, true
 			b.until = now.Add(row.remaining())
 		}
@@ -63,13 +61,12 @@ func (b *breaker) pause(o channel.Outcome, now time.Time) bool {
 	if o.Pause == channel.PauseNetwork {
 		b.failures++
 	}
-	b.until, b.open = now.Add(b.length(o.Pause, now)), true
+	b.until, b.open, b.checked = now.Add(b.length(o.Pause, now)), true, false
 	if b.alarmed != o.Reason {
 		b.log.Error("sending is paused", "reason", o.Reason, "until", b.until.Format(time.RFC3339),
 			"err", o.Err, "cure", o.Cure)
 		b.alarmed = o.Reason
 	}
-	b.gauge(1)
 	if o.Pause == channel.PauseNetwork {
 		return false // a pause of seconds is over before anybody could read of it
 	}
@@ -104,10 +101,17 @@ func (b *breaker) resume(now time.Time) bool {
 	if !b.open || b.active(now) {
 		return false // nothing to end, or an answer to a POST that began before the pause
 	}
-	b.open, b.failures, b.row, b.alarmed = false, 0, nil, ""
-	b.log.Info("sending resumes")
-	b.gauge(0)
+	b.close(now)
 	return true
+}
+
+// close ends the pause, also before its time.
+func (b *breaker) close(now time.Time) {
+	if b.active(now) {
+		b.until = now
+	}
+	b.open, b.checked, b.failures, b.row, b.alarmed = false, false, 0, nil, ""
+	b.log.Info("sending resumes")
 }
 
 // removed makes the breaker half open whose row has been deleted.

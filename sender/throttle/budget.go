@@ -201,6 +201,7 @@ func (a *Account) stopAtBudget() (paused bool) {
 		}, a.cfg.Now())
 		if paused {
 			a.dirty[scopeSend] = true
+			a.showPauses()
 		}
 	}
 	normal, _ := a.budget.left()

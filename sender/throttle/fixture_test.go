@@ -144,10 +144,12 @@ type memory struct {
 	mu   sync.Mutex
 	rows map[string]stateRow
 	sent map[string]int64
-	err  error         // of every call
-	hold chan struct{} // nil: open; a write waits until it is closed
-	once sync.Once
-	held chan struct{} // is closed when the first write waits
+	err  error // of every call
+	// how often the rows were read
+	reads int
+	hold  chan struct{} // nil: open; a write waits until it is closed
+	once  sync.Once
+	held  chan struct{} // is closed when the first write waits
 }
 
 func (m *memory) fail(err error) {
@@ -173,6 +175,7 @@ func (m *memory) put(scope string, row stateRow) {
 func (m *memory) load(context.Context) ([]stateRow, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.reads++
 	var rows []stateRow
 	for _, row := range m.rows {
 		rows = append(rows, row)

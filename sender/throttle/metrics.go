@@ -25,9 +25,3 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			"1 while the rest of the day's messages is kept for urgent requests (send.urgent_reserve)."),
 	}
 }
-
-// setter does not create the account's series before there is a value: an instance that only
-// waits for the lease must not report an account that another one may have paused as working.
-func setter(gauge *prometheus.GaugeVec, appid string) func(float64) {
-	return func(value float64) { gauge.WithLabelValues(appid).Set(value) }
-}

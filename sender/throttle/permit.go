@@ -40,13 +40,15 @@ func (p *Permit) Wait(ctx context.Context, atMost time.Duration) bool {
 }
 
 // Allowed reports whether neither the account nor the template is paused. It is for the moment
-// before the POST: the answer to another message may have begun a pause since the claim.
+// before the POST: an operator, or the answer to another message, may have begun a pause since the
+// claim.
 func (p *Permit) Allowed() bool {
 	a := p.account
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.cfg.Now()
-	return !a.breaker.active(now) && a.templates.allows(p.templateID, p.templateProbe, now)
+	return !a.breaker.active(now) && a.operator.allows(p.templateID) &&
+		a.templates.allows(p.templateID, p.templateProbe, now)
 }
 
 // Done takes the answer to the message. It is the only place where an answer changes the rate, the
@@ -65,7 +67,7 @@ func (a *Account) apply(p *Permit, o channel.Outcome) (changed []string) {
 	defer a.mu.Unlock()
 	now, template := a.cfg.Now(), scopeTemplate+p.templateID
 	a.limiter.observe(now, o.Overloaded)
-	known := a.breaker.row != nil || a.dirty[scopeSend]
+	known, open := a.breaker.row != nil || a.dirty[scopeSend], a.breaker.open
 	if o.Confirms >= channel.ScopeAccount && a.breaker.resume(now) && known {
 		changed = append(changed, scopeSend)
 	}
@@ -85,6 +87,9 @@ func (a *Account) apply(p *Permit, o channel.Outcome) (changed []string) {
 	}
 	for _, scope := range changed {
 		a.dirty[scope] = true
+	}
+	if len(changed) > 0 || a.breaker.open != open {
+		a.showPauses()
 	}
 	return changed
 }

@@ -24,7 +24,7 @@ type stateRow struct {
 	Scope   string `db:"scope"`
 	Reason  string `db:"reason"`
 	ErrCode int    // not read back; 0: none
-	ErrMsg  string // not read back
+	ErrMsg  string `db:"errmsg"`
 	// Remaining is how long the pause still lasts, in microseconds; NULL: until the cause is gone.
 	Remaining sql.NullInt64 `db:"remaining"`
 }
@@ -57,7 +57,7 @@ type sqlStore struct {
 
 func (s sqlStore) load(ctx context.Context) ([]stateRow, error) {
 	const query = `
-		SELECT scope, reason,
+		SELECT scope, reason, COALESCE(errmsg, '') AS errmsg,
 		       TIMESTAMPDIFF(MICROSECOND, CURRENT_TIMESTAMP(3), paused_until) AS remaining
 		  FROM account_state
 		 WHERE appid = ?`

@@ -39,6 +39,12 @@ func TestStoredState(t *testing.T) {
 	if err := s.save(scopeTemplate+order, *past, -time.Minute); err != nil {
 		t.Fatal(err)
 	}
+	if err := strange.save(scopeSend, *past, 876_000*time.Hour); err != nil {
+		t.Error("a pause until after the end of TIMESTAMP: ", err)
+	}
+	if err := strange.clear(scopeSend); err != nil {
+		t.Fatal(err)
+	}
 	if rows, err := strange.load(t.Context()); err != nil || len(rows) != 0 {
 		t.Errorf("another account reads %v, %v", rows, err)
 	}

@@ -13,7 +13,6 @@ import (
 // message, the probe, finds out whether the cause is gone.
 type templatePauses struct {
 	log    *slog.Logger
-	gauge  func(float64)             // how many there are
 	paused map[string]*templatePause // by template id
 }
 
@@ -23,8 +22,8 @@ type templatePause struct {
 	probing bool // the probe is on its way
 }
 
-func newTemplatePauses(log *slog.Logger, gauge func(float64)) templatePauses {
-	return templatePauses{log: log, gauge: gauge, paused: make(map[string]*templatePause)}
+func newTemplatePauses(log *slog.Logger) templatePauses {
+	return templatePauses{log: log, paused: make(map[string]*templatePause)}
 }
 
 // allowance returns how many of limit messages of a template may be claimed now.
@@ -75,7 +74,6 @@ func (t *templatePauses) pause(m *Permit, o channel.Outcome, now time.Time) bool
 		t.log.Error("the messages of a template are paused", "template", m.template,
 			"template_id", id, "reason", o.Reason, "err", o.Err, "cure", o.Cure)
 	}
-	t.gauge(float64(len(t.paused)))
 	return true
 }
 
@@ -86,7 +84,6 @@ func (t *templatePauses) resume(templateID string, now time.Time) bool {
 		return false // nothing to end, or an answer to a POST that began before the pause
 	}
 	delete(t.paused, templateID)
-	t.gauge(float64(len(t.paused)))
 	t.log.Info("the messages of a template resume", "template_id", templateID)
 	return true
 }
@@ -101,11 +98,10 @@ func (t *templatePauses) removed(kept map[string]bool) {
 }
 
 func (t *templatePauses) load(rows []stateRow, now time.Time) {
-	*t = newTemplatePauses(t.log, t.gauge)
+	*t = newTemplatePauses(t.log)
 	for _, row := range rows {
 		if id, ok := strings.CutPrefix(row.Scope, scopeTemplate); ok {
 			t.paused[id] = &templatePause{until: now.Add(row.remaining()), row: &row}
 		}
 	}
-	t.gauge(float64(len(t.paused)))
 }

@@ -33,6 +33,7 @@ type File struct {
 
 type segment struct {
 	offset, length int64
+	entries        int64
 	cursor         string
 }
 
@@ -45,8 +46,17 @@ type runHeader struct {
 	Sum     uint32 // CRC-32 (IEEE) of the header with a Sum of 0, the cursor and the entries
 }
 
-// maxOpenID is the longest openid that the table and a spool entry hold; WeChat's have 28 bytes.
-const maxOpenID = 64
+const headerSize = 16 // of runHeader
+
+// What the table and a spool entry hold at most; WeChat's openids, which are its cursors too, have
+// 28 bytes.
+const (
+	maxOpenID = 64
+	maxCursor = 255
+)
+
+// Fits reports whether a spool can hold the openid.
+func Fits(openid string) bool { return openid != "" && len(openid) <= maxOpenID }
 
 func spoolError(err error) error {
 	return fmt.Errorf("writing the spool in state_dir (is its disk full?): %w", err)
@@ -136,7 +146,9 @@ func (f *File) enter(h runHeader, cursor string) {
 	f.size = start + int64(h.Length)
 	f.entries += int64(h.Entries)
 	if !f.ended {
-		f.runs = append(f.runs, segment{offset: start, length: int64(h.Length), cursor: cursor})
+		f.runs = append(f.runs, segment{
+			offset: start, length: int64(h.Length), entries: int64(h.Entries), cursor: cursor,
+		})
 	}
 }
 
@@ -146,6 +158,17 @@ func (f *File) Append(sorted []string, cursor string) error {
 	return f.write([3]byte{'r', 'u', 'n'}, sorted, cursor)
 }
 
+// DropLast removes the last run, which must be there: its page is read again.
+func (f *File) DropLast() error {
+	last := f.runs[len(f.runs)-1]
+	size := last.offset - headerSize - int64(len(last.cursor))
+	if err := f.file.Truncate(size); err != nil {
+		return spoolError(err)
+	}
+	f.runs, f.size, f.entries = f.runs[:len(f.runs)-1], size, f.entries-last.entries
+	return nil
+}
+
 // End marks the end of the list.
 func (f *File) End() error {
 	f.ended = true
@@ -153,11 +176,14 @@ func (f *File) End() error {
 }
 
 func (f *File) write(magic [3]byte, sorted []string, cursor string) error {
-	const headerSize = 16
+	if len(cursor) > maxCursor {
+		return fmt.Errorf("spooling a cursor of %d bytes: at most %d are allowed",
+			len(cursor), maxCursor)
+	}
 	buf := make([]byte, headerSize, headerSize+len(cursor)+len(sorted)*29)
 	buf = append(buf, cursor...)
 	for _, id := range sorted {
-		if id == "" || len(id) > maxOpenID {
+		if !Fits(id) {
 			return fmt.Errorf("spooling an openid of %d bytes: 1 to %d are allowed",
 				len(id), maxOpenID)
 		}

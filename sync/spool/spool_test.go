@@ -229,3 +229,39 @@ func TestNoFile(t *testing.T) {
 		t.Errorf("got %v, want fs.ErrNotExist", err)
 	}
 }
+
+// TestDropLast: what is dropped does not come back, neither in the file that goes on nor in the one
+// that is opened again.
+func TestDropLast(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.list")
+	sp, err := Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(sp.Append([]string{"a", "b"}, "b"))
+	check(sp.Append([]string{"c", "d", "e", "f"}, "f"))
+	check(sp.DropLast())
+	check(sp.Append([]string{"d"}, "d"))
+	for range 2 {
+		if diff := cmp.Diff([]string{"", "b", "d"}, sp.Cursors()); diff != "" || sp.Entries() != 3 {
+			t.Errorf("%d entries, cursors (-want +got):\n%s", sp.Entries(), diff)
+		}
+		if diff := cmp.Diff([]string{"a", "b", "d"}, readAll(t, sp)); diff != "" {
+			t.Errorf("merged list differs (-want +got):\n%s", diff)
+		}
+		check(sp.Close())
+		sp, err = Open(path)
+		check(err)
+	}
+	check(sp.DropLast())
+	check(sp.DropLast())
+	if sp.Entries() != 0 || sp.Runs() != 0 {
+		t.Errorf("%d entries in %d runs are left", sp.Entries(), sp.Runs())
+	}
+}

@@ -38,7 +38,16 @@ func Empty(t testing.TB) string {
 	// Random: packages are tested in parallel, and several checkouts may share a server.
 	cfg.DBName = "unionbridge_test_" + strings.ToLower(rand.Text()[:12])
 	admin := admin(t, cfg)
-	if _, err := admin.ExecContext(t.Context(), "CREATE DATABASE "+cfg.DBName+" CHARACTER SET utf8mb4"); err != nil {
+	var collation string
+	if err := admin.GetContext(t.Context(), &collation, "SELECT @@collation_server"); err != nil {
+		t.Fatalf("asking for the server's collation: %v", err)
+	}
+	create := "CREATE DATABASE " + cfg.DBName + " CHARACTER SET utf8mb4"
+	// With CHARACTER SET alone every server takes utf8mb4's default, whatever its own setting is.
+	if strings.HasPrefix(collation, "utf8mb4_") {
+		create += " COLLATE " + collation
+	}
+	if _, err := admin.ExecContext(t.Context(), create); err != nil {
 		t.Fatalf("creating schema %s: %v", cfg.DBName, err)
 	}
 	t.Cleanup(func() {

@@ -13,8 +13,9 @@ import (
 
 type flavour struct {
 	mariadb   bool
-	server    string // path of mariadbd or mysqld
-	installer string // path of mariadb-install-db; empty with MySQL, which needs none
+	tidb      bool
+	server    string // path of mariadbd, mysqld or tidb-server
+	installer string // path of mariadb-install-db; empty with the others, which need none
 	version   string // first line of --version
 }
 
@@ -46,7 +47,10 @@ func run(ctx context.Context, output io.Writer, name string, args ...string) err
 	return cmd.Run()
 }
 
-func find(ctx context.Context, h host) (flavour, error) {
+func find(ctx context.Context, h host, server string) (flavour, error) {
+	if server != "" {
+		return h.identify(ctx, server)
+	}
 	found, err := search(ctx, h)
 	if err == nil || !errors.Is(err, errNotFound) {
 		return found, err
@@ -59,31 +63,49 @@ func find(ctx context.Context, h host) (flavour, error) {
 
 var errNotFound = errors.New("neither mariadbd nor mysqld was found")
 
-// search prefers MariaDB where both are installed; UNIONBRIDGE_TEST_DSN names another.
+// search prefers MariaDB where both are installed; Config.Server names another.
 func search(ctx context.Context, h host) (flavour, error) {
 	for _, name := range []string{"mariadbd", "mysqld"} {
-		path := h.look(name)
-		if path == "" {
-			continue
+		if path := h.look(name); path != "" {
+			return h.identify(ctx, path)
 		}
-		var version strings.Builder
-		if err := h.run(ctx, &version, path, "--version"); err != nil {
-			return flavour{}, fmt.Errorf("asking %s for its version: %w: %s", path, err,
-				tail([]byte(version.String())))
-		}
-		f := flavour{server: path, version: strings.TrimSpace(version.String())}
-		if !strings.Contains(f.version, "MariaDB") {
-			return f, nil
-		}
-		f.mariadb = true
-		if f.installer = h.look("mariadb-install-db", "mysql_install_db"); f.installer == "" {
-			return flavour{}, fmt.Errorf("%s is there, but mariadb-install-db is not: the "+
-				"installation of MariaDB is incomplete "+
-				"(Debian: package mariadb-server-core)", path)
-		}
-		return f, nil
 	}
 	return flavour{}, errNotFound
+}
+
+// identify asks a server program what it is. MariaDB's installer is looked for beside the program
+// first, so that an unpacked server does not meet the machine's.
+func (h host) identify(ctx context.Context, path string) (flavour, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return flavour{}, fmt.Errorf("resolving the server's path: %w", err)
+	}
+	f := flavour{server: path, tidb: strings.HasPrefix(filepath.Base(path), tidbName)}
+	ask := "--version"
+	if f.tidb {
+		ask = "-V"
+	}
+	var version strings.Builder
+	if err := h.run(ctx, &version, path, ask); err != nil {
+		return flavour{}, fmt.Errorf("asking %s for its version: %w: %s", path, err,
+			tail([]byte(version.String())))
+	}
+	if f.version = strings.TrimSpace(version.String()); f.tidb {
+		f.version = parseTiDBVersion(f.version)
+	}
+	if !strings.Contains(f.version, "MariaDB") {
+		return f, nil
+	}
+	f.mariadb = true
+	dir := filepath.Dir(path)
+	beside := []string{dir, filepath.Join(dir, "../bin"), filepath.Join(dir, "../scripts")}
+	h.dirs = append(beside, h.dirs...)
+	if f.installer = h.look("mariadb-install-db", "mysql_install_db"); f.installer == "" {
+		return flavour{}, fmt.Errorf("%s is there, but mariadb-install-db is not: the "+
+			"installation of MariaDB is incomplete "+
+			"(Debian: package mariadb-server-core)", path)
+	}
+	return f, nil
 }
 
 func (h host) look(names ...string) string {

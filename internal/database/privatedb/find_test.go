@@ -43,8 +43,12 @@ func (f *fakeHost) add(programs ...string) {
 }
 
 func (f *fakeHost) command(_ context.Context, output io.Writer, name string, args ...string) error {
-	if len(args) == 1 && args[0] == "--version" {
-		_, err := fmt.Fprintln(output, f.versions[filepath.Base(name)])
+	if len(args) == 1 && (args[0] == "--version" || args[0] == "-V") {
+		version, ok := f.versions[filepath.Base(name)]
+		if !ok || (args[0] == "-V") != (filepath.Base(name) == "tidb-server") {
+			return errors.New("exit status 2")
+		}
+		_, err := fmt.Fprintln(output, version)
 		return err
 	}
 	line := strings.Join(append([]string{name}, args...), " ")
@@ -56,6 +60,35 @@ func (f *fakeHost) command(_ context.Context, output io.Writer, name string, arg
 		f.add(f.installs[arg]...)
 	}
 	return nil
+}
+
+// TestFindNamed: a server that is named is taken, whatever else the machine has, and an unpacked
+// MariaDB is filled by its own installer.
+func TestFindNamed(t *testing.T) {
+	f := newFakeHost(t, true, "mariadbd", "mariadb-install-db", "mysqld", "tidb-server")
+	f.versions["mariadbd"], f.versions["mysqld"] = mariadb, oracle
+	f.versions["tidb-server"] = "Release Version: v8.4.0\nEdition: Community"
+	other := newFakeHost(t, true, "mariadbd", "mariadb-install-db")
+	unpacked := filepath.Join(other.dir, "mariadbd")
+	lonely := filepath.Join(newFakeHost(t, true, "mariadbd").dir, "mariadbd")
+	in := func(name string) string { return filepath.Join(f.dir, name) }
+	for server, want := range map[string]flavour{
+		in("mysqld"): {server: in("mysqld"), version: oracle},
+		unpacked: {mariadb: true, server: unpacked, version: mariadb,
+			installer: filepath.Join(other.dir, "mariadb-install-db")},
+		lonely: {mariadb: true, server: lonely, version: mariadb,
+			installer: in("mariadb-install-db")},
+		in("tidb-server"): {tidb: true, server: in("tidb-server"), version: "TiDB v8.4.0"},
+	} {
+		got, err := find(t.Context(), f.host, server)
+		if err != nil || got != want {
+			t.Errorf("find %s = %+v, %v, want %+v", server, got, err, want)
+		}
+	}
+	if _, err := find(t.Context(), f.host, in("postgres")); err == nil ||
+		!strings.Contains(err.Error(), in("postgres")) {
+		t.Errorf("find of a program that is not there = %v, want its path", err)
+	}
 }
 
 const (
@@ -117,7 +150,7 @@ func TestFind(t *testing.T) {
 			var said bytes.Buffer
 			f.output = &said
 
-			got, err := find(t.Context(), f.host)
+			got, err := find(t.Context(), f.host, "")
 			if diff := cmp.Diff(test.ran, f.ran); diff != "" {
 				t.Errorf("commands (-want +got):\n%s", diff)
 			}

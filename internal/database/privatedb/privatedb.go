@@ -1,9 +1,10 @@
-// Package privatedb starts a MariaDB or MySQL server of its own for the demo, the tests and the
+// Package privatedb starts a MariaDB, MySQL or TiDB server of its own for the demo, the tests and the
 // benchmarks: own data folder, a loopback port, no system service touched. It stops only what it
 // started. The product binary does not link it.
 package privatedb
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -37,6 +38,12 @@ const (
 
 // Config configures a server. The zero value is a throwaway server in the temporary folder.
 type Config struct {
+	// Server is the path of mariadbd, mysqld or tidb-server. Empty: $UNIONBRIDGE_TEST_SERVER, else the machine's,
+	// MariaDB where it has both.
+	Server string
+	// OwnCollation leaves the server's own character set and collation, where utf8mb4 and
+	// utf8mb4_bin are set otherwise.
+	OwnCollation bool
 	// Dir is the data folder. It is created where missing and kept by Stop; a server started on it
 	// again finds its data. Empty: a temporary one that Stop removes.
 	Dir string
@@ -53,6 +60,10 @@ type Config struct {
 	Output io.Writer
 }
 
+// Variable names the environment variable with the path of the server program to start where
+// Config names none: the programs that start servers of their own (demo, chaos) run on it too.
+const Variable = "UNIONBRIDGE_TEST_SERVER"
+
 // Server is a running server.
 type Server struct {
 	flavour  flavour
@@ -63,9 +74,10 @@ type Server struct {
 	process  *process
 }
 
-// Start finds mariadbd or mysqld, installs MariaDB with the machine's package manager where neither
-// exists, and starts a server that is ready when Start returns. It dies with this process (Linux:
-// even if this is killed). The context bounds the start only; call Stop.
+// Start starts the configured server program, else mariadbd or mysqld of this machine, and installs
+// MariaDB with the machine's package manager where neither exists. The server is ready when Start
+// returns. It dies with this process (Linux: even if this is killed). The context bounds the start
+// only; call Stop.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Output == nil {
 		cfg.Output = os.Stderr
@@ -73,7 +85,8 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.BufferPool == 0 {
 		cfg.BufferPool = defaultBufferPool
 	}
-	found, err := find(ctx, machine(cfg.Output))
+	cfg.Server = cmp.Or(cfg.Server, os.Getenv(Variable))
+	found, err := find(ctx, machine(cfg.Output), cfg.Server)
 	if err != nil {
 		return nil, fmt.Errorf("starting a private database: %w", err)
 	}
@@ -150,10 +163,12 @@ func (s *Server) makeDir() (err error) {
 
 // bootstrap fills an empty data folder and starts the server on it.
 func (s *Server) bootstrap(ctx context.Context, cfg Config) error {
-	if _, err := os.Stat(filepath.Join(s.dir, "data", "mysql")); errors.Is(err, os.ErrNotExist) {
-		if err := s.install(ctx); err != nil {
-			return err
-		}
+	fill := s.install
+	if s.flavour.tidb {
+		fill = s.prepareTiDB
+	}
+	if err := fill(ctx); err != nil {
+		return err
 	}
 	if err := os.WriteFile(s.initFile(), []byte(s.initSQL()), 0o600); err != nil {
 		return fmt.Errorf("writing the init file: %w", err)
@@ -176,6 +191,9 @@ func (s *Server) initFile() string { return filepath.Join(s.dir, "init.sql") }
 // user of the machine read and write files as the one who started it. One statement a line, as
 // MySQL wants it. With skip-name-resolve 127.0.0.1 is not "localhost".
 func (s *Server) initSQL() string {
+	if s.flavour.tidb { // its root is '%' at first
+		return "ALTER USER 'root'@'%' IDENTIFIED BY '" + s.password + "';\n"
+	}
 	var b strings.Builder
 	for _, host := range []string{"localhost", "127.0.0.1"} {
 		user := "'root'@'" + host + "'"
@@ -189,6 +207,9 @@ func (s *Server) initSQL() string {
 // install fills the data folder. The commands are those that were measured to work on both servers
 // without a system service and without root.
 func (s *Server) install(ctx context.Context) error {
+	if _, err := os.Stat(filepath.Join(s.dir, "data", "mysql")); err == nil {
+		return nil // by an earlier start
+	}
 	data, tmp := filepath.Join(s.dir, "data"), filepath.Join(s.dir, "tmp")
 	args := []string{"--no-defaults", "--initialize-insecure", "--datadir=" + data}
 	program := s.flavour.server
@@ -228,6 +249,9 @@ func (s *Server) serverArgs(cfg Config) []string {
 	if cfg.Durable {
 		flush = "1"
 	}
+	if s.flavour.tidb {
+		return s.tidbArgs(cfg)
+	}
 	args := []string{
 		"--no-defaults",
 		"--datadir=" + filepath.Join(s.dir, "data"),
@@ -240,11 +264,12 @@ func (s *Server) serverArgs(cfg Config) []string {
 		"--bind-address=127.0.0.1",
 		"--skip-name-resolve",
 		"--skip-log-bin",
-		"--character-set-server=utf8mb4",
-		"--collation-server=utf8mb4_bin",
 		"--max-connections=300",
 		"--innodb-buffer-pool-size=" + strconv.FormatInt(cfg.BufferPool, 10),
 		"--innodb-flush-log-at-trx-commit=" + flush,
+	}
+	if !cfg.OwnCollation {
+		args = append(args, "--character-set-server=utf8mb4", "--collation-server=utf8mb4_bin")
 	}
 	if !s.flavour.mariadb {
 		args = append(args, "--mysqlx=OFF")

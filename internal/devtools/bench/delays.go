@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -10,40 +11,114 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// measureIdle takes what an idle daemon costs the database server: statements a second, and percent
-// of one processor.
-func (b *bench) measureIdle() (queries, percent float64) {
+// idleness is what an idle daemon costs the database server.
+type idleness struct {
+	queries float64 // statements a second
+	entries float64 // rows and index entries that the server read a second
+	cpu     float64 // of one processor, in percent
+}
+
+func (b *bench) measureIdle() idleness {
+	b.startDaemon(unlimited, concurrency)
+	b.Sleep(3 * time.Second) // what belongs to the daemon's start
+	i := b.watchIdle()
+	b.stopDaemon()
+	return i
+}
+
+// watchIdle measures beside a daemon that has nothing to do.
+func (b *bench) watchIdle() (i idleness) {
 	// Two rounds of the maintenance, the rarest of the regular statements: in a shorter time it
 	// would be a matter of luck how many are seen.
 	const idleTime = 40 * time.Second
 	b.Step("idle daemon for %s", idleTime)
-	questions := func() int64 {
-		var status struct {
-			Name  string `db:"Variable_name"`
-			Value int64  `db:"Value"`
-		}
-		b.database.Admin.Fetch(&status, "SHOW GLOBAL STATUS LIKE 'Questions'")
-		return status.Value
-	}
-	b.startDaemon(unlimited, concurrency)
-	b.Sleep(3 * time.Second) // what belongs to the daemon's start
-	cpu := b.watchCPU()      // asks the server too
-	before := questions()
+	cpu := b.watchCPU() // asks the server too
+	queries, entries := b.serverCounters()
 	begin := time.Now()
 	b.Sleep(idleTime)
 	used := cpu.used("database")
-	n := questions() - before - 1 // the second reading counts itself
+	queriesAfter, entriesAfter := b.serverCounters()
 	took := time.Since(begin).Seconds()
-	queries, percent = float64(n)/took, 100*used.Seconds()/took
-	b.Say("%s queries/s, %s %% of a processor in the database server", number(queries),
-		number(percent))
-	b.stopDaemon()
-	return queries, percent
+	i.queries = float64(queriesAfter-queries-1) / took // the second reading counts itself
+	i.entries = float64(entriesAfter-entries) / took
+	i.cpu = 100 * used.Seconds() / took
+	b.Say("%s queries/s, %s entries/s, %s %% of a processor in the database server",
+		number(i.queries), number(i.entries), number(i.cpu))
+	return i
 }
 
-func (b *bench) idle() {
-	queries, _ := b.measureIdle()
-	b.record("idle_queries", queries)
+// serverCounters returns how many statements the server has carried out, and how many rows and
+// index entries it has read for them.
+func (b *bench) serverCounters() (queries, entries int64) {
+	var counters []struct {
+		Name  string `db:"Variable_name"`
+		Value int64  `db:"Value"`
+	}
+	b.database.Admin.FetchAll(&counters, `SHOW GLOBAL STATUS
+		WHERE Variable_name = 'Questions' OR Variable_name LIKE 'Handler_read%'`)
+	for _, c := range counters {
+		if c.Name == "Questions" {
+			queries = c.Value
+		} else {
+			entries += c.Value
+		}
+	}
+	return queries, entries
+}
+
+func (b *bench) idle() { b.record("idle_queries", b.measureIdle().queries) }
+
+// lanes inserts rows that are due tomorrow while a daemon runs: a million of one template, and a
+// fifth of that of fifty others. Nobody brings the server's statistics up to date.
+func (b *bench) lanes() {
+	b.startDaemon(unlimited, concurrency)
+	b.Step("inserting rows of tomorrow in %d lanes", 1+lanesOthers)
+	b.insertCrowd(tomorrowRows(campaignTimes * b.requests))
+	for i := range lanesOthers {
+		c := tomorrowRows(b.requests / lanesOthers)
+		c.template = fmt.Sprintf("'other-%d'", i)
+		b.insertCrowd(c)
+	}
+	b.Sleep(3 * time.Second)
+	i := b.watchIdle()
+	b.record("idle_lanes_queries", i.queries)
+	b.record("idle_lanes_entries", i.entries)
+}
+
+const lanesOthers = 50
+
+// invented sends good rows alone and beside many of invented templates, by turns.
+func (b *bench) invented() {
+	const rounds = 5
+	good, junk := b.requests/200, b.requests/5
+	b.Step("%d times %d rows, alone and beside %s of invented templates",
+		rounds, good, harness.Count(junk))
+	b.startDaemon(unlimited, concurrency)
+	b.drainSome(good) // warms up
+	var alone, beside, ends []float64
+	for range rounds {
+		alone = append(alone, b.drainSome(good))
+		last, begin := b.lastID(), time.Now()
+		c := dueRows(junk)
+		c.template = "CONCAT('invented-', m.openid)"
+		b.insertCrowd(c)
+		beside = append(beside, b.drainSome(good))
+		b.awaitDone(last, 0)
+		ends = append(ends, time.Since(begin).Seconds())
+	}
+	b.record("invented_alone", median(alone))
+	b.record("invented_send", median(beside))
+	b.record("invented_ratio", median(beside)/median(alone))
+	b.record("invented_seconds", median(ends))
+}
+
+// drainSome inserts rows and returns how many a second were delivered.
+func (b *bench) drainSome(n int) float64 {
+	b.simulator.Reset()
+	begin := time.Now()
+	b.insertRequests("send_request", n)
+	b.awaitDelivered(n)
+	return float64(n) / time.Since(begin).Seconds()
 }
 
 func (b *bench) latency() {
@@ -204,7 +279,8 @@ type weight struct {
 // weigh sends half the usual backlog several times; the median counts.
 func (b *bench) weigh() (w weight) {
 	const rounds = 3
-	w.queries, w.cpu = b.measureIdle()
+	idle := b.measureIdle()
+	w.queries, w.cpu = idle.queries, idle.cpu
 	b.Step("%d times %s requests", rounds, harness.Count(b.requests/2))
 	var rates, costs []float64
 	for range rounds {

@@ -10,10 +10,12 @@
 // disk at full size).
 //
 // Those of the sender: send (a backlog, against plain loops and the bare POSTs), far (80 ms away),
-// producers (who insert meanwhile), idle, latency, memory (of a million open rows), takeover (kill
-// -9 of the leader), urgent (in a campaign of a million), fair (one template behind another),
-// future and finished (beside five million rows of next week, ten million that are done; 5 GB of
-// disk at full size).
+// producers (who insert meanwhile), idle, lanes (idle beside a million rows of tomorrow), invented
+// (beside as many templates as rows), latency, memory (of a million open rows), waiting (for people
+// who do not appear, and who do), takeover (kill -9 of the leader), lost (the same, and the answer
+// to the successor's UPDATE is lost), urgent (in a campaign of a million), fair (one template behind
+// another), future and finished (beside five million rows of next week, ten million that are done;
+// 5 GB of disk at full size).
 //
 // It prints a table for people and then one line a figure: name value unit target ok|short. A
 // figure without a target has "-" in its place. Exit codes: 0 measured (also where a figure is
@@ -74,7 +76,7 @@ func (o *options) define(flags *flag.FlagSet) func() error {
 	flags.IntVar(&o.requests, "requests", 200_000,
 		"pending requests; the sender's other scenarios take a share or a multiple of it")
 	flags.IntVar(&o.killFollowers, "kill-followers", 100_000, "followers of the account whose sweep is killed")
-	flags.IntVar(&o.kills, "kills", 50, "kills, one a sweep")
+	flags.IntVar(&o.kills, "kills", 50, "kills, one a sweep; and of the leader in lost")
 	flags.Uint64Var(&o.seed, "seed", 0, "of the moments of the kills; 0: another one each time, which is printed")
 	flags.BoolVar(&o.tenMillion, "ten-million", true, "measure ten times the followers too")
 	flags.BoolVar(&o.fullTables, "full-tables", true, "measure the sender beside 25 times the "+

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -60,20 +61,23 @@ type crowd struct {
 	n       int
 	columns string // besides template and data
 	values  string // as SQL over mini_user m; MOMENT is ten rows a second until now
+	// template, where given, is not the usual one, but SQL over mini_user m.
+	template string
 }
 
 func (b *bench) insertCrowd(c crowd) {
 	// More rows in one statement would be a transaction that no server likes.
 	const most = 200_000
+	template := cmp.Or(c.template, "'"+harness.Template+"'")
 	for left := c.n; left > 0; {
 		b.Status("%s rows to go", harness.Count(left))
 		moment := fmt.Sprintf("CURRENT_TIMESTAMP(3) - INTERVAL %d SECOND", left/10)
 		result := b.db.Do(`
 			INSERT INTO send_request (template, data, `+c.columns+`)
-			SELECT ?, ?, `+strings.ReplaceAll(c.values, "MOMENT", moment)+`
+			SELECT `+template+`, ?, `+strings.ReplaceAll(c.values, "MOMENT", moment)+`
 			  FROM mini_user m
 			 WHERE m.appid = ?
-			 LIMIT ?`, harness.Template, message("C", 0), harness.MiniAppID, min(left, most))
+			 LIMIT ?`, message("C", 0), harness.MiniAppID, min(left, most))
 		n, err := result.RowsAffected()
 		b.Check(err)
 		if n == 0 {
@@ -83,25 +87,32 @@ func (b *bench) insertCrowd(c crowd) {
 	}
 }
 
-func bulkRows(n int) crowd { return crowd{n, "unionid, priority", "m.unionid, 2"} }
+func bulkRows(n int) crowd {
+	return crowd{n: n, columns: "unionid, priority", values: "m.unionid, 2"}
+}
 
-func dueRows(n int) crowd { return crowd{n, "unionid", "m.unionid"} }
+func dueRows(n int) crowd { return crowd{n: n, columns: "unionid", values: "m.unionid"} }
 
-func futureRows(n int) crowd {
-	return crowd{n, "unionid, due_at", "m.unionid, " +
-		"CURRENT_TIMESTAMP(3) + INTERVAL 7 * 86400 + FLOOR(RAND() * 86400) SECOND"}
+func tomorrowRows(n int) crowd { return laterRows(n, 1) }
+
+func futureRows(n int) crowd { return laterRows(n, 7) }
+
+// laterRows are due within one day, so many days from now.
+func laterRows(n, days int) crowd {
+	return crowd{n: n, columns: "unionid, due_at", values: fmt.Sprintf("m.unionid, "+
+		"CURRENT_TIMESTAMP(3) + INTERVAL %d * 86400 + FLOOR(RAND() * 86400) SECOND", days)}
 }
 
 func waitingRows(n int) crowd {
-	return crowd{n, "appid, unionid, status, reason, attempts, due_at", "'" + harness.AppID +
-		"', CONCAT('x', m.unionid), 'waiting', 'no_follower', 1, " +
+	return crowd{n: n, columns: "appid, unionid, status, reason, attempts, due_at", values: "'" +
+		harness.AppID + "', CONCAT('x', m.unionid), 'waiting', 'no_follower', 1, " +
 		"CURRENT_TIMESTAMP(3) + INTERVAL 3 DAY"}
 }
 
 // finishedRows were sent fewer days ago than the retention keeps.
 func finishedRows(n int) crowd {
-	return crowd{n, "appid, unionid, status, channel, attempts, sent_openid, msgid, " +
-		"due_at, created_at, attempted_at, finished_at", "'" + harness.AppID +
+	return crowd{n: n, columns: "appid, unionid, status, channel, attempts, sent_openid, msgid, " +
+		"due_at, created_at, attempted_at, finished_at", values: "'" + harness.AppID +
 		"', m.unionid, 'sent', 'template', 1, m.openid, CAST(UUID_SHORT() AS SIGNED), " +
 		"MOMENT, MOMENT, MOMENT, MOMENT"}
 }

@@ -78,6 +78,7 @@ func (b *bench) stopDaemon() {
 func (b *bench) clear() {
 	b.highest = max(b.highest, b.lastID())
 	b.db.Do("TRUNCATE TABLE send_request")
+	b.db.Do("TRUNCATE TABLE send_wait")
 	b.db.Do("DELETE FROM account_state")
 	b.db.Do(fmt.Sprintf("ALTER TABLE send_request AUTO_INCREMENT = %d", b.highest+1))
 	b.simulator.Reset()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database/dbtest"
 	"github.com/unionbridge/unionbridge/internal/devtools/checker"
 	"github.com/unionbridge/unionbridge/internal/devtools/harness"
@@ -70,6 +72,25 @@ func TestFlags(t *testing.T) {
 		if code := program(&options{}).Execute(t.Context(), args, &out, &errs); code != 2 || errs.Len() == 0 {
 			t.Errorf("Execute(%q) = %d, said %q", args, code, errs.String())
 		}
+	}
+}
+
+// Twenty rounds restart the daemon on both sides of the window's end, each at another distance.
+func TestRestartsAroundTheWindow(t *testing.T) {
+	o := parse(t)
+	answer := o.span().answer
+	for seed := range uint64(20) {
+		c := &cluster{options: o, seed: 1795242103940 + seed, rnd: rand.New(rand.NewPCG(seed, 0))}
+		from := float64(14*seed)/20 - 13
+		got := float64(c.restartOffset(o.span())) / float64(answer)
+		if got < from || got >= from+0.7 {
+			t.Errorf("seed %d: %.2f answers from the window's end, want %.2f to %.2f", c.seed, got,
+				from, from+0.7)
+		}
+	}
+	if o.real = true; o.span().window != time.Duration(config.MaxResendWindow) {
+		t.Errorf("the real length is %s, the configuration allows %s", o.span().window,
+			config.MaxResendWindow)
 	}
 }
 

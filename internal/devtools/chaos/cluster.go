@@ -45,8 +45,9 @@ type cluster struct {
 	platform *platform
 	persons  map[standing][]int
 	daemons  []*instance
-	window   time.Duration    // send.resend_window
+	settings harness.Settings // of the daemons
 	repeat   wechatsim.Repeat // what WeChat answers to a repeated message
+	repeats  time.Duration    // how long WeChat drops a repeated message; 0: its 10 minutes
 
 	producing sync.WaitGroup
 	producers []*producer
@@ -102,7 +103,7 @@ func (c *cluster) openLink() (l *link.Link, dsn string) {
 
 func (c *cluster) openPlatform() {
 	options := wechatsim.Standard(followers, 0, 0)
-	options.Seed = c.seed
+	options.Seed, options.RepeatWindow = c.seed, c.repeats
 	options.Accounts[0].DailyLimits = wechatsim.NoDailyLimits()
 	options.Minis[0].DailyLimits = wechatsim.NoDailyLimits()
 	c.platform = &platform{Server: wechatsim.New(options)}
@@ -115,12 +116,9 @@ func (c *cluster) openPlatform() {
 
 func (c *cluster) addDaemon(name string) {
 	d := &instance{t: c.T}
-	var settings harness.Settings
+	settings := c.settings
 	d.link, settings.DSN = c.openLink()
 	settings.WeChat = c.Serve(c.platform.handler(name))
-	settings.Rate, settings.Concurrency = 400, 32
-	settings.SendTimeout, settings.ResendWindow = sendTimeout, c.window
-	settings.WaitForFollower, settings.SyncEvery = waitForFollower, 4*time.Second
 	if c.callbacks {
 		settings.Callback = c.FreeAddr()
 	}
@@ -176,7 +174,9 @@ func (c *cluster) startProducers(dsn string) {
 			platform: c.platform, persons: c.persons, giveUp: tries,
 		}
 		c.producers = append(c.producers, p)
-		c.producing.Go(func() { p.run(work) })
+		if !c.kind.alone {
+			c.producing.Go(func() { p.run(work) })
+		}
 	}
 	c.producing.Go(func() { c.letFollow(work) })
 }

@@ -17,6 +17,10 @@ type kind struct {
 	own     bool // it hurts the database server, and so has one of its own
 	jumps   bool // the server's clock is wrong: nothing can be said about moments
 	quick   bool // nothing delays a post, so repeats must keep to the window closely
+	alone   bool // the nemesis inserts the requests, no producer does
+
+	// tune changes what was drawn for the round; nil: nothing.
+	tune func(*cluster)
 
 	// missing says what the kind lacks here; nil: nothing.
 	missing func(*harness.T) error
@@ -63,6 +67,8 @@ func kinds() []kind {
 			what:    "the database server's clock jumps forth by hours and back by seconds",
 			daemons: 2, own: true, jumps: true,
 			missing: noFakeTime, equip: fakeTime, nemesis: jumpClock},
+		{name: "window", what: "kill -9 after lost answers, restarted as the resend window ends",
+			daemons: 1, alone: true, tune: narrowWindow, nemesis: restartAtTheEnd},
 	}
 }
 
@@ -89,9 +95,16 @@ func (c *cluster) draw() {
 	// With the default, what a kill leaves in doubt is sent again a minute later; with a window
 	// shorter than that it becomes unknown. An error at each repetition would keep requests open
 	// for all of a long window.
-	c.window = 9 * time.Minute
+	window := 9 * time.Minute
 	if c.repeat == wechatsim.RepeatError || c.rnd.IntN(2) == 0 {
-		c.window = 20 * time.Second
+		window = 20 * time.Second
+	}
+	c.settings = harness.Settings{
+		Rate: 400, Concurrency: 32, SendTimeout: sendTimeout, ResendWindow: window,
+		WaitForFollower: waitForFollower, SyncEvery: 4 * time.Second,
+	}
+	if c.kind.tune != nil {
+		c.kind.tune(c)
 	}
 }
 

@@ -38,6 +38,7 @@ type options struct {
 	parallel  int
 	takeover  time.Duration // the longest that nobody may send
 	callbacks bool
+	real      bool
 	results   string
 	report    string
 	keep      string
@@ -65,6 +66,7 @@ func (o *options) define(flags *flag.FlagSet) func() error {
 	flags.IntVar(&o.parallel, "parallel", 2, "rounds at once; they wait most of the time")
 	flags.DurationVar(&o.takeover, "takeover", takeoverLimit, "how long it may take until another daemon sends")
 	flags.BoolVar(&o.callbacks, "callbacks", false, "have WeChat push receipts")
+	flags.BoolVar(&o.real, "real", false, "play a window round at the real length, eleven minutes")
 	flags.StringVar(&o.results, "results", "", "append a JSON line per round to this `file`")
 	flags.StringVar(&o.report, "report", "", "play nothing, print the table of this results `file`")
 	flags.StringVar(&o.keep, "keep", "", "keep the daemons' logs of a round with violations in this `folder`")

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -84,6 +85,12 @@ type serverConfig struct {
 }
 
 func findServer() error {
+	switch named := os.Getenv(privatedb.Variable); {
+	case strings.HasPrefix(filepath.Base(named), "tidb-server"):
+		return errors.New("a private TiDB cannot be started again on its data")
+	case named != "":
+		return nil
+	}
 	for _, path := range []string{"mariadbd", "/usr/sbin/mariadbd", "mysqld", "/usr/sbin/mysqld"} {
 		if _, err := exec.LookPath(path); err == nil {
 			return nil

@@ -53,7 +53,7 @@ func (c *cluster) history() checker.History {
 	}
 	if !c.kind.jumps {
 		h.Times = &checker.Times{
-			Window: c.window, Slack: postLasts + c.frozen,
+			Window: c.settings.ResendWindow, Slack: postLasts + c.frozen,
 			Overdue: 15*time.Second + c.frozen,
 		}
 		if c.kind.quick {
@@ -130,7 +130,8 @@ func (c *cluster) keepLogs() string {
 
 func (c *cluster) sumUp(v checker.Verdict) {
 	r := &c.result
-	r.Round, r.Seed, r.Window, r.Repeat = c.kind.name, c.seed, c.window.String(), string(c.repeat)
+	r.Round, r.Seed, r.Repeat = c.kind.name, c.seed, string(c.repeat)
+	r.Window = c.settings.ResendWindow.String()
 	r.Committed, r.Unconfirmed = v.Committed+v.Lost, v.Unconfirmed
 	r.Sent, r.Failed, r.Expired = v.Status["sent"], v.Status["failed"], v.Status["expired"]
 	r.Cancelled, r.Unknown = v.Status["cancelled"], v.Status["unknown"]

@@ -117,7 +117,7 @@ func (d *demo) check() {
 const newcomers = 3
 
 // someFollow lets some of the people whose messages wait follow the account. The next sweep finds
-// them, and the daemon, which looks for such people every 20 s, sends what waits for them.
+// them and releases what waits for them, and the daemon sends it.
 func (d *demo) someFollow() {
 	for i := range d.requested {
 		if r := &d.requested[i]; r.Waits && d.late < newcomers {
@@ -132,7 +132,7 @@ func (d *demo) someFollow() {
 	d.Step("Waiting rows: %d of the people who did not follow do so now; unionbridge sync finds them", d.late)
 	want := int64(len(d.delivered) + d.late)
 	d.sync()
-	d.Say("the daemon looks for them every 20 s …")
+	d.Say("that releases what waits for them, and the daemon sends it")
 	counts := d.follow(func(counts map[string]int64) bool { return counts["sent"] >= want })
 	d.Good("%s", describe(counts))
 	d.check()

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -129,6 +130,13 @@ func (s *Simulator) Follow(person int) {
 // Join lets n unknown persons follow, at random places in the list, and returns their numbers.
 func (s *Simulator) Join(n int) []int { return s.draw("join", n) }
 
+// SetCallback has WeChat push events to an address; an empty URL: nowhere.
+func (s *Simulator) SetCallback(c *wechatsim.Callback) {
+	body, err := json.Marshal(c)
+	s.t.Check(err)
+	callWith[json.RawMessage](s, http.MethodPost, "callback?appid="+AppID, bytes.NewReader(body))
+}
+
 // Leave lets n followers go, drawn at random, and returns their numbers.
 func (s *Simulator) Leave(n int) []int { return s.draw("leave", n) }
 
@@ -148,7 +156,11 @@ func (s *Simulator) post(query string) { call[json.RawMessage](s, http.MethodPos
 
 // call makes one call of the control interface, whose answer is one JSON value or several.
 func call[T any](s *Simulator, method, query string) (values []T) {
-	request, err := http.NewRequestWithContext(s.t.ctx, method, s.URL+"/_sim/"+query, nil)
+	return callWith[T](s, method, query, nil)
+}
+
+func callWith[T any](s *Simulator, method, query string, body io.Reader) (values []T) {
+	request, err := http.NewRequestWithContext(s.t.ctx, method, s.URL+"/_sim/"+query, body)
 	s.t.Check(err)
 	response, err := http.DefaultClient.Do(request)
 	s.t.Checkf(err, "asking the simulator")

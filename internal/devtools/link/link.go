@@ -38,13 +38,9 @@ func Open(upstream string) (*Link, error) {
 
 // OpenDSN opens a link to the server of a DSN, and returns the DSN that leads through it.
 func OpenDSN(dsn string) (l *Link, through string, err error) {
-	settings, err := mysql.ParseDSN(dsn)
+	settings, err := parseTCP(dsn)
 	if err != nil {
-		// The driver's error may quote the DSN, which holds a password.
-		return nil, "", errors.New("the DSN of the database server cannot be read")
-	}
-	if settings.Net != "tcp" {
-		return nil, "", fmt.Errorf("the database server listens on %s; a link needs tcp(host:port)", settings.Addr)
+		return nil, "", err
 	}
 	l, err = Open(settings.Addr)
 	if err != nil {
@@ -52,6 +48,19 @@ func OpenDSN(dsn string) (l *Link, through string, err error) {
 	}
 	settings.Addr = l.addr
 	return l, settings.FormatDSN(), nil
+}
+
+func parseTCP(dsn string) (*mysql.Config, error) {
+	settings, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		// The driver's error may quote the DSN, which holds a password.
+		return nil, errors.New("the DSN of the database server cannot be read")
+	}
+	if settings.Net != "tcp" {
+		return nil, fmt.Errorf("the database server listens on %s; a link needs tcp(host:port)",
+			settings.Addr)
+	}
+	return settings, nil
 }
 
 // Addr is the link's host:port.

@@ -3,8 +3,9 @@
 //	go run ./internal/devtools/privatedb [flags] -- CMD ARGS…
 //
 // CMD finds the server in UNIONBRIDGE_TEST_DSN, as a user who may create schemas and users. Where
-// the variable is set already, that server is used and none is started. Without a command the
-// server stays up until Ctrl-C. The exit code is CMD's; 125 means that the server did not start.
+// the variable is set already and -server is not, that server is used and none is started. Without a
+// command the server stays up until Ctrl-C. The exit code is CMD's; 125 means that the server did
+// not start.
 package main
 
 import (
@@ -14,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/term"
@@ -39,10 +41,18 @@ func main() {
 	harness.Main(harness.Program{
 		Name: "privatedb", Arguments: true,
 		Flags: func(flags *flag.FlagSet) func() error {
+			flags.StringVar(&o.server.Server, "server", "", "path of mariadbd, mysqld or tidb-server (default: this machine's)")
+			flags.BoolVar(&o.server.OwnCollation, "own-collation", false,
+				"keep the server's own character set and collation (default: utf8mb4, utf8mb4_bin)")
 			flags.StringVar(&o.server.Dir, "dir", "", "data folder, kept afterwards (default: a temporary one)")
 			flags.Int64Var(&o.server.BufferPool, "buffer-pool", 0, "InnoDB's buffer pool in MiB (default 128)")
 			flags.BoolVar(&o.server.Durable, "durable", false, "flush each commit to the disk, as in production")
-			return func() error {
+			return func() (err error) {
+				if o.server.Server != "" { // the command may run in another folder
+					if o.server.Server, err = filepath.Abs(o.server.Server); err != nil {
+						return err
+					}
+				}
 				o.command = flags.Args()
 				o.server.BufferPool <<= 20
 				return nil
@@ -53,7 +63,7 @@ func main() {
 }
 
 func (o options) run(t *harness.T) {
-	if os.Getenv(variable) == "" || len(o.command) == 0 {
+	if os.Getenv(variable) == "" || o.server.Server != "" || len(o.command) == 0 {
 		server, err := privatedb.Start(t.Context(), o.server)
 		checkServer(t, err)
 		t.Cleanup(func() error {
@@ -67,6 +77,9 @@ func (o options) run(t *harness.T) {
 			return
 		}
 		checkServer(t, os.Setenv(variable, server.DSN()))
+		if o.server.Server != "" { // programs that start one of their own use it too
+			checkServer(t, os.Setenv(privatedb.Variable, o.server.Server))
+		}
 	}
 	if code := runCommand(o.command); code != 0 {
 		t.Fatal(code)

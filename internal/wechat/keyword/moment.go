@@ -1,6 +1,7 @@
 package keyword
 
 import (
+	"regexp"
 	"strings"
 	"unicode/utf8"
 )
@@ -21,7 +22,7 @@ func isMoments(value string) bool {
 // 1767337440), or numbers that no clock and no calendar shows. Eight digits may be a date. A date
 // may be of a coarser grain than a day, as in the table of the official parameters.
 func isMoment(value string) bool {
-	m := momentReader{rest: strings.TrimSpace(value)}
+	m := momentReader{rest: strings.TrimSpace(closeUp(halfWidth(value)))}
 	found := false
 	for m.words(); m.rest != ""; m.words() {
 		if !m.clock() && !m.date() {
@@ -30,6 +31,22 @@ func isMoment(value string) bool {
 		found = true
 	}
 	return found
+}
+
+var (
+	blankBeforeUnit  = regexp.MustCompile(`([0-9]) +([年月日号])`)
+	blankBeforeMonth = regexp.MustCompile(`年 +([0-9]{1,2}月)`)
+	blankBeforeDay   = regexp.MustCompile(`月 +([0-9]{1,2}[日号])`)
+)
+
+// closeUp removes the blanks within a date such as 2026 年 1 月 2 日.
+func closeUp(value string) string {
+	if !strings.Contains(value, " ") || !strings.ContainsAny(value, "年月") {
+		return value
+	}
+	value = blankBeforeUnit.ReplaceAllString(value, "$1$2")
+	value = blankBeforeMonth.ReplaceAllString(value, "年$1")
+	return blankBeforeDay.ReplaceAllString(value, "月$1")
 }
 
 // momentReader reads a moment from the front of rest; what does not match leaves rest as it was.
@@ -89,7 +106,7 @@ func (m *momentReader) clock() bool {
 	return true
 }
 
-// date reads 2026-01-02, 2026-01 or 01-02 with -, /, . or 年月日, also 2026年, 1月 and 20260102.
+// date reads 2026-01-02, 2026-01 or 01-02 with -, /, . or 年月日, also 2026年, 1月, 2日 and 20260102.
 func (m *momentReader) date() bool {
 	was := m.rest
 	if m.compact() {
@@ -107,6 +124,11 @@ func (m *momentReader) date() bool {
 	if mark == '年' && !m.digit() {
 		return true
 	}
+	month := *m
+	if !dated && m.small(1, 31) && m.mark("日号") != 0 { // the end of a range within a month
+		return true
+	}
+	*m = month
 	if !m.small(1, 12) {
 		m.rest = was
 		return false
@@ -123,15 +145,15 @@ func (m *momentReader) date() bool {
 	return true
 }
 
-// compact reads a day as eight digits.
+// compact reads a day as eight digits, with a time as twelve or fourteen.
 func (m *momentReader) compact() bool {
-	const day = len("20260102")
-	if len(m.rest) < day || !none(m.rest[:day], notDigit) ||
-		len(m.rest) > day && isDigit(rune(m.rest[day])) {
-		return false
+	rest := strings.TrimLeftFunc(m.rest, isDigit)
+	switch len(m.rest) - len(rest) {
+	case len("20260102"), len("202601021504"), len("20260102150405"):
+		m.rest = rest
+		return true
 	}
-	m.rest = m.rest[day:]
-	return true
+	return false
 }
 
 // digit reports whether a digit follows.

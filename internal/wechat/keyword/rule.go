@@ -106,8 +106,21 @@ func notLetter(r rune) bool {
 	return !isASCIILetter(r) && (r < 0x80 || !unicode.IsLetter(r) || isHan(r))
 }
 
-// isNumber: digits, maybe a sign, maybe one point. The sign and the point are not counted.
+// halfWidth writes the full-width digits of a Chinese keyboard as the usual ones: nothing says that
+// WeChat refuses them.
+func halfWidth(value string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= '０' && r <= '９' {
+			return r - '０' + '0'
+		}
+		return r
+	}, value)
+}
+
+// isNumber: digits, maybe a sign, maybe one point. The sign and the point are not counted, and nor
+// are blanks around it.
 func isNumber(value string, most int) bool {
+	value = strings.TrimSpace(halfWidth(value))
 	if value != "" && (value[0] == '-' || value[0] == '+') {
 		value = value[1:]
 	}
@@ -133,7 +146,7 @@ func amountRule(digits int) *rule {
 // isAmount: one currency symbol, or none, before a number of so many digits. Whether decimals are
 // among them is not said, so they are not counted.
 func isAmount(value string, digits int) bool {
-	value = strings.TrimSpace(value)
+	value = strings.TrimLeft(strings.TrimSpace(value), "+-")
 	if r, size := utf8.DecodeRuneInString(value); r >= utf8.RuneSelf && unicode.Is(unicode.Sc, r) ||
 		r == '$' {
 		value = value[size:]

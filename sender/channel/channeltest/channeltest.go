@@ -7,6 +7,7 @@ import (
 	_ "embed"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -229,11 +230,16 @@ func testResolve(t *testing.T, setup Setup) {
 	slices.Reverse(targets)
 	turned := resolve(targets)
 	slices.Reverse(turned)
-	if !slices.Equal(found, turned) {
+	if !reflect.DeepEqual(found, turned) {
 		t.Errorf("%+v in one order, %+v in the other", found, turned)
 	}
 	if !slices.ContainsFunc(found, func(a channel.Address) bool { return a.OpenID == "" }) {
 		t.Errorf("everybody is reachable: %+v", found)
+	}
+	for _, a := range found {
+		if f.Channel.Traits().Waits && len(a.Awaits) == 0 {
+			t.Errorf("nothing can release a message to %+v", a)
+		}
 	}
 	resolve(nil)
 }

@@ -91,6 +91,7 @@ func (m *identities) Resolve(
 		if r.OpenID != "" {
 			out[i] = bridge.Resolution{Reachability: bridge.Reachable, OpenID: r.OpenID, Unlisted: true}
 		}
+		out[i].Awaits = []bridge.Key{{Kind: bridge.KeyUnionID, AppID: appid, Value: r.UnionID}}
 	}
 	return out, nil
 }

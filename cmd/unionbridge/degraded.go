@@ -1,0 +1,67 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/unionbridge/unionbridge/internal/config"
+	"github.com/unionbridge/unionbridge/internal/doctor"
+	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/sender/requests"
+)
+
+// degraded says which accounts do not work, and what to do: by this instance's own checks, and by
+// the pauses in the database, which any instance may have begun.
+func (d *daemon) degraded(ctx context.Context) []string {
+	watch := d.watch.Load()
+	if watch == nil {
+		return nil
+	}
+	problems := watch.Problems()
+	// Whether the database answers has just been checked.
+	pauses, _ := requests.Store{DB: d.db}.Pauses(ctx)
+	return describeDegraded(d.cfg, problems, pauses)
+}
+
+func describeDegraded(
+	cfg *config.Config, problems []doctor.Problem, pauses []requests.Pause,
+) (lines []string) {
+	for _, p := range problems {
+		lines = append(lines, oneLine(p.String()))
+	}
+	for _, p := range pauses {
+		known := slices.ContainsFunc(problems, func(q doctor.Problem) bool {
+			return q.AppID == p.AppID && q.Reason == p.Reason
+		})
+		ours := slices.ContainsFunc(cfg.OfficialAccounts, func(a config.OfficialAccount) bool {
+			return a.AppID == p.AppID
+		})
+		if ours && !known && !passing(p) {
+			lines = append(lines, oneLine(pauseLine(p)))
+		}
+	}
+	return lines
+}
+
+// passing reports whether a pause ends without anybody's doing: a quota comes back.
+func passing(p requests.Pause) bool {
+	return strings.HasPrefix(p.Reason, "quota_") || p.Reason == "daily_budget"
+}
+
+func pauseLine(p requests.Pause) string {
+	what, flag := "paused", ""
+	if id := p.Paused().TemplateID; id != "" {
+		what, flag = "template "+id+" is paused", " --template "+id
+	}
+	cure := cmp.Or(wechat.Explain(p.ErrCode),
+		"docs/states.md says what "+p.Reason+" means and what to do.")
+	if p.ByOperator() {
+		cure = "To end it: unionbridge resume " + p.AppID + flag
+	}
+	return fmt.Sprintf("%s: %s: %s since %s: %s. %s", p.AppID, p.Reason, what,
+		p.Since.UTC().Format(time.RFC3339), strings.TrimSuffix(p.ErrMsg, "."), cure)
+}

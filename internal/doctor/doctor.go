@@ -1,0 +1,159 @@
+// Package doctor finds out whether an account can work, and says of what is wrong how to fix it. It
+// calls WeChat, reaches nobody, and changes nothing.
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/unionbridge/unionbridge/internal/wechat"
+)
+
+// API is what the checks ask WeChat; *wechat.Client has it.
+type API interface {
+	Quota(ctx context.Context, path string) (wechat.Quota, error)
+	PrivateTemplates(ctx context.Context) ([]wechat.Template, error)
+}
+
+// Account is what is checked.
+type Account struct {
+	AppID     string
+	API       API
+	QuotaPath string            // whose quota is asked for
+	Templates map[string]string // alias → id, as configured for this account
+}
+
+// Problem is something that a person must fix.
+type Problem struct {
+	AppID  string
+	Reason string // as in docs/states.md, or template_missing
+	Text   string // what was seen; one line, no secret
+	Cure   string
+	Err    *wechat.Error // nil: of a template
+}
+
+// String is one line with all of it.
+func (p Problem) String() string {
+	return fmt.Sprintf("%s: %s: %s. %s", p.AppID, p.Reason, strings.TrimSuffix(p.Text, "."), p.Cure)
+}
+
+// ReasonTemplateMissing is of an alias whose template the account does not have.
+const ReasonTemplateMissing = "template_missing"
+
+// Result is what the checks of one account found.
+type Result struct {
+	// TokenTaken: WeChat gave a token, and took it.
+	TokenTaken bool
+	Quota      *wechat.Quota // nil: not known, and that is no problem
+	// Templates is how many of the account's aliases stand in its list; -1: not known.
+	Templates int
+	Problems  []Problem
+	Err       error // why nothing is known of the account; nil: it is
+	ListErr   error // why the list of templates is not known; nil: it is, or need not be
+}
+
+// Check makes a token call where there is no token yet, one quota call, and, where the account has
+// aliases, one for its templates. A quota that the account may not ask for is no problem: the
+// refusal shows that the token is good.
+func Check(ctx context.Context, a Account) Result {
+	r := Result{Templates: -1}
+	quota, err := a.API.Quota(ctx, a.QuotaPath)
+	taken, bad := judge(err)
+	switch {
+	case bad != nil:
+		r.Problems = append(r.Problems, accountProblem(a.AppID, bad))
+		return r
+	case !taken:
+		r.Err = err
+		return r
+	case err == nil:
+		r.Quota = &quota
+	}
+	r.TokenTaken = true
+	if len(a.Templates) > 0 {
+		r.checkTemplates(ctx, a)
+	}
+	return r
+}
+
+// judge says what the answer to a quota call shows: that WeChat took the token, or what a person
+// must fix; neither: nothing, as when WeChat is busy or cannot be reached.
+func judge(err error) (taken bool, bad *wechat.Error) {
+	if err == nil {
+		return true, nil
+	}
+	we, ok := errors.AsType[*wechat.Error](err)
+	if !ok {
+		return false, nil
+	}
+	// Some accounts may not ask for quotas (48001, 76022).
+	answered := we.Endpoint == wechat.EndpointQuota && we.Code != 0
+	forbidden := answered && we.Reason == wechat.ReasonNoPermission
+	switch we.Policy {
+	case wechat.PolicyConfig, wechat.PolicyToken:
+		if !forbidden {
+			return false, we
+		}
+	case wechat.PolicyQuotaDay:
+		if !answered { // no more tokens today
+			return false, we
+		}
+	case wechat.PolicyRetry:
+		return false, nil
+	}
+	return answered, nil
+}
+
+// cures are of what has no errcode of WeChat's.
+var cures = map[wechat.Reason]string{ //nolint:gochecknoglobals // constant
+	"http_refused": "Something on the way refuses the call: check wechat.base_url, and the proxy " +
+		"of this machine.",
+	"redirected": "Something on the way redirects the call: check wechat.base_url, and the proxy " +
+		"of this machine.",
+	wechat.ReasonTokenSupply: "Check official_accounts[].token: the company's token server or " +
+		"command must hand out the token that is valid now.",
+	wechat.ReasonTokenRefused: "It is asked again. If it stays, check that wechat.base_url and " +
+		"the secret are this account's.",
+	wechat.ReasonTokenFight: "Another program fetches tokens of this appid in mode classic: " +
+		"stop it, or let both use stable_token.",
+}
+
+func accountProblem(appid string, we *wechat.Error) Problem {
+	cure := cmp.Or(wechat.Explain(we.Code), cures[we.Reason],
+		"docs/states.md says what "+string(we.Reason)+" means and what to do.")
+	return Problem{AppID: appid, Reason: string(we.Reason), Text: we.Error(), Cure: cure, Err: we}
+}
+
+// checkTemplates compares the aliases with the account's list. An empty list says nothing, as in the
+// pre-flight.
+func (r *Result) checkTemplates(ctx context.Context, a Account) {
+	list, err := a.API.PrivateTemplates(ctx)
+	switch {
+	case err != nil:
+		r.ListErr = err
+		return
+	case len(list) == 0:
+		r.ListErr = errors.New("the account's list of templates is empty")
+		return
+	}
+	r.Templates = 0
+	for _, alias := range slices.Sorted(maps.Keys(a.Templates)) {
+		id := a.Templates[alias]
+		if slices.ContainsFunc(list, func(t wechat.Template) bool { return t.ID == id }) {
+			r.Templates++
+			continue
+		}
+		r.Problems = append(r.Problems, Problem{
+			AppID: a.AppID, Reason: ReasonTemplateMissing,
+			Text: fmt.Sprintf("templates.%s names %s, which the account's list does not have",
+				alias, id),
+			Cure: "Compare it with the console, 模板消息 → 我的模板, and correct official.id or " +
+				"official.ids of the alias, or add the template to the account. Then restart.",
+		})
+	}
+}
