@@ -91,7 +91,8 @@ func (m *Map) tellUsers(ctx context.Context, users ...MiniUser) {
 	var keys []Key
 	for _, u := range users {
 		if u.UnionID != "" {
-			keys = append(keys, Key{KeyOpenID, u.AppID, ID(u.OpenID)})
+			keys = append(keys, Key{KeyOpenID, u.AppID, ID(u.OpenID)},
+				Key{KeyUnionID, u.AppID, ID(u.UnionID)})
 		}
 	}
 	m.watcher.Changed(ctx, keys)

@@ -101,12 +101,12 @@ func TestWatcherIsTold(t *testing.T) {
 			return err
 		}, nil},
 		{"a login", func() error { return m.UpsertMiniUser(t.Context(), mp, "mGus", "uGus") },
-			[]Key{{KeyOpenID, mp, "mGus"}}},
+			[]Key{{KeyOpenID, mp, "mGus"}, {KeyUnionID, mp, "uGus"}}},
 		{"an import", func() error {
 			_, err := m.ImportMiniUsers(t.Context(), []MiniUser{
 				{AppID: mp2, OpenID: "mHal", UnionID: "uHal"}, {AppID: mp2, OpenID: "mIda"}}, false)
 			return err
-		}, []Key{{KeyOpenID, mp2, "mHal"}}},
+		}, []Key{{KeyOpenID, mp2, "mHal"}, {KeyUnionID, mp2, "uHal"}}},
 	} {
 		heard = nil
 		if err := c.do(); err != nil {

@@ -17,6 +17,7 @@ GRANT INSERT ON send_request TO unionbridge_producer;
 
 -- Login: the columns that grants.sql leaves out are created_at, and what is read of the map.
 GRANT INSERT, SELECT, UPDATE ON mini_user TO unionbridge_login;
+GRANT INSERT ON subscription_report TO unionbridge_login;
 
 -- Reader: grants.sql keeps message texts from them, so on TiDB send_request and its archive are
 -- closed: v_send_status shows the status of each request. Where readers may see messages and

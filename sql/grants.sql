@@ -34,6 +34,9 @@ GRANT INSERT (appid, unionid, mini_appid, mini_openid, openid, template, data, u
       UPDATE (cancel),
       SELECT (id, dedup_key)
    ON send_request TO unionbridge_producer;
+-- Which channels may be used, and what a subscribe message needs. Programs from before migration 7
+-- ignore route: run this when the last of them has stopped.
+GRANT INSERT (route, jump_appid, page, lang, mini_state) ON send_request TO unionbridge_producer;
 GRANT SELECT ON v_send_status TO unionbridge_producer;
 
 -- Login: the program that exchanges the codes of wx.login, and reports who the mini program's users
@@ -44,6 +47,9 @@ GRANT INSERT (appid, openid, unionid, seen_at),
       UPDATE (appid, openid, unionid, seen_at),
       SELECT (unionid, seen_at)
    ON mini_user TO unionbridge_login;
+-- What wx.requestSubscribeMessage answered them. Each accepted report allows one more message.
+GRANT INSERT (appid, openid, template_id, result, report_key, accepted_at)
+   ON subscription_report TO unionbridge_login;
 
 -- Reader: DBAs, dashboards, reports. No message texts. The columns of send_request are what the
 -- status view shows and what its index holds: no index serves a search by the view's status.
@@ -57,6 +63,10 @@ GRANT SELECT (id, dedup_key, appid, template, priority, due_at, expires_at, crea
               warning, attempts, attempted_at, channel, sent_openid, msgid, finished_at, receipt_status, receipt_at,
               archived_at, wished_at)
    ON send_request_archive TO unionbridge_reader;
+GRANT SELECT (route, jump_appid, lang, mini_state, application, fallback_from, fallback_reason, fallback_errcode)
+   ON send_request TO unionbridge_reader;
+GRANT SELECT (route, jump_appid, lang, mini_state, application, fallback_from, fallback_reason, fallback_errcode)
+   ON send_request_archive TO unionbridge_reader;
 GRANT SELECT ON send_receipt TO unionbridge_reader;
 GRANT SELECT ON send_day     TO unionbridge_reader;
 GRANT SELECT ON follower_recheck TO unionbridge_reader;
@@ -65,6 +75,12 @@ GRANT SELECT ON mini_user     TO unionbridge_reader;
 GRANT SELECT ON sync_run      TO unionbridge_reader;
 GRANT SELECT ON account_state TO unionbridge_reader;
 GRANT SELECT ON lease         TO unionbridge_reader;
+GRANT SELECT ON instance      TO unionbridge_reader;
+GRANT SELECT ON subscription_grant   TO unionbridge_reader;
+GRANT SELECT ON grant_event          TO unionbridge_reader;
+GRANT SELECT ON subscription_report  TO unionbridge_reader;
+GRANT SELECT ON send_attempt         TO unionbridge_reader;
+GRANT SELECT ON withdrawn_permission TO unionbridge_reader;
 
 -- Daemon: unionbridge itself. `*` is every table of the current schema, which belongs to it alone.
 GRANT SELECT, INSERT, UPDATE, DELETE ON * TO unionbridge_daemon;

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/web/callback"
 	"github.com/unionbridge/unionbridge/internal/wechat/push"
 	"github.com/unionbridge/unionbridge/sender/queue"
@@ -38,15 +39,21 @@ func (p *parts) callbacks(service *sync.Service, receipts receiptStore) (*callba
 		if a.Callback == nil {
 			continue
 		}
-		account, err := push.New(push.Config{
-			AppID: a.AppID, Token: a.Callback.Token.Reveal(),
-			AESKey: a.Callback.AESKey.Reveal(), PreviousAESKey: a.Callback.PreviousAESKey.Reveal(),
-			Now: time.Now,
-		})
+		account, err := pushAccount(a.AppID, a.Callback)
 		if err != nil {
 			return nil, fmt.Errorf("official_accounts[%d].callback: %w", i, err)
 		}
 		accounts[a.AppID], blockedFor[a.AppID] = account, a.Send.BlockedFor.Std()
+	}
+	for i, m := range p.cfg.MiniPrograms {
+		if m.Callback == nil {
+			continue
+		}
+		account, err := pushAccount(m.AppID, m.Callback)
+		if err != nil {
+			return nil, fmt.Errorf("mini_programs[%d].callback: %w", i, err)
+		}
+		accounts[m.AppID] = account
 	}
 	if len(accounts) == 0 {
 		p.log.Warn("http.callback_listen is set, but no account has a callback: " +
@@ -56,7 +63,7 @@ func (p *parts) callbacks(service *sync.Service, receipts receiptStore) (*callba
 	events := sync.NewEvents(service)
 	store := pushes{
 		receipts: receipts, identities: bridge.New(p.db), events: events, blockedFor: blockedFor,
-		now: time.Now,
+		minis: p.miniPushes(receipts), now: time.Now,
 	}
 	return &callbacks{events: events, listener: callback.New(callback.Config{
 		Listen: p.cfg.HTTP.CallbackListen, Accounts: accounts, Store: store, Logger: p.log,
@@ -64,11 +71,19 @@ func (p *parts) callbacks(service *sync.Service, receipts receiptStore) (*callba
 	})}, nil
 }
 
+func pushAccount(appid string, c *config.Callback) (*push.Callback, error) {
+	return push.New(push.Config{
+		AppID: appid, Token: c.Token.Reveal(), AESKey: c.AESKey.Reveal(),
+		PreviousAESKey: c.PreviousAESKey.Reveal(), Now: time.Now,
+	})
+}
+
 // pushes hands receipts to the sender, and follows and blocks to the map.
 type pushes struct {
 	receipts   receiptStore
 	identities blocker
 	events     *sync.Events
+	minis      *miniPushes
 	blockedFor map[string]time.Duration // by appid; 0: a person who blocks the account is not noted
 	now        func() time.Time
 }
@@ -92,6 +107,11 @@ func (p pushes) Receipt(ctx context.Context, appid string, r push.Receipt) error
 
 func (p pushes) Follow(ctx context.Context, appid string, e push.FollowEvent) error {
 	return p.events.Follow(ctx, appid, e)
+}
+
+// Event stores the events of mini programs. Official accounts have none that concern us.
+func (p pushes) Event(ctx context.Context, appid string, m push.Message) (bool, error) {
+	return p.minis.event(ctx, appid, m)
 }
 
 // start begins to take pushes. The listener fails here where its address is taken.

@@ -98,6 +98,9 @@ func (d *daemon) start(ctx context.Context) error {
 		return err
 	}
 	syncing := p.sync(sending)
+	if err := database.AnnounceInstance(ctx, d.db, p.holder); err != nil {
+		return err
+	}
 	// The work must end by stop, in its order, and not all at once with ctx.
 	ctx = context.WithoutCancel(ctx)
 	d.leasing = startTask(ctx, p.renewLeases)
@@ -110,7 +113,11 @@ func (d *daemon) start(ctx context.Context) error {
 	}
 	// It does not hold up the start: WeChat may be slow, or away.
 	d.watch.Store(p.watch)
-	d.work = append(d.work, startTask(ctx, p.purger().Run).stop, startTask(ctx, p.watch.Run).stop)
+	for _, run := range []func(context.Context){
+		p.purger().Run, p.watch.Run, p.ledger.Run, p.announce,
+	} {
+		d.work = append(d.work, startTask(ctx, run).stop)
+	}
 	if d.callbacks, err = p.callbacks(syncing, sending); err != nil {
 		return err
 	}

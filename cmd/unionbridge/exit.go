@@ -40,7 +40,8 @@ func exitMeanings() []exitMeaning {
 		{exitOK, "it worked; run: stopped by a signal, with everything under way finished"},
 		{exitFailed, "it failed; lookup: nobody has this id; requests: one was refused or does " +
 			"not exist; run: not everything finished in time;\n" +
-			"       status --check: there is an alarm; import-users: not every line was stored"},
+			"       status --check: there is an alarm; import-users: not every line was stored; " +
+			"grants check: one differs"},
 		{exitUsage, "the command line is wrong"},
 		{exitConfig, "the configuration is wrong or cannot be read"},
 		{exitDatabase, "the database cannot be reached, refuses, or has another schema"},

@@ -27,7 +27,7 @@ Exit code 1: nobody has this id.`,
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false,
-		"print a JSON array with the columns of the view v_identity")
+		"print a JSON array with the columns of the view v_identity, and grants")
 	return cmd
 }
 
@@ -39,6 +39,9 @@ type identity struct {
 	Subscribed *bool   `json:"subscribed"`
 	MiniAppID  *string `json:"mini_appid"`
 	MiniOpenID *string `json:"mini_openid"`
+
+	// Grants is what they allow this mini program; left out where that is nothing.
+	Grants []grantLine `json:"grants,omitempty"`
 }
 
 // checkID refuses what cannot be an id of WeChat's. In the database it would not be "not found",
@@ -60,11 +63,15 @@ func (c *cli) lookup(ctx context.Context, id string, asJSON bool) error {
 		if err != nil {
 			return databaseError(err)
 		}
+		allowed, err := c.grantsOf(ctx, db, found)
+		if err != nil {
+			return databaseError(err)
+		}
 		show := c.printIdentities
 		if asJSON {
 			show = c.printIdentitiesJSON
 		}
-		if err := show(found); err != nil {
+		if err := show(found, allowed); err != nil {
 			return err
 		}
 		if len(found) == 0 {
@@ -76,7 +83,9 @@ func (c *cli) lookup(ctx context.Context, id string, asJSON bool) error {
 	})
 }
 
-func (c *cli) printIdentities(list []bridge.Identity) error {
+func (c *cli) printIdentities(
+	list []bridge.Identity, allowed map[bridge.Account][]grantLine,
+) error {
 	if len(list) == 0 {
 		return nil
 	}
@@ -94,15 +103,21 @@ func (c *cli) printIdentities(list []bridge.Identity) error {
 		}
 		rows = append(rows, row)
 	}
-	return printTable(c.stdout, rows)
+	if err := printTable(c.stdout, rows); err != nil {
+		return err
+	}
+	return c.printGrants(list, allowed)
 }
 
-func (c *cli) printIdentitiesJSON(list []bridge.Identity) error {
+func (c *cli) printIdentitiesJSON(
+	list []bridge.Identity, allowed map[bridge.Account][]grantLine,
+) error {
 	out := make([]identity, len(list))
 	for i, who := range list {
 		out[i] = identity{
 			UnionID: orNull(who.UnionID), OAAppID: orNull(who.OAAppID), OAOpenID: orNull(who.OAOpenID),
 			MiniAppID: orNull(who.MiniAppID), MiniOpenID: orNull(who.MiniOpenID),
+			Grants: allowed[bridge.Account{AppID: who.MiniAppID, OpenID: who.MiniOpenID}],
 		}
 		if who.OAOpenID != "" {
 			out[i].Subscribed = &who.Subscribed

@@ -68,6 +68,9 @@ func (c *cli) sync(ctx context.Context, appids []string, acceptGone int64) error
 	needs := access{check: database.CheckSchema, log: screen}
 	return c.withDatabase(ctx, needs, func(db *sqlx.DB) (err error) {
 		p := newParts(c.cfg, commandLogger(c.cfg.Log, screen), prometheus.NewRegistry(), db)
+		if err := database.AnnounceInstance(ctx, db, p.holder); err != nil {
+			return databaseError(err)
+		}
 		// A signal ends the sweep first, and then its lease.
 		detached := context.WithoutCancel(ctx)
 		leasing := startTask(detached, p.renewLeases)

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/bridge/grants"
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/doctor"
@@ -37,6 +38,7 @@ type parts struct {
 	db      *sqlx.DB
 	leases  *database.Leases
 	clients map[string]*wechat.Client // by the official account's appid
+	ledger  *grants.Ledger
 	watch   *doctor.Watch
 	sending atomic.Pointer[sender.Service] // nil: this process does not send
 	holder  string
@@ -47,6 +49,7 @@ func newParts(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer, d
 	p := &parts{cfg: cfg, log: log, reg: reg, db: db, holder: holderName(),
 		clients: make(map[string]*wechat.Client)}
 	p.leases = database.NewLeases(db, database.LeaseConfig{Holder: p.holder, Logger: log})
+	p.ledger = grants.New(grants.Config{DB: db, Sources: grantSources(cfg), Logger: log})
 	observe := callMetrics(reg)
 	for _, a := range cfg.OfficialAccounts {
 		p.clients[a.AppID] = wechat.New(wechat.Config{
@@ -119,6 +122,20 @@ func (p *parts) checkOf(appid string) func(context.Context) channel.Outcome {
 func (p *parts) renewLeases(ctx context.Context) {
 	if err := p.leases.Run(ctx); err != nil {
 		p.log.Error("renewing leases", "err", err)
+	}
+}
+
+// announce says which features this instance has, for as long as it runs.
+func (p *parts) announce(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(database.AnnouncePause):
+		}
+		if err := database.AnnounceInstance(ctx, p.db, p.holder); err != nil && ctx.Err() == nil {
+			p.log.Warn("announcing this instance", "err", err)
+		}
 	}
 }
 

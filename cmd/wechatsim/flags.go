@@ -26,6 +26,7 @@ type flags struct {
 	seed         uint64
 	unbound      bool
 	limits       bool
+	noMsgID      bool
 	keep         string
 	repeatWindow time.Duration
 	callback     wechatsim.Callback
@@ -72,6 +73,7 @@ func (f *flags) define(set *flag.FlagSet) {
 	set.BoolVar(&f.unbound, "unbound", false,
 		"no account is bound to an Open Platform account: no unionids")
 	set.BoolVar(&f.limits, "limits", true, "enforce WeChat's daily limits")
+	set.BoolVar(&f.noMsgID, "no-msgid", false, "subscribe/send answers without a msgid, as it may")
 	set.StringVar(&f.keep, "keep", string(wechatsim.KeepAll),
 		"what is kept of delivered messages: all, heads or counts")
 	set.DurationVar(&f.repeatWindow, "repeat-window", 10*time.Minute,
@@ -84,12 +86,26 @@ func (f *flags) define(set *flag.FlagSet) {
 	set.DurationVar(&f.callback.Delay, "callback-delay", 0, "from a send to its receipt")
 	set.Float64Var(&f.callback.Duplicate, "callback-duplicate", 0,
 		"`share` of the pushes that come twice")
-	set.Float64Var(&f.callback.Lost, "callback-lost", 0, "`share` of the receipts that never come")
+	set.Float64Var(&f.callback.Lost, "callback-lost", 0,
+		"`share` of the receipts and subscribe events that never come")
 	set.Float64Var(&f.callback.UserBlock, "callback-user-block", 0,
 		"`share` of the receipts that say failed:user block")
+	set.Func("callback-format", "`form` of the pushes, by default XML; or JSON with its lists as "+
+		"array, object, list, list_array or mixed", f.setFormat)
+	set.BoolVar(&f.callback.Subscribe.SentSuccess, "callback-sent-success", false,
+		"subscribe_msg_sent_event comes for successes, too")
+	set.Float64Var(&f.callback.Subscribe.SentFailed, "callback-sent-failed", 0,
+		"`share` of the accepted subscribe messages that fail then")
+	set.BoolVar(&f.callback.Subscribe.KeptSilent, "callback-kept-silent", false,
+		"an accept that the person keeps comes without an event")
 	set.Func("fault", "JSON of a wechatsim.Fault, repeatable, for example "+
 		`{"kind":"reset","path":"/cgi-bin/message/template/send","after":true,"probability":0.01}`,
 		f.addFault)
+}
+
+func (f *flags) setFormat(text string) error {
+	f.callback.Format = wechatsim.Format(text)
+	return f.callback.Format.Validate()
 }
 
 func (f *flags) addFault(text string) error {
@@ -111,6 +127,7 @@ func (f *flags) validate() error {
 		"not-following": f.notFollowing, "refuse": f.refuse,
 		"callback-duplicate": f.callback.Duplicate,
 		"callback-lost":      f.callback.Lost, "callback-user-block": f.callback.UserBlock,
+		"callback-sent-failed": f.callback.Subscribe.SentFailed,
 	} {
 		if share < 0 || share > 1 {
 			return fmt.Errorf("-%s: %v is no share, which lies between 0 and 1", name, share)
@@ -150,23 +167,29 @@ func (f *flags) options() wechatsim.Options {
 			Followers: f.followers, Unbound: f.unbound, DailyLimits: f.dailyLimits(),
 			Quirks: wechatsim.Quirks{RefuseShare: f.refuse},
 		}
-		if f.callback.URL != "" {
-			callback := f.callback
-			callback.URL = strings.ReplaceAll(callback.URL, "{appid}", account.AppID)
-			callback.Secure = callback.AESKey != ""
-			account.Callback = &callback
-		}
+		account.Callback = f.callbackOf(account.AppID)
 		options.Accounts = append(options.Accounts, account)
 	}
 	for i := range f.miniPrograms {
+		appid := numbered(wechatsim.StandardMiniAppID, i)
 		options.Minis = append(options.Minis, wechatsim.Mini{
-			AppID:  numbered(wechatsim.StandardMiniAppID, i),
-			Secret: numbered(wechatsim.StandardMiniSecret, i),
-			Users:  f.miniUsers, NotFollowing: f.notFollowing, Unbound: f.unbound,
-			DailyLimits: f.dailyLimits(),
+			AppID: appid, Secret: numbered(wechatsim.StandardMiniSecret, i),
+			Users: f.miniUsers, NotFollowing: f.notFollowing, Unbound: f.unbound,
+			DailyLimits: f.dailyLimits(), NoMsgID: f.noMsgID, Callback: f.callbackOf(appid),
 		})
 	}
 	return options
+}
+
+// callbackOf is where an account's events go; nil: nowhere.
+func (f *flags) callbackOf(appid string) *wechatsim.Callback {
+	if f.callback.URL == "" {
+		return nil
+	}
+	callback := f.callback
+	callback.URL = strings.ReplaceAll(callback.URL, "{appid}", appid)
+	callback.Secure = callback.AESKey != ""
+	return &callback
 }
 
 func (f *flags) dailyLimits() map[string]int64 {

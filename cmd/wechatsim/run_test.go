@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -88,6 +89,31 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestMiniCallback: a mini program's events come to its own path, in the form that was asked for.
+func TestMiniCallback(t *testing.T) {
+	arrived := make(chan string, 1)
+	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		arrived <- r.URL.Path + " " + string(body)
+	}))
+	t.Cleanup(web.Close)
+	base, stop := start(t, "-callback-url", web.URL+"/{appid}", "-callback-format", "list_array")
+	template := wechatsim.StandardSubscribeTemplates()[0].ID
+	response, err := http.Post(base+"/_sim/subscribe?person=1&template="+template, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	got := <-arrived
+	if !strings.HasPrefix(got, "/"+wechatsim.StandardMiniAppID+" {") ||
+		!strings.Contains(got, `"List":[{"TemplateId":"`+template+`"`) {
+		t.Error(got)
+	}
+	if code := stop(); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+}
+
 func TestBadCommandLines(t *testing.T) {
 	for _, test := range []struct {
 		args, want string
@@ -100,6 +126,8 @@ func TestBadCommandLines(t *testing.T) {
 		{"-repeat-window 0s", "-repeat-window: 0s is not above zero", exitUsage},
 		{"-keep some", `-keep: "some" is none of`, exitUsage},
 		{"-callback-aes-key x", "43 characters", exitUsage},
+		{"-callback-format yaml", `format: "yaml" is none of array`, exitUsage},
+		{"-callback-sent-failed 2", "-callback-sent-failed: 2 is no share", exitUsage},
 		{`-fault {"kind":"x"}`, `there is no kind "x"`, exitUsage},
 		{`-fault {"sort":"x"}`, `unknown field "sort"`, exitUsage},
 		{"-listen nowhere:-1", "listening:", exitError},

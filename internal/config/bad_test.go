@@ -62,6 +62,11 @@ f.yaml:2:25: http.callback_listen: is the same address as http.listen; the callb
 	{"lost_key", `
 f.yaml:5:16: official_accounts[0].callback.token: missing; give token_file, token_env or token
 f.yaml:5:24: official_accounts[0].callback.[redacted]: unknown key; known here: aes_key, aes_key_env, aes_key_file, previous_aes_key, previous_aes_key_env, previous_aes_key_file, token, token_env, token_file`},
+	{"mini", `
+f.yaml:6:26: mini_programs[0].callback.aes_key: is not an EncodingAESKey: 43 letters and digits, as the platform's console shows it (this has 8 characters)
+f.yaml:7:5: mini_programs[0].grants: "pushes" is none of events, reports, both, none
+f.yaml:8:33: mini_programs[1].grants: both needs WeChat's pushes; set callback, or use reports or none
+f.yaml:9:33: mini_programs[2].callback.token: missing; give token_file, token_env or token`},
 	{"missing_all", `
 f.yaml: database.dsn: missing; give dsn_file, dsn_env or dsn
 f.yaml: official_accounts: missing; at least one official account is needed, with appid and secret_file`},

@@ -246,6 +246,13 @@ type MiniProgram struct {
 	Secret     Secret `yaml:"secret"`
 	SecretFile string `yaml:"secret_file"`
 	SecretEnv  string `yaml:"secret_env"`
+
+	Callback *Callback `yaml:"callback"` // nil: this mini program's pushes are not received
+
+	// Grants is what acceptances of subscribe messages are counted by: events (WeChat's pushes),
+	// reports (what apps INSERT into subscription_report), both, or none: WeChat alone decides.
+	// Default: events with a callback, none without.
+	Grants string `yaml:"grants"`
 }
 
 // Template is what an alias stands for.

@@ -68,7 +68,8 @@ func TestDecode(t *testing.T) {
 	smallest.OfficialAccounts = []OfficialAccount{account("wx0123456789abcdef",
 		"0123456789abcdef0123456789abcdef")}
 	smallest.OfficialAccounts[0].Default = true
-	smallest.MiniPrograms = []MiniProgram{{AppID: "wxfedcba9876543210", Name: "wxfedcba9876543210"}}
+	smallest.MiniPrograms = []MiniProgram{{AppID: "wxfedcba9876543210", Name: "wxfedcba9876543210",
+		Grants: "none"}}
 
 	for _, test := range []struct {
 		file string
@@ -113,7 +114,7 @@ func wantSecrets() *Config {
 	cfg.OfficialAccounts[3].SecretFile = "credential.secret"
 	cfg.MiniPrograms = []MiniProgram{
 		{AppID: "wx0000000000000006", Name: "wx0000000000000006",
-			Secret: NewSecret("quoted: {# }")},
+			Secret: NewSecret("quoted: {# }"), Grants: "none"},
 	}
 	cfg.Warnings = []string{"official_accounts[0].callback: nothing listens for it; set " +
 		"http.callback_listen"}
@@ -144,6 +145,13 @@ func wantSeveral() *Config {
 		ShutdownTimeout:  Duration(time.Minute),
 		Retention:        Retention{Finished: Duration(720 * time.Hour)},
 		OfficialAccounts: []OfficialAccount{first, second},
+		MiniPrograms: []MiniProgram{
+			{AppID: "wx0000000000000003", Name: "wx0000000000000003", Grants: "events",
+				Callback: &Callback{Token: NewSecret("t")}},
+			{AppID: "wx0000000000000004", Name: "wx0000000000000004", Grants: "reports"},
+		},
+		Warnings: []string{"mini_programs[0].callback: nothing listens for it; set " +
+			"http.callback_listen"},
 		Templates: map[string]Template{
 			"order.paid": {
 				Official: OfficialTemplate{ID: paid,

@@ -62,6 +62,9 @@ func settle(cfg *Config) {
 	for i := range cfg.MiniPrograms {
 		m := &cfg.MiniPrograms[i]
 		m.Name = cmp.Or(m.Name, m.AppID)
+		if m.Grants == "" {
+			m.Grants = map[bool]string{true: grantsEvents, false: grantsNone}[m.Callback != nil]
+		}
 	}
 	for alias, t := range cfg.Templates {
 		if t.Official.ID == "" {

@@ -42,20 +42,24 @@ func (r *resolver) secrets(cfg *Config) {
 		own := a.Token.Mode == tokenURL || a.Token.Mode == tokenCommand
 		r.fetch(secretField{path + ".secret", &a.Secret, a.SecretFile, a.SecretEnv, own})
 		r.token(path+".token", &a.Token)
-		if c := a.Callback; c != nil {
-			r.fetch(secretField{path + ".callback.token", &c.Token, c.TokenFile, c.TokenEnv, false})
-			r.fetch(secretField{path + ".callback.aes_key", &c.AESKey, c.AESKeyFile, c.AESKeyEnv, true})
-			r.fetch(secretField{
-				path + ".callback.previous_aes_key", &c.PreviousAESKey, c.PreviousAESKeyFile,
-				c.PreviousAESKeyEnv, true,
-			})
-		}
+		r.callback(path+".callback", a.Callback)
 	}
 	for i := range cfg.MiniPrograms {
 		m := &cfg.MiniPrograms[i]
-		path := fmt.Sprintf("mini_programs[%d].secret", i)
-		r.fetch(secretField{path, &m.Secret, m.SecretFile, m.SecretEnv, true})
+		path := fmt.Sprintf("mini_programs[%d]", i)
+		r.fetch(secretField{path + ".secret", &m.Secret, m.SecretFile, m.SecretEnv, true})
+		r.callback(path+".callback", m.Callback)
 	}
+}
+
+func (r *resolver) callback(path string, c *Callback) {
+	if c == nil {
+		return
+	}
+	r.fetch(secretField{path + ".token", &c.Token, c.TokenFile, c.TokenEnv, false})
+	r.fetch(secretField{path + ".aes_key", &c.AESKey, c.AESKeyFile, c.AESKeyEnv, true})
+	r.fetch(secretField{path + ".previous_aes_key", &c.PreviousAESKey, c.PreviousAESKeyFile,
+		c.PreviousAESKeyEnv, true})
 }
 
 // token reads the token server's address and header, which belong to mode url alone.

@@ -214,8 +214,15 @@ func warnings(cfg *Config) (list []string) {
 				"was it cut, or is it another value?", path, n)
 		}
 	}
+	unheard := func(path string, c *Callback) {
+		if c != nil && cfg.HTTP.CallbackListen == "" {
+			warn("%s.callback: nothing listens for it; set http.callback_listen", path)
+		}
+	}
 	for i, m := range cfg.MiniPrograms {
-		secret(fmt.Sprintf("mini_programs[%d].secret", i), m.Secret)
+		path := fmt.Sprintf("mini_programs[%d]", i)
+		secret(path+".secret", m.Secret)
+		unheard(path, m.Callback)
 	}
 	for i, a := range cfg.OfficialAccounts {
 		path := fmt.Sprintf("official_accounts[%d]", i)
@@ -227,9 +234,7 @@ func warnings(cfg *Config) (list []string) {
 			warn("official_accounts[%d].token.mode: classic ends the tokens of every other program "+
 				"and instance; run one instance, or use stable", i)
 		}
-		if a.Callback != nil && cfg.HTTP.CallbackListen == "" {
-			warn("official_accounts[%d].callback: nothing listens for it; set http.callback_listen", i)
-		}
+		unheard(path, a.Callback)
 	}
 	return list
 }

@@ -40,7 +40,9 @@ func validateAccounts(cfg *Config, ps *problems) {
 		}
 	}
 	for i := range cfg.MiniPrograms {
-		validateAppID(fmt.Sprintf("mini_programs[%d].appid", i), cfg.MiniPrograms[i].AppID, seen, ps)
+		path := fmt.Sprintf("mini_programs[%d]", i)
+		validateAppID(path+".appid", cfg.MiniPrograms[i].AppID, seen, ps)
+		validateMiniProgram(path, &cfg.MiniPrograms[i], ps)
 	}
 }
 
@@ -60,10 +62,7 @@ func validateAppID(path, id string, seen map[string]string, ps *problems) {
 
 func validateAccount(path string, a *OfficialAccount, ps *problems) {
 	validateToken(path+".token", &a.Token, ps)
-	if a.Callback != nil {
-		validateAESKey(path+".callback.aes_key", a.Callback.AESKey, ps)
-		validateAESKey(path+".callback.previous_aes_key", a.Callback.PreviousAESKey, ps)
-	}
+	validateCallback(path+".callback", a.Callback, ps)
 	validateCron(path+".sync.sweep", a.Sync.Sweep, ps)
 	validateCron(path+".sync.refresh", a.Sync.Refresh, ps)
 	inRange(ps, path+".sync.keep_runs", a.Sync.KeepRuns, [2]int{10, 1_000_000})
@@ -96,6 +95,33 @@ func validateSend(path string, s *Send, ps *problems) {
 	}
 	if s.BlockedFor < 0 {
 		ps.add(path+".blocked_for", `%s is negative; "0s" forgets at once`, s.BlockedFor)
+	}
+}
+
+// The values of mini_programs[].grants.
+const (
+	grantsEvents  = "events"
+	grantsReports = "reports"
+	grantsBoth    = "both"
+	grantsNone    = "none"
+)
+
+func validateMiniProgram(path string, m *MiniProgram, ps *problems) {
+	validateCallback(path+".callback", m.Callback, ps)
+	known := []string{"", grantsEvents, grantsReports, grantsBoth, grantsNone}
+	switch {
+	case !slices.Contains(known, m.Grants):
+		ps.add(path+".grants", "%s is none of events, reports, both, none", quote(m.Grants))
+	case (m.Grants == grantsEvents || m.Grants == grantsBoth) && m.Callback == nil:
+		ps.add(path+".grants", "%s needs WeChat's pushes; set callback, or use reports or none",
+			m.Grants)
+	}
+}
+
+func validateCallback(path string, c *Callback, ps *problems) {
+	if c != nil {
+		validateAESKey(path+".aes_key", c.AESKey, ps)
+		validateAESKey(path+".previous_aes_key", c.PreviousAESKey, ps)
 	}
 }
 

@@ -25,6 +25,13 @@ func probes() []probe {
 		{"send_receipt", "appid, msgid, openid, status"},
 		{"send_day", "appid, day"},
 		{"subscription_grant", "appid, openid, template_id"},
+		{"grant_event", "appid, openid, template_id, event_key, kind, source"},
+		{"subscription_report", "appid, openid, template_id, result, report_key"},
+		{"send_attempt", "request_id, appid, openid, template_id, lease"},
+		{"instance", "holder, feature_level"},
+		{"secret_key", "name, value"},
+		{"erased_person", "hash"},
+		{"withdrawn_permission", "appid, openid, permission"},
 		{"account_state", "appid, scope, reason"},
 		{"lease", "name, holder"},
 	}

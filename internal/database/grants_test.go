@@ -158,6 +158,8 @@ func TestGrantsProducer(t *testing.T) {
 		 VALUES ('wx1', NULL, NULL, NULL, 'o2', 't', '{}', 'https://x', 'p', 0, NOW(), NOW() + INTERVAL 1 DAY, 'k1')`,
 		`INSERT IGNORE INTO send_request (openid, template, data, dedup_key) VALUES ('o2', 't', `+
 			`'{}', 'k1')`,
+		`INSERT INTO send_request (openid, template, data, dedup_key, route, jump_appid, page, lang, mini_state)
+		 VALUES ('o2', 't', '{}', 'k2', 'official,mini', 'wxm', 'pages/a', 'en_US', 'formal')`,
 		`SELECT status, reason, msgid FROM v_send_status WHERE id = 1`,
 		`SELECT status FROM v_send_status WHERE dedup_key = 'k1'`,
 	)
@@ -181,8 +183,13 @@ func TestGrantsProducer(t *testing.T) {
 			`'sent')`,
 		`INSERT INTO send_request (unionid, template, data, msgid) VALUES ('o1', 't', '{}', 1)`,
 		`INSERT INTO send_request (id, unionid, template, data) VALUES (9, 'o1', 't', '{}')`,
+		`INSERT INTO send_request (unionid, template, data, application) VALUES ('o1', 't', '{}', 'shop')`,
+		`INSERT INTO send_request (unionid, template, data, fallback_from) VALUES ('o1', 't', '{}', 'wx1')`,
 	)
 	deny(t, db,
+		`UPDATE send_request SET route = 'mini' WHERE id = 1`,
+		`INSERT INTO subscription_report (appid, openid, template_id, result, report_key)
+		 VALUES ('wxm', 'm1', 't', 'accept', 'k')`,
 		`UPDATE send_request SET status = 'pending' WHERE id = 1`,
 		`UPDATE send_request SET due_at = NOW() WHERE id = 1`,
 		`UPDATE send_request SET data = '{}' WHERE id = 1`,
@@ -222,6 +229,10 @@ func TestGrantsLogin(t *testing.T) {
 		     ON DUPLICATE KEY UPDATE unionid = VALUES(unionid), seen_at = CURRENT_TIMESTAMP(3)`,
 		`INSERT INTO mini_user (appid, openid, unionid, seen_at) VALUES ('wxm', 'm1', 'o3', NOW(3))
 		     ON DUPLICATE KEY UPDATE unionid = VALUES(unionid), seen_at = VALUES(seen_at)`,
+		`INSERT INTO subscription_report (appid, openid, template_id, result, report_key)
+		 VALUES ('wxm', 'm1', 't', 'accept', 'k1')`,
+		`INSERT IGNORE INTO subscription_report (appid, openid, template_id, result, report_key, accepted_at)
+		 VALUES ('wxm', 'm1', 't', 'accept', 'k1', NOW(3))`,
 	)
 	var unionid string
 	if err := g.db.GetContext(t.Context(), &unionid,
@@ -237,6 +248,8 @@ func TestGrantsLogin(t *testing.T) {
 		`SELECT openid FROM mini_user`,
 		`UPDATE mini_user SET unionid = 'o2' WHERE openid = 'm1'`,
 		`UPDATE mini_user SET created_at = NOW()`,
+		`INSERT INTO subscription_report (appid, openid, template_id, result, report_key, created_at)
+		 VALUES ('wxm', 'm1', 't', 'accept', 'k2', NOW(3))`,
 	)
 	deny(t, db,
 		`REPLACE INTO mini_user (appid, openid, unionid) VALUES ('wxm', 'm1', 'o1')`,
@@ -250,6 +263,12 @@ func TestGrantsLogin(t *testing.T) {
 		`INSERT INTO follower (appid, openid) VALUES ('wx1', 'o1')`,
 		`SELECT name FROM lease`,
 		`DROP TABLE mini_user`,
+		`UPDATE subscription_report SET result = 'accept'`,
+		`DELETE FROM subscription_report`,
+		`INSERT INTO grant_event (appid, openid, template_id, event_key, kind, source)
+		 VALUES ('wxm', 'm1', 't', 'k', 'accept', 'event')`,
+		`UPDATE subscription_grant SET remaining = 9`,
+		`SELECT value FROM secret_key`,
 	)
 }
 
@@ -266,17 +285,30 @@ func TestGrantsReader(t *testing.T) {
 		`SELECT appid FROM account_state`,
 		`SELECT name FROM lease`,
 		`SELECT openid FROM follower_recheck`,
+		`SELECT route, application, fallback_from, fallback_reason, fallback_errcode FROM v_send_status`,
+		`SELECT remaining, kind FROM subscription_grant`,
+		`SELECT event_key FROM grant_event`,
+		`SELECT report_key FROM subscription_report`,
+		`SELECT request_id FROM send_attempt`,
+		`SELECT feature_level FROM instance`,
+		`SELECT permission FROM withdrawn_permission`,
 	)
 	some := allow
 	if !rightsOnColumns(t, g.db) {
 		some = deny
 	}
-	some(t, db, `SELECT id, status FROM send_request WHERE status = 'waiting'`)
+	some(t, db, `SELECT id, status FROM send_request WHERE status = 'waiting'`,
+		`SELECT wished_at, route, fallback_from, fallback_reason FROM send_request WHERE id = 1`,
+		`SELECT wished_at, route, fallback_from, fallback_reason FROM send_request_archive WHERE id = 1`)
 	deny(t, db,
 		`SELECT data FROM send_request`,
 		`SELECT unionid FROM send_request`,
 		`SELECT openid FROM send_request`,
 		`SELECT url FROM send_request`,
+		`SELECT page FROM send_request`,
+		`SELECT value FROM secret_key`,
+		`SELECT hash FROM erased_person`,
+		`SELECT value FROM send_wait`,
 		`INSERT INTO send_request (unionid, template, data) VALUES ('o1', 't', '{}')`,
 		`UPDATE follower SET subscribed = 0`,
 		`DELETE FROM mini_user`,

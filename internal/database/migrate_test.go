@@ -19,9 +19,11 @@ var quiet = slog.New(slog.DiscardHandler)
 
 // Tables and views as DESIGN and README name them: other people's scripts type these.
 var relations = []string{
-	"account_state", "follower", "follower_recheck", "installation", "lease", "mini_user",
-	"send_day", "send_receipt", "send_request", "send_request_archive", "send_wait",
-	"subscription_grant", "sync_run", "v_coverage", "v_identity", "v_send_status",
+	"account_state", "erased_person", "follower", "follower_recheck", "grant_event",
+	"installation", "instance", "lease", "mini_user", "secret_key", "send_attempt", "send_day",
+	"send_receipt", "send_request", "send_request_archive", "send_wait", "subscription_grant",
+	"subscription_report", "sync_run", "v_coverage", "v_identity", "v_send_status",
+	"withdrawn_permission",
 }
 
 func listRelations(t *testing.T, db *sqlx.DB) []string {

@@ -16,7 +16,8 @@ import (
 // producerInserts are the columns of send_request that a producer may set in an INSERT.
 func producerInserts() []string {
 	return []string{"appid", "unionid", "mini_appid", "mini_openid", "openid", "template", "data",
-		"url", "mini_path", "priority", "due_at", "expires_at", "dedup_key"}
+		"url", "mini_path", "priority", "due_at", "expires_at", "dedup_key",
+		"route", "jump_appid", "page", "lang", "mini_state"}
 }
 
 // TestProducerRights tries each kind of statement on each column of each table and view, whatever

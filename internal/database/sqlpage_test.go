@@ -156,6 +156,9 @@ func seedPage(t *testing.T, db *sqlx.DB, rows int) {
 			       CASE MOD(n, 100) WHEN 1 THEN 'pending' WHEN 2 THEN 'waiting' WHEN 3 THEN 'failed' ELSE 'sent' END,
 			       CASE MOD(n, 100) WHEN 2 THEN 'not_following' WHEN 3 THEN 'refused_by_user' END,
 			       CURRENT_TIMESTAMP(3), CURRENT_TIMESTAMP(3)`+numbers, from, rows)
+		exec(`INSERT INTO grant_event (appid, openid, template_id, event_key, kind, source)
+			SELECT 'wx0b00000000000001', CONCAT('oMiniUser', LPAD(n DIV 2, 19, '0')), 'Z9y8X7w6V5u4T3s2R1q0P9o8N7m6L5k4J3i2H1g0F_-',
+			       CONCAT('popup:', n), 'accept', 'event'`+numbers, from, rows)
 	}
 	// Runs of ten accounts, so that this one's are the fewer.
 	exec(`INSERT INTO sync_run (kind, appid, state, holder, ended_at)
@@ -165,7 +168,7 @@ func seedPage(t *testing.T, db *sqlx.DB, rows int) {
 		SELECT CONCAT('wx0a0000000000', LPAD(MOD(n, 100) + 1, 4, '0')), CONCAT('oFollower', LPAD(n, 19, '0')), 'no_unionid'`+numbers, 0, rows)
 	exec(`INSERT INTO lease (name, holder, epoch, expires_at)
 		VALUES ('send:wx0a00000000000001', 'x', 1, CURRENT_TIMESTAMP(3) + INTERVAL 1 HOUR)`)
-	answer(t, db, `ANALYZE TABLE follower, mini_user, send_request, sync_run, follower_recheck`)
+	answer(t, db, `ANALYZE TABLE follower, mini_user, send_request, sync_run, follower_recheck, grant_event`)
 }
 
 // answer returns the rows of a query, as texts by column.

@@ -27,6 +27,9 @@ func special(e endpoint, code int) (verdict, bool) {
 		// 100 logins a minute per person, not per account.
 		return verdict{"quota_minute", PolicyRecipientLater}, true
 	}
+	if v, ok := subscribeCodes[code]; ok && e.path == EndpointSendSubscribe {
+		return v, true
+	}
 	v, ok := sendCodes[code]
 	return v, ok && e.kind == kindSend
 }
@@ -69,6 +72,16 @@ var sendCodes = map[int]verdict{ //nolint:gochecknoglobals // a constant table
 	48011: {"template_disabled", PolicyTemplate},
 	// A fact about one link.
 	45082: {"icp_license_missing", PolicyRequest},
+}
+
+// subscribeCodes is what differs for subscribe messages, which have no client_msg_id: a message
+// that may be under way can never be repeated.
+var subscribeCodes = map[int]verdict{ //nolint:gochecknoglobals // a constant table
+	// Never accepted, used up, or switched off: WeChat says one thing for the three.
+	43101: {ReasonNoGrant, PolicyRecipient},
+	// Each calls itself a system error, and so may have queued the message as -1 may.
+	20001: {ReasonSystemError, PolicyUncertain},
+	61450: {ReasonSystemError, PolicyUncertain},
 }
 
 // codes is what an errcode means, and what to do. Sources: WeChat's table of global return codes
@@ -200,65 +213,4 @@ func byCode(meanings map[verdict][]int) map[int]verdict {
 		}
 	}
 	return table
-}
-
-// Explain says in a sentence or two what an errcode comes from and what to do about it: for the
-// codes that operators meet; "" for all others.
-func Explain(code int) string { return explanations[code] }
-
-var explanations = map[int]string{ //nolint:gochecknoglobals // constant
-	-1: "WeChat was busy. Nothing to do unless it lasts; a lower send.rate helps if it comes " +
-		"in bursts.",
-	40001: "WeChat refused the access token, or the AppSecret. If it keeps happening, check the " +
-		"secret, and whether another program refreshes tokens of this appid.",
-	40003: "The openid is not one of this account: malformed, of another official account, or a " +
-		"mini program's openid.",
-	40013: "WeChat does not know the appid. Compare it with the console, 设置与开发 → 开发接口管理.",
-	40032: "More than 100 openids in one batch.",
-	40036: "The request carries no template id.",
-	40037: "The template id is not in this account's library: deleted, another account's, or a " +
-		"subscription template's. Compare it with the console, 模板消息 → 我的模板.",
-	40125: "The AppSecret is wrong: it was reset, or belongs to another account. Put the new one " +
-		"into the configured secret and restart.",
-	40163: "The login code was used before. Codes work once: the app must call wx.login again.",
-	40029: "The login code is wrong, older than 5 minutes, or of another mini program.",
-	40164: "This machine's public address, named in the message, is not on the account's IP " +
-		"whitelist. Add it in the console: 设置与开发 → 开发接口管理 → IP白名单.",
-	40226: "WeChat blocks the login of a user it deems risky.",
-	40241: "WeChat takes the message for a duplicate within 60 seconds. It was probably " +
-		"delivered; it is not repeated blindly.",
-	40243: "The AppSecret is frozen. Unfreeze it in the console: 设置与开发 → 开发接口管理.",
-	40249: "WeChat blocked the message for its content.",
-	42001: "The access token expired; a new one is fetched automatically.",
-	43004: "The person does not follow the official account.",
-	43019: "The person is on the account's blacklist. Take them off it in the console: 用户管理.",
-	43101: "The person switched these messages off. Only they can switch them on again.",
-	43107: "WeChat took this message capability away from the mini program; see the notices in " +
-		"its console.",
-	43116: "WeChat banned the template. Use another one; the console names the reason.",
-	43117: "This person got too many messages lately; later ones may go through.",
-	45009: "The day's quota of this call is used up. It resets at midnight China time as far as " +
-		"known; clear_quota resets it at once, 10 times a month.",
-	45011: "Too many calls in this minute. Lower the configured rate if it stays.",
-	45109: "WeChat withdrew this call, or it was made with a mini program's credentials: appid " +
-		"and secret must be the official account's.",
-	45103: "WeChat withdrew this call, or it was made with a mini program's credentials: appid " +
-		"and secret must be the official account's.",
-	47001: "The request is not the JSON that WeChat expects: data must be an object of objects, in UTF-8.",
-	47003: "A keyword's value breaks the rule of its type, or is empty; the message names the keyword.",
-	48001: "The account has no permission for this call: it is not a verified service account, " +
-		"or the credentials are a mini program's.",
-	48004: "WeChat closed this call to the account for a violation; see the notices in the console.",
-	50002: "The account is limited or frozen; see the notices in the console.",
-	50004: "WeChat does not let this account use access tokens, probably as a punishment; see " +
-		"the notices in the console.",
-	50007: "The account is frozen; see the notices in the console.",
-	61004: "This machine's public address is not registered with the third-party platform.",
-	76021: "The path is not one that WeChat counts: with a leading slash and without host.",
-	89503: "The account's administrator must allow this machine's address: WeChat sent them a " +
-		"request to confirm.",
-	89506: "The account's administrator refused this machine's address; WeChat asks them again " +
-		"after 24 hours.",
-	89507: "The account's administrator refused this machine's address; WeChat asks them again " +
-		"after an hour.",
 }

@@ -2,6 +2,7 @@ package wechat
 
 import (
 	"regexp"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -109,6 +110,32 @@ func TestCodesByEndpoint(t *testing.T) {
 		{sendTemplateEndpoint, 43117, meaning{"recipient_later", PolicyRecipientLater}},
 		{sendTemplateEndpoint, 47003, meaning{"invalid_keyword_value", PolicyRequest}},
 		{sendTemplateEndpoint, 98765, meaning{ReasonUnknownCode, PolicyRequest}},
+		{sendTemplateEndpoint, 43101, meaning{"refused_by_user", PolicyRecipient}},
+		{sendTemplateEndpoint, 20001, meaning{"system_error", PolicyRetry}},
+		// of the table for subscribe/send
+		{sendSubscribeEndpoint, 43101, meaning{"no_grant", PolicyRecipient}},
+		{sendSubscribeEndpoint, 47003, meaning{"invalid_keyword_value", PolicyRequest}},
+		{sendSubscribeEndpoint, 40037, meaning{"invalid_template", PolicyRetry}},
+		{sendSubscribeEndpoint, 41030, meaning{"invalid_page", PolicyRequest}},
+		{sendSubscribeEndpoint, 40003, meaning{"invalid_openid", PolicyRecipient}},
+		{sendSubscribeEndpoint, 40013, meaning{"invalid_appid", PolicyConfig}},
+		{sendSubscribeEndpoint, 40001, meaning{"invalid_token", PolicyToken}},
+		{sendSubscribeEndpoint, 40014, meaning{"invalid_token", PolicyToken}},
+		{sendSubscribeEndpoint, 42001, meaning{"token_expired", PolicyToken}},
+		{sendSubscribeEndpoint, 43107, meaning{"capability_banned", PolicyConfig}},
+		{sendSubscribeEndpoint, 43108, meaning{"concurrent_send", PolicyRetry}},
+		{sendSubscribeEndpoint, 45168, meaning{"illegal_content", PolicyRequest}},
+		{sendSubscribeEndpoint, 45009, meaning{"quota_day", PolicyQuotaDay}},
+		{sendSubscribeEndpoint, 45011, meaning{"quota_minute", PolicyQuotaMinute}},
+		{sendSubscribeEndpoint, 48001, meaning{"no_permission", PolicyConfig}},
+		{sendSubscribeEndpoint, 45109, meaning{"api_retired", PolicyConfig}},
+		{sendSubscribeEndpoint, 45103, meaning{"api_retired", PolicyConfig}},
+		{sendSubscribeEndpoint, -1, meaning{"system_error", PolicyUncertain}},
+		{sendSubscribeEndpoint, 20001, meaning{"system_error", PolicyUncertain}},
+		{sendSubscribeEndpoint, 61450, meaning{"system_error", PolicyUncertain}},
+		{sendSubscribeEndpoint, 98765, meaning{ReasonUnknownCode, PolicyRequest}},
+		{subscribeTemplatesEndpoint, 200011, meaning{"account_banned", PolicyConfig}},
+		{subscribeTemplatesEndpoint, 20001, meaning{"system_error", PolicyRetry}},
 	}
 	for _, tt := range tests {
 		got := classify(tt.endpoint, tt.code)
@@ -136,6 +163,27 @@ func TestExplanations(t *testing.T) {
 	}
 	if got := Explain(98765); got != "" {
 		t.Errorf("an unknown code is explained: %q", got)
+	}
+	for code, text := range subscribeExplanations {
+		if _, known := codes[code]; !known || strings.Contains(text, "official account must") {
+			t.Errorf("%d is explained for subscribe messages: %q", code, text)
+		}
+	}
+	const subscribe, template = EndpointSendSubscribe, EndpointSendTemplate
+	for _, tt := range []struct {
+		endpoint string
+		code     int
+		cure     string
+	}{
+		{subscribe, 43101, "wx.requestSubscribeMessage"}, {template, 43101, "switched"},
+		{subscribe, 47003, "订阅消息"}, {template, 47003, "names the keyword"},
+		{subscribe, 40013, "those of the mini program"}, {template, 40013, "开发接口管理"},
+		{subscribe, 45009, "midnight"}, {subscribe, 98765, ""},
+	} {
+		if got := ExplainAt(tt.endpoint, tt.code); !strings.Contains(got, tt.cure) ||
+			(got == "") != (tt.cure == "") {
+			t.Errorf("%s %d: %q, want %q in it", tt.endpoint, tt.code, got, tt.cure)
+		}
 	}
 }
 

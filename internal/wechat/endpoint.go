@@ -12,7 +12,11 @@ const (
 	EndpointSendTemplate = "/cgi-bin/message/template/send"
 	EndpointTemplates    = "/cgi-bin/template/get_all_private_template"
 	EndpointQuota        = "/cgi-bin/openapi/quota/get"
-	EndpointSession      = "/sns/jscode2session"
+
+	// Of mini programs.
+	EndpointSession            = "/sns/jscode2session"
+	EndpointSendSubscribe      = "/cgi-bin/message/subscribe/send"
+	EndpointSubscribeTemplates = "/wxaapi/newtmpl/gettemplate"
 
 	// Of [TokenURL] and [TokenCommand], names, since the server's address may hold a secret.
 	EndpointTokenServer  = "token_server"
@@ -69,4 +73,9 @@ var (
 	templatesEndpoint = endpoint{http.MethodGet, EndpointTemplates, kindRead, 1 << 20}
 	quotaEndpoint     = endpoint{http.MethodPost, EndpointQuota, kindRead, smallAnswer}
 	sessionEndpoint   = endpoint{http.MethodGet, EndpointSession, kindSession, smallAnswer}
+
+	sendSubscribeEndpoint = endpoint{http.MethodPost, EndpointSendSubscribe, kindSend, smallAnswer}
+	// As large as the list of an official account; an enumeration's values come on top.
+	subscribeTemplatesEndpoint = endpoint{http.MethodGet, EndpointSubscribeTemplates, kindRead,
+		1 << 20}
 )

@@ -176,6 +176,14 @@ func endpoints() map[string]func(ctx context.Context, c *Client) error {
 				ClientMsgID: "m"})
 			return err
 		},
+		EndpointSendSubscribe: func(ctx context.Context, c *Client) error {
+			_, err := c.SendSubscribe(ctx, SubscribeMessage{ToUser: testOpenID, TemplateID: "t"})
+			return err
+		},
+		EndpointSubscribeTemplates: func(ctx context.Context, c *Client) error {
+			_, err := c.SubscribeTemplates(ctx)
+			return err
+		},
 		EndpointTemplates: func(ctx context.Context, c *Client) error {
 			_, err := c.PrivateTemplates(ctx)
 			return err

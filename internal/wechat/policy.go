@@ -12,6 +12,7 @@ const (
 	ReasonInvalidOpenID   Reason = "invalid_openid"        // 40003: user/info decides
 	ReasonInvalidCursor   Reason = "invalid_cursor"        // 40003 of a cursor: step back
 	ReasonRefused         Reason = "refused_by_user"       // 43101: switched off; final
+	ReasonNoGrant         Reason = "no_grant"              // 43101 of a subscribe message
 	ReasonInvalidTemplate Reason = "invalid_template"      // 40037: not in the library
 	ReasonInvalidKeyword  Reason = "invalid_keyword_value" // 47003: against its type's rule
 	ReasonSystemError     Reason = "system_error"          // -1: busy; in bursts, overrun

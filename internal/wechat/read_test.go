@@ -201,6 +201,8 @@ func TestAbsenceIsNotZero(t *testing.T) {
 		EndpointTemplates: {`{}`, `null`, `{"template_list":null}`},
 		EndpointQuota:     {`{"errcode":0,"errmsg":"ok"}`},
 		EndpointSession:   {`{}`, `{"session_key":"x"}`},
+		EndpointSubscribeTemplates: {`{}`, `null`, `{"errcode":0,"errmsg":"ok"}`,
+			`{"errcode":0,"errmsg":"ok","data":null}`},
 	}
 	for path, answers := range bad {
 		for _, answer := range answers {

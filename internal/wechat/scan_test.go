@@ -144,6 +144,15 @@ func FuzzScanSend(f *testing.F) {
 	})
 }
 
+func FuzzScanSubscribe(f *testing.F) {
+	addSeeds(f, []byte(`{"errcode":0,"errmsg":"ok","msgid":-1864323726461255680}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		same(t, body, new(subscribeAnswer), new(subscribeAnswer), func(a fastAnswer) int64 {
+			return int64(*a.(*subscribeAnswer))
+		})
+	})
+}
+
 func addSeeds(f *testing.F, more []byte) {
 	f.Add(more)
 	for _, s := range seeds {

@@ -161,3 +161,45 @@ func expect(t *testing.T, what string, err error, code int, policy wechat.Policy
 		t.Errorf("%s: %v, want code %d, policy %s", what, err, code, policy)
 	}
 }
+
+func TestSubscribeAgainstSimulator(t *testing.T) {
+	sim, official, mini := simulated(t)
+	templates, err := mini.SubscribeTemplates(t.Context())
+	if err != nil || len(templates) != 4 || !templates[2].LongTerm || templates[1].LongTerm ||
+		len(templates[3].Enums["enum2"]) != 3 {
+		t.Fatalf("templates: %+v, %v", templates, err)
+	}
+	person := sim.MiniUser(wechatsim.StandardMiniAppID, 0)
+	m := wechat.SubscribeMessage{
+		ToUser:     sim.OpenID(wechatsim.StandardMiniAppID, person),
+		TemplateID: templates[1].ID, Page: "pages/a?b=c&d", State: "trial", Lang: "zh_HK",
+		Data: json.RawMessage(`{"thing1":{"value":"a & <b> 完"}}`),
+	}
+	_, err = mini.SendSubscribe(t.Context(), m)
+	expect(t, "without an accept", err, 43101, wechat.PolicyRecipient)
+	sim.Grant(wechatsim.StandardMiniAppID, person, m.TemplateID, 2)
+	wrong := m
+	wrong.Data = json.RawMessage(`{"thing1":{"value":""}}`)
+	_, err = mini.SendSubscribe(t.Context(), wrong)
+	expect(t, "value", err, 47003, wechat.PolicyRequest)
+	if e, _ := errors.AsType[*wechat.Error](err); !strings.Contains(e.Message, "data.thing1") {
+		t.Errorf("the key is not named: %v", err)
+	}
+	if msgid, err := mini.SendSubscribe(t.Context(), m); err != nil || msgid <= 1<<53 {
+		t.Errorf("msgid %d, %v", msgid, err)
+	}
+	sim.InvalidateTokens(wechatsim.StandardMiniAppID)
+	_, err = mini.SendSubscribe(t.Context(), m)
+	expect(t, "dead token", err, 0, wechat.PolicyToken)
+	if _, err = mini.SendSubscribe(t.Context(), m); err != nil {
+		t.Errorf("after the renewal: %v", err)
+	}
+	_, err = official.SendSubscribe(t.Context(), m)
+	expect(t, "an official account", err, 48001, wechat.PolicyConfig)
+	got := sim.Messages(wechatsim.StandardMiniAppID)
+	if len(got) != 2 || got[0].OpenID != m.ToUser || got[0].Page != m.Page ||
+		got[0].Lang != m.Lang || got[0].State != m.State ||
+		!strings.Contains(string(got[0].Data), "a & <b> 完") {
+		t.Errorf("delivered %+v", got)
+	}
+}

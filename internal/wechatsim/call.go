@@ -29,11 +29,15 @@ type call struct {
 	send    sendRequest
 	openids [][]byte
 	people  []int
+
+	serial     string // the person to whom no other call may go meanwhile
+	concurrent bool   // another call to that person is under way
 }
 
 func (c *call) init(s *Server, r *http.Request, ep *endpoint) {
 	c.s, c.r, c.ep, c.app, c.now = s, r, ep, nil, s.clock()
 	c.body, c.out, c.code = c.body[:0], c.out[:0], 0
+	c.serial, c.concurrent = "", false
 }
 
 func (c *call) release() {

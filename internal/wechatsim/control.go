@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -20,13 +21,11 @@ func (s *Server) newControl() http.Handler {
 	mux.HandleFunc("POST /_sim/reset", s.controlReset)
 	mux.HandleFunc("GET /_sim/messages", s.withApp(s.controlMessages))
 	mux.HandleFunc("GET /_sim/truth", s.withApp(s.controlTruth))
-	mux.HandleFunc("GET /_sim/mini-users", s.withApp(s.controlMiniUsers))
 	mux.HandleFunc("POST /_sim/follow", s.withApp(s.controlFollow))
 	mux.HandleFunc("POST /_sim/unfollow", s.withApp(s.controlUnfollow))
 	mux.HandleFunc("POST /_sim/join", s.withApp(s.controlJoin))
 	mux.HandleFunc("POST /_sim/leave", s.withApp(s.controlLeave))
 	mux.HandleFunc("POST /_sim/person", s.withApp(s.controlPerson))
-	mux.HandleFunc("POST /_sim/grant", s.withApp(s.controlGrant))
 	mux.HandleFunc("POST /_sim/quirks", s.withApp(s.controlQuirks))
 	mux.HandleFunc("POST /_sim/callback", s.withApp(s.controlCallback))
 	mux.HandleFunc("POST /_sim/limit", s.withApp(s.controlLimit))
@@ -42,6 +41,7 @@ func (s *Server) newControl() http.Handler {
 		s.ClearFaults()
 		answer(w, struct{}{})
 	})
+	s.serveMini(mux)
 	return mux
 }
 
@@ -49,7 +49,7 @@ func (s *Server) newControl() http.Handler {
 func (s *Server) withApp(next func(http.ResponseWriter, *http.Request, *app)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		appid := r.URL.Query().Get("appid")
-		wantsMini := r.URL.Path == "/_sim/mini-users" || r.URL.Path == "/_sim/grant"
+		wantsMini := slices.Contains(miniPaths(), r.URL.Path)
 		for _, a := range s.order {
 			if a.id == appid || appid == "" && a.mini == wantsMini {
 				next(w, r, a)
@@ -157,7 +157,11 @@ func (s *Server) controlQuirks(w http.ResponseWriter, r *http.Request, a *app) {
 
 func (s *Server) controlCallback(w http.ResponseWriter, r *http.Request, a *app) {
 	callback := new(Callback)
-	if !official(w, a) || !decode(w, r, callback) {
+	if !decode(w, r, callback) {
+		return
+	}
+	if err := callback.Format.Validate(); err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
 		return
 	}
 	if callback.URL == "" {

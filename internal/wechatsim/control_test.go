@@ -82,10 +82,6 @@ func TestControl(t *testing.T) {
 		""); status != http.StatusOK || s.UnionID(1) == before {
 		t.Errorf("rebind: status %d", status)
 	}
-	if status, _ := control(t, s, "POST /_sim/grant?person=1&template=x",
-		""); status != http.StatusOK || !s.apps[StandardMiniAppID].grants.take(1, "x") {
-		t.Errorf("grant: status %d", status)
-	}
 }
 
 func TestControlRefuses(t *testing.T) {
@@ -104,6 +100,11 @@ func TestControlRefuses(t *testing.T) {
 		{"POST /_sim/fault", `{"kind":"nonsense"}`, 400},
 		{"POST /_sim/latency?d=x", "", 400},
 		{"POST /_sim/limit?path=/x", "", 400},
+		{"POST /_sim/grant?person=1&template=x", "", 400},
+		{"POST /_sim/grant?person=1&appid=" + StandardAppID + "&template=" +
+			StandardTemplates()[0].ID, "", 400},
+		{"POST /_sim/subscribe?person=1", "", 400},
+		{"POST /_sim/callback", `{"Format":"yaml"}`, 400},
 		{"POST /_sim/rebind?appid=wx1", "", 404},
 		{"GET /_sim/nothing", "", 404},
 		{"GET /_sim/fault", "", 405},

@@ -1,9 +1,10 @@
 // Package wechatsim is a WeChat platform for tests, benchmarks and the demo: official accounts with
-// followers, mini programs with users, access tokens, follower lists, template messages and event
-// pushes, behind one [http.Handler]. It follows what the documentation and real answers show of
-// api.weixin.qq.com, section numbers in comments are those of the project's API reference, and it
-// can misbehave as the platform does: by [Quirks] and [Fault], at the start and at run time. Where
-// nobody knows what WeChat does, the choice made here is marked [U] and, if it matters, switchable.
+// followers, mini programs with users, access tokens, follower lists, template messages, subscribe
+// messages with what people allow, and event pushes as XML or JSON, behind one [http.Handler]. It
+// follows what the documentation and real answers show of api.weixin.qq.com, section numbers in
+// comments are those of the project's API reference, and it can misbehave as the platform does: by
+// [Quirks] and [Fault], at the start and at run time. Where nobody knows what WeChat does, the
+// choice made here is marked [U] and, if it matters, switchable.
 //
 // The package owns its wire structs and shares none with the client under test: a shared struct
 // would hide a wrong field name. The product does not import it.
@@ -29,7 +30,12 @@
 //	POST   /_sim/follow, unfollow    a person follows (at=0…1: the place in the list) or leaves
 //	POST   /_sim/join, leave         n new people follow, n followers leave; answers who
 //	POST   /_sim/person              body [Person]: refuses, is blacklisted, had too many messages
-//	POST   /_sim/grant               a mini-program user accepts n messages of template
+//	POST   /_sim/subscribe           a user taps: template (repeatable), answer, keep=1, scene
+//	POST   /_sim/switch-off, switch-on  they reject or allow template (repeatable) in the settings
+//	POST   /_sim/grant               they accept n messages of template, and the event never comes
+//	GET    /_sim/grants              [GrantState]s, of all or of one person
+//	POST   /_sim/authorize           pushes event about a person's data; revoked
+//	POST   /_sim/punish              pushes a punishment of type; function (repeatable)
 //	POST   /_sim/quirks              body [Quirks], fields not named stay
 //	POST   /_sim/callback            body [Callback]; without URL: no pushes
 //	POST   /_sim/limit               n calls a day for path; 0: no limit

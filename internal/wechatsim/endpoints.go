@@ -23,6 +23,7 @@ const (
 	pathUserInfo  = "/cgi-bin/user/info"
 	pathBatchInfo = "/cgi-bin/user/info/batchget"
 	pathSend      = "/cgi-bin/message/template/send"
+	pathSubscribe = "/cgi-bin/message/subscribe/send"
 	pathUnknown   = "unknown"
 )
 
@@ -35,6 +36,7 @@ type endpoint struct {
 	daily     int64 // documented calls a day; 0: none known
 	sns       bool  // text/plain, and a comma before rid
 	noBody    bool  // a POST that has none
+	serial    bool  // one call at a time to a person
 	handle    func(*call)
 
 	index       int
@@ -74,8 +76,10 @@ func newEndpoints() (all map[string]*endpoint, unknown *endpoint) {
 			handle: retired(45103)},
 		{path: "/cgi-bin/message/wxopen/template/uniform_send", method: post, auth: authAny,
 			handle: retired(45109)},
-		{path: "/cgi-bin/message/subscribe/send", method: post, auth: authMini, wrongKind: 48001,
-			daily: 10000000, handle: (*call).subscribeSend},
+		{path: pathSubscribe, method: post, auth: authMini, wrongKind: 48001, daily: 10000000,
+			serial: true, handle: (*call).subscribeSend},
+		{path: "/wxaapi/newtmpl/gettemplate", method: get, auth: authMini, wrongKind: 48001,
+			handle: (*call).subscribeTemplates},
 		{path: "/cgi-bin/openapi/quota/get", method: post, auth: authAny, handle: (*call).quotaGet},
 		{path: "/cgi-bin/openapi/quota/clear", method: post, auth: authAny,
 			handle: (*call).quotaClear},
@@ -121,7 +125,8 @@ func newErrTexts() map[int]string {
 		40241: "The message is duplicate in 60 seconds", 40243: "invalid appsecret",
 		40249: "this template msg has been blocked for illegal content",
 		41001: "access_token missing", 41002: "appid missing", 41004: "appsecret missing",
-		41008: "missing code", 41009: "missing openid", 42001: "access_token expired",
+		41008: "missing code", 41009: "missing openid", 41030: "invalid page",
+		42001: "access_token expired",
 		43001: "require GET method", 43002: "require POST method", 43004: "require subscribe",
 		43019: "require remove blacklist", 43101: "user refuse to accept the msg",
 		43116: "This template_id is banned",

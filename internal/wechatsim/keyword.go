@@ -28,7 +28,7 @@ func keywordRule(kind string) func(value string) bool {
 	case "date":
 		return func(v string) bool { return isRange(v, isDate) }
 	case "amount":
-		return isAmount
+		return func(v string) bool { return isAmount(v, 12) }
 	case "phone_number":
 		return func(v string) bool {
 			return atMost(v, 17) && all(v, isVisibleASCII) && !anyOf(v, isLetter)
@@ -91,14 +91,13 @@ func isDecimal(value string) bool {
 		(!dotted || fraction != "")
 }
 
-// isAmount: one currency symbol at most, up to 12 digits (10 in subscribe messages, which is not
-// told apart), maybe 元.
-func isAmount(value string) bool {
+// isAmount: one currency symbol at most, so many digits, maybe 元.
+func isAmount(value string, digits int) bool {
 	if r, size := utf8.DecodeRuneInString(value); unicode.Is(unicode.Sc, r) || r == '￥' {
 		value = value[size:]
 	}
 	value = strings.TrimSuffix(value, "元")
-	return len(strings.Replace(value, ".", "", 1)) <= 12 && isDecimal(value)
+	return len(strings.Replace(value, ".", "", 1)) <= digits && isDecimal(value)
 }
 
 // isName: 10 Chinese characters, or 20 letters and symbols.

@@ -27,6 +27,9 @@ type Message struct {
 	URL         string          `json:"url,omitempty"`
 	MiniProgram json.RawMessage `json:"miniprogram,omitempty"` // as it was sent
 	ClientMsgID string          `json:"client_msg_id,omitempty"`
+	Page        string          `json:"page,omitempty"` // of a subscribe message, as the next
+	Lang        string          `json:"lang,omitempty"`
+	State       string          `json:"miniprogram_state,omitempty"`
 	MsgID       int64           `json:"msgid"`
 	Time        time.Time       `json:"time"`
 }
@@ -56,15 +59,26 @@ type recentKey struct {
 	hash   uint64
 }
 
-// entry is a stored message. text holds template id, client id, url, link and data, one behind the
-// other: one allocation.
+// entry is a stored message. text holds template id, client id, lang, state, page or url, link and
+// data, one behind the other: one allocation.
 type entry struct {
 	msgid  int64
 	at     int64 // unix nanoseconds
 	person int
 	text   []byte
-	cuts   [4]int32
+	cuts   [partData]int32
 }
+
+// The parts of an entry's text.
+const (
+	partTemplate = iota
+	partClientID
+	partLang
+	partState
+	partTarget // page or url
+	partLink
+	partData
+)
 
 func (s *store) init(repeats time.Duration) {
 	for i := range s.shards {
@@ -104,9 +118,13 @@ func (s *store) add(c *call, person int, msgid int64) {
 		return
 	}
 	r := &c.send
-	parts := [5][]byte{r.template, r.clientID, r.url, r.link, r.data}
+	parts := [...][]byte{partTemplate: r.template, partClientID: r.clientID, partLang: r.lang,
+		partState: r.state, partTarget: r.url, partLink: r.link, partData: r.data}
+	if c.app.mini {
+		parts[partTarget] = r.page
+	}
 	if c.s.keep == KeepHeads {
-		parts[2], parts[3], parts[4] = nil, nil, nil
+		parts[partTarget], parts[partLink], parts[partData] = nil, nil, nil
 	}
 	e := entry{msgid: msgid, at: c.now.UnixNano(), person: person, text: bytes.Join(parts[:], nil)}
 	end := 0
@@ -156,13 +174,17 @@ func (a *app) message(e entry) Message {
 	}
 	m := Message{
 		AppID: a.id, OpenID: a.ids.id(e.person), UnionID: a.unionID(e.person), Person: e.person,
-		TemplateID: string(part(0)), ClientMsgID: string(part(1)), URL: string(part(2)),
+		TemplateID: string(part(partTemplate)), ClientMsgID: string(part(partClientID)),
+		Lang: string(part(partLang)), State: string(part(partState)),
 		MsgID: e.msgid, Time: time.Unix(0, e.at).UTC(),
 	}
-	if link := part(3); len(link) > 0 {
+	if m.URL = string(part(partTarget)); a.mini {
+		m.URL, m.Page = "", m.URL
+	}
+	if link := part(partLink); len(link) > 0 {
 		m.MiniProgram = link
 	}
-	if data := part(4); len(data) > 0 {
+	if data := part(partData); len(data) > 0 {
 		m.Data = data
 	}
 	return m

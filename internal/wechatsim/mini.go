@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"unicode/utf8"
 )
 
 // users are a mini program's: number k is a person, computed, not stored. Of the first official
@@ -99,11 +98,15 @@ func (c *call) codeToSession() {
 		c.fail(40029)
 		return
 	}
+	person := c.app.users.person(k)
+	if c.app.people.of(person).Risky {
+		c.fail(40226)
+		return
+	}
 	if !c.app.codes.use(code) {
 		c.fail(40163)
 		return
 	}
-	person := c.app.users.person(k)
 	var key [16]byte
 	binary.BigEndian.PutUint64(key[:], c.s.draw())
 	binary.BigEndian.PutUint64(key[8:], c.s.draw())
@@ -128,92 +131,4 @@ func (u *usedCodes) use(code string) bool {
 	}
 	u.used[code] = true
 	return true
-}
-
-// grants count how many subscribe messages a person has accepted and not had.
-type grants struct {
-	mu   sync.Mutex
-	left map[grantKey]int
-}
-
-type grantKey struct {
-	person   int
-	template string
-}
-
-// Grant lets a mini-program user accept so many more messages of a subscribe template.
-func (s *Server) Grant(appid string, person int, templateID string, messages int) {
-	g := &s.mustApp(appid).grants
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.left == nil {
-		g.left = make(map[grantKey]int)
-	}
-	g.left[grantKey{person, templateID}] += messages
-}
-
-func (g *grants) take(person int, template string) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	key := grantKey{person, template}
-	if g.left[key] == 0 {
-		return false
-	}
-	g.left[key]--
-	return true
-}
-
-// templateIDLength is that of every template id (reference §4.1).
-const templateIDLength = 43
-
-// subscribeSend knows no templates: an id of the right length is one, and its keywords are those
-// that are sent.
-func (c *call) subscribeSend() {
-	if !c.parseSend() {
-		return
-	}
-	if len(c.send.template) != templateIDLength {
-		c.fail(40037)
-		return
-	}
-	person, ok := c.app.ids.person(c.send.touser)
-	if !ok {
-		c.fail(40003)
-		return
-	}
-	if !c.checkSubscribeData() {
-		return
-	}
-	if c.app.people.of(person).Refuses || !c.app.grants.take(person, string(c.send.template)) {
-		c.fail(43101)
-		return
-	}
-	msgid := firstMsgID + c.s.messages.Add(1)*1048576
-	c.app.store.add(c, person, msgid)
-	c.answerMsgID(msgid)
-}
-
-func (c *call) checkSubscribeData() bool {
-	in := scanner{b: c.send.data}
-	in.expect('{')
-	for first := true; in.more(first, '}'); first = false {
-		name := string(in.key())
-		value, wrong := dataValue(&in)
-		key := newKeyword(name, nil)
-		switch {
-		case wrong || !utf8.ValidString(name):
-			c.fail(47001)
-		case isBlank(value):
-			c.failText(47003, "argument invalid! data."+name+".value is empty")
-		case key.rule == nil || !key.accepts(string(value)):
-			c.failText(47003, "argument invalid! data."+name+".value invalid")
-		default:
-			continue
-		}
-		return false
-	}
-	if in.bad {
-		c.fail(47001)
-	}
-	return !in.bad
 }

@@ -1,7 +1,6 @@
 package wechatsim
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -73,37 +72,13 @@ func TestCodeToSession(t *testing.T) {
 			t.Error(test.name, diff)
 		}
 	}
+	s.SetPerson(StandardMiniAppID, user.Person, Person{Risky: true})
+	if diff := cmp.Diff(fails(40226, "code blocked,"), login("mini-3-d", "")); diff != "" {
+		t.Error("risky", diff)
+	}
+	s.SetPerson(StandardMiniAppID, user.Person, Person{})
 	s.Unbind(StandardMiniAppID)
 	if body := login("mini-3-c", ""); strings.Contains(body, "unionid") {
 		t.Errorf("unbound: %s", body)
-	}
-}
-
-func TestSubscribeSend(t *testing.T) {
-	s, _ := newTest(t, nil)
-	template := strings.Repeat("t", 43)
-	person := s.MiniUser(StandardMiniAppID, 0)
-	send := func(thing, template string) sendAnswer {
-		body := fmt.Sprintf(`{"touser":%q,"template_id":%q,"page":"a","data":{"thing1":{"value":%q}}}`, s.OpenID(StandardMiniAppID, person), template, thing)
-		return decodeJSON[sendAnswer](t,
-			ask(t, s, "/cgi-bin/message/subscribe/send?access_token=MINITOKEN", body))
-	}
-	if got := send("x", template); got.Code != 43101 {
-		t.Errorf("without a grant: %+v", got)
-	}
-	s.Grant(StandardMiniAppID, person, template, 2)
-	if got := send("", template); got.Code != 47003 {
-		t.Errorf("empty value: %+v", got)
-	}
-	for i, want := range []int{0, 0, 43101} {
-		if got := send("x", template); got.Code != want {
-			t.Errorf("send %d with two grants: %+v", i+1, got)
-		}
-	}
-	if got := send("x", "short"); got.Code != 40037 {
-		t.Errorf("bad template: %+v", got)
-	}
-	if got := s.Messages(StandardMiniAppID); len(got) != 2 || got[0].Person != person {
-		t.Errorf("delivered: %+v", got)
 	}
 }

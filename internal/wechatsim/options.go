@@ -70,6 +70,10 @@ type Mini struct {
 	Unbound       bool
 	DailyLimits   map[string]int64
 	Whitelist     []string
+	Templates     []SubscribeTemplate // nil: [StandardSubscribeTemplates]
+	Pages         []string            // of the published version; nil: any page exists
+	NoMsgID       bool                // subscribe/send answers without a msgid
+	Callback      *Callback
 }
 
 // Template is a message template of an official account. Keywords and their limits are read out of

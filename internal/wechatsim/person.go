@@ -7,6 +7,7 @@ type Person struct {
 	Refuses     bool // switched messages off: 43101
 	Blacklisted bool // on the account's blacklist: 43019
 	Throttled   bool // had too many messages: 43117
+	Risky       bool // cannot log in to a mini program: 40226
 }
 
 // personFlags holds the people about whom something was set.

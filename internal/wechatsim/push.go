@@ -3,7 +3,7 @@ package wechatsim
 import (
 	"cmp"
 	"fmt"
-	"strings"
+	"strconv"
 	"time"
 )
 
@@ -19,15 +19,47 @@ type Callback struct {
 	Attempts   int           // deliveries of one push until it is given up; default 3
 	RetryWait  time.Duration // between them; default 5 s
 	Duplicate  float64       // share of the pushes that arrive twice although they were answered
-	Lost       float64       // share of the receipts that never come
+	Lost       float64       // share of the receipts and subscribe events that never come
+	Format     Format        // default XML
 
 	// The shares of receipts with another status than success; together at most 1.
 	UserBlock, SystemFailed, FreqLimit float64
+	Subscribe                          SubscribeEvents
+}
+
+// SubscribeEvents is what is not certain about the events of subscribe messages.
+type SubscribeEvents struct {
+	SentSuccess bool    // subscribe_msg_sent_event comes for successes, too: some accounts see it
+	SentFailed  float64 // share of the accepted messages that fail then, with such an event
+	// [U]: an answer that the person had kept, so that no pop-up was shown, comes with no event
+	KeptSilent bool
+}
+
+// Format is the form of a callback's pushes.
+type Format string
+
+// The formats: JSON gives the list of an event in several shapes.
+const (
+	FormatXML       Format = ""
+	FormatArray     Format = "array"      // "SubscribeMsgPopupEvent": […]
+	FormatObject    Format = "object"     // "SubscribeMsgSentEvent": {"List": {…}}
+	FormatList      Format = "list"       // "List": {…}, with several items […]
+	FormatListArray Format = "list_array" // "List": […]
+	FormatMixed     Format = "mixed"      // one of the JSON shapes, drawn for each push
+)
+
+// Validate refuses a format that does not exist.
+func (f Format) Validate() error {
+	switch f {
+	case FormatXML, FormatArray, FormatObject, FormatList, FormatListArray, FormatMixed:
+		return nil
+	}
+	return fmt.Errorf("format: %q is none of array, object, list, list_array, mixed", f)
 }
 
 // SetCallback changes where an account's events go; nil: nowhere.
 func (s *Server) SetCallback(appid string, callback *Callback) {
-	s.mustAccount(appid).callback.Store(callback)
+	s.mustApp(appid).callback.Store(callback)
 }
 
 // Pushes counts the events that the receiver took and those that were given up.
@@ -45,9 +77,10 @@ func (s *Server) pushReceipt(a *app, person int, msgid int64) {
 	if chance(mix(hash), callback.Lost) {
 		return
 	}
-	s.push(a, callback, pushEvent{person, "TEMPLATESENDJOBFINISH",
-		fmt.Sprintf("<MsgID>%d</MsgID>\n<Status><![CDATA[%s]]></Status>\n", msgid,
-			callback.status(hash))})
+	s.push(a, callback, pushEvent{person: person, name: "TEMPLATESENDJOBFINISH", fields: []field{
+		{name: "MsgID", text: strconv.FormatInt(msgid, 10), number: true},
+		{name: "Status", text: callback.status(hash)},
+	}})
 }
 
 // status draws the outcome, spelled as the platform spells it: one with a space behind the colon,
@@ -69,40 +102,37 @@ func (s *Server) pushFollow(a *app, person int) {
 	if callback == nil {
 		return
 	}
-	rest := "<EventKey><![CDATA[]]></EventKey>\n"
+	fields := []field{{name: "EventKey"}}
 	if scene := qrScene(a.personHash(person)); scene > 0 {
-		rest = fmt.Sprintf("<EventKey><![CDATA[qrscene_%d]]></EventKey>\n<Ticket><![CDATA[gQ%016x]]></Ticket>\n", scene, s.draw())
+		fields = []field{{name: "EventKey", text: fmt.Sprintf("qrscene_%d", scene)},
+			{name: "Ticket", text: fmt.Sprintf("gQ%016x", s.draw())}}
 	}
-	s.push(a, callback, pushEvent{person, "subscribe", rest})
+	s.push(a, callback, pushEvent{person: person, name: "subscribe", fields: fields})
 }
 
 func (s *Server) pushUnfollow(a *app, person int) {
 	if callback := a.callback.Load(); callback != nil {
-		s.push(a, callback, pushEvent{person, "unsubscribe", "<EventKey><![CDATA[]]></EventKey>\n"})
+		s.push(a, callback, pushEvent{person: person, name: "unsubscribe",
+			fields: []field{{name: "EventKey"}}})
 	}
 }
 
-// pushEvent is what differs between events: who, what, and the elements beyond the common ones.
-type pushEvent struct {
-	person     int
-	name, rest string
-}
-
-// push queues an event. The line breaks between the elements are those of real pushes.
+// push queues an event.
 func (s *Server) push(a *app, callback *Callback, event pushEvent) {
 	now := s.clock()
 	openid := a.ids.id(event.person)
-	var body strings.Builder
-	fmt.Fprintf(&body, "<xml><ToUserName><![CDATA[%s]]></ToUserName>\n<FromUserName><![CDATA[%s]]></FromUserName>\n", a.original, openid)
-	fmt.Fprintf(&body, "<CreateTime>%d</CreateTime>\n<MsgType><![CDATA[event]]></MsgType>\n<Event><![CDATA[%s]]></Event>\n%s</xml>",
-		now.Unix(), event.name, event.rest)
 	hash := s.draw()
+	head := pushHead{to: a.original, from: openid, at: now.Unix(), hash: mix(hash ^ 1)}
+	if event.platform {
+		head.from = a.ids.id(platformPerson)
+	}
 	delay := callback.Delay
 	if callback.Jitter > 0 {
 		delay += time.Duration(hash % uint64(callback.Jitter))
 	}
 	job := pushJob{
-		callback: callback, appid: a.id, original: a.original, openid: openid, body: body.String(),
+		callback: callback, appid: a.id, original: a.original, openid: head.from,
+		body:      event.render(head, callback.Format),
 		timestamp: fmt.Sprint(now.Unix()), nonce: fmt.Sprint(s.draw() % 1e10), salt: s.draw(),
 		attempts: cmp.Or(callback.Attempts, 3),
 	}

@@ -160,7 +160,7 @@ func (p *pusher) post(ctx context.Context, job pushJob) error {
 	if err != nil {
 		return fmt.Errorf("building the push: %w", err)
 	}
-	request.Header.Set("Content-Type", "text/xml")
+	request.Header.Set("Content-Type", job.contentType())
 	response, err := p.client.Do(request)
 	if err != nil {
 		return fmt.Errorf("pushing: %w", err)
@@ -180,6 +180,13 @@ func (p *pusher) post(ctx context.Context, job pushJob) error {
 	return nil
 }
 
+func (j *pushJob) contentType() string {
+	if j.callback.Format == FormatXML {
+		return "text/xml"
+	}
+	return "application/json"
+}
+
 // request signs the push and, in the safe modes, encrypts it.
 func (j *pushJob) request() (target string, body []byte, err error) {
 	query := url.Values{
@@ -194,17 +201,29 @@ func (j *pushJob) request() (target string, body []byte, err error) {
 		}
 		query.Set("encrypt_type", "aes")
 		query.Set("msg_signature", sign(j.callback.Token, j.timestamp, j.nonce, secret))
-		element := "<Encrypt><![CDATA[" + secret + "]]></Encrypt>\n</xml>"
-		body = []byte("<xml><ToUserName><![CDATA[" + j.original + "]]></ToUserName>\n" + element)
-		if j.callback.Compatible {
-			body = []byte(strings.TrimSuffix(j.body, "</xml>") + element)
-		}
+		body = j.envelope(secret)
 	}
 	separator := "?"
 	if strings.Contains(j.callback.URL, "?") {
 		separator = "&"
 	}
 	return j.callback.URL + separator + query.Encode(), body, nil
+}
+
+// envelope is the encrypted form, and in compatible mode the plain one beside it.
+func (j *pushJob) envelope(secret string) []byte {
+	if j.callback.Format == FormatXML {
+		element := "<Encrypt><![CDATA[" + secret + "]]></Encrypt>\n</xml>"
+		if j.callback.Compatible {
+			return []byte(strings.TrimSuffix(j.body, "</xml>") + element)
+		}
+		return []byte("<xml><ToUserName><![CDATA[" + j.original + "]]></ToUserName>\n" + element)
+	}
+	member := `,"Encrypt":"` + secret + `"}`
+	if j.callback.Compatible {
+		return []byte(strings.TrimSuffix(j.body, "}") + member)
+	}
+	return []byte(`{"ToUserName":"` + j.original + `"` + member)
 }
 
 // pushQueue is a heap by due time.

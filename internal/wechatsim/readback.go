@@ -231,17 +231,6 @@ func (s *Server) controlPerson(w http.ResponseWriter, r *http.Request, a *app) {
 	}
 }
 
-func (s *Server) controlGrant(w http.ResponseWriter, r *http.Request, a *app) {
-	person, ok := personOf(w, r, a)
-	if !ok {
-		return
-	}
-	if n, ok := number(w, r, "n", 1); ok {
-		s.Grant(a.id, person, r.URL.Query().Get("template"), n)
-		answer(w, struct{}{})
-	}
-}
-
 func personOf(w http.ResponseWriter, r *http.Request, a *app) (person int, ok bool) {
 	openid := r.URL.Query().Get("openid")
 	if openid == "" {

@@ -10,9 +10,10 @@ import (
 // float is found out.
 const firstMsgID = 2841345375939657729
 
-// sendRequest is what a template/send body holds; the slices alias the body.
+// sendRequest is what the body of template/send or subscribe/send holds; the slices alias the body.
 type sendRequest struct {
 	touser, template, url, clientID []byte
+	page, lang, state               []byte   // of a subscribe message
 	data                            []byte   // as it stands, an object or what was sent instead
 	link                            []byte   // miniprogram, as it stands
 	values                          [][]byte // by the template's keywords; nil: the key is missing
@@ -141,6 +142,12 @@ func (c *call) parseSendField(in *scanner) (wrong bool) {
 		r.template, wrong = in.stringOr()
 	case "url":
 		r.url, wrong = in.stringOr()
+	case "page":
+		r.page, wrong = in.stringOr()
+	case "lang":
+		r.lang, wrong = in.stringOr()
+	case "miniprogram_state":
+		r.state, wrong = in.stringOr()
 	case "client_msg_id":
 		r.clientID, wrong = in.stringOr()
 	case "miniprogram":

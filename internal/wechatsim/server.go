@@ -32,6 +32,7 @@ type Server struct {
 	messages  atomic.Int64
 	platforms atomic.Int64 // numbers handed out by Rebind
 	calls     sync.Pool
+	underWay  sync.Map // openids to whom a subscribe message is being sent
 }
 
 // app is an official account or a mini program: what has an appid, a secret and tokens.
@@ -49,6 +50,8 @@ type app struct {
 	followers            *roster // official accounts
 	users                users   // mini programs
 	codes                usedCodes
+	pages                map[string]bool // nil: any
+	noMsgID              bool
 	store                store
 	people               personFlags
 	grants               grants
@@ -124,6 +127,21 @@ func (s *Server) addMini(o Mini) {
 		}
 	}
 	a.users = newUsers(o.Users, o.NotFollowing, first, followers)
+	a.callback.Store(o.Callback)
+	a.noMsgID = o.NoMsgID
+	templates := o.Templates
+	if templates == nil {
+		templates = StandardSubscribeTemplates()
+	}
+	for _, t := range templates {
+		a.templates = append(a.templates, newSubscribeTemplate(t))
+	}
+	if o.Pages != nil {
+		a.pages = make(map[string]bool, len(o.Pages))
+	}
+	for _, page := range o.Pages {
+		a.pages[page] = true
+	}
 }
 
 func (s *Server) addApp(appid, secret string) *app {
@@ -141,9 +159,6 @@ func (s *Server) addApp(appid, secret string) *app {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, controlPrefix) {
 		s.control.ServeHTTP(w, r)
-		return
-	}
-	if !sleep(r.Context(), time.Duration(s.latency.Load())) {
 		return
 	}
 	ep := s.endpoints[r.URL.Path]
@@ -165,6 +180,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ep.countError("aborted")
 		return
 	}
+	if ep.serial {
+		c.enter()
+		defer c.leave()
+	}
+	if !sleep(r.Context(), time.Duration(s.latency.Load())) {
+		return
+	}
+	c.now = s.clock()
 	fault := s.faults.pick(c)
 	if fault == nil {
 		c.process()

@@ -6,12 +6,14 @@ import (
 	"sync/atomic"
 )
 
-// template is a Template with what was read out of its content.
+// template is one of an official account or of a mini program, with what was read out of its
+// content.
 type template struct {
 	Template
-	keys   []keyword
-	legacy bool // a template from before the categories: its values are never refused
-	banned atomic.Bool
+	keys     []keyword
+	legacy   bool // a template from before the categories: its values are never refused
+	longTerm bool // of a mini program: one acceptance is for all messages
+	banned   atomic.Bool
 }
 
 // keyword is one placeholder of a template.
@@ -52,7 +54,7 @@ func (a *app) template(id []byte) *template {
 
 // BanTemplate lets sends of a template be answered 43116, or no longer.
 func (s *Server) BanTemplate(appid, templateID string, banned bool) {
-	if t := s.mustAccount(appid).template([]byte(templateID)); t != nil {
+	if t := s.mustApp(appid).template([]byte(templateID)); t != nil {
 		t.banned.Store(banned)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/jmoiron/sqlx"
+
 	"github.com/unionbridge/unionbridge/bridge"
 )
 
@@ -37,14 +39,23 @@ type Channel interface {
 	Wait()
 }
 
+// Settler is a channel with a ledger of its own.
+type Settler interface {
+	// Settle writes what the outcomes use up, in the transaction that settles them: either both are
+	// stored or none. It may be called again with the same deliveries, whose Attempt tells them
+	// apart.
+	Settle(ctx context.Context, tx *sqlx.Tx, done []Delivery) error
+}
+
 // Traits are what the engine must know of a kind of message.
 type Traits struct {
 	// Idempotency is how long WeChat drops a repeated client_msg_id. An attempt in doubt is
 	// repeated within it only; with 0, never.
-	Idempotency time.Duration
-	QuotaPath   string // what openapi/quota/get is asked for; "": no known quota
-	Waits       bool   // an unreachable person may become reachable, so the row waits
-	Receipts    bool   // accepted messages get a receipt by msgid
+	Idempotency     time.Duration
+	SerialPerPerson bool   // WeChat refuses a second POST to a person while one is under way
+	QuotaPath       string // what openapi/quota/get is asked for; "": no known quota
+	Waits           bool   // an unreachable person may become reachable, so the row waits
+	Receipts        bool   // accepted messages get a receipt by msgid
 }
 
 // Content is what a row says.
@@ -55,6 +66,9 @@ type Content struct {
 	URL         string
 	MiniAppID   string // "": not given
 	MiniPath    string
+	Page        string // of the mini program that sends; "": as the alias says
+	State       string // the version that Page opens in: developer, trial, formal; "": the same
+	Lang        string // of the words around a subscribe message; "": the same
 	ClientMsgID string // the same for every attempt of a request
 	Redelivery  bool   // an earlier attempt may have delivered it: it goes unchanged or not at all
 }
@@ -91,6 +105,7 @@ const (
 	ReasonUnknownTemplate   = "unknown_template"
 	ReasonBadData           = "bad_data"
 	ReasonBadLink           = "bad_link"
+	ReasonBadOption         = "bad_option" // mini_state or lang
 	ReasonBadKeyword        = "bad_keyword"
 )
 
@@ -99,8 +114,15 @@ func Reject(reason, message string) *Rejection {
 	return &Rejection{Reason: reason, Message: message}
 }
 
+// Attempt names one attempt to send a request: no two have both in common.
+type Attempt struct {
+	RequestID int64
+	At        time.Time // send_request.attempted_at
+}
+
 // Delivery is a message, where it went, and what became of it.
 type Delivery struct {
+	Attempt Attempt
 	Draft   Draft
 	Address Address
 	Outcome Outcome

@@ -46,6 +46,9 @@ const (
 type Store interface {
 	Receipt(ctx context.Context, appid string, r push.Receipt) error
 	Follow(ctx context.Context, appid string, e push.FollowEvent) error
+	// Event takes what concerns subscribe messages, a person's data or the account itself. It
+	// reports whether that means anything to this program.
+	Event(ctx context.Context, appid string, m push.Message) (stored bool, err error)
 }
 
 // Config is what a Listener needs. Every field is required.

@@ -75,6 +75,10 @@ func (p pushTable) Follow(ctx context.Context, appid string, e push.FollowEvent)
 	return p.insert(ctx, appid, received{e.OpenID, 0, what}, e.At)
 }
 
+func (p pushTable) Event(context.Context, string, push.Message) (bool, error) {
+	return false, nil
+}
+
 func (p pushTable) rows(t *testing.T) []received {
 	t.Helper()
 	var rows []received
@@ -94,6 +98,11 @@ func (f fake) Receipt(ctx context.Context, _ string, r push.Receipt) error {
 	return f.receipt(ctx, r)
 }
 func (f fake) Follow(context.Context, string, push.FollowEvent) error { return nil }
+
+// Event takes the events of subscribe messages, and no others.
+func (f fake) Event(_ context.Context, _ string, m push.Message) (bool, error) {
+	return len(m.Popup) > 0, nil
+}
 
 type listener struct {
 	*Listener
@@ -333,6 +342,14 @@ func TestAnswers(t *testing.T) {
 			"<xml><MsgType>text</MsgType><Content>\x02</Content></xml>", 200, "success"},
 		{"an event of another kind", pushURL(l.url, pushToken, ""),
 			"<xml><MsgType>event</MsgType><Event>nice_new_event</Event></xml>", 200, "success"},
+		{"an event of subscribe messages", pushURL(l.url, pushToken, ""),
+			"<xml><FromUserName>oA</FromUserName><CreateTime>1700000000</CreateTime><MsgType>event</MsgType>" +
+				"<Event>subscribe_msg_popup_event</Event><SubscribeMsgPopupEvent><List><TemplateId>t</TemplateId>" +
+				"<SubscribeStatusString>accept</SubscribeStatusString></List></SubscribeMsgPopupEvent></xml>",
+			200, "success"},
+		{"one that the store does not want", pushURL(l.url, pushToken, ""),
+			"<xml><CreateTime>1700000000</CreateTime><MsgType>event</MsgType><Event>user_info_modified</Event>" +
+				"<OpenID>oA</OpenID></xml>", 200, "success"},
 		{"a receipt without its id", pushURL(l.url, pushToken, ""),
 			strings.Replace(receiptXML(3), "MsgID", "Id", 2), 200, "success"},
 		{"wrong token", pushURL(l.url, "guess", ""), receiptXML(4), 403, "refused"},
@@ -361,12 +378,14 @@ func TestAnswers(t *testing.T) {
 		t.Errorf("receipts (-want +got):\n%s", diff)
 	}
 	wantCounts := map[string]int{"stored": 3, "duplicate": 1, "message": 1, "other": 1,
-		"unreadable": 1, "refused": 2, "too_large": 1}
+		"accepted": 1, "not wanted": 1, "unreadable": 1, "refused": 2, "too_large": 1}
 	gotCounts := map[string]int{
 		"stored":     l.counted(push.EventReceipt, resultStored),
 		"duplicate":  l.counted(push.EventReceipt, resultDuplicate),
 		"message":    l.counted(eventMessage, resultIgnored),
 		"other":      l.counted(eventOther, resultIgnored),
+		"accepted":   l.counted(push.EventPopup, resultStored),
+		"not wanted": l.counted(push.EventInfoModified, resultIgnored),
 		"unreadable": l.counted(eventUnread, resultUnreadable),
 		"refused":    l.counted(eventUnread, resultRefused),
 		"too_large":  l.counted(eventUnread, resultTooLarge),

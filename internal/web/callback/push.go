@@ -39,8 +39,9 @@ func (l *Listener) count(appid, event, result string) {
 // eventLabel keeps the metric's label small, whatever events WeChat adds.
 func eventLabel(event string) string {
 	switch event {
-	case push.EventReceipt, push.EventSubscribe, push.EventUnsubscribe, "SCAN", "CLICK", "VIEW", "LOCATION",
-		"user_info_modified", "user_authorization_revoke", "user_authorization_cancellation":
+	case push.EventReceipt, push.EventSubscribe, push.EventUnsubscribe, push.EventPopup,
+		push.EventChange, push.EventSent, push.EventInfoModified, push.EventRevoked,
+		push.EventCancelled, push.EventPunished, "SCAN", "CLICK", "VIEW", "LOCATION":
 		return event
 	case "":
 		return eventMessage
@@ -119,12 +120,13 @@ func (l *Listener) push(w http.ResponseWriter, r *http.Request) {
 func (l *Listener) take(ctx context.Context, w http.ResponseWriter, appid string, p push.Message) {
 	event, key, result := eventLabel(p.Event), appid+"\x00"+p.Key, resultStored
 	switch {
-	case p.Receipt == nil && p.Follow == nil:
+	case !concerns(p):
 		result = resultIgnored
 	case l.seen.has(key):
 		result = resultDuplicate
 	default:
-		if err := l.store(ctx, appid, p); err != nil {
+		stored, err := l.store(ctx, appid, p)
+		if err != nil {
 			l.log(appid, "a push could not be stored, WeChat repeats it", err)
 			l.count(appid, event, resultFailed)
 			// WeChat documents repetitions after 5 seconds of silence and after broken connections.
@@ -132,34 +134,53 @@ func (l *Listener) take(ctx context.Context, w http.ResponseWriter, appid string
 			say(w, http.StatusInternalServerError, "not stored")
 			return
 		}
+		if !stored {
+			result = resultIgnored
+		}
 		l.seen.add(key)
 	}
 	l.count(appid, event, result)
 	say(w, http.StatusOK, "success")
 }
 
+// concerns reports whether a push is of a kind that Store takes.
+func concerns(p push.Message) bool {
+	return p.Receipt != nil || p.Follow != nil || p.Authorization != nil || p.Punishment != nil ||
+		len(p.Popup)+len(p.Change)+len(p.Sent) > 0
+}
+
 // store calls Store and waits until ctx ends, even if Store ignores ctx: the answer is due. The
 // slot stays taken until Store returns.
-func (l *Listener) store(ctx context.Context, appid string, p push.Message) error {
+func (l *Listener) store(ctx context.Context, appid string, p push.Message) (bool, error) {
 	select {
 	case l.slots <- struct{}{}:
 	case <-ctx.Done():
-		return fmt.Errorf("waiting for %d pushes that are being stored: %w", maxStoring, ctx.Err())
+		return false, fmt.Errorf("waiting for %d pushes that are being stored: %w", maxStoring,
+			ctx.Err())
 	}
-	done := make(chan error, 1)
+	type outcome struct {
+		stored bool
+		err    error
+	}
+	done := make(chan outcome, 1)
 	l.storing.Go(func() {
 		defer func() { <-l.slots }()
-		if p.Receipt != nil {
-			done <- l.cfg.Store.Receipt(ctx, appid, *p.Receipt)
-		} else {
-			done <- l.cfg.Store.Follow(ctx, appid, *p.Follow)
+		o := outcome{stored: true}
+		switch {
+		case p.Receipt != nil:
+			o.err = l.cfg.Store.Receipt(ctx, appid, *p.Receipt)
+		case p.Follow != nil:
+			o.err = l.cfg.Store.Follow(ctx, appid, *p.Follow)
+		default:
+			o.stored, o.err = l.cfg.Store.Event(ctx, appid, p)
 		}
+		done <- o
 	})
 	select {
-	case err := <-done:
-		return err
+	case o := <-done:
+		return o.stored, o.err
 	case <-ctx.Done():
-		return ctx.Err()
+		return false, ctx.Err()
 	}
 }
 

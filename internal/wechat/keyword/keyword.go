@@ -1,5 +1,5 @@
-// Package keyword knows what the values of a template message's data may be: the documented types
-// and limits of WeChat's keywords. It makes no calls.
+// Package keyword knows what the values of a message's data may be: the documented types and limits
+// of WeChat's keywords, for template messages and for subscribe messages. It makes no calls.
 package keyword
 
 import (
@@ -43,21 +43,27 @@ type key struct {
 // The documentation's copies of the list show { {…} } where the guide shows {{…}}.
 var placeholder = regexp.MustCompile(`\{\s*\{\s*([A-Za-z0-9_]+)\s*\.\s*DATA\s*\}\s*\}`)
 
-// Parse reads the placeholders of a template's text, such as {{thing1.DATA}}.
+// Parse reads the placeholders of a template message's template, such as {{thing1.DATA}}.
 func Parse(content string) *Set {
-	s := &Set{}
-	for _, m := range placeholder.FindAllStringSubmatch(content, -1) {
-		name := m[1]
-		if s.Has(name) {
-			continue
-		}
-		kind := kindOf(name)
-		s.keys = append(s.keys, key{name, kind, ruleOf(kind)})
+	s := parse(content)
+	for i := range s.keys {
+		k := &s.keys[i]
+		k.rule = ruleOf(k.kind)
 		// A template from before 2023-05-04 named its keys as it liked (first, keyword1, orderSum,
 		// remark, and name and number too); those of the categories are a kind and a number.
 		// WeChat refuses no value of such a template: it strips and truncates.
-		s.legacy = s.legacy || kind == name ||
-			kind == "keyword" || kind == "first" || kind == "remark"
+		s.legacy = s.legacy || k.kind == k.name ||
+			k.kind == "keyword" || k.kind == "first" || k.kind == "remark"
+	}
+	return s
+}
+
+func parse(content string) *Set {
+	s := &Set{}
+	for _, m := range placeholder.FindAllStringSubmatch(content, -1) {
+		if name := m[1]; !s.Has(name) {
+			s.keys = append(s.keys, key{name: name, kind: kindOf(name)})
+		}
 	}
 	return s
 }

@@ -1,6 +1,7 @@
 package keyword
 
 import (
+	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -40,7 +41,7 @@ func ruleOf(kind string) *rule {
 		return &rule{fits: isMoments, says: "a date such as 2026-01-02, with or without a time, " +
 			"a range with a half-width ~"}
 	case "amount":
-		return &rule{fits: isAmount, says: "one currency symbol or none, at most 12 digits, and perhaps 元"}
+		return amountRule(12)
 	case "phone_number":
 		return &rule{most: 17}
 	case "car_number":
@@ -137,10 +138,14 @@ func isNumber(value string, most int) bool {
 	return digits > 0 && digits <= most && points <= 1
 }
 
-// isAmount: one currency symbol, or none, before a number. Of the two limits that are documented,
-// 10 and 12 digits, the one for official accounts' templates counts; whether decimals are among
-// them is not said, so they are not counted.
-func isAmount(value string) bool {
+func amountRule(digits int) *rule {
+	return &rule{fits: func(v string) bool { return isAmount(v, digits) },
+		says: fmt.Sprintf("one currency symbol or none, at most %d digits, and perhaps 元", digits)}
+}
+
+// isAmount: one currency symbol, or none, before a number of so many digits. Whether decimals are
+// among them is not said, so they are not counted.
+func isAmount(value string, digits int) bool {
 	value = strings.TrimLeft(strings.TrimSpace(value), "+-")
 	if r, size := utf8.DecodeRuneInString(value); r >= utf8.RuneSelf && unicode.Is(unicode.Sc, r) ||
 		r == '$' {
@@ -148,7 +153,7 @@ func isAmount(value string) bool {
 	}
 	value = strings.TrimSpace(strings.TrimSuffix(value, "元"))
 	whole, _, _ := strings.Cut(value, ".")
-	return isNumber(value, len(value)) && len(strings.TrimLeft(whole, "+-")) <= 12
+	return isNumber(value, len(value)) && len(strings.TrimLeft(whole, "+-")) <= digits
 }
 
 func flatten(value string) string {

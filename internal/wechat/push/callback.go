@@ -1,13 +1,12 @@
-// Package push verifies, decrypts and reads what WeChat pushes to an official account's URL:
-// receipts and follow events. It makes no calls and stores nothing.
+// Package push verifies, decrypts and reads what WeChat pushes to an account's URL, as XML or as
+// JSON: receipts, follow events, what people allow and withdraw, and punishments. It makes no calls
+// and stores nothing.
 package push
 
 import (
-	"bytes"
 	"crypto/sha1" //nolint:gosec // WeChat signs with SHA-1
 	"crypto/subtle"
 	"encoding/hex"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"net/url"
@@ -26,20 +25,15 @@ var ErrRefused = errors.New("not proved to be WeChat's")
 // nothing, so answer it like any other.
 var ErrUnreadable = errors.New("push that cannot be read")
 
-// notXML is refused: the body is unsigned in every mode, so garbage does not count as WeChat's. But
-// the address is signed, and then the console's setting is the likeliest cause.
-type notXML struct{ json bool }
+// noContent is refused: the body is unsigned in every mode, so garbage does not count as WeChat's.
+// But the address is signed: it is probably a proxy that changes the body.
+type noContent struct{}
 
-func (e notXML) Error() string {
-	what := "not XML"
-	if e.json {
-		what = "JSON"
-	}
-	return "the address is signed, and the body is " + what + ": set the data format (数据格式) of " +
-		"the console's message push to XML"
+func (noContent) Error() string {
+	return "the address is signed, and the body is neither XML nor JSON: does a proxy change it?"
 }
 
-func (notXML) Is(target error) bool { return target == ErrRefused }
+func (noContent) Is(target error) bool { return target == ErrRefused }
 
 // plainAge is how far the timestamp of a plaintext push may be from our clock.
 //
@@ -63,7 +57,8 @@ type Config struct {
 	Now            func() time.Time // nil: time.Now
 }
 
-// Callback verifies and reads one official account's pushes. It is safe for concurrent use.
+// Callback verifies and reads the pushes of one official account or mini program. It is safe for
+// concurrent use.
 //
 // https://developers.weixin.qq.com/doc/offiaccount/Basic_Information/Access_Overview.html
 type Callback struct {
@@ -118,23 +113,20 @@ func (c *Callback) Decode(query url.Values, body []byte) (Message, error) {
 	if err := c.verify(query, "signature"); err != nil {
 		return Message{}, err
 	}
-	var envelope struct {
-		Encrypt string
-		Event   string
-		MsgType string
+	root, err := parse(body)
+	if err != nil {
+		return Message{}, noContent{}
 	}
-	body = cleanXML(body)
-	if err := xml.Unmarshal(body, &envelope); err != nil {
-		return Message{}, notXML{json: bytes.HasPrefix(bytes.TrimSpace(body), []byte("{"))}
-	}
-	switch encrypt := strings.TrimSpace(envelope.Encrypt); {
+	switch encrypt := root.get("Encrypt"); {
 	case encrypt != "" && len(c.keys) > 0:
 		message, err := c.open(query, encrypt)
 		if err != nil {
 			return Message{}, err
 		}
-		body = cleanXML(message)
-	case encrypt != "" && envelope.MsgType == "":
+		if root, err = parse(message); err != nil {
+			return Message{}, fmt.Errorf("%w: the content is neither XML nor JSON", ErrUnreadable)
+		}
+	case encrypt != "" && root.get("MsgType") == "":
 		return Message{}, fmt.Errorf("%w: encrypted, and callback.aes_key is not set", ErrRefused)
 	case query.Get("encrypt_type") == "aes" && len(c.keys) > 0:
 		return Message{}, fmt.Errorf("%w: called encrypted, and has no Encrypt", ErrRefused)
@@ -143,7 +135,7 @@ func (c *Callback) Decode(query url.Values, body []byte) (Message, error) {
 			return Message{}, err
 		}
 	}
-	return readPush(body)
+	return readPush(root)
 }
 
 func (c *Callback) open(query url.Values, encrypt string) ([]byte, error) {

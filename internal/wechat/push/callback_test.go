@@ -163,7 +163,8 @@ func TestReadPushes(t *testing.T) {
 		"SCAN": {event("SCAN", ""), Message{Event: "SCAN", OpenID: "oA_1-b"}},
 		"authorisation": {event("user_authorization_cancellation",
 			"<OpenID><![CDATA[oTheUser]]></OpenID>"),
-			Message{Event: "user_authorization_cancellation", OpenID: "oTheUser"}},
+			Message{Event: "user_authorization_cancellation", OpenID: "oTheUser",
+				Authorization: &Authorization{OpenID: "oTheUser", At: at(pushTime)}}},
 		"user_info_modified without OpenID": {event("user_info_modified", ""),
 			Message{Event: "user_info_modified"}},
 		"message": {"<xml><FromUserName>oA_1-b</FromUserName><MsgType>text</MsgType><Content>subscribe</Content><MsgId>12</MsgId></xml>",
@@ -212,7 +213,9 @@ func TestUnreadable(t *testing.T) {
 		"subscribe without a name": strings.Replace(event("subscribe", ""), "oA_1-b", "", 1),
 		"subscribe by a long name": strings.Replace(event("subscribe", ""), "oA_1-b",
 			strings.Repeat("o", 65), 1),
-		"content that is not XML":    "{}",
+		"content of another form":    "MsgType=event",
+		"content that is an array":   `[{"MsgType":"event"}]`,
+		"JSON that ends too soon":    `{"MsgType":"event"`,
 		"content that ends too soon": "<xml><Event>subscribe",
 	} {
 		encrypt := sealWith(t, pushKey, pushAppID, body)
@@ -239,6 +242,7 @@ func TestRefused(t *testing.T) {
 		return base64.StdEncoding.EncodeToString(encryptBlocks(t, key, []byte(data)))
 	}
 	zeros := strings.Repeat("\x00", 31)
+	const object = `{"ToUserName":"gh_1","MsgType":"event"}`
 	for name, test := range map[string]struct {
 		query url.Values
 		body  string
@@ -259,7 +263,11 @@ func TestRefused(t *testing.T) {
 		"Encrypt taken out":            {signed(pushTime, encrypt), body},
 		"not XML":                      {signed(pushTime, ""), "signature=1"},
 		"empty":                        {signed(pushTime, ""), ""},
-		"JSON":                         {signed(pushTime, ""), `{"ToUserName":"gh_1","MsgType":"event"}`},
+		"a JSON array":                 {signed(pushTime, ""), "[" + object + "]"},
+		"JSON and more":                {signed(pushTime, ""), object + "{}"},
+		"JSON of yesterday":            {signed(pushTime-86400, ""), object},
+		"JSON, called encrypted":       {signed(pushTime, encrypt), object},
+		"JSON, another content":        {signed(pushTime, encrypt), `{"Encrypt":"AAAA"}`},
 		"plaintext of yesterday":       {signed(pushTime-86400, ""), body},
 		"plaintext of tomorrow":        {signed(pushTime+86400, ""), body},
 		"plaintext of the end of time": {signed(9223372036854775807, ""), body},
@@ -282,9 +290,9 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: %v, want ErrRefused", name, err)
 			continue
 		}
-		if strings.Contains(err.Error(), "数据格式") != (name == "not XML" || name == "JSON" ||
-			name == "empty") {
-			t.Errorf("%s: %v, which names the format setting or should", name, err)
+		if strings.Contains(err.Error(), "neither XML nor JSON") != (name == "not XML" ||
+			name == "a JSON array" || name == "JSON and more" || name == "empty") {
+			t.Errorf("%s: %v, which names the format or should", name, err)
 		}
 		for _, secret := range []string{pushToken, pushKey, "oA_1-b"} {
 			if strings.Contains(err.Error(), secret) {

@@ -1,9 +1,6 @@
 package push
 
 import (
-	"bytes"
-	"cmp"
-	"encoding/xml"
 	"fmt"
 	"math"
 	"regexp"
@@ -51,81 +48,78 @@ type FollowEvent struct {
 	At       time.Time // WeChat's time of the event, whole seconds
 }
 
-// Message is one verified message of WeChat's to us. At most one of Receipt and Follow is set; all
-// other events, and what people write to the account, have neither.
+// Message is one verified message of WeChat's to us. At most one of the fields between OpenID and
+// Key is set; all other events, and what people write to the account, have none.
 type Message struct {
 	Event   string // WeChat's name of it; "" of a message that a person wrote
 	OpenID  string // whom it concerns, "" where it does not say
 	Receipt *Receipt
 	Follow  *FollowEvent
+	Popup   []Choice     // answers of a person who was asked, one for each template
+	Change  []Choice     // answers that a person has changed in the settings
+	Sent    []SentReport // what became of subscribe messages
+	// Authorization: the person's data have changed, or must no longer be used.
+	Authorization *Authorization
+	Punishment    *Punishment
 	// Key is the same for all deliveries of one push and for no other one. Person and time alone
 	// would confuse an unsubscribe and a subscribe of the same second.
 	Key string
 }
 
-// pushWire is a push as XML. Receipts have a MsgID, messages a MsgId.
-type pushWire struct {
-	FromUserName string
-	CreateTime   string
-	MsgType      string
-	Event        string
-	MsgID        string
-	MsgId        string
-	Status       string
-	OpenID       string
-}
-
 // openidShape bounds what goes on to the database; WeChat's have 28 of these characters.
 var openidShape = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-func readPush(body []byte) (Message, error) {
-	var wire pushWire
-	if err := xml.Unmarshal(body, &wire); err != nil {
-		return Message{}, fmt.Errorf("%w: the content is not XML", ErrUnreadable)
-	}
-	event := strings.TrimSpace(wire.Event)
-	if strings.TrimSpace(wire.MsgType) != "event" {
+func readPush(root *node) (Message, error) {
+	event := root.get("Event")
+	if root.get("MsgType") != "event" {
 		event = ""
 	}
 	p := Message{Event: strings.ToValidUTF8(event[:min(len(event), maxEvent)], ""),
-		OpenID: wire.person(event)}
-	at := wire.at()
-	msgid := strings.TrimSpace(cmp.Or(wire.MsgID, wire.MsgId))
+		OpenID: person(root, event)}
+	at := createTime(root)
+	msgid := root.get("MsgID", "MsgId") // receipts have the first, messages the second
 	p.Key = strings.Join([]string{p.OpenID, strconv.FormatInt(at.Unix(), 10), p.Event, msgid}, "\x00")
-	switch event {
-	case EventReceipt:
-		id, err := strconv.ParseInt(msgid, 10, 64)
-		status := normalStatus(wire.Status)
-		if err != nil || id <= 0 || status == "" || p.OpenID == "" {
+	switch {
+	case event == EventReceipt:
+		status := normalStatus(root.get("Status"))
+		id := number(msgid)
+		if id == 0 || status == "" || p.OpenID == "" {
 			return Message{}, fmt.Errorf("%w: a receipt without MsgID, Status or FromUserName",
 				ErrUnreadable)
 		}
 		p.Receipt = &Receipt{OpenID: p.OpenID, MsgID: id, Status: status, At: at}
-	case EventSubscribe, EventUnsubscribe:
+	case event == EventSubscribe, event == EventUnsubscribe:
 		if at.IsZero() || p.OpenID == "" {
 			return Message{}, fmt.Errorf("%w: a follow without CreateTime or FromUserName", ErrUnreadable)
 		}
 		p.Follow = &FollowEvent{OpenID: p.OpenID, Followed: event == EventSubscribe, At: at}
+	case event == EventPopup, event == EventChange, event == EventSent:
+		if err := p.subscribeEvent(root, at); err != nil {
+			return Message{}, err
+		}
+	case isAuthorization(event):
+		p.authorizationEvent(root, at)
+	case event == EventPunished:
+		p.punishment(root, at)
 	}
 	return p, nil
 }
 
-// person is whom the push concerns. Changes of authorisation come from a platform account.
-func (w *pushWire) person(event string) string {
-	openid := strings.TrimSpace(w.FromUserName)
-	if strings.HasPrefix(event, "user_authorization_") || event == "user_info_modified" {
-		openid = strings.TrimSpace(w.OpenID)
-	}
-	if !openidShape.MatchString(openid) {
+// person is whom the push concerns. Some events come from a platform account.
+func person(root *node, event string) string {
+	switch {
+	case isAuthorization(event):
+		return id(root.get("OpenID"))
+	case event == EventPunished:
 		return ""
 	}
-	return openid
+	return id(root.get("FromUserName"))
 }
 
-// at is CreateTime, if it is one that a TIMESTAMP of every server holds.
-func (w *pushWire) at() time.Time {
-	seconds, err := strconv.ParseInt(strings.TrimSpace(w.CreateTime), 10, 64)
-	if err != nil || seconds <= 0 || seconds >= math.MaxInt32 {
+// createTime is CreateTime, if it is one that a TIMESTAMP of every server holds.
+func createTime(root *node) time.Time {
+	seconds := number(root.get("CreateTime"))
+	if seconds == 0 || seconds >= math.MaxInt32 {
 		return time.Time{}
 	}
 	return time.Unix(seconds, 0).UTC()
@@ -139,18 +133,4 @@ func normalStatus(status string) string {
 		return status
 	}
 	return string([]rune(status)[:maxStatus])
-}
-
-// cleanXML takes out what XML does not allow and WeChat sends nevertheless, such as U+0002 in what
-// people write; for encoding/xml one such character makes the whole push unreadable.
-func cleanXML(body []byte) []byte {
-	return bytes.Map(func(r rune) rune {
-		switch {
-		case r == '\t' || r == '\n' || r == '\r':
-			return r
-		case r < ' ' || r == 0xFFFE || r == 0xFFFF:
-			return -1
-		}
-		return r // invalid UTF-8 comes as U+FFFD, which is allowed
-	}, body)
 }

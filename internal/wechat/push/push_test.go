@@ -1,14 +1,11 @@
 package push
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/url"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 func TestPushKeys(t *testing.T) {
@@ -62,50 +59,4 @@ func TestEcho(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
-}
-
-// FuzzDecode feeds bodies that are signed, plain and encrypted: nothing may panic, both ways must
-// say the same, and what comes out must fit the database.
-func FuzzDecode(f *testing.F) {
-	for _, body := range []string{
-		event("subscribe", "<EventKey><![CDATA[]]></EventKey>\n"), event("unsubscribe", ""),
-		event("SCAN", ""),
-		event(EventReceipt, "<MsgID>200163836</MsgID>\n<Status><![CDATA[success]]></Status>\n"),
-		event(EventReceipt, "<MsgID>3557254367693750277</MsgID>\n<Status><![CDATA[failed: system "+
-			"failed]]></Status>\n"),
-		event(EventReceipt, "<MsgID>1</MsgID><Status>\x02\xff&#65;\u2028</Status>"),
-		event("user_authorization_revoke", "<OpenID>o</OpenID>"),
-		"<xml><MsgType>text</MsgType><Content><![CDATA[\x02]]></Content></xml>", secureBody("AAAA"),
-		"", "<", "<a><b/></a>", "{}",
-	} {
-		f.Add([]byte(body))
-	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		if bytes.Contains(body, []byte("Encrypt")) {
-			return // as an envelope and as content that is not the same thing
-		}
-		plain, plainErr := newTestCallback(t, Config{}).Decode(signed(pushTime, ""), body)
-		encrypt := sealWith(t, pushKey, pushAppID, string(body))
-		sealed, sealedErr := newTestCallback(t,
-			Config{AESKey: pushKey}).Decode(signed(pushTime, encrypt), []byte(secureBody(encrypt)))
-		if (plainErr == nil) != (sealedErr == nil) {
-			t.Fatalf("plain: %v, encrypted: %v", plainErr, sealedErr)
-		}
-		if plainErr != nil {
-			return
-		}
-		if diff := cmp.Diff(plain, sealed); diff != "" {
-			t.Error(diff)
-		}
-		if len(plain.Event) > maxEvent {
-			t.Errorf("event %q", plain.Event)
-		}
-		if r := plain.Receipt; r != nil && (!openidShape.MatchString(r.OpenID) || r.MsgID <= 0 ||
-			r.Status == "" || len([]rune(r.Status)) > maxStatus) {
-			t.Errorf("receipt %+v", r)
-		}
-		if e := plain.Follow; e != nil && (!openidShape.MatchString(e.OpenID) || e.At.IsZero()) {
-			t.Errorf("follow %+v", e)
-		}
-	})
 }

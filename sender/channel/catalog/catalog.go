@@ -1,7 +1,7 @@
-// Package catalog holds the list of an account's own templates, against which messages are checked
-// before a call is spent. It errs on the side of sending: without a list, for instance because
-// WeChat does not give one, everything passes. It must not fail a message by the list alone: WeChat
-// has to deny the template too.
+// Package catalog holds the list of the templates of an official account or a mini program, against
+// which messages are checked before a call is spent. It errs on the side of sending: without a
+// list, for instance because WeChat does not give one, everything passes. It must not fail a
+// message by the list alone: WeChat has to deny the template too.
 package catalog
 
 import (
@@ -17,9 +17,14 @@ import (
 	"github.com/unionbridge/unionbridge/sender/channel"
 )
 
-// Lister is what the catalog asks WeChat.
+// Lister is what the catalog of an official account asks WeChat.
 type Lister interface {
 	PrivateTemplates(ctx context.Context) ([]wechat.Template, error)
+}
+
+// SubscribeLister is what the catalog of a mini program asks WeChat.
+type SubscribeLister interface {
+	SubscribeTemplates(ctx context.Context) ([]wechat.SubscribeTemplate, error)
 }
 
 const (
@@ -39,24 +44,76 @@ const (
 
 // Catalog is the list. It is safe for concurrent use. A nil Catalog lets everything pass.
 type Catalog struct {
-	lister  Lister
+	source  source
 	log     *slog.Logger
 	now     func() time.Time
 	loading sync.WaitGroup
 
 	mu            sync.Mutex
-	templates     map[string]*keyword.Set // by id; nil: never loaded
-	loadedAt      time.Time               // when that list was asked for
-	triedAt       time.Time               // when the last load began; zero: never
-	busy          chan struct{}           // closed at the end of the load that runs; nil: none
-	invalidatedAt time.Time               // when WeChat last contradicted a list; zero: never
-	missing       map[string]*missing     // templates that the list lacks, by id
-	failing       bool                    // the last load failed, and it has been logged
+	templates     map[string]*template // by id; nil: never loaded
+	loadedAt      time.Time            // when that list was asked for
+	triedAt       time.Time            // when the last load began; zero: never
+	busy          chan struct{}        // closed at the end of the load that runs; nil: none
+	invalidatedAt time.Time            // when WeChat last contradicted a list; zero: never
+	missing       map[string]*missing  // templates that the list lacks, by id
+	failing       bool                 // the last load failed, and it has been logged
 }
 
-// New returns a catalog that loads its list when the first message is validated.
+// source is where the list comes from, and what differs between kinds of accounts.
+type source struct {
+	read    func(ctx context.Context) (map[string]*template, error)
+	account string // "official account"
+	console string // where its list stands in the console
+	legacy  bool   // there are templates with a first line and a remark
+}
+
+type template struct {
+	keywords *keyword.Set
+	longTerm bool
+}
+
+// New returns the catalog of an official account. It loads its list when the first message is
+// validated.
 func New(lister Lister, log *slog.Logger, now func() time.Time) *Catalog {
-	return &Catalog{lister: lister, log: log, now: now, missing: make(map[string]*missing)}
+	return newFrom(source{account: "official account", console: "模板消息, 我的模板", legacy: true,
+		read: func(ctx context.Context) (map[string]*template, error) {
+			list, err := lister.PrivateTemplates(ctx)
+			templates := make(map[string]*template, len(list))
+			for _, t := range list {
+				templates[t.ID] = &template{keywords: keyword.Parse(t.Content)}
+			}
+			return templates, err
+		}}, log, now)
+}
+
+// NewSubscribe returns the catalog of a mini program, which works alike.
+func NewSubscribe(lister SubscribeLister, log *slog.Logger, now func() time.Time) *Catalog {
+	return newFrom(source{account: "mini program", console: "订阅消息, 我的模板",
+		read: func(ctx context.Context) (map[string]*template, error) {
+			list, err := lister.SubscribeTemplates(ctx)
+			templates := make(map[string]*template, len(list))
+			for _, t := range list {
+				templates[t.ID] = &template{longTerm: t.LongTerm,
+					keywords: keyword.ParseSubscribe(t.Content, t.Enums)}
+			}
+			return templates, err
+		}}, log, now)
+}
+
+func newFrom(from source, log *slog.Logger, now func() time.Time) *Catalog {
+	return &Catalog{source: from, log: log, now: now, missing: make(map[string]*missing)}
+}
+
+// LongTerm reports whether one acceptance of a mini program's template allows any number of
+// messages, as far as the list that was loaded last says; known is false where it says nothing.
+func (c *Catalog) LongTerm(templateID string) (longTerm, known bool) {
+	if c == nil {
+		return false, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.templates[templateID]
+	return t != nil && t.longTerm, t != nil
 }
 
 // Message is the part of a message that the catalog looks at and may change.
@@ -80,7 +137,7 @@ func (c *Catalog) Validate(ctx context.Context, m *Message) *channel.Rejection {
 	}
 	keywords, rejection := c.lookup(ctx, m)
 	if keywords != nil && !keywords.Empty() {
-		m.leaveOut(keywords)
+		m.leaveOut(keywords, c.source.legacy)
 		m.Warn(keywords.Doubts(m.Values)...)
 		if problems := keywords.Check(m.Values); len(problems) > 0 {
 			rejection = channel.Reject(channel.ReasonBadKeyword, channel.Describe(problems))
@@ -94,12 +151,12 @@ func (c *Catalog) Validate(ctx context.Context, m *Message) *channel.Rejection {
 
 // leaveOut drops the values that the template has no place for: nobody would see them, and whether
 // WeChat ignores or refuses them is not known.
-func (m *Message) leaveOut(keywords *keyword.Set) {
+func (m *Message) leaveOut(keywords *keyword.Set, legacy bool) {
 	m.Values = slices.DeleteFunc(m.Values, func(v keyword.Value) bool {
 		switch {
 		case keywords.Has(v.Key):
 			return false
-		case v.Key == "first" || v.Key == "remark":
+		case legacy && (v.Key == "first" || v.Key == "remark"):
 			m.Warn(keyword.NotShown(v.Key))
 		default:
 			m.Warn(keyword.Problem{Key: v.Key, Rule: "is no keyword of the template and was left out"})
@@ -118,7 +175,10 @@ func (c *Catalog) lookup(ctx context.Context, m *Message) (*keyword.Set, *channe
 		c.awaitFirst(ctx)
 	}
 	now := c.now()
-	keywords := c.templates[m.TemplateID]
+	var keywords *keyword.Set
+	if t := c.templates[m.TemplateID]; t != nil {
+		keywords = t.keywords
+	}
 	missing := c.missing[m.TemplateID]
 	switch {
 	case c.templates == nil:
@@ -170,14 +230,10 @@ func (c *Catalog) refresh(ctx context.Context) bool {
 func (c *Catalog) load(ctx context.Context, begin time.Time) {
 	calling, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
-	list, err := c.lister.PrivateTemplates(calling)
-	if err == nil && len(list) == 0 {
+	templates, err := c.source.read(calling)
+	if err == nil && len(templates) == 0 {
 		// WeChat says the same to every message then, if it is true.
 		err = errors.New("the list is empty")
-	}
-	templates := make(map[string]*keyword.Set, len(list))
-	for _, t := range list {
-		templates[t.ID] = keyword.Parse(t.Content)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

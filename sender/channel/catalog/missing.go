@@ -41,12 +41,13 @@ func (c *Catalog) classify(id string, now time.Time) *channel.Rejection {
 	switch {
 	case !m.refused.IsZero() && c.loadedAt.After(m.refused):
 		return channel.Reject(channel.ReasonUnknownTemplate, fmt.Sprintf(
-			"the official account has no template %s (console, 模板消息, 我的模板): "+
-				"its list lacks it, and WeChat refused it (40037)", id))
+			"the %s has no template %s (console, %s): its list lacks it, and WeChat refused it "+
+				"(40037)",
+			c.source.account, id, c.source.console))
 	case recent(m.since) || recent(m.tried) || recent(m.refused):
 		return &channel.Rejection{After: RetryAfter, Reason: channel.ReasonUnknownTemplate,
-			Message: fmt.Sprintf("the official account's list has no template %s (console, "+
-				"模板消息, 我的模板); it is looked for again, and then WeChat is asked", id)}
+			Message: fmt.Sprintf("the %s's list has no template %s (console, %s); it is looked for "+
+				"again, and then WeChat is asked", c.source.account, id, c.source.console)}
 	}
 	m.tried = now
 	return nil

@@ -13,10 +13,10 @@ import (
 
 var reasonPattern = regexp.MustCompile(`^[a-z0-9]+(_[a-z0-9]+)*$`)
 
-// check holds an Outcome against what its fields promise.
-func check(t *testing.T, o channel.Outcome) {
+// check holds an Outcome against what its fields and the channel's traits promise.
+func (f *fixture) check(t *testing.T, o channel.Outcome) {
 	t.Helper()
-	sent := o.Verdict == channel.Sent
+	sent, receipts := o.Verdict == channel.Sent, f.Channel.Traits().Receipts
 	pauses := o.Verdict == channel.PauseAccount || o.Verdict == channel.PauseTemplate
 	for _, rule := range []struct {
 		holds bool
@@ -27,7 +27,8 @@ func check(t *testing.T, o channel.Outcome) {
 		{!sent || o.Message == "", "no message if sent"},
 		{sent == (o.Err == nil), "the answer in full, unless sent"},
 		{sent || reasonPattern.MatchString(o.Reason), "a reason in snake_case"},
-		{sent == (o.MsgID != 0), "a msgid only if sent"},
+		{sent || o.MsgID == 0, "a msgid only if sent"},
+		{!sent || !receipts || o.MsgID != 0, "a msgid if sent, where receipts name it"},
 		{!sent || o.Code == 0, "no errcode if sent"},
 		{(o.Verdict == channel.Retry) == (o.After > 0), "a backoff only for a retry"},
 		{(o.Verdict == channel.PauseAccount) == (o.Pause != 0), "a pause only for a paused account"},

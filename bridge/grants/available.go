@@ -1,0 +1,151 @@
+package grants
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+)
+
+// Available returns how many messages each person still allows of a template, less those that are
+// under way or in doubt; same length and order. An attempt older than a switch-off or a refusal
+// holds nothing of what was accepted since.
+func (l *Ledger) Available(ctx context.Context, appid string, asked []Grant) ([]int, error) {
+	left, err := available(ctx, l.cfg.DB, appid, asked)
+	if err != nil {
+		return nil, fmt.Errorf("reading what people allow: %w", database.Explain(err))
+	}
+	counts := make([]int, len(asked))
+	for i, g := range asked {
+		counts[i] = left[g]
+	}
+	return counts, nil
+}
+
+// sqlHeld counts a grant's open attempts. INTERVAL is doubt.
+const sqlHeld = `
+		       (SELECT COUNT(*)
+		          FROM send_attempt a
+		         WHERE a.appid = g.appid AND a.openid = g.openid AND a.template_id = g.template_id
+		           AND (g.refused_at IS NULL OR a.begun_at > g.refused_at)
+		           AND (g.off_at IS NULL OR a.begun_at > g.off_at + INTERVAL 6 SECOND)) AS held`
+
+func available(
+	ctx context.Context, db sqlx.QueryerContext, appid string, asked []Grant,
+) (map[Grant]int, error) {
+	left := make(map[Grant]int, len(asked))
+	for part := range slices.Chunk(asked, maxRows) {
+		where, args := anyOf(appid, part)
+		var rows []struct {
+			grantRow
+			Held int `db:"held"`
+		}
+		err := sqlx.SelectContext(ctx, db, &rows, `
+			SELECT openid, template_id, kind, remaining, off_at, refused_at,`+sqlHeld+`
+			  FROM subscription_grant g
+			 WHERE `+where, args...)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			left[r.grant()] = r.available(r.Held)
+		}
+	}
+	return left, nil
+}
+
+func (r grantRow) available(held int) int {
+	if r.Kind.String == kindLongTerm && r.Remaining > 0 {
+		return Unlimited
+	}
+	return max(0, r.Remaining-held)
+}
+
+// Attempt is a message that is about to be posted.
+type Attempt struct {
+	Grant
+	RequestID int64
+	Lease     string // the token of the request's claim
+}
+
+// Reserve writes attempts down, in a transaction that has to be committed before the first of them
+// is posted, and reports of each whether it may be. It may not where the person allows no more,
+// counting those that stand before it in the list. An account of which nothing is counted may post
+// all. The caller holds the requests' rows, and Release ends what it has written.
+func (l *Ledger) Reserve(
+	ctx context.Context, tx *sqlx.Tx, appid string, attempts []Attempt,
+) ([]bool, error) {
+	may, err := l.allowed(ctx, tx, appid, attempts)
+	if err != nil {
+		return nil, fmt.Errorf("reserving what people allow: %w", database.Explain(err))
+	}
+	var args []any
+	for i, a := range attempts {
+		if may[i] {
+			args = append(args, a.RequestID, appid, a.OpenID, a.TemplateID, a.Lease)
+		}
+	}
+	if len(args) == 0 {
+		return may, nil
+	}
+	_, err = tx.ExecContext(ctx, `
+		INSERT INTO send_attempt (request_id, appid, openid, template_id, lease)
+		VALUES `+list(`(?, ?, ?, ?, ?)`, len(args)/5), args...)
+	if err != nil {
+		return nil, fmt.Errorf("writing attempts down: %w", database.Explain(err))
+	}
+	return may, nil
+}
+
+func (l *Ledger) allowed(
+	ctx context.Context, tx *sqlx.Tx, appid string, attempts []Attempt,
+) ([]bool, error) {
+	may := make([]bool, len(attempts))
+	if !l.Counts(appid) {
+		for i := range may {
+			may[i] = true
+		}
+		return may, nil
+	}
+	wanted := make([]Grant, len(attempts))
+	for i, a := range attempts {
+		wanted[i] = a.Grant
+	}
+	slices.SortFunc(wanted, Grant.compare)
+	wanted = slices.Compact(wanted)
+	for part := range slices.Chunk(wanted, maxRows) {
+		if _, err := lockGrants(ctx, tx, appid, part); err != nil {
+			return nil, err
+		}
+	}
+	// Counted after the lock, as other attempts may have been written while this one waited for it.
+	left, err := available(ctx, tx, appid, wanted)
+	for i, a := range attempts {
+		may[i] = left[a.Grant] > 0
+		left[a.Grant]--
+	}
+	return may, err
+}
+
+// Release ends the attempts of requests, in the transaction that settles them. It gives back what
+// they held; Settle uses it up.
+func Release(ctx context.Context, tx *sqlx.Tx, requestIDs []int64) error {
+	if len(requestIDs) == 0 {
+		return nil
+	}
+	ids := slices.Sorted(slices.Values(requestIDs))
+	args := make([]any, len(ids))
+	for i, id := range ids {
+		args[i] = id
+	}
+	_, err := tx.ExecContext(ctx, `DELETE FROM send_attempt WHERE request_id IN (?`+
+		strings.Repeat(`, ?`, len(ids)-1)+`)`, args...)
+	if err != nil {
+		return fmt.Errorf("ending attempts: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,237 @@
+package grants
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+)
+
+// maxRows is how many rows or grants one statement names.
+const maxRows = 200
+
+// grantRow is a row of subscription_grant.
+type grantRow struct {
+	OpenID     string         `db:"openid"`
+	TemplateID string         `db:"template_id"`
+	Kind       sql.NullString `db:"kind"`
+	Remaining  int            `db:"remaining"`
+	OffAt      sql.NullTime   `db:"off_at"`
+	RefusedAt  sql.NullTime   `db:"refused_at"`
+}
+
+func (r grantRow) grant() Grant { return Grant{r.OpenID, r.TemplateID} }
+
+func (r grantRow) total() total {
+	return total{Remaining: r.Remaining, OffAt: r.OffAt.Time, RefusedAt: r.RefusedAt.Time}
+}
+
+// writer writes into the ledger of an account, in one transaction.
+type writer struct {
+	*Ledger
+	tx    *sqlx.Tx
+	appid string
+	kinds map[string]string // of templates, by their id, as far as the caller knows them; may be nil
+}
+
+// record appends entries and brings the grants that they concern up to date. Entries that the ledger
+// has already change nothing. People who have been erased are left out. It may run again.
+func (w writer) record(ctx context.Context, entries []entry) error {
+	entries, err := w.unerased(ctx, entries)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(entries, func(a, b entry) int {
+		return cmp.Or(a.grant().compare(b.grant()), cmp.Compare(a.Key, b.Key))
+	})
+	var concerned []Grant
+	for part := range slices.Chunk(entries, maxRows) {
+		fresh, err := w.insert(ctx, part)
+		if err != nil {
+			return err
+		}
+		if fresh == 0 {
+			continue
+		}
+		for _, e := range part {
+			concerned = append(concerned, e.grant())
+		}
+	}
+	// All of grant_event is written before the first grant is locked.
+	for part := range slices.Chunk(slices.Compact(concerned), maxRows) {
+		if err := w.update(ctx, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unerased returns the entries of people who have not been erased.
+func (w writer) unerased(ctx context.Context, entries []entry) ([]entry, error) {
+	openids := make([]string, len(entries))
+	for i, e := range entries {
+		openids[i] = e.OpenID
+	}
+	erased, err := w.erased.Find(ctx, w.tx, w.appid, openids)
+	if err != nil || len(erased) == 0 {
+		return slices.Clone(entries), err
+	}
+	return slices.DeleteFunc(slices.Clone(entries), func(e entry) bool {
+		return erased[e.OpenID]
+	}), nil
+}
+
+// insert returns how many of the entries the ledger did not have.
+func (w writer) insert(ctx context.Context, entries []entry) (int64, error) {
+	args := make([]any, 0, len(entries)*9)
+	for _, e := range entries {
+		args = append(args, w.appid, e.OpenID, e.TemplateID, e.Key, e.Kind, e.Source, e.RequestID,
+			database.Storable(e.HappenedAt), database.Null(e.ArrivedAt))
+	}
+	// A repetition is no error, and the only one there can be: the values fit their columns.
+	const row = `(?, ?, ?, ?, ?, ?, ?, ?, COALESCE(?, CURRENT_TIMESTAMP(3)))`
+	res, err := w.tx.ExecContext(ctx, `
+		INSERT IGNORE INTO grant_event (appid, openid, template_id, event_key, kind, source,
+		                                request_id, happened_at, arrived_at)
+		VALUES `+list(row, len(entries)), args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// update computes grants from the ledger and writes those that have changed.
+func (w writer) update(ctx context.Context, concerned []Grant) error {
+	rows, err := w.lock(ctx, concerned)
+	if err != nil {
+		return err
+	}
+	// Read after the lock: whoever commits an entry now waits for it, and computes again.
+	entries, err := entriesOf(ctx, w.tx, w.appid, concerned)
+	if err != nil {
+		return err
+	}
+	var changed []grantRow
+	for _, old := range rows {
+		next := old
+		if kind := cmp.Or(w.kinds[old.TemplateID], w.kind(old.TemplateID)); kind != "" {
+			next.Kind = sql.NullString{String: kind, Valid: true}
+		}
+		t := tally(entries[old.grant()], next.Kind.String == kindLongTerm)
+		next.Remaining, next.OffAt, next.RefusedAt = t.Remaining, moment(t.OffAt), moment(t.RefusedAt)
+		if next.Kind != old.Kind || next.total() != old.total() {
+			changed = append(changed, next)
+		}
+	}
+	return w.write(ctx, changed)
+}
+
+func (w writer) kind(templateID string) string {
+	longTerm, known := w.cfg.LongTerm(w.appid, templateID)
+	return kindOf(longTerm, known)
+}
+
+func kindOf(longTerm, known bool) string {
+	switch {
+	case !known:
+		return ""
+	case longTerm:
+		return kindLongTerm
+	}
+	return kindOneTime
+}
+
+func moment(t time.Time) sql.NullTime { return sql.NullTime{Time: t, Valid: !t.IsZero()} }
+
+// lock returns the rows of grants, locked in the order of the primary key. It makes those that are
+// not there.
+func (w writer) lock(ctx context.Context, wanted []Grant) ([]grantRow, error) {
+	rows, err := lockGrants(ctx, w.tx, w.appid, wanted)
+	if err != nil || len(rows) == len(wanted) {
+		return rows, err
+	}
+	found := make(map[Grant]bool, len(rows))
+	for _, r := range rows {
+		found[r.grant()] = true
+	}
+	var args []any
+	for _, g := range wanted {
+		if !found[g] {
+			args = append(args, w.appid, g.OpenID, g.TemplateID)
+		}
+	}
+	_, err = w.tx.ExecContext(ctx, `
+		INSERT IGNORE INTO subscription_grant (appid, openid, template_id)
+		VALUES `+list(`(?, ?, ?)`, len(args)/3), args...)
+	if err != nil {
+		return nil, err
+	}
+	return lockGrants(ctx, w.tx, w.appid, wanted)
+}
+
+func lockGrants(
+	ctx context.Context, tx *sqlx.Tx, appid string, wanted []Grant,
+) (rows []grantRow, err error) {
+	where, args := anyOf(appid, wanted)
+	err = tx.SelectContext(ctx, &rows, `
+		SELECT openid, template_id, kind, remaining, off_at, refused_at
+		  FROM subscription_grant
+		 WHERE `+where+`
+		   FOR UPDATE`, args...)
+	return rows, err
+}
+
+// entriesOf reads the ledger of grants.
+func entriesOf(
+	ctx context.Context, db sqlx.QueryerContext, appid string, of []Grant,
+) (map[Grant][]entry, error) {
+	where, args := anyOf(appid, of)
+	var entries []entry
+	err := sqlx.SelectContext(ctx, db, &entries, `
+		SELECT openid, template_id, event_key, kind, source, request_id, happened_at, arrived_at
+		  FROM grant_event
+		 WHERE `+where, args...)
+	byGrant := make(map[Grant][]entry, len(of))
+	for _, e := range entries {
+		byGrant[e.grant()] = append(byGrant[e.grant()], e)
+	}
+	return byGrant, err
+}
+
+func (w writer) write(ctx context.Context, rows []grantRow) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	args := make([]any, 0, len(rows)*7)
+	for _, r := range rows {
+		args = append(args, w.appid, r.OpenID, r.TemplateID, r.Kind, r.Remaining, r.OffAt, r.RefusedAt)
+	}
+	_, err := w.tx.ExecContext(ctx, `
+		INSERT INTO subscription_grant (appid, openid, template_id, kind, remaining, off_at,
+		                                refused_at)
+		VALUES `+list(`(?, ?, ?, ?, ?, ?, ?)`, len(rows))+`
+		ON DUPLICATE KEY UPDATE
+		    kind = VALUES(kind), remaining = VALUES(remaining), off_at = VALUES(off_at),
+		    refused_at = VALUES(refused_at), updated_at = CURRENT_TIMESTAMP(3)`, args...)
+	return err
+}
+
+// anyOf is the condition for the rows of grants. Each pair is a whole prefix of the primary key, so
+// servers read one range for each; MariaDB does not for (openid, template_id) IN (…).
+func anyOf(appid string, wanted []Grant) (where string, args []any) {
+	args = append(args, appid)
+	for _, g := range wanted {
+		args = append(args, g.OpenID, g.TemplateID)
+	}
+	pairs := strings.Repeat(` OR openid = ? AND template_id = ?`, len(wanted))
+	return `appid = ? AND (` + strings.TrimPrefix(pairs, ` OR `) + `)`, args
+}
+
+// list repeats a row of a VALUES list.
+func list(row string, n int) string { return row + strings.Repeat(`, `+row, n-1) }

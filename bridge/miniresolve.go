@@ -1,0 +1,149 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+)
+
+// ResolveMini finds the openids that recipients have in the mini program appid, in one to three
+// queries whatever their number. The result has the same length and order. OpenID is one of this
+// mini program; so is MiniOpenID where MiniAppID is appid. A user of another mini program is found
+// by the unionid.
+func (m *Map) ResolveMini(
+	ctx context.Context, appid string, people []Recipient,
+) ([]Resolution, error) {
+	r := miniResolver{m: m, appid: appid, unionIDs: make(map[[2]string]string),
+		known: make(map[string]bool), byUnionID: make(map[string]Resolution)}
+	for _, load := range []func(context.Context, []Recipient) error{
+		r.loadKnown, r.loadUnionIDs, r.loadUsers,
+	} {
+		if err := load(ctx, people); err != nil {
+			return nil, fmt.Errorf("resolving mini-program users: %w", database.Explain(err))
+		}
+	}
+	out := make([]Resolution, len(people))
+	for i, rec := range people {
+		out[i] = r.resolve(rec)
+	}
+	return out, nil
+}
+
+type miniResolver struct {
+	m         *Map
+	appid     string
+	known     map[string]bool      // openids of this mini program that the map has
+	unionIDs  map[[2]string]string // (mini appid, mini openid) of others → unionid, "": not known
+	byUnionID map[string]Resolution
+}
+
+// openID is the recipient's openid in this mini program, as the row names it; "": it does not.
+func (r *miniResolver) openID(rec Recipient) string {
+	switch {
+	case rec.OpenID != "":
+		return rec.OpenID
+	case rec.MiniAppID == r.appid:
+		return rec.MiniOpenID
+	}
+	return ""
+}
+
+func (r *miniResolver) resolve(rec Recipient) Resolution {
+	if openid := r.openID(rec); openid != "" {
+		// The map may not have them yet. Sending shows whether the openid is right.
+		return Resolution{Reachability: Reachable, OpenID: openid, Unlisted: !r.known[openid],
+			Awaits: []Key{{KeyOpenID, r.appid, openid}}}
+	}
+	unionid := rec.UnionID
+	if rec.MiniOpenID != "" {
+		unionid = r.unionIDs[[2]string{rec.MiniAppID, rec.MiniOpenID}]
+		if unionid == "" {
+			res := Resolution{Reachability: UnknownUser,
+				Awaits: []Key{{KeyOpenID, rec.MiniAppID, rec.MiniOpenID}}}
+			if _, known := r.unionIDs[[2]string{rec.MiniAppID, rec.MiniOpenID}]; known {
+				res.Reachability = NoUnionID
+			}
+			return res
+		}
+	}
+	res, ok := r.byUnionID[unionid]
+	if !ok {
+		res.Reachability = UnknownUser
+	}
+	res.Awaits = []Key{{KeyUnionID, r.appid, unionid}}
+	return res
+}
+
+func (r *miniResolver) loadKnown(ctx context.Context, people []Recipient) error {
+	var openids []string
+	for _, rec := range people {
+		if openid := r.openID(rec); openid != "" {
+			openids = append(openids, openid)
+		}
+	}
+	if len(openids) == 0 {
+		return nil
+	}
+	const query = `SELECT openid FROM mini_user WHERE appid = ? AND openid IN (?)`
+	var found []string
+	err := r.m.selectIn(ctx, &found, query, r.appid, openids)
+	for _, openid := range found {
+		r.known[ID(openid)] = true
+	}
+	return err
+}
+
+// loadUnionIDs reads the unionids of the users of other mini programs.
+func (r *miniResolver) loadUnionIDs(ctx context.Context, people []Recipient) error {
+	byApp := make(map[string][]string)
+	for _, rec := range people {
+		if rec.MiniOpenID != "" && r.openID(rec) == "" {
+			byApp[rec.MiniAppID] = append(byApp[rec.MiniAppID], rec.MiniOpenID)
+		}
+	}
+	const query = `
+		SELECT openid, COALESCE(unionid, '') AS unionid
+		  FROM mini_user WHERE appid = ? AND openid IN (?)`
+	for appid, openids := range byApp {
+		var users []pair
+		if err := r.m.selectIn(ctx, &users, query, appid, openids); err != nil {
+			return err
+		}
+		for _, u := range users {
+			r.unionIDs[[2]string{appid, ID(u.OpenID)}] = ID(u.UnionID)
+		}
+	}
+	return nil
+}
+
+// loadUsers reads the users of this mini program whom a unionid names.
+func (r *miniResolver) loadUsers(ctx context.Context, people []Recipient) error {
+	var unionids []string
+	for _, rec := range people {
+		if rec.UnionID != "" && r.openID(rec) == "" {
+			unionids = append(unionids, rec.UnionID)
+		}
+	}
+	for _, unionid := range r.unionIDs {
+		if unionid != "" {
+			unionids = append(unionids, unionid)
+		}
+	}
+	if len(unionids) == 0 {
+		return nil
+	}
+	const query = `
+		SELECT openid, unionid
+		  FROM mini_user WHERE unionid IN (?) AND appid = ?`
+	var users []pair
+	err := r.m.selectIn(ctx, &users, query, unionids, r.appid)
+	for _, u := range users {
+		res := Resolution{Reachability: Reachable, OpenID: ID(u.OpenID)}
+		if _, twice := r.byUnionID[ID(u.UnionID)]; twice {
+			res = Resolution{Reachability: Ambiguous}
+		}
+		r.byUnionID[ID(u.UnionID)] = res
+	}
+	return err
+}

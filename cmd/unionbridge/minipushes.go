@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/bridge/grants"
+	"github.com/unionbridge/unionbridge/internal/config"
+	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/internal/wechat/push"
+	"github.com/unionbridge/unionbridge/sender/queue"
+)
+
+// grantSources is what each mini program's acceptances are counted by.
+func grantSources(cfg *config.Config) map[string]grants.Source {
+	sources := make(map[string]grants.Source, len(cfg.MiniPrograms))
+	for _, m := range cfg.MiniPrograms {
+		sources[m.AppID] = grants.Source(m.Grants)
+	}
+	return sources
+}
+
+// miniPushes hands a mini program's events to the ledger of grants, the map and the sender.
+type miniPushes struct {
+	db         *sqlx.DB
+	sources    map[string]grants.Source // by appid, of all mini programs
+	ledger     *grants.Ledger
+	identities *bridge.Map
+	erasures   *bridge.Erasures
+	receipts   receiptStore
+	log        *slog.Logger
+	now        func() time.Time
+}
+
+func (p *parts) miniPushes(receipts receiptStore) *miniPushes {
+	return &miniPushes{
+		db: p.db, sources: grantSources(p.cfg), ledger: p.ledger, identities: bridge.New(p.db),
+		erasures: bridge.NewErasures(p.db), receipts: receipts, log: p.log, now: time.Now,
+	}
+}
+
+// event stores what a push of a mini program says; false: nothing of it concerns us.
+func (p *miniPushes) event(ctx context.Context, appid string, m push.Message) (bool, error) {
+	if _, mini := p.sources[appid]; !mini {
+		return false, nil
+	}
+	switch {
+	case len(m.Popup) > 0:
+		return true, p.popup(ctx, appid, m)
+	case len(m.Change) > 0:
+		return true, p.ledger.Change(ctx, appid, m.Change)
+	case len(m.Sent) > 0:
+		return true, p.sent(ctx, appid, m.Sent)
+	case m.Event == push.EventCancelled && m.Authorization != nil:
+		return true, p.erase(ctx, appid, *m.Authorization)
+	case m.Event == push.EventRevoked && m.Authorization != nil:
+		return p.withdraw(ctx, appid, *m.Authorization)
+	case m.Punishment != nil:
+		p.punish(ctx, appid, *m.Punishment)
+		return true, nil
+	}
+	return false, nil
+}
+
+// popup counts what a person has accepted. Somebody who accepts is a user of the mini program, known
+// so far or not.
+func (p *miniPushes) popup(ctx context.Context, appid string, m push.Message) error {
+	erased, err := p.erased(ctx, appid, m.OpenID)
+	if err != nil || erased {
+		return err
+	}
+	if err := p.identities.UpsertMiniUser(ctx, appid, m.OpenID, ""); err != nil {
+		return err
+	}
+	return p.ledger.Popup(ctx, appid, m.Popup)
+}
+
+// sent stores what became of messages. A report without an msgid belongs to no receipt.
+func (p *miniPushes) sent(ctx context.Context, appid string, reports []push.SentReport) error {
+	for _, r := range reports {
+		if r.MsgID == 0 {
+			continue
+		}
+		status := push.ReceiptSuccess
+		if r.Code != 0 {
+			status = "failed:" + r.Status
+			status = string([]rune(status)[:min(len([]rune(status)), 64)]) // the column's width
+		}
+		err := p.receipts.Receipt(ctx, appid, queue.Receipt{
+			MsgID: r.MsgID, OpenID: r.OpenID, Status: status, At: r.At})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// erase removes a person who has closed their WeChat account.
+func (p *miniPushes) erase(ctx context.Context, appid string, a push.Authorization) error {
+	return database.InTx(ctx, p.db, func(ctx context.Context, tx *sqlx.Tx) error {
+		who := bridge.Account{AppID: appid, OpenID: a.OpenID}
+		accounts, err := p.erasures.Erase(ctx, tx, who, a.UnionID)
+		if err != nil {
+			return err
+		}
+		for _, account := range accounts {
+			if err := grants.Forget(ctx, tx, account.AppID, account.OpenID); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (p *miniPushes) withdraw(
+	ctx context.Context, appid string, a push.Authorization,
+) (bool, error) {
+	if a.OpenID == "" || a.Revoked == "" {
+		return false, nil
+	}
+	erased, err := p.erased(ctx, appid, a.OpenID)
+	if err != nil || erased {
+		return false, err
+	}
+	at := a.At
+	if at.IsZero() {
+		at = p.now()
+	}
+	who := bridge.Account{AppID: appid, OpenID: a.OpenID}
+	return true, p.identities.RecordWithdrawal(ctx, who, a.Revoked, at)
+}
+
+func (p *miniPushes) erased(ctx context.Context, appid, openid string) (bool, error) {
+	found, err := p.erasures.Find(ctx, p.db, appid, []string{openid})
+	return found[openid], err
+}
+
+// punish raises an alarm. Whether messages still go through, WeChat's answers show.
+func (p *miniPushes) punish(ctx context.Context, appid string, punished push.Punishment) {
+	p.log.ErrorContext(ctx, "WeChat has punished the mini program: see the notices in its console",
+		"appid", appid, "type", punished.Type, "functions", punished.Functions,
+		"reason", punished.Reason)
+}

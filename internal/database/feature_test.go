@@ -1,0 +1,75 @@
+package database_test
+
+import (
+	"testing"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/internal/database/dbtest"
+)
+
+// TestFeatureLevel: a lease that a program without announcements takes over looks old, whatever its
+// former holder said, and new again when a new program takes it back.
+func TestFeatureLevel(t *testing.T) {
+	db := dbtest.New(t)
+	want := func(step string, level int) {
+		t.Helper()
+		got, err := database.LowestFeatureLevel(t.Context(), db)
+		if err != nil || got != level {
+			t.Errorf("%s: level %d (%v), want %d", step, got, err, level)
+		}
+	}
+	want("nobody holds a lease", database.FeatureLevel)
+	for _, holder := range []string{"new", "newer"} {
+		if err := database.AnnounceInstance(t.Context(), db, holder); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := newLeases(t, db, "new", 0)
+	lease := acquire(t, first, "send:wx1")
+	acquire(t, newLeases(t, db, "newer", 0), "send:wx2")
+	want("two new programs", database.FeatureLevel)
+
+	release := func(l *database.Lease) {
+		t.Helper()
+		if err := l.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release(lease)
+	old := acquire(t, newLeases(t, db, "old", 0), "send:wx1")
+	want("an old program took over", 0)
+	release(old)
+	want("nobody has taken it yet", database.FeatureLevel)
+	acquire(t, first, "send:wx1")
+	want("a new program took it back", database.FeatureLevel)
+}
+
+// TestAnnouncements: who holds a lease or has announced lately is kept.
+func TestAnnouncements(t *testing.T) {
+	db := dbtest.New(t)
+	for _, holder := range []string{"holds", "gone", "standby"} {
+		if err := database.AnnounceInstance(t.Context(), db, holder); err != nil {
+			t.Fatal(err)
+		}
+	}
+	acquire(t, newLeases(t, db, "holds", 0), "send:wx1")
+	age(t, db)
+	if err := database.AnnounceInstance(t.Context(), db, "standby"); err != nil {
+		t.Fatal(err)
+	}
+	got := selectAll[string](t, db, `SELECT holder FROM instance ORDER BY holder`)
+	if len(got) != 2 || got[0] != "holds" || got[1] != "standby" {
+		t.Errorf("%q are known, want holds and standby", got)
+	}
+}
+
+func age(t *testing.T, db *sqlx.DB) {
+	t.Helper()
+	_, err := db.ExecContext(t.Context(),
+		`UPDATE instance SET announced_at = CURRENT_TIMESTAMP(3) - INTERVAL 3 DAY`)
+	if err != nil {
+		t.Fatal(err)
+	}
+}

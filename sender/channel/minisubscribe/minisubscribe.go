@@ -1,0 +1,214 @@
+// Package minisubscribe is the channel of a mini program's subscribe messages. It knows what
+// WeChat's answers to them mean, and what a person has to have allowed. It must not know the queue,
+// retry or sleep, and stores nothing but what its ledger of grants does.
+package minisubscribe
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/bridge/grants"
+	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/sender/channel"
+	"github.com/unionbridge/unionbridge/sender/channel/catalog"
+)
+
+// Name is send_request.channel of a message that went out as a subscribe message.
+const Name channel.Name = "mini_subscribe"
+
+// NoGrant says of a person that the mini program may not write to them now: they have not accepted
+// the template, or not often enough.
+const NoGrant bridge.Reachability = bridge.Reachability(wechat.ReasonNoGrant)
+
+// API is what the channel asks WeChat. SendSubscribe makes exactly one POST a call.
+type API interface {
+	SendSubscribe(ctx context.Context, m wechat.SubscribeMessage) (msgid int64, err error)
+	SubscribeTemplates(ctx context.Context) ([]wechat.SubscribeTemplate, error)
+}
+
+// Identities is what the channel asks the map.
+type Identities interface {
+	ResolveMini(
+		ctx context.Context, appid string, to []bridge.Recipient,
+	) ([]bridge.Resolution, error)
+}
+
+// Grants is the ledger of what people allow, a *grants.Ledger. It is a hint: WeChat decides.
+type Grants interface {
+	// Available returns how many messages each person still allows of a template, less those that
+	// are under way, in one query; same length and order. A long-term grant is a large number.
+	Available(ctx context.Context, appid string, asked []grants.Grant) ([]int, error)
+	// Settle writes uses into the ledger, in the transaction that settles their messages. A message
+	// that WeChat refused for another reason than the person's will uses none.
+	Settle(ctx context.Context, tx *sqlx.Tx, appid string, uses []grants.Use) error
+}
+
+// Alias is what the configuration says of a template's alias for this mini program.
+type Alias struct {
+	ID       string
+	Truncate bool              // values of kind thing are cut to WeChat's limit
+	Keys     map[string]string // the alias's own key → this template's key
+	Page     string
+	State    string // developer, trial, formal; "": formal
+	Lang     string // "": zh_CN
+}
+
+// Config is what a Channel needs; Aliases may be empty.
+type Config struct {
+	AppID      string
+	API        API
+	Identities Identities
+	Grants     Grants // nil: nothing is counted, WeChat alone decides
+	Aliases    map[string]Alias
+	Preflight  bool // check messages against the mini program's templates first
+	Logger     *slog.Logger
+	Now        func() time.Time
+}
+
+// Channel sends subscribe messages from one mini program.
+type Channel struct {
+	cfg     Config
+	catalog *catalog.Catalog // nil: no pre-flight
+}
+
+var (
+	_ channel.Channel = (*Channel)(nil)
+	_ channel.Settler = (*Channel)(nil)
+)
+
+// New returns the channel. It makes no call.
+func New(cfg Config) *Channel {
+	c := &Channel{cfg: cfg}
+	if cfg.Preflight {
+		c.catalog = catalog.NewSubscribe(cfg.API, cfg.Logger, cfg.Now)
+	}
+	return c
+}
+
+// Name is "mini_subscribe".
+func (c *Channel) Name() channel.Name { return Name }
+
+// AppID is the mini program.
+func (c *Channel) AppID() string { return c.cfg.AppID }
+
+// Traits of subscribe messages. There is no client_msg_id, so an attempt in doubt is not repeated.
+// subscribe_msg_sent_event is no receipt: it is promised for failures only.
+//
+// https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-message-management/subscribe-message/sendMessage.html
+func (c *Channel) Traits() channel.Traits {
+	return channel.Traits{
+		SerialPerPerson: true,
+		QuotaPath:       wechat.EndpointSendSubscribe,
+		Waits:           true,
+	}
+}
+
+// Resolve finds the targets' openids at the mini program, and whether they allow the template.
+// Where several messages of a batch go to one person, the earlier ones take what is left.
+func (c *Channel) Resolve(ctx context.Context, to []channel.Target) ([]channel.Address, error) {
+	recipients := make([]bridge.Recipient, len(to))
+	for i, t := range to {
+		recipients[i] = t.Recipient
+	}
+	found, err := c.cfg.Identities.ResolveMini(ctx, c.cfg.AppID, recipients)
+	if err != nil || c.cfg.Grants == nil {
+		return found, err
+	}
+	left, err := c.available(ctx, to, found)
+	if err != nil {
+		return nil, err
+	}
+	for i := range found {
+		grant := grants.Grant{OpenID: found[i].OpenID, TemplateID: to[i].TemplateID}
+		if found[i].Reachability != bridge.Reachable {
+			continue
+		}
+		if left[grant]--; left[grant] < 0 {
+			found[i].Reachability, found[i].OpenID = NoGrant, ""
+		}
+	}
+	return found, nil
+}
+
+// available is how many messages the reachable people still allow, each of their template.
+func (c *Channel) available(
+	ctx context.Context, to []channel.Target, found []channel.Address,
+) (map[grants.Grant]int, error) {
+	left := make(map[grants.Grant]int, len(found))
+	var asked []grants.Grant
+	for i, address := range found {
+		grant := grants.Grant{OpenID: address.OpenID, TemplateID: to[i].TemplateID}
+		if _, twice := left[grant]; twice || address.Reachability != bridge.Reachable {
+			continue
+		}
+		left[grant], asked = 0, append(asked, grant)
+	}
+	if len(asked) == 0 {
+		return left, nil
+	}
+	counts, err := c.cfg.Grants.Available(ctx, c.cfg.AppID, asked)
+	if err != nil {
+		return nil, err
+	}
+	for i, grant := range asked {
+		left[grant] = counts[i]
+	}
+	return left, nil
+}
+
+// Deliver posts a draft that Prepare made.
+func (c *Channel) Deliver(
+	ctx context.Context, d channel.Draft, to channel.Address,
+) channel.Outcome {
+	m := d.(*draft).message
+	m.ToUser = to.OpenID
+	msgid, err := c.cfg.API.SendSubscribe(ctx, m)
+	return outcome(msgid, err, c.cfg.Grants != nil)
+}
+
+// Learn tells the catalog which templates WeChat knows or denies.
+func (c *Channel) Learn(_ context.Context, done []channel.Delivery) error {
+	for _, d := range done {
+		o, template := d.Outcome, d.Draft.TemplateID()
+		reason := wechat.Reason(o.Reason)
+		switch {
+		case o.Verdict == channel.Sent:
+			c.catalog.Confirm(template)
+		case o.Verdict == channel.Retry && reason == wechat.ReasonInvalidTemplate:
+			c.catalog.Invalidate(template)
+		case o.Verdict == channel.Rejected && reason == wechat.ReasonInvalidKeyword:
+			c.catalog.Invalidate(template)
+			c.catalog.Confirm(template)
+		}
+	}
+	return nil
+}
+
+// Settle writes into the ledger what was used up, and what WeChat says is not there.
+func (c *Channel) Settle(ctx context.Context, tx *sqlx.Tx, done []channel.Delivery) error {
+	if c.cfg.Grants == nil {
+		return nil
+	}
+	var uses []grants.Use
+	for _, d := range done {
+		refused := wechat.Reason(d.Outcome.Reason) == wechat.ReasonNoGrant
+		if d.Outcome.Verdict != channel.Sent && !refused {
+			continue // a message in doubt keeps what it holds until somebody knows
+		}
+		use := grants.Use{RequestID: d.Attempt.RequestID, At: d.Attempt.At, Refused: refused,
+			Grant: grants.Grant{OpenID: d.Address.OpenID, TemplateID: d.Draft.TemplateID()}}
+		use.LongTerm, use.Known = c.catalog.LongTerm(use.TemplateID)
+		uses = append(uses, use)
+	}
+	if len(uses) == 0 {
+		return nil
+	}
+	return c.cfg.Grants.Settle(ctx, tx, c.cfg.AppID, uses)
+}
+
+// Wait waits for the load of the catalog that runs.
+func (c *Channel) Wait() { c.catalog.Wait() }
