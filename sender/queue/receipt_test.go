@@ -207,7 +207,9 @@ func TestUnclaimedReceiptsReads(t *testing.T) {
 	if err != nil || len(found) != 1 {
 		t.Errorf("%d receipts, %v; want 1", len(found), err)
 	}
-	if entries > 6*people {
+	// MariaDB makes a table of so long a list, and reads it once or twice by its estimates: 5 or 7
+	// entries for each person. A scan would be 20,000 rows at least.
+	if entries > 10*people {
 		t.Errorf("the query for %d people reads %d rows and entries", people, entries)
 	}
 }
