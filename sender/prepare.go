@@ -1,8 +1,10 @@
 package sender
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -86,7 +88,10 @@ func (a *account) draft(
 	}
 	draft, rejection := a.channel.Prepare(ctx, channel.Content{
 		Template: bridge.ID(row.Template), TemplateID: target.TemplateID, Data: row.Data.String,
-		URL: row.URL.String, MiniAppID: row.MiniAppID.String, MiniPath: row.MiniPath.String,
+		URL: row.URL.String, MiniPath: row.MiniPath.String,
+		MiniAppID: cmp.Or(bridge.ID(row.JumpAppID.String), row.MiniAppID.String),
+		Page:      row.Page.String, State: bridge.ID(row.Options.State.String),
+		Lang:        bridge.ID(row.Lang.String),
 		ClientMsgID: a.clientMsgID(row.ID), Redelivery: row.InDoubtFor.Valid,
 	})
 	return draft, target, rejection
@@ -139,10 +144,15 @@ func (s *shared) clientMsgID(id int64) string {
 	return s.installation + "-" + strconv.FormatInt(id, 36)
 }
 
-// recipient is the person a row names.
-func (s *shared) recipient(row queue.Request) (bridge.Recipient, *channel.Rejection) {
-	return s.MiniAppIDs.Recipient(bridge.Recipient{
+// recipient is the person a row names. In the queue of a mini program, mini_openid is of that one
+// unless the row says otherwise.
+func (a *account) recipient(row queue.Request) (bridge.Recipient, *channel.Rejection) {
+	r := bridge.Recipient{
 		UnionID: row.UnionID.String, OpenID: row.OpenID.String,
 		MiniAppID: row.MiniAppID.String, MiniOpenID: row.MiniOpenID.String,
-	})
+	}
+	if bridge.ID(r.MiniAppID) == "" && slices.Contains(a.MiniAppIDs, a.AppID) {
+		r.MiniAppID = a.AppID
+	}
+	return a.MiniAppIDs.Recipient(r)
 }

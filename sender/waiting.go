@@ -218,7 +218,9 @@ func (a *account) releaseReachable(
 			released = append(released, row.ID)
 		default:
 			candidates = append(candidates, row)
-			targets = append(targets, channel.Target{Recipient: recipient})
+			targets = append(targets, channel.Target{
+				Recipient: recipient, TemplateID: a.Templates.Known(row.Template, a.AppID),
+			})
 		}
 	}
 	waits := make(map[int64]queue.Waits, len(candidates))

@@ -55,6 +55,7 @@ type Traits struct {
 	SerialPerPerson bool   // WeChat refuses a second POST to a person while one is under way
 	QuotaPath       string // what openapi/quota/get is asked for; "": no known quota
 	Waits           bool   // an unreachable person may become reachable, so the row waits
+	WaitOver        string // the reason of a row that has waited in vain; "": what it waited for
 	Receipts        bool   // accepted messages get a receipt by msgid
 }
 

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/internal/config"
+	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/sender"
+	"github.com/unionbridge/unionbridge/sender/channel"
+	"github.com/unionbridge/unionbridge/sender/channel/minisubscribe"
+)
+
+// sendingMinis are the mini programs that are accounts.
+func sendingMinis(cfg *config.Config) (minis []config.MiniProgram) {
+	for _, m := range cfg.MiniPrograms {
+		if m.Sends {
+			minis = append(minis, m)
+		}
+	}
+	return minis
+}
+
+// sendingAccounts are the appids of all accounts that send, the official ones first.
+func sendingAccounts(cfg *config.Config) (appids []string) {
+	for _, a := range cfg.OfficialAccounts {
+		appids = append(appids, a.AppID)
+	}
+	for _, m := range sendingMinis(cfg) {
+		appids = append(appids, m.AppID)
+	}
+	return appids
+}
+
+// checkSends refuses an appid of which the configuration has no account that sends.
+func checkSends(cfg *config.Config, appid string) error {
+	known := sendingAccounts(cfg)
+	if slices.Contains(known, appid) {
+		return nil
+	}
+	if slices.Contains(miniAppIDs(cfg), appid) {
+		return usageError("mini program %q does not send: it has no template, or no secret; see "+
+			"mini_programs[].send in docs/configuration.md", appid)
+	}
+	return usageError("account %q is not in the configuration, which has %s", appid,
+		strings.Join(known, ", "))
+}
+
+func (p *parts) miniAccount(m config.MiniProgram) sender.Account {
+	return sender.Account{
+		AppID: m.AppID, Channels: []channel.Channel{p.miniChannel(m)}, Rate: m.Send.Rate,
+		Concurrency: m.Send.Concurrency, MaxAttempts: m.Send.MaxAttempts,
+		Wait: m.Send.WaitForGrant.Std(), Default: m.AppID == p.cfg.DefaultAppID(),
+		DailyBudget: m.Send.DailyBudget, UrgentReserve: m.Send.UrgentReserve.Fraction(),
+		Calls: p.calls(m.AppID),
+	}
+}
+
+// miniChannel is how a mini program sends: subscribe messages.
+func (p *parts) miniChannel(m config.MiniProgram) channel.Channel {
+	aliases := make(map[string]minisubscribe.Alias)
+	for alias, t := range p.cfg.Templates {
+		if t.Mini == nil || t.Mini.IDs[m.AppID] == "" {
+			continue
+		}
+		aliases[alias] = minisubscribe.Alias{
+			ID: t.Mini.IDs[m.AppID], Truncate: t.Mini.Truncate, Keys: t.Mini.Keys, Page: t.Mini.Page,
+			State: t.Mini.State, Lang: t.Mini.Lang,
+		}
+	}
+	cfg := minisubscribe.Config{
+		AppID: m.AppID, API: p.clients[m.AppID], Identities: bridge.New(p.db), Aliases: aliases,
+		Preflight: m.Send.Preflight, Logger: p.log.With("appid", m.AppID), Now: time.Now,
+	}
+	if p.ledger.Counts(m.AppID) {
+		cfg.Grants = p.ledger
+	}
+	return minisubscribe.New(cfg)
+}
+
+// templateIDs are the ids behind the aliases, by alias and account.
+// Without an entry an account cannot use the alias.
+func templateIDs(cfg *config.Config) channel.Templates {
+	ids := make(channel.Templates, len(cfg.Templates))
+	for alias, t := range cfg.Templates {
+		ids[alias] = make(map[string]string)
+		maps.Copy(ids[alias], t.Official.IDs)
+		if t.Mini != nil {
+			maps.Copy(ids[alias], t.Mini.IDs)
+		}
+	}
+	return ids
+}
+
+// miniProgramAPI lists a mini program's templates as an official account's are listed.
+type miniProgramAPI struct{ *wechat.Client }
+
+func (a miniProgramAPI) PrivateTemplates(ctx context.Context) ([]wechat.Template, error) {
+	list, err := a.SubscribeTemplates(ctx)
+	templates := make([]wechat.Template, len(list))
+	for i, t := range list {
+		templates[i] = wechat.Template{ID: t.ID, Content: t.Content}
+	}
+	return templates, err
+}
