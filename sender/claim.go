@@ -279,7 +279,7 @@ func (c *claimer) deferredIDs() []int64 {
 	maps.DeleteFunc(c.deferred, func(_ int64, until time.Time) bool {
 		return now.After(until) || until.Sub(now) > refusedFor
 	})
-	return slices.AppendSeq(c.parked.ids(), maps.Keys(c.deferred))
+	return slices.AppendSeq(c.settler.Parked(), maps.Keys(c.deferred))
 }
 
 // dueRows returns up to limit rows that may be claimed, and whether there are more: up to half of
@@ -335,7 +335,7 @@ func (c *claimer) dueRedeliveries(ctx context.Context, limit int) ([]queue.Reque
 	if len(listed) == 0 {
 		return nil, nil
 	}
-	parked := c.parked.ids()
+	parked := c.settler.Parked()
 	listed = slices.DeleteFunc(listed, func(id int64) bool { return slices.Contains(parked, id) })
 	if len(listed) == 0 {
 		return nil, nil

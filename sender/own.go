@@ -59,7 +59,7 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 			}
 		})
 	}
-	settling.Go(func() { (&settler{account: a, over: ctx.Done()}).run(service, results) })
+	settling.Go(func() { a.settler.Run(service, results, ctx.Done()) })
 
 	following.Go(func() { a.followPauses(ctx) })
 

@@ -119,7 +119,7 @@ func (s *stepper) attempt(t *testing.T) {
 		results <- s.account.deliver(t.Context(), s.lease, j)
 	}
 	close(results)
-	(&settler{account: s.account}).run(t.Context(), results)
+	s.account.settler.Run(t.Context(), results, nil)
 }
 
 // claimableNow is how many rows a claim would read.
