@@ -12,6 +12,7 @@ import (
 
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/sender/channel"
+	"github.com/unionbridge/unionbridge/sender/lanes"
 	"github.com/unionbridge/unionbridge/sender/queue"
 	"github.com/unionbridge/unionbridge/sender/settle"
 	"github.com/unionbridge/unionbridge/sender/throttle"
@@ -76,7 +77,7 @@ type shared struct {
 	queue        *queue.Queue
 	installation string // read by Start
 	metrics      *metrics
-	lanes        *laneList
+	lanes        *lanes.List
 	releaser     *waiting.Releaser
 	takenOver    chan struct{} // an account has been taken over; holds one token
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/sender/lanes"
 	"github.com/unionbridge/unionbridge/sender/queue"
 	"github.com/unionbridge/unionbridge/sender/settle"
 	"github.com/unionbridge/unionbridge/sender/throttle"
@@ -45,7 +46,7 @@ func New(cfg Config) (*Service, error) {
 	q := queue.New(cfg.DB)
 	s := &Service{shared: &shared{
 		Config: cfg, queue: q,
-		lanes:   &laneList{watch: q.Watch(aliasLanes(cfg), queue.Pending), now: cfg.Now},
+		lanes:   lanes.NewList(q.Watch(aliasLanes(cfg), queue.Pending), cfg.Now),
 		metrics: newMetrics(cfg.Registerer), takenOver: make(chan struct{}, 1),
 	}}
 	held := throttle.NewMetrics(cfg.Registerer)
