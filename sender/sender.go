@@ -144,12 +144,13 @@ func (s *Service) Changed(ctx context.Context, keys []bridge.Key) {
 
 func (s *Service) waitingConfig() waiting.Config {
 	cfg := waiting.Config{
-		Queue: s.queue, MiniAppIDs: s.MiniAppIDs, Recipient: s.recipient, Logins: s.Logins,
+		Queue: s.queue, MiniAppIDs: s.MiniAppIDs, Templates: s.Templates, Logins: s.Logins,
 		Logger: s.Logger, Now: func() time.Time { return s.Now() },
 	}
 	for _, a := range s.accounts {
-		cfg.Accounts = append(cfg.Accounts,
-			waiting.Account{AppID: a.AppID, Channel: a.channel, Since: a.sendingSince})
+		cfg.Accounts = append(cfg.Accounts, waiting.Account{
+			AppID: a.AppID, Channel: a.channel, Recipient: a.recipient, Since: a.sendingSince,
+		})
 	}
 	return cfg
 }

@@ -23,6 +23,8 @@ import (
 type Account struct {
 	AppID   string
 	Channel channel.Channel
+	// Recipient is the person a row names.
+	Recipient func(queue.Request) (bridge.Recipient, *channel.Rejection)
 	// Since is when this instance began to send for the account; false: it does not.
 	Since func() (time.Time, bool)
 }
@@ -32,9 +34,8 @@ type Config struct {
 	Queue      *queue.Queue
 	Accounts   []Account
 	MiniAppIDs []string // of those whose logins may release a row
-	// Recipient is the person a row names.
-	Recipient func(queue.Request) (bridge.Recipient, *channel.Rejection)
-	Logins    LoginReader // nil: nobody's login is noticed but by the walk
+	Templates  channel.Templates
+	Logins     LoginReader // nil: nobody's login is noticed but by the walk
 	Logger    *slog.Logger
 	Now       func() time.Time
 }
@@ -215,7 +216,7 @@ func (r *Releaser) releaseReachable(
 	var candidates []queue.Request
 	var targets []channel.Target
 	for _, row := range rows {
-		recipient, rejection := r.cfg.Recipient(row)
+		recipient, rejection := a.Recipient(row)
 		switch {
 		case row.Cancel:
 			withdrawn = append(withdrawn, row.ID)
@@ -225,7 +226,7 @@ func (r *Releaser) releaseReachable(
 		default:
 			candidates = append(candidates, row)
 			targets = append(targets, channel.Target{
-				Recipient: recipient, TemplateID: a.Templates.Known(row.Template, a.AppID),
+				Recipient: recipient, TemplateID: r.cfg.Templates.Known(row.Template, a.AppID),
 			})
 		}
 	}
