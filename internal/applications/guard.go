@@ -74,20 +74,20 @@ func (g *guard) blocked(from netip.Addr) bool {
 func (g *guard) find(from netip.Addr) *failures {
 	now := g.now()
 	for e := g.order.Front(); e != nil; e = g.order.Front() {
-		age := now.Sub(e.Value.(*failures).since) //nolint:errcheck // the list holds nothing else
+		age := now.Sub(e.Value.(*failures).since)
 		if age >= 0 && age < failureWindow {
 			break
 		}
 		g.forget(e)
 	}
 	if e := g.sources[sourceOf(from)]; e != nil {
-		return e.Value.(*failures) //nolint:errcheck // the list holds nothing else
+		return e.Value.(*failures)
 	}
 	return nil
 }
 
 func (g *guard) forget(e *list.Element) {
-	f := g.order.Remove(e).(*failures) //nolint:errcheck // the list holds nothing else
+	f := g.order.Remove(e).(*failures)
 	delete(g.sources, f.source)
 }
 

@@ -3,6 +3,7 @@ package applications
 import (
 	"encoding/hex"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,7 +98,7 @@ func TestNoSecretIsPrinted(t *testing.T) {
 		}
 	}
 	hash := Hash(secret)
-	secrets := append(tokens, secret, off, wrong, hex.EncodeToString(hash[:]), hex.EncodeToString(key))
+	secrets := slices.Concat(tokens, []string{secret, off, wrong, hex.EncodeToString(hash[:]), hex.EncodeToString(key)})
 	for _, token := range tokens {
 		secrets = append(secrets, token[len(token)-macLength:])
 	}

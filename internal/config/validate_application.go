@@ -102,7 +102,7 @@ func validateRights(cfg *Config, path string, a *Application, ps *problems) {
 			"{wx…: [template_send]}")
 	}
 	for _, appid := range slices.Sorted(maps.Keys(a.Accounts)) {
-		validateCalls(cfg, path+".accounts."+appid, appid, a.Accounts[appid], ps)
+		validateCalls(cfg, path+".accounts."+appid, rights{appid, a.Accounts[appid]}, ps)
 	}
 	for i, template := range a.Templates {
 		at := fmt.Sprintf("%s.templates[%d]", path, i)
@@ -117,28 +117,34 @@ func validateRights(cfg *Config, path string, a *Application, ps *problems) {
 	}
 }
 
-func validateCalls(cfg *Config, path, appid string, calls []string, ps *problems) {
+// rights are an application's at one account.
+type rights struct {
+	appid string
+	calls []string
+}
+
+func validateCalls(cfg *Config, path string, r rights, ps *problems) {
 	official := slices.ContainsFunc(cfg.OfficialAccounts,
-		func(a OfficialAccount) bool { return a.AppID == appid })
-	mini := slices.IndexFunc(cfg.MiniPrograms, func(m MiniProgram) bool { return m.AppID == appid })
+		func(a OfficialAccount) bool { return a.AppID == r.appid })
+	mini := slices.IndexFunc(cfg.MiniPrograms, func(m MiniProgram) bool { return m.AppID == r.appid })
 	switch {
 	case !official && mini < 0:
 		ps.add(path, "no account has this appid; add it under official_accounts or mini_programs, or "+
 			"remove this line")
 		return
-	case len(calls) == 0:
+	case len(r.calls) == 0:
 		ps.add(path, "missing; name at least one call, such as template_send")
 	}
 	known := []string{CallTemplateSend, CallSubscribeSend, CallUniformSend, CallLogin,
 		CallIdentities, CallGrants}
 	ofMini := []string{CallSubscribeSend, CallLogin, CallGrants}
-	for i, call := range calls {
+	for i, call := range r.calls {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		switch {
 		case !slices.Contains(known, call):
 			ps.add(at, "%s is none of template_send, subscribe_send, uniform_send, login, identities, "+
 				"grants", quote(call))
-		case slices.Contains(calls[:i], call):
+		case slices.Contains(r.calls[:i], call):
 			ps.add(at, "%s stands there twice", call)
 		case official && slices.Contains(ofMini, call):
 			ps.add(at, "%s is a mini program's; name one, or remove this element", call)

@@ -309,7 +309,7 @@ func FuzzStableToken(f *testing.F) {
 	door := New(Config{Registry: new(fake), Registerer: prometheus.NewRegistry(), Now: time.Now,
 		Logger: slog.New(slog.DiscardHandler)})
 	f.Fuzz(func(t *testing.T, body []byte, contentType string) {
-		req := httptest.NewRequest("POST", "/cgi-bin/stable_token", bytes.NewReader(body))
+		req := httptest.NewRequest(http.MethodPost, "/cgi-bin/stable_token", bytes.NewReader(body))
 		req.Header["Content-Type"] = []string{contentType}
 		rec := httptest.NewRecorder()
 		door.ServeHTTP(rec, req)
