@@ -28,6 +28,7 @@ const (
 var ErrTakenBack = errors.New("the reserved amount was taken back by another instance")
 
 // Reservation is a number of requests that an application may still insert. The zero value is none.
+// It may be divided: a copy with a smaller N is spent, one with the rest cancelled.
 type Reservation struct {
 	// N is how many, at most as many as were wanted.
 	N       int64
@@ -218,7 +219,8 @@ func (r *Registry) allocate(
 	return got, short, nil
 }
 
-// Cancel gives a reservation back that was not spent, because its requests were not inserted.
+// Cancel gives a reservation back that was not spent, because its requests were not inserted. Where
+// the outcome of the COMMIT is unknown, do not: they may have been counted.
 func (r *Registry) Cancel(reservation Reservation) {
 	r.usage.mu.Lock()
 	defer r.usage.mu.Unlock()
@@ -231,7 +233,8 @@ func (r *Registry) Cancel(reservation Reservation) {
 }
 
 // Spend counts reservations in tx, which inserts their requests: both happen or neither. It locks
-// rows of this instance alone. After [ErrTakenBack] the reservations are void.
+// rows of this instance alone; call it last, since others of this instance wait for them until the
+// COMMIT. After [ErrTakenBack] the reservations are void.
 func (r *Registry) Spend(ctx context.Context, tx *sqlx.Tx, reservations ...Reservation) error {
 	for _, row := range usedRows(reservations) {
 		ok, err := r.spend(ctx, tx, row)
