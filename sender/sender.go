@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/sender/attempt"
 	"github.com/unionbridge/unionbridge/sender/queue"
 	"github.com/unionbridge/unionbridge/sender/throttle"
 )
@@ -54,9 +55,10 @@ func New(cfg Config) (*Service, error) {
 		}
 		log := cfg.Logger.With("appid", a.AppID)
 		s.accounts = append(s.accounts, &account{
-			Account: a, shared: s.shared, channel: a.Channels[0], log: log,
-			seconds: s.metrics.seconds.WithLabelValues(a.AppID),
-			signals: newSignals(),
+			Account: a, shared: s.shared, log: log,
+			transport: transport{a.Channels[0], attempt.New(q, a.Channels[0])},
+			seconds:   s.metrics.seconds.WithLabelValues(a.AppID),
+			signals:   newSignals(),
 			throttle: throttle.New(throttle.Config{
 				AppID: a.AppID, Rate: a.Rate, DailyBudget: a.DailyBudget, UrgentReserve: a.UrgentReserve,
 				QuotaPath: a.Channels[0].Traits().QuotaPath, Quota: a.Quota,

@@ -164,7 +164,11 @@ func (s *settler) settle(
 	ctx context.Context, batch []queue.Result, skipLocked bool,
 ) (done queue.Settled, err error) {
 	err = database.Detached(ctx, func(ctx context.Context) (err error) {
-		done, err = s.queue.Settle(ctx, batch, skipLocked)
+		order := queue.SettleOrder{SkipLocked: skipLocked}
+		if s.attempts != nil {
+			order.Hook = s.attempts.Settle
+		}
+		done, err = s.queue.Settle(ctx, batch, order)
 		return err
 	})
 	if done.Overtaken > 0 {

@@ -5,9 +5,11 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/bridge/grants"
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/sender"
@@ -56,8 +58,34 @@ func (p *parts) miniAccount(m config.MiniProgram) sender.Account {
 		Concurrency: m.Send.Concurrency, MaxAttempts: m.Send.MaxAttempts,
 		Wait: m.Send.WaitForGrant.Std(), Default: m.AppID == p.cfg.DefaultAppID(),
 		DailyBudget: m.Send.DailyBudget, UrgentReserve: m.Send.UrgentReserve.Fraction(),
-		Calls: p.calls(m.AppID),
+		Repeat: repeated(p.cfg), Calls: p.calls(m.AppID),
 	}
+}
+
+// grantWatcher tells the sender what people have accepted.
+type grantWatcher struct {
+	sending *atomic.Pointer[sender.Service]
+}
+
+func (w grantWatcher) Granted(ctx context.Context, appid string, granted []grants.Grant) {
+	service := w.sending.Load()
+	if service == nil {
+		return
+	}
+	keys := make([]bridge.Key, len(granted))
+	for i, g := range granted {
+		keys[i] = bridge.GrantKey(appid, g.OpenID, g.TemplateID)
+	}
+	service.Changed(ctx, keys)
+}
+
+// repeated are the aliases for which a second message is better than none.
+func repeated(cfg *config.Config) map[string]bool {
+	aliases := make(map[string]bool)
+	for alias, t := range cfg.Templates {
+		aliases[alias] = t.Uncertain == config.UncertainRepeat
+	}
+	return aliases
 }
 
 // miniChannel is how a mini program sends: subscribe messages.
@@ -74,7 +102,7 @@ func (p *parts) miniChannel(m config.MiniProgram) channel.Channel {
 	}
 	cfg := minisubscribe.Config{
 		AppID: m.AppID, API: p.clients[m.AppID], Identities: bridge.New(p.db), Aliases: aliases,
-		Preflight: m.Send.Preflight, Logger: p.log.With("appid", m.AppID), Now: time.Now,
+		Attempts: p.ledger, Preflight: m.Send.Preflight, Logger: p.log.With("appid", m.AppID), Now: time.Now,
 	}
 	if p.ledger.Counts(m.AppID) {
 		cfg.Grants = p.ledger

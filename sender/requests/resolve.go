@@ -34,7 +34,7 @@ func (s Store) ResolveSent(ctx context.Context, id, msgid int64) (Change, error)
 	}
 	return s.resolve(ctx, id, func(lockedRow) step {
 		return step{
-			query: query, args: []any{database.Null(msgid)}, becomes: queue.Sent,
+			query: query, args: []any{database.Null(msgid)}, becomes: queue.Sent, ends: true,
 			check: func(ctx context.Context, tx *sqlx.Tx) (string, error) {
 				return s.checkMsgID(ctx, tx, id, msgid)
 			},
