@@ -129,6 +129,12 @@ func (r *releaser) changed(ctx context.Context, keys []queue.Wait) {
 
 // release looks at rows, and at those that wait for one of the keys.
 func (r *releaser) release(ctx context.Context, ids []int64, keys []queue.Wait) error {
+	grants, keys := grantKeys(keys)
+	for _, key := range grants {
+		if err := r.releaseGranted(ctx, key); err != nil {
+			return err
+		}
+	}
 	found, err := r.queue.Waiters(ctx, keys)
 	if err != nil {
 		return err
@@ -138,7 +144,7 @@ func (r *releaser) release(ctx context.Context, ids []int64, keys []queue.Wait) 
 	for page := range slices.Chunk(slices.Compact(ids), queue.PageSize) {
 		rows, others, err := r.queue.WaitingByID(ctx, page)
 		if err == nil {
-			err = r.review(ctx, rows)
+			_, err = r.review(ctx, rows)
 		}
 		if err == nil && len(others) > 0 {
 			err = r.queue.Forget(ctx, others)
@@ -150,8 +156,9 @@ func (r *releaser) release(ctx context.Context, ids []int64, keys []queue.Wait) 
 	return nil
 }
 
-// review releases those of waiting rows whose recipients can be reached, of whichever account.
-func (r *releaser) review(ctx context.Context, rows []queue.Request) error {
+// review releases those of waiting rows whose recipients can be reached, of whichever account, and
+// returns how many go on waiting.
+func (r *releaser) review(ctx context.Context, rows []queue.Request) (left int, err error) {
 	byAccount := map[string][]queue.Request{}
 	for _, row := range rows {
 		appid := bridge.ID(row.AppID.String)
@@ -159,17 +166,18 @@ func (r *releaser) review(ctx context.Context, rows []queue.Request) error {
 	}
 	for _, a := range r.accounts {
 		if rows := byAccount[a.AppID]; len(rows) > 0 {
-			if err := a.review(ctx, rows); err != nil {
-				return err
+			n, err := a.review(ctx, rows)
+			if left += n; err != nil {
+				return left, err
 			}
 		}
 	}
-	return nil
+	return left, nil
 }
 
 // review releases those of the account's waiting rows whose recipients can be reached, and sees to
-// it that the others are found when the map learns of theirs.
-func (a *account) review(ctx context.Context, rows []queue.Request) error {
+// it that the others are found when the map learns of theirs. It returns how many those are.
+func (a *account) review(ctx context.Context, rows []queue.Request) (left int, err error) {
 	// What a row waits for changes with a login, and rows of an older program wait for nothing yet.
 	// The map may learn of those just before they are stored, and then tells in vain: they are
 	// looked at once more.
@@ -177,27 +185,28 @@ func (a *account) review(ctx context.Context, rows []queue.Request) error {
 	for range maxTries {
 		waits, err := a.releaseReachable(ctx, rows)
 		if err != nil || len(waits) == 0 {
-			return err
+			return left, err
 		}
+		left = max(left, len(waits))
 		known, err := a.queue.Waits(ctx, slices.Collect(maps.Keys(waits)))
 		if err != nil {
-			return err
+			return left, err
 		}
 		maps.DeleteFunc(waits, func(id int64, w queue.Waits) bool {
 			return slices.Equal(w, known[id])
 		})
 		if len(waits) == 0 {
-			return nil
+			return left, nil
 		}
 		if err := a.queue.Await(ctx, waits); err != nil {
-			return err
+			return left, err
 		}
 		rows = slices.DeleteFunc(slices.Clone(rows), func(r queue.Request) bool {
 			_, again := waits[r.ID]
 			return !again
 		})
 	}
-	return nil
+	return left, nil
 }
 
 // releaseReachable releases those of waiting rows whose recipients can be reached, ends those that
@@ -208,7 +217,8 @@ func (a *account) releaseReachable(
 	var withdrawn, released []int64
 	var candidates []queue.Request
 	var targets []channel.Target
-	for _, row := range rows {
+	// Where not all can go, the order decides who does.
+	for _, row := range slices.SortedFunc(slices.Values(rows), byTurn) {
 		recipient, rejection := a.recipient(row)
 		switch {
 		case row.Cancel:

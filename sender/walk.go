@@ -91,7 +91,8 @@ func (w *walk) page(ctx context.Context, size int) ([]queue.Request, error) {
 	if err != nil || len(rows) == 0 {
 		return rows, err
 	}
-	return rows, w.review(ctx, rows)
+	_, err = w.review(ctx, rows)
+	return rows, err
 }
 
 // forget deletes what the next rows wait for, where they wait no more.
