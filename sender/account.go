@@ -14,8 +14,11 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/sender/attempt"
 	"github.com/unionbridge/unionbridge/sender/channel"
+	"github.com/unionbridge/unionbridge/sender/lanes"
 	"github.com/unionbridge/unionbridge/sender/queue"
+	"github.com/unionbridge/unionbridge/sender/settle"
 	"github.com/unionbridge/unionbridge/sender/throttle"
+	"github.com/unionbridge/unionbridge/sender/waiting"
 )
 
 // Account is one account to send from: anything with an appid that sends.
@@ -65,7 +68,7 @@ type Config struct {
 
 	// Logins reads who has used a mini program of late: bridge.Map.Logins. nil: nobody's login is
 	// noticed but by the walk through all that waits.
-	Logins LoginReader
+	Logins waiting.LoginReader
 
 	// QuotaDay returns the beginning of the day, as quotas count it, that holds a moment;
 	// QuotaReset when the next one begins.
@@ -78,8 +81,8 @@ type shared struct {
 	queue        *queue.Queue
 	installation string // read by Start
 	metrics      *metrics
-	lanes        *laneList
-	waiting      *waiting
+	lanes        *lanes.List
+	releaser     *waiting.Releaser
 	takenOver    chan struct{} // an account has been taken over; holds one token
 }
 
@@ -98,13 +101,21 @@ type account struct {
 	idle       atomic.Bool               // owns the lease and has claimed all that was due
 	since      atomic.Pointer[time.Time] // when the account was taken over
 	redelivery redelivery
-	parked     parking
+	settler    *settle.Settler
 }
 
 // transport is the account's way to people.
 type transport struct {
 	channel  channel.Channel
 	attempts *attempt.Book // nil: what a claim did not settle is in doubt
+}
+
+// hook ends attempts in the transaction that settles; nil: none are written down.
+func (t *transport) hook() queue.Hook {
+	if t.attempts == nil {
+		return nil
+	}
+	return t.attempts.Settle
 }
 
 // signals each hold one token.
@@ -124,6 +135,14 @@ func newSignals() signals {
 func (a *account) owns(l queue.Lane) bool {
 	appid := l.Account()
 	return appid == a.AppID || appid == "" && a.Default
+}
+
+// sendingSince is when the account was taken over; false: this instance does not send for it.
+func (a *account) sendingSince() (since time.Time, sends bool) {
+	if at := a.since.Load(); at != nil {
+		since = *at
+	}
+	return since, a.owner.Load()
 }
 
 // resendWindow is how long after its claim an attempt in doubt may be repeated: a claim's time less
@@ -159,16 +178,6 @@ func notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
-	}
-}
-
-// ended reports whether a channel is closed that nobody sends to.
-func ended(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
 	}
 }
 

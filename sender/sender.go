@@ -11,14 +11,18 @@ package sender
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/sender/attempt"
+	"github.com/unionbridge/unionbridge/sender/lanes"
 	"github.com/unionbridge/unionbridge/sender/queue"
+	"github.com/unionbridge/unionbridge/sender/settle"
 	"github.com/unionbridge/unionbridge/sender/throttle"
+	"github.com/unionbridge/unionbridge/sender/waiting"
 )
 
 // MaxSendTimeout keeps a POST shorter than a claim with a margin, so that no row falls due while
@@ -29,7 +33,6 @@ const MaxSendTimeout = 20 * time.Second
 type Service struct {
 	*shared
 	accounts []*account
-	releaser *releaser
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -44,9 +47,8 @@ func New(cfg Config) (*Service, error) {
 	q := queue.New(cfg.DB)
 	s := &Service{shared: &shared{
 		Config: cfg, queue: q,
-		lanes:   &laneList{watch: q.Watch(aliasLanes(cfg), queue.Pending), now: cfg.Now},
+		lanes:   lanes.NewList(q.Watch(aliasLanes(cfg), queue.Pending), cfg.Now),
 		metrics: newMetrics(cfg.Registerer), takenOver: make(chan struct{}, 1),
-		waiting: newWaiting(),
 	}}
 	held := throttle.NewMetrics(cfg.Registerer)
 	for _, a := range cfg.Accounts {
@@ -54,7 +56,7 @@ func New(cfg Config) (*Service, error) {
 			return nil, fmt.Errorf("account %s must have one channel, and of its own appid", a.AppID)
 		}
 		log := cfg.Logger.With("appid", a.AppID)
-		s.accounts = append(s.accounts, &account{
+		acct := &account{
 			Account: a, shared: s.shared, log: log,
 			transport: transport{a.Channels[0], attempt.New(q, a.Channels[0])},
 			seconds:   s.metrics.seconds.WithLabelValues(a.AppID),
@@ -66,9 +68,12 @@ func New(cfg Config) (*Service, error) {
 				Day:         cfg.QuotaDay, Reset: cfg.QuotaReset,
 				DB: cfg.DB, Metrics: held, Logger: log, Now: cfg.Now,
 			}),
-		})
+		}
+		acct.settler = settle.New(settle.Config{AppID: a.AppID, Store: q, Hook: acct.hook(), Written: acct.written,
+			Logger: log, Now: func() time.Time { return s.Now() }})
+		s.accounts = append(s.accounts, acct)
 	}
-	s.releaser = &releaser{shared: s.shared, accounts: s.accounts}
+	s.releaser = waiting.New(s.waitingConfig())
 	return s, nil
 }
 
@@ -86,8 +91,8 @@ func (s *Service) Start(ctx context.Context) error {
 	p := &poller{shared: s.shared, accounts: s.accounts}
 	s.running.Go(func() { p.run(ctx) })
 	s.running.Go(func() { p.watchLeases(ctx) })
-	s.running.Go(func() { s.releaser.run(ctx) })
-	s.running.Go(func() { newMaintenance(s.releaser).run(ctx) })
+	s.running.Go(func() { s.releaser.Run(ctx) })
+	s.running.Go(func() { newMaintenance(s).run(ctx) })
 	return nil
 }
 
@@ -112,6 +117,16 @@ func (s *Service) Stop(ctx context.Context) error {
 	}
 }
 
+// Unsettled returns why outcomes cannot be written, where that has lasted for a minute or one is
+// refused; nil: they are written.
+func (s *Service) Unsettled() error {
+	var all []error
+	for _, a := range s.accounts {
+		all = append(all, a.settler.Trouble())
+	}
+	return errors.Join(all...)
+}
+
 // TokenTaken says that WeChat took an account's token for another call than a message. It ends a pause
 // for want of credentials. It returns at once.
 func (s *Service) TokenTaken(appid string) {
@@ -126,11 +141,20 @@ func (s *Service) TokenTaken(appid string) {
 // reached now: it makes the Service the map's watcher. It works on the tables alone, so it does not
 // matter which instance sends for an account, and a Service need not have been started.
 func (s *Service) Changed(ctx context.Context, keys []bridge.Key) {
-	waits := make([]queue.Wait, len(keys))
-	for i, key := range keys {
-		waits[i] = waitOf(key)
+	s.releaser.Changed(ctx, keys)
+}
+
+func (s *Service) waitingConfig() waiting.Config {
+	cfg := waiting.Config{
+		Queue: s.queue, MiniAppIDs: s.MiniAppIDs, Templates: s.Templates, Logins: s.Logins,
+		Logger: s.Logger, Now: func() time.Time { return s.Now() },
 	}
-	s.releaser.changed(ctx, waits)
+	for _, a := range s.accounts {
+		cfg.Accounts = append(cfg.Accounts, waiting.Account{
+			AppID: a.AppID, Channel: a.channel, Recipient: a.recipient, Since: a.sendingSince,
+		})
+	}
+	return cfg
 }
 
 // Receipt stores what WeChat says became of a message; a second one of the same message changes

@@ -1,4 +1,4 @@
-package sender
+package waiting
 
 import (
 	"cmp"
@@ -15,12 +15,12 @@ const grantPage = 100
 
 // releaseGranted releases rows that wait for what a person has accepted, the most urgent and then the
 // oldest first, until the first that cannot go.
-func (r *releaser) releaseGranted(ctx context.Context, key queue.Wait) error {
-	ids, err := r.queue.Waiters(ctx, []queue.Wait{key})
+func (r *Releaser) releaseGranted(ctx context.Context, key queue.Wait) error {
+	ids, err := r.cfg.Queue.Waiters(ctx, []queue.Wait{key})
 	if err != nil || len(ids) == 0 {
 		return err
 	}
-	rows, others, err := r.queue.WaitingByID(ctx, ids)
+	rows, others, err := r.cfg.Queue.WaitingByID(ctx, ids)
 	if err != nil {
 		return err
 	}
@@ -37,7 +37,7 @@ func (r *releaser) releaseGranted(ctx context.Context, key queue.Wait) error {
 	if len(others) == 0 {
 		return nil
 	}
-	return r.queue.Forget(ctx, others)
+	return r.cfg.Queue.Forget(ctx, others)
 }
 
 // byTurn orders rows that want the same: urgent ones first, then the oldest.
