@@ -39,8 +39,8 @@ func newMiniFixture(t *testing.T, source grants.Source) *miniFixture {
 	})
 	f.mini = minisubscribe.Config{
 		AppID: miniID, API: client, Identities: f.identities, Logger: f.config.Logger,
-		Aliases: map[string]minisubscribe.Alias{"order": {ID: f.templateID, Page: "pages/order"}},
-		Now:     time.Now,
+		Aliases:  map[string]minisubscribe.Alias{"order": {ID: f.templateID, Page: "pages/order"}},
+		Attempts: f.ledger, Now: time.Now,
 	}
 	if source != grants.None {
 		f.mini.Grants = f.ledger
@@ -56,7 +56,7 @@ func newMiniFixture(t *testing.T, source grants.Source) *miniFixture {
 	return f
 }
 
-// rebuild makes the account's channel anew.
+// rebuild makes the account's channel once more.
 func (f *miniFixture) rebuild() {
 	f.config.Accounts[0].Channels = []channel.Channel{minisubscribe.New(f.mini)}
 }

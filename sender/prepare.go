@@ -50,7 +50,7 @@ func passed(limit, now time.Time) bool { return !limit.IsZero() && !now.Before(l
 func (a *account) prepare(
 	ctx context.Context, row queue.Request, begin time.Time,
 ) (*job, channel.Target, *queue.Result) {
-	if ended := overdue(row, a.resendWindow()); ended != nil {
+	if ended := a.ended(row); ended != nil {
 		return nil, channel.Target{}, ended
 	}
 	draft, target, rejection := a.draft(ctx, row)
@@ -68,7 +68,7 @@ func (a *account) limits(row queue.Request, begin time.Time) limits {
 		l.expires = begin.Add(time.Duration(row.ExpiresIn.Int64) * time.Microsecond)
 	}
 	age := max(0, time.Duration(row.InDoubtFor.Int64)*time.Microsecond)
-	l.repeat = begin.Add(a.resendWindow() - age)
+	l.repeat = begin.Add(a.resendWindow(row.Template) - age)
 	return l
 }
 
@@ -111,6 +111,22 @@ func reject(row queue.Request, r channel.Rejection) *queue.Result {
 
 // clockSlack is how far back the database's clock may go without a doubt about ages.
 const clockSlack = 5 * time.Second
+
+// ended is the result of a row that must not be posted any more; nil: it may be.
+func (a *account) ended(row queue.Request) *queue.Result {
+	if row.Attempted && !a.repeats(row.Template) {
+		return new(abandoned(row))
+	}
+	return overdue(row, a.resendWindow(row.Template))
+}
+
+// abandoned is the result of a row with an attempt that nobody has settled.
+func abandoned(row queue.Request) queue.Result {
+	r := row.End(queue.Unknown, "outcome_unknown", "an attempt was made whose outcome is not known, "+
+		"and WeChat drops no second message of this kind")
+	r.InDoubt = true
+	return r
+}
 
 // overdue ends rows whose time has passed: expired ones, and those that have been in doubt for so
 // long that WeChat would deliver the repetition as a second message.

@@ -5,14 +5,19 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/jmoiron/sqlx"
+
 	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/bridge/grants"
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/sender"
 	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/channel/minisubscribe"
+	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
 // sendingMinis are the mini programs that are accounts.
@@ -56,8 +61,47 @@ func (p *parts) miniAccount(m config.MiniProgram) sender.Account {
 		Concurrency: m.Send.Concurrency, MaxAttempts: m.Send.MaxAttempts,
 		Wait: m.Send.WaitForGrant.Std(), Default: m.AppID == p.cfg.DefaultAppID(),
 		DailyBudget: m.Send.DailyBudget, UrgentReserve: m.Send.UrgentReserve.Fraction(),
-		Calls: p.calls(m.AppID),
+		Repeat: repeated(p.cfg), Calls: p.calls(m.AppID),
 	}
+}
+
+// grantWatcher tells the sender what people have accepted.
+type grantWatcher struct {
+	sending *atomic.Pointer[sender.Service]
+}
+
+func (w grantWatcher) Granted(ctx context.Context, appid string, granted []grants.Grant) {
+	service := w.sending.Load()
+	if service == nil {
+		return
+	}
+	keys := make([]bridge.Key, len(granted))
+	for i, g := range granted {
+		keys[i] = bridge.GrantKey(appid, g.OpenID, g.TemplateID)
+	}
+	service.Changed(ctx, keys)
+}
+
+// spendGrants writes into the ledger what an operator says was sent.
+func spendGrants(
+	cfg *config.Config, db *sqlx.DB,
+) func(context.Context, *sqlx.Tx, requests.Attempt) error {
+	ledger := grants.New(grants.Config{DB: db, Sources: grantSources(cfg)})
+	return func(ctx context.Context, tx *sqlx.Tx, a requests.Attempt) error {
+		return ledger.Settle(ctx, tx, a.AppID, []grants.Use{{
+			Grant:     grants.Grant{OpenID: a.OpenID, TemplateID: a.TemplateID},
+			RequestID: a.RequestID, At: a.BegunAt,
+		}})
+	}
+}
+
+// repeated are the aliases for which a second message is better than none.
+func repeated(cfg *config.Config) map[string]bool {
+	aliases := make(map[string]bool)
+	for alias, t := range cfg.Templates {
+		aliases[alias] = t.Uncertain == config.UncertainRepeat
+	}
+	return aliases
 }
 
 // miniChannel is how a mini program sends: subscribe messages.
@@ -74,7 +118,7 @@ func (p *parts) miniChannel(m config.MiniProgram) channel.Channel {
 	}
 	cfg := minisubscribe.Config{
 		AppID: m.AppID, API: p.clients[m.AppID], Identities: bridge.New(p.db), Aliases: aliases,
-		Preflight: m.Send.Preflight, Logger: p.log.With("appid", m.AppID), Now: time.Now,
+		Attempts: p.ledger, Preflight: m.Send.Preflight, Logger: p.log.With("appid", m.AppID), Now: time.Now,
 	}
 	if p.ledger.Counts(m.AppID) {
 		cfg.Grants = p.ledger

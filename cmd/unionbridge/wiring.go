@@ -51,7 +51,9 @@ func newParts(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer, d
 	p := &parts{cfg: cfg, log: log, reg: reg, db: db, holder: holderName(),
 		clients: make(map[string]*wechat.Client)}
 	p.leases = database.NewLeases(db, database.LeaseConfig{Holder: p.holder, Logger: log})
-	p.ledger = grants.New(grants.Config{DB: db, Sources: grantSources(cfg), Logger: log})
+	p.ledger = grants.New(grants.Config{
+		DB: db, Sources: grantSources(cfg), Watcher: grantWatcher{&p.sending}, Logger: log,
+	})
 	observe := callMetrics(reg)
 	client := func(own wechat.Config) {
 		own.BaseURL, own.Timeout = cfg.WeChat.BaseURL, cfg.WeChat.Timeout.Std()

@@ -25,6 +25,9 @@ type Request struct {
 	AppID sql.NullString `db:"appid"`  // whose queue it stands in; NULL: the default account's
 
 	Token string // of the claim
+	// Attempted: an attempt is written down that nobody has settled, where attempts decide about
+	// doubt.
+	Attempted bool
 }
 
 // Recipient is how a row names a person.
@@ -89,7 +92,8 @@ const ageColumns = `
 		       COALESCE(r.expires_at <= CURRENT_TIMESTAMP(3), 0) AS expired,
 		       TIMESTAMPDIFF(MICROSECOND, CURRENT_TIMESTAMP(3), r.expires_at) AS expires_in,
 		       TIMESTAMPDIFF(MICROSECOND,
-		           CASE WHEN r.lease IS NOT NULL THEN COALESCE(r.uncertain_at, r.attempted_at)
+		           CASE WHEN r.lease NOT LIKE '` + attemptsMark + `%'
+		                THEN COALESCE(r.uncertain_at, r.attempted_at)
 		                ELSE r.uncertain_at END,
 		           CURRENT_TIMESTAMP(3)) AS uncertain_age`
 
@@ -153,7 +157,7 @@ func (q *Queue) InDoubtSoon(
 		     WHERE status = ? AND appid <=> ? AND priority = ? AND template = ?
 		       AND due_at > CURRENT_TIMESTAMP(3)
 		       AND due_at < CURRENT_TIMESTAMP(3) + INTERVAL 3 MINUTE
-		       AND (lease IS NOT NULL OR uncertain_at IS NOT NULL)
+		       AND (lease NOT LIKE '` + attemptsMark + `%' OR uncertain_at IS NOT NULL)
 		     LIMIT ?)`
 	for part := range slices.Chunk(lanes, maxDives) {
 		query := branch + strings.Repeat(" UNION ALL "+branch, len(part)-1)

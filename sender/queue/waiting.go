@@ -71,11 +71,11 @@ const outcomeUnknown = "outcome_unknown"
 // never as failed what may have been delivered. Its parameters are the reason of a row in doubt,
 // and the reason and the text of the plain end, in which TemplateMark stands for the template.
 const endColumns = `
-		       reason      = CASE WHEN uncertain_at IS NOT NULL OR lease IS NOT NULL THEN ?
+		       reason      = CASE WHEN ` + SQLInDoubt + ` THEN ?
 		                          WHEN cancel <> 0 THEN NULL
 		                          WHEN expires_at <= CURRENT_TIMESTAMP(3) THEN 'expired'
 		                          ELSE COALESCE(?, reason) END,
-		       status      = CASE WHEN uncertain_at IS NOT NULL OR lease IS NOT NULL THEN 'unknown'
+		       status      = CASE WHEN ` + SQLInDoubt + ` THEN 'unknown'
 		                          WHEN cancel <> 0 THEN 'cancelled'
 		                          WHEN expires_at <= CURRENT_TIMESTAMP(3) THEN 'expired'
 		                          ELSE 'failed' END,
