@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// maxLogged is how many refusals of one reason are logged a minute; the rest is counted.
+	// maxLogged is how many refusals of one reason, and tokens of one application, are logged a minute;
+	// the rest is counted. There are programs that fetch a token for each message.
 	maxLogged = 20
 	logWindow = time.Minute
 	// maxShown bounds what is logged of a caller's own words.
@@ -26,7 +27,7 @@ type audit struct {
 	refused *prometheus.CounterVec
 
 	mu     sync.Mutex
-	recent map[Reason]*recent
+	recent map[string]*recent
 }
 
 type recent struct {
@@ -35,7 +36,7 @@ type recent struct {
 }
 
 func newAudit(log *slog.Logger, reg prometheus.Registerer, now func() time.Time) *audit {
-	a := &audit{log: log, now: now, recent: make(map[Reason]*recent),
+	a := &audit{log: log, now: now, recent: make(map[string]*recent),
 		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "unionbridge_application_tokens_total",
 			Help: "Tokens that were handed out to applications.",
@@ -53,8 +54,15 @@ func newAudit(log *slog.Logger, reg prometheus.Registerer, now func() time.Time)
 
 func (a *audit) issued(s Session) {
 	a.tokens.WithLabelValues(s.Application.Name).Inc()
-	a.log.Info("application got a token", "application", s.Application.Name, "appid", s.AppID,
-		"source", s.From.String())
+	skipped, ok := a.mayLog("token of " + s.Application.Name)
+	if !ok {
+		return
+	}
+	attrs := []any{"application", s.Application.Name, "appid", s.AppID, "source", s.From.String()}
+	if skipped > 0 {
+		attrs = append(attrs, "not_logged", skipped)
+	}
+	a.log.Info("application got a token", attrs...)
 }
 
 // refuse logs and counts a refusal, and returns it. hint is for the operator alone.
@@ -64,7 +72,7 @@ func (a *audit) refuse(r *Refusal, s Session, hint string) error {
 		name = s.Application.Name
 	}
 	a.refused.WithLabelValues(name, string(r.Reason)).Inc()
-	skipped, ok := a.mayLog(r.Reason)
+	skipped, ok := a.mayLog(string(r.Reason))
 	if !ok {
 		return r
 	}
@@ -89,17 +97,17 @@ func (a *audit) refuse(r *Refusal, s Session, hint string) error {
 }
 
 // mayLog bounds the log, since everybody who reaches the door can write to it.
-func (a *audit) mayLog(reason Reason) (skipped int, ok bool) {
+func (a *audit) mayLog(what string) (skipped int, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	r := a.recent[reason]
+	r := a.recent[what]
 	now := a.now()
 	if r == nil || now.Sub(r.since) >= logWindow || now.Before(r.since) {
 		if r != nil {
 			skipped = r.skipped
 		}
 		r = &recent{since: now}
-		a.recent[reason] = r
+		a.recent[what] = r
 	}
 	if r.logged == maxLogged {
 		r.skipped++

@@ -196,4 +196,12 @@ func TestLogIsBounded(t *testing.T) {
 	if !strings.Contains(f.log.String(), `"not_logged":980`) {
 		t.Error("the log does not say what it left out")
 	}
+	secret := NewSecret()
+	busy := newInstance(t, dbtest.New(t), shop(secret))
+	for range 100 {
+		mustToken(t, busy, official, secret)
+	}
+	if n := strings.Count(busy.log.String(), "got a token"); n != maxLogged {
+		t.Errorf("%d lines for 100 tokens, want %d", n, maxLogged)
+	}
 }

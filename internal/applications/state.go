@@ -63,21 +63,25 @@ func readState(ctx context.Context, db *sqlx.DB) (*state, error) {
 	if st.key, err = database.SecretKey(ctx, db, tokenKey); err != nil {
 		return nil, err
 	}
-	// The row of the clock comes also where there is no application.
+	// The clock comes also where there is no application. (A UNION with literals mixes collations, which
+	// TiDB refuses.)
 	const query = `
-		SELECT CURRENT_TIMESTAMP(3) AS moment, '' AS name, 0 AS epoch
-		UNION ALL
-		SELECT CURRENT_TIMESTAMP(3), name, epoch FROM application`
+		SELECT CURRENT_TIMESTAMP(3) AS moment, a.name, a.epoch
+		  FROM (SELECT 1 AS one) clock
+		  LEFT JOIN application a ON 1 = 1`
 	var rows []struct {
 		Moment time.Time `db:"moment"`
-		Name   string    `db:"name"`
-		Epoch  int64     `db:"epoch"`
+		Name   *string   `db:"name"`
+		Epoch  *int64    `db:"epoch"`
 	}
 	if err := db.SelectContext(ctx, &rows, query); err != nil {
 		return nil, err
 	}
 	for _, row := range rows {
-		st.moment, st.epochs[row.Name] = row.Moment, row.Epoch
+		st.moment = row.Moment
+		if row.Name != nil && row.Epoch != nil {
+			st.epochs[*row.Name] = *row.Epoch
+		}
 	}
 	return st, nil
 }

@@ -369,3 +369,38 @@ func TestSpendSeveral(t *testing.T) {
 		t.Errorf("nothing to count: %s", got)
 	}
 }
+
+// TestFirstComers: instances that all begin a period at the same moment do not each take the whole.
+func TestFirstComers(t *testing.T) {
+	db := dbtest.New(t)
+	limit := Limit{Day: 8}
+	instances := make([]fixture, 6)
+	for i := range instances {
+		instances[i] = newInstance(t, db, limitedShop(limit))
+	}
+	for round := range 20 {
+		start := make(chan struct{})
+		var working sync.WaitGroup
+		var accepted atomic.Int64
+		for i := range instances {
+			f := instances[i]
+			f.Registry.day = func(time.Time) time.Time {
+				return time.Date(2026, 1, 1, 0, round, 0, 0, time.UTC)
+			}
+			working.Go(func() {
+				<-start
+				n, err := f.insert(t.Context(), 5)
+				accepted.Add(n)
+				if code(err) == -1 {
+					t.Error(err)
+				}
+			})
+		}
+		close(start)
+		working.Wait()
+		if accepted.Load() != limit.Day {
+			t.Errorf("round %d: %d were accepted, want %d", round, accepted.Load(), limit.Day)
+		}
+	}
+	checkUsage(t, db, limit)
+}
