@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -13,6 +16,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/wechat/push"
 	"github.com/unionbridge/unionbridge/sender/queue"
+	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
 // grantSources is what each mini program's acceptances are counted by.
@@ -60,8 +64,7 @@ func (p *miniPushes) event(ctx context.Context, appid string, m push.Message) (b
 	case m.Event == push.EventRevoked && m.Authorization != nil:
 		return p.withdraw(ctx, appid, *m.Authorization)
 	case m.Punishment != nil:
-		p.punish(ctx, appid, *m.Punishment)
-		return true, nil
+		return true, p.punish(ctx, appid, *m.Punishment)
 	}
 	return false, nil
 }
@@ -137,9 +140,25 @@ func (p *miniPushes) erased(ctx context.Context, appid, openid string) (bool, er
 	return found[openid], err
 }
 
-// punish raises an alarm. Whether messages still go through, WeChat's answers show.
-func (p *miniPushes) punish(ctx context.Context, appid string, punished push.Punishment) {
+// punish raises an alarm, and pauses an account that WeChat has closed, wholly or in part: each
+// message would be refused. Only a person can end that, as only a person is told when it is over.
+func (p *miniPushes) punish(ctx context.Context, appid string, punished push.Punishment) error {
 	p.log.ErrorContext(ctx, "WeChat has punished the mini program: see the notices in its console",
 		"appid", appid, "type", punished.Type, "functions", punished.Functions,
 		"reason", punished.Reason)
+	var what string
+	switch punished.Type {
+	case push.PunishmentFunctions:
+		what = "functions are banned: " + strings.Join(punished.Functions, ", ")
+	case push.PunishmentShelf:
+		what = "the mini program is off the shelf"
+	case push.PunishmentAccount:
+		what = "the account is banned"
+	default:
+		return nil
+	}
+	words := fmt.Sprintf("WeChat says that %s (%s): see the notices in its console, and when that is "+
+		"over, unionbridge resume %s", what, cmp.Or(punished.Reason, "no reason given"), appid)
+	words = string([]rune(words)[:min(len([]rune(words)), maxPauseReason)])
+	return requests.Store{DB: p.db}.Punish(ctx, appid, words)
 }

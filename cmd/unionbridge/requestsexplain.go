@@ -108,6 +108,11 @@ func obstacles(d requests.Detail) string {
 			words += operatorPause(p)
 			continue
 		}
+		if p.Punished() {
+			words += fmt.Sprintf(" The account is paused since %s: %s.", localMoment(&p.Since),
+				strings.TrimSuffix(oneLine(p.ErrMsg), "."))
+			continue
+		}
 		what := "The account is paused"
 		if p.Scope != "send" {
 			what = "Of its account, " + p.Scope + " is paused"
