@@ -13,8 +13,8 @@ import (
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/bridge/grants"
 	"github.com/unionbridge/unionbridge/internal/config"
-	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/wechat/push"
+	"github.com/unionbridge/unionbridge/sender/erasure"
 	"github.com/unionbridge/unionbridge/sender/queue"
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
@@ -35,6 +35,7 @@ type miniPushes struct {
 	ledger     *grants.Ledger
 	identities *bridge.Map
 	erasures   *bridge.Erasures
+	eraser     *erasure.Eraser
 	receipts   receiptStore
 	log        *slog.Logger
 	now        func() time.Time
@@ -43,12 +44,17 @@ type miniPushes struct {
 func (p *parts) miniPushes(receipts receiptStore) *miniPushes {
 	return &miniPushes{
 		db: p.db, sources: grantSources(p.cfg), ledger: p.ledger, identities: bridge.New(p.db),
-		erasures: bridge.NewErasures(p.db), receipts: receipts, log: p.log, now: time.Now,
+		erasures: bridge.NewErasures(p.db), eraser: p.eraser, receipts: receipts, log: p.log,
+		now: time.Now,
 	}
 }
 
-// event stores what a push of a mini program says; false: nothing of it concerns us.
+// event stores what a push says; false: nothing of it concerns us. Official accounts have one event
+// that does: somebody has closed their WeChat account.
 func (p *miniPushes) event(ctx context.Context, appid string, m push.Message) (bool, error) {
+	if m.Event == push.EventCancelled && m.Authorization != nil {
+		return p.erase(ctx, appid, *m.Authorization)
+	}
 	if _, mini := p.sources[appid]; !mini {
 		return false, nil
 	}
@@ -59,8 +65,6 @@ func (p *miniPushes) event(ctx context.Context, appid string, m push.Message) (b
 		return true, p.ledger.Change(ctx, appid, m.Change)
 	case len(m.Sent) > 0:
 		return true, p.sent(ctx, appid, m.Sent)
-	case m.Event == push.EventCancelled && m.Authorization != nil:
-		return true, p.erase(ctx, appid, *m.Authorization)
 	case m.Event == push.EventRevoked && m.Authorization != nil:
 		return p.withdraw(ctx, appid, *m.Authorization)
 	case m.Punishment != nil:
@@ -100,21 +104,15 @@ func (p *miniPushes) sent(ctx context.Context, appid string, reports []push.Sent
 	return nil
 }
 
-// erase removes a person who has closed their WeChat account.
-func (p *miniPushes) erase(ctx context.Context, appid string, a push.Authorization) error {
-	return database.InTx(ctx, p.db, func(ctx context.Context, tx *sqlx.Tx) error {
-		who := bridge.Account{AppID: appid, OpenID: a.OpenID}
-		accounts, err := p.erasures.Erase(ctx, tx, who, a.UnionID)
-		if err != nil {
-			return err
-		}
-		for _, account := range accounts {
-			if err := grants.Forget(ctx, tx, account.AppID, account.OpenID); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+// erase removes a person who has closed their WeChat account. Of a plug-in's users we know nothing.
+func (p *miniPushes) erase(
+	ctx context.Context, appid string, a push.Authorization,
+) (bool, error) {
+	if a.OpenID == "" && a.UnionID == "" {
+		return false, nil
+	}
+	_, err := p.eraser.Person(ctx, bridge.Account{AppID: appid, OpenID: a.OpenID}, a.UnionID)
+	return true, err
 }
 
 func (p *miniPushes) withdraw(

@@ -110,6 +110,9 @@ func TestMiniProgramEvents(t *testing.T) {
 					t.Errorf("%s still has %v", table, left)
 				}
 			}
+			if noted := texts(t, db, `SELECT value FROM erasure WHERE value = '`+gone+`'`); len(noted) != 1 {
+				t.Errorf("the requests are not walked through for %v", noted)
+			}
 		})
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/unionbridge/unionbridge/sender"
 	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/channel/oatemplate"
+	"github.com/unionbridge/unionbridge/sender/erasure"
 	"github.com/unionbridge/unionbridge/sender/retention"
 	"github.com/unionbridge/unionbridge/sync"
 )
@@ -39,6 +40,7 @@ type parts struct {
 	leases  *database.Leases
 	clients map[string]*wechat.Client // by the official account's appid
 	ledger  *grants.Ledger
+	eraser  *erasure.Eraser
 	watch   *doctor.Watch
 	sending atomic.Pointer[sender.Service] // nil: this process does not send
 	holder  string
@@ -50,6 +52,7 @@ func newParts(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer, d
 		clients: make(map[string]*wechat.Client)}
 	p.leases = database.NewLeases(db, database.LeaseConfig{Holder: p.holder, Logger: log})
 	p.ledger = grants.New(grants.Config{DB: db, Sources: grantSources(cfg), Logger: log})
+	p.eraser = p.newEraser()
 	observe := callMetrics(reg)
 	for _, a := range cfg.OfficialAccounts {
 		p.clients[a.AppID] = wechat.New(wechat.Config{
@@ -223,9 +226,25 @@ func quotaOf(c *wechat.Client) func(context.Context, string) (limit, remaining i
 }
 
 func (p *parts) purger() *retention.Purger {
+	erasures := bridge.NewErasures(p.db)
 	return retention.New(retention.Config{
 		DB: p.db, Leases: p.leases, Keep: p.cfg.Retention.Finished.Std(), Archive: p.cfg.Retention.Archive,
+		Others: []func(context.Context, retention.Pace) error{
+			erasures.Expire, p.ledger.Purge,
+		},
 		Logger: p.log, Now: time.Now,
+	})
+}
+
+// newEraser returns what erases people everywhere.
+func (p *parts) newEraser() *erasure.Eraser {
+	return erasure.New(erasure.Config{
+		DB: p.db, Leases: p.leases, Logger: p.log, Now: time.Now,
+		Others: []func(context.Context, bridge.Account) error{
+			func(ctx context.Context, a bridge.Account) error {
+				return sync.Forget(ctx, p.db, a.AppID, a.OpenID)
+			},
+		},
 	})
 }
 
