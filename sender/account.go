@@ -14,6 +14,7 @@ import (
 	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/queue"
 	"github.com/unionbridge/unionbridge/sender/throttle"
+	"github.com/unionbridge/unionbridge/sender/waiting"
 )
 
 // Account is one account to send from: anything with an appid that sends.
@@ -61,7 +62,7 @@ type Config struct {
 
 	// Logins reads who has used a mini program of late: bridge.Map.Logins. nil: nobody's login is
 	// noticed but by the walk through all that waits.
-	Logins LoginReader
+	Logins waiting.LoginReader
 
 	// QuotaDay returns the beginning of the day, as quotas count it, that holds a moment;
 	// QuotaReset when the next one begins.
@@ -75,7 +76,7 @@ type shared struct {
 	installation string // read by Start
 	metrics      *metrics
 	lanes        *laneList
-	waiting      *waiting
+	releaser     *waiting.Releaser
 	takenOver    chan struct{} // an account has been taken over; holds one token
 }
 
@@ -114,6 +115,14 @@ func newSignals() signals {
 func (a *account) owns(l queue.Lane) bool {
 	appid := l.Account()
 	return appid == a.AppID || appid == "" && a.Default
+}
+
+// sendingSince is when the account was taken over; false: this instance does not send for it.
+func (a *account) sendingSince() (since time.Time, sends bool) {
+	if at := a.since.Load(); at != nil {
+		since = *at
+	}
+	return since, a.owner.Load()
 }
 
 // resendWindow is how long after its claim an attempt in doubt may be repeated: a claim's time less

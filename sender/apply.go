@@ -60,7 +60,7 @@ func (a *account) apply(j *job, o channel.Outcome) queue.Result {
 
 // wait makes a row wait until the map learns something about its recipient.
 func (a *account) wait(r *queue.Result, to channel.Address) {
-	waits := a.waitsFor(to)
+	waits := a.releaser.WaitsFor(to)
 	r.Status, r.Delay, r.Waits = queue.Waiting, a.Wait, &waits
 }
 

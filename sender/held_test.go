@@ -69,7 +69,7 @@ func TestLongPausedQueue(t *testing.T) {
 		expires_at = CASE WHEN id % 7 = 0 THEN CURRENT_TIMESTAMP(3) END`)
 	expired := f.count(t, `SELECT COUNT(*) FROM send_request WHERE id % 7 = 0`)
 	s.account.owner.Store(true)
-	m := newMaintenance(s.svc.releaser)
+	m := newMaintenance(s.svc)
 	lanes, err := s.svc.queue.Watch(nil, queue.Pending).Look(t.Context())
 	if err != nil || len(lanes) != 1 {
 		t.Fatal(lanes, err)
@@ -108,7 +108,7 @@ func TestPausedLanesTakeTurns(t *testing.T) {
 	}
 	f.exec(t, `UPDATE send_request SET expires_at = CURRENT_TIMESTAMP(3) WHERE id % 2 = 0`)
 	s.account.owner.Store(true)
-	m := newMaintenance(s.svc.releaser)
+	m := newMaintenance(s.svc)
 	for range templates/3 + 1 {
 		lanes, err := s.svc.queue.Watch(nil, queue.Pending).Look(t.Context()) // in any order
 		if err == nil {

@@ -20,16 +20,14 @@ type maintenance struct {
 	accounts []*reconciler
 	others   *queue.Watch // of waiting rows and of those with an unknown outcome
 	held     held
-	walk     walk
 }
 
-func newMaintenance(r *releaser) *maintenance {
+func newMaintenance(s *Service) *maintenance {
 	m := &maintenance{
-		shared: r.shared, others: r.queue.Watch(nil, queue.Waiting, queue.Unknown),
+		shared: s.shared, others: s.queue.Watch(nil, queue.Waiting, queue.Unknown),
 		held: held{at: make(map[queue.Lane]queue.Request)},
-		walk: walk{releaser: r, since: make(map[*account]time.Time)},
 	}
-	for _, a := range r.accounts {
+	for _, a := range s.accounts {
 		m.accounts = append(m.accounts, &reconciler{account: a})
 	}
 	return m
@@ -81,7 +79,7 @@ func (m *maintenance) once(ctx context.Context) error {
 			}
 		}
 	}
-	return errors.Join(append(errs, m.walk.step(ctx, waiting))...)
+	return errors.Join(append(errs, m.releaser.Walk(ctx, waiting))...)
 }
 
 // failUnroutable fails the rows that no claimer sees.

@@ -71,7 +71,7 @@ func (s *stepper) maintain(t *testing.T) {
 	t.Helper()
 	s.account.owner.Store(true)
 	s.svc.lanes.read = time.Time{}
-	if err := newMaintenance(s.svc.releaser).once(t.Context()); err != nil {
+	if err := newMaintenance(s.svc).once(t.Context()); err != nil {
 		t.Error(err)
 	}
 }

@@ -33,7 +33,7 @@ func (p *poller) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if p.waiting.logins.Load() {
+		if p.releaser.AwaitingLogin() {
 			tick.Reset(pollBesideLogins)
 		} else {
 			tick.Reset(pollEvery)

@@ -18,6 +18,7 @@ import (
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/sender/queue"
 	"github.com/unionbridge/unionbridge/sender/throttle"
+	"github.com/unionbridge/unionbridge/sender/waiting"
 )
 
 // MaxSendTimeout keeps a POST shorter than a claim with a margin, so that no row falls due while
@@ -28,7 +29,6 @@ const MaxSendTimeout = 20 * time.Second
 type Service struct {
 	*shared
 	accounts []*account
-	releaser *releaser
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -45,7 +45,6 @@ func New(cfg Config) (*Service, error) {
 		Config: cfg, queue: q,
 		lanes:   &laneList{watch: q.Watch(aliasLanes(cfg), queue.Pending), now: cfg.Now},
 		metrics: newMetrics(cfg.Registerer), takenOver: make(chan struct{}, 1),
-		waiting: newWaiting(),
 	}}
 	held := throttle.NewMetrics(cfg.Registerer)
 	for _, a := range cfg.Accounts {
@@ -66,7 +65,7 @@ func New(cfg Config) (*Service, error) {
 			}),
 		})
 	}
-	s.releaser = &releaser{shared: s.shared, accounts: s.accounts}
+	s.releaser = waiting.New(s.waitingConfig())
 	return s, nil
 }
 
@@ -84,8 +83,8 @@ func (s *Service) Start(ctx context.Context) error {
 	p := &poller{shared: s.shared, accounts: s.accounts}
 	s.running.Go(func() { p.run(ctx) })
 	s.running.Go(func() { p.watchLeases(ctx) })
-	s.running.Go(func() { s.releaser.run(ctx) })
-	s.running.Go(func() { newMaintenance(s.releaser).run(ctx) })
+	s.running.Go(func() { s.releaser.Run(ctx) })
+	s.running.Go(func() { newMaintenance(s).run(ctx) })
 	return nil
 }
 
@@ -124,11 +123,19 @@ func (s *Service) TokenTaken(appid string) {
 // reached now: it makes the Service the map's watcher. It works on the tables alone, so it does not
 // matter which instance sends for an account, and a Service need not have been started.
 func (s *Service) Changed(ctx context.Context, keys []bridge.Key) {
-	waits := make([]queue.Wait, len(keys))
-	for i, key := range keys {
-		waits[i] = waitOf(key)
+	s.releaser.Changed(ctx, keys)
+}
+
+func (s *Service) waitingConfig() waiting.Config {
+	cfg := waiting.Config{
+		Queue: s.queue, MiniAppIDs: s.MiniAppIDs, Recipient: s.recipient, Logins: s.Logins,
+		Logger: s.Logger, Now: func() time.Time { return s.Now() },
 	}
-	s.releaser.changed(ctx, waits)
+	for _, a := range s.accounts {
+		cfg.Accounts = append(cfg.Accounts,
+			waiting.Account{AppID: a.AppID, Channel: a.channel, Since: a.sendingSince})
+	}
+	return cfg
 }
 
 // Receipt stores what WeChat says became of a message; a second one of the same message changes

@@ -186,10 +186,7 @@ func (s *settler) settle(
 			s.redelivery.add(r.ID, s.Now().Add(r.Delay))
 		}
 	}
-	if len(waiting) > 0 {
-		s.waiting.add(waiting, nil)
-		notify(s.waiting.wake)
-	}
+	s.releaser.Added(waiting)
 	s.throttle.CountSent(posted)
 	return done, err
 }

@@ -34,7 +34,7 @@ func newcomer(i int) wechat.UserInfo {
 // look does what the releaser does when it is woken.
 func (s *stepper) look(t *testing.T) {
 	t.Helper()
-	if err := s.svc.releaser.work(t.Context()); err != nil {
+	if err := s.svc.releaser.Work(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -196,7 +196,7 @@ func TestReleaseByLogin(t *testing.T) {
 	s := newStepper(t, f)
 	login := func() {
 		t.Helper()
-		if err := s.svc.releaser.readLogins(t.Context()); err != nil {
+		if err := s.svc.releaser.ReadLogins(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -223,7 +223,7 @@ func TestReleaseByLogin(t *testing.T) {
 	s.follow(t, s.watched(), newcomer(1))
 	s.wantStatus(t, unknown, queue.Pending)
 	login() // nobody waits
-	if s.svc.waiting.logins.Load() {
+	if s.svc.releaser.AwaitingLogin() {
 		t.Error("logins are read although nobody waits for one")
 	}
 }
@@ -302,7 +302,7 @@ func TestWalkIsSlow(t *testing.T) {
 			       CURRENT_TIMESTAMP(3) + INTERVAL 1 DAY FROM n`, appid, left, lanes)
 	}
 	const hints = `SELECT COUNT(*) FROM send_wait`
-	m := newMaintenance(s.svc.releaser)
+	m := newMaintenance(s.svc)
 	once := func() {
 		t.Helper()
 		if err := m.once(t.Context()); err != nil {
@@ -310,7 +310,7 @@ func TestWalkIsSlow(t *testing.T) {
 		}
 	}
 	once()
-	if n := s.count(t, hints); n != walkSize {
+	if n := s.count(t, hints); n != queue.PageSize/2 {
 		t.Errorf("a round looked at %d rows", n)
 	}
 	took := time.Now()

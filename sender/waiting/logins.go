@@ -1,4 +1,4 @@
-package sender
+package waiting
 
 import (
 	"context"
@@ -24,20 +24,23 @@ const (
 	memoryTurns  = 8 // of loginEvery
 )
 
-// readLogins releases rows whose recipients have used a mini program of late, if any row waits for
+// ReadLogins releases rows whose recipients have used a mini program of late, if any row waits for
 // that. A login that is a minute old before it is committed is left to the walk.
-func (r *releaser) readLogins(ctx context.Context) error {
-	owner := func(a *account) bool { return a.owner.Load() }
-	if !slices.ContainsFunc(r.accounts, owner) || r.Logins == nil || len(r.MiniAppIDs) == 0 {
+func (r *Releaser) ReadLogins(ctx context.Context) error {
+	sends := func(a Account) bool {
+		_, sends := a.Since()
+		return sends
+	}
+	if !slices.ContainsFunc(r.cfg.Accounts, sends) || r.cfg.Logins == nil || len(r.cfg.MiniAppIDs) == 0 {
 		return nil
 	}
 	// Who waits from now on sets it again.
-	if !r.waiting.logins.Swap(false) {
+	if !r.awaitingLogin.Swap(false) {
 		return nil
 	}
-	now, waits, err := r.queue.AnyWait(ctx, string(bridge.KeyOpenID), r.MiniAppIDs)
+	now, waits, err := r.cfg.Queue.AnyWait(ctx, string(bridge.KeyOpenID), r.cfg.MiniAppIDs)
 	if err != nil || waits {
-		r.waiting.logins.Store(true)
+		r.awaitingLogin.Store(true)
 	}
 	if err != nil || !waits {
 		return err
@@ -52,7 +55,7 @@ func (r *releaser) readLogins(ctx context.Context) error {
 	}
 	last := bridge.Login{SeenAt: r.loginsRead.Add(-overlap)}
 	for {
-		logins, err := r.Logins(ctx, last, now, queue.PageSize)
+		logins, err := r.cfg.Logins(ctx, last, now, queue.PageSize)
 		if err != nil {
 			return err
 		}
@@ -71,3 +74,6 @@ func (r *releaser) readLogins(ctx context.Context) error {
 	r.loginsRead = now
 	return nil
 }
+
+// AwaitingLogin reports whether logins are read, as somebody may wait for one.
+func (r *Releaser) AwaitingLogin() bool { return r.awaitingLogin.Load() }

@@ -1,4 +1,4 @@
-package sender
+package waiting
 
 import (
 	"context"
@@ -14,9 +14,8 @@ import (
 // however many rows wait: of a million each comes twice a day, and the few of a small account in
 // each round.
 type walk struct {
-	*releaser
-	since map[*account]time.Time // the takeover that it knows of
-	all   bool                   // it has to look at all rows, from the first one on
+	since map[string]time.Time // by account: the takeover that it knows of
+	all   bool                 // it has to look at all rows, from the first one on
 
 	lane      queue.Lane
 	row       queue.Request // of the lane, the last one that was looked at
@@ -29,33 +28,33 @@ const walkSize = queue.PageSize / 2
 
 // allTime is how long a round looks at rows after a takeover: a quarter of the rounds' pace, so
 // that neither the rest of the maintenance waits nor the database.
-const allTime = maintainEvery / 4
+const allTime = 5 * time.Second
 
-// step looks at the next rows of the waiting lanes that this instance sends for.
-func (w *walk) step(ctx context.Context, lanes []queue.Lane) error {
+// Walk looks at the next rows of the waiting lanes that this instance sends for.
+func (r *Releaser) Walk(ctx context.Context, lanes []queue.Lane) error {
+	w := &r.walk
 	// What the last sender of an account did not release must not wait for hours.
-	for _, a := range w.accounts {
-		since := a.since.Load()
-		if a.owner.Load() && since != nil && !w.since[a].Equal(*since) {
-			w.since[a], w.all, w.lane = *since, true, queue.Lane{}
+	for _, a := range r.cfg.Accounts {
+		if since, sends := a.Since(); sends && !w.since[a.AppID].Equal(since) {
+			w.since[a.AppID], w.all, w.lane = since, true, queue.Lane{}
 		}
 	}
 	if len(lanes) == 0 {
 		w.all = false
 		return nil
 	}
-	if err := w.look(ctx, lanes); err != nil {
+	if err := r.look(ctx, lanes); err != nil {
 		return err
 	}
-	if err := w.forget(ctx); err != nil {
+	if err := r.forget(ctx); err != nil {
 		return err
 	}
-	return w.cancel(ctx)
+	return r.cancelNext(ctx)
 }
 
 // look looks at the next rows, of several lanes where they are short.
-func (w *walk) look(ctx context.Context, lanes []queue.Lane) error {
-	begin := w.Now()
+func (r *Releaser) look(ctx context.Context, lanes []queue.Lane) error {
+	w, begin := &r.walk, r.cfg.Now()
 	slices.SortFunc(lanes, queue.Lane.Compare)
 	for looked, ends := 0, 0; w.all || looked < walkSize && ends < len(lanes); {
 		at, found := slices.BinarySearchFunc(lanes, w.lane, queue.Lane.Compare)
@@ -67,7 +66,7 @@ func (w *walk) look(ctx context.Context, lanes []queue.Lane) error {
 		if w.all {
 			size = queue.PageSize
 		}
-		rows, err := w.page(ctx, size)
+		rows, err := r.page(ctx, size)
 		if err != nil {
 			return err
 		}
@@ -78,7 +77,7 @@ func (w *walk) look(ctx context.Context, lanes []queue.Lane) error {
 			w.all = w.all && at+1 < len(lanes)
 			w.lane, w.row = lanes[(at+1)%len(lanes)], queue.Request{}
 		}
-		if w.Now().Sub(begin).Abs() > allTime {
+		if r.cfg.Now().Sub(begin).Abs() > allTime {
 			return nil
 		}
 	}
@@ -86,17 +85,18 @@ func (w *walk) look(ctx context.Context, lanes []queue.Lane) error {
 }
 
 // page looks at the next rows of the lane, up to size.
-func (w *walk) page(ctx context.Context, size int) ([]queue.Request, error) {
-	rows, err := w.queue.WaitingAfter(ctx, w.lane, w.row, size)
+func (r *Releaser) page(ctx context.Context, size int) ([]queue.Request, error) {
+	rows, err := r.cfg.Queue.WaitingAfter(ctx, r.walk.lane, r.walk.row, size)
 	if err != nil || len(rows) == 0 {
 		return rows, err
 	}
-	return rows, w.review(ctx, rows)
+	return rows, r.review(ctx, rows)
 }
 
 // forget deletes what the next rows wait for, where they wait no more.
-func (w *walk) forget(ctx context.Context) error {
-	ids, err := w.queue.WaitersAfter(ctx, w.hint, walkSize)
+func (r *Releaser) forget(ctx context.Context) error {
+	w := &r.walk
+	ids, err := r.cfg.Queue.WaitersAfter(ctx, w.hint, walkSize)
 	if err != nil {
 		return err
 	}
@@ -104,16 +104,17 @@ func (w *walk) forget(ctx context.Context) error {
 	if len(ids) == walkSize {
 		w.hint = ids[len(ids)-1]
 	}
-	_, others, err := w.queue.WaitingByID(ctx, ids)
+	_, others, err := r.cfg.Queue.WaitingByID(ctx, ids)
 	if err != nil || len(others) == 0 {
 		return err
 	}
-	return w.queue.Forget(ctx, others)
+	return r.cfg.Queue.Forget(ctx, others)
 }
 
-// cancel ends waiting rows among a page of those that are withdrawn.
-func (w *walk) cancel(ctx context.Context) error {
-	rows, err := w.queue.WithdrawnAfter(ctx, w.withdrawn)
+// cancelNext ends waiting rows among a page of those that are withdrawn.
+func (r *Releaser) cancelNext(ctx context.Context) error {
+	w := &r.walk
+	rows, err := r.cfg.Queue.WithdrawnAfter(ctx, w.withdrawn)
 	if err != nil {
 		return err
 	}
@@ -122,11 +123,11 @@ func (w *walk) cancel(ctx context.Context) error {
 		w.withdrawn = rows[len(rows)-1]
 	}
 	var waiting []int64
-	for _, r := range rows {
-		if r.Status == queue.Waiting {
-			waiting = append(waiting, r.ID)
+	for _, row := range rows {
+		if row.Status == queue.Waiting {
+			waiting = append(waiting, row.ID)
 		}
 	}
 	order := queue.CancelOrder{From: queue.Waiting, IDs: waiting, SkipLocked: true}
-	return w.queue.Cancel(ctx, order)
+	return r.cfg.Queue.Cancel(ctx, order)
 }
