@@ -12,7 +12,9 @@ import (
 
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/sender/channel"
+	"github.com/unionbridge/unionbridge/sender/lanes"
 	"github.com/unionbridge/unionbridge/sender/queue"
+	"github.com/unionbridge/unionbridge/sender/settle"
 	"github.com/unionbridge/unionbridge/sender/throttle"
 	"github.com/unionbridge/unionbridge/sender/waiting"
 )
@@ -75,7 +77,7 @@ type shared struct {
 	queue        *queue.Queue
 	installation string // read by Start
 	metrics      *metrics
-	lanes        *laneList
+	lanes        *lanes.List
 	releaser     *waiting.Releaser
 	takenOver    chan struct{} // an account has been taken over; holds one token
 }
@@ -95,7 +97,7 @@ type account struct {
 	idle       atomic.Bool               // owns the lease and has claimed all that was due
 	since      atomic.Pointer[time.Time] // when the account was taken over
 	redelivery redelivery
-	parked     parking
+	settler    *settle.Settler
 }
 
 // signals each hold one token.
@@ -146,16 +148,6 @@ func notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
-	}
-}
-
-// ended reports whether a channel is closed that nobody sends to.
-func ended(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
 	}
 }
 

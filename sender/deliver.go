@@ -74,3 +74,25 @@ func (a *account) release(j *job) queue.Result {
 	}
 	return j.row.Release()
 }
+
+// written counts results that have been written, and sees to what follows from them.
+func (a *account) written(results []queue.Result) {
+	posted := 0
+	var waiting []int64
+	for _, r := range results {
+		if r.Status == queue.Waiting {
+			waiting = append(waiting, r.ID)
+		}
+		if r.Status != queue.Pending || !r.Refund { // a row given back is no outcome
+			a.metrics.outcomes.WithLabelValues(a.AppID, string(r.Final()), r.Reason).Inc()
+		}
+		if r.Posted() {
+			posted++
+		}
+		if r.Status == queue.Pending && (r.InDoubt || r.EarlierInDoubt) {
+			a.redelivery.add(r.ID, a.Now().Add(r.Delay))
+		}
+	}
+	a.releaser.Added(waiting)
+	a.throttle.CountSent(posted)
+}

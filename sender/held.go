@@ -71,7 +71,7 @@ func (h *held) walk(
 // endOverdue ends those of the rows that are withdrawn, expired or too long in doubt.
 func (a *account) endOverdue(ctx context.Context, rows []queue.Request) error {
 	var withdrawn, over []int64
-	known := a.parked.ids()
+	known := a.settler.Parked()
 	for _, r := range rows {
 		switch {
 		case slices.Contains(known, r.ID): // its outcome is known, and written as soon as it can be

@@ -56,7 +56,7 @@ func (m *maintenance) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pending, err := m.lanes.pending(ctx, pollEvery)
+	pending, err := m.lanes.Pending(ctx, pollEvery)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/sender/lanes"
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
@@ -59,7 +60,7 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 			}
 		})
 	}
-	settling.Go(func() { (&settler{account: a, over: ctx.Done()}).run(service, results) })
+	settling.Go(func() { a.settler.Run(service, results, ctx.Done()) })
 
 	following.Go(func() { a.followPauses(ctx) })
 
@@ -69,7 +70,7 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 	notify(a.takenOver)
 	claims := claimer{
 		account: a, dispatch: d, results: results, size: initialClaim,
-		deferred: make(map[int64]time.Time), fair: fair{configured: a.configured},
+		deferred: make(map[int64]time.Time), fair: lanes.Divider{Named: a.configured},
 	}
 	claims.run(ctx, lease)
 	following.Wait()

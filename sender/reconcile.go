@@ -9,6 +9,7 @@ import (
 
 	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/queue"
+	"github.com/unionbridge/unionbridge/sender/settle"
 )
 
 const (
@@ -31,7 +32,7 @@ type reconciler struct {
 // unknown. By then every other attempt of its time has been repeated to its end: it has its own
 // msgid, which claims its receipt, or has become unknown, and is a candidate as well.
 func (r *reconciler) minReceiptAge() time.Duration {
-	return r.ResendWindow + queue.Visibility + 2*settleGrace
+	return r.ResendWindow + queue.Visibility + 2*settle.Grace
 }
 
 // reconcile looks for the receipts of attempts whose outcome is unknown. A receipt carries no

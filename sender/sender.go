@@ -11,12 +11,15 @@ package sender
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/sender/lanes"
 	"github.com/unionbridge/unionbridge/sender/queue"
+	"github.com/unionbridge/unionbridge/sender/settle"
 	"github.com/unionbridge/unionbridge/sender/throttle"
 	"github.com/unionbridge/unionbridge/sender/waiting"
 )
@@ -43,7 +46,7 @@ func New(cfg Config) (*Service, error) {
 	q := queue.New(cfg.DB)
 	s := &Service{shared: &shared{
 		Config: cfg, queue: q,
-		lanes:   &laneList{watch: q.Watch(aliasLanes(cfg), queue.Pending), now: cfg.Now},
+		lanes:   lanes.NewList(q.Watch(aliasLanes(cfg), queue.Pending), cfg.Now),
 		metrics: newMetrics(cfg.Registerer), takenOver: make(chan struct{}, 1),
 	}}
 	held := throttle.NewMetrics(cfg.Registerer)
@@ -52,7 +55,7 @@ func New(cfg Config) (*Service, error) {
 			return nil, fmt.Errorf("account %s must have one channel, and of its own appid", a.AppID)
 		}
 		log := cfg.Logger.With("appid", a.AppID)
-		s.accounts = append(s.accounts, &account{
+		acct := &account{
 			Account: a, shared: s.shared, channel: a.Channels[0], log: log,
 			seconds: s.metrics.seconds.WithLabelValues(a.AppID),
 			signals: newSignals(),
@@ -63,7 +66,10 @@ func New(cfg Config) (*Service, error) {
 				Day:         cfg.QuotaDay, Reset: cfg.QuotaReset,
 				DB: cfg.DB, Metrics: held, Logger: log, Now: cfg.Now,
 			}),
-		})
+		}
+		acct.settler = settle.New(settle.Config{AppID: a.AppID, Store: q, Written: acct.written,
+			Logger: log, Now: func() time.Time { return s.Now() }})
+		s.accounts = append(s.accounts, acct)
 	}
 	s.releaser = waiting.New(s.waitingConfig())
 	return s, nil
@@ -107,6 +113,16 @@ func (s *Service) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("waiting for sends to finish: %w", ctx.Err())
 	}
+}
+
+// Unsettled returns why outcomes cannot be written, where that has lasted for a minute or one is
+// refused; nil: they are written.
+func (s *Service) Unsettled() error {
+	var all []error
+	for _, a := range s.accounts {
+		all = append(all, a.settler.Trouble())
+	}
+	return errors.Join(all...)
 }
 
 // TokenTaken says that WeChat took an account's token for another call than a message. It ends a pause

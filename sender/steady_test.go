@@ -87,7 +87,7 @@ func TestHeldResults(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		(&settler{account: s.account}).run(context.Background(), results)
+		s.account.settler.Run(context.Background(), results, nil)
 	}()
 	sent := func() int { return f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'sent'`) }
 	eventually(t, "the free rows", func() bool { return sent() == 100 })

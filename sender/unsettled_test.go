@@ -3,6 +3,7 @@ package sender
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -76,7 +77,7 @@ func TestOneRefusedOutcome(t *testing.T) {
 		t.Errorf("the refused row is %+v", r)
 	}
 	end()
-	clock.move(parkedRetry)
+	clock.move(time.Minute)
 	if r := f.await(t, ids[7], queue.Sent); r.Attempts != 1 || api.posts.Load() != 21 {
 		t.Errorf("the row is %+v, %d POSTs", r, api.posts.Load())
 	}
@@ -160,7 +161,7 @@ func TestReadyWithoutTheAccount(t *testing.T) {
 			f.bulk(t, c.rows, "order", 1)
 			f.start(t, "one")
 			eventually(t, "the alarm", func() bool {
-				full := c.rows == 1 || f.running.accounts[0].parked.full()
+				full := c.rows == 1 || len(f.running.accounts[0].settler.Parked()) >= 100
 				return f.running.Unsettled() != nil && len(f.alarms(t)) == 1 && full
 			})
 			f.loseLease(t)
@@ -169,30 +170,6 @@ func TestReadyWithoutTheAccount(t *testing.T) {
 				t.Error("the alarm has ended everywhere")
 			}
 		})
-	}
-}
-
-// TestShortLocks: producers who hold one row after the other, each for less than a minute, are no
-// alarm.
-func TestShortLocks(t *testing.T) {
-	f := newFixture(t)
-	clock := &movedClock{}
-	f.setClock(clock.now)
-	s := newStepper(t, f)
-	writer := &settler{account: s.account}
-	for id := range int64(5) {
-		writer.locked = []queue.Result{{ID: id + 1, Status: queue.Sent}, {ID: id + 2, Status: queue.Sent}}
-		writer.report(t.Context())
-		if err := s.svc.Unsettled(); err != nil {
-			t.Fatalf("after %d locks: %v", id, err)
-		}
-		clock.move(unsettledAfter / 2)
-	}
-	writer.report(t.Context())
-	clock.move(unsettledAfter / 2)
-	writer.report(t.Context())
-	if s.svc.Unsettled() == nil {
-		t.Error("a row that is locked for a minute is no alarm")
 	}
 }
 
@@ -206,7 +183,13 @@ func TestRefusedOutcomeDuringAPause(t *testing.T) {
 	if err != nil || len(won.Ours) != 1 {
 		t.Fatal(won, err)
 	}
-	s.account.parked.set([]queue.Result{won.Ours[0].End(queue.Failed, "bad", "text")})
+	end := f.trigger(t, `NEW.status = 'failed'`, `SIGNAL SQLSTATE '45000';`)
+	results := make(chan queue.Result, 1)
+	results <- won.Ours[0].End(queue.Failed, "bad", "text")
+	var settling sync.WaitGroup
+	settling.Go(func() { s.account.settler.Run(t.Context(), results, nil) })
+	eventually(t, "the refusal", func() bool { return len(s.account.settler.Parked()) == 1 })
+	end()
 	f.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3) - INTERVAL 9 MINUTE,
 		attempted_at = CURRENT_TIMESTAMP(3) - INTERVAL 10 MINUTE`)
 	f.exec(t, `INSERT INTO account_state (appid, scope, reason, paused_until)
@@ -218,6 +201,8 @@ func TestRefusedOutcomeDuringAPause(t *testing.T) {
 	if r := f.row(t, id); r.Status != "pending" {
 		t.Errorf("the row is %+v", r)
 	}
+	close(results)
+	settling.Wait()
 }
 
 // TestRefusedOutcomeAtAStop: what was refused is tried once more before it is given up.
@@ -231,25 +216,6 @@ func TestRefusedOutcomeAtAStop(t *testing.T) {
 	stop()
 	if r := f.row(t, id); r.Status != "sent" || len(f.alarms(t)) != 0 {
 		t.Errorf("the row is %+v, with %d alarms", r, len(f.alarms(t)))
-	}
-}
-
-// TestRefusedAgain: outcomes that are refused one after the other do not put off the next try of the
-// first.
-func TestRefusedAgain(t *testing.T) {
-	f := newFixture(t)
-	clock := &movedClock{}
-	f.setClock(clock.now)
-	s := newStepper(t, f)
-	writer := &settler{account: s.account}
-	for id := range int64(3) {
-		writer.park(queue.Settled{Refused: []queue.Result{{ID: id + 1, Status: queue.Sent}}})
-		clock.move(parkedRetry / 3)
-		writer.flushParked(t.Context())
-	}
-	// There are no such rows: what is tried is done with.
-	if left := s.account.parked.ids(); len(left) > 0 {
-		t.Errorf("%v have not been tried again", left)
 	}
 }
 
@@ -283,7 +249,7 @@ func TestUnsettledForAMinute(t *testing.T) {
 			if err := f.running.Unsettled(); err != nil {
 				t.Error("an alarm at once: ", err)
 			}
-			clock.move(unsettledAfter)
+			clock.move(time.Minute)
 			eventually(t, "the alarm", func() bool {
 				alarms := f.alarms(t)
 				return f.running.Unsettled() != nil && len(alarms) == 1 && strings.Contains(alarms[0], c.cause)

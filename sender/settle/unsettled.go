@@ -1,4 +1,4 @@
-package sender
+package settle
 
 import (
 	"cmp"
@@ -33,8 +33,8 @@ type parking struct {
 	trouble error // why outcomes have not been written for a while; nil: they are
 }
 
-// ids returns the rows of the results.
-func (p *parking) ids() []int64 {
+// Parked returns the rows whose outcomes the database refuses: they must not be claimed.
+func (p *parking) Parked() []int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ids := make([]int64, len(p.results))
@@ -69,25 +69,21 @@ func (p *parking) setTrouble(err error) {
 	p.trouble = err
 }
 
-// Unsettled returns why outcomes cannot be written, where that has lasted for a minute or one is
+// Trouble returns why outcomes cannot be written, where that has lasted for a minute or one is
 // refused; nil: they are written.
-func (s *Service) Unsettled() error {
-	var all []error
-	for _, a := range s.accounts {
-		a.parked.mu.Lock()
-		all = append(all, a.parked.trouble)
-		a.parked.mu.Unlock()
-	}
-	return errors.Join(all...)
+func (p *parking) Trouble() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.trouble
 }
 
 // park takes over what the database refused.
-func (s *settler) park(done queue.Settled) {
+func (s *run) park(done queue.Settled) {
 	if len(done.Refused) == 0 {
 		return
 	}
 	s.cause = done.Cause
-	s.log.Error("the database refuses an outcome; its request is left alone, and tried again every minute",
+	s.Logger.Error("the database refuses an outcome; its request is left alone, and tried again every minute",
 		"outcomes", summarize(done.Refused), "err", done.Cause)
 	parked := s.parked.list()
 	if len(parked) == 0 { // later ones do not put the first off
@@ -97,7 +93,7 @@ func (s *settler) park(done queue.Settled) {
 }
 
 // flushParked tries again what the database refused: some of it, and all where that helps.
-func (s *settler) flushParked(ctx context.Context) {
+func (s *run) flushParked(ctx context.Context) {
 	now := s.Now()
 	since := now.Sub(s.parkedAt)
 	parked := s.parked.list()
@@ -121,7 +117,7 @@ func (s *settler) flushParked(ctx context.Context) {
 // database refused is tried once more and then given up; its rows fall due again as attempts in
 // doubt. That is no alarm of this instance any more. The one in account_state stays where something
 // was given up, because the account's next holder decides whether it can store more.
-func (s *settler) leave(ctx context.Context) {
+func (s *run) leave(ctx context.Context) {
 	if s.failures == 0 {
 		s.parkedAt = time.Time{}
 		s.flushParked(ctx)
@@ -131,7 +127,7 @@ func (s *settler) leave(ctx context.Context) {
 	s.parked.setTrouble(nil)
 	switch {
 	case len(left) > 0:
-		s.log.Error("outcomes that the database refuses are lost; the rows fall due again",
+		s.Logger.Error("outcomes that the database refuses are lost; the rows fall due again",
 			"outcomes", summarize(left), "err", s.cause)
 	case s.told != unknownAlarm && s.failures == 0:
 		s.alarm(ctx, nil, time.Time{})
@@ -139,7 +135,7 @@ func (s *settler) leave(ctx context.Context) {
 }
 
 // report raises the alarm where outcomes cannot be written, and ends it.
-func (s *settler) report(ctx context.Context) {
+func (s *run) report(ctx context.Context) {
 	now, parked := s.Now(), len(s.parked.list()) > 0
 	failing := lasting(&s.failing, s.failures > 0, now)
 	refused := lasting(&s.refused, parked, now)
@@ -169,7 +165,7 @@ func lasting(since *time.Time, is bool, now time.Time) time.Duration {
 
 // longestHeld returns how long the row has been locked that is so longest. Producers may lock one
 // row after the other, each for a moment: that is no alarm.
-func (s *settler) longestHeld(now time.Time) (longest time.Duration) {
+func (s *run) longestHeld(now time.Time) (longest time.Duration) {
 	held := make(map[int64]time.Time, len(s.locked))
 	for _, r := range s.locked {
 		since := s.held[r.ID]
@@ -182,7 +178,7 @@ func (s *settler) longestHeld(now time.Time) (longest time.Duration) {
 
 // alarm lets /readyz know why outcomes are not written, nil if they are, and by account_state
 // everybody else, as soon as that can be written.
-func (s *settler) alarm(ctx context.Context, cause error, since time.Time) {
+func (s *run) alarm(ctx context.Context, cause error, since time.Time) {
 	now, why := s.Now(), ""
 	if cause == nil {
 		s.parked.setTrouble(nil)
@@ -197,10 +193,10 @@ func (s *settler) alarm(ctx context.Context, cause error, since time.Time) {
 		return
 	}
 	err := database.Detached(ctx, func(ctx context.Context) error {
-		return s.queue.NoteUnsettled(ctx, s.AppID, why)
+		return s.Store.NoteUnsettled(ctx, s.AppID, why)
 	})
 	if err != nil {
-		s.tellAt = now.Add(settleGrace)
+		s.tellAt = now.Add(Grace)
 		return
 	}
 	s.told = why

@@ -1,8 +1,14 @@
-package sender
+// Package settle writes the outcomes of one account's messages, in batches, and says where it cannot.
+//
+// An outcome exists only in memory until it is written. So the package tries again while the database
+// is down, lets no row that is locked or refused stop the others, and gives up only a while after the
+// stop. It must not know WeChat, the rate or the map.
+package settle
 
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -12,22 +18,58 @@ import (
 )
 
 const (
-	// settleLinger is how long the first result of a batch waits for others. Nobody waits for it:
-	// the message has been sent.
-	settleLinger = 20 * time.Millisecond
-	// settleGrace is how long results may still be written after the sender was told to stop.
-	settleGrace = 10 * time.Second
-	// settleRetry is how soon what could not be written is tried again.
-	settleRetry = 200 * time.Millisecond
+	// linger is how long the first result of a batch waits for others. Nobody waits for it: the
+	// message has been sent.
+	linger = 20 * time.Millisecond
+	// Grace is how long results may still be written after the stop.
+	Grace = 10 * time.Second
+	// retry is how soon what could not be written is tried again.
+	retry = 200 * time.Millisecond
 	// lockedRetry is the same of rows that somebody else's transaction holds.
 	lockedRetry = time.Second
 )
 
-// settler writes the results of one account in batches. An outcome exists only in memory until it
-// is written, so the settler retries while the database is down and gives up only settleGrace after
-// Stop.
-type settler struct {
-	*account
+// Store is where outcomes are written, a *queue.Queue.
+type Store interface {
+	Settle(ctx context.Context, batch []queue.Result, skipLocked bool) (queue.Settled, error)
+	NoteUnsettled(ctx context.Context, appid, why string) error
+}
+
+// Config is what a Settler needs; every field is required.
+type Config struct {
+	AppID string
+	Store Store
+	// Written is told of results that have been written, each once.
+	Written func(results []queue.Result)
+	Logger  *slog.Logger
+	Now     func() time.Time
+}
+
+// Settler writes the outcomes of an account. Its methods are safe for concurrent use, but Run is for
+// one goroutine at a time.
+type Settler struct {
+	cfg Config
+	parking
+}
+
+// New returns a Settler that does nothing until Run.
+func New(cfg Config) *Settler { return &Settler{cfg: cfg} }
+
+// Run settles until results is closed and everything is written. ctx is the service's: the end of the
+// account's lease, when over is closed, is no reason to forget outcomes, since each is fenced by its
+// row.
+func (s *Settler) Run(ctx context.Context, results <-chan queue.Result, over <-chan struct{}) {
+	s.newRun(over).settleAll(ctx, results)
+}
+
+func (s *Settler) newRun(over <-chan struct{}) *run {
+	return &run{Config: s.cfg, parked: &s.parking, over: over}
+}
+
+// run is the settling of one ownership of the account.
+type run struct {
+	Config
+	parked   *parking
 	open     []queue.Result // not written yet
 	locked   []queue.Result // the same, of rows that somebody else's transaction holds
 	lockedAt time.Time      // when those were tried last
@@ -50,21 +92,19 @@ type unsettled struct {
 	tellAt           time.Time           // when account_state is written again at the earliest
 }
 
-// run settles until the channel is closed and everything is written. ctx is the service's: the end
-// of the account's lease is no reason to forget outcomes, since each is fenced by its row.
-func (s *settler) run(ctx context.Context, results <-chan queue.Result) {
+func (s *run) settleAll(ctx context.Context, results <-chan queue.Result) {
 	s.told = unknownAlarm
 	defer s.leave(ctx)
 	for more := true; more || s.unwritten(); {
 		if more {
 			more = s.collect(results)
 		} else {
-			sleep(context.WithoutCancel(ctx), settleRetry)
+			time.Sleep(retry)
 		}
 		s.flush(ctx)
 		s.report(ctx)
 		if s.unwritten() && s.pastDeadline(ctx) {
-			s.log.Error("outcomes could not be written before the stop; the rows fall due again",
+			s.Logger.Error("outcomes could not be written before the stop; the rows fall due again",
 				"outcomes", summarize(append(s.open, s.locked...)))
 			s.open, s.locked = nil, nil
 			for range results { // drain, so that senders do not block
@@ -74,19 +114,19 @@ func (s *settler) run(ctx context.Context, results <-chan queue.Result) {
 	}
 }
 
-func (s *settler) unwritten() bool { return len(s.open)+len(s.locked) > 0 }
+func (s *run) unwritten() bool { return len(s.open)+len(s.locked) > 0 }
 
 // collect adds results until there is a batch or for a short while. It reports whether the channel
 // is still open.
-func (s *settler) collect(results <-chan queue.Result) bool {
-	linger := settleLinger
+func (s *run) collect(results <-chan queue.Result) bool {
+	pause := linger
 	switch {
 	case s.failures > 0 || len(s.open) >= queue.MaxSettle || s.parked.full() && !ended(s.over):
 		// The senders wait meanwhile: the outcome of nothing new could be written either.
-		sleep(context.Background(), settleRetry)
+		time.Sleep(retry)
 		return true
 	case s.unwritten() || len(s.parked.list()) > 0 || s.told != "":
-		linger = settleRetry
+		pause = retry
 	default:
 		first, ok := <-results
 		if !ok {
@@ -94,7 +134,7 @@ func (s *settler) collect(results <-chan queue.Result) bool {
 		}
 		s.open = append(s.open, first)
 	}
-	timeout := time.After(linger)
+	timeout := time.After(pause)
 	for len(s.open) < queue.MaxSettle {
 		select {
 		case r, ok := <-results:
@@ -110,7 +150,7 @@ func (s *settler) collect(results <-chan queue.Result) bool {
 }
 
 // flush writes what is open and keeps what could not be written.
-func (s *settler) flush(ctx context.Context) {
+func (s *run) flush(ctx context.Context) {
 	s.flushLocked(ctx)
 	s.flushParked(ctx)
 	batch := s.open[:min(len(s.open), queue.MaxSettle)]
@@ -121,7 +161,7 @@ func (s *settler) flush(ctx context.Context) {
 	s.park(done)
 	if err != nil {
 		if s.failures++; s.failures == 1 {
-			s.log.Error("settling requests, trying again until it works", "rows", len(batch), "err", err)
+			s.Logger.Error("settling requests, trying again until it works", "rows", len(batch), "err", err)
 		}
 		s.cause = err
 		// A part of the batch may have been written.
@@ -134,7 +174,7 @@ func (s *settler) flush(ctx context.Context) {
 
 // flushLocked tries some of the rows that another transaction held: they must not keep the others
 // waiting.
-func (s *settler) flushLocked(ctx context.Context) {
+func (s *run) flushLocked(ctx context.Context) {
 	now := s.Now()
 	since := now.Sub(s.lockedAt)
 	if len(s.locked) == 0 || since >= 0 && since < lockedRetry {
@@ -150,7 +190,7 @@ func (s *settler) flushLocked(ctx context.Context) {
 		s.cause = err
 	}
 	if err != nil && s.failures == 0 {
-		s.log.Warn("settling requests that another transaction held", "rows", len(left), "err", err)
+		s.Logger.Warn("settling requests that another transaction held", "rows", len(left), "err", err)
 	}
 }
 
@@ -159,45 +199,29 @@ func without(batch, written []queue.Result) []queue.Result {
 	return slices.DeleteFunc(batch, func(r queue.Result) bool { return slices.Contains(written, r) })
 }
 
-// settle writes results, and counts those that have been written.
-func (s *settler) settle(
+// settle writes results, and says which have been written.
+func (s *run) settle(
 	ctx context.Context, batch []queue.Result, skipLocked bool,
 ) (done queue.Settled, err error) {
 	err = database.Detached(ctx, func(ctx context.Context) (err error) {
-		done, err = s.queue.Settle(ctx, batch, skipLocked)
+		done, err = s.Store.Settle(ctx, batch, skipLocked)
 		return err
 	})
 	if done.Overtaken > 0 {
-		s.log.Warn("settling found rows that another instance has claimed since", "rows", done.Overtaken)
+		s.Logger.Warn("settling found rows that another instance has claimed since",
+			"rows", done.Overtaken)
 	}
-	posted := 0
-	var waiting []int64
-	for _, r := range done.Written {
-		if r.Status == queue.Waiting {
-			waiting = append(waiting, r.ID)
-		}
-		if r.Status != queue.Pending || !r.Refund { // a row given back is no outcome
-			s.metrics.outcomes.WithLabelValues(s.AppID, string(r.Final()), r.Reason).Inc()
-		}
-		if r.Posted() {
-			posted++
-		}
-		if r.Status == queue.Pending && (r.InDoubt || r.EarlierInDoubt) {
-			s.redelivery.add(r.ID, s.Now().Add(r.Delay))
-		}
-	}
-	s.releaser.Added(waiting)
-	s.throttle.CountSent(posted)
+	s.Written(done.Written)
 	return done, err
 }
 
-func (s *settler) pastDeadline(ctx context.Context) bool {
+func (s *run) pastDeadline(ctx context.Context) bool {
 	if ctx.Err() == nil {
 		return false
 	}
 	now := s.Now()
 	if s.giveUp.IsZero() {
-		s.giveUp = now.Add(settleGrace)
+		s.giveUp = now.Add(Grace)
 	}
 	return now.After(s.giveUp)
 }
@@ -209,4 +233,14 @@ func summarize(batch []queue.Result) string {
 		outcomes[i] = fmt.Sprintf("%d:%s", r.ID, r.Final())
 	}
 	return strings.Join(outcomes, " ")
+}
+
+// ended reports whether a channel is closed that nobody sends to.
+func ended(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
