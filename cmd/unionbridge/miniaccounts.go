@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jmoiron/sqlx"
+
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/bridge/grants"
 	"github.com/unionbridge/unionbridge/internal/config"
@@ -15,6 +17,7 @@ import (
 	"github.com/unionbridge/unionbridge/sender"
 	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/channel/minisubscribe"
+	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
 // sendingMinis are the mini programs that are accounts.
@@ -77,6 +80,19 @@ func (w grantWatcher) Granted(ctx context.Context, appid string, granted []grant
 		keys[i] = bridge.GrantKey(appid, g.OpenID, g.TemplateID)
 	}
 	service.Changed(ctx, keys)
+}
+
+// spendGrants writes into the ledger what an operator says was sent.
+func spendGrants(
+	cfg *config.Config, db *sqlx.DB,
+) func(context.Context, *sqlx.Tx, requests.Attempt) error {
+	ledger := grants.New(grants.Config{DB: db, Sources: grantSources(cfg)})
+	return func(ctx context.Context, tx *sqlx.Tx, a requests.Attempt) error {
+		return ledger.Settle(ctx, tx, a.AppID, []grants.Use{{
+			Grant:     grants.Grant{OpenID: a.OpenID, TemplateID: a.TemplateID},
+			RequestID: a.RequestID, At: a.BegunAt,
+		}})
+	}
 }
 
 // repeated are the aliases for which a second message is better than none.

@@ -29,7 +29,9 @@ docs/requests.md has examples, docs/states.md explains every status and reason.`
 
 func (c *cli) withRequests(ctx context.Context, fn func(requests.Store) error) error {
 	return c.withDatabase(ctx, access{check: checkReadableSchema}, func(db *sqlx.DB) error {
-		return fn(requests.Store{DB: db, DefaultAppID: c.cfg.DefaultAppID()})
+		return fn(requests.Store{
+			DB: db, DefaultAppID: c.cfg.DefaultAppID(), Spend: spendGrants(c.cfg, db),
+		})
 	})
 }
 

@@ -19,6 +19,7 @@ type Book struct {
 	queue   *queue.Queue
 	channel channel.Attempter
 	settler channel.Settler // nil: the channel has no ledger
+	name    channel.Name
 
 	turn chan struct{} // of whoever writes for all who wait; holds one token
 
@@ -47,7 +48,9 @@ func New(q *queue.Queue, c channel.Channel) *Book {
 		return nil
 	}
 	settler, _ := c.(channel.Settler)
-	return &Book{queue: q, channel: attempter, settler: settler, turn: make(chan struct{}, 1)}
+	return &Book{
+		queue: q, channel: attempter, settler: settler, name: c.Name(), turn: make(chan struct{}, 1),
+	}
 }
 
 // Reserve writes an attempt down. One transaction serves all who call meanwhile, which are never

@@ -88,7 +88,7 @@ func (q *Queue) UnclaimedReceipts(
 		         ON r.msgid = s.msgid AND r.appid = s.appid
 		 WHERE s.appid = ? AND s.openid IN (?) AND r.id IS NULL
 		   AND s.arrived_at > CURRENT_TIMESTAMP(3) - INTERVAL 1 DAY
-		   AND s.arrived_at < CURRENT_TIMESTAMP(3) - INTERVAL ? SECOND`
+		   AND s.arrived_at <= CURRENT_TIMESTAMP(3) - INTERVAL ? SECOND`
 	return find[Receipt](ctx, q, lookup{"reading receipts", query}, appid, openids, int(minAge/time.Second))
 }
 

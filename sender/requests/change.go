@@ -75,6 +75,8 @@ type step struct {
 	refused string
 	// ends: what may have been sent is decided about, so nothing is known of an attempt any more.
 	ends bool
+	// then belongs to the change, in its transaction; nil: nothing does.
+	then func(ctx context.Context, tx *sqlx.Tx, ids []int64) error
 	// check has the last word, in the transaction that holds the row; "": nothing speaks against
 	// the step. nil: no check.
 	check func(ctx context.Context, tx *sqlx.Tx) (refused string, err error)
@@ -183,6 +185,11 @@ func changeLocked(
 		if n != int64(len(ids)) {
 			return nil, fmt.Errorf("%d of %d rows were as they had been read under a lock; "+
 				"nothing was changed, try again", n, len(ids))
+		}
+		if steps[k].then != nil {
+			if err := steps[k].then(ctx, tx, ids); err != nil {
+				return nil, err
+			}
 		}
 		if steps[k].ends {
 			if err := queue.EndAttempts(ctx, tx, ids); err != nil {
