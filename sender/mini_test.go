@@ -56,7 +56,7 @@ func newMiniFixture(t *testing.T, source grants.Source) *miniFixture {
 	return f
 }
 
-// rebuild makes the account's channel again.
+// rebuild makes the account's channel once more.
 func (f *miniFixture) rebuild() {
 	f.config.Accounts[0].Channels = []channel.Channel{minisubscribe.New(f.mini)}
 }

@@ -155,15 +155,18 @@ func explainWaiting(d requests.Detail) string {
 	if d.Cancel {
 		return "It was withdrawn: it is not sent, and ends as cancelled when the daemon looks at it."
 	}
-	end := "failed (no_follower)"
+	end, until := "failed (no_follower)", "within a minute of them following"
+	if d.Reason == string(wechat.ReasonNoGrant) {
+		end, until = "failed (no_grant)", "within seconds of them accepting the template"
+	}
 	if d.ExpiresAt != nil && !d.ExpiresAt.After(d.DueAt) {
 		end = "expired"
 	}
 	if d.UncertainAt != nil {
 		end = "unknown"
 	}
-	return fmt.Sprintf("It waits for its recipient, and goes out within a minute of them "+
-		"following.%s At %s it ends as %s.", meaning(d), localMoment(&d.DueAt), end)
+	return fmt.Sprintf("It waits for its recipient, and goes out %s.%s At %s it ends as %s.",
+		until, meaning(d), localMoment(&d.DueAt), end)
 }
 
 func explainSent(d requests.Detail) string {
@@ -216,10 +219,16 @@ func failedCure(d requests.Detail) string {
 
 // meaning says what a reason means: by WeChat's code, by the reason, or in the row's words.
 func meaning(d requests.Detail) string {
-	if explanation := wechat.Explain(d.ErrCode); explanation != "" {
+	explanation := wechat.Explain(d.ErrCode)
+	if d.Reason == string(wechat.ReasonNoGrant) {
+		explanation = wechat.ExplainAt(wechat.EndpointSendSubscribe, d.ErrCode)
+	}
+	if explanation != "" {
 		return " " + explanation
 	}
 	words := map[string]string{
+		"no_grant":           "The recipient has not accepted the template, or not often enough.",
+		"not_delivered":      "WeChat took the message, and could not deliver it.",
 		"no_follower":        "The recipient did not become a follower in time.",
 		"unknown_account":    "Its account is not in the configuration of any instance, or is a mini program that does not send.",
 		"timeout":            "WeChat did not answer within wechat.send_timeout.",
