@@ -201,9 +201,9 @@ func (l ledger) prune(ctx context.Context, r Run, keep int) error {
 	return nil
 }
 
-// save writes the counts of a run in progress, close writes its end. The server may carry a save out
-// late, after the run has ended and its caller has given the statement up; it must not open the run
-// again.
+// save writes the counts of a run in progress, close writes its end. The server may carry a save
+// out late, after the run has ended and its caller has given the statement up; it must not open the
+// run again.
 func (l ledger) save(ctx context.Context, t *tracker) error  { return l.write(ctx, t, false) }
 func (l ledger) close(ctx context.Context, t *tracker) error { return l.write(ctx, t, true) }
 
@@ -228,9 +228,9 @@ func (l ledger) write(ctx context.Context, t *tracker, ended bool) error {
 	if ended && !r.State.resumable() {
 		r.NextOpenID = "" // the cursor is somebody's openid, and nothing resumes from it
 	}
-	res, err := l.exec(ctx, query, r.State, r.Pages, r.Total, r.Listed, r.Added, r.Changed, r.Missing,
-		r.Gone, string(calls), database.Null(r.NextOpenID), database.Null(r.Error), ended, pause,
-		r.ID, l.holder, ended)
+	res, err := l.exec(ctx, query, r.State, r.Pages, r.Total, r.Listed, r.Added, r.Changed,
+		r.Missing, r.Gone, string(calls), database.Null(r.NextOpenID), database.Null(r.Error),
+		ended, pause, r.ID, l.holder, ended)
 	if err != nil {
 		return fmt.Errorf("writing run %d: %w", r.ID, err)
 	}

@@ -6,8 +6,8 @@ import (
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
-// TestLateProgress: a save of a run's progress is given up when the run ends, and the server carries
-// it out nevertheless, after the end was written.
+// TestLateProgress: a save of a run's progress is given up when the run ends, and the server
+// carries it out nevertheless, after the end was written.
 func TestLateProgress(t *testing.T) {
 	b := newFixture(t, wechatsim.Standard(3, 0, 0))
 	run := b.sweepOnce(t)

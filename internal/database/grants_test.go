@@ -150,7 +150,8 @@ func deny(t *testing.T, db *sqlx.DB, stmts ...string) {
 // requestOf returns the id of a request: not every server begins with 1.
 func requestOf(t *testing.T, db *sqlx.DB, where string) (id int64) {
 	t.Helper()
-	if err := db.GetContext(t.Context(), &id, `SELECT id FROM send_request WHERE `+where); err != nil {
+	err := db.GetContext(t.Context(), &id, `SELECT id FROM send_request WHERE `+where)
+	if err != nil {
 		t.Fatal(err)
 	}
 	return id

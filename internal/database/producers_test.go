@@ -200,8 +200,9 @@ func TestProducerRefusalInTransaction(t *testing.T) {
 		`UPDATE send_request SET cancel = 1 WHERE dedup_key = 'k1'`); errNumber(t, err) != held {
 		t.Errorf("withdrawing k1 by its key meanwhile = %v, want %d", err, held)
 	}
-	if res, err := impatient.ExecContext(t.Context(),
-		`UPDATE send_request SET status = 'sent' WHERE id = ? AND status = 'pending'`, k1); err != nil {
+	res, err := impatient.ExecContext(t.Context(),
+		`UPDATE send_request SET status = 'sent' WHERE id = ? AND status = 'pending'`, k1)
+	if err != nil {
 		t.Errorf("settling k1 meanwhile: %v", err)
 	} else if n, _ := res.RowsAffected(); n != 1 {
 		t.Errorf("settling k1 meanwhile wrote %d rows", n)
