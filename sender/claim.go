@@ -1,6 +1,7 @@
 package sender
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/sender/channel"
+	"github.com/unionbridge/unionbridge/sender/lanes"
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
@@ -24,6 +26,9 @@ const (
 	// urgent row that comes just after it.
 	minClaimTime = 60 * time.Millisecond
 	maxClaimTime = 250 * time.Millisecond
+	// laneAge is how old the list of lanes may be that a claim goes by: what an urgent row waits for
+	// at most before a busy account notices it.
+	laneAge = 150 * time.Millisecond
 	// probePoll is how often the claim loop checks for the outcome of the probe.
 	probePoll = 20 * time.Millisecond
 )
@@ -35,7 +40,7 @@ type claimer struct {
 	results  chan<- queue.Result
 
 	loaded     bool // the account's state has been read
-	fair       fair // divides the claims
+	fair       lanes.Divider
 	size       int  // rows of a claim, by what WeChat takes
 	urgentOnly bool // the queue is long, and an urgent row is due
 	last       claimed
@@ -91,6 +96,11 @@ func (c *claimer) refresh(ctx context.Context) error {
 			return err
 		}
 		c.loadRedelivery(ctx)
+		if c.attempts != nil {
+			if err := c.endAbandoned(ctx); err != nil {
+				return err
+			}
+		}
 		c.loaded = true
 		notify(c.account.loaded)
 	}
@@ -103,7 +113,7 @@ func (c *claimer) refresh(ctx context.Context) error {
 // loadRedelivery lists what the account's last claimer left behind: rows that it claimed and did
 // not settle, and those that it was to repeat soon.
 func (c *claimer) loadRedelivery(ctx context.Context) {
-	lanes, err := c.lanes.pending(ctx, laneAge)
+	lanes, err := c.lanes.Pending(ctx, laneAge)
 	var rows []queue.InDoubt
 	if err == nil {
 		lanes = slices.DeleteFunc(slices.Clone(lanes), func(l queue.Lane) bool {
@@ -152,7 +162,7 @@ func (c *claimer) awaitTurn(ctx context.Context) {
 
 // urgentDue reports whether there is an urgent row to claim, or an error for the claim to meet.
 func (c *claimer) urgentDue(ctx context.Context) bool {
-	lanes, err := c.lanes.pending(ctx, laneAge)
+	lanes, err := c.lanes.Pending(ctx, laneAge)
 	return err != nil || ctx.Err() != nil || slices.ContainsFunc(lanes, func(l queue.Lane) bool {
 		return l.Priority == priorityUrgent && c.claimable(l, 1) > 0
 	})
@@ -184,6 +194,7 @@ func (c *claimer) claimDue(ctx context.Context) (got claimed, err error) {
 		err = database.Detached(ctx, func(ctx context.Context) (err error) {
 			won, err = c.queue.Claim(ctx, queue.ClaimOrder{
 				AppID: c.AppID, Rows: rows, SkipLocked: begin.Before(c.skipLockedUntil),
+				Attempts: c.attempts != nil,
 			})
 			return err
 		})
@@ -197,8 +208,9 @@ func (c *claimer) claimDue(ctx context.Context) (got claimed, err error) {
 	if len(won.Refused) > 0 && got.taken == 0 {
 		return got, won.Cause // it may refuse all of them: nothing to try at full speed
 	}
-	got.sending, err = c.dispatchAll(ctx, won.Ours, begin)
-	return got, err
+	ours, doubtErr := c.doubt(ctx, won.Ours)
+	got.sending, err = c.dispatchAll(ctx, ours, begin)
+	return got, cmp.Or(err, doubtErr)
 }
 
 // dispatchAll hands claimed rows to the senders where they can be sent and their recipients be
@@ -292,18 +304,18 @@ func (c *claimer) dueRows(ctx context.Context, limit int) (rows []queue.Request,
 			return rows, true, err
 		}
 	}
-	lanes, err := c.lanes.pending(ctx, laneAge)
+	pending, err := c.lanes.Pending(ctx, laneAge)
 	if err != nil {
 		return rows, false, err
 	}
 	limit -= len(rows)
-	shares, left := c.shares(lanes, limit)
+	shares, left := c.shares(pending, limit)
 	except := c.deferredIDs()
 	for _, r := range rows {
 		except = append(except, r.ID)
 	}
 	fresh, err := c.queue.Due(ctx, shares, limit, except)
-	more = left || len(rows) > 0 || len(fresh) >= limit || exhausts(fresh, shares)
+	more = left || len(rows) > 0 || len(fresh) >= limit || lanes.Exhausts(fresh, shares)
 	return append(rows, fresh...), more, err
 }
 
@@ -318,7 +330,7 @@ func (c *claimer) shares(lanes []queue.Lane, limit int) (shares []queue.Share, l
 			open = append(open, queue.Share{Lane: l, Quantum: n})
 		}
 	}
-	return c.fair.shares(open, limit)
+	return c.fair.Shares(open, limit)
 }
 
 // heldRedelivery is how long a row stays listed whose template is paused.

@@ -19,7 +19,7 @@ func (c *claimer) failImpossible(ctx context.Context) (ended int, err error) {
 	if c.urgentOnly {
 		return 0, nil
 	}
-	lanes, err := c.lanes.pending(ctx, laneAge)
+	lanes, err := c.lanes.Pending(ctx, laneAge)
 	if err != nil {
 		return 0, err
 	}
@@ -42,7 +42,7 @@ func (c *claimer) failImpossible(ctx context.Context) (ended int, err error) {
 			c.AppID, string(queue.Failed), channel.ReasonUnknownTemplate).Add(float64(n))
 	}
 	if len(stuck) > 0 {
-		c.lanes.drop(stuck)
+		c.lanes.Drop(stuck)
 	}
 	return ended, nil
 }

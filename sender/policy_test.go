@@ -12,6 +12,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
+	"github.com/unionbridge/unionbridge/sender/lanes"
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
@@ -59,7 +60,7 @@ func (s *stepper) restart(t *testing.T) {
 	}
 	s.account = s.svc.accounts[0]
 	s.claims = &claimer{account: s.account, size: initialClaim,
-		deferred: map[int64]time.Time{}, fair: fair{configured: s.account.configured}}
+		deferred: map[int64]time.Time{}, fair: lanes.Divider{Named: s.account.configured}}
 }
 
 func (s *stepper) receipt(ctx context.Context, appid string, r queue.Receipt) error {
@@ -70,7 +71,7 @@ func (s *stepper) receipt(ctx context.Context, appid string, r queue.Receipt) er
 func (s *stepper) maintain(t *testing.T) {
 	t.Helper()
 	s.account.owner.Store(true)
-	s.svc.lanes.read = time.Time{}
+	s.lookAgain(t)
 	if err := newMaintenance(s.svc).once(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -98,10 +99,18 @@ func (s *stepper) metric(t *testing.T, name string, labels ...string) float64 {
 	return 0
 }
 
+// lookAgain reads which lanes have due rows, however fresh the list is.
+func (s *stepper) lookAgain(t *testing.T) {
+	t.Helper()
+	if _, err := s.svc.lanes.Pending(t.Context(), -1); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // attempt claims what is due and makes one attempt at each row.
 func (s *stepper) attempt(t *testing.T) {
 	t.Helper()
-	s.svc.lanes.read = time.Time{}
+	s.lookAgain(t)
 	d, results := newDispatch(2*maxClaim), make(chan queue.Result, 100)
 	s.claims.size, s.claims.dispatch, s.claims.results = initialClaim, d, results
 	if _, err := s.claims.claim(t.Context()); err != nil {

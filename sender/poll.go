@@ -45,7 +45,7 @@ func (p *poller) run(ctx context.Context) {
 			continue
 		}
 		begin := p.Now()
-		lanes, err := p.lanes.pending(ctx, pollEvery/2)
+		lanes, err := p.lanes.Pending(ctx, pollEvery/2)
 		if err != nil && ctx.Err() == nil {
 			if failures++; failures == 1 {
 				p.Logger.Error("looking for due requests", "err", err)

@@ -60,7 +60,7 @@ func TestAllClaimsRefused(t *testing.T) {
 	}
 	clear(s.claims.deferred)
 	f.insert(t, columns{"unionid": f.unionid(2)})
-	s.svc.lanes.read = time.Time{}
+	s.lookAgain(t)
 	if got, err := s.claims.claim(t.Context()); err != nil || got.sending != 1 {
 		t.Errorf("%+v, %v", got, err)
 	}

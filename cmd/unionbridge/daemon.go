@@ -132,8 +132,11 @@ func (d *daemon) start(ctx context.Context) error {
 	if n := len(d.cfg.OfficialAccounts); n != 1 {
 		accounts = fmt.Sprintf("%d official accounts", n)
 	}
+	if n := len(sendingMinis(d.cfg)); n > 0 {
+		accounts += fmt.Sprintf(", %d sending mini programs", n)
+	}
 	d.notify.ready(fmt.Sprintf("%s, listening on %s", accounts, d.web.Addr()))
-	d.log.Info("started", "accounts", len(d.cfg.OfficialAccounts), "holder", p.holder)
+	d.log.Info("started", "accounts", len(sendingAccounts(d.cfg)), "holder", p.holder)
 	return nil
 }
 

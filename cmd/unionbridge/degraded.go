@@ -37,10 +37,7 @@ func describeDegraded(
 		known := slices.ContainsFunc(problems, func(q doctor.Problem) bool {
 			return q.AppID == p.AppID && q.Reason == p.Reason
 		})
-		ours := slices.ContainsFunc(cfg.OfficialAccounts, func(a config.OfficialAccount) bool {
-			return a.AppID == p.AppID
-		})
-		if ours && !known && !passing(p) {
+		if slices.Contains(sendingAccounts(cfg), p.AppID) && !known && !passing(p) {
 			lines = append(lines, oneLine(pauseLine(p)))
 		}
 	}

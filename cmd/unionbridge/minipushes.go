@@ -79,19 +79,17 @@ func (p *miniPushes) popup(ctx context.Context, appid string, m push.Message) er
 	return p.ledger.Popup(ctx, appid, m.Popup)
 }
 
-// sent stores what became of messages. A report without an msgid belongs to no receipt.
+// sent stores what became of messages. WeChat does not always tell whose msgid it was: then the
+// person and the template say which message may be meant.
 func (p *miniPushes) sent(ctx context.Context, appid string, reports []push.SentReport) error {
 	for _, r := range reports {
-		if r.MsgID == 0 {
-			continue
-		}
 		status := push.ReceiptSuccess
 		if r.Code != 0 {
 			status = "failed:" + r.Status
 			status = string([]rune(status)[:min(len([]rune(status)), 64)]) // the column's width
 		}
 		err := p.receipts.Receipt(ctx, appid, queue.Receipt{
-			MsgID: r.MsgID, OpenID: r.OpenID, Status: status, At: r.At})
+			MsgID: r.MsgID, OpenID: r.OpenID, TemplateID: r.TemplateID, Status: status, At: r.At})
 		if err != nil {
 			return err
 		}

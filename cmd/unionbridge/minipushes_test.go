@@ -14,6 +14,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/wechat/push"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
+	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
 const miniID = wechatsim.StandardMiniAppID
@@ -124,7 +125,7 @@ func TestMiniProgramReports(t *testing.T) {
 	}
 	sent := push.Message{Event: push.EventSent, Sent: []push.SentReport{
 		{OpenID: "o1", MsgID: 1}, {OpenID: "o1", MsgID: 2, Code: 43101, Status: strings.Repeat("x", 64)},
-		{OpenID: "o1", Code: 43101},
+		{OpenID: "o1", TemplateID: "t1", Code: 43101, Status: "user refuse"},
 	}}
 	event(miniID, sent, true)
 	if r := <-receipts; r.MsgID != 1 || r.Status != push.ReceiptSuccess {
@@ -133,8 +134,9 @@ func TestMiniProgramReports(t *testing.T) {
 	if r := <-receipts; r.MsgID != 2 || len(r.Status) != 64 || !strings.HasPrefix(r.Status, "failed:x") {
 		t.Errorf("%+v", r)
 	}
-	if len(receipts) > 0 {
-		t.Errorf("a report without an msgid became %+v", <-receipts)
+	want := queue.Receipt{OpenID: "o1", TemplateID: "t1", Status: "failed:user refuse"}
+	if r := <-receipts; r != want {
+		t.Errorf("without an msgid: %+v, want %+v", r, want)
 	}
 	event(miniID, push.Message{Event: push.EventPunished, Punishment: &push.Punishment{
 		Type: push.PunishmentAccount, Reason: "诱导分享"}}, true)

@@ -11,11 +11,9 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
-	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/status"
 	"github.com/unionbridge/unionbridge/internal/wechat"
-	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
@@ -154,7 +152,7 @@ func (c *cli) pausable(
 	ctx context.Context, q requests.Store, appid, template string,
 ) (what requests.Pausable, err error) {
 	appid = strings.TrimSpace(appid)
-	if _, unknown := officialAccounts(c.cfg, []string{appid}); unknown != nil {
+	if unknown := checkSends(c.cfg, appid); unknown != nil {
 		sends, err := q.Sends(ctx, appid)
 		if err != nil {
 			return what, databaseError(err)
@@ -174,15 +172,6 @@ func (c *cli) pausable(
 	}
 	what.TemplateID = id
 	return what, nil
-}
-
-// templateIDs are the configured aliases. Without an entry an account cannot use the alias.
-func templateIDs(cfg *config.Config) channel.Templates {
-	ids := make(channel.Templates, len(cfg.Templates))
-	for alias, t := range cfg.Templates {
-		ids[alias] = t.Official.IDs // holds the default account's id too
-	}
-	return ids
 }
 
 type pauseAnswer struct {

@@ -210,7 +210,7 @@ func meaning(d requests.Detail) string {
 	}
 	words := map[string]string{
 		"no_follower":        "The recipient did not become a follower in time.",
-		"unknown_account":    "Its official account is not in the configuration of any instance.",
+		"unknown_account":    "Its account is not in the configuration of any instance, or is a mini program that does not send.",
 		"timeout":            "WeChat did not answer within wechat.send_timeout.",
 		"connection_lost":    "The connection ended before the answer.",
 		"server_error":       "WeChat, or something on the way, answered with an HTTP error 5xx.",

@@ -63,7 +63,8 @@ func TestWaitingReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Request{{
-		ID: id, DueAt: end, AppID: nullable(appid), State: State{Cancel: true},
+		ID: id, DueAt: end, AppID: nullable(appid), State: State{Cancel: true, Priority: 1},
+		Message:   Message{Template: "order"},
 		Recipient: Recipient{nullable("u-2"), nullable("wxm"), nullable("om"), nullable("o")},
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {

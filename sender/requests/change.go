@@ -71,6 +71,10 @@ type step struct {
 	args    []any        // those before
 	becomes queue.Status // where there is a query
 	refused string
+	// ends: what may have been sent is decided about, so nothing is known of an attempt any more.
+	ends bool
+	// then belongs to the change, in its transaction; nil: nothing does.
+	then func(ctx context.Context, tx *sqlx.Tx, ids []int64) error
 	// check has the last word, in the transaction that holds the row; "": nothing speaks against
 	// the step. nil: no check.
 	check func(ctx context.Context, tx *sqlx.Tx) (refused string, err error)
@@ -121,7 +125,7 @@ func (s Store) change(ctx context.Context, ids []int64, plan func(lockedRow) ste
 func lockRows(ctx context.Context, tx *sqlx.Tx, ids []int64, skipLocked bool) ([]lockedRow, error) {
 	const query = `
 		SELECT id, status, cancel <> 0 AS cancel, lease IS NOT NULL AS leased,
-		       uncertain_at IS NOT NULL AS in_doubt, due_at <= CURRENT_TIMESTAMP(3) AS due,
+		       ` + queue.SQLInDoubt + ` AS in_doubt, due_at <= CURRENT_TIMESTAMP(3) AS due,
 		       COALESCE(expires_at <= CURRENT_TIMESTAMP(3), 0) AS overdue
 		  FROM send_request FORCE INDEX (PRIMARY)
 		 WHERE id IN (?)
@@ -178,6 +182,16 @@ func changeLocked(
 		if n != int64(len(ids)) {
 			return nil, fmt.Errorf("%d of %d rows were as they had been read under a lock; "+
 				"nothing was changed, try again", n, len(ids))
+		}
+		if steps[k].then != nil {
+			if err := steps[k].then(ctx, tx, ids); err != nil {
+				return nil, err
+			}
+		}
+		if steps[k].ends {
+			if err := queue.EndAttempts(ctx, tx, ids); err != nil {
+				return nil, err
+			}
 		}
 		if steps[k].becomes != queue.Waiting { // it waits no more
 			if err := queue.Unwait(ctx, tx, ids); err != nil {
