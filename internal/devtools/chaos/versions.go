@@ -82,7 +82,7 @@ func upgrade(c *cluster) {
 	c.did("migration")
 	minis := &miniRows{cluster: c}
 	minis.leftAlone(&previous)
-	c.wantLevel("while an old daemon sends", 0)
+	c.awaitLevel(0)
 	stop := minis.insertOn()
 	present.start()
 	present.AwaitReady(present.process)
@@ -105,7 +105,7 @@ func upgrade(c *cluster) {
 		_, sends := c.platform.firstPost(since, func(name string) bool { return name == present.Name })
 		return sends
 	})
-	c.wantLevel("when the new daemon sends alone", database.FeatureLevel)
+	c.awaitLevel(database.FeatureLevel)
 	stop()
 	for _, p := range c.platform.allPosts() {
 		if p.From != present.Name {
@@ -114,14 +114,14 @@ func upgrade(c *cluster) {
 	}
 }
 
-// wantLevel checks what the instances say they can do.
-func (c *cluster) wantLevel(when string, want int) {
-	level, holder, err := database.NewFeatureLevels(c.db.DB, time.Now).Lowest(c.Context())
-	c.Check(err)
-	if level != want {
-		c.wrong = append(c.wrong, fmt.Sprintf("%s the lowest feature level is %d (of %q), not %d",
-			when, level, holder, want))
-	}
+// awaitLevel waits until the lowest of what the instances say they can do is this. A dead one counts
+// until its leases expire.
+func (c *cluster) awaitLevel(want int) {
+	levels := database.NewFeatureLevels(c.db.DB, time.Now)
+	c.await(fmt.Sprintf("feature level %d", want), time.Minute, func() bool {
+		level, _, err := levels.Lowest(c.Context())
+		return err == nil && level == want
+	})
 }
 
 // pick takes the one that sends now out of the list, or else any.
