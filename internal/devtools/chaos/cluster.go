@@ -82,7 +82,7 @@ func (c *cluster) build() {
 	c.openPlatform()
 	_, producersDSN := c.openLink()
 	for i := range c.kind.daemons {
-		c.addDaemon("daemon-"+string(rune('a'+i)), c.binary)
+		c.addDaemon("daemon-"+string(rune('a'+i)), c.binary, c.settings)
 	}
 	first := c.daemons
 	if c.kind.previous {
@@ -118,9 +118,8 @@ func (c *cluster) openPlatform() {
 	}
 }
 
-func (c *cluster) addDaemon(name, binary string) {
+func (c *cluster) addDaemon(name, binary string, settings harness.Settings) {
 	d := &instance{t: c.T}
-	settings := c.settings
 	d.link, settings.DSN = c.openLink()
 	settings.WeChat = c.Serve(c.platform.handler(name))
 	if c.callbacks {

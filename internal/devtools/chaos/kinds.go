@@ -31,6 +31,8 @@ type kind struct {
 	equip func(*cluster) serverConfig
 	// nemesis makes faults for about c.length.
 	nemesis func(*cluster)
+	// verify checks in the end what only this kind knows of; nil: nothing.
+	verify func(*cluster)
 }
 
 // playable says why the kind cannot be played here; nil: it can.
@@ -73,7 +75,8 @@ func kinds() []kind {
 		{name: "window", what: "kill -9 after lost answers, restarted as the resend window ends",
 			daemons: 1, alone: true, tune: narrowWindow, nemesis: restartAtTheEnd},
 		{name: "versions", what: "an upgrade under load: old daemons beside the new one, kill -9 of either",
-			daemons: 1, previous: true, missing: noPrevious, nemesis: upgrade},
+			daemons: 1, previous: true, tune: miniSends,
+			missing: noPrevious, nemesis: upgrade, verify: checkMinis},
 	}
 }
 
