@@ -384,7 +384,7 @@ func TestFirstComers(t *testing.T) {
 		var accepted atomic.Int64
 		for i := range instances {
 			f := instances[i]
-			f.Registry.day = func(time.Time) time.Time {
+			f.day = func(time.Time) time.Time {
 				return time.Date(2026, 1, 1, 0, round, 0, 0, time.UTC)
 			}
 			working.Go(func() {
