@@ -184,8 +184,8 @@ const configExample = `"unionbridge config example" shows how`
 // maxSecretFile is far above a secret's 32 digits.
 const maxSecretFile = 4096
 
-// readSecret reads a secret from a file and not from the command line, which everybody on the machine
-// can read.
+// readSecret reads a secret from a file and not from the command line, which everybody on the
+// machine can read.
 func (c *cli) readSecret(name string) (string, error) {
 	in := c.stdin
 	if name != "-" {
@@ -269,8 +269,8 @@ func applicationProblems(cfg *config.Config, a config.Application) []error {
 	return problems
 }
 
-// trySecret says whose a secret is, as the door would find out. The door's own words do not say more
-// than a stranger may know.
+// trySecret says whose a secret is, as the door would find out. The door's own words do not say
+// more than a stranger may know.
 func (c *cli) trySecret(
 	registry *applications.Registry, a config.Application, appid string, shown applications.Credentials,
 ) []error {

@@ -66,8 +66,8 @@ func applicationOf(cfg *config.Config, a config.Application) applications.Applic
 	return app
 }
 
-// allowedTemplates are those that the application may name, and the ids of those that it may name by
-// an alias: SDKs know ids alone. nil: all.
+// allowedTemplates are those that the application may name, and the ids of those that it may name
+// by an alias: SDKs know ids alone. nil: all.
 func allowedTemplates(cfg *config.Config, a config.Application) []string {
 	if len(a.Templates) == 0 {
 		return nil

@@ -1,6 +1,6 @@
-// Package applications knows the programs that use the doors: by their secret or by a token of ours,
-// what each may do, and how much. It owns the tables application and application_usage, and the key
-// of the tokens. It serves no HTTP, sends nothing, and has no token or secret of WeChat's.
+// Package applications knows the programs that use the doors: by their secret or by a token of
+// ours, what each may do, and how much. It owns the tables application and application_usage, and
+// the key of the tokens. It serves no HTTP, sends nothing, and has no token or secret of WeChat's.
 //
 // A refusal is a [Refusal], in WeChat's own codes, which the callers' SDKs understand. Every other
 // error means that the database cannot be asked: nothing was decided.
@@ -129,9 +129,9 @@ type Session struct {
 	From  netip.Addr
 }
 
-// Allow checks a call at the account appid, which is not always the token's: a uniform message names
-// another one. template is what the message names, an alias or an id; "": there is none. Rights are
-// never a token's error: SDKs would fetch a new one and repeat the call without end.
+// Allow checks a call at the account appid, which is not always the token's: a uniform message
+// names another one. template is what the message names, an alias or an id; "": there is none.
+// Rights are never a token's error: SDKs would fetch a new one and repeat the call without end.
 func (r *Registry) Allow(s Session, call Call, appid, template string) error {
 	a := s.Application
 	switch {

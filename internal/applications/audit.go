@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// maxLogged is how many refusals of one reason, and tokens of one application, are logged a minute;
-	// the rest is counted. There are programs that fetch a token for each message.
+	// maxLogged is how many refusals of one reason, and tokens of one application, are logged a
+	// minute; the rest is counted. There are programs that fetch a token for each message.
 	maxLogged = 20
 	logWindow = time.Minute
 	// maxShown bounds what is logged of a caller's own words.

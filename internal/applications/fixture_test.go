@@ -152,7 +152,8 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// TestDatabaseAway: nothing is decided, so the callers' SDKs must not hear of their token or secret.
+// TestDatabaseAway: nothing is decided, so the callers' SDKs must not hear of their token or
+// secret.
 func TestDatabaseAway(t *testing.T) {
 	db := dbtest.New(t)
 	secret := NewSecret()

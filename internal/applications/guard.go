@@ -14,8 +14,8 @@ const (
 	// maxFailures is how many wrong secrets a source may show a minute.
 	maxFailures   = 5
 	failureWindow = time.Minute
-	// maxSources bounds the memory, about a megabyte. Beyond it the oldest is forgotten: whoever has
-	// so many addresses is not held up by counting each.
+	// maxSources bounds the memory, about a megabyte. Beyond it the oldest is forgotten: whoever
+	// has so many addresses is not held up by counting each.
 	maxSources = 8192
 )
 
@@ -60,9 +60,9 @@ func (g *guard) failed(from netip.Addr, hash [sha256.Size]byte) (limited bool) {
 	return f.count > maxFailures
 }
 
-// blocked reports whether the source has tried so many different secrets that a right one is refused
-// too, for what is left of the minute. A program with one wrong secret, however often it shows it,
-// does not shut out its neighbours behind the same address.
+// blocked reports whether the source has tried so many different secrets that a right one is
+// refused too, for what is left of the minute. A program with one wrong secret, however often it
+// shows it, does not shut out its neighbours behind the same address.
 func (g *guard) blocked(from netip.Addr) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

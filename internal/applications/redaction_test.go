@@ -11,8 +11,8 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database/dbtest"
 )
 
-// TestNoSecretIsPrinted goes every way, well and badly, and looks for each secret in the log, in all
-// errors and in the metrics.
+// TestNoSecretIsPrinted goes every way, well and badly, and looks for each secret in the log, in
+// all errors and in the metrics.
 func TestNoSecretIsPrinted(t *testing.T) {
 	db := dbtest.New(t)
 	secret, off, wrong := NewSecret(), NewSecret(), NewSecret()

@@ -23,8 +23,8 @@ const (
 	reasonNoToken     Reason = "missing_token" // 41001
 )
 
-// Refusal is an answer to a caller: final, and no fault of ours. Its text is for the caller and holds
-// no secret.
+// Refusal is an answer to a caller: final, and no fault of ours. Its text is for the caller and
+// holds no secret.
 type Refusal struct {
 	Reason  Reason
 	Code    int    // WeChat's errcode
@@ -34,8 +34,8 @@ type Refusal struct {
 // Error returns the message with its code.
 func (r *Refusal) Error() string { return strconv.Itoa(r.Code) + " " + r.Message }
 
-// refusal returns the answer for a reason. The words are WeChat's, by which SDKs and people recognise
-// an error; detail is the application's name, an address or an amount.
+// refusal returns the answer for a reason. The words are WeChat's, by which SDKs and people
+// recognise an error; detail is the application's name, an address or an amount.
 func refusal(reason Reason, detail string) *Refusal {
 	code, message := 0, ""
 	switch reason {

@@ -9,8 +9,8 @@ import (
 	"net/netip"
 )
 
-// NewSecret returns a new secret of 128 random bits: 32 hexadecimal digits, the form of WeChat's own,
-// which consoles and SDKs check for.
+// NewSecret returns a new secret of 128 random bits: 32 hexadecimal digits, the form of WeChat's
+// own, which consoles and SDKs check for.
 func NewSecret() string {
 	bits := make([]byte, 16)
 	_, _ = rand.Read(bits) // never fails

@@ -10,10 +10,10 @@ import (
 // maxHops bounds what is read of X-Forwarded-For.
 const maxHops = 32
 
-// Source returns who sent a request. That is the peer, or, where the peer is one of the proxies, whom
-// X-Forwarded-For names: each proxy appends the one that it was called by, so the last one that is no
-// proxy of ours is the caller, and what stands before it is only their word. The zero Addr is
-// nobody: the header makes no sense.
+// Source returns who sent a request. That is the peer, or, where the peer is one of the proxies,
+// whom X-Forwarded-For names: each proxy appends the one that it was called by, so the last one
+// that is no proxy of ours is the caller, and what stands before it is only their word. The zero
+// Addr is nobody: the header makes no sense.
 func Source(r *http.Request, proxies []netip.Prefix) netip.Addr {
 	peer, ok := hop(r.RemoteAddr)
 	if !ok || !trusted(peer, proxies) {

@@ -13,8 +13,8 @@ import (
 // tokenKey is secret_key.name of the key of the tokens.
 const tokenKey = "application_token"
 
-// maxStateAge is how long an instance goes by what it has read: a revocation holds everywhere within
-// this time, and a busy door costs the database two reads by primary key a second.
+// maxStateAge is how long an instance goes by what it has read: a revocation holds everywhere
+// within this time, and a busy door costs the database two reads by primary key a second.
 const maxStateAge = time.Second
 
 // state is what the database says of all applications.
@@ -63,8 +63,8 @@ func readState(ctx context.Context, db *sqlx.DB) (*state, error) {
 	if st.key, err = database.SecretKey(ctx, db, tokenKey); err != nil {
 		return nil, err
 	}
-	// The clock comes also where there is no application. (A UNION with literals mixes collations, which
-	// TiDB refuses.)
+	// The clock comes also where there is no application. (A UNION with literals mixes collations,
+	// which TiDB refuses.)
 	const query = `
 		SELECT CURRENT_TIMESTAMP(3) AS moment, a.name, a.epoch
 		  FROM (SELECT 1 AS one) clock

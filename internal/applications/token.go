@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	// TokenLife is what callers learn as expires_in. WeChat's own, and what SDKs expect: some refuse a
-	// short one, some ask before every call when it is below half an hour.
+	// TokenLife is what callers learn as expires_in. WeChat's own, and what SDKs expect: some
+	// refuse a short one, some ask before every call when it is below half an hour.
 	TokenLife = 2 * time.Hour
-	// tokenGrace is how much longer a token lives: there are SDKs that use it up to the last second,
-	// and clocks that differ.
+	// tokenGrace is how much longer a token lives: there are SDKs that use it up to the last
+	// second, and clocks that differ.
 	tokenGrace = 5 * time.Minute
 
 	tokenPrefix = "ub1_"

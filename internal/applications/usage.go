@@ -18,8 +18,8 @@ import (
 const (
 	// maxPortion bounds what an instance takes at once, and holds back if it dies.
 	maxPortion = 1000
-	// portionShare: at most this part of what is left, so that near the limit portions become single
-	// requests and nobody holds back much.
+	// portionShare: at most this part of what is left, so that near the limit portions become
+	// single requests and nobody holds back much.
 	portionShare = 8
 )
 
@@ -63,8 +63,9 @@ type window struct {
 
 func newUsage() *usage { return &usage{apps: make(map[string]*portions)} }
 
-// Reserve takes n requests of an application's limits. If fewer are left it takes those, and returns
-// a [Refusal] for the others as well. Use the reservation with Spend, or give it back with Cancel.
+// Reserve takes n requests of an application's limits. If fewer are left it takes those, and
+// returns a [Refusal] for the others as well. Use the reservation with Spend, or give it back with
+// Cancel.
 func (r *Registry) Reserve(ctx context.Context, s Session, n int64) (Reservation, error) {
 	a := s.Application
 	if a == nil {
@@ -186,8 +187,8 @@ func (u *usage) lack(p *portions, want *request) (lack [2]int64) {
 	return lack
 }
 
-// allocate fetches what is missing, and takes as many as there are then. One caller of an application
-// fetches, the others wait, and mostly find enough.
+// allocate fetches what is missing, and takes as many as there are then. One caller of an
+// application fetches, the others wait, and mostly find enough.
 func (r *Registry) allocate(
 	ctx context.Context, a *Application, p *portions, want *request,
 ) (got int64, short int, err error) {

@@ -24,8 +24,8 @@ func limitedShop(limit Limit) Application {
 // session is the shop's at an instance.
 func (f fixture) session() Session { return Session{Application: f.byName["shop"], From: here()} }
 
-// insert does what a door does: it reserves, inserts the requests and counts them in one transaction.
-// It returns how many were accepted.
+// insert does what a door does: it reserves, inserts the requests and counts them in one
+// transaction. It returns how many were accepted.
 func (f fixture) insert(ctx context.Context, n int64) (int64, error) {
 	for {
 		reservation, err := f.Reserve(ctx, f.session(), n)
@@ -67,8 +67,8 @@ type counts struct {
 	Used      int64 `db:"used"`
 }
 
-// checkUsage looks at what must hold at every moment: no window beyond its limit, no instance beyond
-// what it was given, and each request counted once.
+// checkUsage looks at what must hold at every moment: no window beyond its limit, no instance
+// beyond what it was given, and each request counted once.
 func checkUsage(t *testing.T, db *sqlx.DB, limit Limit) {
 	t.Helper()
 	var windows []struct {
@@ -278,8 +278,8 @@ func TestTakenBack(t *testing.T) {
 	checkUsage(t, db, Limit{Day: 1600})
 }
 
-// TestManyInstances: four instances and a batch writer each, which take back from each other all the
-// time, accept exactly the limit.
+// TestManyInstances: four instances and a batch writer each, which take back from each other all
+// the time, accept exactly the limit.
 func TestManyInstances(t *testing.T) {
 	db := dbtest.New(t)
 	limit := Limit{Day: 2000, Minute: 1_000_000}

@@ -24,8 +24,8 @@ type usedRow struct {
 	n           int64
 }
 
-// usedRows adds reservations up by row, in the order of the primary key: who locks several rows locks
-// them in this order.
+// usedRows adds reservations up by row, in the order of the primary key: who locks several rows
+// locks them in this order.
 func usedRows(reservations []Reservation) []usedRow {
 	var rows []usedRow
 	for _, res := range reservations {
@@ -78,8 +78,8 @@ type allocated struct {
 func (r *Registry) fetch(
 	ctx context.Context, application string, want *request, lack [2]int64,
 ) (got [2]int64, err error) {
-	// Whoever hands out writes this row first: instances do so one after the other, and in Galera, where
-	// a lock holds on one node alone, the second of two transactions fails and is repeated.
+	// Whoever hands out writes this row first: instances do so one after the other, and in Galera,
+	// where a lock holds on one node alone, the second of two transactions fails and is repeated.
 	const lock = `
 		INSERT INTO application (name, allocations) VALUES (?, 1)
 		ON DUPLICATE KEY UPDATE allocations = allocations + 1`

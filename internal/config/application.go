@@ -33,7 +33,8 @@ type Application struct {
 	Networks []string `yaml:"networks"`
 
 	// DuplicateWindow is how long an equal message of a caller who gives no key of its own is taken
-	// for a repetition. 0s (default): never. At most an hour, as long as finished requests are kept.
+	// for a repetition. 0s (default): never. At most an hour, as long as finished requests are
+	// kept.
 	DuplicateWindow Duration `yaml:"duplicate_window"`
 
 	// Forward lists other paths of WeChat's that it may call. There are none yet.

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Certificate is a TLS certificate in two PEM files, which is read again when they change: those who
-// renew certificates every few weeks do not restart daemons. Make it with LoadCertificate.
+// Certificate is a TLS certificate in two PEM files, which is read again when they change: those
+// who renew certificates every few weeks do not restart daemons. Make it with LoadCertificate.
 type Certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger

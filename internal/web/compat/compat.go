@@ -1,11 +1,11 @@
-// Package compat is the door for programs that were written against WeChat's API: WeChat's own paths
-// at the root of a listener of ours, so that an SDK needs another host and the application's secret,
-// and nothing else. It owns the forms of requests and answers. Who calls and what they may do is
-// decided by package applications; nothing is passed on to WeChat.
+// Package compat is the door for programs that were written against WeChat's API: WeChat's own
+// paths at the root of a listener of ours, so that an SDK needs another host and the application's
+// secret, and nothing else. It owns the forms of requests and answers. Who calls and what they may
+// do is decided by package applications; nothing is passed on to WeChat.
 //
 // Errors have HTTP status 200, because many SDKs throw the body of any other away. That nothing was
-// decided, because the database is away, is 503 with 61450: SDKs repeat a POST on −1, and one takes a
-// negative code for success.
+// decided, because the database is away, is 503 with 61450: SDKs repeat a POST on −1, and one takes
+// a negative code for success.
 package compat
 
 import (
@@ -27,8 +27,8 @@ import (
 )
 
 const (
-	// answerTimeout is how long an answer may take once the request has been read. SDKs give up after
-	// three seconds, and those that give up repeat a POST.
+	// answerTimeout is how long an answer may take once the request has been read. SDKs give up
+	// after three seconds, and those that give up repeat a POST.
 	answerTimeout = 2500 * time.Millisecond
 	readTimeout   = 10 * time.Second
 	writeTimeout  = 10 * time.Second
@@ -104,8 +104,8 @@ func New(cfg Config) *Listener {
 	return l
 }
 
-// ServeHTTP answers a request. Secrets and tokens stand in the query, so that nothing here logs one.
-// No mux: it would redirect a path that is not clean, with the query, and SDKs would follow.
+// ServeHTTP answers a request. Secrets and tokens stand in the query, so that nothing here logs
+// one. No mux: it would redirect a path that is not clean, with the query, and SDKs would follow.
 func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.Path
 	e, known := l.endpoints[path]

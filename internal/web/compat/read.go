@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// maxBody is far above any message. WeChat refuses bodies without a length; SDKs that send those, in
-// chunks, are served here.
+// maxBody is far above any message. WeChat refuses bodies without a length; SDKs that send those,
+// in chunks, are served here.
 const maxBody = 1 << 20
 
 // read reads the body of a POST. What it is decides, not its Content-Type: there are SDKs that send
