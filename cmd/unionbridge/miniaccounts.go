@@ -77,9 +77,9 @@ func (w grantWatcher) Granted(ctx context.Context, appid string, granted []grant
 	if service == nil {
 		return
 	}
-	keys, openids := make([]bridge.Key, len(granted)), make([]string, len(granted))
+	keys, openids := make([]bridge.Key, 0, 2*len(granted)), make([]string, len(granted))
 	for i, g := range granted {
-		keys[i], openids[i] = bridge.GrantKey(appid, g.OpenID, g.TemplateID), g.OpenID
+		keys, openids[i] = append(keys, bridge.GrantKey(appid, g.OpenID, g.TemplateID)), g.OpenID
 	}
 	// Messages may have begun to wait before this person was known as a user: they wait for that. What
 	// this does not find, the walk through all that waits does.
