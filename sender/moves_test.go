@@ -3,6 +3,7 @@ package sender
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -768,6 +769,60 @@ func TestMoveRunning(t *testing.T) {
 			p.wantMessages(t, user, 1, 0)
 		} else {
 			p.wantMessages(t, user, 0, 1)
+		}
+	}
+}
+
+// TestMovesNeverDouble: whatever people do between the steps of both accounts, each request is one
+// message over both channels if it is sent, and none if it is not; and the account that it was
+// moved from first stays.
+func TestMovesNeverDouble(t *testing.T) {
+	const people, rounds = 40, 12
+	seed := time.Now().UnixNano()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(uint64(seed), 0)) //nolint:gosec // of a test
+	p := newDuo(t, grants.Events)
+	ids, from := make([]int64, people), make(map[int64]string)
+	for user := range people {
+		row := []columns{{}, {"route": "mini,official"}, {"route": "official,mini"},
+			{"appid": miniID, "route": "official,mini"}, {"appid": appid}}[random.IntN(5)]
+		row["unionid"] = p.unionidOf(user)
+		ids[user] = p.insert(t, row)
+	}
+	for range rounds {
+		for range people / 2 {
+			user, at := random.IntN(people), time.Now()
+			switch random.IntN(7) {
+			case 0:
+				p.leaves(t, user)
+			case 1:
+				p.sim.Unfollow(appid, p.person(user))
+			case 2:
+				p.follows(t, user, at)
+			case 3:
+				p.sim.SetPerson(appid, p.person(user), wechatsim.Person{Refuses: random.IntN(2) == 0})
+			case 4:
+				p.accepts(t, user, at)
+			case 5:
+				p.deceive(t, user)
+			case 6:
+				p.sim.SwitchOff(miniID, p.person(user), p.templateID)
+			}
+		}
+		p.official.attempt(t)
+		p.mini.attempt(t)
+		p.official.look(t)
+		p.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3) WHERE status = 'pending' AND lease IS NULL`)
+		for user, id := range ids {
+			w := p.way(t, id)
+			got, want := len(p.messagesTo(p.person(user)))+len(p.received(user)), 0
+			if w.Status == "sent" {
+				want = 1
+			}
+			if got != want || from[id] != "" && w.From != from[id] {
+				t.Fatalf("request %d came from %q and has %d messages: %+v", id, from[id], got, w)
+			}
+			from[id] = w.From
 		}
 	}
 }

@@ -236,14 +236,15 @@ type requestLine struct {
 	FinishedAt  *string `json:"finished_at"`
 	Channel     *string `json:"channel"`
 	SentOpenID  *string `json:"sent_openid"`
-	// MsgID is above 2^53 at times: a string, or JavaScript and jq would round it.
-	MsgID    *int64 `json:"msgid,string"`
-	Archived bool   `json:"archived"`
 
 	Route           *string `json:"route"`
 	FallbackFrom    *string `json:"fallback_from"`
 	FallbackReason  *string `json:"fallback_reason"`
 	FallbackErrCode *int    `json:"fallback_errcode"`
+
+	// MsgID is above 2^53 at times: a string, or JavaScript and jq would round it.
+	MsgID    *int64 `json:"msgid,string"`
+	Archived bool   `json:"archived"`
 }
 
 func newRequestLine(r requests.Record) requestLine {
