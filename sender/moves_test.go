@@ -825,4 +825,12 @@ func TestMovesNeverDouble(t *testing.T) {
 			from[id] = w.From
 		}
 	}
+	for what, where := range map[string]string{
+		"was moved": `fallback_from IS NOT NULL`, "was sent after that": `fallback_from <> appid AND status = 'sent'`,
+		"waits": `status = 'waiting'`,
+	} {
+		if p.count(t, `SELECT COUNT(*) FROM send_request WHERE `+where) == 0 {
+			t.Errorf("no request %s: the test has no effect", what)
+		}
+	}
 }
