@@ -112,6 +112,6 @@ window: ## 20 restarts as the resend window ends, five minutes; ROUNDS=1 ARGS=-r
 clean: ## Remove what was built and the data of .dev
 	rm -rf bin .dev
 
-# Installs galera-4, mariadb-backup and socat with apt-get where they are missing. Under five minutes.
+# Installs galera-4, mariadb-backup and socat with apt-get where they are missing. Under ten minutes.
 test-galera: ## Database tests and a sweep on three Galera nodes, one of which is killed
 	@$(call TOOL,galera) $(ARGS)

@@ -40,7 +40,9 @@ type Watcher interface {
 }
 
 // Watched returns the same map, whose changes through it w is told of.
-func (m *Map) Watched(w Watcher) *Map { return &Map{db: m.db, watcher: w} }
+func (m *Map) Watched(w Watcher) *Map {
+	return &Map{db: m.db, erasures: m.erasures, watcher: w}
+}
 
 // change is what was written of one person; UnionID is "" where the answer had none.
 type change = pair

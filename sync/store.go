@@ -151,7 +151,8 @@ func (l ledger) resume(ctx context.Context, t *tracker, r Run) error {
 }
 
 // rebind turns the run into one that fetches everybody. It starts now, by the clock that writes
-// info_at: whoever was asked earlier is asked again.
+// info_at: whoever was asked earlier is asked again. No other statement writes the mode, so that a
+// save that is under way does not take it back.
 func (l ledger) rebind(ctx context.Context, t *tracker) error {
 	const query = `UPDATE sync_run SET mode = ?, started_at = CURRENT_TIMESTAMP(3) WHERE id = ?`
 	if _, err := l.exec(ctx, query, modeRebind, t.ID); err != nil {
@@ -200,19 +201,21 @@ func (l ledger) prune(ctx context.Context, r Run, keep int) error {
 	return nil
 }
 
-// save writes the counts of a run in progress, close writes its end.
+// save writes the counts of a run in progress, close writes its end. The server may carry a save
+// out late, after the run has ended and its caller has given the statement up; it must not open the
+// run again.
 func (l ledger) save(ctx context.Context, t *tracker) error  { return l.write(ctx, t, false) }
 func (l ledger) close(ctx context.Context, t *tracker) error { return l.write(ctx, t, true) }
 
 func (l ledger) write(ctx context.Context, t *tracker, ended bool) error {
 	const query = `
 		UPDATE sync_run
-		   SET mode = ?, state = ?, pages = ?, total = ?, listed = ?, added = ?, changed = ?,
-		       missing = ?, gone = ?, calls = ?, next_openid = ?, error = ?,
+		   SET state = ?, pages = ?, total = ?, listed = ?, added = ?, changed = ?, missing = ?,
+		       gone = ?, calls = ?, next_openid = ?, error = ?,
 		       updated_at = CURRENT_TIMESTAMP(3),
 		       ended_at = CASE WHEN ? THEN CURRENT_TIMESTAMP(3) ELSE ended_at END,
 		       resume_at = CURRENT_TIMESTAMP(3) + INTERVAL ? SECOND
-		 WHERE id = ? AND holder = ?`
+		 WHERE id = ? AND holder = ? AND (? OR ended_at IS NULL)`
 	r := t.snapshot()
 	calls, err := json.Marshal(r.Calls)
 	if err != nil {
@@ -222,14 +225,17 @@ func (l ledger) write(ctx context.Context, t *tracker, ended bool) error {
 	if !r.ResumeAt.IsZero() {
 		pause = sql.NullInt64{Int64: int64(r.ResumeAt.Sub(r.Ended) / time.Second), Valid: true}
 	}
-	res, err := l.exec(ctx, query, r.Mode, r.State, r.Pages, r.Total, r.Listed, r.Added, r.Changed,
+	if ended && !r.State.resumable() {
+		r.NextOpenID = "" // the cursor is somebody's openid, and nothing resumes from it
+	}
+	res, err := l.exec(ctx, query, r.State, r.Pages, r.Total, r.Listed, r.Added, r.Changed,
 		r.Missing, r.Gone, string(calls), database.Null(r.NextOpenID), database.Null(r.Error),
-		ended, pause, r.ID, l.holder)
+		ended, pause, r.ID, l.holder, ended)
 	if err != nil {
 		return fmt.Errorf("writing run %d: %w", r.ID, err)
 	}
 	if n, err := res.RowsAffected(); err != nil || n == 0 {
-		return fmt.Errorf("writing run %d: another instance has resumed it", r.ID)
+		return fmt.Errorf("writing run %d: it has ended, or another instance has resumed it", r.ID)
 	}
 	return nil
 }
@@ -241,4 +247,21 @@ func (l ledger) exec(ctx context.Context, query string, args ...any) (res sql.Re
 		return err
 	})
 	return res, err
+}
+
+// Forget takes a person out of the ledger, where a sweep of theirs ended or failed at their openid.
+func Forget(ctx context.Context, db *sqlx.DB, appid, openid string) error {
+	const query = `
+		UPDATE sync_run
+		   SET error       = REPLACE(error, ?, '…'),
+		       next_openid = CASE WHEN next_openid = ? THEN NULL ELSE next_openid END
+		 WHERE appid = ? AND (next_openid = ? OR INSTR(error, ?) > 0)`
+	if openid == "" {
+		return nil
+	}
+	_, err := (ledger{db: db}).exec(ctx, query, openid, openid, appid, openid, openid)
+	if err != nil {
+		return fmt.Errorf("taking a person out of the ledger: %w", err)
+	}
+	return nil
 }

@@ -114,7 +114,7 @@ func (d *daemon) start(ctx context.Context) error {
 	// It does not hold up the start: WeChat may be slow, or away.
 	d.watch.Store(p.watch)
 	for _, run := range []func(context.Context){
-		p.purger().Run, p.watch.Run, p.ledger.Run, p.announce,
+		p.purger().Run, p.watch.Run, p.ledger.Run, p.announce, p.eraser.Run,
 	} {
 		d.work = append(d.work, startTask(ctx, run).stop)
 	}

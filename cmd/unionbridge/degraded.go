@@ -37,7 +37,12 @@ func describeDegraded(
 		known := slices.ContainsFunc(problems, func(q doctor.Problem) bool {
 			return q.AppID == p.AppID && q.Reason == p.Reason
 		})
-		if slices.Contains(sendingAccounts(cfg), p.AppID) && !known && !passing(p) {
+		ours := slices.ContainsFunc(cfg.OfficialAccounts, func(a config.OfficialAccount) bool {
+			return a.AppID == p.AppID
+		}) || slices.ContainsFunc(cfg.MiniPrograms, func(m config.MiniProgram) bool {
+			return m.AppID == p.AppID
+		})
+		if ours && !known && !passing(p) {
 			lines = append(lines, oneLine(pauseLine(p)))
 		}
 	}
@@ -60,6 +65,9 @@ func pauseLine(p requests.Pause) string {
 	cure := "The instance that sends for the account found that; unionbridge status names it. " +
 		cmp.Or(wechat.Explain(p.ErrCode),
 			"docs/states.md says what "+p.Reason+" means and what to do.")
+	if p.Punished() {
+		return fmt.Sprintf("%s: paused since %s: %s", p.AppID, p.Since.UTC().Format(time.RFC3339), p.ErrMsg)
+	}
 	if p.ByOperator() {
 		cure = "To end it: unionbridge resume " + p.AppID + flag
 	}

@@ -214,6 +214,11 @@ func describeResume(done pauseChange) (lines []string) {
 				localMoment(&p.Since), p.ErrMsg))
 			continue
 		}
+		if p.Punished() {
+			lines = append(lines, fmt.Sprintf("%s: the pause since %s is ended: %s", words,
+				localMoment(&p.Since), p.ErrMsg))
+			continue
+		}
 		lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s: the pause since %s is ended: %s. "+
 			"One message finds out whether the cause is gone; if not, the daemon pauses again. %s",
 			words, localMoment(&p.Since), p.Reason, wechat.Explain(p.ErrCode))))
@@ -223,7 +228,7 @@ func describeResume(done pauseChange) (lines []string) {
 		flag := when(id != "", " --template "+id)
 		lines = append(lines, fmt.Sprintf("still paused: %s, since %s: %s; unionbridge resume %s%s",
 			p.Paused(), localMoment(&p.Since),
-			cmp.Or(when(p.ByOperator(), p.ErrMsg), p.Reason), p.AppID, flag))
+			cmp.Or(when(p.ByOperator() || p.Punished(), p.ErrMsg), p.Reason), p.AppID, flag))
 	}
 	return lines
 }

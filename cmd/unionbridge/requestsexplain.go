@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/sender/queue"
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
@@ -27,6 +28,11 @@ func explainRequest(d requests.Detail) string {
 		words = "expires_at passed before it could be sent" + again + ". To send it anyway: " +
 			"unionbridge requests retry --ignore-expiry" + withdrawnFlag(d) + number(d)
 	case "cancelled":
+		if d.Reason == queue.ReasonErased {
+			words = "Its recipient was erased, and what it said: whether a message was on its way " +
+				"is not known. It cannot be sent again."
+			break
+		}
 		words = "It was withdrawn before it was sent" + again + ". Its producer relies on " +
 			"that; to send it anyway: unionbridge requests retry --withdrawn" + number(d)
 	case "unknown":
@@ -106,6 +112,11 @@ func obstacles(d requests.Detail) string {
 	for _, p := range d.Pauses {
 		if p.ByOperator() {
 			words += operatorPause(p)
+			continue
+		}
+		if p.Punished() {
+			words += fmt.Sprintf(" The account is paused since %s: %s.", localMoment(&p.Since),
+				strings.TrimSuffix(oneLine(p.ErrMsg), "."))
 			continue
 		}
 		what := "The account is paused"

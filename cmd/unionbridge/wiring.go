@@ -27,6 +27,7 @@ import (
 	"github.com/unionbridge/unionbridge/sender"
 	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/channel/oatemplate"
+	"github.com/unionbridge/unionbridge/sender/erasure"
 	"github.com/unionbridge/unionbridge/sender/retention"
 	"github.com/unionbridge/unionbridge/sync"
 )
@@ -41,6 +42,7 @@ type parts struct {
 	leases  *database.Leases
 	clients map[string]*wechat.Client // by the appid of an account that sends
 	ledger  *grants.Ledger
+	eraser  *erasure.Eraser
 	watch   *doctor.Watch
 	sending atomic.Pointer[sender.Service] // nil: this process does not send
 	holder  string
@@ -54,6 +56,7 @@ func newParts(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer, d
 	p.ledger = grants.New(grants.Config{
 		DB: db, Sources: grantSources(cfg), Watcher: grantWatcher{&p.sending, bridge.New(db)}, Logger: log,
 	})
+	p.eraser = p.newEraser()
 	observe := callMetrics(reg)
 	client := func(own wechat.Config) {
 		own.BaseURL, own.Timeout = cfg.WeChat.BaseURL, cfg.WeChat.Timeout.Std()
@@ -260,9 +263,25 @@ func quotaOf(c *wechat.Client) func(context.Context, string) (limit, remaining i
 }
 
 func (p *parts) purger() *retention.Purger {
+	erasures := bridge.NewErasures(p.db)
 	return retention.New(retention.Config{
 		DB: p.db, Leases: p.leases, Keep: p.cfg.Retention.Finished.Std(), Archive: p.cfg.Retention.Archive,
+		Others: []func(context.Context, retention.Pace) error{
+			erasures.Expire, p.ledger.Purge,
+		},
 		Logger: p.log, Now: time.Now,
+	})
+}
+
+// newEraser returns what erases people everywhere.
+func (p *parts) newEraser() *erasure.Eraser {
+	return erasure.New(erasure.Config{
+		DB: p.db, Leases: p.leases, Logger: p.log, Now: time.Now,
+		Others: []func(context.Context, bridge.Account) error{
+			func(ctx context.Context, a bridge.Account) error {
+				return sync.Forget(ctx, p.db, a.AppID, a.OpenID)
+			},
+		},
 	})
 }
 

@@ -15,7 +15,7 @@ func seedThings(t *testing.T) (owner, db *sqlx.DB) {
 	t.Helper()
 	owner = seed(t, `
 		CREATE TABLE thing (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, n INT NOT NULL UNIQUE)`, `
-		INSERT INTO thing (n) VALUES (1), (2)`)
+		INSERT INTO thing (id, n) VALUES (1, 1), (2, 2)`)
 	db, err := database.OpenAsTiDB(dbtest.DSN(t, owner))
 	if err != nil {
 		t.Fatal(err)

@@ -179,6 +179,7 @@ func TestProducerRefusalInTransaction(t *testing.T) {
 	if _, err := db.ExecContext(t.Context(), insertKey, "k1"); err != nil {
 		t.Fatal(err)
 	}
+	k1 := requestOf(t, owner, `dedup_key = 'k1'`)
 	tx, err := db.BeginTx(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -199,9 +200,12 @@ func TestProducerRefusalInTransaction(t *testing.T) {
 		`UPDATE send_request SET cancel = 1 WHERE dedup_key = 'k1'`); errNumber(t, err) != held {
 		t.Errorf("withdrawing k1 by its key meanwhile = %v, want %d", err, held)
 	}
-	if _, err := impatient.ExecContext(t.Context(),
-		`UPDATE send_request SET status = 'sent' WHERE id = 1 AND status = 'pending'`); err != nil {
+	res, err := impatient.ExecContext(t.Context(),
+		`UPDATE send_request SET status = 'sent' WHERE id = ? AND status = 'pending'`, k1)
+	if err != nil {
 		t.Errorf("settling k1 meanwhile: %v", err)
+	} else if n, _ := res.RowsAffected(); n != 1 {
+		t.Errorf("settling k1 meanwhile wrote %d rows", n)
 	}
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)

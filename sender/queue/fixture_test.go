@@ -321,9 +321,5 @@ func (f fixture) freeze(t *testing.T) {
 
 func (f fixture) onTiDB(t *testing.T) bool {
 	t.Helper()
-	var version string
-	if err := f.db.GetContext(t.Context(), &version, `SELECT VERSION()`); err != nil {
-		t.Fatal(err)
-	}
-	return strings.Contains(version, "TiDB")
+	return dbtest.ServerOf(t, f.db).Name == "TiDB"
 }

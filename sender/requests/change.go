@@ -44,6 +44,7 @@ const (
 	refusedLate   = "it was withdrawn too late: an attempt has been made, and its outcome is not known"
 	refusedMarked = "it is marked, but an attempt is under way, and if that succeeds it is sent: " +
 		"look at it again in a minute"
+	refusedErased  = "its recipient was erased, and what it said"
 	refusedKnown   = "its outcome is known: only unknown ones can be resolved"
 	refusedMsgID   = "another request has this msgid"
 	refusedReceipt = "the receipt with this msgid is of a message to another person"
@@ -62,6 +63,7 @@ type lockedRow struct {
 	InDoubt bool           `db:"in_doubt"` // an attempt's outcome is not known
 	Due     bool           `db:"due"`
 	Overdue bool           `db:"overdue"` // expires_at has passed
+	Erased  bool           `db:"erased"`
 }
 
 // underWay reports whether an attempt may hold the row now.
@@ -128,7 +130,8 @@ func lockRows(ctx context.Context, tx *sqlx.Tx, ids []int64, skipLocked bool) ([
 	const query = `
 		SELECT id, status, appid, cancel <> 0 AS cancel, lease IS NOT NULL AS leased,
 		       ` + queue.SQLInDoubt + ` AS in_doubt, due_at <= CURRENT_TIMESTAMP(3) AS due,
-		       COALESCE(expires_at <= CURRENT_TIMESTAMP(3), 0) AS overdue
+		       COALESCE(expires_at <= CURRENT_TIMESTAMP(3), 0) AS overdue,
+		       COALESCE(reason = 'erased', 0) AS erased
 		  FROM send_request FORCE INDEX (PRIMARY)
 		 WHERE id IN (?)
 		   FOR UPDATE`

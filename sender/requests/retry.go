@@ -107,6 +107,8 @@ func (o RetryOptions) restart(r lockedRow) step {
 		query += ` AND cancel = 0`
 	}
 	switch {
+	case r.Erased:
+		return step{refused: refusedErased}
 	case r.Status == queue.Sent && !o.Force:
 		return step{refused: refusedSent}
 	case (r.Status == queue.Unknown || r.InDoubt || r.Leased) && !o.Force:

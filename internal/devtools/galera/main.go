@@ -40,7 +40,8 @@ func program() harness.Program {
 			flags.StringVar(&o.packages, "packages",
 				"./internal/database/... ./bridge/... ./sync/... ./sender/...",
 				"the packages whose tests are run")
-			flags.DurationVar(&o.timeout, "timeout", 6*time.Minute, "give up after this long")
+			// Minutes are usual. A machine that does other work takes several times as long.
+			flags.DurationVar(&o.timeout, "timeout", 30*time.Minute, "give up after this long")
 			return func() error {
 				if o.followers < 20_000 {
 					return errors.New("it takes 20,000 followers at least")
@@ -90,7 +91,8 @@ func goTest(t *harness.T, nodes []*node, args ...string) {
 	}
 	lines := t.Lines()
 	t.Cleanup(lines.Close)
-	args = append([]string{"test", "-count=1", "-timeout=4m"}, args...)
+	// A package that hangs says where before the whole run ends.
+	args = append([]string{"test", "-count=1", "-timeout=15m"}, args...)
 	cmd := exec.CommandContext(t.Context(), "go", args...)
 	cmd.Env = append(os.Environ(), "UNIONBRIDGE_TEST_DSN="+nodes[0].dsn(nodes[0].sql, ""), "CI=1")
 	if len(nodes) > 1 {
