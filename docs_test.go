@@ -99,7 +99,9 @@ func TestMetricPages(t *testing.T) {
 // TestChinesePages compares each Chinese page with the English one: the same SQL, which people copy,
 // and the same names in code spans, so that neither lacks a key, a reason or a column.
 func TestChinesePages(t *testing.T) {
-	for _, name := range []string{"producers", "states", "configuration", "monitoring", "cli"} {
+	for _, name := range []string{
+		"producers", "subscribe", "states", "configuration", "monitoring", "cli",
+	} {
 		english, chinese := readFile(t, "docs/"+name+".md"), readFile(t, "docs/"+name+".zh-CN.md")
 		// The example programs are on the English page only, the flags of each command as well.
 		english, _, _ = strings.Cut(english, "\n## Examples\n")

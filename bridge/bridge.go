@@ -2,8 +2,8 @@
 // unionid. It is the only package that writes the tables follower, follower_recheck and mini_user.
 //
 // It must not call WeChat and it must not decide who is asked or when: package sync does. It
-// guards what is written: an answer without a unionid never wipes a known one, and nobody is
-// deleted, only marked as no longer subscribed.
+// guards what is written: an answer without a unionid never wipes a known one, nobody is deleted,
+// only marked as no longer subscribed, and whoever was erased does not come back by what is late.
 package bridge
 
 import (
@@ -18,13 +18,14 @@ import (
 
 // Map is the identity map in the database. It is safe for concurrent use.
 type Map struct {
-	db      *sqlx.DB
-	watcher Watcher // nil: nobody is told of changes
+	db       *sqlx.DB
+	erasures *Erasures
+	watcher  Watcher // nil: nobody is told of changes
 }
 
 // New returns the map that lives in db, whose schema must be migrated.
 func New(db *sqlx.DB) *Map {
-	return &Map{db: db}
+	return &Map{db: db, erasures: NewErasures(db)}
 }
 
 // Entry is what the sweep needs to know of one row of the table follower.

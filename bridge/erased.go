@@ -8,6 +8,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,76 +26,203 @@ const erasureKey = "erased_person"
 // on its way then, such as a push, a list of followers or a message.
 const erasureDays = 30
 
-// Erasures remembers for 30 days who was erased, so that nobody restores them by mistake. It keeps
-// a keyed hash of the account and the openid, by which nobody can be named. It is safe for
-// concurrent use.
+// Erasures erases people from the map, and remembers for 30 days who it was, so that nobody restores
+// them by mistake. It keeps a keyed hash of the account and the openid, and one of the unionid, by
+// which nobody can be named. It is safe for concurrent use.
 type Erasures struct {
 	db *sqlx.DB
 
 	mu  sync.Mutex
 	key []byte // nil: not read yet
+
+	copied copied
 }
 
 // NewErasures returns the erasures in db.
 func NewErasures(db *sqlx.DB) *Erasures { return &Erasures{db: db} }
 
-// Remember notes an erasure in tx, where the person is erased, and forgets those of long ago.
-func (e *Erasures) Remember(ctx context.Context, tx *sqlx.Tx, appid, openid string) error {
+// Remember notes an erasure in tx, where the person is erased. appid "" is of a unionid.
+func (e *Erasures) Remember(ctx context.Context, tx *sqlx.Tx, appid, id string) error {
 	key, err := e.load(ctx)
 	if err != nil {
 		return err
 	}
-	const forget = `
-		DELETE FROM erased_person WHERE erased_at < CURRENT_TIMESTAMP(3) - INTERVAL ? DAY LIMIT 1000`
 	const remember = `
 		INSERT INTO erased_person (hash) VALUES (?)
 		ON DUPLICATE KEY UPDATE erased_at = CURRENT_TIMESTAMP(3)`
-	if _, err = tx.ExecContext(ctx, forget, erasureDays); err == nil {
-		_, err = tx.ExecContext(ctx, remember, erasureHash(key, appid, openid))
-	}
-	if err != nil {
+	if _, err = tx.ExecContext(ctx, remember, newHasher(key).text(Account{appid, id})); err != nil {
 		return fmt.Errorf("remembering an erasure: %w", database.Explain(err))
 	}
 	return nil
 }
 
-// Find returns those of the people at an account who were erased in the last 30 days.
+// Expire forgets the erasures of more than 30 days ago, a piece at a time by pace.
+func (e *Erasures) Expire(
+	ctx context.Context, pace func(ctx context.Context, piece func() error) error,
+) error {
+	const maxExpired = 1000
+	const query = `
+		DELETE FROM erased_person
+		 WHERE erased_at < CURRENT_TIMESTAMP(3) - INTERVAL ? DAY
+		 LIMIT ?`
+	for more := true; more; {
+		err := pace(ctx, func() error {
+			return database.Retry(ctx, func(ctx context.Context) error {
+				n, err := database.ExecIn(ctx, e.db, query, erasureDays, maxExpired)
+				more = n == maxExpired
+				return err
+			})
+		})
+		if err != nil {
+			return fmt.Errorf("forgetting old erasures: %w", err)
+		}
+	}
+	return nil
+}
+
+// Find returns those of the people at an account who were erased in the last 30 days, and have not
+// come back: whoever is in the map again has logged in or followed since.
 func (e *Erasures) Find(
 	ctx context.Context, db sqlx.QueryerContext, appid string, openids []string,
 ) (map[string]bool, error) {
-	if len(openids) == 0 {
+	accounts := make([]Account, len(openids))
+	for i, openid := range openids {
+		accounts[i] = Account{appid, openid}
+	}
+	found, err := e.find(ctx, db, accounts)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	erased := make(map[string]bool, len(found))
+	for a := range found {
+		erased[a.OpenID] = true
+	}
+	return erased, nil
+}
+
+// fewIDs are looked up in the table. More, as a sweep has, are compared with a copy of it.
+const fewIDs = 20
+
+// find returns when those of the accounts were erased that Find is about. All but unionids, whose
+// AppID is "", are of one appid.
+func (e *Erasures) find(
+	ctx context.Context, db sqlx.QueryerContext, accounts []Account,
+) (map[Account]time.Time, error) {
+	if len(accounts) == 0 {
 		return nil, nil
+	}
+	some, err := e.copied.refresh(ctx, db, len(accounts) > fewIDs)
+	if err != nil || !some {
+		return nil, err
 	}
 	key, err := e.load(ctx)
 	if err != nil {
 		return nil, err
 	}
-	people := make(map[string]string, len(openids)) // by hash
-	hashes := make([]string, 0, len(openids))
-	for _, openid := range openids {
-		hash := erasureHash(key, appid, openid)
-		if _, twice := people[hash]; !twice {
-			people[hash], hashes = openid, append(hashes, hash)
+	hashes := newHasher(key)
+	if len(accounts) > fewIDs {
+		if erased, complete := e.copied.find(hashes, accounts); complete {
+			return erased, returned(ctx, db, erased)
 		}
 	}
-	found, err := database.SelectIn[string](ctx, db, `
-		SELECT hash
-		  FROM erased_person
-		 WHERE hash IN (?) AND erased_at > CURRENT_TIMESTAMP(3) - INTERVAL ? DAY`, hashes, erasureDays)
+	erased, err := lookUp(ctx, db, hashes, accounts)
 	if err != nil {
-		return nil, fmt.Errorf("reading erasures: %w", database.Explain(err))
+		return nil, err
 	}
-	erased := make(map[string]bool, len(found))
-	for _, hash := range found {
-		erased[people[hash]] = true
+	return erased, returned(ctx, db, erased)
+}
+
+// maxHashes go into one query. MariaDB copies longer lists into a table, from which it reads them
+// (in_predicate_conversion_threshold is 1,000).
+const maxHashes = 500
+
+type erasedRow struct {
+	Hash string    `db:"hash"`
+	At   time.Time `db:"erased_at"`
+}
+
+// lookUp returns when those of the accounts were erased whom the table has.
+func lookUp(
+	ctx context.Context, db sqlx.QueryerContext, hashes *hasher, accounts []Account,
+) (map[Account]time.Time, error) {
+	byHash := make(map[string]Account, len(accounts))
+	for _, a := range accounts {
+		byHash[hashes.text(a)] = a
+	}
+	const query = `
+		SELECT hash, erased_at
+		  FROM erased_person
+		 WHERE hash IN (?) AND erased_at > CURRENT_TIMESTAMP(3) - INTERVAL ? DAY`
+	erased := make(map[Account]time.Time)
+	for part := range slices.Chunk(slices.Collect(maps.Keys(byHash)), maxHashes) {
+		found, err := database.SelectIn[erasedRow](ctx, db, query, part, erasureDays)
+		if err != nil {
+			return nil, fmt.Errorf("reading erasures: %w", database.Explain(err))
+		}
+		for _, row := range found {
+			erased[byHash[row.Hash]] = row.At
+		}
 	}
 	return erased, nil
 }
 
-func erasureHash(key []byte, appid, openid string) string {
-	mac := hmac.New(sha256.New, key)
-	_, _ = mac.Write([]byte(appid + "\x00" + openid)) // a hash takes everything
-	return hex.EncodeToString(mac.Sum(nil))
+// returned takes those out of erased whom the map has again.
+func returned(
+	ctx context.Context, db sqlx.QueryerContext, erased map[Account]time.Time,
+) error {
+	ids := make(map[string][]string) // by appid
+	for a := range erased {
+		ids[a.AppID] = append(ids[a.AppID], a.OpenID)
+	}
+	const byOpenID = `
+		SELECT openid FROM mini_user WHERE appid = ? AND openid IN (?)
+		UNION ALL
+		SELECT openid FROM follower WHERE appid = ? AND openid IN (?)`
+	const byUnionID = `
+		SELECT unionid FROM mini_user WHERE unionid IN (?)
+		UNION ALL
+		SELECT unionid FROM follower WHERE unionid IN (?)`
+	for appid, some := range ids {
+		for part := range slices.Chunk(some, maxHashes) {
+			query, args := byOpenID, []any{appid, part, appid, part}
+			if appid == "" {
+				query, args = byUnionID, []any{part, part}
+			}
+			back, err := database.SelectIn[string](ctx, db, query, args...)
+			if err != nil {
+				return fmt.Errorf("reading who has come back: %w", database.Explain(err))
+			}
+			for _, id := range back {
+				delete(erased, Account{appid, ID(id)})
+			}
+		}
+	}
+	return nil
+}
+
+// digest is a keyed hash of an account or a unionid.
+type digest [sha256.Size]byte
+
+// hasher makes the keyed hashes of erased_person. It is for one goroutine.
+type hasher struct {
+	mac    hash.Hash
+	buffer []byte
+}
+
+func newHasher(key []byte) *hasher { return &hasher{mac: hmac.New(sha256.New, key)} }
+
+func (h *hasher) sum(a Account) (d digest) {
+	h.buffer = append(append(append(h.buffer[:0], a.AppID...), 0), a.OpenID...)
+	h.mac.Reset()
+	_, _ = h.mac.Write(h.buffer) // a hash takes everything
+	h.mac.Sum(d[:0])
+	return d
+}
+
+// text is the hash as the table has it.
+func (h *hasher) text(a Account) string {
+	d := h.sum(a)
+	return hex.EncodeToString(d[:])
 }
 
 // load returns the installation's key, which the first that needs it makes.
@@ -123,80 +253,4 @@ func (e *Erasures) load(ctx context.Context) ([]byte, error) {
 	}
 	e.key = key
 	return key, nil
-}
-
-// Account is one of a person's openids.
-type Account struct {
-	AppID  string `db:"appid"`
-	OpenID string `db:"openid"`
-}
-
-// Erase removes a person from the map, in tx: the account that is named, and all that share its
-// unionid; "" is looked up. It remembers each, and returns them, so that the owners of other tables
-// can erase the same people.
-func (e *Erasures) Erase(
-	ctx context.Context, tx *sqlx.Tx, who Account, unionid string,
-) ([]Account, error) {
-	accounts, err := accountsOf(ctx, tx, who, unionid)
-	if err != nil {
-		return nil, fmt.Errorf("looking for a person's accounts: %w", database.Explain(err))
-	}
-	for _, a := range accounts {
-		if err := e.Remember(ctx, tx, a.AppID, a.OpenID); err != nil {
-			return nil, err
-		}
-		for _, table := range []string{"mini_user", "follower", "follower_recheck"} {
-			query := `DELETE FROM ` + table + ` WHERE appid = ? AND openid = ?`
-			if _, err := tx.ExecContext(ctx, query, a.AppID, a.OpenID); err != nil {
-				return nil, fmt.Errorf("erasing a person's %s: %w", table, database.Explain(err))
-			}
-		}
-	}
-	return accounts, nil
-}
-
-func accountsOf(
-	ctx context.Context, tx *sqlx.Tx, who Account, unionid string,
-) ([]Account, error) {
-	if unionid == "" {
-		const query = `
-			SELECT COALESCE(MAX(unionid), '') FROM mini_user WHERE appid = ? AND openid = ?`
-		if err := tx.GetContext(ctx, &unionid, query, who.AppID, who.OpenID); err != nil {
-			return nil, err
-		}
-	}
-	var accounts []Account
-	if who.OpenID != "" {
-		accounts = append(accounts, who)
-	}
-	if unionid = ID(unionid); unionid == "" {
-		return accounts, nil
-	}
-	const query = `
-		SELECT appid, openid FROM mini_user WHERE unionid = ?
-		UNION
-		SELECT appid, openid FROM follower WHERE unionid = ?`
-	var found []Account
-	err := tx.SelectContext(ctx, &found, query, unionid, unionid)
-	for _, a := range found {
-		if a != who {
-			accounts = append(accounts, a)
-		}
-	}
-	return accounts, err
-}
-
-// RecordWithdrawal stores that a mini-program user no longer allows the account to know something
-// of them. permission is WeChat's number of what it was.
-func (m *Map) RecordWithdrawal(
-	ctx context.Context, who Account, permission string, at time.Time,
-) error {
-	const query = `
-		INSERT INTO withdrawn_permission (appid, openid, permission, withdrawn_at) VALUES (?, ?, ?, ?)
-		ON DUPLICATE KEY UPDATE withdrawn_at = GREATEST(withdrawn_at, VALUES(withdrawn_at))`
-	err := m.write(ctx, query, who.AppID, who.OpenID, permission, database.Storable(at))
-	if err != nil {
-		return fmt.Errorf("storing a withdrawn permission: %w", err)
-	}
-	return nil
 }

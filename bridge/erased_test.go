@@ -2,6 +2,9 @@ package bridge
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -69,9 +72,13 @@ func TestErase(t *testing.T) {
 		t.Errorf("after 31 days %v are remembered", got)
 	}
 	erase(Account{"mp1", "m9"}, "u9")
+	pace := func(_ context.Context, piece func() error) error { return piece() }
+	if err := NewErasures(db).Expire(t.Context(), pace); err != nil {
+		t.Fatal(err)
+	}
 	var hashes int
-	if err := db.GetContext(t.Context(), &hashes, `SELECT COUNT(*) FROM erased_person`); err != nil || hashes != 1 {
-		t.Errorf("%d hashes are kept (%v), want 1", hashes, err)
+	if err := db.GetContext(t.Context(), &hashes, `SELECT COUNT(*) FROM erased_person`); err != nil || hashes != 2 {
+		t.Errorf("%d hashes are kept (%v), want those of the openid and the unionid", hashes, err)
 	}
 }
 
@@ -87,5 +94,62 @@ func TestRecordWithdrawal(t *testing.T) {
 	var got time.Time
 	if err := db.GetContext(t.Context(), &got, `SELECT withdrawn_at FROM withdrawn_permission`); err != nil || !got.Equal(at) {
 		t.Errorf("%s (%v), want %s", got, err, at)
+	}
+}
+
+// TestFindMany: the copy in memory, which serves long lists, says what the table says, and follows it.
+func TestFindMany(t *testing.T) {
+	db := dbtest.New(t)
+	e, other := NewErasures(db), NewErasures(db)
+	remember := func(openids ...string) {
+		t.Helper()
+		err := database.InTx(t.Context(), db, func(ctx context.Context, tx *sqlx.Tx) error {
+			for _, openid := range openids {
+				if err := other.Remember(ctx, tx, "wx1", openid); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	many := make([]string, 5*fewIDs)
+	for i := range many {
+		many[i] = fmt.Sprint("o", i)
+	}
+	check := func(want ...string) {
+		t.Helper()
+		for _, tooMany := range []bool{false, true} {
+			fresh := NewErasures(db)
+			fresh.copied.tooMany = tooMany
+			for _, e := range []*Erasures{e, fresh} {
+				found, err := e.Find(t.Context(), db, "wx1", many)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(want, slices.Sorted(maps.Keys(found))); diff != "" {
+					t.Errorf("erased, copied %t (-want +got):\n%s", !tooMany, diff)
+				}
+			}
+		}
+	}
+	check()
+	remember("o1", "o99")
+	check("o1", "o99")
+	remember("o50", "o1")
+	check("o1", "o50", "o99")
+	if _, err := db.ExecContext(t.Context(), `INSERT INTO mini_user (appid, openid) VALUES ('wx1', 'o50')`); err != nil {
+		t.Fatal(err)
+	}
+	check("o1", "o99")
+	if _, err := db.ExecContext(t.Context(), `UPDATE erased_person SET erased_at = erased_at - INTERVAL 31 DAY`); err != nil {
+		t.Fatal(err)
+	}
+	remember("o2")
+	fresh, err := NewErasures(db).Find(t.Context(), db, "wx1", many)
+	if err != nil || len(fresh) != 1 || !fresh["o2"] {
+		t.Errorf("after 31 days: %v (%v)", fresh, err)
 	}
 }

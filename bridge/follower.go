@@ -106,7 +106,14 @@ func (m *Map) Store(
 	ctx context.Context, appid string, infos []wechat.UserInfo, asked time.Time,
 ) error {
 	for slice := range slices.Chunk(infos, maxUpsert) {
-		err := database.Retry(ctx, func(ctx context.Context) error {
+		slice, err := m.unerased(ctx, appid, slice)
+		if err != nil {
+			return err
+		}
+		if len(slice) == 0 {
+			continue
+		}
+		err = database.Retry(ctx, func(ctx context.Context) error {
 			return statement{appid, asked}.upsert(ctx, m.db, slice)
 		})
 		if err != nil {

@@ -23,7 +23,15 @@ type KeyKind string
 const (
 	KeyUnionID KeyKind = "unionid" // the person may follow the account under it
 	KeyOpenID  KeyKind = "openid"  // their own at the account
+	// KeyGrant is what they allow the account to send: GrantKey. The map does not learn that; who
+	// counts it tells the watcher.
+	KeyGrant KeyKind = "grant"
 )
+
+// GrantKey is the Key of a template that a person allows an account to send.
+func GrantKey(appid, openid, templateID string) Key {
+	return Key{KeyGrant, appid, openid + " " + templateID} // no id has a blank
+}
 
 // Watcher is told of each change of the map after it has been committed: of everybody whom it may
 // have made reachable. It has no error to give back, since the change stands.
@@ -32,7 +40,9 @@ type Watcher interface {
 }
 
 // Watched returns the same map, whose changes through it w is told of.
-func (m *Map) Watched(w Watcher) *Map { return &Map{db: m.db, watcher: w} }
+func (m *Map) Watched(w Watcher) *Map {
+	return &Map{db: m.db, erasures: m.erasures, watcher: w}
+}
 
 // change is what was written of one person; UnionID is "" where the answer had none.
 type change = pair

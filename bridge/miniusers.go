@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/unionbridge/unionbridge/internal/database"
@@ -32,6 +33,8 @@ const ImportMaxUsers = maxUpsert
 // A unionid that differs from the known one is written only if overwrite is set. Otherwise the
 // known one stays and the user is returned as a contradiction. A concurrent write of another
 // program is respected too, but not reported.
+//
+// Users who were erased are left out, unless SeenAt is later than that.
 func (m *Map) ImportMiniUsers(
 	ctx context.Context, users []MiniUser, overwrite bool,
 ) ([]Contradiction, error) {
@@ -40,8 +43,11 @@ func (m *Map) ImportMiniUsers(
 			len(users), ImportMaxUsers)
 	}
 	var contradictions []Contradiction
+	erased, err := m.erasedUsers(ctx, users)
+	if err != nil {
+		return nil, err
+	}
 	if !overwrite {
-		var err error
 		if contradictions, err = m.contradictions(ctx, users); err != nil {
 			return nil, fmt.Errorf("reading known mini-program users: %w", database.Explain(err))
 		}
@@ -50,6 +56,9 @@ func (m *Map) ImportMiniUsers(
 	// alone.
 	var seen, unseen []MiniUser
 	for _, u := range users {
+		if at, gone := erased[Account{u.AppID, u.OpenID}]; gone && !u.SeenAt.After(at) {
+			continue
+		}
 		if u.SeenAt.IsZero() {
 			unseen = append(unseen, u)
 		} else {
@@ -65,8 +74,28 @@ func (m *Map) ImportMiniUsers(
 	return contradictions, nil
 }
 
+// erasedUsers returns when users were erased, of those who were and are not in the map again.
+func (m *Map) erasedUsers(
+	ctx context.Context, users []MiniUser,
+) (map[Account]time.Time, error) {
+	byApp := make(map[string][]Account)
+	for _, u := range users {
+		byApp[u.AppID] = append(byApp[u.AppID], Account{u.AppID, u.OpenID})
+	}
+	erased := make(map[Account]time.Time)
+	for _, accounts := range byApp {
+		found, err := m.erasures.find(ctx, m.db, accounts)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(erased, found)
+	}
+	return erased, nil
+}
+
 // UpsertMiniUser stores a mini-program user and, where it is known, their unionid. An empty unionid
-// never wipes a known one.
+// never wipes a known one. It is for what a person does, such as a login: somebody who was erased
+// is in the map again, so the caller leaves out what is late.
 func (m *Map) UpsertMiniUser(ctx context.Context, appid, openid, unionid string) error {
 	const query = `
 		INSERT INTO mini_user (appid, openid, unionid) VALUES (?, ?, ?)

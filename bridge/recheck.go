@@ -79,8 +79,9 @@ func (m *Map) DueRechecks(ctx context.Context, appid string, d Due) ([]Recheck, 
 func (m *Map) RequestRecheck(
 	ctx context.Context, appid string, openids []string, reason RecheckReason,
 ) error {
-	if len(openids) == 0 {
-		return nil
+	openids, err := m.unerasedIDs(ctx, appid, openids)
+	if err != nil || len(openids) == 0 {
+		return err
 	}
 	keep, keepTurn := `reason IN (VALUES(reason), 'followed')`, ``
 	if reason == RecheckSendRefused || reason == RecheckSendInvalid {
@@ -120,6 +121,15 @@ type Settlement struct {
 func (m *Map) SettleRecheck(
 	ctx context.Context, appid string, r Recheck, s Settlement,
 ) (wrote int64, err error) {
+	if s.Store != nil {
+		kept, err := m.unerased(ctx, appid, []wechat.UserInfo{*s.Store})
+		if err != nil {
+			return 0, err
+		}
+		if len(kept) == 0 {
+			s = Settlement{}
+		}
+	}
 	st := statement{appid, since(r.InfoAt.Time)}
 	err = database.InTx(ctx, m.db, func(ctx context.Context, tx *sqlx.Tx) error {
 		wrote = 0
@@ -181,6 +191,9 @@ func (m *Map) NoteFollow(ctx context.Context, appid, openid string, at time.Time
 	if known.after(at) {
 		return nil
 	}
+	if erased, err := m.erasedSince(ctx, Account{appid, openid}, at); err != nil || erased {
+		return err
+	}
 	const unblock = `
 		UPDATE follower
 		   SET blocked_until = NULL
@@ -201,6 +214,9 @@ func (m *Map) NoteFollow(ctx context.Context, appid, openid string, at time.Time
 func (m *Map) NoteUnfollow(ctx context.Context, appid, openid string, at time.Time) error {
 	known, err := m.lastFollow(ctx, appid, openid)
 	if err != nil || known.after(at) {
+		return err
+	}
+	if left, err := m.unerasedIDs(ctx, appid, []string{openid}); err != nil || len(left) == 0 {
 		return err
 	}
 	// An answer that is under way may be older than this event. So its recheck moves, before the

@@ -10,7 +10,9 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/sender/attempt"
 	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/lanes"
 	"github.com/unionbridge/unionbridge/sender/queue"
@@ -29,6 +31,8 @@ type Account struct {
 	Wait        time.Duration     // how long a request waits for its recipient to follow
 	Default     bool              // rows without appid belong to this account
 
+	// Repeat has the aliases whose messages are repeated in doubt where WeChat drops no second one.
+	Repeat        map[string]bool
 	ResendWindow  time.Duration // how long an attempt in doubt may be repeated, from its claim
 	DailyBudget   int64         // messages a day at most; 0: as many as WeChat allows
 	UrgentReserve float64       // share of the day's messages for urgent requests only, 0 to 1
@@ -86,7 +90,7 @@ type shared struct {
 type account struct {
 	Account
 	*shared
-	channel  channel.Channel
+	transport
 	throttle *throttle.Account
 	log      *slog.Logger
 	seconds  prometheus.Observer // of its POSTs
@@ -98,6 +102,20 @@ type account struct {
 	since      atomic.Pointer[time.Time] // when the account was taken over
 	redelivery redelivery
 	settler    *settle.Settler
+}
+
+// transport is the account's way to people.
+type transport struct {
+	channel  channel.Channel
+	attempts *attempt.Book // nil: what a claim did not settle is in doubt
+}
+
+// hook ends attempts in the transaction that settles; nil: none are written down.
+func (t *transport) hook() queue.Hook {
+	if t.attempts == nil {
+		return nil
+	}
+	return t.attempts.Settle
 }
 
 // signals each hold one token.
@@ -130,9 +148,21 @@ func (a *account) sendingSince() (since time.Time, sends bool) {
 // resendWindow is how long after its claim an attempt in doubt may be repeated: a claim's time less
 // than WeChat drops a second message. A POST that begins at the last moment may arrive its timeout
 // later, and nobody knows when exactly WeChat begins to count.
-func (a *account) resendWindow() time.Duration {
+//
+// Where WeChat drops none, there is no such time, and what the configuration says is repeated.
+func (a *account) resendWindow(template string) time.Duration {
+	if a.attempts != nil && a.repeats(template) {
+		return unlimited
+	}
 	return min(a.ResendWindow, a.channel.Traits().Idempotency-queue.Visibility)
 }
+
+// unlimited is longer than any request waits.
+const unlimited = 100 * 365 * 24 * time.Hour
+
+// repeats reports whether a message of a template is repeated whose outcome is in doubt, although
+// WeChat may deliver both.
+func (a *account) repeats(template string) bool { return a.Repeat[bridge.ID(template)] }
 
 // backoff is initial doubled with every attempt after the first, up to limit, give or take a tenth.
 func backoff(attempt int, initial, limit time.Duration) time.Duration {

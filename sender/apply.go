@@ -93,6 +93,8 @@ func explain(standing bridge.Reachability) string {
 	case bridge.Blocked:
 		return "a receipt said that this person blocks the account's messages; requests to them fail " +
 			"at once for a while (send.blocked_for)"
+	case channel.NoGrant:
+		return "this person has not accepted the template, or not often enough: it goes when they accept it"
 	case bridge.Ambiguous:
 		return "two followers of the account carry this unionid, so neither is certain to be this " +
 			"person: see v_identity"

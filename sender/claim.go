@@ -1,6 +1,7 @@
 package sender
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -95,6 +96,11 @@ func (c *claimer) refresh(ctx context.Context) error {
 			return err
 		}
 		c.loadRedelivery(ctx)
+		if c.attempts != nil {
+			if err := c.endAbandoned(ctx); err != nil {
+				return err
+			}
+		}
 		c.loaded = true
 		notify(c.account.loaded)
 	}
@@ -188,6 +194,7 @@ func (c *claimer) claimDue(ctx context.Context) (got claimed, err error) {
 		err = database.Detached(ctx, func(ctx context.Context) (err error) {
 			won, err = c.queue.Claim(ctx, queue.ClaimOrder{
 				AppID: c.AppID, Rows: rows, SkipLocked: begin.Before(c.skipLockedUntil),
+				Attempts: c.attempts != nil,
 			})
 			return err
 		})
@@ -201,8 +208,9 @@ func (c *claimer) claimDue(ctx context.Context) (got claimed, err error) {
 	if len(won.Refused) > 0 && got.taken == 0 {
 		return got, won.Cause // it may refuse all of them: nothing to try at full speed
 	}
-	got.sending, err = c.dispatchAll(ctx, won.Ours, begin)
-	return got, err
+	ours, doubtErr := c.doubt(ctx, won.Ours)
+	got.sending, err = c.dispatchAll(ctx, ours, begin)
+	return got, cmp.Or(err, doubtErr)
 }
 
 // dispatchAll hands claimed rows to the senders where they can be sent and their recipients be

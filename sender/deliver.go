@@ -22,6 +22,14 @@ func (a *account) deliver(ctx context.Context, lease *database.Lease, j *job) qu
 	if !a.allowed(ctx, lease, j) {
 		return a.release(j)
 	}
+	if a.attempts != nil {
+		if held := a.reserve(ctx, j); held != nil {
+			return *held
+		}
+		if !a.allowed(ctx, lease, j) { // that took its time
+			return a.release(j)
+		}
+	}
 	o := a.post(ctx, j)
 	// The client renews a token that died; the message was refused for certain, so it goes again.
 	if o.Pause == channel.PauseToken && a.allowed(ctx, lease, j) {
@@ -31,7 +39,31 @@ func (a *account) deliver(ctx context.Context, lease *database.Lease, j *job) qu
 	if o.Verdict == channel.Unreachable && a.lastAttempt(j) {
 		o.Verdict = channel.Rejected // the row does not wait, so nobody has to find out
 	}
-	return a.apply(j, a.learn(ctx, j, o))
+	o = a.learn(ctx, j, o)
+	r := a.apply(j, o)
+	if a.attempts != nil {
+		r.With = &channel.Delivery{Draft: j.draft, Address: j.address, Outcome: o}
+	}
+	return r
+}
+
+// reserve writes the attempt down, and returns the result of a job that must not be posted after
+// all; nil: it may be.
+func (a *account) reserve(ctx context.Context, j *job) *queue.Result {
+	answer := a.attempts.Reserve(ctx, channel.Reservation{
+		RequestID: j.row.ID, Lease: j.row.Token, Draft: j.draft, Address: j.address,
+	})
+	switch {
+	case answer.Written:
+		return nil
+	case answer.Err != nil:
+		a.log.Error("writing an attempt down; the request is not posted, and claimed again",
+			"request", j.row.ID, "err", answer.Err)
+	case answer.Address.Reachability != j.address.Reachability:
+		j.permit.Release()
+		return new(a.unreachable(j.row, answer.Address))
+	}
+	return new(a.release(j))
 }
 
 // learn tells the channel what became of a message. What it stores may have to wait for somebody's
@@ -70,7 +102,7 @@ func (a *account) release(j *job) queue.Result {
 	case tooOld:
 		return tooOldToRepeat(j.row)
 	case j.row.Expired:
-		return *overdue(j.row, a.resendWindow())
+		return *overdue(j.row, a.resendWindow(j.row.Template))
 	}
 	return j.row.Release()
 }

@@ -14,6 +14,9 @@ type dispatch struct {
 	urgent, others chan *job
 	room           chan struct{} // a job has left the queues; holds one token
 
+	serial bool // one message at a time to each person
+	people people
+
 	turn sync.Mutex // of the sender that takes the next job, and waits for the rate
 }
 
@@ -38,11 +41,11 @@ func (d *dispatch) close() {
 	close(d.others)
 }
 
-// awaitRoom waits until at most n jobs stand in the queues, and reports whether that was within a
+// awaitRoom waits until at most n jobs stand in the queues or behind another, and reports whether that was within a
 // time.
 func (d *dispatch) awaitRoom(ctx context.Context, n int, within time.Duration) bool {
 	timeout := time.After(within)
-	for len(d.urgent)+len(d.others) > n {
+	for len(d.urgent)+len(d.others)+d.people.waiting() > n {
 		select {
 		case <-d.room:
 		case <-timeout:
@@ -75,22 +78,63 @@ func (d *dispatch) next() (j *job, ok bool) {
 	return j, ok
 }
 
-// take waits for the next job and for the rate. The senders stand in line for it, so that an urgent
-// job is behind one other at most. What can no longer be sent is released. false: there will be no
-// more. ctx ends with the account's lease or the service.
-func (d *dispatch) take(
-	ctx context.Context, a *account, lease *database.Lease, results chan<- queue.Result,
-) (*job, bool) {
-	d.turn.Lock()
-	defer d.turn.Unlock()
-	for {
-		j, ok := d.next()
-		if !ok {
-			return nil, false
+// sending is what the senders of an account have in common while it holds its lease.
+type sending struct {
+	*dispatch
+	account *account
+	lease   *database.Lease
+	results chan<- queue.Result
+}
+
+// run sends until there are no more jobs. ctx ends with the account's lease or the service.
+func (s *sending) run(ctx context.Context) {
+	for j := s.take(ctx); j != nil; j = s.take(ctx) {
+		s.results <- s.account.deliver(ctx, s.lease, j)
+		for j = s.leave(j); j != nil; j = s.leave(j) {
+			if s.ready(ctx, j) {
+				s.results <- s.account.deliver(ctx, s.lease, j)
+			} else {
+				s.results <- s.account.release(j)
+			}
 		}
-		if a.allowed(ctx, lease, j) && j.permit.Wait(ctx, j.deadline.Sub(a.Now())) {
-			return j, true
-		}
-		results <- a.release(j)
 	}
+}
+
+// take waits for the next job and for the rate. The senders stand in line for it, so that an urgent
+// job is behind one other at most, and behind those of the same person. What can no longer be sent
+// is released. nil: there will be no more.
+func (s *sending) take(ctx context.Context) *job {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	for {
+		j, ok := s.next()
+		if !ok {
+			return nil
+		}
+		if s.serial && !s.people.enter(j) {
+			continue
+		}
+		for ; j != nil; j = s.leave(j) {
+			if s.ready(ctx, j) {
+				return j
+			}
+			s.results <- s.account.release(j)
+		}
+	}
+}
+
+// leave returns the job that stood behind one that has been posted or released; nil: none.
+func (s *sending) leave(j *job) *job {
+	if !s.serial {
+		return nil
+	}
+	next := s.people.leave(j)
+	notify(s.room)
+	return next
+}
+
+// ready waits for the rate, and reports whether a job may be posted then.
+func (s *sending) ready(ctx context.Context, j *job) bool {
+	return s.account.allowed(ctx, s.lease, j) &&
+		j.permit.Wait(ctx, j.deadline.Sub(s.account.Now()))
 }

@@ -77,7 +77,7 @@ func (a *account) endOverdue(ctx context.Context, rows []queue.Request) error {
 		case slices.Contains(known, r.ID): // its outcome is known, and written as soon as it can be
 		case r.Cancel:
 			withdrawn = append(withdrawn, r.ID)
-		case overdue(r, a.resendWindow()) != nil:
+		case overdue(r, a.resendWindow(r.Template)) != nil:
 			over = append(over, r.ID)
 		}
 	}

@@ -75,7 +75,7 @@ func (m *maintenance) once(ctx context.Context) error {
 			}
 			waiting = append(waiting, l)
 			if l.Due { // of a waiting row, due_at is the end of its wait
-				errs = append(errs, a.queue.EndWaits(ctx, l, "no_follower"))
+				errs = append(errs, a.queue.EndWaits(ctx, l, a.channel.Traits().WaitOver))
 			}
 		}
 	}
@@ -96,7 +96,8 @@ func (m *maintenance) failUnroutable(ctx context.Context, lanes []queue.Lane) er
 			"priority is %d: it must be 0 (urgent), 1 (normal) or 2 (bulk)", group.Priority), Everywhere: true}
 		if !m.owned(queue.Lane{AppID: group.AppID}) {
 			u = queue.Unroutable{Lanes: group, Reason: "unknown_account", Message: fmt.Sprintf(
-				"appid %q is not configured under official_accounts", group.AppID.String)}
+				"appid %q is not an account that sends: it is not configured under official_accounts, "+
+					"nor under mini_programs with a secret and a template, or send", group.AppID.String)}
 		}
 		n, err := m.queue.FailUnroutable(ctx, u)
 		if n > 0 {

@@ -17,7 +17,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 				"once until it is final.",
 		}, []string{"appid", "status", "reason"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "unionbridge_send_seconds", Help: "Time of one POST to template/send.",
+			Name: "unionbridge_send_seconds", Help: "Time of one POST of a message.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
 		}, []string{"appid"}),
 		receipts: prometheus.NewCounterVec(prometheus.CounterOpts{

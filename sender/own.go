@@ -50,15 +50,12 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 	a.log.Info("sending for this account", "lease", lease.Name(), "epoch", lease.Epoch())
 
 	d := newDispatch(2 * maxClaim) // one claim is queued while the next one is made
+	d.serial = a.channel.Traits().SerialPerPerson
 	results := make(chan queue.Result, maxClaim)
-	var sending, settling, following sync.WaitGroup
+	senders := &sending{dispatch: d, account: a, lease: lease, results: results}
+	var posting, settling, following sync.WaitGroup
 	for range a.Concurrency {
-		sending.Go(func() {
-			take := func() (*job, bool) { return d.take(ctx, a, lease, results) }
-			for j, ok := take(); ok; j, ok = take() {
-				results <- a.deliver(ctx, lease, j)
-			}
-		})
+		posting.Go(func() { senders.run(ctx) })
 	}
 	settling.Go(func() { a.settler.Run(service, results, ctx.Done()) })
 
@@ -78,7 +75,7 @@ func (a *account) own(ctx context.Context, lease *database.Lease) {
 	a.owner.Store(false)
 	a.idle.Store(false)
 	d.close()
-	sending.Wait()
+	posting.Wait()
 	close(results)
 	settling.Wait()
 	if err := database.Detached(ctx, lease.Release); err != nil {

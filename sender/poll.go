@@ -14,8 +14,9 @@ import (
 // second on average.
 const pollEvery = 221 * time.Millisecond
 
-// pollBesideLogins is the pace while logins are read as well, which takes half a query a second.
-const pollBesideLogins = 250 * time.Millisecond
+// pollBesideLogins is the pace while rows wait for logins: the reading of those and the walk take more
+// than a query a second.
+const pollBesideLogins = 290 * time.Millisecond
 
 // poller wakes accounts that have something to do.
 type poller struct {

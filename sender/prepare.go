@@ -1,8 +1,10 @@
 package sender
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -48,7 +50,7 @@ func passed(limit, now time.Time) bool { return !limit.IsZero() && !now.Before(l
 func (a *account) prepare(
 	ctx context.Context, row queue.Request, begin time.Time,
 ) (*job, channel.Target, *queue.Result) {
-	if ended := overdue(row, a.resendWindow()); ended != nil {
+	if ended := a.ended(row); ended != nil {
 		return nil, channel.Target{}, ended
 	}
 	draft, target, rejection := a.draft(ctx, row)
@@ -66,7 +68,7 @@ func (a *account) limits(row queue.Request, begin time.Time) limits {
 		l.expires = begin.Add(time.Duration(row.ExpiresIn.Int64) * time.Microsecond)
 	}
 	age := max(0, time.Duration(row.InDoubtFor.Int64)*time.Microsecond)
-	l.repeat = begin.Add(a.resendWindow() - age)
+	l.repeat = begin.Add(a.resendWindow(row.Template) - age)
 	return l
 }
 
@@ -86,7 +88,10 @@ func (a *account) draft(
 	}
 	draft, rejection := a.channel.Prepare(ctx, channel.Content{
 		Template: bridge.ID(row.Template), TemplateID: target.TemplateID, Data: row.Data.String,
-		URL: row.URL.String, MiniAppID: row.MiniAppID.String, MiniPath: row.MiniPath.String,
+		URL: row.URL.String, MiniPath: row.MiniPath.String,
+		MiniAppID: cmp.Or(bridge.ID(row.JumpAppID.String), row.MiniAppID.String),
+		Page:      row.Page.String, State: bridge.ID(row.Options.State.String),
+		Lang:        bridge.ID(row.Lang.String),
 		ClientMsgID: a.clientMsgID(row.ID), Redelivery: row.InDoubtFor.Valid,
 	})
 	return draft, target, rejection
@@ -106,6 +111,22 @@ func reject(row queue.Request, r channel.Rejection) *queue.Result {
 
 // clockSlack is how far back the database's clock may go without a doubt about ages.
 const clockSlack = 5 * time.Second
+
+// ended is the result of a row that must not be posted any more; nil: it may be.
+func (a *account) ended(row queue.Request) *queue.Result {
+	if row.Attempted && !a.repeats(row.Template) {
+		return new(abandoned(row))
+	}
+	return overdue(row, a.resendWindow(row.Template))
+}
+
+// abandoned is the result of a row with an attempt that nobody has settled.
+func abandoned(row queue.Request) queue.Result {
+	r := row.End(queue.Unknown, "outcome_unknown", "an attempt was made whose outcome is not known, "+
+		"and WeChat drops no second message of this kind")
+	r.InDoubt = true
+	return r
+}
 
 // overdue ends rows whose time has passed: expired ones, and those that have been in doubt for so
 // long that WeChat would deliver the repetition as a second message.
@@ -139,10 +160,15 @@ func (s *shared) clientMsgID(id int64) string {
 	return s.installation + "-" + strconv.FormatInt(id, 36)
 }
 
-// recipient is the person a row names.
-func (s *shared) recipient(row queue.Request) (bridge.Recipient, *channel.Rejection) {
-	return s.MiniAppIDs.Recipient(bridge.Recipient{
+// recipient is the person a row names. In the queue of a mini program, mini_openid is of that one
+// unless the row says otherwise.
+func (a *account) recipient(row queue.Request) (bridge.Recipient, *channel.Rejection) {
+	r := bridge.Recipient{
 		UnionID: row.UnionID.String, OpenID: row.OpenID.String,
 		MiniAppID: row.MiniAppID.String, MiniOpenID: row.MiniOpenID.String,
-	})
+	}
+	if bridge.ID(r.MiniAppID) == "" && slices.Contains(a.MiniAppIDs, a.AppID) {
+		r.MiniAppID = a.AppID
+	}
+	return a.MiniAppIDs.Recipient(r)
 }

@@ -40,6 +40,9 @@ func (r *reconciler) minReceiptAge() time.Duration {
 // request has its msgid, and no other request or receipt is a candidate. What is ambiguous stays
 // unknown.
 func (r *reconciler) reconcile(ctx context.Context, lanes []queue.Lane) error {
+	if r.attempts != nil {
+		return r.reconcileAttempts(ctx)
+	}
 	now := r.Now()
 	begin := r.since.Load()
 	switch {
@@ -148,4 +151,14 @@ func (r *reconciler) resolveMissing(ctx context.Context, rows []queue.UnknownReq
 		lost, targets = lost[n:], targets[n:]
 	}
 	return nil
+}
+
+// reconcileAttempts is reconcile where attempts are written down.
+func (r *reconciler) reconcileAttempts(ctx context.Context) error {
+	resolved, err := r.attempts.Resolve(ctx, r.AppID)
+	for _, found := range resolved {
+		r.log.Info("a receipt told an unknown outcome", "request", found.RequestID,
+			"msgid", found.MsgID, "status", found.Receipt.Status)
+	}
+	return err
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/sender/attempt"
 	"github.com/unionbridge/unionbridge/sender/lanes"
 	"github.com/unionbridge/unionbridge/sender/queue"
 	"github.com/unionbridge/unionbridge/sender/settle"
@@ -56,9 +57,10 @@ func New(cfg Config) (*Service, error) {
 		}
 		log := cfg.Logger.With("appid", a.AppID)
 		acct := &account{
-			Account: a, shared: s.shared, channel: a.Channels[0], log: log,
-			seconds: s.metrics.seconds.WithLabelValues(a.AppID),
-			signals: newSignals(),
+			Account: a, shared: s.shared, log: log,
+			transport: transport{a.Channels[0], attempt.New(q, a.Channels[0])},
+			seconds:   s.metrics.seconds.WithLabelValues(a.AppID),
+			signals:   newSignals(),
 			throttle: throttle.New(throttle.Config{
 				AppID: a.AppID, Rate: a.Rate, DailyBudget: a.DailyBudget, UrgentReserve: a.UrgentReserve,
 				QuotaPath: a.Channels[0].Traits().QuotaPath, Quota: a.Quota,
@@ -67,7 +69,7 @@ func New(cfg Config) (*Service, error) {
 				DB: cfg.DB, Metrics: held, Logger: log, Now: cfg.Now,
 			}),
 		}
-		acct.settler = settle.New(settle.Config{AppID: a.AppID, Store: q, Written: acct.written,
+		acct.settler = settle.New(settle.Config{AppID: a.AppID, Store: q, Hook: acct.hook(), Written: acct.written,
 			Logger: log, Now: func() time.Time { return s.Now() }})
 		s.accounts = append(s.accounts, acct)
 	}
@@ -144,12 +146,13 @@ func (s *Service) Changed(ctx context.Context, keys []bridge.Key) {
 
 func (s *Service) waitingConfig() waiting.Config {
 	cfg := waiting.Config{
-		Queue: s.queue, MiniAppIDs: s.MiniAppIDs, Recipient: s.recipient, Logins: s.Logins,
+		Queue: s.queue, MiniAppIDs: s.MiniAppIDs, Templates: s.Templates, Logins: s.Logins,
 		Logger: s.Logger, Now: func() time.Time { return s.Now() },
 	}
 	for _, a := range s.accounts {
-		cfg.Accounts = append(cfg.Accounts,
-			waiting.Account{AppID: a.AppID, Channel: a.channel, Since: a.sendingSince})
+		cfg.Accounts = append(cfg.Accounts, waiting.Account{
+			AppID: a.AppID, Channel: a.channel, Recipient: a.recipient, Since: a.sendingSince,
+		})
 	}
 	return cfg
 }

@@ -225,6 +225,9 @@ func (l ledger) write(ctx context.Context, t *tracker, ended bool) error {
 	if !r.ResumeAt.IsZero() {
 		pause = sql.NullInt64{Int64: int64(r.ResumeAt.Sub(r.Ended) / time.Second), Valid: true}
 	}
+	if ended && !r.State.resumable() {
+		r.NextOpenID = "" // the cursor is somebody's openid, and nothing resumes from it
+	}
 	res, err := l.exec(ctx, query, r.State, r.Pages, r.Total, r.Listed, r.Added, r.Changed,
 		r.Missing, r.Gone, string(calls), database.Null(r.NextOpenID), database.Null(r.Error),
 		ended, pause, r.ID, l.holder, ended)
@@ -244,4 +247,21 @@ func (l ledger) exec(ctx context.Context, query string, args ...any) (res sql.Re
 		return err
 	})
 	return res, err
+}
+
+// Forget takes a person out of the ledger, where a sweep of theirs ended or failed at their openid.
+func Forget(ctx context.Context, db *sqlx.DB, appid, openid string) error {
+	const query = `
+		UPDATE sync_run
+		   SET error       = REPLACE(error, ?, '…'),
+		       next_openid = CASE WHEN next_openid = ? THEN NULL ELSE next_openid END
+		 WHERE appid = ? AND (next_openid = ? OR INSTR(error, ?) > 0)`
+	if openid == "" {
+		return nil
+	}
+	_, err := (ledger{db: db}).exec(ctx, query, openid, openid, appid, openid, openid)
+	if err != nil {
+		return fmt.Errorf("taking a person out of the ledger: %w", err)
+	}
+	return nil
 }

@@ -47,6 +47,8 @@ type entry struct {
 	RequestID  sql.NullInt64 `db:"request_id"`
 	HappenedAt time.Time     `db:"happened_at"`
 	ArrivedAt  time.Time     `db:"arrived_at"`
+
+	twin string // of an event: the key of the report of the same acceptance; see paired
 }
 
 func (e entry) grant() Grant { return Grant{e.OpenID, e.TemplateID} }
@@ -165,6 +167,7 @@ func paired(entries []entry) []entry {
 			if r.ArrivedAt.Before(e.ArrivedAt) {
 				e.ArrivedAt = r.ArrivedAt
 			}
+			e.twin = r.Key
 			accepts, events, reports = append(accepts, e), events[1:], reports[1:]
 		}
 	}

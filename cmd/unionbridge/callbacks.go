@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jmoiron/sqlx"
+
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/web/callback"
@@ -16,6 +18,21 @@ import (
 
 type receiptStore interface {
 	Receipt(ctx context.Context, appid string, r queue.Receipt) error
+}
+
+// remainingReceipts stores the receipts of people who have not been erased.
+type remainingReceipts struct {
+	receiptStore
+	db       *sqlx.DB
+	erasures *bridge.Erasures
+}
+
+func (s remainingReceipts) Receipt(ctx context.Context, appid string, r queue.Receipt) error {
+	erased, err := s.erasures.Find(ctx, s.db, appid, []string{r.OpenID})
+	if err != nil || erased[r.OpenID] {
+		return err
+	}
+	return s.receiptStore.Receipt(ctx, appid, r)
 }
 
 type blocker interface {
@@ -60,6 +77,7 @@ func (p *parts) callbacks(service *sync.Service, receipts receiptStore) (*callba
 			"nothing listens there")
 		return nil, nil
 	}
+	receipts = remainingReceipts{receipts, p.db, bridge.NewErasures(p.db)}
 	events := sync.NewEvents(service)
 	store := pushes{
 		receipts: receipts, identities: bridge.New(p.db), events: events, blockedFor: blockedFor,
@@ -109,7 +127,7 @@ func (p pushes) Follow(ctx context.Context, appid string, e push.FollowEvent) er
 	return p.events.Follow(ctx, appid, e)
 }
 
-// Event stores the events of mini programs. Official accounts have none that concern us.
+// Event stores the events of mini programs, and that somebody has closed their WeChat account.
 func (p pushes) Event(ctx context.Context, appid string, m push.Message) (bool, error) {
 	return p.minis.event(ctx, appid, m)
 }

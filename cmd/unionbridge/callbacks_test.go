@@ -13,6 +13,7 @@ import (
 
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/config"
+	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/database/dbtest"
 	"github.com/unionbridge/unionbridge/internal/wechat/push"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
@@ -154,5 +155,27 @@ func TestReceiptsReachTheirOwners(t *testing.T) {
 		if (len(blocks) == 1) != c.blocked || c.blocked && !blocks[0].At.Equal(now) {
 			t.Errorf("%s: blocks %+v", c.name, blocks)
 		}
+	}
+}
+
+// TestReceiptOfErased: a receipt that comes late brings nobody's openid back.
+func TestReceiptOfErased(t *testing.T) {
+	db, receipts := dbtest.New(t), make(receiptList, 2)
+	erasures := bridge.NewErasures(db)
+	err := database.InTx(t.Context(), db, func(ctx context.Context, tx *sqlx.Tx) error {
+		_, err := erasures.Erase(ctx, tx, bridge.Account{AppID: "wx1", OpenID: "gone"}, "")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := remainingReceipts{receipts, db, erasures}
+	for _, openid := range []string{"gone", "here"} {
+		if err := store.Receipt(t.Context(), "wx1", queue.Receipt{MsgID: 1, OpenID: openid}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := <-receipts; r.OpenID != "here" || len(receipts) > 0 {
+		t.Errorf("stored %+v and %d more", r, len(receipts))
 	}
 }

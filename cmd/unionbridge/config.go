@@ -28,7 +28,7 @@ func (c *cli) configCommand() *cobra.Command {
 		Short: "Say whether the configuration is right, and what it means",
 		Long: `Read the configuration as the daemon does: unknown keys, wrong values and secrets that cannot be
 read are errors, each with its place and cure. Prints a summary without secrets. No connection
-is opened, unless --online asks for it: then the database, and with each official account WeChat,
+is opened, unless --online asks for it: then the database, and with each account that sends WeChat,
 must answer. An account costs a token, a quota call and one for its list of templates. In token
 mode classic the new token ends the one that a running daemon has, which then fetches another.`,
 		Args: cobra.NoArgs,
@@ -80,7 +80,7 @@ func (c *cli) printChecked(a doctor.Account, r doctor.Result) error {
 	var all []error
 	for _, problem := range r.Problems {
 		code := exitWeChat
-		if problem.Reason == doctor.ReasonTemplateMissing {
+		if problem.Reason == doctor.ReasonTemplateMissing || problem.Reason == doctor.ReasonKeyMissing {
 			code = exitConfig
 		}
 		all = append(all, exitError{code, errors.New(problem.String())})
@@ -88,10 +88,14 @@ func (c *cli) printChecked(a doctor.Account, r doctor.Result) error {
 	if !r.TokenTaken {
 		return errors.Join(all...)
 	}
-	words := "official account " + a.AppID + ": WeChat takes its token"
+	kind, messages := "official account ", "template"
+	if a.Mini {
+		kind, messages = "mini program ", "subscribe"
+	}
+	words := kind + a.AppID + ": WeChat takes its token"
 	if r.Quota != nil {
-		words += fmt.Sprintf("; %d of %d template messages are left today", r.Quota.Remain,
-			r.Quota.DailyLimit)
+		words += fmt.Sprintf("; %d of %d %s messages are left today", r.Quota.Remain,
+			r.Quota.DailyLimit, messages)
 	}
 	if r.Templates >= 0 {
 		words += fmt.Sprintf("; %d of %d templates are in its list", r.Templates, len(a.Templates))
@@ -129,7 +133,14 @@ func describe(cfg *config.Config) string {
 			a.AppID, a.Name, mark, a.Sync.Sweep, a.Sync.Refresh, a.Send.Rate)
 	}
 	for _, m := range cfg.MiniPrograms {
-		line("mini program %s (%s)", m.AppID, m.Name)
+		words := ""
+		if m.Sends {
+			words = fmt.Sprintf(": %g messages a second", m.Send.Rate)
+			if m.AppID == cfg.DefaultAppID() {
+				words = ", the default" + words
+			}
+		}
+		line("mini program %s (%s)%s", m.AppID, m.Name, words)
 	}
 	if aliases := slices.Sorted(maps.Keys(cfg.Templates)); len(aliases) > 0 {
 		line("templates: %s", strings.Join(aliases, ", "))

@@ -114,7 +114,7 @@ func (d *daemon) start(ctx context.Context) error {
 	// It does not hold up the start: WeChat may be slow, or away.
 	d.watch.Store(p.watch)
 	for _, run := range []func(context.Context){
-		p.purger().Run, p.watch.Run, p.ledger.Run, p.announce,
+		p.purger().Run, p.watch.Run, p.ledger.Run, p.announce, p.eraser.Run,
 	} {
 		d.work = append(d.work, startTask(ctx, run).stop)
 	}
@@ -132,8 +132,11 @@ func (d *daemon) start(ctx context.Context) error {
 	if n := len(d.cfg.OfficialAccounts); n != 1 {
 		accounts = fmt.Sprintf("%d official accounts", n)
 	}
+	if n := len(sendingMinis(d.cfg)); n > 0 {
+		accounts += fmt.Sprintf(", %d sending mini programs", n)
+	}
 	d.notify.ready(fmt.Sprintf("%s, listening on %s", accounts, d.web.Addr()))
-	d.log.Info("started", "accounts", len(d.cfg.OfficialAccounts), "holder", p.holder)
+	d.log.Info("started", "accounts", len(sendingAccounts(d.cfg)), "holder", p.holder)
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
 type access struct {
@@ -121,7 +122,11 @@ func migrate(ctx context.Context, cfg *config.Config, log *slog.Logger) (err err
 		return databaseError(err)
 	}
 	log.Info("schema is up to date", "applied", applied)
-	return nil
+	var minis []string
+	for _, m := range sendingMinis(cfg) {
+		minis = append(minis, m.AppID)
+	}
+	return databaseError(queue.ExpectAccounts(ctx, db, minis))
 }
 
 func (c *cli) migrateStatus(ctx context.Context) error {

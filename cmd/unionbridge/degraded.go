@@ -39,6 +39,8 @@ func describeDegraded(
 		})
 		ours := slices.ContainsFunc(cfg.OfficialAccounts, func(a config.OfficialAccount) bool {
 			return a.AppID == p.AppID
+		}) || slices.ContainsFunc(cfg.MiniPrograms, func(m config.MiniProgram) bool {
+			return m.AppID == p.AppID
 		})
 		if ours && !known && !passing(p) {
 			lines = append(lines, oneLine(pauseLine(p)))
@@ -61,6 +63,9 @@ func pauseLine(p requests.Pause) string {
 	cure := "The instance that sends for the account found that; unionbridge status names it. " +
 		cmp.Or(wechat.Explain(p.ErrCode),
 			"docs/states.md says what "+p.Reason+" means and what to do.")
+	if p.Punished() {
+		return fmt.Sprintf("%s: paused since %s: %s", p.AppID, p.Since.UTC().Format(time.RFC3339), p.ErrMsg)
+	}
 	if p.ByOperator() {
 		cure = "To end it: unionbridge resume " + p.AppID + flag
 	}

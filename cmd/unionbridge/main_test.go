@@ -98,7 +98,7 @@ func (w *world) writeConfig(t testing.TB, dir string) string {
 	}
 	for name, content := range map[string]string{
 		"config.yaml": w.config(""), "database.dsn": dsn + "\n",
-		"oa.secret": wechatsim.StandardSecret + "\n",
+		"oa.secret": wechatsim.StandardSecret + "\n", "mini.secret": wechatsim.StandardMiniSecret + "\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -122,6 +122,7 @@ func (w *world) vars() []string {
 	}
 	return []string{
 		"APPID=" + appid, "MINI_APPID=" + mini, "TEMPLATE=" + template(),
+		"SUBSCRIBE_TEMPLATE=" + wechatsim.StandardSubscribeTemplates()[1].ID,
 		"SIM=" + w.server.URL, "LISTEN=" + w.listen,
 		"UNIONID=" + w.sim.UnionID(following), "OPENID=" + w.sim.OpenID(appid, following),
 		"MINI_OPENID=" + w.sim.OpenID(mini, following),
@@ -251,6 +252,11 @@ func (w *world) commands(t *testing.T) map[string]func(*testscript.TestScript, b
 			ts.Check(os.WriteFile(filepath.Join(w.dir, "config.yaml"), []byte(w.config(more)),
 				0o600))
 		},
+		// configure FILE: it becomes config.yaml, with the variables replaced.
+		"configure": func(ts *testscript.TestScript, _ bool, args []string) {
+			text := os.Expand(ts.ReadFile(args[0]), ts.Getenv)
+			ts.Check(os.WriteFile(filepath.Join(w.dir, "config.yaml"), []byte(text), 0o600))
+		},
 		// mini-users: the apps have inserted their users.
 		"mini-users": func(*testscript.TestScript, bool, []string) {
 			w.insertMiniUsers(t, dbtest.Open(t, w.dsn))
@@ -328,6 +334,11 @@ func (w *world) commands(t *testing.T) map[string]func(*testscript.TestScript, b
 			var fault wechatsim.Fault
 			ts.Check(json.Unmarshal([]byte(args[0]), &fault))
 			w.sim.SetFault(fault)
+		},
+		// accept MINI_OPENID TEMPLATE: the person allows one message, which no event says.
+		"accept": func(ts *testscript.TestScript, _ bool, args []string) {
+			who, _ := w.sim.Identify(wechatsim.StandardMiniAppID, args[0])
+			w.sim.Grant(wechatsim.StandardMiniAppID, who.Person, args[1], 1)
 		},
 		// leave N: so many followers unfollow.
 		"leave": func(ts *testscript.TestScript, _ bool, args []string) {

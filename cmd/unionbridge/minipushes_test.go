@@ -11,9 +11,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jmoiron/sqlx"
 
+	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/bridge/grants"
 	"github.com/unionbridge/unionbridge/internal/config"
+	"github.com/unionbridge/unionbridge/internal/database/dbtest"
 	"github.com/unionbridge/unionbridge/internal/wechat/push"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
+	"github.com/unionbridge/unionbridge/sender/queue"
+	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
 const miniID = wechatsim.StandardMiniAppID
@@ -105,17 +110,61 @@ func TestMiniProgramEvents(t *testing.T) {
 					t.Errorf("%s still has %v", table, left)
 				}
 			}
+			if noted := texts(t, db, `SELECT value FROM erasure WHERE value = '`+gone+`'`); len(noted) != 1 {
+				t.Errorf("the requests are not walked through for %v", noted)
+			}
 		})
 	}
 }
 
-// TestMiniProgramReports: what became of messages is a receipt, a punishment is an alarm, and what
-// concerns nobody is left alone.
+// TestPunishment: an account that WeChat has closed is paused until somebody resumes it, a warning
+// pauses nothing, and an operator's own pause keeps its words.
+func TestPunishment(t *testing.T) {
+	db := dbtest.New(t)
+	logs := new(strings.Builder)
+	p := &miniPushes{db: db, sources: map[string]grants.Source{miniID: grants.None, "wx-other": grants.None},
+		erasures: bridge.NewErasures(db), now: time.Now, log: slog.New(slog.NewTextHandler(logs, nil))}
+	punish := func(appid string, kind int) {
+		t.Helper()
+		m := push.Message{Event: push.EventPunished, Punishment: &push.Punishment{Type: kind, Reason: "诱导分享",
+			Functions: []string{"模版消息"}}}
+		if stored, err := p.event(t.Context(), appid, m); !stored || err != nil {
+			t.Errorf("type %d: %t, %v", kind, stored, err)
+		}
+	}
+	store := requests.Store{DB: db}
+	if _, err := store.Pause(t.Context(), requests.Pausable{AppID: "wx-other"}, "ours"); err != nil {
+		t.Fatal(err)
+	}
+	punish("wx-other", push.PunishmentAccount)
+	punish(miniID, 1)
+	if !strings.Contains(logs.String(), "level=ERROR") || !strings.Contains(logs.String(), "诱导分享") {
+		t.Errorf("the log says %s", logs)
+	}
+	paused := `SELECT CONCAT_WS(' ', appid, scope, reason) FROM account_state ORDER BY appid`
+	ours := "wx-other operator operator"
+	eventuallyTexts(t, db, paused, []string{ours})
+	for _, kind := range []int{push.PunishmentFunctions, push.PunishmentShelf, push.PunishmentAccount} {
+		punish(miniID, kind)
+		eventuallyTexts(t, db, paused, []string{ours, miniID + " operator punished"})
+		pauses, err := store.Pauses(t.Context())
+		if err != nil || len(pauses) != 2 || pauses[0].ErrMsg != "ours" || !pauses[1].Punished() ||
+			!strings.Contains(pauses[1].ErrMsg, "诱导分享") || !strings.Contains(pauses[1].ErrMsg, "unionbridge resume") {
+			t.Fatalf("%+v (%v)", pauses, err)
+		}
+		if ended, err := store.Resume(t.Context(), requests.Pausable{AppID: miniID}); len(ended) != 1 || err != nil {
+			t.Fatal(ended, err)
+		}
+	}
+}
+
+// TestMiniProgramReports: what became of messages is a receipt, also where WeChat does not name the
+// message, and what concerns nobody is left alone.
 func TestMiniProgramReports(t *testing.T) {
-	receipts, logs := make(receiptList, 10), new(strings.Builder)
+	receipts := make(receiptList, 10)
 	p := &miniPushes{sources: grantSources(&config.Config{
 		MiniPrograms: []config.MiniProgram{{AppID: miniID, Grants: "none"}}}),
-		receipts: receipts, now: time.Now, log: slog.New(slog.NewTextHandler(logs, nil))}
+		receipts: receipts, now: time.Now}
 	event := func(appid string, m push.Message, want bool) {
 		t.Helper()
 		if stored, err := p.event(t.Context(), appid, m); stored != want || err != nil {
@@ -124,7 +173,7 @@ func TestMiniProgramReports(t *testing.T) {
 	}
 	sent := push.Message{Event: push.EventSent, Sent: []push.SentReport{
 		{OpenID: "o1", MsgID: 1}, {OpenID: "o1", MsgID: 2, Code: 43101, Status: strings.Repeat("x", 64)},
-		{OpenID: "o1", Code: 43101},
+		{OpenID: "o1", TemplateID: "t1", Code: 43101, Status: "user refuse"},
 	}}
 	event(miniID, sent, true)
 	if r := <-receipts; r.MsgID != 1 || r.Status != push.ReceiptSuccess {
@@ -133,13 +182,9 @@ func TestMiniProgramReports(t *testing.T) {
 	if r := <-receipts; r.MsgID != 2 || len(r.Status) != 64 || !strings.HasPrefix(r.Status, "failed:x") {
 		t.Errorf("%+v", r)
 	}
-	if len(receipts) > 0 {
-		t.Errorf("a report without an msgid became %+v", <-receipts)
-	}
-	event(miniID, push.Message{Event: push.EventPunished, Punishment: &push.Punishment{
-		Type: push.PunishmentAccount, Reason: "诱导分享"}}, true)
-	if !strings.Contains(logs.String(), "level=ERROR") || !strings.Contains(logs.String(), "诱导分享") {
-		t.Errorf("the log says %s", logs)
+	want := queue.Receipt{OpenID: "o1", TemplateID: "t1", Status: "failed:user refuse"}
+	if r := <-receipts; r != want {
+		t.Errorf("without an msgid: %+v, want %+v", r, want)
 	}
 	event(miniID, push.Message{Event: push.EventInfoModified,
 		Authorization: &push.Authorization{OpenID: "o1"}}, false)

@@ -11,11 +11,9 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
-	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/status"
 	"github.com/unionbridge/unionbridge/internal/wechat"
-	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
@@ -154,7 +152,7 @@ func (c *cli) pausable(
 	ctx context.Context, q requests.Store, appid, template string,
 ) (what requests.Pausable, err error) {
 	appid = strings.TrimSpace(appid)
-	if _, unknown := officialAccounts(c.cfg, []string{appid}); unknown != nil {
+	if unknown := checkSends(c.cfg, appid); unknown != nil {
 		sends, err := q.Sends(ctx, appid)
 		if err != nil {
 			return what, databaseError(err)
@@ -174,15 +172,6 @@ func (c *cli) pausable(
 	}
 	what.TemplateID = id
 	return what, nil
-}
-
-// templateIDs are the configured aliases. Without an entry an account cannot use the alias.
-func templateIDs(cfg *config.Config) channel.Templates {
-	ids := make(channel.Templates, len(cfg.Templates))
-	for alias, t := range cfg.Templates {
-		ids[alias] = t.Official.IDs // holds the default account's id too
-	}
-	return ids
 }
 
 type pauseAnswer struct {
@@ -225,6 +214,11 @@ func describeResume(done pauseChange) (lines []string) {
 				localMoment(&p.Since), p.ErrMsg))
 			continue
 		}
+		if p.Punished() {
+			lines = append(lines, fmt.Sprintf("%s: the pause since %s is ended: %s", words,
+				localMoment(&p.Since), p.ErrMsg))
+			continue
+		}
 		lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s: the pause since %s is ended: %s. "+
 			"One message finds out whether the cause is gone; if not, the daemon pauses again. %s",
 			words, localMoment(&p.Since), p.Reason, wechat.Explain(p.ErrCode))))
@@ -234,7 +228,7 @@ func describeResume(done pauseChange) (lines []string) {
 		flag := when(id != "", " --template "+id)
 		lines = append(lines, fmt.Sprintf("still paused: %s, since %s: %s; unionbridge resume %s%s",
 			p.Paused(), localMoment(&p.Since),
-			cmp.Or(when(p.ByOperator(), p.ErrMsg), p.Reason), p.AppID, flag))
+			cmp.Or(when(p.ByOperator() || p.Punished(), p.ErrMsg), p.Reason), p.AppID, flag))
 	}
 	return lines
 }

@@ -29,13 +29,9 @@ docs/requests.md has examples, docs/states.md explains every status and reason.`
 
 func (c *cli) withRequests(ctx context.Context, fn func(requests.Store) error) error {
 	return c.withDatabase(ctx, access{check: checkReadableSchema}, func(db *sqlx.DB) error {
-		q := requests.Store{DB: db}
-		for _, a := range c.cfg.OfficialAccounts {
-			if a.Default {
-				q.DefaultAppID = a.AppID
-			}
-		}
-		return fn(q)
+		return fn(requests.Store{
+			DB: db, DefaultAppID: c.cfg.DefaultAppID(), Spend: spendGrants(c.cfg, db),
+		})
 	})
 }
 
@@ -58,7 +54,7 @@ func (f *filterFlags) register(cmd *cobra.Command, depth int64) {
 	flags.StringSliceVar(&f.Statuses, "status", nil,
 		"only this `status`; repeatable: "+strings.Join(requestStatuses(), ", "))
 	flags.StringVar(&f.Reason, "reason", "", "only this `reason`, as in docs/states.md")
-	flags.StringVar(&f.AppID, "account", "", "only this official account's, by its `appid`")
+	flags.StringVar(&f.AppID, "account", "", "only this account's, by its `appid`")
 	flags.StringVar(&f.Template, "template", "", "only this template's, by the `name` in the row")
 	flags.StringVar(&f.since, "since", "",
 		"inserted since this `time`: 2h ago, or 2026-01-02T15:04:05+08:00")

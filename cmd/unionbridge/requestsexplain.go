@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/sender/queue"
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
@@ -27,6 +28,11 @@ func explainRequest(d requests.Detail) string {
 		words = "expires_at passed before it could be sent" + again + ". To send it anyway: " +
 			"unionbridge requests retry --ignore-expiry" + withdrawnFlag(d) + number(d)
 	case "cancelled":
+		if d.Reason == queue.ReasonErased {
+			words = "Its recipient was erased, and what it said: whether a message was on its way " +
+				"is not known. It cannot be sent again."
+			break
+		}
 		words = "It was withdrawn before it was sent" + again + ". Its producer relies on " +
 			"that; to send it anyway: unionbridge requests retry --withdrawn" + number(d)
 	case "unknown":
@@ -108,6 +114,11 @@ func obstacles(d requests.Detail) string {
 			words += operatorPause(p)
 			continue
 		}
+		if p.Punished() {
+			words += fmt.Sprintf(" The account is paused since %s: %s.", localMoment(&p.Since),
+				strings.TrimSuffix(oneLine(p.ErrMsg), "."))
+			continue
+		}
 		what := "The account is paused"
 		if p.Scope != "send" {
 			what = "Of its account, " + p.Scope + " is paused"
@@ -144,15 +155,18 @@ func explainWaiting(d requests.Detail) string {
 	if d.Cancel {
 		return "It was withdrawn: it is not sent, and ends as cancelled when the daemon looks at it."
 	}
-	end := "failed (no_follower)"
+	end, until := "failed (no_follower)", "within a minute of them following"
+	if d.Reason == string(wechat.ReasonNoGrant) {
+		end, until = "failed (no_grant)", "within seconds of them accepting the template"
+	}
 	if d.ExpiresAt != nil && !d.ExpiresAt.After(d.DueAt) {
 		end = "expired"
 	}
 	if d.UncertainAt != nil {
 		end = "unknown"
 	}
-	return fmt.Sprintf("It waits for its recipient, and goes out within a minute of them "+
-		"following.%s At %s it ends as %s.", meaning(d), localMoment(&d.DueAt), end)
+	return fmt.Sprintf("It waits for its recipient, and goes out %s.%s At %s it ends as %s.",
+		until, meaning(d), localMoment(&d.DueAt), end)
 }
 
 func explainSent(d requests.Detail) string {
@@ -205,12 +219,18 @@ func failedCure(d requests.Detail) string {
 
 // meaning says what a reason means: by WeChat's code, by the reason, or in the row's words.
 func meaning(d requests.Detail) string {
-	if explanation := wechat.Explain(d.ErrCode); explanation != "" {
+	explanation := wechat.Explain(d.ErrCode)
+	if d.Reason == string(wechat.ReasonNoGrant) {
+		explanation = wechat.ExplainAt(wechat.EndpointSendSubscribe, d.ErrCode)
+	}
+	if explanation != "" {
 		return " " + explanation
 	}
 	words := map[string]string{
+		"no_grant":           "The recipient has not accepted the template, or not often enough.",
+		"not_delivered":      "WeChat took the message, and could not deliver it.",
 		"no_follower":        "The recipient did not become a follower in time.",
-		"unknown_account":    "Its official account is not in the configuration of any instance.",
+		"unknown_account":    "Its account is not in the configuration of any instance, or is a mini program that does not send.",
 		"timeout":            "WeChat did not answer within wechat.send_timeout.",
 		"connection_lost":    "The connection ended before the answer.",
 		"server_error":       "WeChat, or something on the way, answered with an HTTP error 5xx.",

@@ -31,6 +31,7 @@ type sendFlags struct {
 	template, data                         string
 	set                                    []string
 	url, miniPath, account, dedupKey       string
+	page, lang, miniState                  string
 	priority                               int
 	dueAt                                  string
 	expiresIn, wait                        time.Duration
@@ -53,7 +54,7 @@ Exit code 0 means that WeChat accepted the message; see "unionbridge help exit-c
 	cmd.RunE = c.work(func(cmd *cobra.Command, _ []string) error { return c.send(cmd.Context(), f) })
 	flags := cmd.Flags()
 	flags.StringVar(&f.unionID, "unionid", "", "recipient by `unionid`")
-	flags.StringVar(&f.openID, "openid", "", "recipient by `openid` at the official account")
+	flags.StringVar(&f.openID, "openid", "", "recipient by `openid` at the account that sends")
 	flags.StringVar(&f.miniOpenID, "mini-openid", "", "recipient by `openid` at a mini program")
 	flags.StringVar(&f.miniAppID, "mini-appid", "", "`appid` of the mini program of --mini-openid "+
 		"or --mini-path; may be left out if there is one")
@@ -65,8 +66,13 @@ Exit code 0 means that WeChat accepted the message; see "unionbridge help exit-c
 		"one keyword, `thing1=text`; repeatable, goes over --data")
 	flags.StringVar(&f.url, "url", "", "`address` that a tap opens")
 	flags.StringVar(&f.miniPath, "mini-path", "", "mini program's `page` that a tap opens")
+	flags.StringVar(&f.page, "page", "", "subscribe message: `page` that a tap opens")
+	flags.StringVar(&f.lang, "lang", "",
+		"subscribe message: `language` of WeChat's words, zh_CN, en_US, zh_HK or zh_TW")
+	flags.StringVar(&f.miniState, "mini-state", "",
+		"subscribe message: `version` that a tap opens, formal, trial or developer")
 	flags.StringVar(&f.account, "account", "",
-		"`appid` of the official account; default: the configuration's")
+		"`appid` of the account that sends, a mini program's too; default: the configuration's")
 	flags.IntVar(&f.priority, "priority", 1, "0 urgent, 1 normal, 2 bulk")
 	flags.StringVar(&f.dueAt, "due-at", "", "not before this `time`, such as 2026-01-02T15:04:05+08:00")
 	flags.DurationVar(&f.expiresIn, "expires-in", 0, "not later than this from now, such as 2h")
@@ -116,6 +122,9 @@ func (c *cli) newRequest(f sendFlags) (requests.Request, error) {
 		MiniOpenID: orNull(f.miniOpenID), OpenID: orNull(f.openID), Template: f.template,
 		URL: orNull(f.url), MiniPath: orNull(f.miniPath), Priority: f.priority,
 		DedupKey: orNull(f.dedupKey),
+		Options: requests.Options{
+			Page: orNull(f.page), Lang: orNull(f.lang), MiniState: orNull(f.miniState),
+		},
 	}
 	if err := checkComplete(f); err != nil {
 		return r, err
@@ -234,7 +243,7 @@ func (c *cli) readData(data string) ([]byte, error) {
 
 func checkAccounts(cfg *config.Config, f sendFlags) error {
 	if f.account != "" {
-		if _, err := officialAccounts(cfg, []string{f.account}); err != nil {
+		if err := checkSends(cfg, f.account); err != nil {
 			return err
 		}
 	}

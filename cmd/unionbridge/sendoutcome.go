@@ -38,6 +38,14 @@ func (o outcome) String() string {
 	return line
 }
 
+// explain says what WeChat's code means, which differs where it has one number for two things.
+func (o outcome) explain() string {
+	if orZero(o.Reason) == string(wechat.ReasonNoGrant) {
+		return wechat.ExplainAt(wechat.EndpointSendSubscribe, orZero(o.ErrCode))
+	}
+	return wechat.Explain(orZero(o.ErrCode))
+}
+
 func (c *cli) printOutcome(o outcome, asJSON bool) error {
 	if asJSON {
 		return printJSON(c.stdout, o, "")
@@ -54,7 +62,7 @@ func verdict(o outcome) error {
 	if o.Status == "unknown" {
 		words = fmt.Sprintf("request %d: whether it was sent is not known", o.ID)
 	}
-	if explanation := wechat.Explain(orZero(o.ErrCode)); explanation != "" {
+	if explanation := o.explain(); explanation != "" {
 		words += "; " + explanation
 	}
 	return exitError{exitNotSent, errors.New(words)}
@@ -70,7 +78,7 @@ func stillOpen(o outcome, waited time.Duration) error {
 		if code != 0 {
 			why = strings.TrimPrefix(fmt.Sprintf("%s, errcode %d", why, code), ", ")
 		}
-		why += "; " + cmp.Or(wechat.Explain(code), "the daemon's log and account_state say more")
+		why += "; " + cmp.Or(o.explain(), "the daemon's log and account_state say more")
 	case o.Attempts == 0:
 		why = `no daemon has claimed it. Check that "unionbridge run" uses this database, ` +
 			`that the request is due, and that the account is not paused ("unionbridge status")`

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -25,6 +27,7 @@ import (
 	"github.com/unionbridge/unionbridge/sender"
 	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/channel/oatemplate"
+	"github.com/unionbridge/unionbridge/sender/erasure"
 	"github.com/unionbridge/unionbridge/sender/retention"
 	"github.com/unionbridge/unionbridge/sync"
 )
@@ -37,8 +40,9 @@ type parts struct {
 	reg     prometheus.Registerer
 	db      *sqlx.DB
 	leases  *database.Leases
-	clients map[string]*wechat.Client // by the official account's appid
+	clients map[string]*wechat.Client // by the appid of an account that sends
 	ledger  *grants.Ledger
+	eraser  *erasure.Eraser
 	watch   *doctor.Watch
 	sending atomic.Pointer[sender.Service] // nil: this process does not send
 	holder  string
@@ -49,19 +53,31 @@ func newParts(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer, d
 	p := &parts{cfg: cfg, log: log, reg: reg, db: db, holder: holderName(),
 		clients: make(map[string]*wechat.Client)}
 	p.leases = database.NewLeases(db, database.LeaseConfig{Holder: p.holder, Logger: log})
-	p.ledger = grants.New(grants.Config{DB: db, Sources: grantSources(cfg), Logger: log})
+	p.ledger = grants.New(grants.Config{
+		DB: db, Sources: grantSources(cfg), Watcher: grantWatcher{&p.sending}, Logger: log,
+	})
+	p.eraser = p.newEraser()
 	observe := callMetrics(reg)
+	client := func(own wechat.Config) {
+		own.BaseURL, own.Timeout = cfg.WeChat.BaseURL, cfg.WeChat.Timeout.Std()
+		own.SendTimeout, own.Logger = cfg.WeChat.SendTimeout.Std(), log
+		own.Observe = func(call wechat.Call) {
+			observe(own.AppID, call)
+			p.answered(own.AppID, call)
+		}
+		p.clients[own.AppID] = wechat.New(own)
+	}
 	for _, a := range cfg.OfficialAccounts {
-		p.clients[a.AppID] = wechat.New(wechat.Config{
+		client(wechat.Config{
 			AppID: a.AppID, Secret: a.Secret.Reveal(), Token: tokenConfig(a.Token),
-			BaseURL: cfg.WeChat.BaseURL, Timeout: cfg.WeChat.Timeout.Std(),
-			SendTimeout: cfg.WeChat.SendTimeout.Std(), Logger: log,
-			Observe: func(call wechat.Call) {
-				observe(a.AppID, call)
-				p.answered(a.AppID, call)
-			},
 			// Sends and batches run at the same time; 4 for the list, tokens, rechecks.
 			MaxConnections: a.Send.Concurrency + a.Sync.Concurrency + 4,
+		})
+	}
+	for _, m := range sendingMinis(cfg) {
+		client(wechat.Config{
+			AppID: m.AppID, Secret: m.Secret.Reveal(), Token: tokenConfig(m.Token),
+			MaxConnections: m.Send.Concurrency + 4, // for the list of templates, tokens, quotas
 		})
 	}
 	p.watch = doctor.NewWatch(p.checkedAccounts(), log, time.Now)
@@ -72,7 +88,7 @@ func newParts(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer, d
 // somebody has corrected the whitelist. Messages say so themselves, and are too many.
 func (p *parts) answered(appid string, call wechat.Call) {
 	if call.Err != nil || !wechat.TakesToken(call.Endpoint) ||
-		call.Endpoint == wechat.EndpointSendTemplate {
+		call.Endpoint == wechat.EndpointSendTemplate || call.Endpoint == wechat.EndpointSendSubscribe {
 		return
 	}
 	p.watch.Answered(appid)
@@ -81,7 +97,7 @@ func (p *parts) answered(appid string, call wechat.Call) {
 	}
 }
 
-// checkedAccounts are what the configuration says of the official accounts that WeChat can confirm.
+// checkedAccounts are what the configuration says of the accounts that WeChat can confirm.
 func (p *parts) checkedAccounts() []doctor.Account {
 	var accounts []doctor.Account
 	for _, a := range p.cfg.OfficialAccounts {
@@ -92,6 +108,20 @@ func (p *parts) checkedAccounts() []doctor.Account {
 		for alias, t := range p.cfg.Templates {
 			if id := t.Official.IDs[a.AppID]; id != "" {
 				checked.Templates[alias] = id
+			}
+		}
+		accounts = append(accounts, checked)
+	}
+	for _, m := range sendingMinis(p.cfg) {
+		checked := doctor.Account{
+			AppID: m.AppID, API: miniProgramAPI{p.clients[m.AppID]}, Mini: true,
+			QuotaPath: wechat.EndpointSendSubscribe,
+			Templates: make(map[string]string), Keys: make(map[string][]string),
+		}
+		for alias, t := range p.cfg.Templates {
+			if t.Mini != nil && t.Mini.IDs[m.AppID] != "" {
+				checked.Templates[alias] = t.Mini.IDs[m.AppID]
+				checked.Keys[alias] = slices.Sorted(maps.Values(t.Mini.Keys))
 			}
 		}
 		accounts = append(accounts, checked)
@@ -175,19 +205,18 @@ func (p *parts) sync(watcher bridge.Watcher) *sync.Service {
 
 func (p *parts) sender() (*sender.Service, error) {
 	minis := miniAppIDs(p.cfg)
-	accounts := make([]sender.Account, len(p.cfg.OfficialAccounts))
-	for i, a := range p.cfg.OfficialAccounts {
-		accounts[i] = sender.Account{
+	var accounts []sender.Account
+	for _, a := range p.cfg.OfficialAccounts {
+		accounts = append(accounts, sender.Account{
 			AppID: a.AppID, Channels: []channel.Channel{p.officialChannel(a, minis)}, Rate: a.Send.Rate,
 			Concurrency: a.Send.Concurrency, MaxAttempts: a.Send.MaxAttempts,
 			Wait: a.Send.WaitForFollower.Std(), Default: a.Default,
 			ResendWindow: a.Send.ResendWindow.Std(), DailyBudget: a.Send.DailyBudget,
-			UrgentReserve: a.Send.UrgentReserve.Fraction(),
-			Calls: sender.Calls{
-				Quota: quotaOf(p.clients[a.AppID]), Check: p.checkOf(a.AppID),
-				Credentials: func(reason string) bool { return wechat.Reason(reason).OfCredentials() },
-			},
-		}
+			UrgentReserve: a.Send.UrgentReserve.Fraction(), Calls: p.calls(a.AppID),
+		})
+	}
+	for _, m := range sendingMinis(p.cfg) {
+		accounts = append(accounts, p.miniAccount(m))
 	}
 	resetHour := p.cfg.WeChat.QuotaResetHour
 	service, err := sender.New(sender.Config{
@@ -215,6 +244,13 @@ func (p *parts) officialChannel(a config.OfficialAccount, minis []string) channe
 	})
 }
 
+func (p *parts) calls(appid string) sender.Calls {
+	return sender.Calls{
+		Quota: quotaOf(p.clients[appid]), Check: p.checkOf(appid),
+		Credentials: func(reason string) bool { return wechat.Reason(reason).OfCredentials() },
+	}
+}
+
 func quotaOf(c *wechat.Client) func(context.Context, string) (limit, remaining int64, err error) {
 	return func(ctx context.Context, path string) (limit, remaining int64, err error) {
 		quota, err := c.Quota(ctx, path)
@@ -223,9 +259,25 @@ func quotaOf(c *wechat.Client) func(context.Context, string) (limit, remaining i
 }
 
 func (p *parts) purger() *retention.Purger {
+	erasures := bridge.NewErasures(p.db)
 	return retention.New(retention.Config{
 		DB: p.db, Leases: p.leases, Keep: p.cfg.Retention.Finished.Std(), Archive: p.cfg.Retention.Archive,
+		Others: []func(context.Context, retention.Pace) error{
+			erasures.Expire, p.ledger.Purge,
+		},
 		Logger: p.log, Now: time.Now,
+	})
+}
+
+// newEraser returns what erases people everywhere.
+func (p *parts) newEraser() *erasure.Eraser {
+	return erasure.New(erasure.Config{
+		DB: p.db, Leases: p.leases, Logger: p.log, Now: time.Now,
+		Others: []func(context.Context, bridge.Account) error{
+			func(ctx context.Context, a bridge.Account) error {
+				return sync.Forget(ctx, p.db, a.AppID, a.OpenID)
+			},
+		},
 	})
 }
 

@@ -67,9 +67,25 @@ f.yaml:6:26: mini_programs[0].callback.aes_key: is not an EncodingAESKey: 43 let
 f.yaml:7:5: mini_programs[0].grants: "pushes" is none of events, reports, both, none
 f.yaml:8:33: mini_programs[1].grants: both needs WeChat's pushes; set callback, or use reports or none
 f.yaml:9:33: mini_programs[2].callback.token: missing; give token_file, token_env or token`},
+	{"mini_template", `
+f.yaml:3:5: mini_programs[0].secret: missing; give secret_file, secret_env or secret
+f.yaml:3:41: mini_programs[0].token.mode: "[redacted]" is not known; use stable (or leave it out), classic, url or command
+f.yaml:3:62: mini_programs[0].send.rate: 0 is not a number above zero
+f.yaml:3:71: mini_programs[0].send.wait_for_grant: -1h0m0s is negative; "0s" does not wait
+f.yaml:6:16: templates.a.official.id: there is no official account; add one, or give the template as mini
+f.yaml:7:5: templates.a.uncertain: "maybe" is neither unknown nor repeat
+f.yaml:12:9: templates.b.mini.ids.wx0000000000000001: differs from id, which is the first mini program's too; keep one of them
+f.yaml:13:9: templates.b.mini.ids.wx0000000000000002: no mini program has this appid; add it or remove this line
+f.yaml:14:7: templates.b.mini.page: must be a path in the mini program such as pages/order, without a host
+f.yaml:15:25: templates.b.mini.keys.b: thing1 is a already; each key has one name
+f.yaml:16:7: templates.b.mini.state: "testing" is none of formal, trial, developer
+f.yaml:17:7: templates.b.mini.lang: "zh" is none of zh_CN, en_US, zh_HK, zh_TW
+f.yaml:18:19: templates.b.route[1]: the alias has no official; give it there, or remove this element
+f.yaml:18:29: templates.b.route[2]: mini stands there twice
+f.yaml:18:35: templates.b.route[3]: "sms" is neither official nor mini`},
 	{"missing_all", `
 f.yaml: database.dsn: missing; give dsn_file, dsn_env or dsn
-f.yaml: official_accounts: missing; at least one official account is needed, with appid and secret_file`},
+f.yaml: official_accounts: missing; at least one account is needed, here or under mini_programs, with appid and secret_file`},
 	{"missing_required", `
 f.yaml:1:1: database.dsn: missing; give dsn_file, dsn_env or dsn
 f.yaml:4:5: official_accounts[0].secret: missing; give secret_file, secret_env or secret

@@ -130,7 +130,7 @@ type OfficialAccount struct {
 	Name  string `yaml:"name"`  // for people: logs, status; default: the appid
 
 	// Default marks the account that serves requests without an appid. Where no account says so it
-	// is the first one; after Load exactly one is marked.
+	// is the first one; after Load exactly one is marked. See Config.DefaultAppID.
 	Default bool `yaml:"default"`
 
 	// Secret is the AppSecret; after Load it is set however it was given. Not needed where the
@@ -236,30 +236,75 @@ type Send struct {
 	BlockedFor Duration `yaml:"blocked_for"`
 }
 
-// MiniProgram is one mini program (小程序) whose users are recipients.
+// MiniProgram is one mini program (小程序) whose users are recipients, and which may send subscribe
+// messages.
 type MiniProgram struct {
 	AppID string `yaml:"appid"` // wx and 16 hexadecimal digits
 	Name  string `yaml:"name"`  // default: the appid
 
-	// Secret is needed to exchange login codes (jscode2session); optional where the apps fill the
-	// map themselves. See Secret.IsSet.
+	// Secret is needed to send, unless the token comes from elsewhere, and to exchange login codes
+	// (jscode2session); optional where the mini program does neither. See Secret.IsSet.
 	Secret     Secret `yaml:"secret"`
 	SecretFile string `yaml:"secret_file"`
 	SecretEnv  string `yaml:"secret_env"`
 
+	Token    Token     `yaml:"token"`
 	Callback *Callback `yaml:"callback"` // nil: this mini program's pushes are not received
 
 	// Grants is what acceptances of subscribe messages are counted by: events (WeChat's pushes),
 	// reports (what apps INSERT into subscription_report), both, or none: WeChat alone decides.
 	// Default: events with a callback, none without.
 	Grants string `yaml:"grants"`
+
+	Send MiniSend `yaml:"send"`
+	// Sends reports, after Load, whether the mini program is an account that sends: the file has
+	// its send, an alias has a template of it and there is a secret, or there is no official account.
+	Sends bool `yaml:"-"`
+}
+
+// MiniSend says how fast and how stubbornly a mini program sends.
+type MiniSend struct {
+	// Rate is messages a second, over all instances. Default 100: no limit is documented.
+	Rate        float64 `yaml:"rate"`
+	Concurrency int     `yaml:"concurrency"`  // POSTs under way at once, 1 to 1000. Default 16
+	MaxAttempts int     `yaml:"max_attempts"` // of one message until it fails, 1 to 100. Default 8
+
+	// WaitForGrant is how long a request waits for a person who is not known, or has not accepted
+	// the template. Default 72h; 0s: it does not wait.
+	WaitForGrant Duration `yaml:"wait_for_grant"`
+
+	// Preflight checks each message against the mini program's templates first. Default true.
+	Preflight bool `yaml:"preflight"`
+
+	DailyBudget   int64   `yaml:"daily_budget"`   // messages a day at most; 0 (default): no limit
+	UrgentReserve Percent `yaml:"urgent_reserve"` // for urgent ones alone. Default 5%
 }
 
 // Template is what an alias stands for.
 type Template struct {
 	Official OfficialTemplate `yaml:"official"`
-	Mini     *MiniTemplate    `yaml:"mini"` // the fallback; nil: none
+	Mini     *MiniTemplate    `yaml:"mini"` // nil: none
+
+	// Route is the order in which the channels are tried, of RouteOfficial and RouteMini. Default:
+	// those that have a template, the official account first.
+	Route []string `yaml:"route"`
+
+	// Uncertain is what becomes of a subscribe message whose outcome is not known: unknown
+	// (default), or repeat, for which a second message is better than none.
+	Uncertain string `yaml:"uncertain"`
 }
+
+// The elements of templates.<name>.route.
+const (
+	RouteOfficial = "official"
+	RouteMini     = "mini"
+)
+
+// The values of templates.<name>.uncertain.
+const (
+	UncertainUnknown = "unknown"
+	UncertainRepeat  = "repeat"
+)
 
 // OfficialTemplate holds a message template's ids: each account has its own.
 type OfficialTemplate struct {
@@ -275,10 +320,36 @@ type OfficialTemplate struct {
 	Truncate bool `yaml:"truncate"`
 }
 
-// MiniTemplate is a mini program's subscribe-message template and the page that a tap opens.
+// MiniTemplate is a mini program's subscribe-message template, and what its messages have in common.
 type MiniTemplate struct {
-	ID   string `yaml:"id"`
-	Page string `yaml:"page"`
+	ID string `yaml:"id"` // in the first mini program
+
+	// IDs maps appids to ids, as in OfficialTemplate. After Load it holds ID too.
+	IDs map[string]string `yaml:"ids"`
+
+	Page string `yaml:"page"` // what a tap opens, where a request does not say it
+
+	// Keys maps the names that requests use to this template's own, such as thing1 to thing2.
+	Keys map[string]string `yaml:"keys"`
+
+	State string `yaml:"state"` // formal (default), or trial or developer: for testers alone
+	Lang  string `yaml:"lang"`  // zh_CN (default), en_US, zh_HK, zh_TW
+
+	Truncate bool `yaml:"truncate"` // as in OfficialTemplate
+}
+
+// DefaultAppID is the account that serves requests without an appid: the default official account,
+// or without any the first mini program.
+func (c *Config) DefaultAppID() string {
+	for _, a := range c.OfficialAccounts {
+		if a.Default {
+			return a.AppID
+		}
+	}
+	if len(c.MiniPrograms) > 0 {
+		return c.MiniPrograms[0].AppID
+	}
+	return ""
 }
 
 // Load reads the file at path. A file that is no YAML, or holds a value of the wrong kind, gives

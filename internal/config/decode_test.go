@@ -61,6 +61,13 @@ func account(appid, secret string) OfficialAccount {
 	return a
 }
 
+// mini is the mini program with nothing but an appid in the file.
+func mini(appid string) MiniProgram {
+	m := defaultMiniProgram()
+	m.AppID, m.Name, m.Grants = appid, appid, "none"
+	return m
+}
+
 func TestDecode(t *testing.T) {
 	smallest := defaults()
 	smallest.StateDir = "/var/lib/unionbridge"
@@ -68,8 +75,7 @@ func TestDecode(t *testing.T) {
 	smallest.OfficialAccounts = []OfficialAccount{account("wx0123456789abcdef",
 		"0123456789abcdef0123456789abcdef")}
 	smallest.OfficialAccounts[0].Default = true
-	smallest.MiniPrograms = []MiniProgram{{AppID: "wxfedcba9876543210", Name: "wxfedcba9876543210",
-		Grants: "none"}}
+	smallest.MiniPrograms = []MiniProgram{mini("wxfedcba9876543210")}
 
 	for _, test := range []struct {
 		file string
@@ -79,6 +85,7 @@ func TestDecode(t *testing.T) {
 		{"secrets.yaml", wantSecrets()},
 		{"several.yaml", wantSeveral()},
 		{"token.yaml", wantToken()},
+		{"mini_only.yaml", wantMiniOnly()},
 	} {
 		t.Run(test.file, func(t *testing.T) {
 			dir := scene(t)
@@ -112,10 +119,8 @@ func wantSecrets() *Config {
 	}
 	cfg.OfficialAccounts[2].SecretFile = "crlf.secret"
 	cfg.OfficialAccounts[3].SecretFile = "credential.secret"
-	cfg.MiniPrograms = []MiniProgram{
-		{AppID: "wx0000000000000006", Name: "wx0000000000000006",
-			Secret: NewSecret("quoted: {# }"), Grants: "none"},
-	}
+	cfg.MiniPrograms = []MiniProgram{mini("wx0000000000000006")}
+	cfg.MiniPrograms[0].Secret = NewSecret("quoted: {# }")
 	cfg.Warnings = []string{"official_accounts[0].callback: nothing listens for it; set " +
 		"http.callback_listen"}
 	return cfg
@@ -131,6 +136,10 @@ func wantSeveral() *Config {
 	second.Sync.Refresh = "@hourly"
 	second.Send.Rate, second.Send.WaitForFollower = 0.5, 0
 
+	pushed, reported := mini("wx0000000000000003"), mini("wx0000000000000004")
+	pushed.Grants, pushed.Callback = "events", &Callback{Token: NewSecret("t")}
+	reported.Grants = "reports"
+
 	paid, page := strings.Repeat("A", 43), strings.Repeat("B", 43)
 	return &Config{
 		Database: Database{DSN: NewSecret("u:p@unix(/run/mysqld/mysqld.sock)/ub?tls=false"),
@@ -145,23 +154,69 @@ func wantSeveral() *Config {
 		ShutdownTimeout:  Duration(time.Minute),
 		Retention:        Retention{Finished: Duration(720 * time.Hour)},
 		OfficialAccounts: []OfficialAccount{first, second},
-		MiniPrograms: []MiniProgram{
-			{AppID: "wx0000000000000003", Name: "wx0000000000000003", Grants: "events",
-				Callback: &Callback{Token: NewSecret("t")}},
-			{AppID: "wx0000000000000004", Name: "wx0000000000000004", Grants: "reports"},
-		},
+		MiniPrograms:     []MiniProgram{pushed, reported},
 		Warnings: []string{"mini_programs[0].callback: nothing listens for it; set " +
-			"http.callback_listen"},
+			"http.callback_listen",
+			"templates.order.paid.mini.id: it is of the first mini program, wx0000000000000003; " +
+				"give ids with one for each appid",
+			"templates.order.paid.mini: wx0000000000000003 has no secret, so it cannot send; give " +
+				"it secret_file",
+		},
 		Templates: map[string]Template{
 			"order.paid": {
 				Official: OfficialTemplate{ID: paid,
 					IDs: map[string]string{"wx0000000000000002": paid}},
-				Mini: &MiniTemplate{ID: page, Page: "pages/order"},
+				Mini: &MiniTemplate{ID: page, IDs: map[string]string{"wx0000000000000003": page},
+					Page: "pages/order"},
+				Route: []string{"official", "mini"}, Uncertain: "unknown",
 			},
 			"first_only": {
 				Official: OfficialTemplate{IDs: map[string]string{"wx0000000000000001": strings.Repeat("C", 43)}},
+				Route:    []string{"official"}, Uncertain: "unknown",
 			},
 		},
+	}
+}
+
+func wantMiniOnly() *Config {
+	cfg := defaults()
+	cfg.StateDir = "/var/lib/unionbridge"
+	cfg.Database.DSN = NewSecret("u:p@tcp(h)/d")
+	cfg.MiniPrograms = []MiniProgram{
+		mini("wx0000000000000001"), mini("wx0000000000000002"), mini("wx0000000000000003"),
+	}
+	cfg.MiniPrograms[0].Secret = NewSecret("0123456789abcdef0123456789abcdef")
+	cfg.MiniPrograms[0].Send.Rate = 20
+	cfg.MiniPrograms[1].Token = Token{Mode: "command", Command: []string{"/bin/sh"}}
+	cfg.MiniPrograms[0].Sends, cfg.MiniPrograms[1].Sends = true, true
+	cfg.Templates = map[string]Template{"paid": {
+		Mini: &MiniTemplate{
+			IDs: map[string]string{
+				"wx0000000000000001": strings.Repeat("A", 43),
+				"wx0000000000000002": strings.Repeat("B", 43),
+				"wx0000000000000003": strings.Repeat("C", 43),
+			},
+			Keys: map[string]string{"goods": "thing1"}, State: "trial",
+		},
+		Route: []string{"mini"}, Uncertain: "repeat",
+	}}
+	cfg.Warnings = []string{
+		"templates.paid.mini.state: trial: only the mini program's testers can open the messages' " +
+			"page; use formal for everybody else",
+		"templates.paid.mini: wx0000000000000003 has no secret, so it cannot send; give it secret_file",
+	}
+	return cfg
+}
+
+// TestDefaultAppID: requests without appid belong to the marked official account, or to the first
+// mini program where there is none.
+func TestDefaultAppID(t *testing.T) {
+	for want, cfg := range map[string]*Config{
+		"wx0000000000000002": wantSeveral(), "wx0000000000000001": wantMiniOnly(), "": defaults(),
+	} {
+		if got := cfg.DefaultAppID(); got != want {
+			t.Errorf("the default is %q, want %q", got, want)
+		}
 	}
 }
 
@@ -200,7 +255,7 @@ func wantToken() *Config {
 // TestTestdataIsUsed notices a file that no test reads.
 func TestTestdataIsUsed(t *testing.T) {
 	used := map[string]bool{"good/smallest.yaml": true, "good/secrets.yaml": true,
-		"good/several.yaml": true, "good/token.yaml": true}
+		"good/several.yaml": true, "good/token.yaml": true, "good/mini_only.yaml": true}
 	for _, test := range badFiles {
 		used["bad/"+test.file+".yaml"] = true
 	}

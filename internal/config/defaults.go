@@ -51,10 +51,43 @@ func (a *OfficialAccount) UnmarshalYAML(unmarshal func(any) error) error {
 	return nil
 }
 
+func defaultMiniProgram() MiniProgram {
+	return MiniProgram{
+		Token: Token{Mode: tokenStable},
+		Send: MiniSend{
+			Rate:          100,
+			Concurrency:   16,
+			MaxAttempts:   8,
+			WaitForGrant:  Duration(72 * time.Hour),
+			Preflight:     true,
+			UrgentReserve: 5,
+		},
+	}
+}
+
+// UnmarshalYAML sets a mini program's defaults before its keys.
+func (m *MiniProgram) UnmarshalYAML(unmarshal func(any) error) error {
+	type plain MiniProgram
+	p := plain(defaultMiniProgram())
+	var given struct {
+		Send *struct{} `yaml:"send"`
+	}
+	if err := unmarshal(&p); err != nil {
+		return err
+	}
+	if err := unmarshal(&given); err != nil {
+		return err
+	}
+	*m = MiniProgram(p)
+	m.Sends = given.Send != nil
+	return nil
+}
+
 // settle fills in the defaults that depend on other values.
 func settle(cfg *Config) {
-	main := &cfg.OfficialAccounts[defaultIndex(cfg)]
-	main.Default = true
+	if len(cfg.OfficialAccounts) > 0 {
+		cfg.OfficialAccounts[defaultIndex(cfg)].Default = true
+	}
 	for i := range cfg.OfficialAccounts {
 		a := &cfg.OfficialAccounts[i]
 		a.Name = cmp.Or(a.Name, a.AppID)
@@ -67,16 +100,57 @@ func settle(cfg *Config) {
 		}
 	}
 	for alias, t := range cfg.Templates {
-		if t.Official.ID == "" {
-			continue
-		}
+		settleTemplate(cfg, &t)
+		cfg.Templates[alias] = t
+	}
+	for i := range cfg.MiniPrograms {
+		m := &cfg.MiniPrograms[i]
+		m.Sends = m.Sends || mustSend(cfg, i) || m.hasToken() && hasTemplate(cfg, m.AppID)
+	}
+}
+
+func settleTemplate(cfg *Config, t *Template) {
+	t.Uncertain = cmp.Or(t.Uncertain, UncertainUnknown)
+	if t.Official.ID != "" {
 		if t.Official.IDs == nil {
 			t.Official.IDs = make(map[string]string, 1)
 		}
-		t.Official.IDs[main.AppID] = t.Official.ID
-		cfg.Templates[alias] = t
+		t.Official.IDs[cfg.DefaultAppID()] = t.Official.ID
+	}
+	if t.Mini != nil && t.Mini.ID != "" && len(cfg.MiniPrograms) > 0 {
+		if t.Mini.IDs == nil {
+			t.Mini.IDs = make(map[string]string, 1)
+		}
+		t.Mini.IDs[cfg.MiniPrograms[0].AppID] = t.Mini.ID
+	}
+	if len(t.Route) > 0 {
+		return
+	}
+	if len(t.Official.IDs) > 0 {
+		t.Route = append(t.Route, RouteOfficial)
+	}
+	if t.Mini != nil {
+		t.Route = append(t.Route, RouteMini)
 	}
 }
+
+// mustSend reports whether a mini program is the account that requests without an appid belong to.
+func mustSend(cfg *Config, i int) bool { return i == 0 && len(cfg.OfficialAccounts) == 0 }
+
+func hasTemplate(cfg *Config, appid string) bool {
+	for _, t := range cfg.Templates {
+		if t.Mini != nil && t.Mini.IDs[appid] != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// hasToken reports whether there is anything to get an access token with.
+func (m *MiniProgram) hasToken() bool { return m.Secret.IsSet() || m.Token.external() }
+
+// external reports whether the token comes from the company's own server or command.
+func (t *Token) external() bool { return t.Mode == tokenURL || t.Mode == tokenCommand }
 
 func defaultIndex(cfg *Config) int {
 	marked := func(a OfficialAccount) bool { return a.Default }

@@ -42,6 +42,11 @@ func decodeYAML(data []byte, cfg *Config, ps *problems) error {
 			cfg.OfficialAccounts[i] = defaultAccount()
 		}
 	}
+	for i, m := range cfg.MiniPrograms {
+		if reflect.ValueOf(m).IsZero() {
+			cfg.MiniPrograms[i] = defaultMiniProgram()
+		}
+	}
 	return nil
 }
 

@@ -51,8 +51,6 @@ func TestExampleComments(t *testing.T) {
 	text = regexp.MustCompile(`(?m)^ *(dsn_file|secret_file|token_file|aes_key_file|id): .*\n`).ReplaceAllString(text, "")
 	text = regexp.MustCompile(`(?m)^( *)# ((?:dsn|secret|token_env|aes_key_env|state_dir|ids|  `+
 		`wx[0-9a-f]{16}):)`).ReplaceAllString(text, "$1$2")
-	text = strings.Replace(text, "    mini:\n",
-		"    mini:\n      id: "+strings.Repeat("Z", 43)+"\n", 1)
 	t.Setenv("UNIONBRIDGE_OA_CALLBACK_TOKEN", "t")
 	t.Setenv("UNIONBRIDGE_OA_CALLBACK_AES_KEY", aesKey)
 	cfg, _, err := decode([]byte(text), "/nonexistent", "config.example.yaml")
@@ -60,7 +58,8 @@ func TestExampleComments(t *testing.T) {
 		t.Fatalf("%v\n%s", err, text)
 	}
 	if cfg.StateDir != "/var/lib/unionbridge" ||
-		len(cfg.Templates["order_paid"].Official.IDs) != 1 {
+		len(cfg.Templates["order_paid"].Official.IDs) != 1 ||
+		len(cfg.Templates["order_paid"].Mini.IDs) != 1 {
 		t.Errorf("not all comments were taken in: %+v", cfg)
 	}
 }
@@ -73,8 +72,9 @@ func TestExampleTokenModes(t *testing.T) {
 	for mode, keys := range map[string]string{"url": "url|header|  Authorization|    value_file",
 		"command": "command"} {
 		text := regexp.MustCompile(`(?m)^(      )# ((?:`+keys+`):)`).ReplaceAllString(string(unionbridge.ExampleConfig), "$1$2")
-		text = strings.NewReplacer("mode: stable #", "mode: "+mode+" #", "secret_file: oa.secret",
-			"", "/usr/local/bin/wx-token", "/bin/sh").Replace(text)
+		text = strings.Replace(text, "mode: stable #", "mode: "+mode+" #", 1) // the mini program's stays
+		text = strings.NewReplacer("secret_file: oa.secret", "", "/usr/local/bin/wx-token",
+			"/bin/sh").Replace(text)
 		cfg, _, err := decode([]byte(text), dir, "config.example.yaml")
 		if err != nil {
 			t.Fatalf("%s: %v", mode, err)

@@ -39,7 +39,7 @@ func (r *resolver) secrets(cfg *Config) {
 	for i := range cfg.OfficialAccounts {
 		a := &cfg.OfficialAccounts[i]
 		path := fmt.Sprintf("official_accounts[%d]", i)
-		own := a.Token.Mode == tokenURL || a.Token.Mode == tokenCommand
+		own := a.Token.external()
 		r.fetch(secretField{path + ".secret", &a.Secret, a.SecretFile, a.SecretEnv, own})
 		r.token(path+".token", &a.Token)
 		r.callback(path+".callback", a.Callback)
@@ -47,7 +47,9 @@ func (r *resolver) secrets(cfg *Config) {
 	for i := range cfg.MiniPrograms {
 		m := &cfg.MiniPrograms[i]
 		path := fmt.Sprintf("mini_programs[%d]", i)
-		r.fetch(secretField{path + ".secret", &m.Secret, m.SecretFile, m.SecretEnv, true})
+		own := m.Token.external() || !m.Sends && !mustSend(cfg, i)
+		r.fetch(secretField{path + ".secret", &m.Secret, m.SecretFile, m.SecretEnv, own})
+		r.token(path+".token", &m.Token)
 		r.callback(path+".callback", m.Callback)
 	}
 }

@@ -132,55 +132,6 @@ func validateLog(l *Log, ps *problems) {
 	}
 }
 
-var (
-	templateID    = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
-	templateAlias = regexp.MustCompile(`^[a-z0-9_.-]{1,64}$`) // 64: the column's width
-)
-
-func validateTemplates(cfg *Config, ps *problems) {
-	for alias, t := range cfg.Templates {
-		path := "templates." + alias
-		switch {
-		case templateID.MatchString(alias):
-			ps.add(path, "an alias of 43 characters reads as WeChat's own template id; choose a "+
-				"shorter name")
-		case !templateAlias.MatchString(alias):
-			ps.add(path, "an alias is 1 to 64 of a-z, 0-9, underscore, dot and hyphen")
-		}
-		validateOfficialTemplate(cfg, path+".official", t.Official, ps)
-		if t.Mini != nil {
-			validateTemplateID(path+".mini.id", t.Mini.ID, ps)
-		}
-	}
-}
-
-func validateOfficialTemplate(cfg *Config, path string, t OfficialTemplate, ps *problems) {
-	if t.ID == "" && len(t.IDs) == 0 {
-		ps.add(path, "has no template id; give id, or ids with one for each account's appid")
-	}
-	if t.ID != "" {
-		validateTemplateID(path+".id", t.ID, ps)
-	}
-	for appid, id := range t.IDs {
-		at := path + ".ids." + appid
-		validateTemplateID(at, id, ps)
-		named := func(a OfficialAccount) bool { return a.AppID == appid }
-		switch i := slices.IndexFunc(cfg.OfficialAccounts, named); {
-		case i < 0:
-			ps.add(at, "no official account has this appid; add it or remove this line")
-		case i == defaultIndex(cfg) && t.ID != "" && t.ID != id:
-			ps.add(at, "differs from id, which is the default account's too; keep one of them")
-		}
-	}
-}
-
-func validateTemplateID(path, id string, ps *problems) {
-	if !templateID.MatchString(id) {
-		ps.add(path, "%s is not a template id: 43 letters, digits, hyphens and underscores, as "+
-			"the platform's console shows it", quote(id))
-	}
-}
-
 func inRange(ps *problems, path string, value int, bounds [2]int) {
 	if value < bounds[0] || value > bounds[1] {
 		ps.add(path, "%d is not between %d and %d", value, bounds[0], bounds[1])
@@ -223,6 +174,9 @@ func warnings(cfg *Config) (list []string) {
 		path := fmt.Sprintf("mini_programs[%d]", i)
 		secret(path+".secret", m.Secret)
 		unheard(path, m.Callback)
+		if m.Token.Mode == tokenClassic {
+			warn(classicWarning, path)
+		}
 	}
 	for i, a := range cfg.OfficialAccounts {
 		path := fmt.Sprintf("official_accounts[%d]", i)
@@ -231,13 +185,15 @@ func warnings(cfg *Config) (list []string) {
 			warn("%s.sync.sweep: %s", path, words)
 		}
 		if a.Token.Mode == tokenClassic {
-			warn("official_accounts[%d].token.mode: classic ends the tokens of every other program "+
-				"and instance; run one instance, or use stable", i)
+			warn(classicWarning, path)
 		}
 		unheard(path, a.Callback)
 	}
-	return list
+	return append(list, templateWarnings(cfg)...)
 }
+
+const classicWarning = "%s.token.mode: classic ends the tokens of every other program and " +
+	"instance; run one instance, or use stable"
 
 type problems struct {
 	name  string              // the file's, in front of every problem

@@ -20,9 +20,9 @@ import (
 var appID = regexp.MustCompile(`^wx[0-9a-f]{16}$`)
 
 func validateAccounts(cfg *Config, ps *problems) {
-	if len(cfg.OfficialAccounts) == 0 {
-		ps.add("official_accounts", "missing; at least one official account is needed, with "+
-			"appid and secret_file")
+	if len(cfg.OfficialAccounts)+len(cfg.MiniPrograms) == 0 {
+		ps.add("official_accounts", "missing; at least one account is needed, here or under "+
+			"mini_programs, with appid and secret_file")
 	}
 	// appid → where
 	seen := make(map[string]string, len(cfg.OfficialAccounts)+len(cfg.MiniPrograms))
@@ -74,11 +74,7 @@ func validateAccount(path string, a *OfficialAccount, ps *problems) {
 const maxRate = 100_000
 
 func validateSend(path string, s *Send, ps *problems) {
-	positive(ps, path+".rate", s.Rate)
-	if s.Rate > maxRate && !math.IsInf(s.Rate, 1) {
-		ps.add(path+".rate", "%v messages a second is more than WeChat takes from any account; "+
-			"200 is the default, and at most %d", s.Rate, maxRate)
-	}
+	validatePace(path, s.Rate, s.DailyBudget, ps)
 	inRange(ps, path+".concurrency", s.Concurrency, [2]int{1, 1000})
 	inRange(ps, path+".max_attempts", s.MaxAttempts, [2]int{1, 100})
 	if s.WaitForFollower < 0 {
@@ -90,12 +86,31 @@ func validateSend(path string, s *Send, ps *problems) {
 		ps.add(path+".resend_window", `%s is not between 0s (never repeat) and %s: WeChat drops `+
 			`a second message within 10 minutes only, and a minute is left for clocks and the way`, s.ResendWindow, MaxResendWindow)
 	}
-	if s.DailyBudget < 0 {
-		ps.add(path+".daily_budget", "%d is negative; 0 sets no limit of our own", s.DailyBudget)
-	}
 	if s.BlockedFor < 0 {
 		ps.add(path+".blocked_for", `%s is negative; "0s" forgets at once`, s.BlockedFor)
 	}
+}
+
+// validatePace checks how much an account sends.
+func validatePace(path string, rate float64, dailyBudget int64, ps *problems) {
+	positive(ps, path+".rate", rate)
+	if rate > maxRate && !math.IsInf(rate, 1) {
+		ps.add(path+".rate", "%v messages a second is more than WeChat takes from any account; "+
+			"200 is the default, and at most %d", rate, maxRate)
+	}
+	if dailyBudget < 0 {
+		ps.add(path+".daily_budget", "%d is negative; 0 sets no limit of our own", dailyBudget)
+	}
+}
+
+func validateMiniSend(path string, s *MiniSend, ps *problems) {
+	validatePace(path, s.Rate, s.DailyBudget, ps)
+	inRange(ps, path+".concurrency", s.Concurrency, [2]int{1, 1000})
+	inRange(ps, path+".max_attempts", s.MaxAttempts, [2]int{1, 100})
+	if s.WaitForGrant < 0 {
+		ps.add(path+".wait_for_grant", `%s is negative; "0s" does not wait`, s.WaitForGrant)
+	}
+	atMost(ps, path+".wait_for_grant", s.WaitForGrant, maxWait)
 }
 
 // The values of mini_programs[].grants.
@@ -107,6 +122,8 @@ const (
 )
 
 func validateMiniProgram(path string, m *MiniProgram, ps *problems) {
+	validateToken(path+".token", &m.Token, ps)
+	validateMiniSend(path+".send", &m.Send, ps)
 	validateCallback(path+".callback", m.Callback, ps)
 	known := []string{"", grantsEvents, grantsReports, grantsBoth, grantsNone}
 	switch {

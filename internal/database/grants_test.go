@@ -319,6 +319,7 @@ func TestGrantsReader(t *testing.T) {
 		`SELECT page FROM send_request`,
 		`SELECT value FROM secret_key`,
 		`SELECT hash FROM erased_person`,
+		`SELECT value FROM erasure`,
 		`SELECT value FROM send_wait`,
 		`INSERT INTO send_request (unionid, template, data) VALUES ('o1', 't', '{}')`,
 		`UPDATE follower SET subscribed = 0`,

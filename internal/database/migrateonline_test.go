@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -151,6 +152,21 @@ func TestTemplateCollationOnline(t *testing.T) {
 	execute(t, db, `ALTER TABLE send_request DROP INDEX mine`)
 	if _, err := database.Migrate(t.Context(), db, quiet); err != nil {
 		t.Errorf("Migrate after the cure = %v", err)
+	}
+}
+
+// TestMigrationsAreImpatient: each of them waits ten seconds for open transactions, as Open says.
+// What one of them set would hold for those after it: they share a connection.
+func TestMigrationsAreImpatient(t *testing.T) {
+	files, err := filepath.Glob("../../sql/migrations/*.sql")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d migrations (%v)", len(files), err)
+	}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil || bytes.Contains(text, []byte("lock_wait_timeout =")) {
+			t.Errorf("%s sets lock_wait_timeout (%v)", name, err)
+		}
 	}
 }
 

@@ -119,6 +119,9 @@ func driverConfig(cfg Config) (*mysql.Config, error) {
 	// Shorter than the client's own patience: a statement that waits for a producer's open
 	// transaction must not be carried out after we have given it up and gone on.
 	c.Params["innodb_lock_wait_timeout"] = "2"
+	// An ALTER of a migration waits for the open transactions that have used its table, and everybody
+	// else waits behind it: for a day or a year by the servers' defaults. Better that it fails.
+	c.Params["lock_wait_timeout"] = "10"
 
 	// A compare-and-set asks "how many rows did I match", not "how many values differ".
 	c.ClientFoundRows = true

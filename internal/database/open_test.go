@@ -24,24 +24,26 @@ import (
 
 func TestOpenSetsUpTheSession(t *testing.T) {
 	// A DSN that asks for the opposite of what correctness rests on.
-	dsn := dbtest.Empty(t) + "?parseTime=false&loc=Local&clientFoundRows=false&multiStatements=true&time_zone=%27%2B08:00%27&sql_mode=%27%27"
+	dsn := dbtest.Empty(t) + "?parseTime=false&loc=Local&clientFoundRows=false&multiStatements=true&time_zone=%27%2B08:00%27&sql_mode=%27%27&lock_wait_timeout=86400"
 	db := dbtest.Open(t, dsn)
 	var session struct {
 		Zone      string `db:"zone"`
 		Mode      string `db:"mode"`
 		Charset   string `db:"charset"`
 		Collation string `db:"collation"`
+		Patience  int    `db:"patience"` // with an ALTER that waits for a transaction
 	}
 	err := db.GetContext(t.Context(), &session, `
 		SELECT @@session.time_zone AS zone, @@session.sql_mode AS mode,
-		       @@session.character_set_client AS charset, @@session.collation_connection AS collation`)
+		       @@session.character_set_client AS charset, @@session.collation_connection AS collation,
+		       @@session.lock_wait_timeout AS patience`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if session.Zone != "+00:00" || session.Charset != "utf8mb4" ||
 		session.Collation != "utf8mb4_bin" ||
-		!strings.Contains(session.Mode, "STRICT_TRANS_TABLES") {
-		t.Errorf("session = %+v, want UTC, utf8mb4_bin and a strict mode", session)
+		!strings.Contains(session.Mode, "STRICT_TRANS_TABLES") || session.Patience != 10 {
+		t.Errorf("session = %+v, want UTC, utf8mb4_bin, a strict mode and 10 s", session)
 	}
 
 	isolation := "@@session.transaction_isolation" // MySQL, TiDB, MariaDB >= 11.1

@@ -22,16 +22,16 @@ import (
 
 const producersPage = "../../docs/producers.md"
 
-// producersParts returns the page's text about the contract, and its examples.
-func producersParts(t *testing.T) (contract, examples string) {
+// pageParts returns a page's text about the contract, and its examples.
+func pageParts(t *testing.T, file string) (contract, examples string) {
 	t.Helper()
-	page, err := os.ReadFile(producersPage)
+	page, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	contract, examples, ok := strings.Cut(string(page), "\n## Examples\n")
 	if !ok {
-		t.Fatal("docs/producers.md has no section Examples")
+		t.Fatalf("%s has no section Examples", file)
 	}
 	return contract, examples
 }
@@ -42,13 +42,13 @@ type pageStatement struct {
 	want uint16
 }
 
-// producersStatements reads the blocks of SQL. A statement that is to be refused says so behind it:
-// "-- error 1062".
-func producersStatements(t *testing.T, contract string) []pageStatement {
+// pageStatements reads the blocks of SQL behind a fence such as "sql login". A statement that is to
+// be refused says so behind it: "-- error 1062".
+func pageStatements(t *testing.T, contract, fence string) []pageStatement {
 	t.Helper()
 	end := regexp.MustCompile(`^(.*);(?:  -- error (\d+))?$`)
 	var list []pageStatement
-	for _, block := range regexp.MustCompile("(?s)```sql\n(.*?)```").FindAllStringSubmatch(contract, -1) {
+	for _, block := range regexp.MustCompile("(?s)```"+fence+"\n(.*?)```").FindAllStringSubmatch(contract, -1) {
 		var stmt string
 		for line := range strings.Lines(block[1]) {
 			m := end.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
@@ -61,7 +61,7 @@ func producersStatements(t *testing.T, contract string) []pageStatement {
 			stmt = ""
 		}
 		if stmt != "" {
-			t.Errorf("docs/producers.md: this statement has no end: %s", stmt)
+			t.Errorf("this statement has no end: %s", stmt)
 		}
 	}
 	return list
@@ -70,7 +70,7 @@ func producersStatements(t *testing.T, contract string) []pageStatement {
 // TestProducerPage runs the statements of docs/producers.md one after the other as a producer, and
 // looks at what they have left.
 func TestProducerPage(t *testing.T) {
-	contract, _ := producersParts(t)
+	contract, _ := pageParts(t, producersPage)
 	owner := dbtest.New(t)
 	g := newGrants(t, owner, grantWithdrawals)
 	db := g.connect(t, "producer")
@@ -84,7 +84,7 @@ func TestProducerPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	statements := producersStatements(t, contract)
+	statements := pageStatements(t, contract, "sql")
 	byColumn := rightsOnColumns(t, owner)
 	for _, s := range statements {
 		if s.want == 1143 && !byColumn {
@@ -120,7 +120,7 @@ func TestProducerPage(t *testing.T) {
 // TestProducerPageLogin runs the page's statement for the program that exchanges login codes, as
 // that program's user. A login without a unionid keeps the one that is known.
 func TestProducerPageLogin(t *testing.T) {
-	contract, _ := producersParts(t)
+	contract, _ := pageParts(t, producersPage)
 	chinese, err := os.ReadFile(strings.Replace(producersPage, ".md", ".zh-CN.md", 1))
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +152,7 @@ func TestProducerPageLogin(t *testing.T) {
 
 // TestProducerPageColumns: the page's table has the columns that a producer may write, each once.
 func TestProducerPageColumns(t *testing.T) {
-	contract, _ := producersParts(t)
+	contract, _ := pageParts(t, producersPage)
 	_, table, ok := strings.Cut(contract, "\n| column | shape | left out | wrong |\n|---|---|---|---|\n")
 	if !ok {
 		t.Fatal("docs/producers.md has no table of columns")
@@ -207,6 +207,25 @@ func examplePrograms() []example {
 	}
 }
 
+// programs writes the example's blocks of code to files.
+func (e example) programs(t *testing.T, examples string) (files []string) {
+	t.Helper()
+	_, section, _ := strings.Cut("\n"+examples, "\n### "+e.title+"\n")
+	section, _, _ = strings.Cut(section, "\n### ")
+	block := regexp.MustCompile("(?s)\n```" + e.fence + "\n(.*?\n)```\n")
+	for _, m := range block.FindAllStringSubmatch(section, -1) {
+		file := filepath.Join(t.TempDir(), e.file)
+		if err := os.WriteFile(file, []byte(m[1]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file)
+	}
+	if len(files) == 0 {
+		t.Fatalf("the page has no example for %s", e.title)
+	}
+	return files
+}
+
 // probed returns the first of programs that runs with args without an error.
 func probed(t *testing.T, programs, args []string, otherwise string) (command []string, why string) {
 	t.Helper()
@@ -240,7 +259,7 @@ func javaCommand(t *testing.T) (command []string, why string) {
 // TestProducerExamples runs the programs of docs/producers.md as a producer, and looks at what they
 // print and at the rows they leave. A language without its interpreter or driver here is skipped.
 func TestProducerExamples(t *testing.T) {
-	_, text := producersParts(t)
+	_, text := pageParts(t, producersPage)
 	owner := dbtest.New(t)
 	g := newGrants(t, owner, grantWithdrawals)
 	g.connect(t, "producer")
@@ -250,19 +269,10 @@ func TestProducerExamples(t *testing.T) {
 	}
 	for i, e := range examplePrograms() {
 		t.Run(e.title, func(t *testing.T) {
-			_, section, _ := strings.Cut(text, "\n### "+e.title+"\n")
-			_, code, found := strings.Cut(section, "\n```"+e.fence+"\n")
-			code, _, _ = strings.Cut(code, "\n```\n")
-			if !found {
-				t.Fatalf("docs/producers.md has no example for %s", e.title)
-			}
+			file := e.programs(t, text)[0]
 			command, why := e.command(t)
 			if command == nil {
 				t.Skip(why)
-			}
-			file := filepath.Join(t.TempDir(), e.file)
-			if err := os.WriteFile(file, []byte(code+"\n"), 0o600); err != nil {
-				t.Fatal(err)
 			}
 			order := strconv.Itoa(1001 + i)
 			out := runExample(t, environment, append(command, file), order)
@@ -291,14 +301,14 @@ func producerEnvironment(t *testing.T, owner *sqlx.DB, user string) []string {
 		"MYSQL_PWD=pw", "NODE_NO_WARNINGS=1")
 }
 
-// runExample returns what the program prints. The last of command is its file; a file of SQL goes
-// to the client's input.
-func runExample(t *testing.T, environment, command []string, order string) string {
+// runExample returns what the program prints. The last of command is its file, the last argument the
+// order; a file of SQL goes to the client's input.
+func runExample(t *testing.T, environment, command []string, arguments ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // Go and Java compile first
 	defer cancel()
 	file := command[len(command)-1]
-	args := append(slices.Clone(command[1:]), order)
+	args := append(slices.Clone(command[1:]), arguments...)
 	values := map[string]string{}
 	for _, entry := range environment {
 		name, value, _ := strings.Cut(entry, "=")
@@ -307,7 +317,8 @@ func runExample(t *testing.T, environment, command []string, order string) strin
 	isSQL := filepath.Ext(file) == ".sql"
 	if isSQL {
 		args = []string{"--no-defaults", "-h", values["DB_HOST"], "-P", values["DB_PORT"], "-u", values["DB_USER"],
-			"--init-command=SET @order = " + order, "--batch", "--skip-column-names", values["DB_NAME"]}
+			"--init-command=SET @order = " + arguments[len(arguments)-1], "--batch", "--skip-column-names",
+			values["DB_NAME"]}
 	}
 	cmd := exec.CommandContext(ctx, command[0], args...)
 	cmd.Env = environment

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/unionbridge/unionbridge/internal/wechat"
+	"github.com/unionbridge/unionbridge/internal/wechat/keyword"
 )
 
 // API is what the checks ask WeChat; *wechat.Client has it.
@@ -26,6 +27,9 @@ type Account struct {
 	API       API
 	QuotaPath string            // whose quota is asked for
 	Templates map[string]string // alias → id, as configured for this account
+
+	Mini bool                // a mini program
+	Keys map[string][]string // alias → keys that its template must have
 }
 
 // Problem is something that a person must fix.
@@ -44,6 +48,9 @@ func (p Problem) String() string {
 
 // ReasonTemplateMissing is of an alias whose template the account does not have.
 const ReasonTemplateMissing = "template_missing"
+
+// ReasonKeyMissing is of an alias that names a key which its template does not have.
+const ReasonKeyMissing = "template_key_missing"
 
 // Result is what the checks of one account found.
 type Result struct {
@@ -115,7 +122,7 @@ var cures = map[wechat.Reason]string{ //nolint:gochecknoglobals // constant
 		"of this machine.",
 	"redirected": "Something on the way redirects the call: check wechat.base_url, and the proxy " +
 		"of this machine.",
-	wechat.ReasonTokenSupply: "Check official_accounts[].token: the company's token server or " +
+	wechat.ReasonTokenSupply: "Check token of the account in the configuration: the company's token server or " +
 		"command must hand out the token that is valid now.",
 	wechat.ReasonTokenRefused: "It is asked again. If it stays, check that wechat.base_url and " +
 		"the secret are this account's.",
@@ -144,16 +151,38 @@ func (r *Result) checkTemplates(ctx context.Context, a Account) {
 	r.Templates = 0
 	for _, alias := range slices.Sorted(maps.Keys(a.Templates)) {
 		id := a.Templates[alias]
-		if slices.ContainsFunc(list, func(t wechat.Template) bool { return t.ID == id }) {
+		at := slices.IndexFunc(list, func(t wechat.Template) bool { return t.ID == id })
+		if at >= 0 {
 			r.Templates++
+			r.checkKeys(a, alias, list[at])
 			continue
+		}
+		console, keys := "模板消息 → 我的模板", "official.id or official.ids"
+		if a.Mini {
+			console, keys = "订阅消息 → 我的模板", "mini.id or mini.ids"
 		}
 		r.Problems = append(r.Problems, Problem{
 			AppID: a.AppID, Reason: ReasonTemplateMissing,
 			Text: fmt.Sprintf("templates.%s names %s, which the account's list does not have",
 				alias, id),
-			Cure: "Compare it with the console, 模板消息 → 我的模板, and correct official.id or " +
-				"official.ids of the alias, or add the template to the account. Then restart.",
+			Cure: "Compare it with the console, " + console + ", and correct " + keys +
+				" of the alias, or add the template to the account. Then restart.",
+		})
+	}
+}
+
+// checkKeys compares the keys that an alias sends with those of its template.
+func (r *Result) checkKeys(a Account, alias string, t wechat.Template) {
+	known := keyword.Parse(t.Content).Names()
+	for _, key := range a.Keys[alias] {
+		if slices.Contains(known, key) {
+			continue
+		}
+		r.Problems = append(r.Problems, Problem{
+			AppID: a.AppID, Reason: ReasonKeyMissing,
+			Text: fmt.Sprintf("templates.%s.mini.keys names %s, and template %s has %s", alias, key,
+				t.ID, strings.Join(known, ", ")),
+			Cure: "Correct mini.keys of the alias. Then restart.",
 		})
 	}
 }

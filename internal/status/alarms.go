@@ -43,10 +43,13 @@ func (r reader) accountAlarms(list *alarmList, a Settings, h sync.History) error
 
 func (r reader) queueAlarms(list *alarmList) {
 	for _, p := range r.queue.Pauses {
-		if p.ByOperator() {
+		switch {
+		case p.ByOperator():
 			list.add("paused", p.AppID, "%s is paused by an operator since %s: %s",
 				p.Paused(), local(p.Since), p.ErrMsg)
-		} else if alarming(p) {
+		case p.Punished():
+			list.add("paused", p.AppID, "%s is paused since %s: %s", p.AppID, local(p.Since), p.ErrMsg)
+		case alarming(p):
 			list.add("paused", p.AppID, "%s of %s is paused since %s: %s %s", p.Scope, p.AppID,
 				local(p.Since), p.Reason, p.ErrMsg)
 		}

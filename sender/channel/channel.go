@@ -47,6 +47,29 @@ type Settler interface {
 	Settle(ctx context.Context, tx *sqlx.Tx, done []Delivery) error
 }
 
+// NoGrant says of a person that the account may not write to them now: they have not accepted the
+// template, or not often enough.
+const NoGrant bridge.Reachability = "no_grant"
+
+// Attempter is a channel whose attempts are written down before they are made: with Idempotency 0
+// they alone say which messages are in doubt.
+type Attempter interface {
+	// Reserve writes attempts down, in a transaction that is committed before the first of them is
+	// posted. It returns their addresses; same length and order. An attempt whose address is not
+	// reachable any more is not written, and must not be posted.
+	Reserve(ctx context.Context, tx *sqlx.Tx, attempts []Reservation) ([]Address, error)
+	// Release ends the attempts of requests, in the transaction that settles them, after Settle.
+	Release(ctx context.Context, tx *sqlx.Tx, requestIDs []int64) error
+}
+
+// Reservation is a message that is about to be posted.
+type Reservation struct {
+	RequestID int64
+	Lease     string // the token of the request's claim
+	Draft     Draft
+	Address   Address
+}
+
 // Traits are what the engine must know of a kind of message.
 type Traits struct {
 	// Idempotency is how long WeChat drops a repeated client_msg_id. An attempt in doubt is
@@ -55,6 +78,7 @@ type Traits struct {
 	SerialPerPerson bool   // WeChat refuses a second POST to a person while one is under way
 	QuotaPath       string // what openapi/quota/get is asked for; "": no known quota
 	Waits           bool   // an unreachable person may become reachable, so the row waits
+	WaitOver        string // the reason of a row that has waited in vain; "": what it waited for
 	Receipts        bool   // accepted messages get a receipt by msgid
 }
 

@@ -51,7 +51,7 @@ func (t Templates) ID(name, appid string) (string, *Rejection) {
 		return name, nil
 	case ids[appid] == "":
 		return "", Reject(ReasonUnknownTemplate, fmt.Sprintf(
-			"template %q has no template id for the official account %s in the configuration",
+			"template %q has no template id for the account %s in the configuration",
 			name, appid))
 	}
 	return ids[appid], nil

@@ -83,7 +83,7 @@ func TestTemplates(t *testing.T) {
 	for _, c := range []struct{ name, appid, want, text string }{
 		{"order", "wx1", id, ""},
 		{other, "wx1", other, ""},
-		{"order", "wx2", "", "no template id for the official account wx2"},
+		{"order", "wx2", "", "no template id for the account wx2"},
 		{"nope", "wx1", "", "(order)"},
 	} {
 		got, rejection := templates.ID(c.name, c.appid)

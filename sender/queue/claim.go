@@ -18,6 +18,8 @@ type ClaimOrder struct {
 	AppID      string // becomes the rows' account
 	Rows       []Request
 	SkipLocked bool // some rows are known to be held by other transactions
+	// Attempts: send_attempt says what is in doubt, and not that a claim was not settled.
+	Attempts bool
 }
 
 // Claimed is what became of a claim.
@@ -36,7 +38,8 @@ func (q *Queue) Claim(ctx context.Context, o ClaimOrder) (got Claimed, err error
 	// index the statement would lock, and wait for, rows that are not among the ids.
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
-		   SET uncertain_at = CASE WHEN lease IS NOT NULL THEN COALESCE(uncertain_at, attempted_at)
+		   SET uncertain_at = CASE WHEN lease NOT LIKE '` + attemptsMark + `%'
+		                           THEN COALESCE(uncertain_at, attempted_at)
 		                           ELSE uncertain_at END,
 		       lease        = ?,
 		       appid        = ?,
@@ -60,6 +63,9 @@ func (q *Queue) Claim(ctx context.Context, o ClaimOrder) (got Claimed, err error
 		return got, err
 	}
 	token := rand.Text()
+	if o.Attempts {
+		token = attemptsMark + token
+	}
 	claim := func(ids []int64) (string, []any) {
 		return query, []any{token, o.AppID, int(Visibility / time.Second), ids}
 	}
@@ -82,6 +88,11 @@ func (q *Queue) Claim(ctx context.Context, o ClaimOrder) (got Claimed, err error
 		if _, ours := slices.BinarySearch(ids, r.ID); ours {
 			r.Token = token
 			got.Ours = append(got.Ours, r)
+		}
+	}
+	if o.Attempts {
+		if err := q.attempted(ctx, got.Ours); err != nil {
+			return Claimed{}, err
 		}
 	}
 	return got, nil
@@ -107,10 +118,8 @@ func (q *Queue) cancel(ctx context.Context, o CancelOrder) (done updated, err er
 	}
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
-		   SET reason      = CASE WHEN lease IS NOT NULL OR uncertain_at IS NOT NULL
-		                          THEN 'cancelled_too_late' END,
-		       status      = CASE WHEN lease IS NOT NULL OR uncertain_at IS NOT NULL THEN 'unknown'
-		                          ELSE 'cancelled' END,
+		   SET reason      = CASE WHEN ` + SQLInDoubt + ` THEN 'cancelled_too_late' END,
+		       status      = CASE WHEN ` + SQLInDoubt + ` THEN 'unknown' ELSE 'cancelled' END,
 		       lease       = NULL,
 		       finished_at = CURRENT_TIMESTAMP(3)
 		 WHERE id IN (?) AND status = ? AND cancel <> 0

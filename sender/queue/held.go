@@ -15,7 +15,7 @@ func (q *Queue) DueAfter(ctx context.Context, l Lane, last Request) ([]Request, 
 		      FROM send_request FORCE INDEX (send_request_due)
 		     WHERE status = 'pending' AND appid <=> ? AND priority = ? AND template = ?`
 	const query = `
-		SELECT r.id, r.due_at, r.cancel <> 0 AS cancel,` + ageColumns + `
+		SELECT r.id, r.template, r.due_at, r.cancel <> 0 AS cancel,` + ageColumns + `
 		  FROM (SELECT id FROM ` + lane + ` AND due_at = ? AND id > ? ORDER BY id LIMIT ?) same
 		        UNION ALL
 		        SELECT id FROM ` + lane + ` AND due_at > ? AND due_at <= CURRENT_TIMESTAMP(3)
@@ -38,7 +38,7 @@ func (q *Queue) EndOverdue(ctx context.Context, ids []int64) error {
 		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET` + endColumns + `
 		 WHERE id IN (?) AND status = 'pending' AND due_at <= CURRENT_TIMESTAMP(3)
-		   AND (expires_at <= CURRENT_TIMESTAMP(3) OR uncertain_at IS NOT NULL OR lease IS NOT NULL)`
+		   AND (expires_at <= CURRENT_TIMESTAMP(3) OR ` + SQLInDoubt + `)`
 	if len(ids) == 0 {
 		return nil
 	}

@@ -92,15 +92,31 @@ func (a attempt) halve(
 
 // change is a statement, and what belongs to it; nil: nothing.
 type change struct {
-	do   statement
-	then func(ctx context.Context, tx *sqlx.Tx, ids []int64) error
+	// first runs before the statement, and returns what is to be done at the end.
+	first func(ctx context.Context, tx *sqlx.Tx, ids []int64) (finish, error)
+	do    statement
+	then  func(ctx context.Context, tx *sqlx.Tx, ids []int64) error
 }
 
-// run runs both in a transaction.
-func (c change) run(ctx context.Context, tx *sqlx.Tx, ids []int64) (int64, error) {
-	n, err := c.do.exec(ctx, tx, ids)
+type finish func(ctx context.Context, tx *sqlx.Tx) error
+
+// alone reports whether it needs no transaction.
+func (c change) alone() bool { return c.first == nil && c.then == nil }
+
+// run runs all of it in a transaction.
+func (c change) run(ctx context.Context, tx *sqlx.Tx, ids []int64) (n int64, err error) {
+	last := func(context.Context, *sqlx.Tx) error { return nil }
+	if c.first != nil {
+		if last, err = c.first(ctx, tx, ids); err != nil {
+			return 0, err
+		}
+	}
+	n, err = c.do.exec(ctx, tx, ids)
 	if err == nil && c.then != nil {
 		err = c.then(ctx, tx, ids)
+	}
+	if err == nil {
+		err = last(ctx, tx)
 	}
 	return n, err
 }
@@ -130,7 +146,7 @@ func (q *Queue) changeFree(
 ) (n int64, locked []int64, err error) {
 	switch {
 	case skipLocked: // below
-	case c.then == nil:
+	case c.alone():
 		err = database.Retry(ctx, func(ctx context.Context) (err error) {
 			n, err = c.do.exec(ctx, q.db, ids)
 			return err

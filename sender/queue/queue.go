@@ -34,6 +34,9 @@ const (
 // DefaultChannel is send_request.channel of what an official account sends.
 const DefaultChannel = "oa_template"
 
+// AttemptChannel is the same of messages whose attempts are written down.
+const AttemptChannel = "mini_subscribe"
+
 // What the warning of a row begins with, as an SQL literal's text, that an operator had sent
 // although it was sent or may have been, or although it was withdrawn. Settle keeps such a warning.
 const (

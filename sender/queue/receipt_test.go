@@ -39,6 +39,37 @@ func TestAddReceipt(t *testing.T) {
 	}
 }
 
+// TestAddReceiptWithoutMsgID: what WeChat does not name is stored once, beside what it names, and is
+// found by the person and the template.
+func TestAddReceiptWithoutMsgID(t *testing.T) {
+	f := newFixture(t)
+	at := time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
+	first := Receipt{OpenID: "o-1", TemplateID: "t-1", Status: "failed:user refuse", At: at}
+	other, later, named := first, first, first
+	other.TemplateID, later.At, named.MsgID = "t-2", at.Add(time.Second), 7
+	f.insert(t, columns{"appid": appid, "status": "sent"}) // no msgid: nothing joins it
+	for i, r := range []Receipt{first, other, later, named, first, other} {
+		fresh, err := f.AddReceipt(t.Context(), appid, r)
+		if want := i < 4; fresh != want || err != nil {
+			t.Errorf("receipt %d: new %t, %v; want %t", i, fresh, err, want)
+		}
+	}
+	found, err := f.UnclaimedReceipts(t.Context(), appid, []string{"o-1"}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byTemplate := map[string]int{}
+	for _, r := range found {
+		byTemplate[r.TemplateID]++
+		if (r.MsgID == named.MsgID) == (r.MsgID < 0) {
+			t.Errorf("msgid %d", r.MsgID)
+		}
+	}
+	if diff := cmp.Diff(map[string]int{"t-1": 3, "t-2": 1}, byTemplate); diff != "" {
+		t.Errorf("receipts by template (-want +got):\n%s", diff)
+	}
+}
+
 // TestUnclaimedReceipts: those to the people named, of the last day, not too young, of no request.
 func TestUnclaimedReceipts(t *testing.T) {
 	f := newFixture(t)

@@ -18,12 +18,16 @@ type Request struct {
 	Recipient
 	Message
 	State
+	Path
 
 	Lane  int            `db:"lane"`   // index of the share that it was claimed from
 	DueAt time.Time      `db:"due_at"` // read of waiting rows only
-	AppID sql.NullString `db:"appid"`  // the same
+	AppID sql.NullString `db:"appid"`  // whose queue it stands in; NULL: the default account's
 
 	Token string // of the claim
+	// Attempted: an attempt is written down that nobody has settled, where attempts decide about
+	// doubt.
+	Attempted bool
 }
 
 // Recipient is how a row names a person.
@@ -41,6 +45,25 @@ type Message struct {
 	DataBytes int64          `db:"data_bytes"`
 	URL       sql.NullString `db:"url"`
 	MiniPath  sql.NullString `db:"mini_path"`
+	JumpAppID sql.NullString `db:"jump_appid"` // of MiniPath; NULL: the recipient's mini program
+	Options
+}
+
+// Options are what a row says of a subscribe message; NULL: as its template's alias does.
+type Options struct {
+	Page  sql.NullString `db:"page"`
+	Lang  sql.NullString `db:"lang"`
+	State sql.NullString `db:"mini_state"`
+}
+
+// Path is by which channels a row may go, and which one it has left.
+type Path struct {
+	Route sql.NullString `db:"route"`
+	// FallbackFrom is the account that the producer named, or the first of the route, where the row
+	// was moved to another; the two behind it are what that account said.
+	FallbackFrom    sql.NullString `db:"fallback_from"`
+	FallbackReason  sql.NullString `db:"fallback_reason"`
+	FallbackErrCode sql.NullInt64  `db:"fallback_errcode"`
 }
 
 // State is what decides whether a row may go.
@@ -60,14 +83,17 @@ type State struct {
 const requestColumns = `
 		SELECT r.id, r.unionid, r.mini_appid, r.mini_openid, r.openid, r.template, r.priority,
 		       CASE WHEN LENGTH(r.data) <= ? THEN r.data END AS data, LENGTH(r.data) AS data_bytes,
-		       r.url, r.mini_path, r.cancel <> 0 AS cancel, r.attempts, r.reason,` + ageColumns
+		       r.url, r.mini_path, r.jump_appid, r.page, r.lang, r.mini_state, r.appid, r.route,
+		       r.fallback_from, r.fallback_reason, r.fallback_errcode,
+		       r.cancel <> 0 AS cancel, r.attempts, r.reason,` + ageColumns
 
 // ageColumns are what decides whether a row's time is over.
 const ageColumns = `
 		       COALESCE(r.expires_at <= CURRENT_TIMESTAMP(3), 0) AS expired,
 		       TIMESTAMPDIFF(MICROSECOND, CURRENT_TIMESTAMP(3), r.expires_at) AS expires_in,
 		       TIMESTAMPDIFF(MICROSECOND,
-		           CASE WHEN r.lease IS NOT NULL THEN COALESCE(r.uncertain_at, r.attempted_at)
+		           CASE WHEN r.lease NOT LIKE '` + attemptsMark + `%'
+		                THEN COALESCE(r.uncertain_at, r.attempted_at)
 		                ELSE r.uncertain_at END,
 		           CURRENT_TIMESTAMP(3)) AS uncertain_age`
 
@@ -131,7 +157,7 @@ func (q *Queue) InDoubtSoon(
 		     WHERE status = ? AND appid <=> ? AND priority = ? AND template = ?
 		       AND due_at > CURRENT_TIMESTAMP(3)
 		       AND due_at < CURRENT_TIMESTAMP(3) + INTERVAL 3 MINUTE
-		       AND (lease IS NOT NULL OR uncertain_at IS NOT NULL)
+		       AND (lease NOT LIKE '` + attemptsMark + `%' OR uncertain_at IS NOT NULL)
 		     LIMIT ?)`
 	for part := range slices.Chunk(lanes, maxDives) {
 		query := branch + strings.Repeat(" UNION ALL "+branch, len(part)-1)

@@ -139,10 +139,15 @@ func TestDueReads(t *testing.T) {
 			"unionid": "u-2", "mini_appid": "wxm", "mini_openid": "om", "openid": "o",
 			"url": "https://e", "mini_path": "pages/i", "cancel": 2, "priority": 2, "attempts": 3,
 			"reason": "timeout", "expires_at": in(7), "uncertain_at": in(-5),
+			"jump_appid": "wxj", "page": "pages/p", "lang": "en_US", "mini_state": "trial",
+			"route": "official,mini", "fallback_from": "wxf", "fallback_reason": "no_grant",
+			"fallback_errcode": 43101,
 		}, Request{
 			Recipient: Recipient{nullable("u-2"), nullable("wxm"), nullable("om"), nullable("o")},
 			Message: Message{
-				"order", nullable(`"x"`), 3, nullable("https://e"), nullable("pages/i")},
+				"order", nullable(`"x"`), 3, nullable("https://e"), nullable("pages/i"), nullable("wxj"),
+				Options{nullable("pages/p"), nullable("en_US"), nullable("trial")}},
+			Path: Path{nullable("official,mini"), nullable("wxf"), nullable("no_grant"), minutes(43101)},
 			State: State{Cancel: true, Priority: 2, Attempts: 3, Reason: nullable("timeout"),
 				ExpiresIn: minutes(7), InDoubtFor: minutes(5)},
 		}},
@@ -167,7 +172,7 @@ func TestDueReads(t *testing.T) {
 			if tc.before["data"] == nil {
 				tc.before["data"] = `"x"`
 			}
-			tc.want.ID = f.insert(t, tc.before)
+			tc.want.ID, tc.want.AppID = f.insert(t, tc.before), nullable(appid)
 			byID, err := f.DueByID(t.Context(), appid, []int64{tc.want.ID})
 			if err != nil {
 				t.Fatal(err)

@@ -30,6 +30,8 @@ type Result struct {
 	OpenID         string // whom it was sent to, or may have been
 	Channel        string // written where the message was sent
 	Waits          *Waits // waiting: what may release it; a pointer, as results are compared
+	// With is the caller's, for the Hook; a pointer, or nil.
+	With any
 }
 
 // Note is what a row says about its state; zero values: nothing.
@@ -80,13 +82,11 @@ func (s Settled) and(t Settled) Settled {
 	}
 }
 
-// Settle writes results. skipLocked leaves out the rows that another transaction holds; so does a
-// second try, where the plain statement had to wait for one. What is returned with an error has
-// been written nevertheless.
+// Settle writes results. What is returned with an error has been written nevertheless.
 //
 // What rows wait for is written in the transaction that makes them wait.
 func (q *Queue) Settle(
-	ctx context.Context, batch []Result, skipLocked bool,
+	ctx context.Context, batch []Result, o SettleOrder,
 ) (done Settled, err error) {
 	var simple, waiting, others []Result
 	for _, r := range batch {
@@ -99,10 +99,14 @@ func (q *Queue) Settle(
 			others = append(others, r)
 		}
 	}
-	parts := []settling{{simple, simpleSentSQL}, {waiting, settleSQL}, {others, settleSQL}}
+	parts := []settling{
+		{part: simple, sql: simpleSentSQL}, {part: waiting, sql: settleSQL},
+		{part: others, sql: settleSQL},
+	}
 	for _, p := range parts {
 		var part Settled
-		part, err = q.settlePart(ctx, p, skipLocked)
+		p.hook = o.Hook
+		part, err = q.settlePart(ctx, p, o.SkipLocked)
 		if done = done.and(part); err != nil {
 			break
 		}
@@ -114,6 +118,7 @@ func (q *Queue) Settle(
 type settling struct {
 	part []Result
 	sql  func([]Result) (query string, args []any)
+	hook Hook
 }
 
 // statement writes those of the results that are of the ids.
@@ -157,6 +162,12 @@ func (q *Queue) settlePart(
 	c := change{do: s.statement}
 	if part[0].Status == Waiting {
 		c.then = s.await
+	}
+	if s.hook != nil {
+		c.first = func(ctx context.Context, tx *sqlx.Tx, ids []int64) (finish, error) {
+			taken, err := s.taken(ctx, tx, ids)
+			return func(ctx context.Context, tx *sqlx.Tx) error { return s.hook(ctx, tx, taken) }, err
+		}
 	}
 	u, err := q.change(ctx, ids, skipLocked, c)
 	for _, r := range part {

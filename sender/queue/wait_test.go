@@ -48,7 +48,7 @@ func TestSettleWaits(t *testing.T) {
 	f.update(t, `lease = 'another'`, overtaken)
 	batch := []Result{waits(rows[0], other, unionidWait("u-1")), waits(rows[1], unionidWait("u-1")),
 		waits(rows[2], unionidWait("u-1"))}
-	done, err := f.Settle(t.Context(), batch, false)
+	done, err := f.Settle(t.Context(), batch, SettleOrder{})
 	if err != nil || done.Overtaken != 1 {
 		t.Fatal(done, err)
 	}
@@ -83,7 +83,7 @@ func TestSettleWaitsLocked(t *testing.T) {
 	release := f.hold(t, held)
 	batch := []Result{waits(rows[0], unionidWait("u-1")), waits(rows[1], unionidWait("u-1"))}
 	for _, skip := range []bool{false, true} {
-		done, err := f.Settle(t.Context(), batch, skip)
+		done, err := f.Settle(t.Context(), batch, SettleOrder{SkipLocked: skip})
 		if err != nil || len(done.Locked) != 1 {
 			t.Fatal(done, err)
 		}
@@ -91,7 +91,7 @@ func TestSettleWaitsLocked(t *testing.T) {
 		f.wantHints(t, free)
 	}
 	release()
-	if _, err := f.Settle(t.Context(), batch, true); err != nil {
+	if _, err := f.Settle(t.Context(), batch, SettleOrder{SkipLocked: true}); err != nil {
 		t.Fatal(err)
 	}
 	f.wantHints(t, free, held)
@@ -152,7 +152,7 @@ func TestEndsOfWaiting(t *testing.T) {
 			return err
 		}, false},
 		"sent after all": {nil, func(id int64) error {
-			_, err := f.Settle(t.Context(), []Result{sent(Request{ID: id})}, false)
+			_, err := f.Settle(t.Context(), []Result{sent(Request{ID: id})}, SettleOrder{})
 			if err != nil {
 				return err
 			}

@@ -5,13 +5,16 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/unionbridge/unionbridge/internal/database"
 )
 
 // PageSize is how many rows maintenance reads or changes in one statement.
 const PageSize = 1000
 
 const waitingColumns = `
-		SELECT id, appid, unionid, mini_appid, mini_openid, openid, cancel <> 0 AS cancel, due_at`
+		SELECT id, appid, unionid, mini_appid, mini_openid, openid, template, priority, reason, route,
+		       fallback_from, fallback_reason, fallback_errcode, cancel <> 0 AS cancel, due_at`
 
 // WaitingAfter returns the next rows of a waiting lane after the row last, up to limit, in the
 // order of their index: paging by id would sort all of the lane for each page. After the zero
@@ -68,10 +71,11 @@ const outcomeUnknown = "outcome_unknown"
 // never as failed what may have been delivered. Its parameters are the reason of a row in doubt,
 // and the reason and the text of the plain end, in which TemplateMark stands for the template.
 const endColumns = `
-		       reason      = CASE WHEN uncertain_at IS NOT NULL OR lease IS NOT NULL THEN ?
+		       reason      = CASE WHEN ` + SQLInDoubt + ` THEN ?
 		                          WHEN cancel <> 0 THEN NULL
-		                          WHEN expires_at <= CURRENT_TIMESTAMP(3) THEN 'expired' ELSE ? END,
-		       status      = CASE WHEN uncertain_at IS NOT NULL OR lease IS NOT NULL THEN 'unknown'
+		                          WHEN expires_at <= CURRENT_TIMESTAMP(3) THEN 'expired'
+		                          ELSE COALESCE(?, reason) END,
+		       status      = CASE WHEN ` + SQLInDoubt + ` THEN 'unknown'
 		                          WHEN cancel <> 0 THEN 'cancelled'
 		                          WHEN expires_at <= CURRENT_TIMESTAMP(3) THEN 'expired'
 		                          ELSE 'failed' END,
@@ -79,7 +83,8 @@ const endColumns = `
 		       lease       = NULL,
 		       finished_at = CURRENT_TIMESTAMP(3)`
 
-// EndWaits ends the rows of a waiting lane whose recipient did not appear in time, with the reason.
+// EndWaits ends the rows of a waiting lane whose recipient did not appear in time, with the reason;
+// "": with that of their waiting.
 // Of a waiting row, due_at is the end of the wait or expires_at, whichever comes first.
 func (q *Queue) EndWaits(ctx context.Context, l Lane, reason string) error {
 	const over = `
@@ -95,7 +100,7 @@ func (q *Queue) EndWaits(ctx context.Context, l Lane, reason string) error {
 		 WHERE id IN (?) AND status = 'waiting' AND due_at <= CURRENT_TIMESTAMP(3)`
 	_, err := q.endPages(ctx, endOrder{
 		find: lookup{"ending waits", over}, findArgs: []any{l.AppID, l.Priority, l.Template, PageSize},
-		end: query, endArgs: []any{outcomeUnknown, reason, nil}, waiting: true,
+		end: query, endArgs: []any{outcomeUnknown, database.Null(reason), nil}, waiting: true,
 	})
 	return err
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/unionbridge/unionbridge/internal/database"
 )
 
 // TestWaitingAfter: each row of the lane comes once, in the order of its end, however many end at
@@ -63,7 +65,8 @@ func TestWaitingReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Request{{
-		ID: id, DueAt: end, AppID: nullable(appid), State: State{Cancel: true},
+		ID: id, DueAt: end, AppID: nullable(appid), State: State{Cancel: true, Priority: 1},
+		Message:   Message{Template: "order"},
 		Recipient: Recipient{nullable("u-2"), nullable("wxm"), nullable("om"), nullable("o")},
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -220,6 +223,37 @@ func TestFailUnroutableGrace(t *testing.T) {
 				t.Errorf("%d rows ended, %v; want %d", n, err, tc.want)
 			}
 		})
+	}
+}
+
+// TestExpectAccounts: an account that nobody has sent for yet is expected, and its first instance
+// takes the lease at once.
+func TestExpectAccounts(t *testing.T) {
+	f := newFixture(t)
+	f.insert(t, columns{})
+	expect := func() {
+		t.Helper()
+		if err := ExpectAccounts(t.Context(), f.db, []string{otherAppID, appid}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect()
+	u := Unroutable{Lanes: alone(lane(Pending)), Reason: "why"}
+	if n, err := f.FailUnroutable(t.Context(), u); err != nil || n != 0 {
+		t.Errorf("%d rows of an expected account ended, %v", n, err)
+	}
+	leases := database.NewLeases(f.db, database.LeaseConfig{Holder: "one"})
+	lease, err := leases.TryAcquire(t.Context(), LeaseName(appid))
+	if err != nil || lease == nil {
+		t.Fatalf("the lease of an expected account: %v, %v", lease, err)
+	}
+	expect()
+	if again, err := leases.TryAcquire(t.Context(), LeaseName(otherAppID)); err != nil || again == nil {
+		t.Errorf("the lease of the other account: %v, %v", again, err)
+	}
+	if free, err := database.NewLeases(f.db, database.LeaseConfig{Holder: "two"}).
+		TryAcquire(t.Context(), LeaseName(appid)); err != nil || free != nil {
+		t.Errorf("a lease that is held was given away: %v, %v", free, err)
 	}
 }
 

@@ -36,7 +36,7 @@ func TestWishedAt(t *testing.T) {
 	}
 	settle := func(r Result) {
 		t.Helper()
-		if _, err := f.Settle(t.Context(), []Result{r}, false); err != nil {
+		if _, err := f.Settle(t.Context(), []Result{r}, SettleOrder{}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -43,6 +43,7 @@ const (
 	refusedLate   = "it was withdrawn too late: an attempt has been made, and its outcome is not known"
 	refusedMarked = "it is marked, but an attempt is under way, and if that succeeds it is sent: " +
 		"look at it again in a minute"
+	refusedErased  = "its recipient was erased, and what it said"
 	refusedKnown   = "its outcome is known: only unknown ones can be resolved"
 	refusedMsgID   = "another request has this msgid"
 	refusedReceipt = "the receipt with this msgid is of a message to another person"
@@ -60,6 +61,7 @@ type lockedRow struct {
 	InDoubt bool         `db:"in_doubt"` // an attempt's outcome is not known
 	Due     bool         `db:"due"`
 	Overdue bool         `db:"overdue"` // expires_at has passed
+	Erased  bool         `db:"erased"`
 }
 
 // underWay reports whether an attempt may hold the row now.
@@ -71,6 +73,10 @@ type step struct {
 	args    []any        // those before
 	becomes queue.Status // where there is a query
 	refused string
+	// ends: what may have been sent is decided about, so nothing is known of an attempt any more.
+	ends bool
+	// then belongs to the change, in its transaction; nil: nothing does.
+	then func(ctx context.Context, tx *sqlx.Tx, ids []int64) error
 	// check has the last word, in the transaction that holds the row; "": nothing speaks against
 	// the step. nil: no check.
 	check func(ctx context.Context, tx *sqlx.Tx) (refused string, err error)
@@ -121,8 +127,9 @@ func (s Store) change(ctx context.Context, ids []int64, plan func(lockedRow) ste
 func lockRows(ctx context.Context, tx *sqlx.Tx, ids []int64, skipLocked bool) ([]lockedRow, error) {
 	const query = `
 		SELECT id, status, cancel <> 0 AS cancel, lease IS NOT NULL AS leased,
-		       uncertain_at IS NOT NULL AS in_doubt, due_at <= CURRENT_TIMESTAMP(3) AS due,
-		       COALESCE(expires_at <= CURRENT_TIMESTAMP(3), 0) AS overdue
+		       ` + queue.SQLInDoubt + ` AS in_doubt, due_at <= CURRENT_TIMESTAMP(3) AS due,
+		       COALESCE(expires_at <= CURRENT_TIMESTAMP(3), 0) AS overdue,
+		       COALESCE(reason = 'erased', 0) AS erased
 		  FROM send_request FORCE INDEX (PRIMARY)
 		 WHERE id IN (?)
 		   FOR UPDATE`
@@ -178,6 +185,16 @@ func changeLocked(
 		if n != int64(len(ids)) {
 			return nil, fmt.Errorf("%d of %d rows were as they had been read under a lock; "+
 				"nothing was changed, try again", n, len(ids))
+		}
+		if steps[k].then != nil {
+			if err := steps[k].then(ctx, tx, ids); err != nil {
+				return nil, err
+			}
+		}
+		if steps[k].ends {
+			if err := queue.EndAttempts(ctx, tx, ids); err != nil {
+				return nil, err
+			}
 		}
 		if steps[k].becomes != queue.Waiting { // it waits no more
 			if err := queue.Unwait(ctx, tx, ids); err != nil {

@@ -210,6 +210,7 @@ func TestCancelDecides(t *testing.T) {
 		{"sent", "sent", nil, Change{Status: "sent", Refused: refusedFinal}},
 		{"under way", "pending", columns{"due_at": future, "lease": "x"}, Change{Status: "pending", Refused: refusedMarked}},
 		{"left behind", "pending", columns{"due_at": past, "lease": "x"}, Change{Status: "unknown", Refused: refusedLate}},
+		{"claimed alone", "pending", columns{"due_at": past, "lease": "-x"}, Change{Status: "cancelled"}},
 		{"outcome open", "pending", columns{"due_at": future, "uncertain_at": past}, Change{Status: "unknown", Refused: refusedLate}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

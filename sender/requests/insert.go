@@ -23,20 +23,32 @@ type Request struct {
 	DueAt      *time.Time `db:"due_at"`
 	ExpiresIn  *int64     `db:"expires_in"` // microseconds
 	DedupKey   *string    `db:"dedup_key"`
+	Options
+}
+
+// Options are of subscribe messages.
+type Options struct {
+	Page      *string `db:"page"`
+	Lang      *string `db:"lang"`
+	MiniState *string `db:"mini_state"`
 }
 
 // Insert inserts a request with a producer's rights, and returns its id. If a row has its dedup_key
 // already, nothing is inserted: existed is true, and the id is that row's.
 func (s Store) Insert(ctx context.Context, r Request) (id int64, existed bool, err error) {
 	// Moments are the database's: the producer's machine may have another clock.
-	const query = `
+	columns, values := ``, ``
+	if r.Options != (Options{}) { // a producer's role may not have them yet
+		columns, values = `, page, lang, mini_state`, `, :page, :lang, :mini_state`
+	}
+	query := `
 		INSERT INTO send_request
 		       (appid, unionid, mini_appid, mini_openid, openid, template, data, url, mini_path,
-		        priority, due_at, expires_at, dedup_key)
+		        priority, due_at, expires_at, dedup_key` + columns + `)
 		VALUES (:appid, :unionid, :mini_appid, :mini_openid, :openid, :template, :data, :url, :mini_path,
 		        :priority, COALESCE(:due_at, CURRENT_TIMESTAMP(3)),
 		        LEAST(CURRENT_TIMESTAMP(3) + INTERVAL :expires_in MICROSECOND, ` +
-		database.SQLLastMoment + `), :dedup_key)`
+		database.SQLLastMoment + `), :dedup_key` + values + `)`
 	err = database.Retry(ctx, func(ctx context.Context) error {
 		res, err := s.DB.NamedExecContext(ctx, query, r)
 		if err == nil {

@@ -64,11 +64,28 @@ func Paused(appid, scope string) Pausable {
 // Paused returns what is paused.
 func (p Pause) Paused() Pausable { return Paused(p.AppID, p.Scope) }
 
+// ReasonPunished is account_state.reason of an account that WeChat has punished. It has the
+// operator's scope: only a person knows when the punishment is over.
+const ReasonPunished = "punished"
+
+// Punish pauses an account that WeChat has punished, in WeChat's words, until Resume. A pause of an
+// operator's stays as it is.
+func (s Store) Punish(ctx context.Context, appid, words string) error {
+	const query = `
+		INSERT INTO account_state (appid, scope, reason, errmsg) VALUES (?, ?, ?, ?)
+		ON DUPLICATE KEY UPDATE errmsg = CASE reason WHEN VALUES(reason) THEN VALUES(errmsg) ELSE errmsg END`
+	return s.exec(ctx, "pausing a punished account", query, appid, scopeOperator, ReasonPunished, words)
+}
+
 // ByOperator reports whether an operator has paused it.
 func (p Pause) ByOperator() bool { return p.Reason == ReasonOperator }
 
 // Pauses returns what is paused, of all accounts, in the order of account and scope.
 func (s Store) Pauses(ctx context.Context) ([]Pause, error) { return s.pauses(ctx, "<>") }
+
+// Punished reports whether WeChat has punished the account, as a push said: ErrMsg says how, and what
+// to do.
+func (p Pause) Punished() bool { return p.Scope == scopeOperator && p.Reason == ReasonPunished }
 
 // Sends reports whether an instance sends for the account, or has sent: others may have a
 // configuration with accounts that are not in this one.

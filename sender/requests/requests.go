@@ -26,6 +26,9 @@ type Store struct {
 	// DefaultAppID is the official account that rows without appid belong to. Insert, Outcome and
 	// Overview do without it.
 	DefaultAppID string
+	// Spend writes down what an attempt has used up of a grant, in the transaction that calls its
+	// request sent. nil: nothing is counted.
+	Spend func(ctx context.Context, tx *sqlx.Tx, a Attempt) error
 }
 
 // Record is a row of send_request, or of its archive, without recipient and message. Times are in

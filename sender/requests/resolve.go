@@ -3,6 +3,7 @@ package requests
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -16,6 +17,7 @@ const reasonResolved = "resolved_by_operator"
 // ResolveSent ends a request whose outcome was unknown as sent. msgid is WeChat's, 0 if nobody
 // knows it; a negative one is an error.
 func (s Store) ResolveSent(ctx context.Context, id, msgid int64) (Change, error) {
+	const attempt = `SELECT a.openid FROM send_attempt a WHERE a.request_id = send_request.id`
 	// errmsg comes first: it reads the reason that the same statement overwrites.
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
@@ -24,7 +26,9 @@ func (s Store) ResolveSent(ctx context.Context, id, msgid int64) (Change, error)
 		       errcode     = NULL,
 		       status      = 'sent',
 		       reason      = '` + reasonResolved + `',
-		       channel     = COALESCE(channel, '` + queue.DefaultChannel + `'),
+		       channel     = COALESCE(channel, CASE WHEN EXISTS (` + attempt + `)
+		                              THEN '` + queue.AttemptChannel + `' ELSE '` + queue.DefaultChannel + `' END),
+		       sent_openid = COALESCE(sent_openid, (` + attempt + `)),
 		       lease       = NULL,
 		       msgid       = COALESCE(?, msgid),
 		       finished_at = COALESCE(finished_at, CURRENT_TIMESTAMP(3))
@@ -34,12 +38,41 @@ func (s Store) ResolveSent(ctx context.Context, id, msgid int64) (Change, error)
 	}
 	return s.resolve(ctx, id, func(lockedRow) step {
 		return step{
-			query: query, args: []any{database.Null(msgid)}, becomes: queue.Sent,
+			query: query, args: []any{database.Null(msgid)}, becomes: queue.Sent, ends: true,
 			check: func(ctx context.Context, tx *sqlx.Tx) (string, error) {
 				return s.checkMsgID(ctx, tx, id, msgid)
 			},
+			then: s.spend,
 		}
 	})
+}
+
+// Attempt is one whose outcome an operator knows.
+type Attempt struct {
+	RequestID  int64     `db:"request_id"`
+	AppID      string    `db:"appid"`
+	OpenID     string    `db:"openid"`
+	TemplateID string    `db:"template_id"`
+	BegunAt    time.Time `db:"begun_at"`
+}
+
+// spend writes down what attempts have used up of which an operator says that they were successful.
+func (s Store) spend(ctx context.Context, tx *sqlx.Tx, ids []int64) error {
+	const query = `
+		SELECT request_id, appid, openid, template_id, begun_at FROM send_attempt WHERE request_id IN (?)`
+	attempts, err := database.SelectIn[Attempt](ctx, tx, query, ids)
+	if err != nil {
+		return fmt.Errorf("reading attempts: %w", err)
+	}
+	for _, a := range attempts {
+		if s.Spend == nil {
+			break
+		}
+		if err := s.Spend(ctx, tx, a); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ResolveResend sends a request again whose outcome was unknown. Of the options, Force is implied.

@@ -99,6 +99,8 @@ func (o RetryOptions) restart(r lockedRow) step {
 		query += ` AND cancel = 0`
 	}
 	switch {
+	case r.Erased:
+		return step{refused: refusedErased}
 	case r.Status == queue.Sent && !o.Force:
 		return step{refused: refusedSent}
 	case (r.Status == queue.Unknown || r.InDoubt || r.Leased) && !o.Force:
@@ -108,7 +110,7 @@ func (o RetryOptions) restart(r lockedRow) step {
 	case r.Overdue && !o.IgnoreExpiry:
 		return step{refused: refusedExpiry}
 	}
-	return step{query: query, becomes: queue.Pending}
+	return step{query: query, becomes: queue.Pending, ends: true}
 }
 
 // hasten makes an open row due now.
@@ -143,10 +145,8 @@ func (o RetryOptions) hasten(r lockedRow) step {
 func (s Store) Cancel(ctx context.Context, ids []int64) ([]Change, error) {
 	const end = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
-		   SET reason      = CASE WHEN lease IS NOT NULL OR uncertain_at IS NOT NULL
-		                          THEN 'cancelled_too_late' END,
-		       status      = CASE WHEN lease IS NOT NULL OR uncertain_at IS NOT NULL
-		                          THEN 'unknown' ELSE 'cancelled' END,
+		   SET reason      = CASE WHEN ` + queue.SQLInDoubt + ` THEN 'cancelled_too_late' END,
+		       status      = CASE WHEN ` + queue.SQLInDoubt + ` THEN 'unknown' ELSE 'cancelled' END,
 		       cancel      = 1,
 		       lease       = NULL,
 		       finished_at = CURRENT_TIMESTAMP(3)
@@ -163,7 +163,7 @@ func (s Store) Cancel(ctx context.Context, ids []int64) ([]Change, error) {
 			return step{refused: refusedFinal}
 		case r.underWay():
 			return step{query: mark, becomes: r.Status, refused: refusedMarked}
-		case r.Leased || r.InDoubt:
+		case r.InDoubt:
 			return step{query: end, becomes: queue.Unknown, refused: refusedLate}
 		}
 		return step{query: end, becomes: queue.Cancelled}

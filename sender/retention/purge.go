@@ -106,12 +106,52 @@ func (p *Purger) deleteOld(
 			return err
 		}
 		// A row that ended without this program's knowledge may have left some behind.
-		return queue.Unwait(ctx, tx, old)
+		if err := queue.Unwait(ctx, tx, old); err != nil {
+			return err
+		}
+		_, err = database.ExecIn(ctx, tx, dropAttempts, old)
+		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("deleting %d finished requests: %w", len(ids), err)
 	}
 	return n, nil
+}
+
+// dropAttempts deletes the attempts of requests that are deleted. One in doubt would hold a message of
+// what its person allows for ever.
+const dropAttempts = `DELETE FROM send_attempt WHERE request_id IN (?)`
+
+// purgeAttempts deletes attempts of requests that somebody has deleted by hand. The table has no
+// others than those under way and in doubt.
+func (p *Purger) purgeAttempts(ctx context.Context) error {
+	// Written by the transaction of a request that exists, so a younger one is not looked at.
+	const query = `
+		SELECT a.request_id
+		  FROM send_attempt a FORCE INDEX (PRIMARY)
+		  LEFT JOIN send_request r FORCE INDEX (PRIMARY) ON r.id = a.request_id
+		 WHERE a.request_id > ? AND r.id IS NULL
+		   AND a.begun_at < CURRENT_TIMESTAMP(3) - INTERVAL 1 HOUR
+		 ORDER BY a.request_id
+		 LIMIT ?`
+	for after := int64(0); ; {
+		var ids []int64
+		err := p.throttled(ctx, func() error {
+			err := p.cfg.DB.SelectContext(ctx, &ids, query, after, maxPurge)
+			if err != nil || len(ids) == 0 {
+				return err
+			}
+			_, err = p.exec(ctx, dropAttempts, ids)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("deleting attempts without a request: %w", database.Explain(err))
+		}
+		if len(ids) < maxPurge {
+			return nil
+		}
+		after = ids[len(ids)-1]
+	}
 }
 
 // archiveStatement copies rows that its transaction has locked, each with the receipt that it has

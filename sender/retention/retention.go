@@ -33,6 +33,8 @@ const (
 	// find out, and may be on holiday. They do not stay for ever: a receipt comes within minutes,
 	// and an outcome that nobody has looked into while all other rows are kept stays unknown.
 	minKeepUnknown = 7 * 24 * time.Hour
+	// othersEvery is the interval of what reads whole tables.
+	othersEvery = 24 * time.Hour
 	// maxLoggedStuck rows that cannot be deleted are logged, each once; more would say nothing new.
 	maxLoggedStuck = 100
 )
@@ -43,9 +45,15 @@ type Config struct {
 	Leases  *database.Leases
 	Keep    time.Duration // since the end of a request; 0: for ever
 	Archive bool          // copy requests into send_request_archive first
-	Logger  *slog.Logger
-	Now     func() time.Time
+	// Others delete what is old in tables of other rooms, a piece at a time by pace. They run once a
+	// day, whatever Keep is.
+	Others []func(ctx context.Context, pace Pace) error
+	Logger *slog.Logger
+	Now    func() time.Time
 }
+
+// Pace runs one piece of work at a time, and waits between them.
+type Pace = func(ctx context.Context, piece func() error) error
 
 // Purger deletes old requests. It walks send_request_due lane by lane, and so never meets an open
 // row: five million that are due next week cost it nothing, where a walk up the primary key read
@@ -54,6 +62,8 @@ type Purger struct {
 	cfg   Config
 	queue *queue.Queue
 	stuck map[int64]bool // the ids that were logged as not deletable
+
+	othersAt time.Time // when Others ran last; zero: not yet
 }
 
 // New returns a Purger that does nothing until Run.
@@ -119,15 +129,21 @@ func (p *Purger) Purge(ctx context.Context) error {
 }
 
 func (r *run) purge(ctx context.Context) (err error) {
-	if err := r.purgeDays(ctx); err != nil || r.cfg.Keep <= 0 {
-		return err
-	}
-	if r.begin, err = r.now(ctx); err != nil {
+	if err := r.purgeDays(ctx); err != nil {
 		return err
 	}
 	// What stops one lane or status must not stop the others: the first error is returned at the
 	// end.
-	var first error
+	first := r.purgeOthers(ctx)
+	if err := r.purgeAttempts(ctx); err != nil {
+		first = cmp.Or(first, err)
+	}
+	if ctx.Err() != nil || r.cfg.Keep <= 0 {
+		return first
+	}
+	if r.begin, err = r.now(ctx); err != nil {
+		return cmp.Or(first, err)
+	}
 	for _, final := range []queue.Status{
 		queue.Sent, queue.Failed, queue.Expired, queue.Cancelled, queue.Unknown,
 	} {
@@ -142,6 +158,20 @@ func (r *run) purge(ctx context.Context) (err error) {
 	// deleted, and of messages that were not ours.
 	err = r.purgeReceipts(ctx, r.begin.Add(-r.cfg.Keep))
 	return cmp.Or(first, err)
+}
+
+// purgeOthers lets other rooms delete what is old of theirs.
+func (p *Purger) purgeOthers(ctx context.Context) (first error) {
+	if !p.othersAt.IsZero() && p.cfg.Now().Sub(p.othersAt).Abs() < othersEvery {
+		return nil
+	}
+	for _, purge := range p.cfg.Others {
+		first = cmp.Or(first, purge(ctx, p.throttled))
+	}
+	if first == nil {
+		p.othersAt = p.cfg.Now()
+	}
+	return first
 }
 
 // purgeStatus deletes the old rows of one final status, in one lane after the other. It returns the

@@ -328,3 +328,60 @@ func TestRetentionOfHints(t *testing.T) {
 		t.Errorf("%d hints are left, want 1", n)
 	}
 }
+
+// TestRetentionOfAttempts: an attempt goes with its request, also where somebody deleted that by
+// hand; one of a request that exists stays, however old it is.
+func TestRetentionOfAttempts(t *testing.T) {
+	f := newFixture(t)
+	old := time.Now().UTC().AddDate(0, -3, 0)
+	ids := []int64{
+		f.place(t, "unknown", columns{"due_at": old, "finished_at": old}),
+		f.place(t, "unknown", columns{"due_at": time.Now().UTC()}),
+		1 << 40, 1<<40 + 1,
+	}
+	for i, id := range ids {
+		f.exec(t, `INSERT INTO send_attempt (request_id, appid, openid, template_id, lease, begun_at)
+			VALUES (?, ?, 'o', 't', 'l', NOW(3) - INTERVAL ? HOUR)`, id, appid, 2*(3-i))
+	}
+	if err := f.purger(false).Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var left []int64
+	if err := f.db.SelectContext(t.Context(), &left, `SELECT request_id FROM send_attempt ORDER BY request_id`); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]int64{ids[1], ids[3]}, left); diff != "" {
+		t.Errorf("attempts (-want +got):\n%s", diff)
+	}
+}
+
+// TestOthers: other rooms delete once a day, also where requests are kept for ever, and their failure
+// keeps nothing else from being deleted.
+func TestOthers(t *testing.T) {
+	f := newFixture(t)
+	now, calls := time.Now(), 0
+	p := f.purger(false)
+	p.cfg.Now = func() time.Time { return now }
+	p.cfg.Keep = 0
+	fails := errors.New("not today")
+	p.cfg.Others = []func(context.Context, Pace) error{
+		func(context.Context, Pace) error { return fails },
+		func(ctx context.Context, pace Pace) error {
+			return pace(ctx, func() error { calls++; return nil })
+		},
+	}
+	purge := func(want error, total int) {
+		t.Helper()
+		if err := p.Purge(t.Context()); !errors.Is(err, want) || calls != total {
+			t.Errorf("%v and %d calls, want %v and %d", err, calls, want, total)
+		}
+	}
+	purge(fails, 1)
+	purge(fails, 2)
+	fails = nil
+	purge(nil, 3)
+	now = now.Add(23 * time.Hour)
+	purge(nil, 3)
+	now = now.Add(time.Hour)
+	purge(nil, 4)
+}

@@ -31,7 +31,7 @@ const (
 
 // Store is where outcomes are written, a *queue.Queue.
 type Store interface {
-	Settle(ctx context.Context, batch []queue.Result, skipLocked bool) (queue.Settled, error)
+	Settle(ctx context.Context, batch []queue.Result, o queue.SettleOrder) (queue.Settled, error)
 	NoteUnsettled(ctx context.Context, appid, why string) error
 }
 
@@ -39,6 +39,7 @@ type Store interface {
 type Config struct {
 	AppID string
 	Store Store
+	Hook  queue.Hook // what belongs to outcomes; nil: nothing
 	// Written is told of results that have been written, each once.
 	Written func(results []queue.Result)
 	Logger  *slog.Logger
@@ -204,7 +205,8 @@ func (s *run) settle(
 	ctx context.Context, batch []queue.Result, skipLocked bool,
 ) (done queue.Settled, err error) {
 	err = database.Detached(ctx, func(ctx context.Context) (err error) {
-		done, err = s.Store.Settle(ctx, batch, skipLocked)
+		order := queue.SettleOrder{SkipLocked: skipLocked, Hook: s.Hook}
+		done, err = s.Store.Settle(ctx, batch, order)
 		return err
 	})
 	if done.Overtaken > 0 {

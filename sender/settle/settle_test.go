@@ -21,7 +21,7 @@ type store struct {
 }
 
 func (s *store) Settle(
-	_ context.Context, batch []queue.Result, skipLocked bool,
+	_ context.Context, batch []queue.Result, _ queue.SettleOrder,
 ) (done queue.Settled, err error) {
 	if s.err != nil {
 		return done, s.err

@@ -23,6 +23,8 @@ import (
 type Account struct {
 	AppID   string
 	Channel channel.Channel
+	// Recipient is the person a row names.
+	Recipient func(queue.Request) (bridge.Recipient, *channel.Rejection)
 	// Since is when this instance began to send for the account; false: it does not.
 	Since func() (time.Time, bool)
 }
@@ -32,11 +34,10 @@ type Config struct {
 	Queue      *queue.Queue
 	Accounts   []Account
 	MiniAppIDs []string // of those whose logins may release a row
-	// Recipient is the person a row names.
-	Recipient func(queue.Request) (bridge.Recipient, *channel.Rejection)
-	Logins    LoginReader // nil: nobody's login is noticed but by the walk
-	Logger    *slog.Logger
-	Now       func() time.Time
+	Templates  channel.Templates
+	Logins     LoginReader // nil: nobody's login is noticed but by the walk
+	Logger     *slog.Logger
+	Now        func() time.Time
 }
 
 // Releaser releases waiting rows when the map has learnt something about their recipients. Run
@@ -135,6 +136,12 @@ func (r *Releaser) Added(ids []int64) {
 
 // release looks at rows, and at those that wait for one of the keys.
 func (r *Releaser) release(ctx context.Context, ids []int64, keys []queue.Wait) error {
+	grants, keys := grantKeys(keys)
+	for _, key := range grants {
+		if err := r.releaseGranted(ctx, key); err != nil {
+			return err
+		}
+	}
 	found, err := r.cfg.Queue.Waiters(ctx, keys)
 	if err != nil {
 		return err
@@ -144,7 +151,7 @@ func (r *Releaser) release(ctx context.Context, ids []int64, keys []queue.Wait) 
 	for page := range slices.Chunk(slices.Compact(ids), queue.PageSize) {
 		rows, others, err := r.cfg.Queue.WaitingByID(ctx, page)
 		if err == nil {
-			err = r.review(ctx, rows)
+			_, err = r.review(ctx, rows)
 		}
 		if err == nil && len(others) > 0 {
 			err = r.cfg.Queue.Forget(ctx, others)
@@ -156,8 +163,9 @@ func (r *Releaser) release(ctx context.Context, ids []int64, keys []queue.Wait) 
 	return nil
 }
 
-// review releases those of waiting rows whose recipients can be reached, of whichever account.
-func (r *Releaser) review(ctx context.Context, rows []queue.Request) error {
+// review releases those of waiting rows whose recipients can be reached, of whichever account, and
+// returns how many go on waiting.
+func (r *Releaser) review(ctx context.Context, rows []queue.Request) (left int, err error) {
 	byAccount := map[string][]queue.Request{}
 	for _, row := range rows {
 		appid := bridge.ID(row.AppID.String)
@@ -165,17 +173,20 @@ func (r *Releaser) review(ctx context.Context, rows []queue.Request) error {
 	}
 	for _, a := range r.cfg.Accounts {
 		if rows := byAccount[a.AppID]; len(rows) > 0 {
-			if err := r.reviewOf(ctx, a, rows); err != nil {
-				return err
+			n, err := r.reviewOf(ctx, a, rows)
+			if left += n; err != nil {
+				return left, err
 			}
 		}
 	}
-	return nil
+	return left, nil
 }
 
 // reviewOf releases those of an account's waiting rows whose recipients can be reached, and sees to
-// it that the others are found when the map learns of theirs.
-func (r *Releaser) reviewOf(ctx context.Context, a Account, rows []queue.Request) error {
+// it that the others are found when the map learns of theirs. It returns how many those are.
+func (r *Releaser) reviewOf(
+	ctx context.Context, a Account, rows []queue.Request,
+) (left int, err error) {
 	// What a row waits for changes with a login, and rows of an older program wait for nothing yet.
 	// The map may learn of those just before they are stored, and then tells in vain: they are
 	// looked at once more.
@@ -183,27 +194,28 @@ func (r *Releaser) reviewOf(ctx context.Context, a Account, rows []queue.Request
 	for range maxTries {
 		waits, err := r.releaseReachable(ctx, a, rows)
 		if err != nil || len(waits) == 0 {
-			return err
+			return left, err
 		}
+		left = max(left, len(waits))
 		known, err := r.cfg.Queue.Waits(ctx, slices.Collect(maps.Keys(waits)))
 		if err != nil {
-			return err
+			return left, err
 		}
 		maps.DeleteFunc(waits, func(id int64, w queue.Waits) bool {
 			return slices.Equal(w, known[id])
 		})
 		if len(waits) == 0 {
-			return nil
+			return left, nil
 		}
 		if err := r.cfg.Queue.Await(ctx, waits); err != nil {
-			return err
+			return left, err
 		}
 		rows = slices.DeleteFunc(slices.Clone(rows), func(row queue.Request) bool {
 			_, again := waits[row.ID]
 			return !again
 		})
 	}
-	return nil
+	return left, nil
 }
 
 // releaseReachable releases those of waiting rows whose recipients can be reached, ends those that
@@ -214,8 +226,9 @@ func (r *Releaser) releaseReachable(
 	var withdrawn, released []int64
 	var candidates []queue.Request
 	var targets []channel.Target
-	for _, row := range rows {
-		recipient, rejection := r.cfg.Recipient(row)
+	// Where not all can go, the order decides who does.
+	for _, row := range slices.SortedFunc(slices.Values(rows), byTurn) {
+		recipient, rejection := a.Recipient(row)
 		switch {
 		case row.Cancel:
 			withdrawn = append(withdrawn, row.ID)
@@ -224,7 +237,9 @@ func (r *Releaser) releaseReachable(
 			released = append(released, row.ID)
 		default:
 			candidates = append(candidates, row)
-			targets = append(targets, channel.Target{Recipient: recipient})
+			targets = append(targets, channel.Target{
+				Recipient: recipient, TemplateID: r.cfg.Templates.Known(row.Template, a.AppID),
+			})
 		}
 	}
 	waits := make(map[int64]queue.Waits, len(candidates))

@@ -90,7 +90,8 @@ func (r *Releaser) page(ctx context.Context, size int) ([]queue.Request, error) 
 	if err != nil || len(rows) == 0 {
 		return rows, err
 	}
-	return rows, r.review(ctx, rows)
+	_, err = r.review(ctx, rows)
+	return rows, err
 }
 
 // forget deletes what the next rows wait for, where they wait no more.

@@ -15,9 +15,6 @@
 -- +goose NO TRANSACTION
 -- +goose Up
 
--- ALTER TABLE waits for open transactions, and everybody else behind it. Better that it fails.
-SET SESSION lock_wait_timeout = 10;
-
 -- A table without rows, a new installation's, is changed at once.
 SET @todo = (SELECT COUNT(*) FROM information_schema.columns
               WHERE table_schema = DATABASE() AND table_name = 'send_request'
@@ -102,7 +99,6 @@ SET @step = IF(@todo, 'ALTER TABLE send_request_archive
 PREPARE step FROM @step;
 EXECUTE step;
 DEALLOCATE PREPARE step;
-SET SESSION lock_wait_timeout = DEFAULT;
 
 -- +goose Down
 -- The default collation of before is not known; this one serves older programs too.

@@ -19,7 +19,8 @@ import (
 type account struct {
 	followers int
 	miniUsers int
-	batchgets int // in flight
+	batchgets int   // in flight
+	before    int64 // the schema is as before this migration; 0: the present one
 	// prepare fills what its scenarios begin with.
 	prepare   func(*bench)
 	scenarios []scenario
@@ -61,7 +62,7 @@ func (o *options) accounts() []account {
 		size = o.requests
 	}
 	return []account{
-		{size, o.requests, batchgets, (*bench).prepareSender, []scenario{
+		{size, o.requests, batchgets, 0, (*bench).prepareSender, []scenario{
 			{"sweep", (*bench).sweeps}, {"send", (*bench).send}, {"far", (*bench).far},
 			{"producers", (*bench).produce}, {"idle", (*bench).idle},
 			{"lanes", (*bench).lanes}, {"invented", (*bench).invented},
@@ -70,11 +71,13 @@ func (o *options) accounts() []account {
 			{"takeover", (*bench).takeover}, {"urgent", (*bench).urgent}, {"fair", (*bench).fair},
 			{"future", (*bench).future}, {"finished", (*bench).finished},
 		}},
-		{lostPeople, lostPeople, batchgets, nil, []scenario{{"lost", (*bench).lost}}},
-		{o.followers, 0, slowBatchgets, (*bench).prepareChange,
+		{lostPeople, lostPeople, batchgets, 0, nil, []scenario{{"lost", (*bench).lost}}},
+		{o.followers, 0, slowBatchgets, 0, (*bench).prepareChange,
 			[]scenario{{"slow", (*bench).slow}, {"change", (*bench).change}}},
-		{o.killFollowers, 0, batchgets, nil, []scenario{{"kill", (*bench).killSweeps}}},
-		{largeTimes * o.followers, 0, batchgets, nil, []scenario{{"large", (*bench).large}}},
+		{o.killFollowers, 0, batchgets, 0, nil, []scenario{{"kill", (*bench).killSweeps}}},
+		{largeTimes * o.followers, 0, batchgets, 0, nil, []scenario{{"large", (*bench).large}}},
+		{o.requests, o.requests, batchgets, migrationVersion, (*bench).prepareUsers,
+			[]scenario{{"migration", (*bench).migration}}},
 	}
 }
 
@@ -98,8 +101,8 @@ func (o *options) figures() (list []figure) {
 		"LanesOthers": lanesOthers, "Good": harness.Count(o.requests / 200),
 		"Junk":     harness.Count(o.requests / 5),
 		"Future":   harness.Count(futureTimes * o.requests),
-		"Finished": harness.Count(finishedTimes * o.requests),
-		"Far":      harness.Count(o.farRequests()), "FarLatency": farLatency,
+		"Finished": harness.Count(finishedTimes * o.requests), "Migration": migrationVersion,
+		"Far": harness.Count(o.farRequests()), "FarLatency": farLatency,
 		"FarConcurrency": farConcurrency, "Producers": producers, "Takeovers": takeovers,
 		"Urgent": urgentRows, "DefaultRate": defaultRate, "Fair": fairRows, "FairRate": fairRate,
 		"Waiting": harness.Count(waitingTimes * o.requests), "Pushes": pushedFollows,

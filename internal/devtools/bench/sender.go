@@ -9,9 +9,13 @@ import (
 	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 )
 
-func (b *bench) prepareSender() {
+func (b *bench) prepareUsers() {
 	b.users = b.simulator.MiniUsers()
 	b.db.InsertMiniUsers(b.users)
+}
+
+func (b *bench) prepareSender() {
+	b.prepareUsers()
 	if !b.wants("sweep") {
 		b.sweep()
 	}

@@ -36,7 +36,11 @@ func (b *bench) measure(a account) {
 		DSN: b.database.DSN, WeChat: b.simulator.URL, Batchgets: a.batchgets,
 		Rate: unlimited, Concurrency: concurrency,
 	})
-	b.instance.Run("migrate", "up")
+	if a.before > 0 {
+		b.migrateBefore(a.before)
+	} else {
+		b.instance.Run("migrate", "up")
+	}
 	if a.prepare != nil {
 		a.prepare(b)
 	}
@@ -44,7 +48,7 @@ func (b *bench) measure(a account) {
 		if !b.wants(s.name) {
 			continue
 		}
-		if a.miniUsers > 0 {
+		if a.miniUsers > 0 && a.before == 0 {
 			b.clear()
 		}
 		s.run(b)

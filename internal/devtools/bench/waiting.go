@@ -43,44 +43,27 @@ func (b *bench) waiting() {
 		return b.db.Count(`SELECT COUNT(*) FROM send_wait WHERE request_id = ?`, last) > 0
 	})
 	b.record("waiting_first_walk_seconds", time.Since(begin).Seconds())
-	b.record("waiting_entries", b.entriesRead())
+	b.idleBesideWaiting()
 	b.pushes()
 	b.sweepOfWaiting()
 }
 
-// entriesRead is how many entries of indexes and tables the server reads a second for an idle
-// daemon. The time holds six rounds of maintenance, each of which looks at one page of what waits:
-// the slow walk is in the figure.
-func (b *bench) entriesRead() float64 {
+// idleBesideWaiting measures what an idle daemon asks the server, and how many entries of indexes
+// and tables that reads. The time holds six rounds of maintenance, each of which looks at one page of
+// what waits: the slow walk is in the figures, and so is the reading of logins.
+func (b *bench) idleBesideWaiting() {
 	const watch = 2 * time.Minute
 	b.Step("what the server reads in %s while nobody appears", watch)
-	read := func() int64 {
-		return b.database.Admin.Count(`
-			SELECT CAST(SUM(CAST(VARIABLE_VALUE AS DECIMAL(20))) AS SIGNED)
-			  FROM ` + b.statusTable() + `
-			 WHERE VARIABLE_NAME LIKE 'Handler_read%'`)
-	}
 	b.Sleep(5 * time.Second) // what the first walk began
-	first := read()
-	before, begin := read(), time.Now()
-	own := before - first // what a reading reads
+	firstQueries, firstEntries := b.serverCounters()
+	queries, entries := b.serverCounters()
+	ownQueries, ownEntries := queries-firstQueries, entries-firstEntries // what a reading takes
+	begin := time.Now()
 	b.Sleep(watch)
 	took := time.Since(begin).Seconds()
-	entries := float64(read()-before-own) / took
-	b.Say("%s entries/s", number(entries))
-	return entries
-}
-
-// statusTable is where the server has its counters.
-func (b *bench) statusTable() string {
-	const tables = `
-		SELECT COUNT(*)
-		  FROM information_schema.tables
-		 WHERE LOWER(table_schema) = 'information_schema' AND LOWER(table_name) = 'global_status'`
-	if b.database.Admin.Count(tables) > 0 {
-		return "information_schema.GLOBAL_STATUS" // MariaDB
-	}
-	return "performance_schema.global_status"
+	queriesAfter, entriesAfter := b.serverCounters()
+	b.record("waiting_queries", float64(queriesAfter-queries-ownQueries)/took)
+	b.record("waiting_entries", float64(entriesAfter-entries-ownEntries)/took)
 }
 
 // absent lets n followers go, makes the map forget them, and inserts a row for each, which waits.

@@ -82,10 +82,14 @@ func (c *cluster) build() {
 	c.openPlatform()
 	_, producersDSN := c.openLink()
 	for i := range c.kind.daemons {
-		c.addDaemon("daemon-" + string(rune('a'+i)))
+		c.addDaemon("daemon-"+string(rune('a'+i)), c.binary, c.settings)
 	}
-	c.fill()
-	for _, d := range c.daemons {
+	first := c.daemons
+	if c.kind.previous {
+		first = c.addPrevious()
+	}
+	c.fill(first[0])
+	for _, d := range first {
 		d.start()
 	}
 	c.awaitReady()
@@ -114,21 +118,19 @@ func (c *cluster) openPlatform() {
 	}
 }
 
-func (c *cluster) addDaemon(name string) {
+func (c *cluster) addDaemon(name, binary string, settings harness.Settings) {
 	d := &instance{t: c.T}
-	settings := c.settings
 	d.link, settings.DSN = c.openLink()
 	settings.WeChat = c.Serve(c.platform.handler(name))
 	if c.callbacks {
 		settings.Callback = c.FreeAddr()
 	}
-	d.Instance = c.NewInstance(c.binary, name, settings)
+	d.Instance = c.NewInstance(binary, name, settings)
 	d.log = c.Log(name + ".log")
 	c.daemons = append(c.daemons, d)
 }
 
-func (c *cluster) fill() {
-	first := c.daemons[0]
+func (c *cluster) fill(first *instance) {
 	first.Run("migrate", "up")
 	first.Run("sync")
 	var users []wechatsim.Identity
@@ -146,9 +148,9 @@ func (c *cluster) fill() {
 	if !c.callbacks {
 		return
 	}
-	// Receipts of all kinds are pushed to the first daemon, until it takes them.
+	// Receipts of all kinds are pushed to one daemon, until it takes them.
 	c.platform.SetCallback(harness.AppID, &wechatsim.Callback{
-		URL:   "http://" + first.Settings.Callback + "/wechat/" + harness.AppID,
+		URL:   "http://" + c.daemons[0].Settings.Callback + "/wechat/" + harness.AppID,
 		Token: harness.CallbackToken, AESKey: harness.CallbackKey, Secure: true,
 		Jitter: 300 * time.Millisecond, Attempts: 1000, RetryWait: time.Second, Duplicate: 0.05,
 		UserBlock: 0.01, SystemFailed: 0.02, FreqLimit: 0.02,
@@ -202,6 +204,9 @@ func (c *cluster) heal() {
 		c.Check(l.Heal())
 	}
 	for _, d := range c.daemons {
+		if d.retired {
+			continue
+		}
 		d.thaw()
 		if !d.alive() {
 			d.start()
@@ -217,7 +222,9 @@ func (c *cluster) heal() {
 
 func (c *cluster) awaitReady() {
 	for _, d := range c.daemons {
-		d.AwaitReady(d.process)
+		if d.alive() {
+			d.AwaitReady(d.process)
+		}
 	}
 }
 
@@ -245,7 +252,7 @@ func (c *cluster) leader() *instance {
 		return nil
 	}
 	for _, d := range c.daemons {
-		if strings.Contains(holder, fmt.Sprintf("-%d-", d.process.Pid())) {
+		if d.process != nil && strings.Contains(holder, fmt.Sprintf("-%d-", d.process.Pid())) {
 			return d
 		}
 	}

@@ -19,6 +19,9 @@ type kind struct {
 	quick   bool // nothing delays a post, so repeats must keep to the window closely
 	alone   bool // the nemesis inserts the requests, no producer does
 
+	// previous: daemons of an older version begin, on its schema. The others start with the nemesis.
+	previous bool
+
 	// tune changes what was drawn for the round; nil: nothing.
 	tune func(*cluster)
 
@@ -28,6 +31,8 @@ type kind struct {
 	equip func(*cluster) serverConfig
 	// nemesis makes faults for about c.length.
 	nemesis func(*cluster)
+	// verify checks in the end what only this kind knows of; nil: nothing.
+	verify func(*cluster)
 }
 
 // playable says why the kind cannot be played here; nil: it can.
@@ -69,6 +74,9 @@ func kinds() []kind {
 			missing: noFakeTime, equip: fakeTime, nemesis: jumpClock},
 		{name: "window", what: "kill -9 after lost answers, restarted as the resend window ends",
 			daemons: 1, alone: true, tune: narrowWindow, nemesis: restartAtTheEnd},
+		{name: "versions", what: "an upgrade under load: old daemons beside the new one, kill -9 of either",
+			daemons: 1, previous: true, tune: miniSends,
+			missing: noPrevious, nemesis: upgrade, verify: checkMinis},
 	}
 }
 
@@ -136,11 +144,15 @@ func (c *cluster) kill(d *instance, act string) (pid int) {
 func (c *cluster) restart(d *instance, quickly bool) {
 	pid := c.kill(d, "kill")
 	if quickly {
-		c.db.Do(`UPDATE lease SET expires_at = CURRENT_TIMESTAMP(3)
-			 WHERE holder LIKE ? AND expires_at > CURRENT_TIMESTAMP(3)`,
-			fmt.Sprintf("%%-%d-%%", pid))
+		c.endLeases(pid)
 	}
 	d.start()
+}
+
+func (c *cluster) endLeases(pid int) {
+	c.db.Do(`UPDATE lease SET expires_at = CURRENT_TIMESTAMP(3)
+		 WHERE holder LIKE ? AND expires_at > CURRENT_TIMESTAMP(3)`,
+		fmt.Sprintf("%%-%d-%%", pid))
 }
 
 // takeoverLimit is the design's: the surviving instance sends within 15 s.

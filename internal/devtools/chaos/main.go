@@ -43,6 +43,7 @@ type options struct {
 	report    string
 	keep      string
 	binary    string
+	previous  string // the program of an older version; empty: not built yet
 }
 
 func program(o *options) harness.Program {
@@ -71,6 +72,8 @@ func (o *options) define(flags *flag.FlagSet) func() error {
 	flags.StringVar(&o.report, "report", "", "play nothing, print the table of this results `file`")
 	flags.StringVar(&o.keep, "keep", "", "keep the daemons' logs of a round with violations in this `folder`")
 	flags.StringVar(&o.binary, "binary", "", "test this unionbridge `program` instead of a fresh build of the checkout")
+	flags.StringVar(&o.previous, "previous", "", "play the round versions with this older "+
+		"unionbridge `program` instead of a build of "+previousCommit)
 	return func() (err error) {
 		if *short {
 			o.kills, o.length, o.parallel = 12, 12*time.Second, 4
@@ -129,6 +132,7 @@ func (o *options) playAll(t *harness.T) (results []result, err error) {
 	if len(list) == 0 {
 		t.Fatalf("no round could be played here")
 	}
+	o.preparePrevious(t, list)
 	t.Line("%s", header())
 	var mu sync.Mutex
 	playing := t.Group(o.parallel)

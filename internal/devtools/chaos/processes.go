@@ -34,8 +34,9 @@ type instance struct {
 	link *link.Link
 	log  *os.File
 
-	process *harness.Process
-	ended   []string // how processes ended that were not killed
+	process *harness.Process // nil: not started yet
+	ended   []string         // how processes ended that were not killed
+	retired bool             // it does not come back
 }
 
 func (i *instance) start() {
@@ -52,6 +53,9 @@ func (i *instance) start() {
 
 // alive reports whether the daemon runs, and notes it if it has ended although it was not killed.
 func (i *instance) alive() bool {
+	if i.process == nil || i.retired {
+		return false
+	}
 	select {
 	case <-i.process.Done():
 	default:

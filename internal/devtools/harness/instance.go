@@ -150,6 +150,9 @@ type Settings struct {
 	WaitForFollower time.Duration
 	SyncEvery       time.Duration // between sweeps and between refreshes
 
+	// MiniSends makes the mini program an account, with the alias MiniTemplate.
+	MiniSends bool
+
 	// Callback is where pushes are received; empty: nowhere. They are signed with CallbackToken and
 	// encrypted with CallbackKey.
 	Callback string
@@ -164,6 +167,9 @@ const (
 // Template is the alias under which the configuration names the template of [TemplateID].
 const Template = "order_paid"
 
+// MiniTemplate is the alias of the mini program's template of [MiniTemplateID].
+const MiniTemplate = "mini_paid"
+
 //go:embed config.yaml.tmpl
 var configText string
 
@@ -172,7 +178,12 @@ func (s Settings) YAML() string {
 	var text strings.Builder
 	_ = template.Must(template.New("config").Parse(configText)).Execute(&text, struct {
 		Settings
-		AppID, Secret, MiniAppID, Template, TemplateID, CallbackToken, CallbackKey string
-	}{s, AppID, Secret, MiniAppID, Template, TemplateID(), CallbackToken, CallbackKey})
+		AppID, Secret, Template, TemplateID                 string
+		MiniAppID, MiniSecret, MiniTemplate, MiniTemplateID string
+		CallbackToken, CallbackKey                          string
+	}{
+		s, AppID, Secret, Template, TemplateID(),
+		MiniAppID, MiniSecret, MiniTemplate, MiniTemplateID(), CallbackToken, CallbackKey,
+	})
 	return text.String() // a builder takes everything
 }

@@ -19,9 +19,10 @@ import (
 
 // The simulator's accounts.
 const (
-	AppID     = wechatsim.StandardAppID
-	Secret    = wechatsim.StandardSecret
-	MiniAppID = wechatsim.StandardMiniAppID
+	AppID      = wechatsim.StandardAppID
+	Secret     = wechatsim.StandardSecret
+	MiniAppID  = wechatsim.StandardMiniAppID
+	MiniSecret = wechatsim.StandardMiniSecret
 )
 
 // The paths of WeChat's API.
@@ -41,6 +42,9 @@ func Batches(people int) int { return (people + 99) / 100 }
 
 // TemplateID is that of the simulator's first template.
 func TemplateID() string { return wechatsim.StandardTemplates()[0].ID }
+
+// MiniTemplateID is that of the simulator's first subscribe template.
+func MiniTemplateID() string { return wechatsim.StandardSubscribeTemplates()[0].ID }
 
 // Serve serves HTTP on a loopback port until the run ends.
 func (t *T) Serve(handler http.Handler) (url string) {

@@ -20,10 +20,6 @@ import (
 // Name is send_request.channel of a message that went out as a subscribe message.
 const Name channel.Name = "mini_subscribe"
 
-// NoGrant says of a person that the mini program may not write to them now: they have not accepted
-// the template, or not often enough.
-const NoGrant bridge.Reachability = bridge.Reachability(wechat.ReasonNoGrant)
-
 // API is what the channel asks WeChat. SendSubscribe makes exactly one POST a call.
 type API interface {
 	SendSubscribe(ctx context.Context, m wechat.SubscribeMessage) (msgid int64, err error)
@@ -47,6 +43,16 @@ type Grants interface {
 	Settle(ctx context.Context, tx *sqlx.Tx, appid string, uses []grants.Use) error
 }
 
+// Attempts are where attempts are written down, a *grants.Ledger: what they hold of a grant is not
+// available.
+type Attempts interface {
+	// Reserve reports of each attempt whether the person allows it; those are written. Of an account
+	// whose grants are not counted all are.
+	Reserve(
+		ctx context.Context, tx *sqlx.Tx, appid string, attempts []grants.Attempt,
+	) ([]bool, error)
+}
+
 // Alias is what the configuration says of a template's alias for this mini program.
 type Alias struct {
 	ID       string
@@ -63,6 +69,7 @@ type Config struct {
 	API        API
 	Identities Identities
 	Grants     Grants // nil: nothing is counted, WeChat alone decides
+	Attempts   Attempts
 	Aliases    map[string]Alias
 	Preflight  bool // check messages against the mini program's templates first
 	Logger     *slog.Logger
@@ -78,6 +85,8 @@ type Channel struct {
 var (
 	_ channel.Channel = (*Channel)(nil)
 	_ channel.Settler = (*Channel)(nil)
+
+	_ channel.Attempter = (*Channel)(nil)
 )
 
 // New returns the channel. It makes no call.
@@ -115,6 +124,9 @@ func (c *Channel) Resolve(ctx context.Context, to []channel.Target) ([]channel.A
 		recipients[i] = t.Recipient
 	}
 	found, err := c.cfg.Identities.ResolveMini(ctx, c.cfg.AppID, recipients)
+	for i := range found {
+		found[i].Unlisted = false // a wrong openid fails (40003); nobody waits for the map to know it
+	}
 	if err != nil || c.cfg.Grants == nil {
 		return found, err
 	}
@@ -127,11 +139,39 @@ func (c *Channel) Resolve(ctx context.Context, to []channel.Target) ([]channel.A
 		if found[i].Reachability != bridge.Reachable {
 			continue
 		}
+		found[i].Awaits = append(found[i].Awaits,
+			bridge.GrantKey(c.cfg.AppID, grant.OpenID, grant.TemplateID))
 		if left[grant]--; left[grant] < 0 {
-			found[i].Reachability, found[i].OpenID = NoGrant, ""
+			found[i].Reachability, found[i].OpenID = channel.NoGrant, ""
 		}
 	}
 	return found, nil
+}
+
+// Reserve writes down whom messages are about to go to, and what they hold of each grant.
+func (c *Channel) Reserve(
+	ctx context.Context, tx *sqlx.Tx, attempts []channel.Reservation,
+) ([]channel.Address, error) {
+	asked, addresses := make([]grants.Attempt, len(attempts)), make([]channel.Address, len(attempts))
+	for i, a := range attempts {
+		addresses[i] = a.Address
+		asked[i] = grants.Attempt{
+			RequestID: a.RequestID, Lease: a.Lease,
+			Grant: grants.Grant{OpenID: a.Address.OpenID, TemplateID: a.Draft.TemplateID()},
+		}
+	}
+	may, err := c.cfg.Attempts.Reserve(ctx, tx, c.cfg.AppID, asked)
+	for i := range may {
+		if !may[i] {
+			addresses[i].Reachability, addresses[i].OpenID = channel.NoGrant, ""
+		}
+	}
+	return addresses, err
+}
+
+// Release ends attempts whose outcome is known.
+func (c *Channel) Release(ctx context.Context, tx *sqlx.Tx, requestIDs []int64) error {
+	return grants.Release(ctx, tx, requestIDs)
 }
 
 // available is how many messages the reachable people still allow, each of their template.

@@ -262,7 +262,7 @@ func TestResolve(t *testing.T) {
 		}
 		return got
 	}
-	const yes, no, who = bridge.Reachable, NoGrant, bridge.UnknownUser
+	const yes, no, who = bridge.Reachable, channel.NoGrant, bridge.UnknownUser
 	l := &ledger{sim: sim}
 	want := []bridge.Reachability{yes, no, yes, yes, no, no, who}
 	if diff := cmp.Diff(want, resolve(l)); diff != "" || l.calls.Load() != 1 {

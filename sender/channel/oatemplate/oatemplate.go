@@ -80,6 +80,7 @@ func (c *Channel) Traits() channel.Traits {
 		Idempotency: 10 * time.Minute,
 		QuotaPath:   wechat.EndpointSendTemplate,
 		Waits:       true,
+		WaitOver:    "no_follower",
 		Receipts:    true,
 	}
 }

@@ -355,7 +355,7 @@ func BenchmarkPrepare(b *testing.B) {
 // TestTraits: an engine that knew less would send twice, or ask for no quota.
 func TestTraits(t *testing.T) {
 	c, _ := newChannel(false, nil)
-	want := channel.Traits{Idempotency: 10 * time.Minute, Waits: true, Receipts: true,
+	want := channel.Traits{Idempotency: 10 * time.Minute, Waits: true, WaitOver: "no_follower", Receipts: true,
 		QuotaPath: "/cgi-bin/message/template/send"}
 	if c.Traits() != want || c.Name() != "oa_template" || c.AppID() != appid {
 		t.Errorf("%+v of %s", c.Traits(), c.Name())
