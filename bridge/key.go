@@ -108,6 +108,27 @@ func (m *Map) tellUsers(ctx context.Context, users ...MiniUser) {
 	m.watcher.Changed(ctx, keys)
 }
 
+// UserKeys returns what a message may wait for that is to reach users of a mini program: their
+// openids, and the unionids that the map has of them.
+func (m *Map) UserKeys(ctx context.Context, appid string, openids []string) ([]Key, error) {
+	const query = `
+		SELECT openid, unionid
+		  FROM mini_user
+		 WHERE appid = ? AND openid IN (?) AND unionid <> ''`
+	var known []pair
+	if err := m.selectIn(ctx, &known, query, appid, openids); err != nil {
+		return nil, fmt.Errorf("looking up mini-program users: %w", database.Explain(err))
+	}
+	keys := make([]Key, 0, len(openids)+len(known))
+	for _, openid := range openids {
+		keys = append(keys, Key{KeyOpenID, appid, ID(openid)})
+	}
+	for _, u := range known {
+		keys = append(keys, Key{KeyUnionID, appid, ID(u.UnionID)})
+	}
+	return keys, nil
+}
+
 // Login is a mini-program user whom a program has stored, and when they used it last.
 type Login struct {
 	AppID  string    `db:"appid"`

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/unionbridge/unionbridge/internal/database"
@@ -17,6 +18,14 @@ type Recipient struct {
 	MiniAppID  string
 	MiniOpenID string
 	OpenID     string
+	// OfficialAppID is the account that OpenID is of where it is not the one that is asked: the person
+	// is then found by the unionid that they have there. "": of that one.
+	OfficialAppID string
+}
+
+// foreign reports whether a recipient is named by their openid at another official account.
+func (r Recipient) foreign(appid string) bool {
+	return r.OpenID != "" && r.OfficialAppID != "" && r.OfficialAppID != appid
 }
 
 // ID is an id as a row holds it, by the program's one rule for all of them: blanks at its end say
@@ -35,6 +44,10 @@ const (
 	InDoubt      Reachability = "in_doubt"      // the last message was refused: a recheck is open
 	Ambiguous    Reachability = "ambiguous"     // two followers have this unionid: one is wrong
 	Blocked      Reachability = "blocked"       // refuses the account's messages: see RecordBlock
+
+	// Refused: the person has refused this message, and nothing has happened since that opens the
+	// account to it again. The map does not know that; a channel does.
+	Refused Reachability = "refused_by_user"
 )
 
 // Resolution is the answer for one Recipient.
@@ -42,6 +55,8 @@ type Resolution struct {
 	Reachability Reachability
 	OpenID       string // at the official account
 	Unlisted     bool   // an openid that is not in the map: only WeChat knows whether it is right
+	// FollowedAt is when a follower followed last, as WeChat says; zero: not known.
+	FollowedAt time.Time
 	// Awaits is what may change all that: what the map must learn about the recipient before a
 	// message that cannot reach them is worth another try.
 	Awaits []Key
@@ -144,6 +159,7 @@ type reachRow struct {
 	Subscribed bool           `db:"subscribed"`
 	InDoubt    bool           `db:"in_doubt"`
 	Blocked    bool           `db:"blocked"`
+	FollowedAt sql.NullTime   `db:"subscribe_time"`
 }
 
 func (s reachRow) resolution() Resolution {
@@ -155,11 +171,11 @@ func (s reachRow) resolution() Resolution {
 	case s.Blocked:
 		return Resolution{Reachability: Blocked, OpenID: s.OpenID}
 	}
-	return Resolution{Reachability: Reachable, OpenID: s.OpenID}
+	return Resolution{Reachability: Reachable, OpenID: s.OpenID, FollowedAt: s.FollowedAt.Time}
 }
 
 const reachColumns = `
-		SELECT f.openid, f.unionid, f.subscribed, d.openid IS NOT NULL AS in_doubt,
+		SELECT f.openid, f.unionid, f.subscribed, f.subscribe_time, d.openid IS NOT NULL AS in_doubt,
 		       COALESCE(f.blocked_until > CURRENT_TIMESTAMP(3), 0) AS blocked
 		  FROM follower f
 		  LEFT JOIN follower_recheck d ON d.appid = f.appid AND d.openid = f.openid

@@ -7,7 +7,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
-// ResolveMini finds the openids that recipients have in the mini program appid, in one to three
+// ResolveMini finds the openids that recipients have in the mini program appid, in one to four
 // queries whatever their number. The result has the same length and order. OpenID is one of this
 // mini program; so is MiniOpenID where MiniAppID is appid. A user of another mini program is found
 // by the unionid.
@@ -15,9 +15,10 @@ func (m *Map) ResolveMini(
 	ctx context.Context, appid string, people []Recipient,
 ) ([]Resolution, error) {
 	r := miniResolver{m: m, appid: appid, unionIDs: make(map[[2]string]string),
-		known: make(map[string]bool), byUnionID: make(map[string]Resolution)}
+		known: make(map[string]bool), byUnionID: make(map[string]Resolution),
+		followers: make(map[[2]string]string)}
 	for _, load := range []func(context.Context, []Recipient) error{
-		r.loadKnown, r.loadUnionIDs, r.loadUsers,
+		r.loadKnown, r.loadUnionIDs, r.loadFollowers, r.loadUsers,
 	} {
 		if err := load(ctx, people); err != nil {
 			return nil, fmt.Errorf("resolving mini-program users: %w", database.Explain(err))
@@ -35,13 +36,14 @@ type miniResolver struct {
 	appid     string
 	known     map[string]bool      // openids of this mini program that the map has
 	unionIDs  map[[2]string]string // (mini appid, mini openid) of others → unionid, "": not known
+	followers map[[2]string]string // (official appid, openid) → unionid; absent: not known
 	byUnionID map[string]Resolution
 }
 
 // openID is the recipient's openid in this mini program, as the row names it; "": it does not.
 func (r *miniResolver) openID(rec Recipient) string {
 	switch {
-	case rec.OpenID != "":
+	case rec.OpenID != "" && !rec.foreign(r.appid):
 		return rec.OpenID
 	case rec.MiniAppID == r.appid:
 		return rec.MiniOpenID
@@ -56,6 +58,13 @@ func (r *miniResolver) resolve(rec Recipient) Resolution {
 			Awaits: []Key{{KeyOpenID, r.appid, openid}}}
 	}
 	unionid := rec.UnionID
+	if rec.foreign(r.appid) {
+		unionid = r.followers[[2]string{rec.OfficialAppID, rec.OpenID}]
+		if unionid == "" {
+			return Resolution{Reachability: NoUnionID,
+				Awaits: []Key{{KeyOpenID, rec.OfficialAppID, rec.OpenID}}}
+		}
+	}
 	if rec.MiniOpenID != "" {
 		unionid = r.unionIDs[[2]string{rec.MiniAppID, rec.MiniOpenID}]
 		if unionid == "" {
@@ -117,6 +126,29 @@ func (r *miniResolver) loadUnionIDs(ctx context.Context, people []Recipient) err
 	return nil
 }
 
+// loadFollowers reads the unionids of people who are named by their openid at an official account.
+func (r *miniResolver) loadFollowers(ctx context.Context, people []Recipient) error {
+	byApp := make(map[string][]string)
+	for _, rec := range people {
+		if rec.foreign(r.appid) {
+			byApp[rec.OfficialAppID] = append(byApp[rec.OfficialAppID], rec.OpenID)
+		}
+	}
+	const query = `
+		SELECT openid, unionid
+		  FROM follower WHERE appid = ? AND openid IN (?) AND unionid IS NOT NULL`
+	for appid, openids := range byApp {
+		var found []pair
+		if err := r.m.selectIn(ctx, &found, query, appid, openids); err != nil {
+			return err
+		}
+		for _, f := range found {
+			r.followers[[2]string{appid, f.OpenID}] = ID(f.UnionID)
+		}
+	}
+	return nil
+}
+
 // loadUsers reads the users of this mini program whom a unionid names.
 func (r *miniResolver) loadUsers(ctx context.Context, people []Recipient) error {
 	var unionids []string
@@ -125,9 +157,11 @@ func (r *miniResolver) loadUsers(ctx context.Context, people []Recipient) error 
 			unionids = append(unionids, rec.UnionID)
 		}
 	}
-	for _, unionid := range r.unionIDs {
-		if unionid != "" {
-			unionids = append(unionids, unionid)
+	for _, known := range []map[[2]string]string{r.unionIDs, r.followers} {
+		for _, unionid := range known {
+			if unionid != "" {
+				unionids = append(unionids, unionid)
+			}
 		}
 	}
 	if len(unionids) == 0 {

@@ -15,6 +15,8 @@ func TestResolveMini(t *testing.T) {
 		INSERT INTO mini_user (appid, openid, unionid) VALUES
 		(?, 'mAnn', 'uAnn'), (?, 'nAnn', 'uAnn'), (?, 'nBob', NULL), (?, 'nCat', 'uCat'),
 		(?, 'mDup', 'uDup'), (?, 'mDup2', 'uDup'), (?, 'mEmpty', '')`, mp, mp2, mp2, mp2, mp, mp, mp)
+	exec(t, db, `INSERT INTO follower (appid, openid, unionid, subscribed) VALUES
+		(?, 'oAnn', 'uAnn', 0), (?, 'oBob', NULL, 1)`, oa, oa)
 	at := func(openid string) Resolution {
 		return Resolution{Reachability: Reachable, OpenID: openid}
 	}
@@ -55,6 +57,12 @@ func TestResolveMini(t *testing.T) {
 			union("uCat")},
 		{"of another one, no unionid", Recipient{MiniAppID: mp2, MiniOpenID: "nBob"}, no(NoUnionID),
 			open(mp2, "nBob")},
+		{"an openid at an official account", Recipient{OpenID: "oAnn", OfficialAppID: oa}, at("mAnn"),
+			union("uAnn")},
+		{"one there without a unionid", Recipient{OpenID: "oBob", OfficialAppID: oa}, no(NoUnionID),
+			open(oa, "oBob")},
+		{"nobody there", Recipient{OpenID: "mAnn", OfficialAppID: oa}, no(NoUnionID),
+			open(oa, "mAnn")},
 		{"of another one, nobody", Recipient{MiniAppID: mp2, MiniOpenID: "mAnn"}, no(UnknownUser),
 			open(mp2, "mAnn")},
 	}

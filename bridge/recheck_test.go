@@ -375,7 +375,9 @@ func TestFollowKeepsSendsGoing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]Resolution{{Reachability: Reachable, OpenID: "oA"}}, got, anyKeys); diff != "" {
+	want := []Resolution{{Reachability: Reachable, OpenID: "oA",
+		FollowedAt: time.Unix(follower("oA", "u1").SubscribeTime, 0).UTC()}}
+	if diff := cmp.Diff(want, got, anyKeys); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

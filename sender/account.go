@@ -15,7 +15,9 @@ import (
 	"github.com/unionbridge/unionbridge/sender/attempt"
 	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/lanes"
+	"github.com/unionbridge/unionbridge/sender/move"
 	"github.com/unionbridge/unionbridge/sender/queue"
+	"github.com/unionbridge/unionbridge/sender/route"
 	"github.com/unionbridge/unionbridge/sender/settle"
 	"github.com/unionbridge/unionbridge/sender/throttle"
 	"github.com/unionbridge/unionbridge/sender/waiting"
@@ -70,9 +72,19 @@ type Config struct {
 	// noticed but by the walk through all that waits.
 	Logins waiting.LoginReader
 
+	Moves
+
 	// QuotaDay returns the beginning of the day, as quotas count it, that holds a moment;
 	// QuotaReset when the next one begins.
 	QuotaDay, QuotaReset func(time.Time) time.Time
+}
+
+// Moves is how requests go from one account to another; each may be nil.
+type Moves struct {
+	Routes map[string][]route.Kind // by alias, the order of its accounts; nil: the default one alone
+	Levels move.Levels             // nil: all instances are as new as this one
+	// NeedsPerson reports whether a pause of this reason ends only when somebody acts; nil: each does.
+	NeedsPerson func(reason string) bool
 }
 
 // shared is what all accounts of a Service have in common.
@@ -83,7 +95,15 @@ type shared struct {
 	metrics      *metrics
 	lanes        *lanes.List
 	releaser     *waiting.Releaser
-	takenOver    chan struct{} // an account has been taken over; holds one token
+	routing
+	takenOver chan struct{} // an account has been taken over; holds one token
+}
+
+// routing is where rows go.
+type routing struct {
+	rules *route.Rules
+	mover *move.Mover
+	all   func() []*account
 }
 
 // account is the runtime of one Account: it sends while it holds the account's lease.
@@ -134,7 +154,7 @@ func newSignals() signals {
 // owns reports whether a lane's rows are this account's.
 func (a *account) owns(l queue.Lane) bool {
 	appid := l.Account()
-	return appid == a.AppID || appid == "" && a.Default
+	return appid == a.AppID || appid == "" && a.rules.Home(l.Template) == a.AppID
 }
 
 // sendingSince is when the account was taken over; false: this instance does not send for it.

@@ -95,6 +95,8 @@ func explain(standing bridge.Reachability) string {
 			"at once for a while (send.blocked_for)"
 	case channel.NoGrant:
 		return "this person has not accepted the template, or not often enough: it goes when they accept it"
+	case bridge.Refused:
+		return "this person refused the message, and has done nothing since that lets it go"
 	case bridge.Ambiguous:
 		return "two followers of the account carry this unionid, so neither is certain to be this " +
 			"person: see v_identity"

@@ -187,13 +187,24 @@ func (c *claimer) claimDue(ctx context.Context) (got claimed, err error) {
 		got.more = more
 		return got, nil
 	}
+	skipLocked := begin.Before(c.skipLockedUntil)
+	var p placing
+	if err == nil {
+		p, err = c.place(ctx, rows, skipLocked)
+		c.deferPlaced(p.left)
+		if err == nil && len(p.own) == 0 {
+			got.taken, got.more = p.done, more
+			return got, nil
+		}
+		rows = p.own
+	}
 	var won queue.Claimed
 	if err == nil {
 		// A claim that has begun is not interrupted: its outcome would be unknown, and the rows that
 		// it took would stay untouched until their visibility runs out.
 		err = database.Detached(ctx, func(ctx context.Context) (err error) {
 			won, err = c.queue.Claim(ctx, queue.ClaimOrder{
-				AppID: c.AppID, Rows: rows, SkipLocked: begin.Before(c.skipLockedUntil),
+				AppID: c.AppID, Rows: rows, SkipLocked: skipLocked, Routes: p.routes,
 				Attempts: c.attempts != nil,
 			})
 			return err
@@ -203,7 +214,7 @@ func (c *claimer) claimDue(ctx context.Context) (got claimed, err error) {
 		c.requeue(rows, c.Now())
 		return got, err
 	}
-	got.taken, got.more = len(rows)-len(won.Locked)-len(won.Refused), more
+	got.taken, got.more = p.done+len(rows)-len(won.Locked)-len(won.Refused), more
 	c.deferLeft(rows, won)
 	if len(won.Refused) > 0 && got.taken == 0 {
 		return got, won.Cause // it may refuse all of them: nothing to try at full speed
@@ -237,16 +248,17 @@ func (c *claimer) dispatchAll(
 		}
 		return 0, err
 	}
+	var refusals []refusal
 	for i, j := range jobs {
 		if j.address = addresses[i]; j.address.Reachability != bridge.Reachable {
-			c.results <- c.unreachable(j.row, j.address)
+			refusals = append(refusals, c.unreached(j.row, j.address))
 			continue
 		}
 		j.permit = c.throttle.Reserve(j.row.Template, j.draft.TemplateID())
 		c.dispatch.put(j)
 		sending++
 	}
-	return sending, nil
+	return sending, c.passAllOn(ctx, refusals)
 }
 
 const (

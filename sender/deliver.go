@@ -44,6 +44,9 @@ func (a *account) deliver(ctx context.Context, lease *database.Lease, j *job) qu
 	if a.attempts != nil {
 		r.With = &channel.Delivery{Draft: j.draft, Address: j.address, Outcome: o}
 	}
+	if o.Refused {
+		r = a.passOn(ctx, refusal{row: j.row, result: r, address: j.address, certain: true, refused: true})
+	}
 	return r
 }
 
@@ -61,7 +64,7 @@ func (a *account) reserve(ctx context.Context, j *job) *queue.Result {
 			"request", j.row.ID, "err", answer.Err)
 	case answer.Address.Reachability != j.address.Reachability:
 		j.permit.Release()
-		return new(a.unreachable(j.row, answer.Address))
+		return new(a.passOn(ctx, a.unreached(j.row, answer.Address)))
 	}
 	return new(a.release(j))
 }
@@ -115,7 +118,12 @@ func (a *account) written(results []queue.Result) {
 		if r.Status == queue.Waiting {
 			waiting = append(waiting, r.ID)
 		}
-		if r.Status != queue.Pending || !r.Refund { // a row given back is no outcome
+		moved := r.Move != nil && r.Move.To != a.AppID
+		if moved {
+			a.metrics.moved(a.AppID, r.Move.To, r.Move.Why, 1)
+		}
+		// A row given back is no outcome, and one that goes on elsewhere has none yet.
+		if r.Status != queue.Pending || !r.Refund && !moved {
 			a.metrics.outcomes.WithLabelValues(a.AppID, string(r.Final()), r.Reason).Inc()
 		}
 		if r.Posted() {

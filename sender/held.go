@@ -81,9 +81,9 @@ func (a *account) endOverdue(ctx context.Context, rows []queue.Request) error {
 			over = append(over, r.ID)
 		}
 	}
-	cancel := queue.CancelOrder{From: queue.Pending, IDs: withdrawn}
+	cancel := queue.CancelOrder{From: queue.Pending, AppID: a.AppID, IDs: withdrawn}
 	if err := a.queue.Cancel(ctx, cancel); err != nil {
 		return err
 	}
-	return a.queue.EndOverdue(ctx, over)
+	return a.queue.EndOverdue(ctx, a.AppID, over)
 }

@@ -2,8 +2,10 @@ package sender
 
 import (
 	"database/sql"
+	"slices"
 
 	"github.com/unionbridge/unionbridge/sender/queue"
+	"github.com/unionbridge/unionbridge/sender/route"
 )
 
 // priorityUrgent is send_request.priority of what goes before everything else, lowestPriority of
@@ -27,19 +29,27 @@ func (a *account) configured(l queue.Lane) bool {
 	return alias
 }
 
+// kindOf is the kind of an account that is configured.
+func kindOf(cfg Config, appid string) route.Kind {
+	if slices.Contains(cfg.MiniAppIDs, appid) {
+		return route.Mini
+	}
+	return route.Official
+}
+
 func validPriority(priority int) bool { return priority >= 0 && priority <= lowestPriority }
 
 // aliasLanes are the pending lanes of all templates that the configuration names for the accounts.
-func aliasLanes(cfg Config) (lanes []queue.Lane) {
+func aliasLanes(cfg Config, rules *route.Rules) (lanes []queue.Lane) {
 	for _, a := range cfg.Accounts {
-		appids := []sql.NullString{{String: a.AppID, Valid: true}}
-		if a.Default {
-			// Some producers write '' where they mean NULL.
-			appids = append(appids, sql.NullString{}, sql.NullString{Valid: true})
-		}
 		for alias := range cfg.Templates {
 			if cfg.Templates.Known(alias, a.AppID) == "" {
 				continue
+			}
+			appids := []sql.NullString{{String: a.AppID, Valid: true}}
+			if rules.Home(alias) == a.AppID {
+				// Some producers write '' where they mean NULL.
+				appids = append(appids, sql.NullString{}, sql.NullString{Valid: true})
 			}
 			for priority := range lowestPriority + 1 {
 				for _, appid := range appids {

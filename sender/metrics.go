@@ -7,6 +7,7 @@ type metrics struct {
 	outcomes *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	receipts *prometheus.CounterVec
+	moves    *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -23,9 +24,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		receipts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "unionbridge_receipts_total", Help: "Receipts stored, by what they say.",
 		}, []string{"appid", "status"}),
+		moves: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "unionbridge_send_moves_total",
+			Help: "Requests that went from one account of their route to the other, by the reason of that.",
+		}, []string{"from", "to", "reason"}),
 	}
-	reg.MustRegister(m.outcomes, m.seconds, m.receipts)
+	reg.MustRegister(m.outcomes, m.seconds, m.receipts, m.moves)
 	return m
+}
+
+// moved counts requests that went from one account to another.
+func (m *metrics) moved(from, to, reason string, n int) {
+	m.moves.WithLabelValues(from, to, reason).Add(float64(n))
 }
 
 // receiptLabel keeps the metric's labels few whatever WeChat may say one day.

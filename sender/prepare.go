@@ -10,6 +10,7 @@ import (
 
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/sender/channel"
+	"github.com/unionbridge/unionbridge/sender/move"
 	"github.com/unionbridge/unionbridge/sender/queue"
 	"github.com/unionbridge/unionbridge/sender/throttle"
 )
@@ -75,6 +76,9 @@ func (a *account) limits(row queue.Request, begin time.Time) limits {
 func (a *account) draft(
 	ctx context.Context, row queue.Request,
 ) (_ channel.Draft, target channel.Target, rejection *channel.Rejection) {
+	if _, rejection = a.rules.Plan(move.Way(row)); rejection != nil {
+		return nil, target, rejection
+	}
 	if target.Recipient, rejection = a.recipient(row); rejection != nil {
 		return nil, target, rejection
 	}
@@ -160,15 +164,25 @@ func (s *shared) clientMsgID(id int64) string {
 	return s.installation + "-" + strconv.FormatInt(id, 36)
 }
 
-// recipient is the person a row names. In the queue of a mini program, mini_openid is of that one
-// unless the row says otherwise.
+// recipient is the person a row names, as this account is asked for them. openid is of the account
+// that the row was tried at first, and mini_openid of that one too if it is a mini program, unless
+// the row says otherwise.
 func (a *account) recipient(row queue.Request) (bridge.Recipient, *channel.Rejection) {
-	r := bridge.Recipient{
+	r, named := bridge.Recipient{
 		UnionID: row.UnionID.String, OpenID: row.OpenID.String,
 		MiniAppID: row.MiniAppID.String, MiniOpenID: row.MiniOpenID.String,
+	}, a.named(row)
+	mini := slices.Contains(a.MiniAppIDs, named)
+	if bridge.ID(r.MiniAppID) == "" && mini {
+		r.MiniAppID = named
 	}
-	if bridge.ID(r.MiniAppID) == "" && slices.Contains(a.MiniAppIDs, a.AppID) {
-		r.MiniAppID = a.AppID
+	r, rejection := a.MiniAppIDs.Recipient(r)
+	switch {
+	case r.OpenID == "" || named == a.AppID:
+	case mini:
+		r = bridge.Recipient{MiniAppID: named, MiniOpenID: r.OpenID}
+	default:
+		r.OfficialAppID = named
 	}
-	return a.MiniAppIDs.Recipient(r)
+	return r, rejection
 }

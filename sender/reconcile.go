@@ -80,7 +80,7 @@ func (r *reconciler) reconcile(ctx context.Context, lanes []queue.Lane) error {
 	}
 	var errs []error
 	for row, receipt := range pair(byOpenID, receipts) {
-		found, err := r.queue.ResolveByReceipt(ctx, row.ID, receipt, string(r.channel.Name()))
+		found, err := r.queue.ResolveByReceipt(ctx, *row, receipt, string(r.channel.Name()))
 		if found {
 			r.log.Info("a receipt told an unknown outcome", "request", row.ID,
 				"msgid", receipt.MsgID, "status", receipt.Status)

@@ -44,10 +44,10 @@ func New(cfg Config) (*Service, error) {
 		return nil, fmt.Errorf("wechat.send_timeout is %s: it must be above 0 and at most %s, "+
 			"so that a claim outlives a POST", cfg.SendTimeout, MaxSendTimeout)
 	}
-	q := queue.New(cfg.DB)
+	q, rules := queue.New(cfg.DB), rulesOf(cfg)
 	s := &Service{shared: &shared{
 		Config: cfg, queue: q,
-		lanes:   lanes.NewList(q.Watch(aliasLanes(cfg), queue.Pending), cfg.Now),
+		lanes:   lanes.NewList(q.Watch(aliasLanes(cfg, rules), queue.Pending), cfg.Now),
 		metrics: newMetrics(cfg.Registerer), takenOver: make(chan struct{}, 1),
 	}}
 	held := throttle.NewMetrics(cfg.Registerer)
@@ -73,6 +73,8 @@ func New(cfg Config) (*Service, error) {
 			Logger: log, Now: func() time.Time { return s.Now() }})
 		s.accounts = append(s.accounts, acct)
 	}
+	s.routing = routing{rules: rules, all: func() []*account { return s.accounts }}
+	s.mover = s.newMover()
 	s.releaser = waiting.New(s.waitingConfig())
 	return s, nil
 }
@@ -146,13 +148,12 @@ func (s *Service) Changed(ctx context.Context, keys []bridge.Key) {
 
 func (s *Service) waitingConfig() waiting.Config {
 	cfg := waiting.Config{
-		Queue: s.queue, MiniAppIDs: s.MiniAppIDs, Templates: s.Templates, Logins: s.Logins,
+		Queue: s.queue, Mover: s.mover, MiniAppIDs: s.MiniAppIDs, Logins: s.Logins,
+		Moved:  s.metrics.moved,
 		Logger: s.Logger, Now: func() time.Time { return s.Now() },
 	}
 	for _, a := range s.accounts {
-		cfg.Accounts = append(cfg.Accounts, waiting.Account{
-			AppID: a.AppID, Channel: a.channel, Recipient: a.recipient, Since: a.sendingSince,
-		})
+		cfg.Accounts = append(cfg.Accounts, waiting.Account{AppID: a.AppID, Since: a.sendingSince})
 	}
 	return cfg
 }

@@ -50,8 +50,10 @@ func describeDegraded(
 }
 
 // passing reports whether a pause ends without anybody's doing: a quota comes back.
-func passing(p requests.Pause) bool {
-	return strings.HasPrefix(p.Reason, "quota_") || p.Reason == "daily_budget"
+func passing(p requests.Pause) bool { return passingReason(p.Reason) }
+
+func passingReason(reason string) bool {
+	return strings.HasPrefix(reason, "quota_") || reason == "daily_budget"
 }
 
 func pauseLine(p requests.Pause) string {

@@ -18,6 +18,7 @@ import (
 	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/channel/minisubscribe"
 	"github.com/unionbridge/unionbridge/sender/requests"
+	"github.com/unionbridge/unionbridge/sender/route"
 )
 
 // sendingMinis are the mini programs that are accounts.
@@ -67,7 +68,8 @@ func (p *parts) miniAccount(m config.MiniProgram) sender.Account {
 
 // grantWatcher tells the sender what people have accepted.
 type grantWatcher struct {
-	sending *atomic.Pointer[sender.Service]
+	sending    *atomic.Pointer[sender.Service]
+	identities *bridge.Map
 }
 
 func (w grantWatcher) Granted(ctx context.Context, appid string, granted []grants.Grant) {
@@ -75,9 +77,14 @@ func (w grantWatcher) Granted(ctx context.Context, appid string, granted []grant
 	if service == nil {
 		return
 	}
-	keys := make([]bridge.Key, len(granted))
+	keys, openids := make([]bridge.Key, 0, 2*len(granted)), make([]string, len(granted))
 	for i, g := range granted {
-		keys[i] = bridge.GrantKey(appid, g.OpenID, g.TemplateID)
+		keys, openids[i] = append(keys, bridge.GrantKey(appid, g.OpenID, g.TemplateID)), g.OpenID
+	}
+	// Messages may have begun to wait before this person was known as a user: they wait for that. What
+	// this does not find, the walk through all that waits does.
+	if known, err := w.identities.UserKeys(ctx, appid, openids); err == nil {
+		keys = append(keys, known...)
 	}
 	service.Changed(ctx, keys)
 }
@@ -138,6 +145,17 @@ func templateIDs(cfg *config.Config) channel.Templates {
 		}
 	}
 	return ids
+}
+
+// routes are the orders in which the accounts of aliases are tried.
+func routes(cfg *config.Config) map[string][]route.Kind {
+	orders := make(map[string][]route.Kind, len(cfg.Templates))
+	for alias, t := range cfg.Templates {
+		for _, word := range t.Route {
+			orders[alias] = append(orders[alias], route.Kind(word))
+		}
+	}
+	return orders
 }
 
 // miniProgramAPI lists a mini program's templates as an official account's are listed.

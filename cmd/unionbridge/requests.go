@@ -182,10 +182,18 @@ func (c *cli) printRequests(list []requests.Record) error {
 	}
 	for _, r := range list {
 		rows = append(rows, []string{strconv.FormatInt(r.ID, 10), localMoment(&r.CreatedAt),
-			statusWords(r), cmp.Or(r.Reason, "-"), cmp.Or(r.AppID, "(default)"),
+			statusWords(r), reasonWords(r), cmp.Or(r.AppID, "(default)"),
 			r.Template, strconv.Itoa(r.Attempts), nextOrEnd(r)})
 	}
 	return printTable(c.stdout, rows)
+}
+
+// reasonWords are both reasons of a request that was moved: first that of the first account.
+func reasonWords(r requests.Record) string {
+	if r.FallbackFrom == "" {
+		return cmp.Or(r.Reason, "-")
+	}
+	return r.FallbackReason + " > " + cmp.Or(r.Reason, "-")
 }
 
 func statusWords(r requests.Record) string {
@@ -228,6 +236,12 @@ type requestLine struct {
 	FinishedAt  *string `json:"finished_at"`
 	Channel     *string `json:"channel"`
 	SentOpenID  *string `json:"sent_openid"`
+
+	Route           *string `json:"route"`
+	FallbackFrom    *string `json:"fallback_from"`
+	FallbackReason  *string `json:"fallback_reason"`
+	FallbackErrCode *int    `json:"fallback_errcode"`
+
 	// MsgID is above 2^53 at times: a string, or JavaScript and jq would round it.
 	MsgID    *int64 `json:"msgid,string"`
 	Archived bool   `json:"archived"`
@@ -243,6 +257,8 @@ func newRequestLine(r requests.Record) requestLine {
 		AttemptedAt: jsonMoment(r.AttemptedAt), FinishedAt: jsonMoment(r.FinishedAt),
 		Channel: orNull(r.Channel), SentOpenID: orNull(r.SentOpenID), MsgID: orNull(r.MsgID),
 		Archived: r.Archived,
+		Route:    orNull(r.Route), FallbackFrom: orNull(r.FallbackFrom),
+		FallbackReason: orNull(r.FallbackReason), FallbackErrCode: orNull(r.FallbackErrCode),
 	}
 }
 

@@ -22,7 +22,8 @@ func TestRequestsGrants(t *testing.T) {
 			`dedup_key) ON ` + schema + `.send_request`},
 		"ub_requests_reader": {
 			`SELECT (id, dedup_key, appid, template, priority, due_at, expires_at, cancel, created_at, status, reason, errcode, errmsg,
-			         warning, attempts, attempted_at, channel, sent_openid, msgid, finished_at) ON ` + schema + `.send_request`,
+			         warning, attempts, attempted_at, channel, sent_openid, msgid, finished_at, route, fallback_from,
+			         fallback_reason, fallback_errcode) ON ` + schema + `.send_request`,
 			`SELECT ON ` + schema + `.lease`,
 		},
 	}

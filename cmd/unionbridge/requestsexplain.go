@@ -156,7 +156,12 @@ func explainWaiting(d requests.Detail) string {
 		return "It was withdrawn: it is not sent, and ends as cancelled when the daemon looks at it."
 	}
 	end, until := "failed (no_follower)", "within a minute of them following"
-	if d.Reason == string(wechat.ReasonNoGrant) {
+	switch {
+	case d.FallbackFrom != "":
+		end = "failed (" + d.Reason + ")"
+		until = "when they follow the official account, or accept the template, after both accounts were " +
+			"refused"
+	case d.Reason == string(wechat.ReasonNoGrant):
 		end, until = "failed (no_grant)", "within seconds of them accepting the template"
 	}
 	if d.ExpiresAt != nil && !d.ExpiresAt.After(d.DueAt) {

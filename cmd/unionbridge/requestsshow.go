@@ -59,7 +59,7 @@ Exit code 1: there is no such request.`,
 func concerning(cfg *config.Config, d requests.Detail) []requests.Pause {
 	return slices.DeleteFunc(d.Pauses, func(p requests.Pause) bool {
 		id := p.Paused().TemplateID
-		return id != "" && id != d.Template && id != cfg.Templates[d.Template].Official.IDs[p.AppID]
+		return id != "" && id != d.Template && id != templateIDs(cfg).Known(d.Template, p.AppID)
 	})
 }
 
@@ -95,6 +95,8 @@ func (c *cli) printRequest(d requests.Detail) error {
 	line("errmsg", d.ErrMsg)
 	line("warning", d.Warning)
 	line("account", cmp.Or(d.AppID, "the default account, not claimed yet"))
+	line("route", d.Route)
+	line("moved from", movedWords(d.Record))
 	line("template", d.Template)
 	line("recipient", recipientWords(d))
 	line("url", d.URL)
@@ -126,6 +128,18 @@ func (c *cli) printRequest(d requests.Detail) error {
 	}
 	_, _ = fmt.Fprintln(c.stdout) // the next line reports
 	return printLine(c.stdout, explainRequest(d))
+}
+
+// movedWords says which account a request was moved from, and why; "": none.
+func movedWords(r requests.Record) string {
+	if r.FallbackFrom == "" {
+		return ""
+	}
+	words := r.FallbackFrom + ", " + r.FallbackReason
+	if r.FallbackErrCode != 0 {
+		words += fmt.Sprintf(" (%d)", r.FallbackErrCode)
+	}
+	return words
 }
 
 func recipientWords(d requests.Detail) string {

@@ -31,7 +31,7 @@ type sendFlags struct {
 	template, data                         string
 	set                                    []string
 	url, miniPath, account, dedupKey       string
-	page, lang, miniState                  string
+	route, page, lang, miniState           string
 	priority                               int
 	dueAt                                  string
 	expiresIn, wait                        time.Duration
@@ -66,6 +66,8 @@ Exit code 0 means that WeChat accepted the message; see "unionbridge help exit-c
 		"one keyword, `thing1=text`; repeatable, goes over --data")
 	flags.StringVar(&f.url, "url", "", "`address` that a tap opens")
 	flags.StringVar(&f.miniPath, "mini-path", "", "mini program's `page` that a tap opens")
+	flags.StringVar(&f.route, "route", "",
+		"`channels` in their order: official, mini, or both with a comma; default: the alias's")
 	flags.StringVar(&f.page, "page", "", "subscribe message: `page` that a tap opens")
 	flags.StringVar(&f.lang, "lang", "",
 		"subscribe message: `language` of WeChat's words, zh_CN, en_US, zh_HK or zh_TW")
@@ -121,7 +123,7 @@ func (c *cli) newRequest(f sendFlags) (requests.Request, error) {
 		AppID: orNull(f.account), UnionID: orNull(f.unionID), MiniAppID: orNull(f.miniAppID),
 		MiniOpenID: orNull(f.miniOpenID), OpenID: orNull(f.openID), Template: f.template,
 		URL: orNull(f.url), MiniPath: orNull(f.miniPath), Priority: f.priority,
-		DedupKey: orNull(f.dedupKey),
+		DedupKey: orNull(f.dedupKey), Route: orNull(f.route),
 		Options: requests.Options{
 			Page: orNull(f.page), Lang: orNull(f.lang), MiniState: orNull(f.miniState),
 		},

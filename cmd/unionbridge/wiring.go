@@ -54,7 +54,7 @@ func newParts(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer, d
 		clients: make(map[string]*wechat.Client)}
 	p.leases = database.NewLeases(db, database.LeaseConfig{Holder: p.holder, Logger: log})
 	p.ledger = grants.New(grants.Config{
-		DB: db, Sources: grantSources(cfg), Watcher: grantWatcher{&p.sending}, Logger: log,
+		DB: db, Sources: grantSources(cfg), Watcher: grantWatcher{&p.sending, bridge.New(db)}, Logger: log,
 	})
 	p.eraser = p.newEraser()
 	observe := callMetrics(reg)
@@ -222,7 +222,11 @@ func (p *parts) sender() (*sender.Service, error) {
 	service, err := sender.New(sender.Config{
 		DB: p.db, Leases: p.leases, Accounts: accounts, Templates: templateIDs(p.cfg), MiniAppIDs: minis,
 		SendTimeout: p.cfg.WeChat.SendTimeout.Std(), Logger: p.log, Registerer: p.reg, Now: time.Now,
-		Logins:     bridge.New(p.db).Logins,
+		Logins: bridge.New(p.db).Logins,
+		Moves: sender.Moves{
+			Routes: routes(p.cfg), Levels: database.NewFeatureLevels(p.db, time.Now),
+			NeedsPerson: func(reason string) bool { return !passingReason(reason) },
+		},
 		QuotaDay:   func(now time.Time) time.Time { return wechat.QuotaDay(now, resetHour) },
 		QuotaReset: func(now time.Time) time.Time { return wechat.QuotaReset(now, resetHour) },
 	})

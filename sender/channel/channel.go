@@ -107,6 +107,9 @@ type Draft interface {
 type Target struct {
 	bridge.Recipient
 	TemplateID string
+	// RefusedAt is when the person last refused this message here; zero: never. Then only what came
+	// after it makes them reachable.
+	RefusedAt time.Time
 }
 
 // Address is where a person is reached. OpenID is set where Reachability is bridge.Reachable.
@@ -129,7 +132,7 @@ const (
 	ReasonUnknownTemplate   = "unknown_template"
 	ReasonBadData           = "bad_data"
 	ReasonBadLink           = "bad_link"
-	ReasonBadOption         = "bad_option" // mini_state or lang
+	ReasonBadOption         = "bad_option" // route, mini_state or lang
 	ReasonBadKeyword        = "bad_keyword"
 )
 
@@ -202,4 +205,7 @@ type Outcome struct {
 	Pause      Pause         // PauseAccount: its kind
 	Confirms   Scope         // what the answer proves to work: it ends the pause of that
 	Overloaded bool          // WeChat is overrun: slow the account down
+	// Refused: it is the person who cannot be reached this way, or does not want to be. Another channel
+	// may reach them.
+	Refused bool
 }

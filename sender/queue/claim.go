@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -18,8 +19,25 @@ type ClaimOrder struct {
 	AppID      string // becomes the rows' account
 	Rows       []Request
 	SkipLocked bool // some rows are known to be held by other transactions
+	// Routes are written into rows that have neither an account nor a route yet, by template.
+	Routes map[string]string
 	// Attempts: send_attempt says what is in doubt, and not that a claim was not settled.
 	Attempts bool
+}
+
+// route is the assignment of the order's routes, which reads appid before it is overwritten; "":
+// none.
+func (o ClaimOrder) route() (set string, args []any) {
+	if len(o.Routes) == 0 {
+		return "", nil
+	}
+	set = `
+		       route        = CASE WHEN COALESCE(appid, '') = '' AND COALESCE(route, '') = ''
+		                           THEN CASE template`
+	for _, template := range slices.Sorted(maps.Keys(o.Routes)) {
+		set, args = set+` WHEN ? THEN ?`, append(args, template, o.Routes[template])
+	}
+	return set + ` ELSE route END ELSE route END,`, args
 }
 
 // Claimed is what became of a claim.
@@ -36,11 +54,12 @@ func (q *Queue) Claim(ctx context.Context, o ClaimOrder) (got Claimed, err error
 	// is still there belongs to an attempt that nobody settled. wished_at comes before due_at for the
 	// same reason, and leaves out the zero date, which strict mode does not store again. By any other
 	// index the statement would lock, and wait for, rows that are not among the ids.
-	const query = `
+	route, routes := o.route()
+	query := `
 		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET uncertain_at = CASE WHEN lease NOT LIKE '` + attemptsMark + `%'
 		                           THEN COALESCE(uncertain_at, attempted_at)
-		                           ELSE uncertain_at END,
+		                           ELSE uncertain_at END,` + route + `
 		       lease        = ?,
 		       appid        = ?,
 		       attempts     = attempts + 1,
@@ -48,7 +67,8 @@ func (q *Queue) Claim(ctx context.Context, o ClaimOrder) (got Claimed, err error
 		       wished_at    = CASE WHEN wished_at IS NULL AND due_at >= '1970-01-01 00:00:01' THEN due_at
 		                           ELSE wished_at END,
 		       due_at       = CURRENT_TIMESTAMP(3) + INTERVAL ? SECOND
-		 WHERE id IN (?) AND status = 'pending' AND cancel = 0 AND due_at <= CURRENT_TIMESTAMP(3)`
+		 WHERE id IN (?) AND status = 'pending' AND cancel = 0 AND due_at <= CURRENT_TIMESTAMP(3)` +
+		ofAccount
 	var ids, withdrawn []int64
 	for _, r := range o.Rows {
 		if r.Cancel {
@@ -57,7 +77,7 @@ func (q *Queue) Claim(ctx context.Context, o ClaimOrder) (got Claimed, err error
 			ids = append(ids, r.ID)
 		}
 	}
-	ended, err := q.cancel(ctx, CancelOrder{Pending, withdrawn, o.SkipLocked})
+	ended, err := q.cancel(ctx, CancelOrder{Pending, o.AppID, withdrawn, o.SkipLocked})
 	got.Locked, got.Refused, got.Cause = ended.locked, ended.refused, ended.cause
 	if err != nil || len(ids) == 0 {
 		return got, err
@@ -67,7 +87,8 @@ func (q *Queue) Claim(ctx context.Context, o ClaimOrder) (got Claimed, err error
 		token = attemptsMark + token
 	}
 	claim := func(ids []int64) (string, []any) {
-		return query, []any{token, o.AppID, int(Visibility / time.Second), ids}
+		args := append(slices.Clone(routes), token, o.AppID, int(Visibility/time.Second), ids, o.AppID)
+		return query, args
 	}
 	done, err := q.update(ctx, ids, o.SkipLocked || len(ended.locked) > 0, claim)
 	if err != nil {
@@ -101,6 +122,7 @@ func (q *Queue) Claim(ctx context.Context, o ClaimOrder) (got Claimed, err error
 // CancelOrder is which withdrawn rows are to be ended.
 type CancelOrder struct {
 	From       Status
+	AppID      string // in whose queue they stand, or in none yet
 	IDs        []int64
 	SkipLocked bool // some rows are known to be held by other transactions
 }
@@ -123,8 +145,8 @@ func (q *Queue) cancel(ctx context.Context, o CancelOrder) (done updated, err er
 		       lease       = NULL,
 		       finished_at = CURRENT_TIMESTAMP(3)
 		 WHERE id IN (?) AND status = ? AND cancel <> 0
-		   AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))`
-	end := func(ids []int64) (string, []any) { return query, []any{ids, o.From} }
+		   AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))` + ofAccount
+	end := func(ids []int64) (string, []any) { return query, []any{ids, o.From, o.AppID} }
 	update := q.update
 	if o.From == Waiting {
 		update = q.leave

@@ -192,12 +192,12 @@ func TestCancel(t *testing.T) {
 		want[f.insert(t, tc.before)] = tc.want
 	}
 	unnamed := f.insert(t, columns{"status": "waiting", "cancel": 1})
-	order := CancelOrder{From: Waiting}
+	order := CancelOrder{From: Waiting, AppID: appid}
 	for id := range want {
 		order.IDs = append(order.IDs, id)
 	}
 	want[unnamed] = Waiting
-	for _, o := range []CancelOrder{order, {From: Waiting}} {
+	for _, o := range []CancelOrder{order, {From: Waiting, AppID: appid}} {
 		if err := f.Cancel(t.Context(), o); err != nil {
 			t.Error(err)
 		}

@@ -35,7 +35,7 @@ func TestFence(t *testing.T) {
 		{"late success", sent(slow), 0, Sent},
 		{"failure after that", fast.End(Failed, "x", "x"), 1, Sent},
 	} {
-		done, err := f.Settle(t.Context(), []Result{c.result}, SettleOrder{})
+		done, err := f.Settle(t.Context(), []Result{c.result}, SettleOrder{AppID: appid})
 		if err != nil || done.Overtaken != c.overtaken {
 			t.Errorf("%s: %+v, %v; want %d overtaken", c.name, done, err, c.overtaken)
 		}
@@ -75,7 +75,7 @@ func TestSettleLate(t *testing.T) {
 			if !want {
 				status, overtaken = tc.is, 1
 			}
-			done, err := f.Settle(t.Context(), []Result{result}, SettleOrder{})
+			done, err := f.Settle(t.Context(), []Result{result}, SettleOrder{AppID: appid})
 			if err != nil || done.Overtaken != overtaken {
 				t.Errorf("%+v of a row that is %s: %+v, %v", result, tc.is, done, err)
 			}

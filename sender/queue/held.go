@@ -32,19 +32,19 @@ func (q *Queue) DueAfter(ctx context.Context, l Lane, last Request) ([]Request, 
 		l.AppID, l.Priority, l.Template, from, PageSize, PageSize)
 }
 
-// EndOverdue ends due rows that are expired, or in doubt for too long.
-func (q *Queue) EndOverdue(ctx context.Context, ids []int64) error {
+// EndOverdue ends due rows of an account that are expired, or in doubt for too long.
+func (q *Queue) EndOverdue(ctx context.Context, appid string, ids []int64) error {
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET` + endColumns + `
 		 WHERE id IN (?) AND status = 'pending' AND due_at <= CURRENT_TIMESTAMP(3)
-		   AND (expires_at <= CURRENT_TIMESTAMP(3) OR ` + SQLInDoubt + `)`
+		   AND (expires_at <= CURRENT_TIMESTAMP(3) OR ` + SQLInDoubt + `)` + ofAccount
 	if len(ids) == 0 {
 		return nil
 	}
 	end := func(ids []int64) (string, []any) {
 		return query, []any{outcomeUnknown, "expired", "the request's time was over before its account or template, " +
-			"which was paused, sent again", ids}
+			"which was paused, sent again", ids, appid}
 	}
 	if _, err := q.update(ctx, ids, false, end); err != nil {
 		return fmt.Errorf("ending %d requests whose time is over: %w", len(ids), err)

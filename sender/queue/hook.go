@@ -23,6 +23,7 @@ type Hook func(ctx context.Context, tx *sqlx.Tx, done []Settling) error
 
 // SettleOrder says how results are written.
 type SettleOrder struct {
+	AppID string // the account whose claims the results are of
 	// SkipLocked leaves out the rows that another transaction holds; so does a second try, where the
 	// plain statement had to wait for one.
 	SkipLocked bool
@@ -32,7 +33,8 @@ type SettleOrder struct {
 // taken holds the rows of the results, and returns those that will take theirs.
 func (s settling) taken(ctx context.Context, tx *sqlx.Tx, ids []int64) ([]Settling, error) {
 	const query = `
-		SELECT id, status, COALESCE(lease, '') AS lease, COALESCE(attempted_at, created_at) AS at
+		SELECT id, status, COALESCE(lease, '') AS lease, COALESCE(attempted_at, created_at) AS at,
+		       COALESCE(appid, '') AS appid, uncertain_at IS NOT NULL AS in_doubt
 		  FROM send_request FORCE INDEX (PRIMARY)
 		 WHERE id IN (?)
 		   FOR UPDATE`
@@ -41,6 +43,9 @@ func (s settling) taken(ctx context.Context, tx *sqlx.Tx, ids []int64) ([]Settli
 		Status Status    `db:"status"`
 		Lease  string    `db:"lease"`
 		At     time.Time `db:"at"`
+
+		AppID   string `db:"appid"`
+		InDoubt bool   `db:"in_doubt"`
 	}
 	rows, err := database.SelectIn[row](ctx, tx, query, ids)
 	if database.IsLockTimeout(err) {
@@ -57,6 +62,9 @@ func (s settling) taken(ctx context.Context, tx *sqlx.Tx, ids []int64) ([]Settli
 	for _, r := range s.part {
 		row, found := byID[r.ID]
 		if _, ours := slices.BinarySearch(ids, r.ID); !ours || !found {
+			continue
+		}
+		if r.Move != nil && (row.AppID != r.Move.At || row.InDoubt) {
 			continue
 		}
 		if row.Status == Pending && row.Lease == r.Token ||

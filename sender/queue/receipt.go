@@ -63,7 +63,7 @@ type UnknownRequest struct {
 func (q *Queue) UnknownIn(ctx context.Context, l Lane, limit int) ([]UnknownRequest, error) {
 	// Of such a row due_at is a claim's visibility after its last attempt.
 	const query = `
-		SELECT id, unionid, mini_appid, mini_openid, openid, sent_openid,
+		SELECT id, appid, template, fallback_from, unionid, mini_appid, mini_openid, openid, sent_openid,
 		       COALESCE(uncertain_at, attempted_at, created_at) AS first_attempt,
 		       COALESCE(attempted_at, created_at) AS last_attempt
 		  FROM send_request FORCE INDEX (send_request_due)
@@ -95,15 +95,15 @@ func (q *Queue) UnclaimedReceipts(
 // ResolveByReceipt makes a request sent through channel, unless its outcome is known by now, and
 // reports whether it did.
 func (q *Queue) ResolveByReceipt(
-	ctx context.Context, id int64, r Receipt, channel string,
+	ctx context.Context, u UnknownRequest, r Receipt, channel string,
 ) (bool, error) {
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET status = 'sent', reason = 'resolved_by_receipt', msgid = ?, sent_openid = ?, channel = ?
-		 WHERE id = ? AND status = 'unknown'`
-	n, err := q.exec(ctx, query, r.MsgID, r.OpenID, channel, id)
+		 WHERE id = ? AND status = 'unknown' AND appid = ?`
+	n, err := q.exec(ctx, query, r.MsgID, r.OpenID, channel, u.ID, u.AppID)
 	if err != nil {
-		return false, fmt.Errorf("settling request %d by its receipt: %w", id, err)
+		return false, fmt.Errorf("settling request %d by its receipt: %w", u.ID, err)
 	}
 	return n == 1, nil
 }

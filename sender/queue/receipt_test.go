@@ -177,7 +177,7 @@ func TestResolveByReceipt(t *testing.T) {
 	receipt := Receipt{MsgID: 1 << 60, OpenID: "o-1"}
 	resolve := func(id int64, want bool) {
 		t.Helper()
-		done, err := f.ResolveByReceipt(t.Context(), id, receipt, channelName)
+		done, err := f.ResolveByReceipt(t.Context(), UnknownRequest{Request: Request{ID: id, AppID: nullable(appid)}}, receipt, channelName)
 		if err != nil || done != want {
 			t.Errorf("request %d resolved: %t, %v; want %t", id, done, err, want)
 		}

@@ -38,7 +38,7 @@ func TestSettleRefused(t *testing.T) {
 			written = append(written, result)
 		}
 	}
-	done, err := f.Settle(t.Context(), batch, SettleOrder{})
+	done, err := f.Settle(t.Context(), batch, SettleOrder{AppID: appid})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestRefusedWhatever(t *testing.T) {
 			t.Skip("this server has no triggers: ", err)
 		}
 		ours := f.claim(t, f.insert(t, columns{}), bad, f.insert(t, columns{}))
-		done, err := f.Settle(t.Context(), []Result{sent(ours[0]), sent(ours[1]), sent(ours[2])}, SettleOrder{})
+		done, err := f.Settle(t.Context(), []Result{sent(ours[0]), sent(ours[1]), sent(ours[2])}, SettleOrder{AppID: appid})
 		if err != nil || len(done.Written) != 2 || len(done.Refused) != 1 || done.Cause == nil {
 			t.Errorf("%s: %+v, %v", body, done, err)
 		}
@@ -122,7 +122,7 @@ func TestSettleOne(t *testing.T) {
 	f := newFixture(t)
 	r := f.claim(t, f.insert(t, columns{}))[0]
 	inDoubt := Result{ID: r.ID, Token: r.Token, Status: Pending, InDoubt: true, OpenID: "o-1"}
-	if done, err := f.Settle(t.Context(), []Result{inDoubt}, SettleOrder{}); err != nil || done.Overtaken != 0 {
+	if done, err := f.Settle(t.Context(), []Result{inDoubt}, SettleOrder{AppID: appid}); err != nil || done.Overtaken != 0 {
 		t.Fatal(done, err)
 	}
 	if got := f.row(t, r.ID); got.Status != Pending || got.Held || got.SentOpenID != "o-1" {
@@ -137,7 +137,7 @@ func TestSettleBeyondTheEnd(t *testing.T) {
 		r := f.claim(t, f.insert(t, columns{}))[0]
 		result := r.End(Waiting, "not_following", "")
 		result.Delay = delay
-		if _, err := f.Settle(t.Context(), []Result{result}, SettleOrder{}); err != nil {
+		if _, err := f.Settle(t.Context(), []Result{result}, SettleOrder{AppID: appid}); err != nil {
 			t.Fatal(err)
 		}
 		if n := f.count(t, fmt.Sprintf(`id = %d AND status = 'waiting' AND due_at = '2038-01-19'`, r.ID)); n != 1 {

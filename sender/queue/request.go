@@ -64,6 +64,9 @@ type Path struct {
 	FallbackFrom    sql.NullString `db:"fallback_from"`
 	FallbackReason  sql.NullString `db:"fallback_reason"`
 	FallbackErrCode sql.NullInt64  `db:"fallback_errcode"`
+	// When the person last refused the message at the first account of the route, and at the other.
+	FirstRefusedAt sql.NullTime `db:"first_refused_at"`
+	OtherRefusedAt sql.NullTime `db:"other_refused_at"`
 }
 
 // State is what decides whether a row may go.
@@ -84,7 +87,8 @@ const requestColumns = `
 		SELECT r.id, r.unionid, r.mini_appid, r.mini_openid, r.openid, r.template, r.priority,
 		       CASE WHEN LENGTH(r.data) <= ? THEN r.data END AS data, LENGTH(r.data) AS data_bytes,
 		       r.url, r.mini_path, r.jump_appid, r.page, r.lang, r.mini_state, r.appid, r.route,
-		       r.fallback_from, r.fallback_reason, r.fallback_errcode,
+		       r.fallback_from, r.fallback_reason, r.fallback_errcode, r.first_refused_at,
+		       r.other_refused_at,
 		       r.cancel <> 0 AS cancel, r.attempts, r.reason,` + ageColumns
 
 // ageColumns are what decides whether a row's time is over.

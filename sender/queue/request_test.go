@@ -147,7 +147,8 @@ func TestDueReads(t *testing.T) {
 			Message: Message{
 				"order", nullable(`"x"`), 3, nullable("https://e"), nullable("pages/i"), nullable("wxj"),
 				Options{nullable("pages/p"), nullable("en_US"), nullable("trial")}},
-			Path: Path{nullable("official,mini"), nullable("wxf"), nullable("no_grant"), minutes(43101)},
+			Path: Path{Route: nullable("official,mini"), FallbackFrom: nullable("wxf"),
+				FallbackReason: nullable("no_grant"), FallbackErrCode: minutes(43101)},
 			State: State{Cancel: true, Priority: 2, Attempts: 3, Reason: nullable("timeout"),
 				ExpiresIn: minutes(7), InDoubtFor: minutes(5)},
 		}},

@@ -13,6 +13,7 @@ import (
 // OpenAttempt is an attempt that nobody has settled: of a pending row it is under way.
 type OpenAttempt struct {
 	RequestID  int64     `db:"request_id"`
+	AppID      string    `db:"appid"` // of the account that made it
 	OpenID     string    `db:"openid"`
 	TemplateID string    `db:"template_id"`
 	BegunAt    time.Time `db:"begun_at"`
@@ -24,7 +25,7 @@ type OpenAttempt struct {
 // template and time; those older find no receipt any more.
 func (q *Queue) OpenAttempts(ctx context.Context, appid string, limit int) ([]OpenAttempt, error) {
 	const query = `
-		SELECT a.request_id, a.openid, a.template_id, a.begun_at, r.status, r.attempts
+		SELECT a.request_id, a.appid, a.openid, a.template_id, a.begun_at, r.status, r.attempts
 		  FROM send_attempt a FORCE INDEX (send_attempt_grant)
 		  JOIN send_request r FORCE INDEX (PRIMARY) ON r.id = a.request_id
 		 WHERE a.appid = ? AND a.begun_at > CURRENT_TIMESTAMP(3) - INTERVAL 1 DAY
@@ -39,7 +40,7 @@ func (q *Queue) SentUnnamed(
 	ctx context.Context, appid string, openids []string,
 ) ([]OpenAttempt, error) {
 	const query = `
-		SELECT e.request_id, e.openid, e.template_id, e.happened_at AS begun_at, r.status, r.attempts
+		SELECT e.request_id, e.appid, e.openid, e.template_id, e.happened_at AS begun_at, r.status, r.attempts
 		  FROM grant_event e FORCE INDEX (PRIMARY)
 		  JOIN send_request r FORCE INDEX (PRIMARY) ON r.id = e.request_id
 		 WHERE e.appid = ? AND e.openid IN (?) AND e.kind = 'sent' AND r.msgid IS NULL
@@ -64,10 +65,12 @@ const NotDelivered = "not_delivered"
 func (q *Queue) Resolve(
 	ctx context.Context, r Resolution, hook func(ctx context.Context, tx *sqlx.Tx) error,
 ) (done bool, err error) {
+	// That it was sent is true wherever the row stands by now: it becomes the sender's.
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
-		   SET status = ?, reason = ?, errmsg = ?, errcode = NULL, msgid = ?, sent_openid = ?, channel = ?
-		 WHERE id = ? AND status = 'unknown'`
+		   SET status = ?, reason = ?, errmsg = ?, errcode = NULL, msgid = ?, sent_openid = ?, channel = ?,
+		       appid = ?
+		 WHERE id = ? AND status = 'unknown' AND (appid = ? OR ?)`
 	status, reason, message := Sent, "resolved_by_receipt", ""
 	if !r.Sent {
 		status, reason, message = Failed, NotDelivered, "WeChat took the message, and then: "+r.Receipt.Status
@@ -79,7 +82,8 @@ func (q *Queue) Resolve(
 	err = database.InTx(ctx, q.db, func(ctx context.Context, tx *sqlx.Tx) error {
 		done = false
 		res, err := tx.ExecContext(ctx, query, status, reason, database.Null(clip(message)),
-			database.Null(r.MsgID), r.OpenAttempt.OpenID, database.Null(channel), r.RequestID)
+			database.Null(r.MsgID), r.OpenAttempt.OpenID, database.Null(channel), r.AppID,
+			r.RequestID, r.AppID, r.Sent)
 		if err != nil {
 			return err
 		}

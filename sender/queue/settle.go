@@ -30,6 +30,7 @@ type Result struct {
 	OpenID         string // whom it was sent to, or may have been
 	Channel        string // written where the message was sent
 	Waits          *Waits // waiting: what may release it; a pointer, as results are compared
+	Move           *Move  // nil: the row stays in its account's queue, and waits for nothing else
 	// With is the caller's, for the Hook; a pointer, or nil.
 	With any
 }
@@ -88,9 +89,11 @@ func (s Settled) and(t Settled) Settled {
 func (q *Queue) Settle(
 	ctx context.Context, batch []Result, o SettleOrder,
 ) (done Settled, err error) {
-	var simple, waiting, others []Result
+	var simple, waiting, moved, others []Result
 	for _, r := range batch {
 		switch {
+		case r.Move != nil:
+			moved = append(moved, r)
 		case r.isSimpleSent() && (len(simple) == 0 || r.Channel == simple[0].Channel):
 			simple = append(simple, r)
 		case r.Status == Waiting:
@@ -101,11 +104,12 @@ func (q *Queue) Settle(
 	}
 	parts := []settling{
 		{part: simple, sql: simpleSentSQL}, {part: waiting, sql: settleSQL},
+		{part: moved, sql: moveSQL},
 		{part: others, sql: settleSQL},
 	}
 	for _, p := range parts {
 		var part Settled
-		p.hook = o.Hook
+		p.hook, p.appid = o.Hook, o.AppID
 		part, err = q.settlePart(ctx, p, o.SkipLocked)
 		if done = done.and(part); err != nil {
 			break
@@ -116,14 +120,15 @@ func (q *Queue) Settle(
 
 // settling is results of a batch that one kind of statement writes.
 type settling struct {
-	part []Result
-	sql  func([]Result) (query string, args []any)
-	hook Hook
+	part  []Result
+	sql   func(appid string, batch []Result) (query string, args []any)
+	hook  Hook
+	appid string
 }
 
 // statement writes those of the results that are of the ids.
 func (s settling) statement(ids []int64) (string, []any) {
-	return s.sql(slices.DeleteFunc(slices.Clone(s.part), func(r Result) bool {
+	return s.sql(s.appid, slices.DeleteFunc(slices.Clone(s.part), func(r Result) bool {
 		_, found := slices.BinarySearch(ids, r.ID)
 		return !found
 	}))
@@ -160,7 +165,7 @@ func (q *Queue) settlePart(
 	}
 	slices.Sort(ids)
 	c := change{do: s.statement}
-	if part[0].Status == Waiting {
+	if part[0].Status == Waiting || part[0].Move != nil {
 		c.then = s.await
 	}
 	if s.hook != nil {
@@ -190,10 +195,10 @@ func (r Result) isSimpleSent() bool {
 	return r.Status == Sent && r.Note == (Note{}) && r.MsgID != 0 && r.OpenID != ""
 }
 
-// simpleSentSQL is settleSQL for messages that were sent, without anything to be said about them.
+// simpleSentSQL is settleSQL for messages that an account sent, without anything to be said about them.
 // The server reads a third of the text, which is a tenth of a message's cost there.
-func simpleSentSQL(batch []Result) (query string, args []any) {
-	args = make([]any, 0, len(batch)*3+1)
+func simpleSentSQL(appid string, batch []Result) (query string, args []any) {
+	args = make([]any, 0, len(batch)*3+2)
 	for _, r := range batch {
 		args = append(args, r.ID, r.MsgID, r.OpenID)
 	}
@@ -209,14 +214,16 @@ func simpleSentSQL(batch []Result) (query string, args []any) {
 		       r.msgid        = s.msgid,
 		       r.sent_openid  = s.openid,
 		       r.channel      = ?,
+		       r.appid        = ?,
 		       r.lease        = NULL
-		 WHERE r.status IN ('pending', 'waiting', 'unknown')`, append(args, batch[0].Channel)
+		 WHERE r.status IN ('pending', 'waiting', 'unknown')`, append(args, batch[0].Channel, appid)
 }
 
 // settleSQL writes a result only where the row still carries the claim's token; but that a message
-// was sent is true whoever has claimed its row since.
-func settleSQL(batch []Result) (query string, args []any) {
-	args = make([]any, 0, len(batch)*13)
+// was sent is true whoever has claimed its row since, in whichever account's queue it stands by now.
+// It becomes the sender's: receipts name the account.
+func settleSQL(appid string, batch []Result) (query string, args []any) {
+	args = make([]any, 0, len(batch)*13+2)
 	for _, r := range batch {
 		channel := r.Channel
 		if r.Status != Sent {
@@ -258,9 +265,11 @@ func settleSQL(batch []Result) (query string, args []any) {
 		       r.msgid        = s.msgid,
 		       r.sent_openid  = COALESCE(CONVERT(s.openid USING ascii), r.sent_openid),
 		       r.channel      = s.channel,
+		       r.appid        = CASE WHEN s.status = 'sent' THEN ? ELSE r.appid END,
 		       r.lease        = NULL
-		 WHERE (r.status = 'pending' AND r.lease = CONVERT(s.token USING ascii))
-		    OR (s.status = 'sent' AND r.status IN ('pending', 'waiting', 'unknown'))`, args
+		 WHERE (r.status = 'pending' AND r.lease = CONVERT(s.token USING ascii) AND r.appid = ?)
+		    OR (s.status = 'sent' AND r.status IN ('pending', 'waiting', 'unknown'))`,
+		append(args, appid, appid)
 }
 
 // ScopeSettle is account_state.scope of an account whose outcomes cannot be stored.

@@ -31,7 +31,7 @@ func TestSettle(t *testing.T) {
 			f.update(t, "attempted_at = "+string(in(-3)), id)
 			r := tc.result
 			r.ID, r.Token, r.EarlierInDoubt = id, claimed.Token, claimed.InDoubtFor.Valid
-			done, err := f.Settle(t.Context(), []Result{r}, SettleOrder{})
+			done, err := f.Settle(t.Context(), []Result{r}, SettleOrder{AppID: appid})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -147,7 +147,7 @@ func TestSettleBatch(t *testing.T) {
 		}
 	}
 	f.update(t, "lease = 'of another'", ours[0].ID, ours[1].ID, ours[5].ID)
-	done, err := f.Settle(t.Context(), batch, SettleOrder{})
+	done, err := f.Settle(t.Context(), batch, SettleOrder{AppID: appid})
 	if err != nil || len(done.Written) != MaxSettle || len(done.Locked) > 0 || done.Overtaken != 2 {
 		t.Errorf("%d written, %d locked, %d overtaken, %v; want %d, 0, 2", len(done.Written),
 			len(done.Locked), done.Overtaken, err, MaxSettle)
@@ -165,7 +165,7 @@ func TestSettleBatch(t *testing.T) {
 			t.Errorf("%d rows are %s, want %d", n, where, want)
 		}
 	}
-	if done, err := f.Settle(t.Context(), nil, SettleOrder{}); err != nil || len(done.Written) > 0 {
+	if done, err := f.Settle(t.Context(), nil, SettleOrder{AppID: appid}); err != nil || len(done.Written) > 0 {
 		t.Errorf("settling nothing: %+v, %v", done, err)
 	}
 }
@@ -183,7 +183,7 @@ func TestSettleLeavesLocked(t *testing.T) {
 			free, held := []Result{batch[1], batch[3]}, []Result{batch[0], batch[2]}
 			release := f.hold(t, ours[0].ID, ours[2].ID)
 			begin := time.Now()
-			done, err := f.Settle(t.Context(), batch, SettleOrder{SkipLocked: skipLocked})
+			done, err := f.Settle(t.Context(), batch, SettleOrder{AppID: appid, SkipLocked: skipLocked})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -196,7 +196,7 @@ func TestSettleLeavesLocked(t *testing.T) {
 			release()
 			f.wantStatus(t, map[int64]Status{
 				ours[0].ID: Pending, ours[1].ID: Sent, ours[2].ID: Pending, ours[3].ID: Failed})
-			if _, err := f.Settle(t.Context(), done.Locked, SettleOrder{SkipLocked: true}); err != nil {
+			if _, err := f.Settle(t.Context(), done.Locked, SettleOrder{AppID: appid, SkipLocked: true}); err != nil {
 				t.Fatal(err)
 			}
 			f.wantStatus(t, map[int64]Status{ours[0].ID: Sent, ours[2].ID: Failed})
@@ -219,7 +219,7 @@ func TestSettleError(t *testing.T) {
 			if fails == Failed {
 				want.Written, rows[ours[0].ID] = batch[:1], Sent
 			}
-			done, err := f.Settle(t.Context(), batch, SettleOrder{})
+			done, err := f.Settle(t.Context(), batch, SettleOrder{AppID: appid})
 			if err == nil {
 				t.Error("no error")
 			}

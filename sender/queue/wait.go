@@ -232,6 +232,7 @@ type Withdrawn struct {
 	ID     int64  `db:"id"`
 	Cancel int    `db:"cancel"`
 	Status Status `db:"status"`
+	AppID  string `db:"appid"`
 }
 
 // WithdrawnAfter returns the next page of withdrawn rows of any status, in the order of (cancel,
@@ -239,7 +240,7 @@ type Withdrawn struct {
 func (q *Queue) WithdrawnAfter(ctx context.Context, last Withdrawn) ([]Withdrawn, error) {
 	// cancel is 1 where the daemon or a documented statement set it.
 	const rows = `(
-		    SELECT id, cancel, status
+		    SELECT id, cancel, status, COALESCE(appid, '') AS appid
 		      FROM send_request FORCE INDEX (send_request_cancel)
 		     WHERE `
 	const query = rows + `cancel = ? AND id > ? ORDER BY id LIMIT ?)

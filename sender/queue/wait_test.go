@@ -48,7 +48,7 @@ func TestSettleWaits(t *testing.T) {
 	f.update(t, `lease = 'another'`, overtaken)
 	batch := []Result{waits(rows[0], other, unionidWait("u-1")), waits(rows[1], unionidWait("u-1")),
 		waits(rows[2], unionidWait("u-1"))}
-	done, err := f.Settle(t.Context(), batch, SettleOrder{})
+	done, err := f.Settle(t.Context(), batch, SettleOrder{AppID: appid})
 	if err != nil || done.Overtaken != 1 {
 		t.Fatal(done, err)
 	}
@@ -83,7 +83,7 @@ func TestSettleWaitsLocked(t *testing.T) {
 	release := f.hold(t, held)
 	batch := []Result{waits(rows[0], unionidWait("u-1")), waits(rows[1], unionidWait("u-1"))}
 	for _, skip := range []bool{false, true} {
-		done, err := f.Settle(t.Context(), batch, SettleOrder{SkipLocked: skip})
+		done, err := f.Settle(t.Context(), batch, SettleOrder{AppID: appid, SkipLocked: skip})
 		if err != nil || len(done.Locked) != 1 {
 			t.Fatal(done, err)
 		}
@@ -91,7 +91,7 @@ func TestSettleWaitsLocked(t *testing.T) {
 		f.wantHints(t, free)
 	}
 	release()
-	if _, err := f.Settle(t.Context(), batch, SettleOrder{SkipLocked: true}); err != nil {
+	if _, err := f.Settle(t.Context(), batch, SettleOrder{AppID: appid, SkipLocked: true}); err != nil {
 		t.Fatal(err)
 	}
 	f.wantHints(t, free, held)
@@ -126,18 +126,18 @@ func TestEndsOfWaiting(t *testing.T) {
 		stays   bool
 	}{
 		"released": {nil, func(id int64) error {
-			_, err := f.Release(t.Context(), []int64{id})
+			_, err := f.Release(t.Context(), appid, []int64{id})
 			return err
 		}, false},
 		"withdrawn before its release": {columns{"cancel": 1}, func(id int64) error {
-			_, err := f.Release(t.Context(), []int64{id})
+			_, err := f.Release(t.Context(), appid, []int64{id})
 			return err
 		}, true},
 		"cancelled": {columns{"cancel": 1}, func(id int64) error {
-			return f.Cancel(t.Context(), CancelOrder{From: Waiting, IDs: []int64{id}})
+			return f.Cancel(t.Context(), CancelOrder{From: Waiting, AppID: appid, IDs: []int64{id}})
 		}, false},
 		"not withdrawn": {nil, func(id int64) error {
-			return f.Cancel(t.Context(), CancelOrder{From: Waiting, IDs: []int64{id}})
+			return f.Cancel(t.Context(), CancelOrder{From: Waiting, AppID: appid, IDs: []int64{id}})
 		}, true},
 		"over": {columns{"due_at": in(-1)}, func(int64) error {
 			return f.EndWaits(t.Context(), lane(Waiting), "no_follower")
@@ -152,7 +152,7 @@ func TestEndsOfWaiting(t *testing.T) {
 			return err
 		}, false},
 		"sent after all": {nil, func(id int64) error {
-			_, err := f.Settle(t.Context(), []Result{sent(Request{ID: id})}, SettleOrder{})
+			_, err := f.Settle(t.Context(), []Result{sent(Request{ID: id})}, SettleOrder{AppID: appid})
 			if err != nil {
 				return err
 			}
@@ -248,7 +248,7 @@ func TestWaitersReadFew(t *testing.T) {
 		{"a release", func() error {
 			ids, err := f.Waiters(t.Context(), []Wait{unionidWait("u-followed")})
 			if err == nil {
-				_, err = f.Release(t.Context(), ids)
+				_, err = f.Release(t.Context(), appid, ids)
 			}
 			return err
 		}, 20},

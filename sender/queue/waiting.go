@@ -14,7 +14,8 @@ const PageSize = 1000
 
 const waitingColumns = `
 		SELECT id, appid, unionid, mini_appid, mini_openid, openid, template, priority, reason, route,
-		       fallback_from, fallback_reason, fallback_errcode, cancel <> 0 AS cancel, due_at`
+		       fallback_from, fallback_reason, fallback_errcode, first_refused_at, other_refused_at,
+		       cancel <> 0 AS cancel, due_at`
 
 // WaitingAfter returns the next rows of a waiting lane after the row last, up to limit, in the
 // order of their index: paging by id would sort all of the lane for each page. After the zero
@@ -44,19 +45,23 @@ func (q *Queue) WaitingAfter(
 	return append(page, more...), err
 }
 
-// Release makes waiting rows due now. They are wished from now on: before, they could not have gone.
+// Release makes rows due now that wait in the queue of an account. They are wished from now on: before, they could not have gone.
 // It returns those that another transaction holds; those that the server refuses to change are left
 // to a later round.
-func (q *Queue) Release(ctx context.Context, ids []int64) (locked []int64, err error) {
+func (q *Queue) Release(
+	ctx context.Context, appid string, ids []int64,
+) (locked []int64, err error) {
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET status = 'pending', reason = NULL, errmsg = NULL, errcode = NULL,
+		       wait_until = CASE WHEN route LIKE '%,%' OR fallback_from IS NOT NULL
+		                         THEN COALESCE(wait_until, due_at) ELSE wait_until END,
 		       due_at = CURRENT_TIMESTAMP(3), wished_at = CURRENT_TIMESTAMP(3)
-		 WHERE id IN (?) AND status = 'waiting' AND cancel = 0`
+		 WHERE id IN (?) AND status = 'waiting' AND cancel = 0 AND appid = ?`
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	release := func(ids []int64) (string, []any) { return query, []any{ids} }
+	release := func(ids []int64) (string, []any) { return query, []any{ids, appid} }
 	done, err := q.leave(ctx, ids, true, release)
 	if err != nil {
 		return nil, fmt.Errorf("releasing %d waiting requests: %w", len(ids), err)
@@ -69,11 +74,13 @@ const outcomeUnknown = "outcome_unknown"
 
 // endColumns is how an open row ends whose message will not be sent: withdrawn rows as such, and
 // never as failed what may have been delivered. Its parameters are the reason of a row in doubt,
-// and the reason and the text of the plain end, in which TemplateMark stands for the template.
+// and the reason and the text of the plain end, in which TemplateMark stands for the template. A row
+// that waits for two accounts keeps its reason: it is no follow alone that did not come.
 const endColumns = `
 		       reason      = CASE WHEN ` + SQLInDoubt + ` THEN ?
 		                          WHEN cancel <> 0 THEN NULL
 		                          WHEN expires_at <= CURRENT_TIMESTAMP(3) THEN 'expired'
+		                          WHEN fallback_from IS NOT NULL AND status = 'waiting' THEN reason
 		                          ELSE COALESCE(?, reason) END,
 		       status      = CASE WHEN ` + SQLInDoubt + ` THEN 'unknown'
 		                          WHEN cancel <> 0 THEN 'cancelled'
@@ -97,10 +104,11 @@ func (q *Queue) EndWaits(ctx context.Context, l Lane, reason string) error {
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET` + endColumns + `
-		 WHERE id IN (?) AND status = 'waiting' AND due_at <= CURRENT_TIMESTAMP(3)`
+		 WHERE id IN (?) AND status = 'waiting' AND due_at <= CURRENT_TIMESTAMP(3) AND appid = ?`
 	_, err := q.endPages(ctx, endOrder{
 		find: lookup{"ending waits", over}, findArgs: []any{l.AppID, l.Priority, l.Template, PageSize},
 		end: query, endArgs: []any{outcomeUnknown, database.Null(reason), nil}, waiting: true,
+		rest: []any{l.AppID},
 	})
 	return err
 }
@@ -147,14 +155,14 @@ func (q *Queue) FailUnroutable(ctx context.Context, u Unroutable) (int64, error)
 	query := `
 		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET` + set + endColumns + `
-		 WHERE id IN (?) AND status = ?`
+		 WHERE id IN (?) AND status = ? AND appid <=> ?`
 	elsewhere := []any{u.Everywhere, LeaseName(u.AppID.String), int(unroutableGrace / time.Second)}
 	lanes := []any{u.Status, u.AppID, u.Priority, u.Templates}
 	return q.endPages(ctx, endOrder{
 		find:     lookup{"failing requests that cannot be sent", stuck + free + known + ` LIMIT ?`},
 		findArgs: slices.Concat(lanes, elsewhere, []any{PageSize}),
 		end:      query + free + known, endArgs: end,
-		rest: slices.Concat([]any{u.Status}, elsewhere), onePage: u.DueOf != "",
+		rest: slices.Concat([]any{u.Status, u.AppID}, elsewhere), onePage: u.DueOf != "",
 		waiting: u.Status == Waiting,
 	})
 }

@@ -36,7 +36,7 @@ func TestWishedAt(t *testing.T) {
 	}
 	settle := func(r Result) {
 		t.Helper()
-		if _, err := f.Settle(t.Context(), []Result{r}, SettleOrder{}); err != nil {
+		if _, err := f.Settle(t.Context(), []Result{r}, SettleOrder{AppID: appid}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -53,7 +53,7 @@ func TestWishedAt(t *testing.T) {
 	waits.Delay = time.Hour
 	settle(waits)
 	f.wantWished(t, "waiting", id, 60)
-	if _, err := f.Release(t.Context(), []int64{id}); err != nil {
+	if _, err := f.Release(t.Context(), appid, []int64{id}); err != nil {
 		t.Fatal(err)
 	}
 	f.wantWished(t, "released", id, 0)

@@ -2,6 +2,7 @@ package requests
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -54,14 +55,15 @@ const maxChange = 500
 
 // lockedRow is what decides about a change.
 type lockedRow struct {
-	ID      int64        `db:"id"`
-	Status  queue.Status `db:"status"`
-	Cancel  bool         `db:"cancel"`
-	Leased  bool         `db:"leased"`   // an attempt holds it, or held it when its instance died
-	InDoubt bool         `db:"in_doubt"` // an attempt's outcome is not known
-	Due     bool         `db:"due"`
-	Overdue bool         `db:"overdue"` // expires_at has passed
-	Erased  bool         `db:"erased"`
+	ID      int64          `db:"id"`
+	Status  queue.Status   `db:"status"`
+	AppID   sql.NullString `db:"appid"`
+	Cancel  bool           `db:"cancel"`
+	Leased  bool           `db:"leased"`   // an attempt holds it, or held it when its instance died
+	InDoubt bool           `db:"in_doubt"` // an attempt's outcome is not known
+	Due     bool           `db:"due"`
+	Overdue bool           `db:"overdue"` // expires_at has passed
+	Erased  bool           `db:"erased"`
 }
 
 // underWay reports whether an attempt may hold the row now.
@@ -69,7 +71,7 @@ func (r lockedRow) underWay() bool { return !final(r.Status) && r.Leased && !r.D
 
 // step is what is done to one row.
 type step struct {
-	query   string       // "": nothing; its last parameters are the ids and their status
+	query   string       // "": nothing; its last parameters are the ids, their status and their account
 	args    []any        // those before
 	becomes queue.Status // where there is a query
 	refused string
@@ -126,7 +128,7 @@ func (s Store) change(ctx context.Context, ids []int64, plan func(lockedRow) ste
 // lockRows locks rows; skipLocked leaves out those that another transaction holds.
 func lockRows(ctx context.Context, tx *sqlx.Tx, ids []int64, skipLocked bool) ([]lockedRow, error) {
 	const query = `
-		SELECT id, status, cancel <> 0 AS cancel, lease IS NOT NULL AS leased,
+		SELECT id, status, appid, cancel <> 0 AS cancel, lease IS NOT NULL AS leased,
 		       ` + queue.SQLInDoubt + ` AS in_doubt, due_at <= CURRENT_TIMESTAMP(3) AS due,
 		       COALESCE(expires_at <= CURRENT_TIMESTAMP(3), 0) AS overdue,
 		       COALESCE(reason = 'erased', 0) AS erased
@@ -155,6 +157,7 @@ func changeLocked(
 	type kind struct {
 		query string
 		from  queue.Status
+		appid sql.NullString
 	}
 	steps, groups := map[kind]step{}, map[kind][]int64{}
 	done := make(map[int64]Change, len(rows))
@@ -171,14 +174,14 @@ func changeLocked(
 		}
 		change := Change{ID: row.ID, Status: string(row.Status), Refused: s.refused}
 		if s.query != "" {
-			k := kind{s.query, row.Status}
+			k := kind{s.query, row.Status, row.AppID}
 			steps[k], groups[k] = s, append(groups[k], row.ID)
 			change.Status = string(s.becomes)
 		}
 		done[row.ID] = change
 	}
 	for k, ids := range groups {
-		n, err := database.ExecIn(ctx, tx, k.query, append(steps[k].args, ids, k.from)...)
+		n, err := database.ExecIn(ctx, tx, k.query, append(steps[k].args, ids, k.from, k.appid)...)
 		if err != nil {
 			return nil, err
 		}

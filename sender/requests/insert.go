@@ -23,6 +23,7 @@ type Request struct {
 	DueAt      *time.Time `db:"due_at"`
 	ExpiresIn  *int64     `db:"expires_in"` // microseconds
 	DedupKey   *string    `db:"dedup_key"`
+	Route      *string    `db:"route"`
 	Options
 }
 
@@ -40,6 +41,9 @@ func (s Store) Insert(ctx context.Context, r Request) (id int64, existed bool, e
 	columns, values := ``, ``
 	if r.Options != (Options{}) { // a producer's role may not have them yet
 		columns, values = `, page, lang, mini_state`, `, :page, :lang, :mini_state`
+	}
+	if r.Route != nil {
+		columns, values = columns+`, route`, values+`, :route`
 	}
 	query := `
 		INSERT INTO send_request

@@ -55,6 +55,16 @@ type Record struct {
 	AttemptedAt *time.Time `db:"attempted_at"`
 	FinishedAt  *time.Time `db:"finished_at"`
 	Archived    bool       `db:"archived"` // it is in send_request_archive only
+	Way
+}
+
+// Way is by which accounts a request goes.
+type Way struct {
+	Route string `db:"route"` // official, mini, or both with a comma in their order; "": the account alone
+	// FallbackFrom is the account that it was moved from first, and why; "": it was not.
+	FallbackFrom    string `db:"fallback_from"`
+	FallbackReason  string `db:"fallback_reason"`
+	FallbackErrCode int    `db:"fallback_errcode"`
 }
 
 // Final reports whether the daemon is done with the request.
@@ -75,7 +85,10 @@ const recordColumns = `
 		       COALESCE(r.errmsg, '') AS errmsg, COALESCE(r.warning, '') AS warning, r.attempts,
 		       COALESCE(r.dedup_key, '') AS dedup_key, COALESCE(r.channel, '') AS channel,
 		       COALESCE(r.sent_openid, '') AS sent_openid, COALESCE(r.msgid, 0) AS msgid, r.created_at,
-		       r.due_at, r.expires_at, r.attempted_at, r.finished_at`
+		       r.due_at, r.expires_at, r.attempted_at, r.finished_at, COALESCE(r.route, '') AS route,
+		       COALESCE(r.fallback_from, '') AS fallback_from,
+		       COALESCE(r.fallback_reason, '') AS fallback_reason,
+		       COALESCE(r.fallback_errcode, 0) AS fallback_errcode`
 
 // messageColumns are recipient and message.
 const messageColumns = `,

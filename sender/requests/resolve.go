@@ -32,7 +32,7 @@ func (s Store) ResolveSent(ctx context.Context, id, msgid int64) (Change, error)
 		       lease       = NULL,
 		       msgid       = COALESCE(?, msgid),
 		       finished_at = COALESCE(finished_at, CURRENT_TIMESTAMP(3))
-		 WHERE id IN (?) AND status = ?`
+		 WHERE id IN (?) AND status = ? AND appid <=> ?`
 	if msgid < 0 {
 		return Change{ID: id}, fmt.Errorf("msgid %d: WeChat's are above zero", msgid)
 	}

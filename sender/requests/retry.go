@@ -55,12 +55,13 @@ func (s Store) RetryMatching(
 	return cmp.Or(failed, err)
 }
 
-// restart makes a final row pending. The doubt about earlier attempts goes with it: otherwise the
-// claim would end the row as unknown before it is tried, and whoever forces it has decided about
-// that. So the row may end as failed although the person got the message. Its warning says so, also
-// after further retries, to which it is an ordinary row.
+// restart makes a final row pending, in the queue of the account that it was tried at first, as if
+// nothing had been tried. The doubt about earlier attempts goes with it: otherwise the claim would end
+// the row as unknown before it is tried, and whoever forces it has decided about that. So the row may
+// end as failed although the person got the message. Its warning says so, also after further retries,
+// to which it is an ordinary row.
 func (o RetryOptions) restart(r lockedRow) step {
-	// warning comes first: it reads what the same statement overwrites.
+	// warning comes first, and appid before fallback_from: they read what the same statement overwrites.
 	const (
 		before = `; before, it was ', status, COALESCE(CONCAT(' (', reason, ')'), ''), ` +
 			`COALESCE(CONCAT(', msgid ', msgid), '')`
@@ -82,6 +83,13 @@ func (o RetryOptions) restart(r lockedRow) step {
 		       errcode      = NULL,
 		       errmsg       = NULL,
 		       attempts     = 0,
+		       appid            = COALESCE(fallback_from, appid),
+		       fallback_from    = NULL,
+		       fallback_reason  = NULL,
+		       fallback_errcode = NULL,
+		       first_refused_at = NULL,
+		       other_refused_at = NULL,
+		       wait_until       = NULL,
 		       uncertain_at = NULL,
 		       lease        = NULL,
 		       cancel       = 0,
@@ -91,7 +99,7 @@ func (o RetryOptions) restart(r lockedRow) step {
 		       sent_openid  = NULL,
 		       msgid        = NULL,
 		       finished_at  = NULL
-		 WHERE id IN (?) AND status = ?`
+		 WHERE id IN (?) AND status = ? AND appid <=> ?`
 	if !o.Force {
 		query += ` AND lease IS NULL AND uncertain_at IS NULL`
 	}
@@ -117,13 +125,16 @@ func (o RetryOptions) restart(r lockedRow) step {
 func (o RetryOptions) hasten(r lockedRow) step {
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
-		   SET reason  = CASE WHEN status = 'waiting' THEN NULL ELSE reason END,
+		   SET wait_until = CASE WHEN status = 'waiting'
+		                          AND (route LIKE '%,%' OR fallback_from IS NOT NULL)
+		                         THEN COALESCE(wait_until, due_at) ELSE wait_until END,
+		       reason  = CASE WHEN status = 'waiting' THEN NULL ELSE reason END,
 		       errcode = CASE WHEN status = 'waiting' THEN NULL ELSE errcode END,
 		       errmsg  = CASE WHEN status = 'waiting' THEN NULL ELSE errmsg END,
 		       status  = 'pending',
 		       due_at  = CURRENT_TIMESTAMP(3),
 		       wished_at = CURRENT_TIMESTAMP(3)
-		 WHERE id IN (?) AND status = ? AND cancel = 0 AND lease IS NULL`
+		 WHERE id IN (?) AND status = ? AND appid <=> ? AND cancel = 0 AND lease IS NULL`
 	switch {
 	case r.Cancel:
 		return step{refused: refusedWithdrawn}
@@ -150,11 +161,11 @@ func (s Store) Cancel(ctx context.Context, ids []int64) ([]Change, error) {
 		       cancel      = 1,
 		       lease       = NULL,
 		       finished_at = CURRENT_TIMESTAMP(3)
-		 WHERE id IN (?) AND status = ? AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))`
+		 WHERE id IN (?) AND status = ? AND appid <=> ? AND (lease IS NULL OR due_at <= CURRENT_TIMESTAMP(3))`
 	const mark = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET cancel = 1
-		 WHERE id IN (?) AND status = ?`
+		 WHERE id IN (?) AND status = ? AND appid <=> ?`
 	return s.change(ctx, ids, func(r lockedRow) step {
 		switch {
 		case r.Status == queue.Cancelled:

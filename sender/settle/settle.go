@@ -35,7 +35,7 @@ type Store interface {
 	NoteUnsettled(ctx context.Context, appid, why string) error
 }
 
-// Config is what a Settler needs; every field is required.
+// Config is what a Settler needs; every field is required but Hook.
 type Config struct {
 	AppID string
 	Store Store
@@ -205,7 +205,7 @@ func (s *run) settle(
 	ctx context.Context, batch []queue.Result, skipLocked bool,
 ) (done queue.Settled, err error) {
 	err = database.Detached(ctx, func(ctx context.Context) (err error) {
-		order := queue.SettleOrder{SkipLocked: skipLocked, Hook: s.Hook}
+		order := queue.SettleOrder{AppID: s.AppID, SkipLocked: skipLocked, Hook: s.Hook}
 		done, err = s.Store.Settle(ctx, batch, order)
 		return err
 	})

@@ -16,15 +16,13 @@ import (
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/sender/channel"
+	"github.com/unionbridge/unionbridge/sender/move"
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
 // Account is one whose rows may wait.
 type Account struct {
-	AppID   string
-	Channel channel.Channel
-	// Recipient is the person a row names.
-	Recipient func(queue.Request) (bridge.Recipient, *channel.Rejection)
+	AppID string
 	// Since is when this instance began to send for the account; false: it does not.
 	Since func() (time.Time, bool)
 }
@@ -32,12 +30,14 @@ type Account struct {
 // Config is what a Releaser needs; every field is required but Logins.
 type Config struct {
 	Queue      *queue.Queue
+	Mover      *move.Mover // asks the accounts' channels
 	Accounts   []Account
-	MiniAppIDs []string // of those whose logins may release a row
-	Templates  channel.Templates
+	MiniAppIDs []string    // of those whose logins may release a row
 	Logins     LoginReader // nil: nobody's login is noticed but by the walk
-	Logger     *slog.Logger
-	Now        func() time.Time
+	// Moved is told how many rows went from one account to another.
+	Moved  func(from, to, reason string, n int)
+	Logger *slog.Logger
+	Now    func() time.Time
 }
 
 // Releaser releases waiting rows when the map has learnt something about their recipients. Run
@@ -163,36 +163,20 @@ func (r *Releaser) release(ctx context.Context, ids []int64, keys []queue.Wait) 
 	return nil
 }
 
-// review releases those of waiting rows whose recipients can be reached, of whichever account, and
-// returns how many go on waiting.
+// review releases those of waiting rows whose recipients can be reached, and returns how many go on
+// waiting. It sees to it that those are found when the map learns of their recipients.
 func (r *Releaser) review(ctx context.Context, rows []queue.Request) (left int, err error) {
-	byAccount := map[string][]queue.Request{}
-	for _, row := range rows {
-		appid := bridge.ID(row.AppID.String)
-		byAccount[appid] = append(byAccount[appid], row)
-	}
-	for _, a := range r.cfg.Accounts {
-		if rows := byAccount[a.AppID]; len(rows) > 0 {
-			n, err := r.reviewOf(ctx, a, rows)
-			if left += n; err != nil {
-				return left, err
-			}
-		}
-	}
-	return left, nil
-}
-
-// reviewOf releases those of an account's waiting rows whose recipients can be reached, and sees to
-// it that the others are found when the map learns of theirs. It returns how many those are.
-func (r *Releaser) reviewOf(
-	ctx context.Context, a Account, rows []queue.Request,
-) (left int, err error) {
+	rows = slices.DeleteFunc(slices.Clone(rows), func(row queue.Request) bool {
+		return !slices.ContainsFunc(r.cfg.Accounts, func(a Account) bool {
+			return a.AppID == bridge.ID(row.AppID.String)
+		})
+	})
 	// What a row waits for changes with a login, and rows of an older program wait for nothing yet.
 	// The map may learn of those just before they are stored, and then tells in vain: they are
 	// looked at once more.
 	const maxTries = 3
 	for range maxTries {
-		waits, err := r.releaseReachable(ctx, a, rows)
+		waits, err := r.releaseReachable(ctx, rows)
 		if err != nil || len(waits) == 0 {
 			return left, err
 		}
@@ -218,52 +202,91 @@ func (r *Releaser) reviewOf(
 	return left, nil
 }
 
-// releaseReachable releases those of waiting rows whose recipients can be reached, ends those that
-// are withdrawn, and returns what the others wait for.
+// releaseReachable releases those of waiting rows whose recipients can be reached, from the account
+// in whose queue they stand or else from the other one of their route, ends those that are
+// withdrawn, and returns what the others wait for.
 func (r *Releaser) releaseReachable(
-	ctx context.Context, a Account, rows []queue.Request,
+	ctx context.Context, rows []queue.Request,
 ) (map[int64]queue.Waits, error) {
-	var withdrawn, released []int64
-	var candidates []queue.Request
-	var targets []channel.Target
+	open, withdrawn := make([]queue.Request, 0, len(rows)), newGroups()
 	// Where not all can go, the order decides who does.
 	for _, row := range slices.SortedFunc(slices.Values(rows), byTurn) {
-		recipient, rejection := a.Recipient(row)
-		switch {
-		case row.Cancel:
-			withdrawn = append(withdrawn, row.ID)
-		case rejection != nil:
-			// The configuration has changed: the claim says what is wrong.
-			released = append(released, row.ID)
-		default:
-			candidates = append(candidates, row)
-			targets = append(targets, channel.Target{
-				Recipient: recipient, TemplateID: r.cfg.Templates.Known(row.Template, a.AppID),
-			})
+		if row.Cancel {
+			withdrawn.add(row, "")
+		} else {
+			open = append(open, row)
 		}
 	}
-	waits := make(map[int64]queue.Waits, len(candidates))
-	if len(targets) > 0 {
-		found, err := a.Channel.Resolve(ctx, targets)
-		if err != nil {
-			return nil, err
-		}
-		for i, row := range candidates {
-			// A person whom WeChat has refused and the map does not have must appear there first.
-			if found[i].Reachability == bridge.Reachable && !found[i].Unlisted {
-				released = append(released, row.ID)
-			} else {
-				waits[row.ID] = r.WaitsFor(found[i])
-			}
-		}
-	}
-	cancel := queue.CancelOrder{From: queue.Waiting, IDs: withdrawn}
-	if err := r.cfg.Queue.Cancel(ctx, cancel); err != nil {
+	looks, err := r.cfg.Mover.Look(ctx, open)
+	if err != nil {
 		return nil, err
 	}
-	locked, err := r.cfg.Queue.Release(ctx, released)
-	r.add(locked, nil)
-	return waits, err
+	older, err := r.cfg.Mover.Older(ctx)
+	if err != nil {
+		return nil, err
+	}
+	waits, released, moved := make(map[int64]queue.Waits, len(open)), newGroups(), newGroups()
+	for i, row := range open {
+		look := looks[i]
+		switch {
+		case look.Rejection != nil:
+			// The configuration has changed: the claim says what is wrong.
+			released.add(row, "")
+		// A person whom WeChat has refused and the map does not have must appear there first.
+		case look.Own.Reachability == bridge.Reachable && !look.Own.Unlisted:
+			released.add(row, "")
+		case older == nil && look.Goes(row):
+			moved.add(row, look.Other)
+		default:
+			w := slices.Concat(r.WaitsFor(look.Own), r.WaitsFor(look.Address))
+			slices.SortFunc(w, queue.Wait.Compare)
+			waits[row.ID] = slices.Compact(w)
+		}
+	}
+	for g, ids := range withdrawn.ids {
+		order := queue.CancelOrder{From: queue.Waiting, AppID: g.at, IDs: ids}
+		if err := r.cfg.Queue.Cancel(ctx, order); err != nil {
+			return nil, err
+		}
+	}
+	return waits, r.let(ctx, released, moved)
+}
+
+// let writes which rows go, and where.
+func (r *Releaser) let(ctx context.Context, released, moved groups) error {
+	for g, ids := range released.ids {
+		locked, err := r.cfg.Queue.Release(ctx, g.at, ids)
+		if r.add(locked, nil); err != nil {
+			return err
+		}
+	}
+	for g, ids := range moved.ids {
+		n, locked, err := r.cfg.Queue.MoveWaiting(ctx, queue.WaitingMove{From: g.at, To: g.to, IDs: ids})
+		if r.add(locked, nil); err != nil {
+			return err
+		}
+		if n > 0 {
+			r.cfg.Moved(g.at, g.to, g.reason, int(n))
+		}
+	}
+	return nil
+}
+
+// groups are rows that one statement changes.
+type groups struct{ ids map[group][]int64 }
+
+// group is the account in whose queue rows stand, the one that they go to, and why they waited.
+type group struct{ at, to, reason string }
+
+func newGroups() groups { return groups{make(map[group][]int64)} }
+
+// add adds a row; to is "" if it stays.
+func (g groups) add(row queue.Request, to string) {
+	key := group{at: bridge.ID(row.AppID.String), to: to}
+	if to != "" {
+		key.reason = row.Reason.String
+	}
+	g.ids[key] = append(g.ids[key], row.ID)
 }
 
 // WaitsFor is what may release a row that cannot reach its recipient, in the order of send_wait.

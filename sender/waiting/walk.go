@@ -123,12 +123,17 @@ func (r *Releaser) cancelNext(ctx context.Context) error {
 	if len(rows) == queue.PageSize {
 		w.withdrawn = rows[len(rows)-1]
 	}
-	var waiting []int64
+	waiting := make(map[string][]int64)
 	for _, row := range rows {
 		if row.Status == queue.Waiting {
-			waiting = append(waiting, row.ID)
+			waiting[row.AppID] = append(waiting[row.AppID], row.ID)
 		}
 	}
-	order := queue.CancelOrder{From: queue.Waiting, IDs: waiting, SkipLocked: true}
-	return r.cfg.Queue.Cancel(ctx, order)
+	for appid, ids := range waiting {
+		order := queue.CancelOrder{From: queue.Waiting, AppID: appid, IDs: ids, SkipLocked: true}
+		if err := r.cfg.Queue.Cancel(ctx, order); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -124,11 +124,19 @@ func (c *Channel) Resolve(ctx context.Context, to []channel.Target) ([]channel.A
 		recipients[i] = t.Recipient
 	}
 	found, err := c.cfg.Identities.ResolveMini(ctx, c.cfg.AppID, recipients)
-	for i := range found {
-		found[i].Unlisted = false // a wrong openid fails (40003); nobody waits for the map to know it
+	if err != nil {
+		return nil, err
 	}
-	if err != nil || c.cfg.Grants == nil {
-		return found, err
+	for i, t := range to {
+		found[i].Unlisted = false // a wrong openid fails (40003); nobody waits for the map to know it
+		// Where nothing is counted, nobody would notice that the person allows it by now.
+		refused := c.cfg.Grants == nil && !t.RefusedAt.IsZero()
+		if refused && found[i].Reachability == bridge.Reachable {
+			found[i].Reachability, found[i].OpenID = bridge.Refused, ""
+		}
+	}
+	if c.cfg.Grants == nil {
+		return found, nil
 	}
 	left, err := c.available(ctx, to, found)
 	if err != nil {

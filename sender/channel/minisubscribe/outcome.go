@@ -37,6 +37,7 @@ func outcome(msgid int64, err error, counted bool) channel.Outcome {
 	o.Code = min(max(we.Code, math.MinInt32), math.MaxInt32)
 	o.Confirms = confirms(we)
 	o.Overloaded = we.Reason == wechat.ReasonSystemError
+	o.Refused = we.Policy == wechat.PolicyRecipient && o.Verdict != channel.InDoubt
 	return o
 }
 

@@ -23,7 +23,7 @@ var policyTable = []struct {
 	want  channel.Outcome
 	codes []int
 }{
-	{"nothing is allowed", channel.Outcome{Verdict: channel.Unreachable,
+	{"nothing is allowed", channel.Outcome{Verdict: channel.Unreachable, Refused: true,
 		Confirms: channel.ScopeTemplate}, []int{43101}},
 	{"another message to the person", channel.Outcome{Verdict: channel.Retry, After: time.Second},
 		[]int{43108}},
@@ -41,7 +41,7 @@ var policyTable = []struct {
 		[]int{45011}},
 	{"this person later", channel.Outcome{Verdict: channel.Retry, After: 30 * time.Minute,
 		Confirms: channel.ScopeTemplate}, []int{43117}},
-	{"this person", channel.Outcome{Verdict: channel.Rejected, Confirms: channel.ScopeTemplate},
+	{"this person", channel.Outcome{Verdict: channel.Rejected, Refused: true, Confirms: channel.ScopeTemplate},
 		[]int{40003, 40226, 43004, 43019, 46004, 49003, 50005, -41000}},
 	{"this template", channel.Outcome{Verdict: channel.PauseTemplate}, []int{43102, 43116, 48011}},
 	{"a person must act", channel.Outcome{Verdict: channel.PauseAccount, Pause: channel.PauseConfig},
@@ -135,9 +135,9 @@ func TestOutcome(t *testing.T) {
 			Confirms: channel.ScopeTemplate}},
 		{"sent without a msgid", nil, true, channel.Outcome{Verdict: channel.Sent,
 			Confirms: channel.ScopeTemplate}},
-		{"43101", noGrant, true, channel.Outcome{Verdict: channel.Unreachable,
+		{"43101", noGrant, true, channel.Outcome{Verdict: channel.Unreachable, Refused: true,
 			Confirms: channel.ScopeTemplate}},
-		{"43101, and nobody counts", noGrant, false, channel.Outcome{Verdict: channel.Rejected,
+		{"43101, and nobody counts", noGrant, false, channel.Outcome{Verdict: channel.Rejected, Refused: true,
 			Confirms: channel.ScopeTemplate}},
 		{"not the client's", errors.New("boom"), true, channel.Outcome{Verdict: channel.InDoubt,
 			Reason: "internal", Message: "boom"}},

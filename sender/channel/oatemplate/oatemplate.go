@@ -19,6 +19,10 @@ import (
 // Name is send_request.channel of a message that went out as a template message.
 const Name channel.Name = "oa_template"
 
+// clockSkew is how far WeChat's clock, by which people follow, may be from the database's. Too much
+// costs one more refusal, too little a message.
+const clockSkew = 5 * time.Second
+
 // API is what the channel asks WeChat. SendTemplate makes exactly one POST a call.
 type API interface {
 	SendTemplate(ctx context.Context, m wechat.TemplateMessage) (msgid int64, err error)
@@ -157,7 +161,17 @@ func (c *Channel) Resolve(ctx context.Context, to []channel.Target) ([]channel.A
 	for i, t := range to {
 		recipients[i] = t.Recipient
 	}
-	return c.cfg.Identities.Resolve(ctx, c.cfg.AppID, recipients)
+	found, err := c.cfg.Identities.Resolve(ctx, c.cfg.AppID, recipients)
+	if err != nil {
+		return nil, err
+	}
+	for i, t := range to {
+		again := found[i].FollowedAt.Add(clockSkew).After(t.RefusedAt)
+		if found[i].Reachability == bridge.Reachable && !t.RefusedAt.IsZero() && !again {
+			found[i].Reachability, found[i].OpenID = bridge.Refused, ""
+		}
+	}
+	return found, nil
 }
 
 // Deliver posts a draft that Prepare made.

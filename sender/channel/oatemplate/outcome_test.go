@@ -36,9 +36,10 @@ var policyTable = []struct {
 		[]int{45011}},
 	{"this person later", channel.Outcome{Verdict: channel.Retry, After: 30 * time.Minute,
 		Confirms: channel.ScopeTemplate}, []int{43117}},
-	{"this person is rechecked", channel.Outcome{Verdict: channel.Unreachable,
+	{"this person is rechecked", channel.Outcome{Verdict: channel.Unreachable, Refused: true,
 		Confirms: channel.ScopeTemplate}, []int{40003, 43004, 50005, -41000}},
-	{"this person", channel.Outcome{Verdict: channel.Rejected, Confirms: channel.ScopeTemplate}, []int{
+	{"this person", channel.Outcome{Verdict: channel.Rejected, Refused: true,
+		Confirms: channel.ScopeTemplate}, []int{
 		40226, 43005, 43006, 43019, 43101, 45015, 46004, 48002, 49003, 70000}},
 	{"this template", channel.Outcome{Verdict: channel.PauseTemplate}, []int{
 		43102, 43116, 45026, 45027, 48011}},
@@ -132,10 +133,10 @@ func TestOutcome(t *testing.T) {
 			channel.Outcome{Verdict: channel.InDoubt}},
 		{"an openid that the map does not have", &wechat.Error{Endpoint: send, Code: 40003,
 			Reason: "invalid_openid", Policy: wechat.PolicyRecipient}, true,
-			channel.Outcome{Verdict: channel.Rejected, Confirms: channel.ScopeTemplate}},
+			channel.Outcome{Verdict: channel.Rejected, Refused: true, Confirms: channel.ScopeTemplate}},
 		{"not a follower, by an openid that the map does not have", &wechat.Error{Endpoint: send,
 			Code: 43004, Reason: "not_follower", Policy: wechat.PolicyRecipient}, true,
-			channel.Outcome{Verdict: channel.Unreachable, Confirms: channel.ScopeTemplate}},
+			channel.Outcome{Verdict: channel.Unreachable, Refused: true, Confirms: channel.ScopeTemplate}},
 		{"HTTP 412", &wechat.Error{Endpoint: send, Reason: "http_refused", HTTPStatus: 412,
 			Policy: wechat.PolicyRequest}, false, channel.Outcome{Verdict: channel.Rejected}},
 	} {
