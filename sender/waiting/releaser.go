@@ -294,7 +294,8 @@ func (r *Releaser) WaitsFor(to channel.Address) queue.Waits {
 	waits := make(queue.Waits, len(to.Awaits))
 	for i, key := range to.Awaits {
 		waits[i] = waitOf(key)
-		if key.Kind == bridge.KeyOpenID && slices.Contains(r.cfg.MiniAppIDs, key.AppID) {
+		if slices.Contains(loginKinds(), string(key.Kind)) &&
+			slices.Contains(r.cfg.MiniAppIDs, key.AppID) {
 			r.awaitingLogin.Store(true)
 		}
 	}
