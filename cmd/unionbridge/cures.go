@@ -23,9 +23,13 @@ func curesOf(cfg *config.Config) cures {
 // account's. Only mini programs have the reason no_grant, also those of another instance's
 // configuration.
 func (c cures) of(appid, reason string, code int) string {
-	mini := slices.Contains(c.minis, cmp.Or(appid, c.defaultAppID))
-	if mini || reason == string(wechat.ReasonNoGrant) {
+	if c.mini(appid) || reason == string(wechat.ReasonNoGrant) {
 		return wechat.ExplainAt(wechat.EndpointSendSubscribe, code)
 	}
 	return wechat.Explain(code)
+}
+
+// mini reports whether an account is a mini program of the configuration.
+func (c cures) mini(appid string) bool {
+	return slices.Contains(c.minis, cmp.Or(appid, c.defaultAppID))
 }

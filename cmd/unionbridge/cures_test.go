@@ -50,6 +50,16 @@ func TestMiniProgramsCures(t *testing.T) {
 			}
 		}
 	}
+	for reason, want := range map[string]string{
+		"no_grant": "failed (no_grant)", "unknown_user": "failed (unknown_user)",
+	} {
+		d := requests.Detail{Record: requests.Record{Status: "waiting", AppID: mini, Reason: reason}}
+		got := explainRequest(explainable{d, cures})
+		waits := stillOpen(outcome{Status: "waiting", AppID: mini, Reason: &reason}, 0, cures).Error()
+		if !strings.Contains(got, want) || strings.Contains(got+waits, "follow") {
+			t.Errorf("a mini program's request that waits with %s: %q, %q", reason, got, waits)
+		}
+	}
 	cfg.OfficialAccounts = nil
 	cures = curesOf(cfg)
 	if got := places("", 47003)["send"]; !strings.Contains(got, "订阅消息") {

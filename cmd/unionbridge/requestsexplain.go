@@ -162,12 +162,16 @@ func explainWaiting(d explainable) string {
 		return "It was withdrawn: it is not sent, and ends as cancelled when the daemon looks at it."
 	}
 	end, until := "failed (no_follower)", "within a minute of them following"
+	mini := d.cures.mini(d.AppID) || d.Reason == string(wechat.ReasonNoGrant)
 	switch {
 	case d.FallbackFrom != "":
 		end = "failed (" + d.Reason + ")"
 		until = "when they follow the official account, or accept the template, after both accounts were " +
 			"refused"
-	case d.Reason == string(wechat.ReasonNoGrant):
+	case mini && d.Reason != string(wechat.ReasonNoGrant):
+		end = "failed (" + d.Reason + ")"
+		until = "within seconds of their login at the mini program, if they have accepted the template"
+	case mini:
 		end, until = "failed (no_grant)", "within seconds of them accepting the template"
 	}
 	if d.ExpiresAt != nil && !d.ExpiresAt.After(d.DueAt) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
@@ -67,6 +68,11 @@ func verdict(o outcome, cures cures) error {
 func stillOpen(o outcome, waited time.Duration, cures cures) error {
 	why := "is it paused or due later? The daemon's log and account_state say more"
 	switch code := orZero(o.ErrCode); {
+	case o.Status == "waiting" && orZero(o.Reason) == string(wechat.ReasonNoGrant):
+		why = "the recipient has not accepted the template; it goes out once they do"
+	case o.Status == "waiting" && cures.mini(o.AppID):
+		why = "the recipient is not known at the mini program yet; it goes out once they have " +
+			"logged in and accepted the template"
 	case o.Status == "waiting":
 		why = "the recipient is not known as a follower yet; it goes out once they are"
 	case o.Reason != nil || o.ErrCode != nil: // a daemon has claimed it, or paused its account
