@@ -139,7 +139,7 @@ func isDatabase(err error) bool {
 // cure adds what to do, where the error itself does not say it.
 func cure(err error) string {
 	if we, ok := errors.AsType[*wechat.Error](err); ok {
-		if words := wechat.Explain(we.Code); words != "" {
+		if words := wechat.ExplainAt(we.Endpoint, we.Code); words != "" {
 			return "\n" + words
 		}
 	}
