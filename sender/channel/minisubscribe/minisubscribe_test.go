@@ -121,6 +121,12 @@ func (l *ledger) Available(_ context.Context, appid string, asked []grants.Grant
 	return counts, l.err
 }
 
+func (l *ledger) AcceptedAt(
+	_ context.Context, _ string, asked []grants.Grant,
+) ([]time.Time, error) {
+	return make([]time.Time, len(asked)), l.err
+}
+
 func (l *ledger) Settle(_ context.Context, _ *sqlx.Tx, _ string, uses []grants.Use) error {
 	l.uses = append(l.uses, uses...)
 	return l.err
