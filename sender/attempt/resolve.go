@@ -52,7 +52,11 @@ func (b *Book) Resolve(ctx context.Context, appid string) (resolved []queue.Reso
 		if err != nil {
 			return resolved, err
 		}
-		for _, r := range match(slices.Concat(attempts, unnamed), receipts) {
+		pairs, err := b.certain(ctx, appid, match(slices.Concat(attempts, unnamed), receipts))
+		if err != nil {
+			return resolved, err
+		}
+		for _, r := range pairs {
 			done, err := b.resolve(ctx, r)
 			if errs = append(errs, err); done {
 				resolved = append(resolved, r)
@@ -60,6 +64,27 @@ func (b *Book) Resolve(ctx context.Context, appid string) (resolved []queue.Reso
 		}
 	}
 	return resolved, errors.Join(errs...)
+}
+
+// certain leaves out the pairs whose receipt may be of a message that was sent, where no ledger says
+// which those are.
+func (b *Book) certain(
+	ctx context.Context, appid string, pairs []queue.Resolution,
+) ([]queue.Resolution, error) {
+	if b.ledger || len(pairs) == 0 {
+		return pairs, nil
+	}
+	openids, since := make([]string, len(pairs)), pairs[0].Receipt.At
+	for i, p := range pairs {
+		openids[i] = p.OpenAttempt.OpenID
+		if p.Receipt.At.Before(since) {
+			since = p.Receipt.At
+		}
+	}
+	others, err := b.queue.SentWithoutMsgID(ctx, appid, openids, since.Add(-receiptLate))
+	return slices.DeleteFunc(pairs, func(p queue.Resolution) bool {
+		return slices.Contains(others, p.OpenAttempt.OpenID)
+	}), err
 }
 
 func (b *Book) resolve(ctx context.Context, r queue.Resolution) (bool, error) {

@@ -48,6 +48,19 @@ func (q *Queue) SentUnnamed(
 	return find[OpenAttempt](ctx, q, lookup{"reading messages without an msgid", query}, appid, openids)
 }
 
+// SentWithoutMsgID returns to whom of some people messages were sent since a moment of which WeChat gave
+// no msgid. It reads all of the account's messages since then: no index finds a person's.
+func (q *Queue) SentWithoutMsgID(
+	ctx context.Context, appid string, openids []string, since time.Time,
+) ([]string, error) {
+	// Of a sent row due_at is the end of its last claim, which comes after the attempt.
+	const query = `
+		SELECT DISTINCT sent_openid
+		  FROM send_request FORCE INDEX (send_request_due)
+		 WHERE status = 'sent' AND appid = ? AND due_at > ? AND msgid IS NULL AND sent_openid IN (?)`
+	return find[string](ctx, q, lookup{"reading messages without an msgid", query}, appid, since, openids)
+}
+
 // Resolution is what became of an attempt whose outcome was not known.
 type Resolution struct {
 	OpenAttempt

@@ -115,6 +115,7 @@ func (c *Channel) Traits() channel.Traits {
 		SerialPerPerson: true,
 		QuotaPath:       wechat.EndpointSendSubscribe,
 		Waits:           true,
+		Ledger:          c.cfg.Grants != nil,
 	}
 }
 

@@ -371,7 +371,7 @@ func TestLearnTemplates(t *testing.T) {
 func TestTraits(t *testing.T) {
 	c := newChannel(nil, nil)
 	want := channel.Traits{SerialPerPerson: true, Waits: true,
-		QuotaPath: "/cgi-bin/message/subscribe/send"}
+		QuotaPath: "/cgi-bin/message/subscribe/send", Ledger: c.cfg.Grants != nil}
 	if c.Traits() != want || c.Name() != "mini_subscribe" || c.AppID() != miniID {
 		t.Errorf("%+v of %s", c.Traits(), c.Name())
 	}
