@@ -108,8 +108,10 @@ func (c *cluster) draw() {
 		window = 20 * time.Second
 	}
 	c.settings = harness.Settings{
-		Rate: 400, Concurrency: 32, SendTimeout: sendTimeout, ResendWindow: window,
-		WaitForFollower: waitForFollower, SyncEvery: 4 * time.Second,
+		Rate: 400, Concurrency: 32, Times: harness.Times{
+			SendTimeout: sendTimeout, ResendWindow: window, WaitForFollower: waitForFollower,
+			SyncEvery: 4 * time.Second,
+		},
 	}
 	if c.kind.tune != nil {
 		c.kind.tune(c)

@@ -76,6 +76,7 @@ type Request struct {
 // Row is a request as send_request has it.
 type Row struct {
 	ID         int64        `db:"id"`
+	AppID      string       `db:"appid"` // the account in whose queue it stands
 	Order      string       // the number in data
 	Data       []byte       `db:"data"`
 	Status     string       `db:"status"`
@@ -98,7 +99,7 @@ type Row struct {
 // ReadRows reads a table of send_request's shape. The pool must parse times.
 func ReadRows(db harness.DB, table string) (rows []Row) {
 	db.FetchAll(&rows, `
-		SELECT id, data, status, COALESCE(reason, '') AS reason,
+		SELECT id, COALESCE(appid, '') AS appid, data, status, COALESCE(reason, '') AS reason,
 		       COALESCE(errcode, 0) AS errcode, COALESCE(errmsg, '') AS errmsg, cancel <> 0 AS cancel, attempts,
 		       COALESCE(lease, '') AS lease, COALESCE(msgid, 0) AS msgid,
 		       COALESCE(sent_openid, '') AS sent_openid, created_at, due_at, expires_at,
@@ -131,6 +132,7 @@ type Post struct {
 	ClientMsgID string
 	From        string // the daemon's name
 	At          time.Time
+	Subscribe   bool // a subscribe message; they have no client_msg_id
 }
 
 // History is all that is known of a run in the end.
@@ -148,6 +150,16 @@ type History struct {
 	NewIDs bool
 	// AllReceipts: each message must have a receipt.
 	AllReceipts bool
+	// Templates are what messages may go out with, by the account. nil: the simulator's first
+	// template of the official account.
+	Templates map[string]string
+}
+
+func (h History) templates() map[string]string {
+	if h.Templates == nil {
+		return map[string]string{harness.AppID: harness.TemplateID()}
+	}
+	return h.Templates
 }
 
 // Times are the bounds of what may happen when.
