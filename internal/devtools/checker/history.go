@@ -57,6 +57,16 @@ func Values(data []byte) map[string]string {
 // Order is the order number of a message; "" where it has none.
 func Order(data []byte) string { return Values(data)[KeyOrder] }
 
+// OrderOf is the order number of a row's data, in either form; "" where it has none.
+func OrderOf(data []byte) string {
+	if order := Order(data); order != "" {
+		return order
+	}
+	var short map[string]string
+	_ = json.Unmarshal(data, &short) // a row without a number belongs to no request
+	return short[KeyOrder]
+}
+
 // Request is what a producer knows of a request.
 type Request struct {
 	Order     string
@@ -108,12 +118,7 @@ func ReadRows(db harness.DB, table string) (rows []Row) {
 		 ORDER BY id`)
 	for i := range rows {
 		r := &rows[i]
-		if r.Order = Order(r.Data); r.Order == "" {
-			var short map[string]string
-			_ = json.Unmarshal(r.Data, &short) // a row without a number belongs to no request
-			r.Order = short[KeyOrder]
-		}
-		r.Data = nil
+		r.Order, r.Data = OrderOf(r.Data), nil
 	}
 	return rows
 }
