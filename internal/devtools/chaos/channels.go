@@ -21,6 +21,7 @@ type channels struct {
 	SentEvents bool   `json:"sent_events"` // WeChat pushes them for successes, too
 	Moved      int    `json:"moved"`       // rows
 	Unknown    int    `json:"unknown"`     // rows, in the mini program's queue
+	Unresolved int    `json:"unresolved"`  // of those the ones that arrived
 	Subscribed int    `json:"subscribed"`  // messages of the mini program
 	Accepts    int    `json:"accepts"`
 	SwitchOffs int    `json:"switch_offs"`
@@ -171,9 +172,10 @@ func (m *mini) count(at time.Time) {
 	if now.Attempts > c.Worst.Attempts {
 		c.Worst = now
 	}
-	if most := m.settings.Concurrency; now.Attempts > most {
-		m.wrong = append(m.wrong, fmt.Sprintf("a kill left %d attempts in doubt, %d messages can be "+
-			"under way at once", now.Attempts, most))
+	// As many as can be under way, and as many again whose answers have come and are being settled.
+	if most := 2 * m.settings.Concurrency; now.Attempts > most {
+		m.wrong = append(m.wrong, fmt.Sprintf("a kill left %d attempts in doubt, of at most %d", now.Attempts,
+			most))
 	}
 }
 
@@ -185,18 +187,27 @@ func (m *mini) awaitResolved() {
 	if !m.channels.SentEvents {
 		return
 	}
+	last, since := m.unresolved(), time.Now()
+	for last > 0 && time.Since(since) < 30*time.Second {
+		m.Sleep(time.Second)
+		if now := m.unresolved(); now < last {
+			last, since = now, time.Now()
+		}
+	}
+}
+
+// unresolved counts the unknown rows whose subscribe message has arrived.
+func (m *mini) unresolved() (n int) {
 	arrived := map[string]bool{}
 	for _, message := range m.platform.Messages(harness.MiniAppID) {
 		arrived[checker.Order(message.Data)] = true
 	}
-	for end := time.Now().Add(45 * time.Second); time.Now().Before(end); m.Sleep(time.Second) {
-		open := slices.ContainsFunc(checker.ReadRows(m.db, "send_request"), func(r checker.Row) bool {
-			return r.Status == "unknown" && r.AppID == harness.MiniAppID && arrived[r.Order]
-		})
-		if !open {
-			return
+	for _, r := range checker.ReadRows(m.db, "send_request") {
+		if r.Status == "unknown" && r.AppID == harness.MiniAppID && arrived[r.Order] {
+			n++
 		}
 	}
+	return n
 }
 
 func (m *mini) addHistory(h *checker.History) {
@@ -214,6 +225,7 @@ func (m *mini) check() []string {
 	c.Moved = int(m.db.Count(`SELECT COUNT(*) FROM send_request WHERE fallback_from IS NOT NULL`))
 	c.Unknown = int(m.db.Count(`
 		SELECT COUNT(*) FROM send_request WHERE status = 'unknown' AND appid = ?`, harness.MiniAppID))
+	c.Unresolved = m.unresolved()
 	c.Subscribed = len(m.platform.Messages(harness.MiniAppID))
 	c.Deadlocks = int(m.countDeadlocks() - m.deadlocks)
 	c.Accepts, c.SwitchOffs = m.people.accepts, m.people.switchOffs
