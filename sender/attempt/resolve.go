@@ -48,6 +48,13 @@ func (b *Book) Resolve(ctx context.Context, appid string) (resolved []queue.Reso
 		if len(receipts) == 0 {
 			continue
 		}
+		// Read after the receipts: a receipt may be of a message that has begun since the first look,
+		// which is an open attempt now, or has been settled and then has an msgid or is among the
+		// unnamed.
+		attempts, err := b.queue.OpenAttempts(ctx, appid, maxOpen)
+		if err != nil {
+			return resolved, err
+		}
 		unnamed, err := b.queue.SentUnnamed(ctx, appid, part)
 		if err != nil {
 			return resolved, err

@@ -73,12 +73,16 @@ type Resolution struct {
 const NotDelivered = "not_delivered"
 
 // Resolve ends an unknown row by what a receipt says, with what belongs to that, and reports whether
-// it did: somebody else may know its outcome by now. The row takes the receipt's msgid, also where
+// it did: somebody else may know its outcome by now, or the receipt may be another row's. The row takes the receipt's msgid, also where
 // that is none of WeChat's, so that the receipt is no other row's.
 func (q *Queue) Resolve(
 	ctx context.Context, r Resolution, hook func(ctx context.Context, tx *sqlx.Tx) error,
 ) (done bool, err error) {
 	// That it was sent is true wherever the row stands by now: it becomes the sender's.
+	const claimed = `
+		SELECT COUNT(*)
+		  FROM send_request FORCE INDEX (send_request_msgid)
+		 WHERE msgid = ? AND appid = ? AND id <> ?`
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET status = ?, reason = ?, errmsg = ?, errcode = NULL, msgid = ?, sent_openid = ?, channel = ?,
@@ -94,6 +98,11 @@ func (q *Queue) Resolve(
 	}
 	err = database.InTx(ctx, q.db, func(ctx context.Context, tx *sqlx.Tx) error {
 		done = false
+		var others int
+		err := tx.GetContext(ctx, &others, claimed, r.MsgID, r.AppID, r.RequestID)
+		if err != nil || others > 0 {
+			return err
+		}
 		res, err := tx.ExecContext(ctx, query, status, reason, database.Null(clip(message)),
 			database.Null(r.MsgID), r.OpenAttempt.OpenID, database.Null(channel), r.AppID,
 			r.RequestID, r.AppID, r.Sent)
