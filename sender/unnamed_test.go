@@ -2,6 +2,7 @@ package sender
 
 import (
 	"testing"
+	"time"
 
 	"github.com/unionbridge/unionbridge/bridge/grants"
 	"github.com/unionbridge/unionbridge/internal/wechat"
@@ -33,3 +34,31 @@ func TestUnnamedMessage(t *testing.T) {
 		}
 	}
 }
+
+// TestManyInDoubt: after a breakdown there are more attempts in doubt than one query reads. The receipts
+// of all of them count.
+func TestManyInDoubt(t *testing.T) {
+	f := newMiniFixture(t, grants.Reports)
+	f.exec(t, `INSERT INTO send_request (id, appid, openid, template, data, status, due_at, attempted_at)
+		SELECT 1000 + n, ?, CONCAT('-', n), 'order', '{}', 'unknown', CURRENT_TIMESTAMP(3), CURRENT_TIMESTAMP(3)
+		  FROM (SELECT a.n + 20 * b.n + 400 * c.n + 8000 * d.n AS n
+		          FROM `+twenty+` a, `+twenty+` b, `+twenty+` c, (SELECT 0 AS n UNION SELECT 1) d) numbers
+		 WHERE n < 11000`, miniID)
+	f.exec(t, `INSERT INTO send_attempt (request_id, appid, openid, template_id, lease)
+		SELECT id, appid, openid, ?, '-' FROM send_request`, f.templateID)
+	f.grant(t, 1, 1)
+	f.start(t, "a")
+	lost := f.loses(t, 1)
+	f.told(t, 1, "success", false)
+	f.await(t, lost, queue.Sent)
+	first := f.count(t, `SELECT MIN(id) FROM send_request WHERE openid = '-0'`)
+	if err := f.running.Receipt(t.Context(), miniID, queue.Receipt{
+		OpenID: "-0", TemplateID: f.templateID, Status: "success", At: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	notify(f.running.takenOver)
+	f.await(t, int64(first), queue.Sent)
+}
+
+// twenty is a derived table of the numbers from 0 to 19.
+const twenty = `(WITH RECURSIVE t (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM t WHERE n < 19) SELECT n FROM t)`
