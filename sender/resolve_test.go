@@ -1,8 +1,11 @@
 package sender
 
 import (
+	"context"
 	"testing"
 	"time"
+
+	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/bridge/grants"
 	"github.com/unionbridge/unionbridge/internal/wechat"
@@ -103,4 +106,25 @@ func TestSentEventsInOrder(t *testing.T) {
 	notify(f.running.takenOver)
 	f.await(t, first, queue.Failed)
 	f.await(t, second, queue.Sent)
+}
+
+// TestSentEventOfALaterMessage: between the looks at the attempts and at the receipts a message may
+// begin, arrive and be told of. Its receipt is not that of an older one in doubt.
+func TestSentEventOfALaterMessage(t *testing.T) {
+	f := newMiniFixture(t, grants.Reports)
+	f.grant(t, 1, 2)
+	f.start(t, "a")
+	f.sim.SetFault(wechatsim.Fault{Kind: wechatsim.FaultReset, Path: wechat.EndpointSendSubscribe, Next: 1})
+	lost := f.insert(t, columns{"openid": f.openid(1)})
+	f.await(t, lost, queue.Unknown)
+	later := f.insert(t, columns{"openid": f.openid(1)})
+	r := f.await(t, later, queue.Sent)
+	q := queue.New(f.db)
+	done, err := q.Resolve(t.Context(), queue.Resolution{
+		OpenAttempt: queue.OpenAttempt{RequestID: lost, AppID: miniID, OpenID: f.openid(1)},
+		Receipt:     queue.Receipt{MsgID: *r.MsgID, OpenID: f.openid(1)}, Sent: true,
+	}, func(context.Context, *sqlx.Tx) error { return nil })
+	if done || err != nil {
+		t.Errorf("resolved %t by another row's receipt, %v", done, err)
+	}
 }

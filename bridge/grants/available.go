@@ -124,11 +124,14 @@ func (l *Ledger) allowed(
 	}
 	// Counted after the lock, as other attempts may have been written while this one waited for it.
 	left, err := available(ctx, tx, appid, wanted)
+	if err != nil {
+		return nil, err
+	}
 	for i, a := range attempts {
 		may[i] = left[a.Grant] > 0
 		left[a.Grant]--
 	}
-	return may, err
+	return may, nil
 }
 
 // Release ends the attempts of requests, in the transaction that settles them. It gives back what

@@ -223,6 +223,19 @@ func TestReserve(t *testing.T) {
 	wantChecked(t, db, 1)
 }
 
+// TestReserveFails: a database that fails in the middle of it is an error, and nothing is reserved.
+func TestReserveFails(t *testing.T) {
+	l, _, db := newLedger(t, Events)
+	l.mustPopup(t, choice(person, "accept", time.Now().Add(-time.Hour).Truncate(time.Second)))
+	db.MustExec(`ALTER TABLE send_attempt RENAME TO elsewhere`)
+	_, err := l.reserve(t.Context(), Attempt{Grant{person, template}, 1, "token"})
+	if err == nil {
+		t.Error("reserved where no attempt can be read")
+	}
+	db.MustExec(`ALTER TABLE elsewhere RENAME TO send_attempt`)
+	l.wantLeft(t, "nothing was reserved", 1)
+}
+
 // TestReserveAtOnce: however many want a grant at the same time, no more get it than there are.
 func TestReserveAtOnce(t *testing.T) {
 	l, _, db := newLedger(t, Events)
@@ -500,8 +513,7 @@ func TestErased(t *testing.T) {
 	if _, err := l.takeReports(t.Context(), []string{mini}); err != nil {
 		t.Fatal(err)
 	}
-	for _, table := range []string{"subscription_grant", "grant_event", "subscription_report",
-		"send_attempt"} {
+	for _, table := range []string{"subscription_grant", "grant_event", "subscription_report"} {
 		var rows int
 		if err := db.GetContext(t.Context(), &rows,
 			`SELECT COUNT(*) FROM `+table+` WHERE openid = ?`, person); err != nil || rows != 0 {

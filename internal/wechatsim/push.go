@@ -67,6 +67,9 @@ func (s *Server) Pushes() (taken, failed int64) {
 	return s.pushes.taken.Load(), s.pushes.failed.Load()
 }
 
+// PushesUnderWay returns how many events the receiver has not taken yet and will be delivered again.
+func (s *Server) PushesUnderWay() int64 { return s.pushes.open.Load() }
+
 // pushReceipt announces a message's end.
 func (s *Server) pushReceipt(a *app, person int, msgid int64) {
 	callback := a.callback.Load()

@@ -39,6 +39,7 @@ type pusher struct {
 	client        *http.Client
 	log           *slog.Logger
 	taken, failed atomic.Int64
+	open          atomic.Int64 // neither taken nor given up yet
 
 	mu      sync.Mutex
 	queue   pushQueue
@@ -60,6 +61,7 @@ func (p *pusher) add(job pushJob, delay time.Duration) {
 		return
 	}
 	job.due = time.Now().Add(delay)
+	p.open.Add(1)
 	heap.Push(&p.queue, job)
 	if !p.running {
 		p.start()
@@ -136,6 +138,7 @@ func (p *pusher) next() (pushJob, time.Duration) {
 
 // deliver makes one attempt and queues the next one if it fails.
 func (p *pusher) deliver(ctx context.Context, job pushJob) {
+	defer p.open.Add(-1) // after the next attempt has been added
 	err := p.post(ctx, job)
 	if err == nil {
 		p.taken.Add(1)

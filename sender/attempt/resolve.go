@@ -18,8 +18,6 @@ const (
 	// its receipt, by WeChat's.
 	receiptEarly = 6 * time.Second
 	receiptLate  = 30 * time.Minute
-	// maxOpen bounds the attempts of one search.
-	maxOpen = 10_000
 )
 
 // Resolve ends unknown rows of the account whose receipts have come, and returns which. A receipt that
@@ -28,38 +26,72 @@ const (
 // one as of the other, in the order of time. While a message to the person is under way, its receipt
 // may be among them, so nothing is resolved.
 func (b *Book) Resolve(ctx context.Context, appid string) (resolved []queue.Resolution, err error) {
-	attempts, err := b.queue.OpenAttempts(ctx, appid, maxOpen)
-	if err != nil {
-		return nil, err
-	}
-	var openids []string
-	for _, a := range attempts {
-		if a.Status == queue.Unknown {
-			openids = append(openids, a.OpenID)
-		}
-	}
-	openids = slices.Compact(openids)
 	var errs []error
-	for part := range slices.Chunk(openids, queue.PageSize) {
-		receipts, err := b.queue.UnclaimedReceipts(ctx, appid, part, 0)
+	for last := ""; ; {
+		openids, err := b.queue.InDoubtAfter(ctx, appid, last)
 		if err != nil {
 			return resolved, err
 		}
-		if len(receipts) == 0 {
-			continue
-		}
-		unnamed, err := b.queue.SentUnnamed(ctx, appid, part)
+		pairs, err := b.pairs(ctx, appid, openids)
 		if err != nil {
 			return resolved, err
 		}
-		for _, r := range match(slices.Concat(attempts, unnamed), receipts) {
+		for _, r := range pairs {
 			done, err := b.resolve(ctx, r)
 			if errs = append(errs, err); done {
 				resolved = append(resolved, r)
 			}
 		}
+		if len(openids) < queue.PageSize {
+			return resolved, errors.Join(errs...)
+		}
+		last = openids[len(openids)-1]
 	}
-	return resolved, errors.Join(errs...)
+}
+
+// pairs are the attempts to some people with the receipts that tell what became of them.
+func (b *Book) pairs(
+	ctx context.Context, appid string, openids []string,
+) ([]queue.Resolution, error) {
+	if len(openids) == 0 {
+		return nil, nil
+	}
+	receipts, err := b.queue.UnclaimedReceipts(ctx, appid, openids, 0)
+	if err != nil || len(receipts) == 0 {
+		return nil, err
+	}
+	// Read after the receipts: a receipt may be of a message that has begun since, which is an open
+	// attempt now, or has been settled and then has an msgid or is among the unnamed.
+	attempts, err := b.queue.OpenAttempts(ctx, appid, openids)
+	if err != nil {
+		return nil, err
+	}
+	unnamed, err := b.queue.SentUnnamed(ctx, appid, openids)
+	if err != nil {
+		return nil, err
+	}
+	return b.certain(ctx, appid, match(slices.Concat(attempts, unnamed), receipts))
+}
+
+// certain leaves out the pairs whose receipt may be of a message that was sent, where no ledger says
+// which those are.
+func (b *Book) certain(
+	ctx context.Context, appid string, pairs []queue.Resolution,
+) ([]queue.Resolution, error) {
+	if b.ledger || len(pairs) == 0 {
+		return pairs, nil
+	}
+	openids, since := make([]string, len(pairs)), pairs[0].Receipt.At
+	for i, p := range pairs {
+		openids[i] = p.OpenAttempt.OpenID
+		if p.Receipt.At.Before(since) {
+			since = p.Receipt.At
+		}
+	}
+	others, err := b.queue.SentWithoutMsgID(ctx, appid, openids, since.Add(-receiptLate))
+	return slices.DeleteFunc(pairs, func(p queue.Resolution) bool {
+		return slices.Contains(others, p.OpenAttempt.OpenID)
+	}), err
 }
 
 func (b *Book) resolve(ctx context.Context, r queue.Resolution) (bool, error) {

@@ -90,7 +90,7 @@ func TestCheckBacklog(t *testing.T) {
 			TemplateID: harness.TemplateID(), Data: json.RawMessage(checker.Data(plain, false)), MsgID: int64(i + 1),
 		}
 		messages = append(messages, m)
-		row := checker.Row{Order: order("B", i), Status: "sent", SentOpenID: m.OpenID, MsgID: m.MsgID}
+		row := checker.Row{AppID: harness.AppID, Order: order("B", i), Status: "sent", SentOpenID: m.OpenID, MsgID: m.MsgID}
 		row.Finished.Valid = true
 		rows = append(rows, row)
 	}

@@ -97,8 +97,8 @@ func TestRestartsAroundTheWindow(t *testing.T) {
 func TestPostsAreNoted(t *testing.T) {
 	p := &platform{}
 	now := time.Now()
-	p.note([]byte(`{"touser":"o","client_msg_id":"c","data":{"character_string4":{"value":"C1-2"}}}`), "a", now)
-	p.note([]byte(`{"touser":"o"`), "b", now.Add(time.Second))
+	p.note([]byte(`{"touser":"o","client_msg_id":"c","data":{"character_string4":{"value":"C1-2"}}}`), checker.Post{From: "a", At: now})
+	p.note([]byte(`{"touser":"o"`), checker.Post{From: "b", At: now.Add(time.Second)})
 	want := []checker.Post{
 		{Order: "C1-2", ClientMsgID: "c", From: "a", At: now}, {From: "b", At: now.Add(time.Second)},
 	}

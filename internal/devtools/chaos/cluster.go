@@ -51,9 +51,11 @@ type cluster struct {
 
 	producing sync.WaitGroup
 	producers []*producer
+	work      context.Context // ends with the faults
 	stopWork  context.CancelFunc
 	stopTries context.CancelFunc
 
+	mini   *mini // nil: the mini program does not send
 	result result
 	frozen time.Duration // in all
 	wrong  []string      // what the nemesis itself has to report
@@ -94,6 +96,9 @@ func (c *cluster) build() {
 	}
 	c.awaitReady()
 	c.startProducers(producersDSN)
+	if c.mini != nil {
+		c.mini.start(producersDSN)
+	}
 }
 
 // openLink: there is one for each program, so that one can be cut off alone.
@@ -122,7 +127,7 @@ func (c *cluster) addDaemon(name, binary string, settings harness.Settings) {
 	d := &instance{t: c.T}
 	d.link, settings.DSN = c.openLink()
 	settings.WeChat = c.Serve(c.platform.handler(name))
-	if c.callbacks {
+	if c.callbacks || c.mini != nil {
 		settings.Callback = c.FreeAddr()
 	}
 	d.Instance = c.NewInstance(binary, name, settings)
@@ -145,7 +150,11 @@ func (c *cluster) fill(first *instance) {
 		c.platform.Unfollow(harness.AppID, person)
 	}
 	c.platform.SetQuirks(harness.AppID, wechatsim.Quirks{Repeat: c.repeat})
-	if !c.callbacks {
+	switch {
+	case c.mini != nil:
+		c.mini.receivePushes()
+		return
+	case !c.callbacks:
 		return
 	}
 	// Receipts of all kinds are pushed to one daemon, until it takes them.
@@ -160,6 +169,7 @@ func (c *cluster) fill(first *instance) {
 func (c *cluster) startProducers(dsn string) {
 	var work, tries context.Context
 	work, c.stopWork = context.WithCancel(c.Context())
+	c.work = work
 	tries, c.stopTries = context.WithCancel(c.Context())
 	c.Cleanup(func() error {
 		c.stopWork()
@@ -173,7 +183,7 @@ func (c *cluster) startProducers(dsn string) {
 		p := &producer{
 			name: fmt.Sprintf("C%d-%d", c.seed%1_000_000, i), db: db.DB,
 			rnd:      rand.New(rand.NewPCG(c.seed, uint64(i)+1)),
-			platform: c.platform, persons: c.persons, giveUp: tries,
+			platform: c.platform, persons: c.persons, giveUp: tries, mini: c.kind.mini,
 		}
 		c.producers = append(c.producers, p)
 		if !c.kind.alone {
@@ -236,18 +246,21 @@ func (c *cluster) awaitEnd() {
 		var open int
 		err := c.db.GetContext(c.Context(), &open,
 			`SELECT COUNT(*) FROM send_request WHERE status IN ('pending', 'waiting')`)
-		if err != nil || open > 0 {
+		if err != nil || open > 0 || c.mini != nil && c.mini.busy() {
 			quiet = 0
 		}
 		c.Sleep(50 * time.Millisecond)
 	}
 }
 
-func (c *cluster) leader() *instance {
+func (c *cluster) leader() *instance { return c.leaderOf(harness.AppID) }
+
+// leaderOf is the daemon that sends for an account; nil: none.
+func (c *cluster) leaderOf(appid string) *instance {
 	var holder string
 	err := c.db.GetContext(c.Context(), &holder,
 		`SELECT holder FROM lease WHERE name = ? AND expires_at > CURRENT_TIMESTAMP(3)`,
-		"send:"+harness.AppID)
+		"send:"+appid)
 	if err != nil {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -42,8 +43,17 @@ func (c *cluster) networkToxic() link.Toxic {
 	return toxics[c.rnd.IntN(len(toxics))]
 }
 
-// breakNetwork makes links to the database bad for a while: the daemons', the producers', or both.
+// breakNetwork makes links to the database bad for a while.
 func breakNetwork(c *cluster) {
+	links := c.poison()
+	c.Sleep(c.between(100*time.Millisecond, 4*time.Second))
+	for _, l := range links {
+		c.Check(l.Heal())
+	}
+}
+
+// poison makes links to the database bad: the daemons', the producers', or both.
+func (c *cluster) poison() []*link.Link {
 	links := c.links
 	if c.rnd.IntN(2) == 0 { // a daemon's alone
 		links = []*link.Link{c.anyDaemon().link}
@@ -61,13 +71,16 @@ func breakNetwork(c *cluster) {
 		bad.What = "all connections cut"
 	}
 	c.did(bad.What)
-	c.Sleep(c.between(100*time.Millisecond, 4*time.Second))
-	for _, l := range links {
-		c.Check(l.Heal())
-	}
+	return links
 }
 
 func breakWeChat(c *cluster) {
+	c.setFaults()
+	c.Sleep(c.between(300*time.Millisecond, 3*time.Second))
+	c.platform.ClearFaults()
+}
+
+func (c *cluster) setFaults() {
 	always := []wechatsim.FaultKind{wechatsim.FaultCut, wechatsim.FaultTruncate, wechatsim.FaultSlow}
 	share := 0.05 + 0.6*c.rnd.Float64()
 	faults := []wechatsim.Fault{
@@ -94,6 +107,9 @@ func breakWeChat(c *cluster) {
 		} else {
 			fault.Path = harness.PathSend
 		}
+		if c.mini != nil && c.rnd.IntN(2) == 0 {
+			fault.Path = strings.Replace(fault.Path, harness.PathSend, harness.PathSubscribe, 1)
+		}
 		when := "before"
 		if fault.After || slices.Contains(always, fault.Kind) {
 			when = "after"
@@ -101,8 +117,6 @@ func breakWeChat(c *cluster) {
 		c.did(fmt.Sprintf("WeChat: %s %s processing", fault.Kind, when))
 		c.platform.SetFault(fault)
 	}
-	c.Sleep(c.between(300*time.Millisecond, 3*time.Second))
-	c.platform.ClearFaults()
 }
 
 func noSmallDisk(t *harness.T) error {

@@ -18,6 +18,7 @@ type kind struct {
 	jumps   bool // the server's clock is wrong: nothing can be said about moments
 	quick   bool // nothing delays a post, so repeats must keep to the window closely
 	alone   bool // the nemesis inserts the requests, no producer does
+	mini    bool // the mini program sends too, see channels.go
 
 	// previous: daemons of an older version begin, on its schema. The others start with the nemesis.
 	previous bool
@@ -77,6 +78,8 @@ func kinds() []kind {
 		{name: "versions", what: "an upgrade under load: old daemons beside the new one, kill -9 of either",
 			daemons: 1, previous: true, tune: miniSends,
 			missing: noPrevious, nemesis: upgrade, verify: checkMinis},
+		{name: "channels", what: "two channels, two daemons: kill -9 amid lost answers and cuts",
+			daemons: 2, mini: true, tune: bothChannels, nemesis: killChannels, verify: awaitResolved},
 	}
 }
 
@@ -108,8 +111,10 @@ func (c *cluster) draw() {
 		window = 20 * time.Second
 	}
 	c.settings = harness.Settings{
-		Rate: 400, Concurrency: 32, SendTimeout: sendTimeout, ResendWindow: window,
-		WaitForFollower: waitForFollower, SyncEvery: 4 * time.Second,
+		Rate: 400, Concurrency: 32, Times: harness.Times{
+			SendTimeout: sendTimeout, ResendWindow: window, WaitForFollower: waitForFollower,
+			SyncEvery: 4 * time.Second,
+		},
 	}
 	if c.kind.tune != nil {
 		c.kind.tune(c)
@@ -151,8 +156,7 @@ func (c *cluster) restart(d *instance, quickly bool) {
 
 func (c *cluster) endLeases(pid int) {
 	c.db.Do(`UPDATE lease SET expires_at = CURRENT_TIMESTAMP(3)
-		 WHERE holder LIKE ? AND expires_at > CURRENT_TIMESTAMP(3)`,
-		fmt.Sprintf("%%-%d-%%", pid))
+		 WHERE holder LIKE ? AND expires_at > CURRENT_TIMESTAMP(3)`, fmt.Sprintf("%%-%d-%%", pid))
 }
 
 // takeoverLimit is the design's: the surviving instance sends within 15 s.

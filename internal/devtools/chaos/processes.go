@@ -154,14 +154,16 @@ type platform struct {
 	*wechatsim.Server
 	inFlight atomic.Int64 // posts that have no answer yet
 
-	mu    sync.Mutex
-	posts []checker.Post
+	mu       sync.Mutex
+	posts    []checker.Post
+	answered map[int]time.Time // by the post's place
 }
 
 // handler is what one daemon reaches, so that its posts can be told from the other one's.
 func (p *platform) handler(daemon string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != harness.PathSend {
+		subscribe := r.URL.Path == harness.PathSubscribe
+		if r.URL.Path != harness.PathSend && !subscribe {
 			p.ServeHTTP(w, r)
 			return
 		}
@@ -171,14 +173,16 @@ func (p *platform) handler(daemon string) http.HandlerFunc {
 			return // killed in the middle of its request
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		p.note(body, daemon, arrived)
+		post := p.note(body, checker.Post{From: daemon, At: arrived, Subscribe: subscribe})
 		p.inFlight.Add(1)
 		defer p.inFlight.Add(-1)
+		defer p.answer(post)
 		p.ServeHTTP(w, r)
 	}
 }
 
-func (p *platform) note(body []byte, daemon string, at time.Time) {
+// note notes a post and returns its place.
+func (p *platform) note(body []byte, post checker.Post) int {
 	var m struct {
 		ClientID string          `json:"client_msg_id"`
 		Data     json.RawMessage `json:"data"`
@@ -186,9 +190,36 @@ func (p *platform) note(body []byte, daemon string, at time.Time) {
 	_ = json.Unmarshal(body, &m) // what cannot be read is refused by the simulator
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.posts = append(p.posts, checker.Post{
-		Order: checker.Order(m.Data), ClientMsgID: m.ClientID, From: daemon, At: at,
-	})
+	post.Order, post.ClientMsgID = checker.Order(m.Data), m.ClientID
+	p.posts = append(p.posts, post)
+	return len(p.posts) - 1
+}
+
+func (p *platform) answer(post int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.answered == nil {
+		p.answered = map[int]time.Time{}
+	}
+	p.answered[post] = time.Now()
+}
+
+// subscribing counts the posts of subscribe messages with these orders: those that had no answer at a
+// moment, and those that had one.
+func (p *platform) subscribing(orders map[string]bool, at time.Time) (open, answered int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, post := range p.posts {
+		if !post.Subscribe || !orders[post.Order] {
+			continue
+		}
+		if end, ok := p.answered[i]; ok && end.Before(at) {
+			answered++
+		} else {
+			open++
+		}
+	}
+	return open, answered
 }
 
 func (p *platform) allPosts() []checker.Post {

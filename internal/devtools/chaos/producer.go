@@ -13,6 +13,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/jmoiron/sqlx"
 
+	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/devtools/checker"
 	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
@@ -26,6 +27,7 @@ type record struct {
 	priority  int
 	expires   time.Duration // after the INSERT; 0: never
 	short     bool          // data as {"thing1": "x"}
+	way       way
 }
 
 // standing is what the recipient is to the official account.
@@ -54,12 +56,32 @@ func parts() map[standing][]int {
 	return split
 }
 
+// way is what a request says of the accounts that may send it.
+type way struct{ appid, route string }
+
+// ways are as frequent as they are listed. The first ones leave it to the alias, which names the
+// official account and then the mini program.
+var ways = []way{
+	{}, {}, {}, {}, {appid: harness.MiniAppID}, {appid: harness.MiniAppID}, {appid: harness.AppID},
+	{appid: harness.AppID, route: "official,mini"}, {appid: harness.MiniAppID, route: "mini,official"},
+	{route: "mini,official"},
+}
+
+// openid is the account whose openid names the person; "": no openid can.
+func (w way) openid() string {
+	if w.appid == "" && w.route != "" {
+		return ""
+	}
+	return cmp.Or(w.appid, harness.AppID)
+}
+
 type producer struct {
 	name     string
 	db       *sqlx.DB
 	rnd      *rand.Rand
 	platform *platform
 	persons  map[standing][]int
+	mini     bool            // the mini program sends too
 	records  []*record       // once run has returned
 	giveUp   context.Context // after its end nothing is tried again
 	cancels  sync.WaitGroup
@@ -97,7 +119,13 @@ func (p *producer) request(serial int, keyed bool) *record {
 	r.Recipient = wechatsim.Identity{Person: person, UnionID: p.platform.UnionID(person)}
 	columns := []string{"unionid", "mini_openid", "mini_openid", "unionid", "openid"}
 	r.recipient = columns[p.rnd.IntN(len(columns))]
-	if r.recipient == "openid" && (r.standing == late || r.standing == never) {
+	if p.mini {
+		r.way = ways[p.rnd.IntN(len(ways))]
+	}
+	if r.way.openid() == "" && r.recipient == "openid" {
+		r.recipient = "mini_openid"
+	}
+	if r.way.openid() == harness.AppID && r.recipient == "openid" && (r.standing == late || r.standing == never) {
 		r.recipient = "unionid" // nobody has the openid of somebody who has not followed yet
 	}
 	if p.rnd.Float64() < 0.10 {
@@ -146,15 +174,20 @@ func (p *producer) insert(batch []*record) {
 }
 
 func (p *producer) statement(batch []*record) (query string, args []any) {
-	const row = `(?, ?, ?, ?, ?, ?, ?, CURRENT_TIMESTAMP(3) + INTERVAL ? MICROSECOND,
+	row := `(?, ?, ?, ?, ?, ?, ?, CURRENT_TIMESTAMP(3) + INTERVAL ? MICROSECOND,
 		CURRENT_TIMESTAMP(3) + INTERVAL ? MICROSECOND, ?)`
+	columns := `unionid, mini_appid, mini_openid, openid, template, data, priority, due_at,
+		expires_at, dedup_key`
+	if p.mini { // the schema of an older version has no route
+		row, columns = `(?, ?, `+row[1:], `appid, route, `+columns
+	}
 	for _, r := range batch {
 		var unionid, miniAppID, miniOpenID, openid, expires, key any
 		switch r.recipient {
 		case "unionid":
 			unionid = r.Recipient.UnionID
 		case "openid":
-			openid = p.platform.OpenID(harness.AppID, r.Recipient.Person)
+			openid = p.platform.OpenID(r.way.openid(), r.Recipient.Person)
 		default:
 			miniAppID = harness.MiniAppID
 			miniOpenID = p.platform.OpenID(harness.MiniAppID, r.Recipient.Person)
@@ -165,11 +198,16 @@ func (p *producer) statement(batch []*record) (query string, args []any) {
 		if r.key != "" {
 			key = r.key
 		}
+		if r.way.route != "" {
+			miniAppID = harness.MiniAppID
+		}
+		if p.mini {
+			args = append(args, database.Null(r.way.appid), database.Null(r.way.route))
+		}
 		args = append(args, unionid, miniAppID, miniOpenID, openid, harness.Template,
 			checker.Data(r.Text, r.short), r.priority, r.Due.Microseconds(), expires, key)
 	}
-	return `INSERT INTO send_request (unionid, mini_appid, mini_openid, openid, template, data,
-		priority, due_at, expires_at, dedup_key)
+	return `INSERT INTO send_request (` + columns + `)
 		VALUES ` + row + strings.Repeat(`, `+row, len(batch)-1), args
 }
 

@@ -39,6 +39,7 @@ type result struct {
 	Repeat      string         `json:"repeat"`
 	Slowest     string         `json:"slowest"` // the request that took longest
 	Acts        map[string]int `json:"acts"`
+	Channels    *channels      `json:"channels,omitempty"`
 	Violations  []string       `json:"violations,omitempty"`
 	Evidence    string         `json:"evidence,omitempty"` // folder with the daemons' logs
 

@@ -44,7 +44,7 @@ func (o *options) play(t *harness.T, k kind, seed uint64) (r result, err error) 
 func (c *cluster) history() checker.History {
 	h := checker.History{
 		Requests: map[string]checker.Request{},
-		Messages: c.platform.Messages(harness.AppID), Posts: c.platform.allPosts(),
+		Messages: c.messages(), Posts: c.platform.allPosts(),
 		Rows:   checker.ReadRows(c.db, "send_request"),
 		NewIDs: c.repeat == wechatsim.RepeatNewID,
 	}
@@ -53,8 +53,8 @@ func (c *cluster) history() checker.History {
 	})
 	for _, p := range c.producers {
 		for _, r := range p.records {
-			r.Note = fmt.Sprintf("key=%q recipient=%s standing=%s priority=%d expires=%s",
-				r.key, r.recipient, r.standing, r.priority, r.expires)
+			r.Note = fmt.Sprintf("key=%q recipient=%s standing=%s priority=%d expires=%s way=%+v",
+				r.key, r.recipient, r.standing, r.priority, r.expires, r.way)
 			h.Requests[r.Order] = r.Request
 		}
 	}
@@ -66,6 +66,10 @@ func (c *cluster) history() checker.History {
 		if c.kind.quick {
 			h.Times.Overdue = 5 * time.Second
 		}
+	}
+	if c.mini != nil {
+		c.mini.addHistory(&h)
+		return h
 	}
 	if c.callbacks {
 		_, givenUp := c.platform.Pushes()
@@ -85,6 +89,9 @@ func (c *cluster) addGlobal(v *checker.Verdict) {
 	f := checker.CompareMap(c.T, c.db, harness.AppID, c.platform)
 	if f.Misattributed > 0 {
 		violate("%d people are wrong in the map", f.Misattributed)
+	}
+	if c.mini != nil {
+		c.wrong = append(c.wrong, c.mini.check()...)
 	}
 	for _, text := range c.wrong {
 		violate("%s", text)

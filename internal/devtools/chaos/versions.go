@@ -57,7 +57,7 @@ func (o *options) preparePrevious(t *harness.T, list []kind) {
 }
 
 // miniSends makes the mini program an account of the new daemon.
-func miniSends(c *cluster) { c.settings.MiniSends = true }
+func miniSends(c *cluster) { c.settings.Mini = &harness.Mini{Apart: true, Grants: "none"} }
 
 // addPrevious adds the older daemons: one that is stopped in the end, and those that are killed. A
 // killed one does not come back: it refuses the schema that a newer program has migrated. Unknown
@@ -65,7 +65,7 @@ func miniSends(c *cluster) { c.settings.MiniSends = true }
 func (c *cluster) addPrevious() []*instance {
 	begin := len(c.daemons)
 	settings := c.settings
-	settings.MiniSends = false
+	settings.Mini = nil
 	for i := range 4 + c.kills/20 {
 		c.addDaemon(fmt.Sprintf("previous-%d", i), c.previous, settings)
 	}

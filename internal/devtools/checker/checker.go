@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 )
 
@@ -99,7 +98,7 @@ func (c *check) checkRows() {
 		switch {
 		case want.Waits:
 			if r.Status != "waiting" || r.Reason == "" {
-				c.violate(r.Order, "the recipient does not follow, and row %d is %s with reason %q",
+				c.violate(r.Order, "the recipient cannot be reached, and row %d is %s with reason %q",
 					r.ID, r.Status, r.Reason)
 			}
 		case r.Status == "pending" || r.Status == "waiting":
@@ -167,7 +166,7 @@ func (c *check) checkMessages(order string) {
 			c.violate(order, "arrived, but row %d is %s", row.ID, row.Status)
 		}
 		if want.Waits {
-			c.violate(order, "arrived at somebody who does not follow")
+			c.violate(order, "arrived at somebody who cannot be reached")
 		}
 		c.checkMessage(want, row, m)
 		if i == 0 && len(c.Violations) > before { // the others count as duplicates
@@ -182,8 +181,11 @@ func (c *check) checkMessage(want Request, row Row, m wechatsim.Message) {
 		c.violate(want.Order, "went to person %d (unionid %s, openid %s) instead of %d (%s, %s)",
 			m.Person, m.UnionID, m.OpenID, to.Person, to.UnionID, to.OpenID)
 	}
-	if m.AppID != harness.AppID || m.TemplateID != harness.TemplateID() {
+	if c.templates()[m.AppID] != m.TemplateID {
 		c.violate(want.Order, "went out through %s with template %s", m.AppID, m.TemplateID)
+	}
+	if row.Status == "sent" && row.AppID != m.AppID {
+		c.violate(want.Order, "row %d says that account %q sent it, %s did", row.ID, row.AppID, m.AppID)
 	}
 	if got := Values(m.Data); !maps.Equal(got, want.Text) {
 		c.violate(want.Order, "arrived as %s", m.Data)
@@ -210,10 +212,16 @@ func (c *check) checkMessage(want Request, row Row, m wechatsim.Message) {
 // checkPosts: a request has one client_msg_id, and is repeated only while WeChat would drop the
 // second message.
 func (c *check) checkPosts(order string) {
+	c.Repeats += len(c.postsOf[order]) - 1
 	posts := slices.Clone(c.postsOf[order])
 	slices.SortFunc(posts, func(a, b Post) int { return a.At.Compare(b.At) })
+	subscribe := func(p Post) bool { return p.Subscribe }
+	c.checkSubscribePosts(order, slices.DeleteFunc(slices.Clone(posts), not(subscribe)))
+	posts = slices.DeleteFunc(posts, subscribe)
+	if len(posts) == 0 {
+		return
+	}
 	first, last := posts[0], posts[len(posts)-1]
-	c.Repeats += len(posts) - 1
 	for _, p := range posts[1:] {
 		if p.ClientMsgID != first.ClientMsgID {
 			c.violate(order, "posted under the ids %s and %s", first.ClientMsgID, p.ClientMsgID)
@@ -231,6 +239,22 @@ func (c *check) checkPosts(order string) {
 			apart.Round(time.Millisecond), c.Times.Window)
 	}
 }
+
+// checkSubscribePosts: of subscribe messages WeChat drops no second one, so after an attempt in doubt
+// there is none. uncertain_at is the moment of that attempt's claim.
+func (c *check) checkSubscribePosts(order string, posts []Post) {
+	inDoubt := c.rowOf[order].InDoubt
+	if !inDoubt.Valid || c.Times == nil {
+		return
+	}
+	later := slices.DeleteFunc(posts, func(p Post) bool { return p.At.Before(inDoubt.Time) })
+	if len(later) > 1 {
+		c.violate(order, "posted %d times as a subscribe message after the claim of an attempt in doubt",
+			len(later))
+	}
+}
+
+func not(f func(Post) bool) func(Post) bool { return func(p Post) bool { return !f(p) } }
 
 // checkReceipts: each stored receipt was pushed, and each answered push is stored.
 func (c *check) checkReceipts() {
@@ -283,8 +307,8 @@ func (c *check) story(order string) string {
 			continue
 		}
 		fmt.Fprintf(&b, "    row %d: %s reason=%q errcode=%d errmsg=%q attempts=%d cancel=%t "+
-			"lease=%q msgid=%d\n", r.ID, r.Status, r.Reason, r.Errcode, r.Errmsg, r.Attempts,
-			r.Cancel, r.Lease, r.MsgID)
+			"lease=%q msgid=%d appid=%s\n", r.ID, r.Status, r.Reason, r.Errcode, r.Errmsg, r.Attempts,
+			r.Cancel, r.Lease, r.MsgID, r.AppID)
 		events = append(events, event{r.Created, "created_at"}, event{r.Due, "due_at"},
 			event{r.Expires.Time, "expires_at"}, event{r.Attempted.Time, "attempted_at"},
 			event{r.InDoubt.Time, "uncertain_at"}, event{r.Finished.Time, "finished_at"})

@@ -37,7 +37,7 @@ func history() History {
 		}
 		h.Requests[order] = want
 		h.Rows = append(h.Rows, Row{
-			ID: int64(i + 1), Order: order, Status: "sent", MsgID: int64(100 + i),
+			ID: int64(i + 1), AppID: appid, Order: order, Status: "sent", MsgID: int64(100 + i),
 			SentOpenID: "o" + order, Created: begin, Due: begin, Finished: at(2 * time.Second),
 			Attempted: at(time.Second), InDoubt: at(time.Second), Expires: at(30 * time.Second),
 		})
@@ -46,8 +46,9 @@ func history() History {
 			Data: json.RawMessage(Data(want.Text, false)), ClientMsgID: "c" + order,
 			MsgID: int64(100 + i), Time: begin.Add(2 * time.Second),
 		})
-		h.Posts = append(h.Posts, Post{order, "c" + order, "a", begin.Add(time.Second)},
-			Post{order, "c" + order, "b", begin.Add(25 * time.Second)})
+		h.Posts = append(h.Posts,
+			Post{Order: order, ClientMsgID: "c" + order, From: "a", At: begin.Add(time.Second)},
+			Post{Order: order, ClientMsgID: "c" + order, From: "b", At: begin.Add(25 * time.Second)})
 		h.Receipts = append(h.Receipts, Receipt{int64(100 + i), "o" + order})
 	}
 	h.Requests["C"] = Request{Order: "C", Committed: true, Withdrawn: true}
@@ -96,15 +97,19 @@ func TestCheckFinds(t *testing.T) {
 			twin.ID = 9
 			h.Rows = append(h.Rows, twin)
 		}, "C rows 3 and 9 are one request"},
-		"withdrawn, and failed":     {func(h *History) { h.Rows[2].Status = "failed" }, "C withdrawn before it was due"},
-		"sent, but never arrived":   {func(h *History) { h.Messages = h.Messages[1:] }, "A row 1 is sent, but nothing arrived"},
-		"arrived, but expired":      {func(h *History) { h.Rows[0].Status, h.Rows[0].MsgID = "expired", 0 }, "A arrived, but row 1 is expired"},
-		"twice under one id":        {again, "A arrived 2 times, under the ids cA, cA"},
-		"another person":            {func(h *History) { h.Messages[1].Person = 7 }, "B went to person 7"},
-		"another unionid":           {func(h *History) { h.Messages[1].UnionID = "uX" }, "B went to person 1 (unionid uX"},
-		"another openid":            {func(h *History) { h.Messages[1].OpenID = "oX" }, "B went to person 1 (unionid uB, openid oX)"},
-		"another account":           {func(h *History) { h.Messages[1].AppID = "wxX" }, "B went out through wxX"},
-		"another template":          {func(h *History) { h.Messages[1].TemplateID = "tX" }, "B went out through " + appid + " with template tX"},
+		"withdrawn, and failed":      {func(h *History) { h.Rows[2].Status = "failed" }, "C withdrawn before it was due"},
+		"sent, but never arrived":    {func(h *History) { h.Messages = h.Messages[1:] }, "A row 1 is sent, but nothing arrived"},
+		"arrived, but expired":       {func(h *History) { h.Rows[0].Status, h.Rows[0].MsgID = "expired", 0 }, "A arrived, but row 1 is expired"},
+		"twice under one id":         {again, "A arrived 2 times, under the ids cA, cA"},
+		"another person":             {func(h *History) { h.Messages[1].Person = 7 }, "B went to person 7"},
+		"another unionid":            {func(h *History) { h.Messages[1].UnionID = "uX" }, "B went to person 1 (unionid uX"},
+		"another openid":             {func(h *History) { h.Messages[1].OpenID = "oX" }, "B went to person 1 (unionid uB, openid oX)"},
+		"another account":            {func(h *History) { h.Messages[1].AppID = "wxX" }, "B went out through wxX"},
+		"another template":           {func(h *History) { h.Messages[1].TemplateID = "tX" }, "B went out through " + appid + " with template tX"},
+		"another account in the row": {func(h *History) { h.Rows[1].AppID = "wxX" }, `B row 2 says that account "wxX" sent it`},
+		"a subscribe message posted again": {func(h *History) {
+			h.Posts[2].Subscribe, h.Posts[3].Subscribe = true, true
+		}, "B posted 2 times as a subscribe message"},
 		"another text":              {func(h *History) { h.Messages[1].Data = h.Messages[0].Data }, "A arrived 2 times"},
 		"a changed text":            {func(h *History) { h.change("80元", "81元") }, "B arrived as"},
 		"a spoiled text":            {func(h *History) { h.change(`茶\u0026`, `茶\u0026amp;`) }, "B arrived as"},
@@ -125,9 +130,9 @@ func TestCheckFinds(t *testing.T) {
 		"receipt lost":          {func(h *History) { h.Receipts = h.Receipts[1:] }, "A the receipt of msgid 100 is lost"},
 		"receipt of another":    {func(h *History) { h.Receipts[0].OpenID = "o" }, "A the receipt of msgid 100 names o"},
 		"receipt from nowhere":  {func(h *History) { h.Receipts = append(h.Receipts, Receipt{7, "A"}) }, "a receipt of msgid 7"},
-		"to a non-follower":     {func(h *History) { to(h, "E") }, "E arrived at somebody who does not follow"},
-		"non-follower failed":   {func(h *History) { h.Rows[3].Status = "failed" }, `E the recipient does not follow, and row 4 is failed`},
-		"waiting for no reason": {func(h *History) { h.Rows[3].Reason = "" }, `E the recipient does not follow, and row 4 is waiting with reason ""`},
+		"to a non-follower":     {func(h *History) { to(h, "E") }, "E arrived at somebody who cannot be reached"},
+		"non-follower failed":   {func(h *History) { h.Rows[3].Status = "failed" }, `E the recipient cannot be reached, and row 4 is failed`},
+		"waiting for no reason": {func(h *History) { h.Rows[3].Reason = "" }, `E the recipient cannot be reached, and row 4 is waiting with reason ""`},
 		"undisturbed, and nothing arrived": {func(h *History) {
 			h.Undisturbed, h.Messages, h.Rows[0].Status, h.Rows[0].MsgID = true, h.Messages[1:], "failed", 0
 		}, "A nothing arrived; row 1 is failed"},
@@ -162,6 +167,13 @@ func TestCheckAllows(t *testing.T) {
 			h.Rows = append(h.Rows, Row{ID: 5, Order: "D", Status: "failed", Finished: at(0), Created: begin})
 		},
 		"another msgid where WeChat makes them up": func(h *History) { h.Rows[0].MsgID, h.NewIDs = 5, true },
+		"the other account": func(h *History) {
+			h.Templates = map[string]string{appid: harness.TemplateID(), "wxX": "tX"}
+			h.Messages[1].AppID, h.Messages[1].TemplateID, h.Rows[1].AppID = "wxX", "tX", "wxX"
+		},
+		"a subscribe message posted once": func(h *History) {
+			h.Posts[2].Subscribe, h.Posts[2].ClientMsgID, h.Posts = true, "", h.Posts[:3]
+		},
 		"a late repetition of what was refused": func(h *History) {
 			h.Posts[1].At, h.Rows[0].InDoubt.Valid = begin.Add(time.Hour), false
 		},

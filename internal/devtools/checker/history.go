@@ -57,6 +57,16 @@ func Values(data []byte) map[string]string {
 // Order is the order number of a message; "" where it has none.
 func Order(data []byte) string { return Values(data)[KeyOrder] }
 
+// OrderOf is the order number of a row's data, in either form; "" where it has none.
+func OrderOf(data []byte) string {
+	if order := Order(data); order != "" {
+		return order
+	}
+	var short map[string]string
+	_ = json.Unmarshal(data, &short) // a row without a number belongs to no request
+	return short[KeyOrder]
+}
+
 // Request is what a producer knows of a request.
 type Request struct {
 	Order     string
@@ -76,6 +86,7 @@ type Request struct {
 // Row is a request as send_request has it.
 type Row struct {
 	ID         int64        `db:"id"`
+	AppID      string       `db:"appid"` // the account in whose queue it stands
 	Order      string       // the number in data
 	Data       []byte       `db:"data"`
 	Status     string       `db:"status"`
@@ -98,7 +109,7 @@ type Row struct {
 // ReadRows reads a table of send_request's shape. The pool must parse times.
 func ReadRows(db harness.DB, table string) (rows []Row) {
 	db.FetchAll(&rows, `
-		SELECT id, data, status, COALESCE(reason, '') AS reason,
+		SELECT id, COALESCE(appid, '') AS appid, data, status, COALESCE(reason, '') AS reason,
 		       COALESCE(errcode, 0) AS errcode, COALESCE(errmsg, '') AS errmsg, cancel <> 0 AS cancel, attempts,
 		       COALESCE(lease, '') AS lease, COALESCE(msgid, 0) AS msgid,
 		       COALESCE(sent_openid, '') AS sent_openid, created_at, due_at, expires_at,
@@ -107,12 +118,7 @@ func ReadRows(db harness.DB, table string) (rows []Row) {
 		 ORDER BY id`)
 	for i := range rows {
 		r := &rows[i]
-		if r.Order = Order(r.Data); r.Order == "" {
-			var short map[string]string
-			_ = json.Unmarshal(r.Data, &short) // a row without a number belongs to no request
-			r.Order = short[KeyOrder]
-		}
-		r.Data = nil
+		r.Order, r.Data = OrderOf(r.Data), nil
 	}
 	return rows
 }
@@ -131,6 +137,7 @@ type Post struct {
 	ClientMsgID string
 	From        string // the daemon's name
 	At          time.Time
+	Subscribe   bool // a subscribe message; they have no client_msg_id
 }
 
 // History is all that is known of a run in the end.
@@ -148,6 +155,16 @@ type History struct {
 	NewIDs bool
 	// AllReceipts: each message must have a receipt.
 	AllReceipts bool
+	// Templates are what messages may go out with, by the account. nil: the simulator's first
+	// template of the official account.
+	Templates map[string]string
+}
+
+func (h History) templates() map[string]string {
+	if h.Templates == nil {
+		return map[string]string{harness.AppID: harness.TemplateID()}
+	}
+	return h.Templates
 }
 
 // Times are the bounds of what may happen when.

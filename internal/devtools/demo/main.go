@@ -1,6 +1,7 @@
 // Command demo shows the whole way once, with nothing but Go on the machine: a private database,
 // the WeChat simulator and the real unionbridge daemon, 1,000 requests inserted with plain SQL, and
-// a check of every delivered message.
+// a check of every delivered message. With -mini it shows a mini program that sends alone: what its
+// users accept, how it is counted, and what waits for it.
 //
 //	go run ./internal/devtools/demo [flags]
 //
@@ -33,7 +34,11 @@ func program() harness.Program {
 			flags.IntVar(&d.miniUsers, "mini-users", 20_000,
 				"users of the mini program, a third of whom do not follow")
 			flags.IntVar(&d.requests, "requests", 1000, "messages that the app asks for")
+			flags.BoolVar(&d.mini, "mini", false, "show a mini program without any official account")
 			return func() error {
+				if d.mini && d.requests < parts {
+					return fmt.Errorf("with -mini it needs %d requests at least", parts)
+				}
 				if d.requests < 1 || d.miniUsers < d.requests || d.followers < 1 {
 					return errors.New("it needs a follower, a request, " +
 						"and a mini-program user for each request")
@@ -41,7 +46,13 @@ func program() harness.Program {
 				return nil
 			}
 		},
-		Run: func(t *harness.T) { d.T = t; d.run() },
+		Run: func(t *harness.T) {
+			if d.T = t; d.mini {
+				(&miniDemo{demo: d}).run()
+			} else {
+				d.run()
+			}
+		},
 	}
 }
 
@@ -51,6 +62,7 @@ type demo struct {
 	*harness.T
 	dsn                            string
 	followers, miniUsers, requests int
+	mini                           bool
 
 	database  *harness.Database
 	simulator *harness.Simulator
@@ -67,22 +79,14 @@ type demo struct {
 
 func (d *demo) run() {
 	d.Title("unionbridge demo: from WeChat's follower list to the right person's phone")
-	d.Step("Programs: compiling unionbridge and the WeChat simulator")
-	d.Build("unionbridge", "wechatsim")
-	d.openDatabase()
-	d.startSimulator()
-
-	d.Step("Schema: unionbridge migrate up")
-	d.instance = d.NewInstance(d.Path("unionbridge"), "config", harness.Settings{
-		DSN: d.database.DSN, WeChat: d.simulator.URL, Rate: 2000, Concurrency: 64,
-	})
-	d.instance.Run("migrate", "up")
+	d.build()
+	d.startSimulator(harness.SimulatorConfig{Followers: d.followers, NotFollowing: 1.0 / 3})
+	d.Say("%s: %s followers, %s mini-program users, a third of whom do not follow",
+		d.simulator.URL, harness.Count(d.followers), harness.Count(d.miniUsers))
+	d.migrate(harness.Settings{})
 	d.insertMiniUsers()
 	d.firstSweep()
-
-	d.Step("Daemon: unionbridge run")
-	d.daemon = d.instance.Start()
-	d.Say("pid %d, http://%s", d.daemon.Pid(), d.instance.Settings.Listen)
+	d.startDaemon()
 	d.sendRequests()
 	d.check()
 	d.someFollow()
@@ -90,6 +94,27 @@ func (d *demo) run() {
 	if d.Terminal {
 		d.stayUp()
 	}
+}
+
+func (d *demo) build() {
+	d.Step("Programs: compiling unionbridge and the WeChat simulator")
+	d.Build("unionbridge", "wechatsim")
+	d.openDatabase()
+}
+
+// migrate makes the schema, and writes the configuration with these settings.
+func (d *demo) migrate(settings harness.Settings) {
+	d.Step("Schema: unionbridge migrate up")
+	settings.DSN, settings.WeChat = d.database.DSN, d.simulator.URL
+	settings.Rate, settings.Concurrency = 2000, 64
+	d.instance = d.NewInstance(d.Path("unionbridge"), "config", settings)
+	d.instance.Run("migrate", "up")
+}
+
+func (d *demo) startDaemon() {
+	d.Step("Daemon: unionbridge run")
+	d.daemon = d.instance.Start()
+	d.Say("pid %d, http://%s", d.daemon.Pid(), d.instance.Settings.Listen)
 }
 
 func (d *demo) openDatabase() {
@@ -105,14 +130,10 @@ func (d *demo) openDatabase() {
 	d.Say("%s at %s, schema %s", d.database.Version(), d.database.Addr, d.database.Schema)
 }
 
-func (d *demo) startSimulator() {
+func (d *demo) startSimulator(cfg harness.SimulatorConfig) {
 	d.Step("WeChat: starting the simulator")
-	d.simulator = d.StartSimulator(harness.SimulatorConfig{
-		Path: d.Path("wechatsim"), Followers: d.followers, MiniUsers: d.miniUsers,
-		NotFollowing: 1.0 / 3,
-	})
-	d.Say("%s: %s followers, %s mini-program users, a third of whom do not follow",
-		d.simulator.URL, harness.Count(d.followers), harness.Count(d.miniUsers))
+	cfg.Path, cfg.MiniUsers = d.Path("wechatsim"), d.miniUsers
+	d.simulator = d.StartSimulator(cfg)
 }
 
 func (d *demo) firstSweep() {

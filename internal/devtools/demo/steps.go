@@ -84,11 +84,15 @@ func (d *demo) insertRequests() {
 
 func (d *demo) check() {
 	d.Step("Check: every delivered message against the simulator's read-back")
-	d.delivered = d.simulator.Messages()
+	appid, template := harness.AppID, harness.TemplateID()
+	if d.mini {
+		appid, template = harness.MiniAppID, harness.MiniTemplateID()
+	}
+	d.delivered = d.simulator.MessagesOf(appid)
 	reader := d.database.Reader()
 	h := checker.History{
 		Undisturbed: true, Requests: map[string]checker.Request{}, Messages: d.delivered,
-		Rows: checker.ReadRows(reader, "send_request"),
+		Rows: checker.ReadRows(reader, "send_request"), Templates: map[string]string{appid: template},
 	}
 	for _, r := range d.requested {
 		h.Requests[r.Order] = r.Request
@@ -153,11 +157,12 @@ func (d *demo) summarize() {
 	d.Fact("daemon's peak memory", "%d MiB", d.daemon.PeakMemory()>>20)
 	d.Fact("checked", "%s messages, all right, %.0f s after the start", harness.Count(sent), d.Elapsed().Seconds())
 	if d.Terminal { // else everything is gone with the last line
-		d.lookAround()
+		d.lookAround("v_identity LIMIT 5", "v_coverage LIMIT 5",
+			"v_send_status ORDER BY id DESC LIMIT 5")
 	}
 }
 
-func (d *demo) lookAround() {
+func (d *demo) lookAround(queries ...string) {
 	d.Heading("Look around")
 	client, err := exec.LookPath("mariadb")
 	if err != nil {
@@ -168,9 +173,7 @@ func (d *demo) lookAround() {
 		d.Line("  any client of MySQL's, at %s, schema %s:", d.database.Addr, d.database.Schema)
 		prefix, suffix = "  ", ";"
 	}
-	for _, query := range []string{
-		"v_identity LIMIT 5", "v_coverage LIMIT 5", "v_send_status ORDER BY id DESC LIMIT 5",
-	} {
+	for _, query := range queries {
 		d.Line("  %sSELECT * FROM %s%s", prefix, query, suffix)
 	}
 	ours := d.Path("unionbridge") + " -c " + d.instance.ConfigFile()

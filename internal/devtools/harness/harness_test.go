@@ -298,6 +298,23 @@ func TestSimulatorControl(t *testing.T) {
 	}
 }
 
+// What people accept of a mini program that is alone, and what the real simulator says of it.
+func TestSimulatorGrants(t *testing.T) {
+	run := ForTest(t, NewScreen(io.Discard, time.Now))
+	options := wechatsim.Standard(0, 10, 0)
+	options.Accounts = nil
+	s := run.Simulator(run.Serve(wechatsim.New(options)))
+	s.Tap(3)
+	s.Grant(3, 2)
+	want := []wechatsim.GrantState{{OpenID: s.MiniUsers()[3].OpenID, Person: 3,
+		TemplateID: MiniTemplateID(), Left: 3, Accepts: 3}}
+	s.SetFault(wechatsim.Fault{Kind: wechatsim.FaultReset, Path: PathSubscribe, Next: 1})
+	s.SetCallbackOf(MiniAppID, &wechatsim.Callback{URL: "http://127.0.0.1:9/", Token: CallbackToken})
+	if diff := cmp.Diff(want, s.Grants()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func load(t *testing.T, text string) *config.Config {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config.yaml")
@@ -331,8 +348,9 @@ func TestSettingsAreAConfiguration(t *testing.T) {
 func TestSettingsOfFaults(t *testing.T) {
 	text := Settings{
 		DSN: "root@tcp(127.0.0.1:3306)/ub", WeChat: "http://127.0.0.1:8082", Listen: "127.0.0.1:8080",
-		StateDir: t.TempDir(), Rate: 400, Concurrency: 32, SendTimeout: 2 * time.Second, ResendWindow: 20 * time.Second,
-		WaitForFollower: 30 * time.Second, SyncEvery: 4 * time.Second, Callback: "127.0.0.1:8081",
+		StateDir: t.TempDir(), Rate: 400, Concurrency: 32, Callback: "127.0.0.1:8081",
+		Times: Times{SendTimeout: 2 * time.Second, ResendWindow: 20 * time.Second,
+			WaitForFollower: 30 * time.Second, SyncEvery: 4 * time.Second},
 	}.YAML()
 	cfg := load(t, text)
 	account := cfg.OfficialAccounts[0]
@@ -341,6 +359,30 @@ func TestSettingsOfFaults(t *testing.T) {
 	want := []any{2 * time.Second, 20 * time.Second, 30 * time.Second, "@every 4s", "@every 4s", "127.0.0.1:8081", CallbackToken, CallbackKey}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A mini program sends beside the official account, or without one.
+func TestSettingsOfAMiniProgram(t *testing.T) {
+	settings := Settings{
+		DSN: "root@tcp(127.0.0.1:3306)/ub", WeChat: "http://127.0.0.1:8082", Listen: "127.0.0.1:8080",
+		StateDir: t.TempDir(), Rate: 400, Concurrency: 32, Callback: "127.0.0.1:8081",
+		Mini: &Mini{Grants: "both"}, Times: Times{WaitForGrant: 20 * time.Second},
+	}
+	for _, alone := range []bool{false, true} {
+		settings.Mini.Alone = alone
+		cfg := load(t, settings.YAML())
+		mini := cfg.MiniPrograms[0]
+		got := []any{len(cfg.OfficialAccounts), mini.Sends, mini.Secret.Reveal(), mini.Callback.AESKey.Reveal(), mini.Grants,
+			mini.Send.Rate, mini.Send.Concurrency, mini.Send.WaitForGrant.Std(), cfg.Templates[Template].Mini.IDs}
+		want := []any{1, true, MiniSecret, CallbackKey, "both", 400.0, 32, 20 * time.Second,
+			map[string]string{MiniAppID: MiniTemplateID()}}
+		if alone {
+			want[0] = 0
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("alone %t: %s", alone, diff)
+		}
 	}
 }
 

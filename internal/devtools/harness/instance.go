@@ -144,18 +144,28 @@ type Settings struct {
 	Concurrency int // POSTs in flight
 	Batchgets   int // of a sweep in flight; 0: the default
 
-	// Short times make a fault pass quickly; 0: the program's default.
-	SendTimeout     time.Duration
-	ResendWindow    time.Duration
-	WaitForFollower time.Duration
-	SyncEvery       time.Duration // between sweeps and between refreshes
-
-	// MiniSends makes the mini program an account, with the alias MiniTemplate.
-	MiniSends bool
+	Times
+	Mini *Mini // how the mini program sends; nil: it does not
 
 	// Callback is where pushes are received; empty: nowhere. They are signed with CallbackToken and
 	// encrypted with CallbackKey.
 	Callback string
+}
+
+// Times are short where a fault is to pass quickly; 0: the program's default.
+type Times struct {
+	SendTimeout     time.Duration
+	ResendWindow    time.Duration
+	WaitForFollower time.Duration
+	WaitForGrant    time.Duration
+	SyncEvery       time.Duration // between sweeps and between refreshes
+}
+
+// Mini is how the mini program sends, at the rate of the settings.
+type Mini struct {
+	Alone  bool   // there is no official account
+	Apart  bool   // its template has an alias of its own, MiniTemplate, and so no row is moved
+	Grants string // what acceptances are counted by; empty: the program's default
 }
 
 // What signs and encrypts the pushes of a configuration with a Callback.
@@ -181,9 +191,10 @@ func (s Settings) YAML() string {
 		AppID, Secret, Template, TemplateID                 string
 		MiniAppID, MiniSecret, MiniTemplate, MiniTemplateID string
 		CallbackToken, CallbackKey                          string
+		Official                                            bool
 	}{
-		s, AppID, Secret, Template, TemplateID(),
-		MiniAppID, MiniSecret, MiniTemplate, MiniTemplateID(), CallbackToken, CallbackKey,
+		s, AppID, Secret, Template, TemplateID(), MiniAppID, MiniSecret, MiniTemplate,
+		MiniTemplateID(), CallbackToken, CallbackKey, s.Mini == nil || !s.Mini.Alone,
 	})
 	return text.String() // a builder takes everything
 }

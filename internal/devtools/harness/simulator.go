@@ -27,11 +27,12 @@ const (
 
 // The paths of WeChat's API.
 const (
-	PathList  = "/cgi-bin/user/get"
-	PathInfo  = "/cgi-bin/user/info"
-	PathBatch = "/cgi-bin/user/info/batchget"
-	PathSend  = "/cgi-bin/message/template/send"
-	PathToken = "/cgi-bin/stable_token"
+	PathList      = "/cgi-bin/user/get"
+	PathInfo      = "/cgi-bin/user/info"
+	PathBatch     = "/cgi-bin/user/info/batchget"
+	PathSend      = "/cgi-bin/message/template/send"
+	PathSubscribe = "/cgi-bin/message/subscribe/send"
+	PathToken     = "/cgi-bin/stable_token"
 )
 
 // Pages is how many calls list so many followers, the empty last page included.
@@ -43,7 +44,8 @@ func Batches(people int) int { return (people + 99) / 100 }
 // TemplateID is that of the simulator's first template.
 func TemplateID() string { return wechatsim.StandardTemplates()[0].ID }
 
-// MiniTemplateID is that of the simulator's first subscribe template.
+// MiniTemplateID is that of the first template of the mini program, which is used up by messages.
+// It has the same keys as the first one of the official account.
 func MiniTemplateID() string { return wechatsim.StandardSubscribeTemplates()[0].ID }
 
 // Serve serves HTTP on a loopback port until the run ends.
@@ -59,6 +61,7 @@ type SimulatorConfig struct {
 	Followers    int
 	MiniUsers    int
 	NotFollowing float64 // share of the mini-program users who do not follow
+	NoOfficial   bool    // there is no official account
 	NoLimits     bool    // without WeChat's daily limits: a benchmark exceeds them
 }
 
@@ -73,10 +76,15 @@ type Simulator struct {
 func (t *T) StartSimulator(cfg SimulatorConfig) *Simulator {
 	const out, log = "wechatsim.out", "wechatsim.log"
 	s := t.Simulator("")
+	accounts := 1
+	if cfg.NoOfficial {
+		accounts = 0
+	}
 	s.Process = t.Start(Command{
 		Path: cfg.Path,
 		Args: []string{
 			"-listen", "127.0.0.1:0",
+			"-accounts", strconv.Itoa(accounts),
 			"-followers", strconv.Itoa(cfg.Followers),
 			"-mini-users", strconv.Itoa(cfg.MiniUsers),
 			"-not-following", strconv.FormatFloat(cfg.NotFollowing, 'f', -1, 64),
@@ -102,8 +110,11 @@ func (t *T) StartSimulator(cfg SimulatorConfig) *Simulator {
 func (t *T) Simulator(url string) *Simulator { return &Simulator{URL: url, t: t} }
 
 // Messages returns what the official account delivered, in the order of the msgids.
-func (s *Simulator) Messages() []wechatsim.Message {
-	return call[wechatsim.Message](s, http.MethodGet, "messages?appid="+AppID)
+func (s *Simulator) Messages() []wechatsim.Message { return s.MessagesOf(AppID) }
+
+// MessagesOf returns what an account delivered, in the order of the msgids.
+func (s *Simulator) MessagesOf(appid string) []wechatsim.Message {
+	return call[wechatsim.Message](s, http.MethodGet, "messages?appid="+appid)
 }
 
 // MiniUsers returns the users of the mini program; Following is not known there.
@@ -134,11 +145,39 @@ func (s *Simulator) Follow(person int) {
 // Join lets n unknown persons follow, at random places in the list, and returns their numbers.
 func (s *Simulator) Join(n int) []int { return s.draw("join", n) }
 
-// SetCallback has WeChat push events to an address; an empty URL: nowhere.
-func (s *Simulator) SetCallback(c *wechatsim.Callback) {
-	body, err := json.Marshal(c)
+// SetCallback has WeChat push the official account's events to an address; an empty URL: nowhere.
+func (s *Simulator) SetCallback(c *wechatsim.Callback) { s.SetCallbackOf(AppID, c) }
+
+// SetCallbackOf is SetCallback for any account.
+func (s *Simulator) SetCallbackOf(appid string, c *wechatsim.Callback) {
+	s.postJSON("callback?appid="+appid, c)
+}
+
+// SetFault makes calls go wrong.
+func (s *Simulator) SetFault(f wechatsim.Fault) { s.postJSON("fault", f) }
+
+func (s *Simulator) postJSON(query string, value any) {
+	body, err := json.Marshal(value)
 	s.t.Check(err)
-	callWith[json.RawMessage](s, http.MethodPost, "callback?appid="+AppID, bytes.NewReader(body))
+	callWith[json.RawMessage](s, http.MethodPost, query, bytes.NewReader(body))
+}
+
+// Tap lets a mini-program user accept one message of [MiniTemplateID], which WeChat pushes.
+func (s *Simulator) Tap(person int) { s.accept("subscribe", person, "") }
+
+// Grant is a Tap whose push never comes. It may be for several messages.
+func (s *Simulator) Grant(person, messages int) {
+	s.accept("grant", person, "&n="+strconv.Itoa(messages))
+}
+
+func (s *Simulator) accept(how string, person int, more string) {
+	s.post(fmt.Sprintf("%s?appid=%s&template=%s&person=%d%s", how, MiniAppID, MiniTemplateID(),
+		person, more))
+}
+
+// Grants returns what people really allow the mini program.
+func (s *Simulator) Grants() []wechatsim.GrantState {
+	return call[[]wechatsim.GrantState](s, http.MethodGet, "grants?appid="+MiniAppID)[0]
 }
 
 // Leave lets n followers go, drawn at random, and returns their numbers.
