@@ -81,11 +81,11 @@ func (b *Book) certain(
 	if b.ledger || len(pairs) == 0 {
 		return pairs, nil
 	}
-	openids, since := make([]string, len(pairs)), pairs[0].Receipt.At
+	openids, since := make([]string, len(pairs)), pairs[0].At
 	for i, p := range pairs {
 		openids[i] = p.OpenAttempt.OpenID
-		if p.Receipt.At.Before(since) {
-			since = p.Receipt.At
+		if p.At.Before(since) {
+			since = p.At
 		}
 	}
 	others, err := b.queue.SentWithoutMsgID(ctx, appid, openids, since.Add(-receiptLate))

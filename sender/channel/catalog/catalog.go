@@ -116,6 +116,23 @@ func (c *Catalog) LongTerm(templateID string) (longTerm, known bool) {
 	return t != nil && t.longTerm, t != nil
 }
 
+// Load sees to it that LongTerm knows the templates of the account, where no message is validated. It
+// waits for the first list as Validate does.
+func (c *Catalog) Load(ctx context.Context) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first := c.triedAt.IsZero()
+	if c.templates != nil && c.now().Sub(c.loadedAt) < maxAge {
+		return
+	}
+	if c.refresh(ctx) && first {
+		c.awaitFirst(ctx)
+	}
+}
+
 // Message is the part of a message that the catalog looks at and may change.
 type Message struct {
 	TemplateID string

@@ -81,7 +81,7 @@ type Config struct {
 // Channel sends subscribe messages from one mini program.
 type Channel struct {
 	cfg     Config
-	catalog *catalog.Catalog // nil: no pre-flight
+	catalog *catalog.Catalog // nil: neither pre-flight nor a ledger, which needs to know the types
 }
 
 var (
@@ -94,7 +94,7 @@ var (
 // New returns the channel. It makes no call.
 func New(cfg Config) *Channel {
 	c := &Channel{cfg: cfg}
-	if cfg.Preflight {
+	if cfg.Preflight || cfg.Grants != nil {
 		c.catalog = catalog.NewSubscribe(cfg.API, cfg.Logger, cfg.Now)
 	}
 	return c

@@ -55,7 +55,9 @@ func (c *Channel) Prepare(
 	if c.truncates(row) {
 		m.Warn(keyword.Fit(m.Values)...)
 	}
-	if why := c.catalog.Validate(ctx, &m); why != nil {
+	if !c.cfg.Preflight {
+		c.catalog.Load(ctx)
+	} else if why := c.catalog.Validate(ctx, &m); why != nil {
 		return nil, why
 	}
 	message.Data = wechat.TemplateData(m.Values)
