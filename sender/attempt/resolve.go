@@ -28,7 +28,28 @@ const (
 // one as of the other, in the order of time. While a message to the person is under way, its receipt
 // may be among them, so nothing is resolved.
 func (b *Book) Resolve(ctx context.Context, appid string) (resolved []queue.Resolution, err error) {
-	attempts, err := b.queue.OpenAttempts(ctx, appid, maxOpen)
+	var found []queue.Resolution
+	err = b.queue.Snapshot(ctx, func(q *queue.Queue) error {
+		found, err = search(ctx, q, appid)
+		return err
+	})
+	errs := []error{err}
+	for _, r := range found {
+		done, err := b.resolve(ctx, r)
+		if errs = append(errs, err); done {
+			resolved = append(resolved, r)
+		}
+	}
+	return resolved, errors.Join(errs...)
+}
+
+// search finds which receipts belong to which attempts. All of it must be of one moment: a message that
+// begins, arrives and is told of between two looks is not among the attempts of the first, and by the
+// second its receipt would be the only one of an older message, which never arrived.
+func search(
+	ctx context.Context, q *queue.Queue, appid string,
+) (found []queue.Resolution, err error) {
+	attempts, err := q.OpenAttempts(ctx, appid, maxOpen)
 	if err != nil {
 		return nil, err
 	}
@@ -39,34 +60,21 @@ func (b *Book) Resolve(ctx context.Context, appid string) (resolved []queue.Reso
 		}
 	}
 	openids = slices.Compact(openids)
-	var errs []error
 	for part := range slices.Chunk(openids, queue.PageSize) {
-		receipts, err := b.queue.UnclaimedReceipts(ctx, appid, part, 0)
+		receipts, err := q.UnclaimedReceipts(ctx, appid, part, 0)
 		if err != nil {
-			return resolved, err
+			return nil, err
 		}
 		if len(receipts) == 0 {
 			continue
 		}
-		// Read after the receipts: a receipt may be of a message that has begun since the first look,
-		// which is an open attempt now, or has been settled and then has an msgid or is among the
-		// unnamed.
-		attempts, err := b.queue.OpenAttempts(ctx, appid, maxOpen)
+		unnamed, err := q.SentUnnamed(ctx, appid, part)
 		if err != nil {
-			return resolved, err
+			return nil, err
 		}
-		unnamed, err := b.queue.SentUnnamed(ctx, appid, part)
-		if err != nil {
-			return resolved, err
-		}
-		for _, r := range match(slices.Concat(attempts, unnamed), receipts) {
-			done, err := b.resolve(ctx, r)
-			if errs = append(errs, err); done {
-				resolved = append(resolved, r)
-			}
-		}
+		found = append(found, match(slices.Concat(attempts, unnamed), receipts)...)
 	}
-	return resolved, errors.Join(errs...)
+	return found, nil
 }
 
 func (b *Book) resolve(ctx context.Context, r queue.Resolution) (bool, error) {
