@@ -178,7 +178,7 @@ func killChannels(c *cluster) {
 	}
 }
 
-// kill kills a daemon, counts what that leaves in doubt, mends what was broken, and starts the daemon
+// kill kills a daemon, counts what that leaves in doubt, repairs what was broken, and starts the daemon
 // again. In one of ten kills its leases are left to run out, and the other daemon must take over.
 func (m *mini) kill(d *instance, bad []*link.Link) {
 	subscribes, sends := m.leaderOf(harness.MiniAppID) == d, m.leader() == d
