@@ -99,7 +99,7 @@ func worse(a, b left) left {
 // mini is the mini program's part in a round: its people, their acceptances, and WeChat's pushes.
 type mini struct {
 	*cluster
-	channels
+	counts    channels
 	deadlocks int64 // of the server, at the beginning
 	people    *people
 	counted   map[int64]bool // the rows that a kill left in doubt
@@ -110,21 +110,21 @@ type mini struct {
 
 func bothChannels(c *cluster) {
 	m := &mini{cluster: c, counted: map[int64]bool{}, rnd: rand.New(rand.NewPCG(c.seed, 99))}
-	m.channels.Grants = []string{"events", "both", "reports"}[c.rnd.IntN(3)]
-	m.channels.SentEvents = c.rnd.IntN(3) > 0
+	m.counts.Grants = []string{"events", "both", "reports"}[c.rnd.IntN(3)]
+	m.counts.SentEvents = c.rnd.IntN(3) > 0
 	// Where a repetition gets an msgid of its own, the first one's receipt is nobody's, and another row
 	// in doubt takes it for its own: nobody could tell it from a lost one.
 	if c.repeat == wechatsim.RepeatNewID {
 		c.repeat = wechatsim.RepeatSameID
 	}
-	c.mini, c.result.Channels = m, &m.channels
-	c.settings.Mini = &harness.Mini{Grants: m.channels.Grants}
+	c.mini, c.result.Channels = m, &m.counts
+	c.settings.Mini = &harness.Mini{Grants: m.counts.Grants}
 	c.settings.WaitForGrant = waitForFollower
 }
 
 func (m *mini) start(dsn string) {
 	m.deadlocks = m.countDeadlocks()
-	m.people = newPeople(m.cluster, m.channels.Grants)
+	m.people = newPeople(m.cluster, m.counts.Grants)
 	m.people.start(dsn)
 }
 
@@ -135,7 +135,7 @@ func (m *mini) receivePushes() {
 	push := wechatsim.Callback{
 		Token: harness.CallbackToken, AESKey: harness.CallbackKey, Secure: true,
 		Jitter: 700 * time.Millisecond, Attempts: 10_000, RetryWait: 500 * time.Millisecond, Duplicate: 0.1,
-		Subscribe: wechatsim.SubscribeEvents{SentSuccess: m.channels.SentEvents},
+		Subscribe: wechatsim.SubscribeEvents{SentSuccess: m.counts.SentEvents},
 	}
 	for _, appid := range []string{harness.AppID, harness.MiniAppID} {
 		own := push
@@ -222,7 +222,7 @@ func (m *mini) count(at time.Time, bad bool) {
 	}
 	now := left{Attempts: len(orders)}
 	now.Flying, now.Answered = m.platform.subscribing(orders, at)
-	c := &m.channels
+	c := &m.counts
 	c.Kills++
 	c.Left += now.Attempts
 	c.Claimed = max(c.Claimed, int(claimed))
@@ -246,7 +246,7 @@ func (m *mini) count(at time.Time, bad bool) {
 func awaitResolved(c *cluster) { c.mini.awaitResolved() }
 
 func (m *mini) awaitResolved() {
-	if !m.channels.SentEvents {
+	if !m.counts.SentEvents {
 		return
 	}
 	last, since := m.unresolved(), time.Now()
@@ -277,13 +277,13 @@ func (m *mini) addHistory(h *checker.History) {
 		harness.AppID: harness.TemplateID(), harness.MiniAppID: harness.MiniTemplateID(),
 	}
 	_, givenUp := m.platform.Pushes()
-	h.AllReceipts = givenUp == 0 && m.channels.SentEvents
+	h.AllReceipts = givenUp == 0 && m.counts.SentEvents
 	m.db.FetchAll(&h.Receipts, `SELECT msgid, openid FROM send_receipt`)
 }
 
 // check holds the ledger against what WeChat knows, and counts.
 func (m *mini) check() []string {
-	c := &m.channels
+	c := &m.counts
 	c.Moved = int(m.db.Count(`SELECT COUNT(*) FROM send_request WHERE fallback_from IS NOT NULL`))
 	c.Unknown = int(m.db.Count(`
 		SELECT COUNT(*) FROM send_request WHERE status = 'unknown' AND appid = ?`, harness.MiniAppID))

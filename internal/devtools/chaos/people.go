@@ -152,7 +152,7 @@ func (m *mini) front() http.Handler {
 		defer func() { _ = response.Body.Close() }()
 		if forget && response.StatusCode == http.StatusOK {
 			m.mu.Lock()
-			m.Repeated++
+			m.counts.Repeated++
 			m.mu.Unlock()
 			http.Error(w, "the answer was lost", http.StatusBadGateway)
 			return
