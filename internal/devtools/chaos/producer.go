@@ -128,7 +128,8 @@ func (p *producer) request(serial int, keyed bool) *record {
 	if r.way.openid() == "" && r.recipient == "openid" {
 		r.recipient = "mini_openid"
 	}
-	if r.way.openid() == harness.AppID && r.recipient == "openid" && (r.standing == late || r.standing == never) {
+	stranger := r.standing == late || r.standing == never
+	if r.way.openid() == harness.AppID && r.recipient == "openid" && stranger {
 		r.recipient = "unionid" // nobody has the openid of somebody who has not followed yet
 	}
 	if p.rnd.Float64() < 0.10 {
