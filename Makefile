@@ -69,7 +69,7 @@ test-mariadb11: ## All tests on MariaDB 11.8; downloads 30 MB once, then like te
 
 test-tidb: ## Tests of what speaks SQL on TiDB; builds it once, 3 to 20 minutes, then as long again
 	@$(GO) build -o bin/ ./internal/devtools/privatedb && server=$$(tools/servers/fetch tidb) && \
-	exec bin/privatedb -server "$$server" -- $(GO) test -count=1 -timeout 30m $(SQL)
+	exec bin/privatedb -server "$$server" -- $(GO) test -count=1 -timeout 60m $(SQL)
 
 # Each part runs, whatever became of those before it.
 NIGHTLY = test-mariadb11 test-tidb test-galera chaos window race

@@ -3,10 +3,8 @@ package bridge
 import (
 	"context"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash"
 	"maps"
@@ -232,25 +230,7 @@ func (e *Erasures) load(ctx context.Context) ([]byte, error) {
 	if e.key != nil {
 		return e.key, nil
 	}
-	fresh := make([]byte, sha256.Size)
-	_, _ = rand.Read(fresh) // never fails
-	const store = `INSERT IGNORE INTO secret_key (name, value) VALUES (?, ?)`
-	const read = `SELECT value FROM secret_key WHERE name = ?`
-	var text string
-	err := database.Retry(ctx, func(ctx context.Context) error {
-		if _, err := e.db.ExecContext(ctx, store, erasureKey, hex.EncodeToString(fresh)); err != nil {
-			return err
-		}
-		return e.db.GetContext(ctx, &text, read, erasureKey)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reading the key of erasures: %w", err)
-	}
-	key, err := hex.DecodeString(text)
-	if err != nil || len(key) != sha256.Size {
-		return nil, errors.New("secret_key has no usable key erased_person: delete that row, then " +
-			"the daemon makes a new one")
-	}
-	e.key = key
-	return key, nil
+	var err error
+	e.key, err = database.SecretKey(ctx, e.db, erasureKey)
+	return e.key, err
 }

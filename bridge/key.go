@@ -131,13 +131,20 @@ func (m *Map) UserKeys(ctx context.Context, appid string, openids []string) ([]K
 
 // Login is a mini-program user whom a program has stored, and when they used it last.
 type Login struct {
-	AppID  string    `db:"appid"`
-	OpenID string    `db:"openid"`
-	SeenAt time.Time `db:"seen_at"`
+	AppID   string    `db:"appid"`
+	OpenID  string    `db:"openid"`
+	UnionID string    `db:"unionid"` // "": not known
+	SeenAt  time.Time `db:"seen_at"`
 }
 
-// Key is what a message waits for that is to reach this user.
-func (l Login) Key() Key { return Key{KeyOpenID, l.AppID, ID(l.OpenID)} }
+// Keys are what a message may wait for that is to reach this user.
+func (l Login) Keys() []Key {
+	keys := []Key{{KeyOpenID, l.AppID, ID(l.OpenID)}}
+	if l.UnionID != "" {
+		keys = append(keys, Key{KeyUnionID, l.AppID, ID(l.UnionID)})
+	}
+	return keys
+}
 
 // Logins returns up to limit users who were seen after the user last, and not later than until, in
 // the order of (SeenAt, AppID, OpenID). Apps store them by SQL and call nobody: this is how their
@@ -146,17 +153,22 @@ func (m *Map) Logins(
 	ctx context.Context, last Login, until time.Time, limit int,
 ) ([]Login, error) {
 	// Three branches, as many users may share one moment: with OR each page would begin at the
-	// first of them. They read the index alone.
+	// first of them. They read the index alone; the unionids come by the primary key, for the page.
 	const users = `(
 		    SELECT seen_at, appid, openid
 		      FROM mini_user FORCE INDEX (mini_user_seen)
 		     WHERE seen_at `
 	const order = ` ORDER BY seen_at, appid, openid LIMIT ?)`
-	const query = users + `= ? AND appid = ? AND openid > ?` + order + `
+	const page = users + `= ? AND appid = ? AND openid > ?` + order + `
 		UNION ALL ` + users + `= ? AND appid > ?` + order + `
 		UNION ALL ` + users + `> ? AND seen_at <= ?` + order + `
 		ORDER BY seen_at, appid, openid
 		LIMIT ?`
+	const query = `
+		SELECT p.seen_at, p.appid, p.openid, COALESCE(u.unionid, '') AS unionid
+		  FROM (` + page + `) AS p
+		  LEFT JOIN mini_user u FORCE INDEX (PRIMARY) ON u.appid = p.appid AND u.openid = p.openid
+		 ORDER BY p.seen_at, p.appid, p.openid`
 	from := since(last.SeenAt)
 	var logins []Login
 	err := m.db.SelectContext(ctx, &logins, query, from, last.AppID, last.OpenID, limit,

@@ -161,14 +161,15 @@ func TestLoginsReadFew(t *testing.T) {
 	exec(t, db, `INSERT INTO mini_user (appid, openid, unionid, seen_at)
 		WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 900)
 		SELECT ?, CONCAT('m', i), 'u', CURRENT_TIMESTAMP(3) - INTERVAL 1 DAY FROM n`, mp)
-	exec(t, db, `INSERT INTO mini_user (appid, openid) VALUES (?, 'mNow')`, mp)
+	exec(t, db, `INSERT INTO mini_user (appid, openid, unionid) VALUES (?, 'mNow', 'uNow')`, mp)
 	before := handlerReads(t, db)
 	until, err := New(db).Now(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	logins, err := New(db).Logins(t.Context(), Login{SeenAt: until.Add(-time.Hour)}, until, 1000)
-	if err != nil || len(logins) != 1 || logins[0].Key() != (Key{KeyOpenID, mp, "mNow"}) {
+	if err != nil || len(logins) != 1 || !slices.Equal(logins[0].Keys(),
+		[]Key{{KeyOpenID, mp, "mNow"}, {KeyUnionID, mp, "uNow"}}) {
 		t.Fatal(logins, err)
 	}
 	if n := handlerReads(t, db) - before; n > 30 {

@@ -1,10 +1,14 @@
 package sender
 
 import (
+	"context"
 	"testing"
 	"time"
 
+	"github.com/jmoiron/sqlx"
+
 	"github.com/unionbridge/unionbridge/bridge/grants"
+	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
 	"github.com/unionbridge/unionbridge/sender/queue"
@@ -204,5 +208,24 @@ func TestHeldRow(t *testing.T) {
 	f.await(t, held, queue.Sent)
 	if f.remaining(t, 1) != 0 || f.openAttempts(t) != 0 {
 		t.Errorf("%d left, %d attempts", f.remaining(t, 1), f.openAttempts(t))
+	}
+}
+
+// TestErasedWhilePosted: whoever is erased while a message to them is under way gets no second one,
+// though its instance dies before the erasure has come to the request.
+func TestErasedWhilePosted(t *testing.T) {
+	f := newMiniFixture(t, grants.None)
+	id := f.left(t, 1, true, nil)
+	err := database.InTx(t.Context(), f.db, func(ctx context.Context, tx *sqlx.Tx) error {
+		return grants.Forget(ctx, tx, miniID, f.openid(1))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.sim.Grant(miniID, f.sim.MiniUser(miniID, 1), f.templateID, 2)
+	f.start(t, "a")
+	f.await(t, id, queue.Unknown)
+	if n := len(f.received(1)); n != 0 {
+		t.Errorf("%d messages were sent by an attempt that may have been the second", n)
 	}
 }

@@ -81,7 +81,7 @@ func (a *account) unreachable(row queue.Request, to channel.Address) queue.Resul
 func explain(standing bridge.Reachability) string {
 	switch standing {
 	case bridge.UnknownUser:
-		return "nobody with this mini_openid is in mini_user yet: INSERT what wx.login told you, " +
+		return "nobody with this id is in mini_user yet: INSERT what wx.login told you, " +
 			"with the unionid"
 	case bridge.NoUnionID:
 		return "this mini-program user is known without a unionid: is the mini program bound to the " +

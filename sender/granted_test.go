@@ -8,6 +8,7 @@ import (
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/bridge/grants"
 	"github.com/unionbridge/unionbridge/internal/wechat/push"
+	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
@@ -77,6 +78,49 @@ func TestGrantEnds(t *testing.T) {
 	}
 }
 
+// TestEndSaysTheLastReason: who was not known and has logged in since has not accepted the template when
+// the wait ends, whichever account waits.
+func TestEndSaysTheLastReason(t *testing.T) {
+	f := newMiniFixture(t, grants.Events)
+	s := newStepper(t, f.fixture)
+	s.account.owner.Store(true)
+	unknown, nameless := s.insert(t, columns{"unionid": "uNew1"}), s.insert(t, columns{"unionid": "uNew2"})
+	s.attempt(t)
+	s.look(t)
+	s.wantReason(t, unknown, "unknown_user")
+	if err := s.watched().UpsertMiniUser(t.Context(), miniID, "mNew1", "uNew1"); err != nil {
+		t.Fatal(err)
+	}
+	s.wantReason(t, unknown, "no_grant")
+	s.exec(t, `UPDATE send_request SET due_at = CURRENT_TIMESTAMP(3) - INTERVAL 1 SECOND`)
+	s.maintain(t)
+	for id, want := range map[int64]string{unknown: "no_grant", nameless: "unknown_user"} {
+		s.wantStatus(t, id, queue.Failed)
+		s.wantReason(t, id, want)
+	}
+}
+
+// TestKnownAndNoFollower is the same of an official account: the person has to follow.
+func TestKnownAndNoFollower(t *testing.T) {
+	s := newStepper(t, newFixture(t))
+	id := s.insert(t, columns{"mini_openid": "mNew1"})
+	s.attempt(t)
+	s.look(t)
+	s.wantReason(t, id, "unknown_user")
+	if err := s.watched().UpsertMiniUser(t.Context(), miniID, "mNew1", "uNew1"); err != nil {
+		t.Fatal(err)
+	}
+	s.wantReason(t, id, "not_following")
+}
+
+// wantReason compares why a row waits or has ended.
+func (s *stepper) wantReason(t *testing.T, id int64, want string) {
+	t.Helper()
+	if r := s.row(t, id); r.reason() != want {
+		t.Errorf("request %d is %s (%s), want %s", id, r.Status, r.reason(), want)
+	}
+}
+
 // TestUnknownUser: who is not in the map waits for their login, and then for what they accept.
 func TestUnknownUser(t *testing.T) {
 	f := newMiniFixture(t, grants.Events)
@@ -93,6 +137,9 @@ func TestUnknownUser(t *testing.T) {
 	eventually(t, "it waits for the grant", func() bool {
 		return f.count(t, `SELECT COUNT(*) FROM send_wait WHERE request_id = ? AND kind = 'grant'`, id) == 1
 	})
+	if r := f.row(t, id); r.reason() != "no_grant" || r.ErrMsg == nil || *r.ErrMsg != explain(channel.NoGrant) {
+		t.Errorf("it waits for a grant, and says %+v", r)
+	}
 	f.accepts(t, 4, time.Now())
 	f.await(t, id, queue.Sent)
 }

@@ -27,7 +27,15 @@ type miniFixture struct {
 // is configured of that. Source says how grants are counted.
 func newMiniFixture(t *testing.T, source grants.Source) *miniFixture {
 	t.Helper()
-	f := &miniFixture{fixture: newFixture(t)}
+	return newMiniFixtureOf(t, source, wechatsim.Standard(100, 100, 0))
+}
+
+// newMiniFixtureOf is newMiniFixture with other options, of the same people.
+func newMiniFixtureOf(
+	t *testing.T, source grants.Source, options wechatsim.Options,
+) *miniFixture {
+	t.Helper()
+	f := &miniFixture{fixture: newFixtureOf(t, options)}
 	f.templateID = wechatsim.StandardSubscribeTemplates()[0].ID
 	f.otherTemplate = wechatsim.StandardSubscribeTemplates()[1].ID
 	client := wechat.New(wechat.Config{

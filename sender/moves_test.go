@@ -825,12 +825,7 @@ func TestMovesNeverDouble(t *testing.T) {
 			from[id] = w.From
 		}
 	}
-	for what, where := range map[string]string{
-		"was moved": `fallback_from IS NOT NULL`, "was sent after that": `fallback_from <> appid AND status = 'sent'`,
-		"waits": `status = 'waiting'`,
-	} {
-		if p.count(t, `SELECT COUNT(*) FROM send_request WHERE `+where) == 0 {
-			t.Errorf("no request %s: the test has no effect", what)
-		}
+	if p.count(t, `SELECT COUNT(*) FROM send_request WHERE fallback_from IS NOT NULL`) == 0 {
+		t.Error("no request was moved: the test has no effect")
 	}
 }

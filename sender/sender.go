@@ -149,7 +149,7 @@ func (s *Service) Changed(ctx context.Context, keys []bridge.Key) {
 func (s *Service) waitingConfig() waiting.Config {
 	cfg := waiting.Config{
 		Queue: s.queue, Mover: s.mover, MiniAppIDs: s.MiniAppIDs, Logins: s.Logins,
-		Moved:  s.metrics.moved,
+		Explain: explain, Moved: s.metrics.moved,
 		Logger: s.Logger, Now: func() time.Time { return s.Now() },
 	}
 	for _, a := range s.accounts {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/bridge"
+	"github.com/unionbridge/unionbridge/bridge/grants"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/sender/channel"
 	"github.com/unionbridge/unionbridge/sender/channel/oatemplate"
@@ -224,6 +225,38 @@ func TestReleaseByLogin(t *testing.T) {
 	s.wantStatus(t, unknown, queue.Pending)
 	login() // nobody waits
 	if s.svc.releaser.AwaitingLogin() {
+		t.Error("logins are read although nobody waits for one")
+	}
+}
+
+// TestReleaseByLoginOfUnionID: a row that goes by a mini program may name the person by their unionid.
+// It waits for their login there, which an app stores by SQL.
+func TestReleaseByLoginOfUnionID(t *testing.T) {
+	f := newMiniFixture(t, grants.None)
+	f.config.Logins = f.identities.Logins
+	s := newStepper(t, f.fixture)
+	login := func() {
+		t.Helper()
+		if err := s.svc.releaser.ReadLogins(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.account.owner.Store(true)
+	id, other := s.insert(t, columns{"unionid": "uNew1"}), s.insert(t, columns{"unionid": "uNew2"})
+	s.attempt(t)
+	s.look(t)
+	s.wantHints(t, id, queue.Wait{Kind: "unionid", AppID: miniID, Value: "uNew1"})
+	s.exec(t, `INSERT INTO mini_user (appid, openid, unionid) VALUES (?, 'mNew1', 'uNew1')`, miniID)
+	login()
+	s.wantStatus(t, id, queue.Pending)
+	s.wantStatus(t, other, queue.Waiting)
+	if !s.svc.releaser.AwaitingLogin() {
+		t.Error("no logins are read, although a row waits for one")
+	}
+	s.exec(t, `UPDATE send_request SET cancel = 1 WHERE id = ?`, other)
+	s.exec(t, `INSERT INTO mini_user (appid, openid, unionid) VALUES (?, 'mNew2', 'uNew2')`, miniID)
+	login()
+	if login(); s.svc.releaser.AwaitingLogin() {
 		t.Error("logins are read although nobody waits for one")
 	}
 }

@@ -513,8 +513,7 @@ func TestErased(t *testing.T) {
 	if _, err := l.takeReports(t.Context(), []string{mini}); err != nil {
 		t.Fatal(err)
 	}
-	for _, table := range []string{"subscription_grant", "grant_event", "subscription_report",
-		"send_attempt"} {
+	for _, table := range []string{"subscription_grant", "grant_event", "subscription_report"} {
 		var rows int
 		if err := db.GetContext(t.Context(), &rows,
 			`SELECT COUNT(*) FROM `+table+` WHERE openid = ?`, person); err != nil || rows != 0 {

@@ -47,11 +47,11 @@ func (l *Ledger) Lookup(ctx context.Context, appid, openid string) ([]Standing, 
 }
 
 // Forget erases what the ledger knows of a person, in tx. The caller has remembered the erasure, so
-// that what is on its way does not bring them back.
+// that what is on its way does not bring them back. Attempts stay: they go with what is known of their
+// requests, which would be sent again without them.
 func Forget(ctx context.Context, tx *sqlx.Tx, appid, openid string) error {
 	for _, table := range []string{
-		"subscription_report", "grant_event", "subscription_grant", "send_attempt",
-		"withdrawn_permission",
+		"subscription_report", "grant_event", "subscription_grant", "withdrawn_permission",
 	} {
 		query := `DELETE FROM ` + table + ` WHERE appid = ? AND openid = ?`
 		if _, err := tx.ExecContext(ctx, query, appid, openid); err != nil {

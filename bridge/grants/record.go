@@ -90,13 +90,14 @@ func (w writer) unerased(ctx context.Context, entries []entry) ([]entry, error) 
 
 // insert returns how many of the entries the ledger did not have.
 func (w writer) insert(ctx context.Context, entries []entry) (int64, error) {
-	args := make([]any, 0, len(entries)*9)
+	args := make([]any, 0, len(entries)*10)
 	for _, e := range entries {
 		args = append(args, w.appid, e.OpenID, e.TemplateID, e.Key, e.Kind, e.Source, e.RequestID,
-			database.Storable(e.HappenedAt), database.Null(e.ArrivedAt))
+			database.Storable(e.HappenedAt), int64(maxAhead/time.Second), database.Null(e.ArrivedAt))
 	}
 	// A repetition is no error, and the only one there can be: the values fit their columns.
-	const row = `(?, ?, ?, ?, ?, ?, ?, ?, COALESCE(?, CURRENT_TIMESTAMP(3)))`
+	const row = `(?, ?, ?, ?, ?, ?, ?, LEAST(?, CURRENT_TIMESTAMP(3) + INTERVAL ? SECOND),
+		              COALESCE(?, CURRENT_TIMESTAMP(3)))`
 	res, err := w.tx.ExecContext(ctx, `
 		INSERT IGNORE INTO grant_event (appid, openid, template_id, event_key, kind, source,
 		                                request_id, happened_at, arrived_at)

@@ -35,6 +35,9 @@ const (
 	doubt = 6 * time.Second
 	// pairing is how far the event and the report of one acceptance may be apart.
 	pairing = 10 * time.Minute
+	// maxAhead is how far ahead of the database's clock a moment may be. One of a nonsensical push would
+	// make void for years what the person accepts.
+	maxAhead = 10 * time.Minute
 )
 
 // entry is a row of grant_event.

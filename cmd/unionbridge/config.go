@@ -145,6 +145,12 @@ func describe(cfg *config.Config) string {
 	if aliases := slices.Sorted(maps.Keys(cfg.Templates)); len(aliases) > 0 {
 		line("templates: %s", strings.Join(aliases, ", "))
 	}
+	if cfg.HTTP.APIListen != "" {
+		line("doors for applications: %s", cfg.HTTP.APIListen)
+	}
+	for _, a := range cfg.Applications {
+		line("application %s", describeApplication(a))
+	}
 	return b.String()
 }
 

@@ -39,6 +39,7 @@ type daemon struct {
 	db       *sqlx.DB
 
 	callbacks *callbacks // nil: nothing listens for WeChat's pushes
+	doors     *doors     // nil: nothing listens for applications
 	leasing   *task
 	work      []func(context.Context) error // the stops of sync, sender and retention
 
@@ -127,6 +128,12 @@ func (d *daemon) start(ctx context.Context) error {
 		return err
 	}
 	if err := d.callbacks.start(ctx); err != nil {
+		return exitError{exitFailed, err}
+	}
+	if d.doors, err = p.doors(); err != nil {
+		return err
+	}
+	if err := d.doors.start(ctx); err != nil {
 		return exitError{exitFailed, err}
 	}
 	working := func(ctx context.Context) error {
@@ -240,6 +247,8 @@ func (d *daemon) wait(ctx context.Context) error {
 		return err
 	case err := <-d.callbacks.failed():
 		return err
+	case err := <-d.doors.failed():
+		return err
 	}
 }
 
@@ -249,7 +258,11 @@ func (d *daemon) wait(ctx context.Context) error {
 func (d *daemon) stop(ctx context.Context) error {
 	drain, cancel := context.WithTimeout(ctx, d.cfg.ShutdownTimeout.Std())
 	defer cancel()
-	callbackErr := d.callbacks.stop(drain)
+	var intakeErrs [2]error
+	var closing gosync.WaitGroup
+	closing.Go(func() { intakeErrs[0] = d.callbacks.stop(drain) })
+	closing.Go(func() { intakeErrs[1] = d.doors.stop(drain) })
+	closing.Wait()
 	workErrs := make([]error, len(d.work))
 	var stopping gosync.WaitGroup
 	for i, stop := range d.work {
@@ -264,5 +277,5 @@ func (d *daemon) stop(ctx context.Context) error {
 	if d.db != nil {
 		dbErr = d.db.Close()
 	}
-	return errors.Join(callbackErr, errors.Join(workErrs...), leaseErr, webErr, dbErr)
+	return errors.Join(errors.Join(intakeErrs[:]...), errors.Join(workErrs...), leaseErr, webErr, dbErr)
 }

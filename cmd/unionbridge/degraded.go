@@ -10,7 +10,6 @@ import (
 
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/doctor"
-	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
@@ -43,7 +42,7 @@ func describeDegraded(
 			return m.AppID == p.AppID
 		})
 		if ours && !known && !passing(p) {
-			lines = append(lines, oneLine(pauseLine(p)))
+			lines = append(lines, oneLine(pauseLine(p, curesOf(cfg))))
 		}
 	}
 	return lines
@@ -56,14 +55,14 @@ func passingReason(reason string) bool {
 	return strings.HasPrefix(reason, "quota_") || reason == "daily_budget"
 }
 
-func pauseLine(p requests.Pause) string {
+func pauseLine(p requests.Pause, cures cures) string {
 	what, flag := "paused", ""
 	if id := p.Paused().TemplateID; id != "" {
 		what, flag = "template "+id+" is paused", " --template "+id
 	}
 	// That may be another instance, whose secret or address is not this one's.
 	cure := "The instance that sends for the account found that; unionbridge status names it. " +
-		cmp.Or(wechat.Explain(p.ErrCode),
+		cmp.Or(cures.of(p.AppID, p.Reason, p.ErrCode),
 			"docs/states.md says what "+p.Reason+" means and what to do.")
 	if p.Punished() {
 		return fmt.Sprintf("%s: paused since %s: %s", p.AppID, p.Since.UTC().Format(time.RFC3339), p.ErrMsg)

@@ -41,7 +41,8 @@ func exitMeanings() []exitMeaning {
 		{exitFailed, "it failed; lookup: nobody has this id; requests: one was refused or does " +
 			"not exist; run: not everything finished in time;\n" +
 			"       status --check: there is an alarm; import-users: not every line was stored; " +
-			"grants check: one differs"},
+			"grants check: one differs;\n" +
+			"       application check: it cannot work, or the secret is refused"},
 		{exitUsage, "the command line is wrong"},
 		{exitConfig, "the configuration is wrong or cannot be read"},
 		{exitDatabase, "the database cannot be reached, refuses, or has another schema"},
@@ -138,7 +139,7 @@ func isDatabase(err error) bool {
 // cure adds what to do, where the error itself does not say it.
 func cure(err error) string {
 	if we, ok := errors.AsType[*wechat.Error](err); ok {
-		if words := wechat.Explain(we.Code); words != "" {
+		if words := wechat.ExplainAt(we.Endpoint, we.Code); words != "" {
 			return "\n" + words
 		}
 	}

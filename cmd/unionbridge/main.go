@@ -79,7 +79,7 @@ that apps INSERT into send_request into delivered WeChat template messages.
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(c.runCommand(), c.syncCommand(), c.statusCommand(), c.lookupCommand(),
 		c.sendCommand(), c.requestsCommand(), c.pauseCommand(), c.resumeCommand(),
-		c.grantsCommand(), c.importUsersCommand(), c.exportUsersCommand(),
+		c.grantsCommand(), c.applicationCommand(), c.importUsersCommand(), c.exportUsersCommand(),
 		c.migrateCommand(), c.configCommand(), c.versionCommand(), exitCodesTopic())
 	return root
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/status"
-	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
@@ -109,7 +108,7 @@ type pauseChange struct {
 // pauseAction is what pause and resume differ in.
 type pauseAction struct {
 	change   func(requests.Store, requests.Pausable) (pauseChange, error)
-	describe func(pauseChange) []string
+	describe func(pauseChange, cures) []string
 }
 
 // changePause resolves what is meant, changes it, and prints what became of it.
@@ -138,7 +137,7 @@ func (c *cli) changePause(
 		if f.asJSON {
 			return c.printPauseJSON(done)
 		}
-		for _, line := range action.describe(done) {
+		for _, line := range action.describe(done, curesOf(c.cfg)) {
 			err = errors.Join(err, printLine(c.stdout, line))
 		}
 		return err
@@ -189,7 +188,7 @@ func (c *cli) printPauseJSON(done pauseChange) error {
 	}, "  ")
 }
 
-func describePause(done pauseChange) []string {
+func describePause(done pauseChange, _ cures) []string {
 	words := done.what.String()
 	for _, p := range done.now {
 		if p.ByOperator() && p.Paused() == done.what {
@@ -203,7 +202,7 @@ func describePause(done pauseChange) []string {
 	return []string{words + " is not paused any more: somebody has resumed it at this moment"}
 }
 
-func describeResume(done pauseChange) (lines []string) {
+func describeResume(done pauseChange, cures cures) (lines []string) {
 	words := done.what.String()
 	if !done.changed {
 		lines = append(lines, words+" was not paused: nothing was changed")
@@ -221,7 +220,8 @@ func describeResume(done pauseChange) (lines []string) {
 		}
 		lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s: the pause since %s is ended: %s. "+
 			"One message finds out whether the cause is gone; if not, the daemon pauses again. %s",
-			words, localMoment(&p.Since), p.Reason, wechat.Explain(p.ErrCode))))
+			words, localMoment(&p.Since), p.Reason,
+			cures.of(p.AppID, p.Reason, p.ErrCode))))
 	}
 	for _, p := range done.now {
 		id := p.Paused().TemplateID

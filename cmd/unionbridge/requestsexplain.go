@@ -12,7 +12,13 @@ import (
 	"github.com/unionbridge/unionbridge/sender/requests"
 )
 
-func explainRequest(d requests.Detail) string {
+// explainable is a request, and what WeChat's codes mean.
+type explainable struct {
+	requests.Detail
+	cures cures
+}
+
+func explainRequest(d explainable) string {
 	// What is said of a row that an operator had sent again concerns that time only.
 	words, again := "", when(d.SentAgain(), " again")
 	switch d.Status {
@@ -48,9 +54,9 @@ func explainRequest(d requests.Detail) string {
 	return words
 }
 
-func number(d requests.Detail) string { return fmt.Sprintf(" %d", d.ID) }
+func number(d explainable) string { return fmt.Sprintf(" %d", d.ID) }
 
-func withdrawnFlag(d requests.Detail) string { return when(d.Cancel, " --withdrawn") }
+func withdrawnFlag(d explainable) string { return when(d.Cancel, " --withdrawn") }
 
 func when(condition bool, words string) string {
 	if condition {
@@ -59,7 +65,7 @@ func when(condition bool, words string) string {
 	return ""
 }
 
-func explainPending(d requests.Detail) string {
+func explainPending(d explainable) string {
 	switch {
 	case d.UnderWay():
 		return fmt.Sprintf("An attempt is under way since %s. If its instance died, the request "+
@@ -92,7 +98,7 @@ func explainPending(d requests.Detail) string {
 }
 
 // pendingCure is what an operator can do for a request that only waits for that.
-func pendingCure(d requests.Detail) string {
+func pendingCure(d explainable) string {
 	if d.Reason != "unknown_template" {
 		return ""
 	}
@@ -101,13 +107,13 @@ func pendingCure(d requests.Detail) string {
 		"unionbridge requests cancel" + number(d)
 }
 
-func repetition(d requests.Detail) string {
+func repetition(d explainable) string {
 	return fmt.Sprintf("It is repeated from %s on under the same client_msg_id, for as long as "+
 		"WeChat drops a second message by that; after that it ends as unknown.",
 		localMoment(&d.DueAt))
 }
 
-func obstacles(d requests.Detail) string {
+func obstacles(d explainable) string {
 	words := ""
 	for _, p := range d.Pauses {
 		if p.ByOperator() {
@@ -128,7 +134,7 @@ func obstacles(d requests.Detail) string {
 			until = "until " + localMoment(&p.Until)
 		}
 		words += fmt.Sprintf(" %s %s: %s.", what, until, p.Reason)
-		if explanation := wechat.Explain(p.ErrCode); explanation != "" {
+		if explanation := d.cures.of(p.AppID, p.Reason, p.ErrCode); explanation != "" {
 			words += " " + explanation
 		}
 	}
@@ -151,17 +157,21 @@ func operatorPause(p requests.Pause) string {
 		what, localMoment(&p.Since), strings.TrimSuffix(oneLine(p.ErrMsg), "."))
 }
 
-func explainWaiting(d requests.Detail) string {
+func explainWaiting(d explainable) string {
 	if d.Cancel {
 		return "It was withdrawn: it is not sent, and ends as cancelled when the daemon looks at it."
 	}
 	end, until := "failed (no_follower)", "within a minute of them following"
+	mini := d.cures.mini(d.AppID) || d.Reason == string(wechat.ReasonNoGrant)
 	switch {
 	case d.FallbackFrom != "":
 		end = "failed (" + d.Reason + ")"
 		until = "when they follow the official account, or accept the template, after both accounts were " +
 			"refused"
-	case d.Reason == string(wechat.ReasonNoGrant):
+	case mini && d.Reason != string(wechat.ReasonNoGrant):
+		end = "failed (" + d.Reason + ")"
+		until = "within seconds of their login at the mini program, if they have accepted the template"
+	case mini:
 		end, until = "failed (no_grant)", "within seconds of them accepting the template"
 	}
 	if d.ExpiresAt != nil && !d.ExpiresAt.After(d.DueAt) {
@@ -174,7 +184,7 @@ func explainWaiting(d requests.Detail) string {
 		until, meaning(d), localMoment(&d.DueAt), end)
 }
 
-func explainSent(d requests.Detail) string {
+func explainSent(d explainable) string {
 	if d.Reason == "resolved_by_operator" {
 		return "Its outcome was unknown, and an operator said that it was sent."
 	}
@@ -190,7 +200,7 @@ func explainSent(d requests.Detail) string {
 	return missed + "WeChat failed to deliver it."
 }
 
-func explainUnknown(d requests.Detail) string {
+func explainUnknown(d explainable) string {
 	return "It was sent once or not at all: an attempt's outcome is not known, and repeating it " +
 		"later would reach the person twice." + meaning(d) + " Ask the person, or look into " +
 		"their chat, and then: unionbridge requests resolve" + number(d) + " --sent, or --resend" +
@@ -198,7 +208,7 @@ func explainUnknown(d requests.Detail) string {
 }
 
 // failedCure is what an operator can do. A row that is wrong in itself fails the same way again.
-func failedCure(d requests.Detail) string {
+func failedCure(d explainable) string {
 	const again = " The row itself is wrong and cannot be repaired: its producer has to INSERT " +
 		"a new one."
 	retry := "unionbridge requests retry" + withdrawnFlag(d) + number(d)
@@ -223,12 +233,8 @@ func failedCure(d requests.Detail) string {
 }
 
 // meaning says what a reason means: by WeChat's code, by the reason, or in the row's words.
-func meaning(d requests.Detail) string {
-	explanation := wechat.Explain(d.ErrCode)
-	if d.Reason == string(wechat.ReasonNoGrant) {
-		explanation = wechat.ExplainAt(wechat.EndpointSendSubscribe, d.ErrCode)
-	}
-	if explanation != "" {
+func meaning(d explainable) string {
+	if explanation := d.cures.of(d.AppID, d.Reason, d.ErrCode); explanation != "" {
 		return " " + explanation
 	}
 	words := map[string]string{

@@ -127,7 +127,7 @@ func (c *cli) printRequest(d requests.Detail) error {
 		return err
 	}
 	_, _ = fmt.Fprintln(c.stdout) // the next line reports
-	return printLine(c.stdout, explainRequest(d))
+	return printLine(c.stdout, explainRequest(explainable{d, curesOf(c.cfg)}))
 }
 
 // movedWords says which account a request was moved from, and why; "": none.
@@ -180,6 +180,6 @@ func (c *cli) printRequestJSON(d requests.Detail) error {
 		URL: orNull(d.URL), MiniPath: orNull(d.MiniPath),
 		WishedAt: jsonMoment(d.WishedAt), UncertainAt: jsonMoment(d.UncertainAt), UnderWay: d.UnderWay(),
 		ReceiptStatus: orNull(d.ReceiptStatus), ReceiptAt: jsonMoment(d.ReceiptAt),
-		Data: json.RawMessage(d.Data), Explanation: explainRequest(d),
+		Data: json.RawMessage(d.Data), Explanation: explainRequest(explainable{d, curesOf(c.cfg)}),
 	}, "  ")
 }

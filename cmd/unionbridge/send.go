@@ -274,12 +274,12 @@ func (c *cli) follow(ctx context.Context, store requests.Store, id int64, f send
 		}
 		last = now
 		if now.final() {
-			return verdict(now)
+			return verdict(now, curesOf(c.cfg))
 		}
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			return exitError{exitNotYet, stillOpen(now, f.wait)}
+			return exitError{exitNotYet, stillOpen(now, f.wait, curesOf(c.cfg))}
 		case <-ctx.Done():
 			return exitError{exitInterrupted, fmt.Errorf("%w: request %d is still %s and may go "+
 				"out later", errInterrupted, id, now.Status)}

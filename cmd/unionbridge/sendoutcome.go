@@ -38,12 +38,9 @@ func (o outcome) String() string {
 	return line
 }
 
-// explain says what WeChat's code means, which differs where it has one number for two things.
-func (o outcome) explain() string {
-	if orZero(o.Reason) == string(wechat.ReasonNoGrant) {
-		return wechat.ExplainAt(wechat.EndpointSendSubscribe, orZero(o.ErrCode))
-	}
-	return wechat.Explain(orZero(o.ErrCode))
+// explain says what WeChat's code means.
+func (o outcome) explain(cures cures) string {
+	return cures.of(o.AppID, orZero(o.Reason), orZero(o.ErrCode))
 }
 
 func (c *cli) printOutcome(o outcome, asJSON bool) error {
@@ -54,7 +51,7 @@ func (c *cli) printOutcome(o outcome, asJSON bool) error {
 }
 
 // verdict is nil only for a message that WeChat accepted. The line before has said the rest.
-func verdict(o outcome) error {
+func verdict(o outcome, cures cures) error {
 	if o.Status == "sent" {
 		return nil
 	}
@@ -62,15 +59,20 @@ func verdict(o outcome) error {
 	if o.Status == "unknown" {
 		words = fmt.Sprintf("request %d: whether it was sent is not known", o.ID)
 	}
-	if explanation := o.explain(); explanation != "" {
+	if explanation := o.explain(cures); explanation != "" {
 		words += "; " + explanation
 	}
 	return exitError{exitNotSent, errors.New(words)}
 }
 
-func stillOpen(o outcome, waited time.Duration) error {
+func stillOpen(o outcome, waited time.Duration, cures cures) error {
 	why := "is it paused or due later? The daemon's log and account_state say more"
 	switch code := orZero(o.ErrCode); {
+	case o.Status == "waiting" && orZero(o.Reason) == string(wechat.ReasonNoGrant):
+		why = "the recipient has not accepted the template; it goes out once they do"
+	case o.Status == "waiting" && cures.mini(o.AppID):
+		why = "the recipient is not known at the mini program yet; it goes out once they have " +
+			"logged in and accepted the template"
 	case o.Status == "waiting":
 		why = "the recipient is not known as a follower yet; it goes out once they are"
 	case o.Reason != nil || o.ErrCode != nil: // a daemon has claimed it, or paused its account
@@ -78,7 +80,7 @@ func stillOpen(o outcome, waited time.Duration) error {
 		if code != 0 {
 			why = strings.TrimPrefix(fmt.Sprintf("%s, errcode %d", why, code), ", ")
 		}
-		why += "; " + cmp.Or(o.explain(), "the daemon's log and account_state say more")
+		why += "; " + cmp.Or(o.explain(cures), "the daemon's log and account_state say more")
 	case o.Attempts == 0:
 		why = `no daemon has claimed it. Check that "unionbridge run" uses this database, ` +
 			`that the request is due, and that the account is not paused ("unionbridge status")`

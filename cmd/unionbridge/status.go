@@ -78,6 +78,11 @@ func statusConfig(cfg *config.Config, coverage bool) status.Config {
 			Sweep: a.Sync.Sweep, Refresh: a.Sync.Refresh,
 		})
 	}
+	for _, m := range sendingMinis(cfg) {
+		s.Accounts = append(s.Accounts, status.Settings{
+			AppID: m.AppID, Name: m.Name, Default: m.AppID == cfg.DefaultAppID(), Mini: true,
+		})
+	}
 	return s
 }
 
@@ -122,6 +127,11 @@ func writeAccount(line func(name, words string), a status.Account) {
 	}
 	if a.Default {
 		name += " (default)"
+	}
+	if a.Kind == status.KindMini {
+		line("mini program", name)
+		line("  sending", cmp.Or(orZero(a.SentBy), "nobody"))
+		return
 	}
 	line("account", name)
 	line("  last sweep", describeRun(a.Sweep.Last))

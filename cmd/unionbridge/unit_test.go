@@ -142,7 +142,7 @@ func TestStillOpen(t *testing.T) {
 				"they are"},
 	} {
 		if diff := cmp.Diff("request 7 is still "+tc.want,
-			stillOpen(tc.row, time.Second).Error()); diff != "" {
+			stillOpen(tc.row, time.Second, cures{}).Error()); diff != "" {
 			t.Errorf("words (-want +got):\n%s", diff)
 		}
 	}
@@ -173,14 +173,14 @@ func TestPutOff(t *testing.T) {
 	const nothing = "requests cancel"
 	d := requests.Detail{SentBy: "a", Record: requests.Record{ID: 7, Status: "pending",
 		DueAt: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)}}
-	if got := explainRequest(d); !strings.HasPrefix(got, "It is not due before 2026-") ||
+	if got := explainRequest(explainable{Detail: d}); !strings.HasPrefix(got, "It is not due before 2026-") ||
 		strings.Contains(got, nothing) {
 		t.Error(got)
 	}
 	d.Reason, d.ErrMsg = "unknown_template", "the account's list has no template x"
 	for _, due := range []bool{false, true} {
 		d.Due = due
-		got := explainRequest(d)
+		got := explainRequest(explainable{Detail: d})
 		for _, words := range []string{" account's list has no template x. ", "console",
 			"requests cancel 7"} {
 			if !strings.Contains(got, words) {
@@ -189,7 +189,7 @@ func TestPutOff(t *testing.T) {
 		}
 	}
 	d.Due, d.Reason, d.ErrMsg = false, "catalog", "the list cannot be read"
-	if got := explainRequest(d); !strings.HasPrefix(got, "It was put off, and is tried again at 2026-") ||
+	if got := explainRequest(explainable{Detail: d}); !strings.HasPrefix(got, "It was put off, and is tried again at 2026-") ||
 		!strings.Contains(got, "The list cannot be read.") || strings.Contains(got, nothing) {
 		t.Error(got)
 	}
@@ -220,7 +220,7 @@ func TestFailedCure(t *testing.T) {
 	} {
 		d := requests.Detail{OpenID: tc.openid, Record: requests.Record{ID: 7, Status: "failed",
 			Reason: tc.reason, ErrMsg: tc.errmsg, ErrCode: tc.code}}
-		got := explainRequest(d)
+		got := explainRequest(explainable{Detail: d})
 		for _, words := range tc.says {
 			if !strings.Contains(got, words) {
 				t.Errorf("%s: %q lacks %q", tc.reason, got, words)

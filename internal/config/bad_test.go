@@ -17,10 +17,56 @@ var badFiles = []struct {
 f.yaml:1:12: could not find alias "[redacted]"
 >    1 | database: [redacted]
        |            ^`},
+	{"api_networks", `
+f.yaml:6:5: applications[0].networks: missing; with http.api_plain each application must say where it calls from, such as [10.0.0.0/8]
+f.yaml:12:5: applications[1].networks: 0.0.0.0/0 is everywhere; with http.api_plain it must be less, such as 10.0.0.0/8`},
+	{"api_open", `
+f.yaml:2:8: http.api_listen: ":8082" is open to other machines, and secrets would travel in the clear; set api_tls, or listen on 127.0.0.1, or on a private address with api_plain: true and with networks for each application`},
+	{"api_public", `
+f.yaml:2:8: http.api_listen: is the same address as another of http's; choose another port
+f.yaml:2:8: http.api_listen: "0.0.0.0:8080" is no private address; api_plain needs one, such as 10.0.0.5:8082: name this machine's, or set api_tls`},
+	{"api_tls", `
+f.yaml:2:29: http.api_plain: means a listener without TLS; remove it, or api_tls
+f.yaml:2:46: http.api_tls: the two files hold no certificate with its key: tls: failed to find any PEM data in certificate input`},
 	{"appid_shape", `
 f.yaml:3:6: official_accounts[0].appid: "wx000000000000000" is not an appid: wx and 16 hexadecimal digits in lower case
 f.yaml:4:6: official_accounts[1].appid: "[redacted]" is not an appid: wx and 16 hexadecimal digits in lower case
 f.yaml:6:6: mini_programs[0].appid: "WX0123456789ABCDEF" is not an appid: wx and 16 hexadecimal digits in lower case`},
+	{"applications", `
+f.yaml:2:8: http.api_proxy_from: belongs to api_listen; set that, or remove this line
+f.yaml:2:38: http.api_tls.key_file: missing; name the key of cert_file
+f.yaml:2:38: http.api_tls: belongs to api_listen; set that, or remove this line
+f.yaml:10:4: applications[0].secret_hash_file: missing; name a file there, then "unionbridge application secret NAME --write" makes it, and a secret
+f.yaml:10:4: applications[0].name: missing; it is for logs, and stands in the application's requests
+f.yaml:10:4: applications[0].accounts: missing; name the accounts and the calls that it may use, such as {wx…: [template_send]}
+f.yaml:11:5: applications[1].name: "Shop Ä" is not a name: 1 to 64 of a-z, 0-9, underscore, dot and hyphen, first a letter or digit
+f.yaml:12:5: applications[1].secret_hash_file: DIR/nowhere.hash does not exist; "unionbridge application secret NAME --write" makes it, and a secret
+f.yaml:13:16: applications[1].accounts.wx0000000000000009: no account has this appid; add it under official_accounts or mini_programs, or remove this line
+f.yaml:13:45: applications[1].accounts.wx0000000000000001: missing; name at least one call, such as template_send
+f.yaml:14:23: applications[1].templates[1]: "unpaid" is neither an alias under templates nor an id of 43 characters; add it there, or remove it
+f.yaml:14:31: applications[1].templates[2]: "paid" stands there twice
+f.yaml:15:5: applications[1].priority: 3 is not between 0 and 2
+f.yaml:16:13: applications[1].limit.minute: -1 is negative; 0 sets no limit
+f.yaml:16:25: applications[1].limit.day: -1 is negative; 0 sets no limit
+f.yaml:17:16: applications[1].networks[0]: "10.0.0.1/8" has bits behind its mask; write 10.0.0.0/8, or 10.0.0.1 for that one address
+f.yaml:17:28: applications[1].networks[1]: "all" is neither a network such as 10.0.0.0/8 nor an address
+f.yaml:17:33: applications[1].networks[2]: "::ffff:10.0.0.0/104" is an IPv4 network in IPv6's form; write it as IPv4
+f.yaml:18:5: applications[1].duplicate_window: 1h1m0s is too long; at most 1h0m0s
+f.yaml:19:15: applications[1].forward[0]: this version forwards nothing to WeChat; remove this element
+f.yaml:21:5: applications[2].secret_hashes: holds a secret itself, and not its hash; make a new secret, for this one may have been seen: unionbridge application secret shop
+f.yaml:22:37: applications[2].accounts.wx0000000000000001[0]: login is a mini program's; name one, or remove this element
+f.yaml:22:59: applications[2].accounts.wx0000000000000001[2]: template_send stands there twice
+f.yaml:22:74: applications[2].accounts.wx0000000000000001[3]: "send" is none of template_send, subscribe_send, uniform_send, login, identities, grants
+f.yaml:23:5: applications[2].duplicate_window: -1s is negative; "0s" takes each message for a new one
+f.yaml:24:5: applications[3].name: shop is the name at applications[2].name already; choose another one
+f.yaml:25:5: applications[3].secret_hash_file: given twice; keep one of secret_hash_file and secret_hashes
+f.yaml:25:5: applications[3].secret_hash_file: holds what is no hash: 64 of 0-9 and a-f, as "unionbridge application secret" prints them
+f.yaml:27:37: applications[3].accounts.wx0000000000000002[0]: login needs mini_programs[0].secret_file; add it, or remove this element
+f.yaml:28:5: applications[4].name: wx0000000000000001 reads as an appid; choose another name
+f.yaml:29:5: applications[4].secret_hash_file: holds 3 hashes; at most two secrets are valid, the last one and the one before it: remove the oldest
+f.yaml:29:5: applications[4].secret_hash_file: holds what is no hash: 64 of 0-9 and a-f, as "unionbridge application secret" prints them
+f.yaml:32:5: applications[5].secret_hash_file: this takes the name of a file, not the value itself
+f.yaml:35:5: applications[6].secret_hash_file: the file is empty; "unionbridge application secret third --write" makes it, and a secret`},
 	{"base_url_http", `
 f.yaml:2:10: wechat.base_url: must be https: tokens and secrets travel in it; plain http is for this machine only (127.0.0.1, ::1, localhost)`},
 	{"base_url_shape", `
@@ -207,7 +253,7 @@ f.yaml:5:7: this must be text
 f.yaml:1:33: database.pool: unknown key; known here: dsn, dsn_env, dsn_file, max_connections
 f.yaml:6:7: official_accounts[0].sync.swep: unknown key; known here: concurrency, keep_runs, max_gone, quota_reserve, refresh, sweep
 f.yaml:8:5: official_accounts[0].[redacted]: unknown key; known here: appid, callback, default, name, secret, secret_env, secret_file, send, sync, token
-f.yaml:9:1: proxy: unknown key; known here: database, http, log, mini_programs, official_accounts, retention, shutdown_timeout, state_dir, templates, wechat`},
+f.yaml:9:1: proxy: unknown key; known here: applications, database, http, log, mini_programs, official_accounts, retention, shutdown_timeout, state_dir, templates, wechat`},
 	{"values", `
 f.yaml:2:10: wechat.timeout: "30" has no unit; write 30s for seconds, 30m for minutes
 f.yaml:2:23: wechat.send_timeout: 21s must be above zero and at most 20s, so that a claimed message is settled before it falls due again

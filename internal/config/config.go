@@ -67,6 +67,9 @@ type Config struct {
 	// Templates maps an alias, which producers write in send_request.template, to WeChat's ids.
 	Templates map[string]Template `yaml:"templates"`
 
+	// Applications are the programs that may use the doors, http.api_listen.
+	Applications []Application `yaml:"applications"`
+
 	// Warnings are things that work and should not stay so, one sentence each, for example a secret
 	// file that everybody on the machine can read. The caller logs them.
 	Warnings []string `yaml:"-"`
@@ -116,6 +119,14 @@ type HTTP struct {
 	Listen string `yaml:"listen"`
 	// CallbackListen serves what WeChat pushes, /wechat/{appid}. Empty (the default): off.
 	CallbackListen string `yaml:"callback_listen"`
+
+	// APIListen serves the doors of applications. Empty (the default): off. Beyond this machine it
+	// needs APITLS, or APIPlain with a private address and with networks for each application.
+	APIListen string `yaml:"api_listen"`
+	APITLS    APITLS `yaml:"api_tls"`
+	APIPlain  bool   `yaml:"api_plain"`
+	// APIProxyFrom are the networks of proxies whose X-Forwarded-For counts, as CIDR after Load.
+	APIProxyFrom []string `yaml:"api_proxy_from"`
 }
 
 // Log says what is logged, to standard error.

@@ -13,6 +13,11 @@ import (
 // aesKey is an EncodingAESKey whose last character holds spare bits that are not zero.
 const aesKey = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
 
+const (
+	hashOne = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	hashTwo = "5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9"
+)
+
 // scene prepares what the files of testdata refer to and returns the folder that they stand in.
 func scene(t *testing.T) (dir string) {
 	t.Helper()
@@ -22,6 +27,8 @@ func scene(t *testing.T) (dir string) {
 	writeFile(t, filepath.Join(dir, "crlf.secret"), "from windows\r\n", 0o600)
 	writeFile(t, filepath.Join(dir, "empty.secret"), "\n", 0o600)
 	writeFile(t, filepath.Join(dir, "two-lines.secret"), "pa55\npa55\n", 0o600)
+	writeFile(t, filepath.Join(dir, "shop.hash"), "# two\n"+hashOne+" made 2026\n\n"+hashTwo+"\n", 0o644)
+	writeFile(t, filepath.Join(dir, "three.hash"), hashOne+"\n"+hashTwo+"\nno-hash\n", 0o644)
 	writeFile(t, filepath.Join(dir, "credential.secret"), "beside the file", 0o600)
 	writeFile(t, filepath.Join(credentials, "credential.secret"), "from systemd", 0o444)
 	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o700); err != nil {
@@ -86,6 +93,7 @@ func TestDecode(t *testing.T) {
 		{"several.yaml", wantSeveral()},
 		{"token.yaml", wantToken()},
 		{"mini_only.yaml", wantMiniOnly()},
+		{"applications.yaml", wantApplications()},
 	} {
 		t.Run(test.file, func(t *testing.T) {
 			dir := scene(t)
@@ -252,10 +260,40 @@ func wantToken() *Config {
 	return cfg
 }
 
+func wantApplications() *Config {
+	cfg := defaults()
+	cfg.StateDir = "/var/lib/unionbridge"
+	cfg.Database.DSN = NewSecret("u:p@tcp(h)/d")
+	cfg.HTTP.APIListen, cfg.HTTP.APIPlain = "10.0.0.5:8082", true
+	cfg.HTTP.APIProxyFrom = []string{"10.0.0.1/32"}
+	cfg.OfficialAccounts = []OfficialAccount{account("wx0000000000000001", "a")}
+	cfg.OfficialAccounts[0].Default = true
+	cfg.MiniPrograms = []MiniProgram{mini("wx0000000000000002")}
+	cfg.MiniPrograms[0].Secret = NewSecret("b")
+	const id = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+	cfg.Templates = map[string]Template{"paid": {
+		Official: OfficialTemplate{ID: id, IDs: map[string]string{"wx0000000000000001": id}},
+		Route:    []string{RouteOfficial}, Uncertain: UncertainUnknown,
+	}}
+	cfg.Applications = []Application{{
+		Name: "shop", SecretHashFile: "shop.hash", SecretHashes: []string{hashOne, hashTwo},
+		Accounts: map[string][]string{"wx0000000000000001": {CallTemplateSend},
+			"wx0000000000000002": {CallLogin, CallSubscribeSend}},
+		Templates: []string{"paid", strings.Repeat("B", 43)},
+		Limit:     Limit{Minute: 600, Day: 100000}, Networks: []string{"10.0.0.0/8", "fd00::1/128"},
+		DuplicateWindow: Duration(time.Minute), Forward: []string{},
+	}, {
+		Name: "till", SecretHashes: []string{strings.Repeat("0", 62) + "ab"}, Priority: 1,
+		Accounts: map[string][]string{"wx0000000000000001": {CallTemplateSend}}, Disabled: true,
+	}}
+	return cfg
+}
+
 // TestTestdataIsUsed notices a file that no test reads.
 func TestTestdataIsUsed(t *testing.T) {
 	used := map[string]bool{"good/smallest.yaml": true, "good/secrets.yaml": true,
-		"good/several.yaml": true, "good/token.yaml": true, "good/mini_only.yaml": true}
+		"good/several.yaml": true, "good/token.yaml": true, "good/mini_only.yaml": true,
+		"good/applications.yaml": true}
 	for _, test := range badFiles {
 		used["bad/"+test.file+".yaml"] = true
 	}

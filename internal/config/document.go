@@ -47,6 +47,7 @@ func decodeYAML(data []byte, cfg *Config, ps *problems) error {
 			cfg.MiniPrograms[i] = defaultMiniProgram()
 		}
 	}
+	fillApplications(cfg.Applications)
 	return nil
 }
 

@@ -1,7 +1,13 @@
 package config
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -204,4 +210,85 @@ func shortDuration(d Duration) string {
 		text = strings.TrimSuffix(text, "0m")
 	}
 	return text
+}
+
+// TestExampleApplications decodes what the comments offer for the doors.
+func TestExampleApplications(t *testing.T) {
+	t.Setenv("STATE_DIRECTORY", "/var/lib/unionbridge")
+	dir := exampleSecrets(t)
+	writeFile(t, filepath.Join(dir, "shop.hash"), hashOne, 0o644)
+	before, block, ok := strings.Cut(string(unionbridge.ExampleConfig), "# applications:\n")
+	if !ok {
+		t.Fatal("the example has no applications")
+	}
+	block = regexp.MustCompile(`(?m)^# ?`).ReplaceAllString(block, "")
+	before = regexp.MustCompile(`(?m)^  # (api_(?:listen|plain|proxy_from):)`).ReplaceAllString(before, "  $1")
+	cfg, _, err := decode([]byte(before+"applications:\n"+block), dir, "config.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cfg.Applications) != 1 || len(cfg.Applications[0].Accounts) != 2 ||
+		cfg.Applications[0].Limit.Day == 0 || cfg.HTTP.APIListen == "" || len(cfg.HTTP.APIProxyFrom) != 1 {
+		t.Errorf("not all comments were taken in: %+v", cfg)
+	}
+	if len(otherWarnings(cfg)) != 0 {
+		t.Errorf("warnings: %q", cfg.Warnings)
+	}
+}
+
+// TestAPITLS accepts a certificate with its key, and makes their paths absolute.
+func TestAPITLS(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := certificate(t)
+	writeFile(t, filepath.Join(dir, "api.crt"), cert, 0o644)
+	writeFile(t, filepath.Join(dir, "api.key"), key, 0o644)
+	text := string(readTestdata(t, "good/smallest.yaml")) +
+		"\nhttp: {api_listen: \":443\", api_tls: {cert_file: api.crt, key_file: api.key}}\n"
+	cfg, _, err := decode([]byte(text), dir, "f.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (APITLS{filepath.Join(dir, "api.crt"), filepath.Join(dir, "api.key")}); cfg.HTTP.APITLS != want {
+		t.Errorf("api_tls = %+v, want %+v", cfg.HTTP.APITLS, want)
+	}
+	if warnings := strings.Join(cfg.Warnings, "\n"); !strings.Contains(warnings, "http.api_tls.key_file: every user") {
+		t.Errorf("no warning of a key that everybody can read: %s", warnings)
+	}
+}
+
+// TestHashFile finds the file that is still to be made, in a configuration that is wrong without it.
+func TestHashFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "config.yaml")
+	writeFile(t, path, "applications:\n- {name: shop, secret_hash_file: shop.hash}\n- {name: till}\n", 0o600)
+	if got, err := HashFile(path, "shop"); err != nil || got != filepath.Join(dir, "shop.hash") {
+		t.Errorf("HashFile = %q, %v", got, err)
+	}
+	for name, words := range map[string]string{"till": "secret_hash_file: missing", "other": `none is called "other"`} {
+		if _, err := HashFile(path, name); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("HashFile(%s) = %v, want it to say %q", name, err, words)
+		}
+	}
+}
+
+// certificate returns a new certificate and its key, in PEM.
+func certificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := func(kind string, data []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: data}))
+	}
+	return block("CERTIFICATE", der), block("PRIVATE KEY", encoded)
 }

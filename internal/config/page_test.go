@@ -53,7 +53,9 @@ func TestPageKeys(t *testing.T) {
 // TestPageDefaults compares the defaults of the table with what the code does without the key.
 func TestPageDefaults(t *testing.T) {
 	t.Setenv("STATE_DIRECTORY", "/var/lib/unionbridge")
-	cfg, _, err := decode(readTestdata(t, "good/smallest.yaml"), "/", "smallest.yaml")
+	smallest := string(readTestdata(t, "good/smallest.yaml")) + "applications:\n- {name: shop, secret_hashes: [" +
+		hashOne + "], accounts: {wx0123456789abcdef: [template_send]}}\n"
+	cfg, _, err := decode([]byte(smallest), "/", "smallest.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,6 +52,8 @@ func (r *resolver) secrets(cfg *Config) {
 		r.token(path+".token", &m.Token)
 		r.callback(path+".callback", m.Callback)
 	}
+	r.hashes(cfg)
+	r.apiTLS(&cfg.HTTP.APITLS)
 }
 
 func (r *resolver) callback(path string, c *Callback) {
@@ -130,21 +132,13 @@ func (r *resolver) fromEnv(f secretField) {
 
 func (r *resolver) fromFile(f secretField) {
 	path := f.path + "_file"
-	if looksSecret(f.file) {
-		r.problems.add(path, "this takes the name of a file, not the value itself")
+	data, mode, ok := r.file(path, f.file, "create it, readable for the daemon's user alone")
+	if !ok {
 		return
 	}
 	name, credential := r.locate(f.file)
-	data, mode, err := readBounded(name)
 	value := trimSecret(string(data))
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		r.problems.add(path, "%s does not exist; create it, readable for the daemon's user alone", name)
-	case errors.Is(err, fs.ErrPermission):
-		r.problems.add(path, "%s may not be read by this user; give it to the daemon's user or "+
-			"group", name)
-	case err != nil:
-		r.problems.add(path, "%w", err)
 	case value == "":
 		r.problems.add(path, "%s is empty", name)
 	case len(value) > maxSecretSize || strings.ContainsAny(value, "\r\n\x00"):
@@ -157,6 +151,27 @@ func (r *resolver) fromFile(f secretField) {
 				mode.Perm()))
 		}
 	}
+}
+
+// file reads the file that the key at path names; missing is the cure where it does not exist. What
+// prevents it is reported, and ok is false then.
+func (r *resolver) file(path, file, missing string) (data []byte, mode fs.FileMode, ok bool) {
+	if looksSecret(file) {
+		r.problems.add(path, "this takes the name of a file, not the value itself")
+		return nil, 0, false
+	}
+	name, _ := r.locate(file)
+	data, mode, err := readBounded(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		r.problems.add(path, "%s does not exist; %s", name, missing)
+	case errors.Is(err, fs.ErrPermission):
+		r.problems.add(path, "%s may not be read by this user; give it to the daemon's user or "+
+			"group", name)
+	case err != nil:
+		r.problems.add(path, "%w", err)
+	}
+	return data, mode, err == nil
 }
 
 // trimSecret drops the newline with which editors, echo and YAML's block text end a value.

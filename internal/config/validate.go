@@ -34,6 +34,8 @@ func validate(cfg *Config, ps *problems) {
 	}
 	validateAccounts(cfg, ps)
 	validateTemplates(cfg, ps)
+	validateApplications(cfg, ps)
+	validateAPI(cfg, ps)
 }
 
 // minRetention is longer than everything that still happens to a finished request: receipts, an
@@ -189,7 +191,7 @@ func warnings(cfg *Config) (list []string) {
 		}
 		unheard(path, a.Callback)
 	}
-	return append(list, templateWarnings(cfg)...)
+	return slices.Concat(list, templateWarnings(cfg), applicationWarnings(cfg))
 }
 
 const classicWarning = "%s.token.mode: classic ends the tokens of every other program and " +

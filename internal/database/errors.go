@@ -28,6 +28,7 @@ const (
 	erTableAccessDenied  = 1142
 	erColumnAccessDenied = 1143
 	erNoSuchTable        = 1146
+	erUnknown            = 1105 // TiDB: every error that has no number of its own
 	erErrorDuringCommit  = 1180 // Galera: a certification conflict seen at COMMIT
 	erLockWaitTimeout    = 1205
 	erLockNowait         = 3572 // MySQL and TiDB; MariaDB says 1205
@@ -111,8 +112,11 @@ func isRetryable(err error) bool {
 	if !ok {
 		return false
 	}
-	if me.Number == erErrorDuringCommit {
+	switch me.Number {
+	case erErrorDuringCommit:
 		return strings.Contains(strings.ToLower(me.Message), "deadlock")
+	case erUnknown: // a statement that has met other transactions' rows 256 times
+		return strings.Contains(me.Message, "pessimistic lock retry limit reached")
 	}
 	return retryable(me.Number) || string(me.SQLState[:]) == "40001"
 }

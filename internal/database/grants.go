@@ -31,6 +31,8 @@ func probes() []probe {
 		{"instance", "holder, feature_level"},
 		{"secret_key", "name, value"},
 		{"erased_person", "hash"},
+		{"application", "name"},
+		{"application_usage", "application, period, holder"},
 		{"withdrawn_permission", "appid, openid, permission"},
 		{"account_state", "appid, scope, reason"},
 		{"lease", "name, holder"},

@@ -320,6 +320,8 @@ func TestGrantsReader(t *testing.T) {
 		`SELECT value FROM secret_key`,
 		`SELECT hash FROM erased_person`,
 		`SELECT value FROM erasure`,
+		`SELECT epoch FROM application`,
+		`SELECT used FROM application_usage`,
 		`SELECT value FROM send_wait`,
 		`INSERT INTO send_request (unionid, template, data) VALUES ('o1', 't', '{}')`,
 		`UPDATE follower SET subscribed = 0`,

@@ -73,7 +73,7 @@ func Check(ctx context.Context, a Account) Result {
 	taken, bad := judge(err)
 	switch {
 	case bad != nil:
-		r.Problems = append(r.Problems, accountProblem(a.AppID, bad))
+		r.Problems = append(r.Problems, accountProblem(a, bad))
 		return r
 	case !taken:
 		r.Err = err
@@ -130,10 +130,14 @@ var cures = map[wechat.Reason]string{ //nolint:gochecknoglobals // constant
 		"stop it, or let both use stable_token.",
 }
 
-func accountProblem(appid string, we *wechat.Error) Problem {
-	cure := cmp.Or(wechat.Explain(we.Code), cures[we.Reason],
+func accountProblem(a Account, we *wechat.Error) Problem {
+	explanation := wechat.Explain(we.Code)
+	if a.Mini {
+		explanation = wechat.ExplainAt(wechat.EndpointSendSubscribe, we.Code)
+	}
+	cure := cmp.Or(explanation, cures[we.Reason],
 		"docs/states.md says what "+string(we.Reason)+" means and what to do.")
-	return Problem{AppID: appid, Reason: string(we.Reason), Text: we.Error(), Cure: cure, Err: we}
+	return Problem{AppID: a.AppID, Reason: string(we.Reason), Text: we.Error(), Cure: cure, Err: we}
 }
 
 // checkTemplates compares the aliases with the account's list. An empty list says nothing, as in the

@@ -20,11 +20,12 @@ type Config struct {
 	Now      time.Time
 }
 
-// Settings are what the configuration says of an official account.
+// Settings are what the configuration says of an account that sends.
 type Settings struct {
 	AppID, Name    string
 	Default        bool
-	Sweep, Refresh string // schedules
+	Mini           bool   // a mini program
+	Sweep, Refresh string // schedules, of an official account
 }
 
 // reader makes a Report of what the packages have read.
@@ -62,9 +63,11 @@ func Read(ctx context.Context, db *sqlx.DB, cfg Config) (Report, error) {
 	}
 	alarms := alarmList{}
 	for _, a := range cfg.Accounts {
-		history, err := sync.ReadHistory(ctx, db, a.AppID)
-		if err != nil {
-			return Report{}, err
+		var history sync.History
+		if !a.Mini {
+			if history, err = sync.ReadHistory(ctx, db, a.AppID); err != nil {
+				return Report{}, err
+			}
 		}
 		account, err := r.account(a, history)
 		if err != nil {
@@ -97,8 +100,12 @@ func NewPauses(pauses []requests.Pause) []Pause {
 
 func (r reader) account(a Settings, h sync.History) (s Account, err error) {
 	s = Account{
-		AppID: a.AppID, Name: a.Name, Default: a.Default,
+		AppID: a.AppID, Kind: KindOfficial, Name: a.Name, Default: a.Default,
 		SentBy: optional(r.holder(queue.LeaseName(a.AppID))),
+	}
+	if a.Mini {
+		s.Kind = KindMini
+		return s, nil
 	}
 	if s.Sweep.Job, err = r.job(a.Sweep, h.Sweep); err != nil {
 		return s, err

@@ -16,9 +16,17 @@ type Report struct {
 	Alarms   []Alarm   `json:"alarms"`
 }
 
-// Account is one official account.
+// The kinds of accounts.
+const (
+	KindOfficial = "official"
+	KindMini     = "mini"
+)
+
+// Account is one that sends: an official account, or a mini program, which has no followers and so
+// neither sweeps nor refreshes nor coverage.
 type Account struct {
 	AppID   string  `json:"appid"`
+	Kind    string  `json:"kind"`
 	Name    string  `json:"name"`
 	Default bool    `json:"default"`
 	SentBy  *string `json:"sent_by"` // the holder of the send lease
@@ -32,8 +40,8 @@ type Account struct {
 
 // Job is what an account does on a schedule.
 type Job struct {
-	Schedule string `json:"schedule"`
-	NextAt   *Time  `json:"next_at"` // nil: of an interval, which counts from the daemon's start
+	Schedule string `json:"schedule"` // "": a mini program's
+	NextAt   *Time  `json:"next_at"`  // nil: of an interval, which counts from the daemon's start
 	Last     *Run   `json:"last"`
 }
 

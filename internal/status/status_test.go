@@ -72,6 +72,46 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// TestMiniProgram: a mini program that sends is an account without followers. That nobody sends for it
+// is an alarm, its queue and its pauses count as others do.
+func TestMiniProgram(t *testing.T) {
+	db := dbtest.New(t)
+	for _, query := range []string{
+		`INSERT INTO account_state (appid, scope, reason) VALUES ('` + first + `', 'send', 'no_permission')`,
+		`INSERT INTO send_request (appid, template, data, due_at) VALUES
+		 ('` + first + `', 'x', '{}', CURRENT_TIMESTAMP(3) - INTERVAL 1 HOUR)`,
+		`INSERT INTO lease (name, holder, epoch, expires_at) VALUES
+		 ('send:` + second + `', 'host-1', 3, CURRENT_TIMESTAMP(3) + INTERVAL 1 HOUR)`,
+	} {
+		db.MustExecContext(t.Context(), query)
+	}
+	report, err := status.Read(t.Context(), db, status.Config{
+		Accounts: []status.Settings{
+			{AppID: first, Name: "A", Mini: true, Default: true}, {AppID: second, Name: "B", Mini: true},
+		},
+		Coverage: true, Now: time.Now(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := "host-1"
+	want := []status.Account{
+		{AppID: first, Kind: status.KindMini, Name: "A", Default: true},
+		{AppID: second, Kind: status.KindMini, Name: "B", SentBy: &host},
+	}
+	if diff := cmp.Diff(want, report.Accounts); diff != "" {
+		t.Errorf("accounts (-want +got):\n%s", diff)
+	}
+	var codes []string
+	for _, a := range report.Alarms {
+		codes = append(codes, a.Code+" "+*a.AppID)
+	}
+	alarms := []string{"no_sender " + first, "paused " + first, "queue_late " + first}
+	if diff := cmp.Diff(alarms, codes); diff != "" {
+		t.Errorf("alarms (-want +got):\n%s", diff)
+	}
+}
+
 // TestPostponedIsLate: a request that is put off again and again is late, although its due_at is
 // always ahead; so is the account of many, once.
 func TestPostponedIsLate(t *testing.T) {

@@ -22,7 +22,8 @@ type ListenerConfig struct {
 	Listen string // host:port; port 0 takes a free one, see Listener.Addr
 	Key    string // the configuration's name for Listen, for errors
 	Logger *slog.Logger
-	// Server has the handler and all four timeouts. NewListener adds headers, bounds and the log.
+	// Server has the handler and all four timeouts, and TLSConfig where it serves TLS. NewListener adds
+	// headers, bounds and the log.
 	Server *http.Server
 }
 
@@ -53,11 +54,18 @@ func (l *Listener) Start(ctx context.Context) error {
 	}
 	l.addr = listener.Addr()
 	l.served.Go(func() {
-		if err := l.cfg.Server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := l.serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			l.failed <- fmt.Errorf("serving (%s): %w", l.cfg.Key, err)
 		}
 	})
 	return nil
+}
+
+func (l *Listener) serve(listener net.Listener) error {
+	if l.cfg.Server.TLSConfig != nil {
+		return l.cfg.Server.ServeTLS(listener, "", "") // TLSConfig has the certificate
+	}
+	return l.cfg.Server.Serve(listener)
 }
 
 // Addr is the address that Start listens on, such as 127.0.0.1:8080.

@@ -18,7 +18,8 @@ import (
 type Book struct {
 	queue   *queue.Queue
 	channel channel.Attempter
-	settler channel.Settler // nil: the channel has no ledger
+	settler channel.Settler // nil: the channel has none
+	ledger  bool            // it has every message that was sent
 	name    channel.Name
 
 	turn chan struct{} // of whoever writes for all who wait; holds one token
@@ -49,7 +50,8 @@ func New(q *queue.Queue, c channel.Channel) *Book {
 	}
 	settler, _ := c.(channel.Settler)
 	return &Book{
-		queue: q, channel: attempter, settler: settler, name: c.Name(), turn: make(chan struct{}, 1),
+		queue: q, channel: attempter, settler: settler, ledger: c.Traits().Ledger, name: c.Name(),
+		turn: make(chan struct{}, 1),
 	}
 }
 

@@ -18,8 +18,6 @@ const (
 	// its receipt, by WeChat's.
 	receiptEarly = 6 * time.Second
 	receiptLate  = 30 * time.Minute
-	// maxOpen bounds the attempts of one search.
-	maxOpen = 10_000
 )
 
 // Resolve ends unknown rows of the account whose receipts have come, and returns which. A receipt that
@@ -28,53 +26,76 @@ const (
 // one as of the other, in the order of time. While a message to the person is under way, its receipt
 // may be among them, so nothing is resolved.
 func (b *Book) Resolve(ctx context.Context, appid string) (resolved []queue.Resolution, err error) {
-	var found []queue.Resolution
-	err = b.queue.Snapshot(ctx, func(q *queue.Queue) error {
-		found, err = search(ctx, q, appid)
-		return err
-	})
-	errs := []error{err}
-	for _, r := range found {
-		done, err := b.resolve(ctx, r)
-		if errs = append(errs, err); done {
-			resolved = append(resolved, r)
+	var errs []error
+	for last := ""; ; {
+		openids, err := b.queue.InDoubtAfter(ctx, appid, last)
+		if err != nil {
+			return resolved, err
 		}
+		var pairs []queue.Resolution
+		err = b.queue.Snapshot(ctx, func(q *queue.Queue) error {
+			pairs, err = b.pairs(ctx, q, appid, openids)
+			return err
+		})
+		if err != nil {
+			return resolved, err
+		}
+		for _, r := range pairs {
+			done, err := b.resolve(ctx, r)
+			if errs = append(errs, err); done {
+				resolved = append(resolved, r)
+			}
+		}
+		if len(openids) < queue.PageSize {
+			return resolved, errors.Join(errs...)
+		}
+		last = openids[len(openids)-1]
 	}
-	return resolved, errors.Join(errs...)
 }
 
-// search finds which receipts belong to which attempts. All of it must be of one moment: a message that
-// begins, arrives and is told of between two looks is not among the attempts of the first, and by the
-// second its receipt would be the only one of an older message, which never arrived.
-func search(
-	ctx context.Context, q *queue.Queue, appid string,
-) (found []queue.Resolution, err error) {
-	attempts, err := q.OpenAttempts(ctx, appid, maxOpen)
+// pairs are the attempts to some people with the receipts that tell what became of them. All of it must
+// be of one moment: else a message that begins, arrives, is told of and is settled meanwhile is not among
+// the attempts, and by the order of time its receipt makes another one sent, which never arrived.
+func (b *Book) pairs(
+	ctx context.Context, q *queue.Queue, appid string, openids []string,
+) ([]queue.Resolution, error) {
+	if len(openids) == 0 {
+		return nil, nil
+	}
+	receipts, err := q.UnclaimedReceipts(ctx, appid, openids, 0)
+	if err != nil || len(receipts) == 0 {
+		return nil, err
+	}
+	attempts, err := q.OpenAttempts(ctx, appid, openids)
 	if err != nil {
 		return nil, err
 	}
-	var openids []string
-	for _, a := range attempts {
-		if a.Status == queue.Unknown {
-			openids = append(openids, a.OpenID)
+	unnamed, err := q.SentUnnamed(ctx, appid, openids)
+	if err != nil {
+		return nil, err
+	}
+	return b.certain(ctx, q, appid, match(slices.Concat(attempts, unnamed), receipts))
+}
+
+// certain leaves out the pairs whose receipt may be of a message that was sent, where no ledger says
+// which those are.
+func (b *Book) certain(
+	ctx context.Context, q *queue.Queue, appid string, pairs []queue.Resolution,
+) ([]queue.Resolution, error) {
+	if b.ledger || len(pairs) == 0 {
+		return pairs, nil
+	}
+	openids, since := make([]string, len(pairs)), pairs[0].Receipt.At
+	for i, p := range pairs {
+		openids[i] = p.OpenAttempt.OpenID
+		if p.Receipt.At.Before(since) {
+			since = p.Receipt.At
 		}
 	}
-	openids = slices.Compact(openids)
-	for part := range slices.Chunk(openids, queue.PageSize) {
-		receipts, err := q.UnclaimedReceipts(ctx, appid, part, 0)
-		if err != nil {
-			return nil, err
-		}
-		if len(receipts) == 0 {
-			continue
-		}
-		unnamed, err := q.SentUnnamed(ctx, appid, part)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, match(slices.Concat(attempts, unnamed), receipts)...)
-	}
-	return found, nil
+	others, err := q.SentWithoutMsgID(ctx, appid, openids, since.Add(-receiptLate))
+	return slices.DeleteFunc(pairs, func(p queue.Resolution) bool {
+		return slices.Contains(others, p.OpenAttempt.OpenID)
+	}), err
 }
 
 func (b *Book) resolve(ctx context.Context, r queue.Resolution) (bool, error) {

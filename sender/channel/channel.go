@@ -80,6 +80,7 @@ type Traits struct {
 	Waits           bool   // an unreachable person may become reachable, so the row waits
 	WaitOver        string // the reason of a row that has waited in vain; "": what it waited for
 	Receipts        bool   // accepted messages get a receipt by msgid
+	Ledger          bool   // a ledger has every message that was sent
 }
 
 // Content is what a row says.

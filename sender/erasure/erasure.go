@@ -195,6 +195,9 @@ func (e *Eraser) close(ctx context.Context, id bridge.Erasure) error {
 		if err := e.account(ctx, a); err != nil {
 			return err
 		}
+		if err := e.queue.EraseAttempts(ctx, a.AppID, a.OpenID, e.settleTime); err != nil {
+			return err
+		}
 	}
 	return e.erasures.Close(ctx, []bridge.Erasure{id})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -271,4 +272,18 @@ func (q *Queue) EraseReceipts(ctx context.Context, appid, openid string) error {
 			return nil
 		}
 	}
+}
+
+// EraseAttempts deletes the attempts to a person that no request names any more, so that the walk did
+// not find them. A younger one may be under way: without it, its request could be sent again.
+func (q *Queue) EraseAttempts(
+	ctx context.Context, appid, openid string, age time.Duration,
+) error {
+	const query = `
+		DELETE FROM send_attempt
+		 WHERE appid = ? AND openid = ? AND begun_at <= CURRENT_TIMESTAMP(3) - INTERVAL ? SECOND`
+	if _, err := q.exec(ctx, query, appid, openid, int(age/time.Second)); err != nil {
+		return fmt.Errorf("deleting attempts to an erased person: %w", err)
+	}
+	return nil
 }

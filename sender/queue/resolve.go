@@ -21,17 +21,32 @@ type OpenAttempt struct {
 	Attempts   int       `db:"attempts"` // of the row
 }
 
-// OpenAttempts returns up to limit attempts of an account that were begun since yesterday, by person,
-// template and time; those older find no receipt any more.
-func (q *Queue) OpenAttempts(ctx context.Context, appid string, limit int) ([]OpenAttempt, error) {
+// InDoubtAfter returns the next PageSize people after one whose messages of the last day are in doubt,
+// by openid; those older find no receipt any more.
+func (q *Queue) InDoubtAfter(ctx context.Context, appid, openid string) ([]string, error) {
+	const query = `
+		SELECT DISTINCT a.openid
+		  FROM send_attempt a FORCE INDEX (send_attempt_grant)
+		  JOIN send_request r FORCE INDEX (PRIMARY) ON r.id = a.request_id
+		 WHERE a.appid = ? AND a.openid > ? AND a.begun_at > CURRENT_TIMESTAMP(3) - INTERVAL 1 DAY
+		   AND r.status = 'unknown'
+		 ORDER BY a.openid
+		 LIMIT ?`
+	return find[string](ctx, q, lookup{"looking for messages in doubt", query}, appid, openid, PageSize)
+}
+
+// OpenAttempts returns the attempts to some people that were begun since yesterday, by person, template
+// and time.
+func (q *Queue) OpenAttempts(
+	ctx context.Context, appid string, openids []string,
+) ([]OpenAttempt, error) {
 	const query = `
 		SELECT a.request_id, a.appid, a.openid, a.template_id, a.begun_at, r.status, r.attempts
 		  FROM send_attempt a FORCE INDEX (send_attempt_grant)
 		  JOIN send_request r FORCE INDEX (PRIMARY) ON r.id = a.request_id
-		 WHERE a.appid = ? AND a.begun_at > CURRENT_TIMESTAMP(3) - INTERVAL 1 DAY
-		 ORDER BY a.openid, a.template_id, a.begun_at
-		 LIMIT ?`
-	return find[OpenAttempt](ctx, q, lookup{"reading open attempts", query}, appid, limit)
+		 WHERE a.appid = ? AND a.openid IN (?) AND a.begun_at > CURRENT_TIMESTAMP(3) - INTERVAL 1 DAY
+		 ORDER BY a.openid, a.template_id, a.begun_at`
+	return find[OpenAttempt](ctx, q, lookup{"reading open attempts", query}, appid, openids)
 }
 
 // SentUnnamed returns the attempts of the last day by which messages were sent to people of which
@@ -46,6 +61,19 @@ func (q *Queue) SentUnnamed(
 		 WHERE e.appid = ? AND e.openid IN (?) AND e.kind = 'sent' AND r.msgid IS NULL
 		   AND e.happened_at > CURRENT_TIMESTAMP(3) - INTERVAL 1 DAY`
 	return find[OpenAttempt](ctx, q, lookup{"reading messages without an msgid", query}, appid, openids)
+}
+
+// SentWithoutMsgID returns to whom of some people messages were sent since a moment of which WeChat gave
+// no msgid. It reads all of the account's messages since then: no index finds a person's.
+func (q *Queue) SentWithoutMsgID(
+	ctx context.Context, appid string, openids []string, since time.Time,
+) ([]string, error) {
+	// Of a sent row due_at is the end of its last claim, which comes after the attempt.
+	const query = `
+		SELECT DISTINCT sent_openid
+		  FROM send_request FORCE INDEX (send_request_due)
+		 WHERE status = 'sent' AND appid = ? AND due_at > ? AND msgid IS NULL AND sent_openid IN (?)`
+	return find[string](ctx, q, lookup{"reading messages without an msgid", query}, appid, since, openids)
 }
 
 // Resolution is what became of an attempt whose outcome was not known.

@@ -254,21 +254,21 @@ func (q *Queue) WithdrawnAfter(ctx context.Context, last Withdrawn) ([]Withdrawn
 		last.Cancel, last.ID, PageSize, last.Cancel, PageSize, PageSize)
 }
 
-// AnyWait reports whether any row waits for something of a kind at one of the accounts, and says
-// when that was.
+// AnyWait reports whether any row waits for something of one of the kinds at one of the accounts,
+// and says when that was.
 func (q *Queue) AnyWait(
-	ctx context.Context, kind string, appids []string,
+	ctx context.Context, kinds, appids []string,
 ) (now time.Time, waits bool, err error) {
 	const query = `
 		SELECT CURRENT_TIMESTAMP(3) AS now,
 		       EXISTS (SELECT 1
 		                 FROM send_wait FORCE INDEX (send_wait_key)
-		                WHERE kind = ? AND appid IN (?)) AS waits`
+		                WHERE kind IN (?) AND appid IN (?)) AS waits`
 	type answer struct {
 		Now   time.Time `db:"now"`
 		Waits bool      `db:"waits"`
 	}
-	found, err := find[answer](ctx, q, lookup{"looking whether anybody waits", query}, kind, appids)
+	found, err := find[answer](ctx, q, lookup{"looking whether anybody waits", query}, kinds, appids)
 	if err != nil {
 		return now, false, err
 	}

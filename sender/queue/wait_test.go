@@ -261,7 +261,7 @@ func TestWaitersReadFew(t *testing.T) {
 			return err
 		}, 15},
 		{"whether somebody waits for a login", func() error {
-			_, _, err := f.AnyWait(t.Context(), "openid", []string{otherAppID})
+			_, _, err := f.AnyWait(t.Context(), []string{"openid", "unionid"}, []string{otherAppID})
 			return err
 		}, 5},
 		{"who is withdrawn", func() error {

@@ -77,6 +77,7 @@ func (s Store) Insert(ctx context.Context, r Request) (id int64, existed bool, e
 // Outcome is what v_send_status says of a request. Its JSON is a line of "unionbridge send --json".
 type Outcome struct {
 	ID         int64   `db:"id" json:"id"`
+	AppID      string  `db:"appid" json:"-"` // "": the default account's, and not claimed yet
 	Status     string  `db:"status" json:"status"`
 	Reason     *string `db:"reason" json:"reason"`
 	ErrCode    *int    `db:"errcode" json:"errcode"`
@@ -91,7 +92,8 @@ type Outcome struct {
 // Outcome reads what has become of a request so far, with a producer's rights.
 func (s Store) Outcome(ctx context.Context, id int64) (Outcome, error) {
 	const query = `
-		SELECT id, status, reason, errcode, errmsg, attempts, channel, sent_openid, msgid
+		SELECT id, COALESCE(appid, '') AS appid, status, reason, errcode, errmsg, attempts,
+		       channel, sent_openid, msgid
 		  FROM v_send_status
 		 WHERE id = ?`
 	var o Outcome

@@ -162,14 +162,16 @@ const archiveStatement = `
 	       (id, appid, unionid, mini_appid, mini_openid, openid, template, data, url, mini_path,
 	        priority, due_at, expires_at, dedup_key, created_at, status, reason, errcode, errmsg,
 	        warning, attempts, attempted_at, channel, sent_openid, msgid, finished_at, receipt_status, receipt_at,
-	        wished_at)
+	        wished_at, route, jump_appid, page, lang, mini_state, application, fallback_from,
+	        fallback_reason, fallback_errcode)
 	SELECT r.id, r.appid, r.unionid, r.mini_appid, r.mini_openid, r.openid, r.template, r.data, r.url,
 	       r.mini_path, r.priority,
 	       CASE WHEN r.due_at >= '1970-01-01 00:00:01' THEN r.due_at END,
 	       CASE WHEN r.expires_at >= '1970-01-01 00:00:01' THEN r.expires_at END,
 	       r.dedup_key, r.created_at, r.status, r.reason, r.errcode, r.errmsg, r.warning, r.attempts,
 	       r.attempted_at, r.channel, r.sent_openid, r.msgid, r.finished_at, s.status, s.arrived_at,
-	       r.wished_at
+	       r.wished_at, r.route, r.jump_appid, r.page, r.lang, r.mini_state, r.application,
+	       r.fallback_from, r.fallback_reason, r.fallback_errcode
 	  FROM send_request r FORCE INDEX (PRIMARY)
 	  LEFT JOIN send_receipt s FORCE INDEX (PRIMARY) ON s.appid = r.appid AND s.msgid = r.msgid
 	 WHERE r.id IN (?)

@@ -114,6 +114,42 @@ func TestRetentionArchives(t *testing.T) {
 	}
 }
 
+// TestArchiveKeepsColumns: whatever column both tables have goes along; so erasing a person finds
+// what a moved row's openid belongs to.
+func TestArchiveKeepsColumns(t *testing.T) {
+	f := newFixture(t)
+	old := time.Now().UTC().AddDate(0, 0, -60).Truncate(time.Second)
+	id := f.insert(t, columns{
+		"unionid": "u", "mini_appid": "wxMini", "mini_openid": "oMini", "openid": "oOfficial", "appid": "wxMini",
+		"url": "https://example.com", "mini_path": "pages/a", "priority": 2, "due_at": old, "expires_at": old,
+		"dedup_key": "key", "created_at": old, "status": "sent", "reason": "why", "errcode": 1, "errmsg": "text",
+		"warning": "careful", "attempts": 3, "attempted_at": old, "channel": "mini_subscribe", "sent_openid": "oMini",
+		"msgid": 7, "finished_at": old, "wished_at": old, "route": "official,mini", "jump_appid": "wxJump",
+		"page": "pages/b", "lang": "en_US", "mini_state": "trial", "application": "shop",
+		"fallback_from": appid, "fallback_reason": "not_following", "fallback_errcode": 43004,
+	})
+	before := f.maps(t, `SELECT * FROM send_request`)[0]
+	if err := f.purger(true).Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	archived := f.maps(t, `SELECT * FROM send_request_archive`)
+	if len(archived) != 1 {
+		t.Fatalf("request %d: %d rows in the archive", id, len(archived))
+	}
+	for name, want := range before {
+		got, both := archived[0][name]
+		if !both {
+			continue
+		}
+		if want == nil {
+			t.Errorf("%s: the test writes nothing there", name)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-request +archive):\n%s", name, diff)
+		}
+	}
+}
+
 // TestRetentionForEver: 0 keeps everything but the counts of days.
 func TestRetentionForEver(t *testing.T) {
 	f := newFixture(t)

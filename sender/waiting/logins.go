@@ -38,7 +38,7 @@ func (r *Releaser) ReadLogins(ctx context.Context) error {
 	if !r.awaitingLogin.Swap(false) {
 		return nil
 	}
-	now, waits, err := r.cfg.Queue.AnyWait(ctx, string(bridge.KeyOpenID), r.cfg.MiniAppIDs)
+	now, waits, err := r.cfg.Queue.AnyWait(ctx, loginKinds(), r.cfg.MiniAppIDs)
 	if err != nil || waits {
 		r.awaitingLogin.Store(true)
 	}
@@ -59,9 +59,11 @@ func (r *Releaser) ReadLogins(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		keys := make([]queue.Wait, len(logins))
-		for i, l := range logins {
-			keys[i] = waitOf(l.Key())
+		keys := make([]queue.Wait, 0, 2*len(logins))
+		for _, l := range logins {
+			for _, key := range l.Keys() {
+				keys = append(keys, waitOf(key))
+			}
 		}
 		if err := r.release(ctx, nil, keys); err != nil {
 			return err
@@ -73,6 +75,12 @@ func (r *Releaser) ReadLogins(ctx context.Context) error {
 	}
 	r.loginsRead = now
 	return nil
+}
+
+// loginKinds are the kinds of what a login at a mini program may release: a row that names the
+// person by their openid there, and one that names them by their unionid and goes by the mini program.
+func loginKinds() []string {
+	return []string{string(bridge.KeyOpenID), string(bridge.KeyUnionID)}
 }
 
 // AwaitingLogin reports whether logins are read, as somebody may wait for one.

@@ -34,6 +34,8 @@ type Config struct {
 	Accounts   []Account
 	MiniAppIDs []string    // of those whose logins may release a row
 	Logins     LoginReader // nil: nobody's login is noticed but by the walk
+	// Explain says to a producer why their row waits.
+	Explain func(bridge.Reachability) string
 	// Moved is told how many rows went from one account to another.
 	Moved  func(from, to, reason string, n int)
 	Logger *slog.Logger
@@ -226,6 +228,7 @@ func (r *Releaser) releaseReachable(
 		return nil, err
 	}
 	waits, released, moved := make(map[int64]queue.Waits, len(open)), newGroups(), newGroups()
+	changed := make(restatements)
 	for i, row := range open {
 		look := looks[i]
 		switch {
@@ -241,6 +244,7 @@ func (r *Releaser) releaseReachable(
 			w := slices.Concat(r.WaitsFor(look.Own), r.WaitsFor(look.Address))
 			slices.SortFunc(w, queue.Wait.Compare)
 			waits[row.ID] = slices.Compact(w)
+			changed.add(row, look)
 		}
 	}
 	for g, ids := range withdrawn.ids {
@@ -248,6 +252,9 @@ func (r *Releaser) releaseReachable(
 		if err := r.cfg.Queue.Cancel(ctx, order); err != nil {
 			return nil, err
 		}
+	}
+	if err := r.restate(ctx, changed); err != nil {
+		return nil, err
 	}
 	return waits, r.let(ctx, released, moved)
 }
@@ -272,29 +279,13 @@ func (r *Releaser) let(ctx context.Context, released, moved groups) error {
 	return nil
 }
 
-// groups are rows that one statement changes.
-type groups struct{ ids map[group][]int64 }
-
-// group is the account in whose queue rows stand, the one that they go to, and why they waited.
-type group struct{ at, to, reason string }
-
-func newGroups() groups { return groups{make(map[group][]int64)} }
-
-// add adds a row; to is "" if it stays.
-func (g groups) add(row queue.Request, to string) {
-	key := group{at: bridge.ID(row.AppID.String), to: to}
-	if to != "" {
-		key.reason = row.Reason.String
-	}
-	g.ids[key] = append(g.ids[key], row.ID)
-}
-
 // WaitsFor is what may release a row that cannot reach its recipient, in the order of send_wait.
 func (r *Releaser) WaitsFor(to channel.Address) queue.Waits {
 	waits := make(queue.Waits, len(to.Awaits))
 	for i, key := range to.Awaits {
 		waits[i] = waitOf(key)
-		if key.Kind == bridge.KeyOpenID && slices.Contains(r.cfg.MiniAppIDs, key.AppID) {
+		if slices.Contains(loginKinds(), string(key.Kind)) &&
+			slices.Contains(r.cfg.MiniAppIDs, key.AppID) {
 			r.awaitingLogin.Store(true)
 		}
 	}

@@ -38,6 +38,8 @@ type Grants interface {
 	// Available returns how many messages each person still allows of a template, less those that
 	// are under way, in one query; same length and order. A long-term grant is a large number.
 	Available(ctx context.Context, appid string, asked []grants.Grant) ([]int, error)
+	// AcceptedAt returns when each person last accepted a template; same length and order.
+	AcceptedAt(ctx context.Context, appid string, asked []grants.Grant) ([]time.Time, error)
 	// Settle writes uses into the ledger, in the transaction that settles their messages. A message
 	// that WeChat refused for another reason than the person's will uses none.
 	Settle(ctx context.Context, tx *sqlx.Tx, appid string, uses []grants.Use) error
@@ -113,6 +115,7 @@ func (c *Channel) Traits() channel.Traits {
 		SerialPerPerson: true,
 		QuotaPath:       wechat.EndpointSendSubscribe,
 		Waits:           true,
+		Ledger:          c.cfg.Grants != nil,
 	}
 }
 
@@ -142,6 +145,10 @@ func (c *Channel) Resolve(ctx context.Context, to []channel.Target) ([]channel.A
 	if err != nil {
 		return nil, err
 	}
+	closed, err := c.closed(ctx, to, found)
+	if err != nil {
+		return nil, err
+	}
 	for i := range found {
 		grant := grants.Grant{OpenID: found[i].OpenID, TemplateID: to[i].TemplateID}
 		if found[i].Reachability != bridge.Reachable {
@@ -149,11 +156,40 @@ func (c *Channel) Resolve(ctx context.Context, to []channel.Target) ([]channel.A
 		}
 		found[i].Awaits = append(found[i].Awaits,
 			bridge.GrantKey(c.cfg.AppID, grant.OpenID, grant.TemplateID))
-		if left[grant]--; left[grant] < 0 {
-			found[i].Reachability, found[i].OpenID = channel.NoGrant, ""
+		if !closed[i] && left[grant] > 0 {
+			left[grant]--
+			continue
 		}
+		found[i].Reachability, found[i].OpenID = channel.NoGrant, ""
 	}
 	return found, nil
+}
+
+// closed reports of each reachable target whether its message was refused here and the person has
+// accepted nothing since. The ledger alone would let it go again: only 43101 uses up what is left.
+func (c *Channel) closed(
+	ctx context.Context, to []channel.Target, found []channel.Address,
+) ([]bool, error) {
+	closed := make([]bool, len(to))
+	var which []int
+	var asked []grants.Grant
+	for i, t := range to {
+		if found[i].Reachability == bridge.Reachable && !t.RefusedAt.IsZero() {
+			which = append(which, i)
+			asked = append(asked, grants.Grant{OpenID: found[i].OpenID, TemplateID: t.TemplateID})
+		}
+	}
+	if len(asked) == 0 {
+		return closed, nil
+	}
+	accepted, err := c.cfg.Grants.AcceptedAt(ctx, c.cfg.AppID, asked)
+	if err != nil {
+		return nil, err
+	}
+	for k, i := range which {
+		closed[i] = !accepted[k].After(to[i].RefusedAt)
+	}
+	return closed, nil
 }
 
 // Reserve writes down whom messages are about to go to, and what they hold of each grant.

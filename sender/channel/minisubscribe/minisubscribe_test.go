@@ -121,6 +121,12 @@ func (l *ledger) Available(_ context.Context, appid string, asked []grants.Grant
 	return counts, l.err
 }
 
+func (l *ledger) AcceptedAt(
+	_ context.Context, _ string, asked []grants.Grant,
+) ([]time.Time, error) {
+	return make([]time.Time, len(asked)), l.err
+}
+
 func (l *ledger) Settle(_ context.Context, _ *sqlx.Tx, _ string, uses []grants.Use) error {
 	l.uses = append(l.uses, uses...)
 	return l.err
@@ -365,7 +371,7 @@ func TestLearnTemplates(t *testing.T) {
 func TestTraits(t *testing.T) {
 	c := newChannel(nil, nil)
 	want := channel.Traits{SerialPerPerson: true, Waits: true,
-		QuotaPath: "/cgi-bin/message/subscribe/send"}
+		QuotaPath: "/cgi-bin/message/subscribe/send", Ledger: c.cfg.Grants != nil}
 	if c.Traits() != want || c.Name() != "mini_subscribe" || c.AppID() != miniID {
 		t.Errorf("%+v of %s", c.Traits(), c.Name())
 	}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/unionbridge/unionbridge/internal/web"
+	"github.com/unionbridge/unionbridge/internal/web/compat"
+)
+
+// doors is what applications call. A nil one is switched off, and its methods do nothing.
+type doors struct {
+	listener *compat.Listener
+	log      *slog.Logger
+}
+
+// doors returns nil without an http.api_listen.
+func (p *parts) doors() (*doors, error) {
+	h := p.cfg.HTTP
+	if h.APIListen == "" {
+		return nil, nil
+	}
+	registry, err := newApplications(p.cfg, registryParts{p.db, p.holder, p.log, p.reg})
+	if err != nil {
+		return nil, err
+	}
+	settings := compat.Config{Listen: h.APIListen, Registry: registry, Logger: p.log, Registerer: p.reg,
+		Now: time.Now}
+	for _, text := range h.APIProxyFrom {
+		if proxy, err := netip.ParsePrefix(text); err == nil {
+			settings.Proxies = append(settings.Proxies, proxy)
+		}
+	}
+	if h.APITLS.CertFile != "" {
+		certificate, err := web.LoadCertificate(h.APITLS.CertFile, h.APITLS.KeyFile, p.log)
+		if err != nil {
+			return nil, err
+		}
+		settings.TLS = certificate.Config()
+	}
+	return &doors{compat.New(settings), p.log}, nil
+}
+
+func (d *doors) start(ctx context.Context) error {
+	if d == nil {
+		return nil
+	}
+	if err := d.listener.Start(ctx); err != nil {
+		return err
+	}
+	d.log.Info("the doors for applications are open", "listen", d.listener.Addr())
+	return nil
+}
+
+// failed receives an error if the listener breaks.
+func (d *doors) failed() <-chan error {
+	if d == nil {
+		return nil
+	}
+	return d.listener.Failed()
+}
+
+func (d *doors) stop(ctx context.Context) error {
+	if d == nil {
+		return nil
+	}
+	return d.listener.Stop(ctx)
+}
