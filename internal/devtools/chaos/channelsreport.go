@@ -76,7 +76,7 @@ func channelsTable(results []result) []string {
 		row("… the same with bad links to the database", "%d, %d, %d", sum.Bad.Attempts, sum.Bad.Flying,
 			sum.Bad.Answered),
 		row("rows that were claimed at a kill, at most", "%s", harness.Count(sum.Claimed)),
-		row("deadlocks, all repeated", "%s", harness.Count(sum.Deadlocks)),
+		row("deadlocks, by the server's own count", "%s", harness.Count(sum.Deadlocks)),
 	}
 }
 
