@@ -118,18 +118,22 @@ func (l *Ledger) allowed(
 	}
 	slices.SortFunc(wanted, Grant.compare)
 	wanted = slices.Compact(wanted)
-	left := make(map[Grant]int, len(wanted))
+	var rows []grantRow
 	for part := range slices.Chunk(wanted, maxRows) {
-		rows, err := lockGrants(ctx, tx, appid, part)
+		locked, err := lockGrants(ctx, tx, appid, part)
 		if err != nil {
 			return nil, err
 		}
-		// Counted after the lock, as other attempts may have been written while this one waited for it.
-		held, err := heldBy(ctx, tx, appid, rows)
+		rows = append(rows, locked...)
+	}
+	// Counted after all locks, as other attempts may have been written while this one waited for them.
+	left := make(map[Grant]int, len(wanted))
+	for part := range slices.Chunk(rows, maxRows) {
+		held, err := heldBy(ctx, tx, appid, part)
 		if err != nil {
 			return nil, err
 		}
-		for _, r := range rows {
+		for _, r := range part {
 			left[r.grant()] = r.available(held[r.grant()])
 		}
 	}
@@ -145,9 +149,6 @@ func (l *Ledger) allowed(
 func heldBy(
 	ctx context.Context, tx *sqlx.Tx, appid string, rows []grantRow,
 ) (map[Grant]int, error) {
-	if len(rows) == 0 {
-		return nil, nil
-	}
 	wanted, byGrant := make([]Grant, len(rows)), make(map[Grant]grantRow, len(rows))
 	for i, r := range rows {
 		wanted[i], byGrant[r.grant()] = r.grant(), r
