@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -117,21 +118,59 @@ func (l *Ledger) allowed(
 	}
 	slices.SortFunc(wanted, Grant.compare)
 	wanted = slices.Compact(wanted)
+	var rows []grantRow
 	for part := range slices.Chunk(wanted, maxRows) {
-		if _, err := lockGrants(ctx, tx, appid, part); err != nil {
+		locked, err := lockGrants(ctx, tx, appid, part)
+		if err != nil {
 			return nil, err
 		}
+		rows = append(rows, locked...)
 	}
-	// Counted after the lock, as other attempts may have been written while this one waited for it.
-	left, err := available(ctx, tx, appid, wanted)
-	if err != nil {
-		return nil, err
+	// Counted after all locks, as other attempts may have been written while this one waited for them.
+	left := make(map[Grant]int, len(wanted))
+	for part := range slices.Chunk(rows, maxRows) {
+		held, err := heldBy(ctx, tx, appid, part)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range part {
+			left[r.grant()] = r.available(held[r.grant()])
+		}
 	}
 	for i, a := range attempts {
 		may[i] = left[a.Grant] > 0
 		left[a.Grant]--
 	}
 	return may, nil
+}
+
+// heldBy counts the open attempts of grants that hold something, as sqlHeld does. Most people have none,
+// so this costs half of a subquery for each of them.
+func heldBy(
+	ctx context.Context, tx *sqlx.Tx, appid string, rows []grantRow,
+) (map[Grant]int, error) {
+	wanted, byGrant := make([]Grant, len(rows)), make(map[Grant]grantRow, len(rows))
+	for i, r := range rows {
+		wanted[i], byGrant[r.grant()] = r.grant(), r
+	}
+	where, args := anyOf(appid, wanted)
+	var attempts []struct {
+		Grant
+		BegunAt time.Time `db:"begun_at"`
+	}
+	err := tx.SelectContext(ctx, &attempts, `
+		SELECT openid, template_id, begun_at
+		  FROM send_attempt FORCE INDEX (send_attempt_grant)
+		 WHERE `+where, args...)
+	held := make(map[Grant]int)
+	for _, a := range attempts {
+		r := byGrant[a.Grant]
+		if (!r.RefusedAt.Valid || a.BegunAt.After(r.RefusedAt.Time)) &&
+			(!r.OffAt.Valid || a.BegunAt.After(r.OffAt.Time.Add(doubt))) {
+			held[a.Grant]++
+		}
+	}
+	return held, err
 }
 
 // Release ends the attempts of requests, in the transaction that settles them. It gives back what

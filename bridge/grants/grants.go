@@ -23,7 +23,10 @@ import (
 )
 
 // Grant names what a person allows: messages of one template.
-type Grant struct{ OpenID, TemplateID string }
+type Grant struct {
+	OpenID     string `db:"openid"`
+	TemplateID string `db:"template_id"`
+}
 
 func (g Grant) compare(o Grant) int {
 	return cmp.Or(cmp.Compare(g.OpenID, o.OpenID), cmp.Compare(g.TemplateID, o.TemplateID))

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -223,15 +224,22 @@ func (w writer) write(ctx context.Context, rows []grantRow) error {
 	return err
 }
 
-// anyOf is the condition for the rows of grants. Each pair is a whole prefix of the primary key, so
-// servers read one range for each; MariaDB does not for (openid, template_id) IN (…).
+// anyOf is the condition for the rows of grants, by template. Each pair is a whole prefix of the
+// primary key, and servers read one range for each. MariaDB does not for (openid, template_id) IN (…),
+// and takes three times as long to plan 200 pairs with OR.
 func anyOf(appid string, wanted []Grant) (where string, args []any) {
-	args = append(args, appid)
+	byTemplate := make(map[string][]any)
 	for _, g := range wanted {
-		args = append(args, g.OpenID, g.TemplateID)
+		byTemplate[g.TemplateID] = append(byTemplate[g.TemplateID], g.OpenID)
 	}
-	pairs := strings.Repeat(` OR openid = ? AND template_id = ?`, len(wanted))
-	return `appid = ? AND (` + strings.TrimPrefix(pairs, ` OR `) + `)`, args
+	args = append(args, appid)
+	var pairs []string
+	for _, template := range slices.Sorted(maps.Keys(byTemplate)) {
+		openids := byTemplate[template]
+		pairs = append(pairs, `template_id = ? AND openid IN (`+list(`?`, len(openids))+`)`)
+		args = append(append(args, template), openids...)
+	}
+	return `appid = ? AND (` + strings.Join(pairs, ` OR `) + `)`, args
 }
 
 // list repeats a row of a VALUES list.

@@ -89,7 +89,7 @@ func (d *daemon) start(ctx context.Context) error {
 		return exitError{exitFailed, err} // a network error, and not the database's
 	}
 	d.log.Info("starting", "version", buildInfo().version, "listen", d.web.Addr())
-	if err := d.openDatabase(ctx); err != nil {
+	if err := d.patiently(ctx, d.tryDatabase); err != nil {
 		return err
 	}
 	d.registry.MustRegister(collectors.NewDBStatsCollector(d.db.DB, "unionbridge"))
@@ -99,9 +99,13 @@ func (d *daemon) start(ctx context.Context) error {
 		return err
 	}
 	syncing := p.sync(sending)
-	if err := database.AnnounceInstance(ctx, d.db, p.holder); err != nil {
+	err = d.patiently(ctx, func(ctx context.Context) error {
+		return database.AnnounceInstance(ctx, d.db, p.holder)
+	})
+	if err != nil {
 		return err
 	}
+	starting := ctx
 	// The work must end by stop, in its order, and not all at once with ctx.
 	ctx = context.WithoutCancel(ctx)
 	d.leasing = startTask(ctx, p.renewLeases)
@@ -109,7 +113,8 @@ func (d *daemon) start(ctx context.Context) error {
 	if err := syncing.Start(ctx); err != nil {
 		return err
 	}
-	if err := sending.Start(ctx); err != nil {
+	err = d.patiently(starting, func(context.Context) error { return sending.Start(ctx) })
+	if err != nil {
 		return err
 	}
 	// It does not hold up the start: WeChat may be slow, or away.
@@ -176,11 +181,12 @@ func (t *task) stop(ctx context.Context) error {
 	}
 }
 
-// openDatabase waits for a database that is down: at boot, daemons start in any order. What a
-// person must fix ends the start: a wrong password, an older schema, a missing grant.
-func (d *daemon) openDatabase(ctx context.Context) error {
+// patiently does a part of the start, and waits for a database that is down: at boot, daemons start in
+// any order, and it may go again between two parts. What a person must fix ends the start: a wrong
+// password, an older schema, a missing grant.
+func (d *daemon) patiently(ctx context.Context, part func(context.Context) error) error {
 	for waiting := false; ; waiting = true {
-		err := d.tryDatabase(ctx)
+		err := part(ctx)
 		if err == nil && waiting {
 			d.log.Info("the database is available")
 		}

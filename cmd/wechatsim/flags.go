@@ -27,6 +27,7 @@ type flags struct {
 	unbound      bool
 	limits       bool
 	noMsgID      bool
+	granted      int
 	keep         string
 	repeatWindow time.Duration
 	callback     wechatsim.Callback
@@ -74,6 +75,8 @@ func (f *flags) define(set *flag.FlagSet) {
 		"no account is bound to an Open Platform account: no unionids")
 	set.BoolVar(&f.limits, "limits", true, "enforce WeChat's daily limits")
 	set.BoolVar(&f.noMsgID, "no-msgid", false, "subscribe/send answers without a msgid, as it may")
+	set.IntVar(&f.granted, "granted", 0,
+		"messages of each template that every mini-program user allows from the start")
 	set.StringVar(&f.keep, "keep", string(wechatsim.KeepAll),
 		"what is kept of delivered messages: all, heads or counts")
 	set.DurationVar(&f.repeatWindow, "repeat-window", 10*time.Minute,
@@ -135,7 +138,7 @@ func (f *flags) validate() error {
 	}
 	for name, count := range map[string]int{
 		"accounts": f.accounts, "followers": f.followers, "mini-programs": f.miniPrograms,
-		"mini-users": f.miniUsers,
+		"mini-users": f.miniUsers, "granted": f.granted,
 	} {
 		if count < 0 {
 			return fmt.Errorf("-%s: %d is negative", name, count)
@@ -175,7 +178,7 @@ func (f *flags) options() wechatsim.Options {
 		options.Minis = append(options.Minis, wechatsim.Mini{
 			AppID: appid, Secret: numbered(wechatsim.StandardMiniSecret, i),
 			Users: f.miniUsers, NotFollowing: f.notFollowing, Unbound: f.unbound,
-			DailyLimits: f.dailyLimits(), NoMsgID: f.noMsgID, Callback: f.callbackOf(appid),
+			DailyLimits: f.dailyLimits(), NoMsgID: f.noMsgID, Granted: f.granted, Callback: f.callbackOf(appid),
 		})
 	}
 	return options

@@ -11,8 +11,9 @@ import (
 // grants are what people allow a mini program to send them. WeChat has no call that shows it; the
 // control interface has one, so that a ledger can be compared with the truth.
 type grants struct {
-	mu     sync.Mutex
-	states map[grantKey]*grant
+	mu      sync.Mutex
+	states  map[grantKey]*grant
+	initial int // messages that everybody allows from the start
 }
 
 type grantKey struct {
@@ -48,7 +49,7 @@ func (g *grants) of(person int, template string) *grant {
 		g.states = make(map[grantKey]*grant)
 	}
 	if g.states[key] == nil {
-		g.states[key] = &grant{}
+		g.states[key] = &grant{left: g.initial}
 	}
 	return g.states[key]
 }

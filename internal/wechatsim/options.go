@@ -73,6 +73,7 @@ type Mini struct {
 	Templates     []SubscribeTemplate // nil: [StandardSubscribeTemplates]
 	Pages         []string            // of the published version; nil: any page exists
 	NoMsgID       bool                // subscribe/send answers without a msgid
+	Granted       int                 // messages of each template that everybody allows from the start
 	Callback      *Callback
 }
 

@@ -128,7 +128,7 @@ func (s *Server) addMini(o Mini) {
 	}
 	a.users = newUsers(o.Users, o.NotFollowing, first, followers)
 	a.callback.Store(o.Callback)
-	a.noMsgID = o.NoMsgID
+	a.noMsgID, a.grants.initial = o.NoMsgID, o.Granted
 	templates := o.Templates
 	if templates == nil {
 		templates = StandardSubscribeTemplates()

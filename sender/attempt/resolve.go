@@ -32,7 +32,11 @@ func (b *Book) Resolve(ctx context.Context, appid string) (resolved []queue.Reso
 		if err != nil {
 			return resolved, err
 		}
-		pairs, err := b.pairs(ctx, appid, openids)
+		var pairs []queue.Resolution
+		err = b.queue.Snapshot(ctx, func(q *queue.Queue) error {
+			pairs, err = b.pairs(ctx, q, appid, openids)
+			return err
+		})
 		if err != nil {
 			return resolved, err
 		}
@@ -49,34 +53,34 @@ func (b *Book) Resolve(ctx context.Context, appid string) (resolved []queue.Reso
 	}
 }
 
-// pairs are the attempts to some people with the receipts that tell what became of them.
+// pairs are the attempts to some people with the receipts that tell what became of them. All of it must
+// be of one moment: else a message that begins, arrives, is told of and is settled meanwhile is not among
+// the attempts, and by the order of time its receipt makes another one sent, which never arrived.
 func (b *Book) pairs(
-	ctx context.Context, appid string, openids []string,
+	ctx context.Context, q *queue.Queue, appid string, openids []string,
 ) ([]queue.Resolution, error) {
 	if len(openids) == 0 {
 		return nil, nil
 	}
-	receipts, err := b.queue.UnclaimedReceipts(ctx, appid, openids, 0)
+	receipts, err := q.UnclaimedReceipts(ctx, appid, openids, 0)
 	if err != nil || len(receipts) == 0 {
 		return nil, err
 	}
-	// Read after the receipts: a receipt may be of a message that has begun since, which is an open
-	// attempt now, or has been settled and then has an msgid or is among the unnamed.
-	attempts, err := b.queue.OpenAttempts(ctx, appid, openids)
+	attempts, err := q.OpenAttempts(ctx, appid, openids)
 	if err != nil {
 		return nil, err
 	}
-	unnamed, err := b.queue.SentUnnamed(ctx, appid, openids)
+	unnamed, err := q.SentUnnamed(ctx, appid, openids)
 	if err != nil {
 		return nil, err
 	}
-	return b.certain(ctx, appid, match(slices.Concat(attempts, unnamed), receipts))
+	return b.certain(ctx, q, appid, match(slices.Concat(attempts, unnamed), receipts))
 }
 
 // certain leaves out the pairs whose receipt may be of a message that was sent, where no ledger says
 // which those are.
 func (b *Book) certain(
-	ctx context.Context, appid string, pairs []queue.Resolution,
+	ctx context.Context, q *queue.Queue, appid string, pairs []queue.Resolution,
 ) ([]queue.Resolution, error) {
 	if b.ledger || len(pairs) == 0 {
 		return pairs, nil
@@ -88,7 +92,7 @@ func (b *Book) certain(
 			since = p.At
 		}
 	}
-	others, err := b.queue.SentWithoutMsgID(ctx, appid, openids, since.Add(-receiptLate))
+	others, err := q.SentWithoutMsgID(ctx, appid, openids, since.Add(-receiptLate))
 	return slices.DeleteFunc(pairs, func(p queue.Resolution) bool {
 		return slices.Contains(others, p.OpenAttempt.OpenID)
 	}), err

@@ -10,6 +10,7 @@ package queue
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 
 	"github.com/jmoiron/sqlx"
@@ -49,11 +50,22 @@ func LeaseName(appid string) string { return "send:" + appid }
 
 // Queue is send_request in one database. It is safe for concurrent use.
 type Queue struct {
-	db *sqlx.DB
+	db   *sqlx.DB
+	read sqlx.QueryerContext // db, or the transaction of a Snapshot
 }
 
 // New returns the queue in db, whose schema must be migrated.
-func New(db *sqlx.DB) *Queue { return &Queue{db: db} }
+func New(db *sqlx.DB) *Queue { return &Queue{db: db, read: db} }
+
+// Snapshot runs fn with a queue whose lookups all see one moment.
+func (q *Queue) Snapshot(ctx context.Context, fn func(q *Queue) error) error {
+	tx, err := q.db.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
+	if err != nil {
+		return database.Explain(err)
+	}
+	defer func() { _ = tx.Rollback() }() // it has only read
+	return fn(&Queue{db: q.db, read: tx})
+}
 
 // lookup is a query, which may have IN lists, and what begins the text of its error.
 type lookup struct{ what, query string }
@@ -65,7 +77,7 @@ func find[T any](ctx context.Context, q *Queue, l lookup, args ...any) ([]T, err
 		return nil, err
 	}
 	var rows []T
-	if err := q.db.SelectContext(ctx, &rows, query, args...); err != nil {
+	if err := sqlx.SelectContext(ctx, q.read, &rows, query, args...); err != nil {
 		return nil, fmt.Errorf("%s: %w", l.what, database.Explain(err))
 	}
 	return rows, nil

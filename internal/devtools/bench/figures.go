@@ -19,8 +19,10 @@ import (
 type account struct {
 	followers int
 	miniUsers int
-	batchgets int   // in flight
-	before    int64 // the schema is as before this migration; 0: the present one
+	batchgets int           // in flight
+	mini      *harness.Mini // nil: it does not send
+	granted   int           // messages that each user of it allows
+	before    int64         // the schema is as before this migration; 0: the present one
 	// prepare fills what its scenarios begin with.
 	prepare   func(*bench)
 	scenarios []scenario
@@ -62,22 +64,35 @@ func (o *options) accounts() []account {
 		size = o.requests
 	}
 	return []account{
-		{size, o.requests, batchgets, 0, (*bench).prepareSender, []scenario{
-			{"sweep", (*bench).sweeps}, {"send", (*bench).send}, {"far", (*bench).far},
-			{"producers", (*bench).produce}, {"idle", (*bench).idle},
-			{"lanes", (*bench).lanes}, {"invented", (*bench).invented},
-			{"latency", (*bench).latency}, {"memory", (*bench).memory},
-			{"waiting", (*bench).waiting},
-			{"takeover", (*bench).takeover}, {"urgent", (*bench).urgent}, {"fair", (*bench).fair},
-			{"future", (*bench).future}, {"finished", (*bench).finished},
-		}},
-		{lostPeople, lostPeople, batchgets, 0, nil, []scenario{{"lost", (*bench).lost}}},
-		{o.followers, 0, slowBatchgets, 0, (*bench).prepareChange,
-			[]scenario{{"slow", (*bench).slow}, {"change", (*bench).change}}},
-		{o.killFollowers, 0, batchgets, 0, nil, []scenario{{"kill", (*bench).killSweeps}}},
-		{largeTimes * o.followers, 0, batchgets, 0, nil, []scenario{{"large", (*bench).large}}},
-		{o.requests, o.requests, batchgets, migrationVersion, (*bench).prepareUsers,
-			[]scenario{{"migration", (*bench).migration}}},
+		{
+			followers: size, miniUsers: o.requests, batchgets: batchgets,
+			prepare: (*bench).prepareSender,
+			scenarios: []scenario{
+				{"sweep", (*bench).sweeps}, {"send", (*bench).send}, {"far", (*bench).far},
+				{"producers", (*bench).produce}, {"idle", (*bench).idle},
+				{"lanes", (*bench).lanes}, {"invented", (*bench).invented},
+				{"latency", (*bench).latency}, {"memory", (*bench).memory},
+				{"waiting", (*bench).waiting},
+				{"takeover", (*bench).takeover}, {"urgent", (*bench).urgent}, {"fair", (*bench).fair},
+				{"future", (*bench).future}, {"finished", (*bench).finished},
+			},
+		},
+		{
+			followers: o.requests, miniUsers: o.requests, batchgets: batchgets, mini: mini(),
+			granted: granted, prepare: (*bench).prepareChannels,
+			scenarios: []scenario{{"subscribe", (*bench).subscribe}, {"mixed", (*bench).mixed}},
+		},
+		{followers: lostPeople, miniUsers: lostPeople, batchgets: batchgets,
+			scenarios: []scenario{{"lost", (*bench).lost}}},
+		{followers: o.followers, batchgets: slowBatchgets, prepare: (*bench).prepareChange,
+			scenarios: []scenario{{"slow", (*bench).slow}, {"change", (*bench).change}}},
+		{followers: o.killFollowers, batchgets: batchgets,
+			scenarios: []scenario{{"kill", (*bench).killSweeps}}},
+		{followers: largeTimes * o.followers, batchgets: batchgets,
+			scenarios: []scenario{{"large", (*bench).large}}},
+		{followers: o.requests, miniUsers: o.requests, batchgets: batchgets, before: migrationVersion,
+			prepare:   (*bench).prepareUsers,
+			scenarios: []scenario{{"migration", (*bench).migration}}},
 	}
 }
 
@@ -104,7 +119,8 @@ func (o *options) figures() (list []figure) {
 		"Finished": harness.Count(finishedTimes * o.requests), "Migration": migrationVersion,
 		"Far": harness.Count(o.farRequests()), "FarLatency": farLatency,
 		"FarConcurrency": farConcurrency, "Producers": producers, "Takeovers": takeovers,
-		"Urgent": urgentRows, "DefaultRate": defaultRate, "Fair": fairRows, "FairRate": fairRate,
+		"MovedIn": int(1 / moveShare),
+		"Urgent":  urgentRows, "DefaultRate": defaultRate, "Fair": fairRows, "FairRate": fairRate,
 		"Waiting": harness.Count(waitingTimes * o.requests), "Pushes": pushedFollows,
 		"Pages": pages, "LargePages": harness.Pages(largeTimes * o.followers),
 		"SlowLatency": slowLatency, "SlowBatchgets": slowBatchgets,

@@ -46,6 +46,9 @@ func checkBacklog(
 ) checker.Verdict {
 	h := checker.History{
 		Undisturbed: true, Rows: rows, Messages: messages, Requests: map[string]checker.Request{},
+		Templates: map[string]string{
+			harness.AppID: harness.TemplateID(), harness.MiniAppID: harness.MiniTemplateID(),
+		},
 	}
 	for i, user := range users {
 		h.Requests[order("B", i)] = checker.Request{

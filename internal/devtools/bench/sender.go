@@ -38,9 +38,13 @@ type drained struct {
 	cost time.Duration // processor time of the database server and the daemon for one message
 }
 
-func (b *bench) drain(n, concurrency int) (d drained) {
+func (b *bench) drain(n, concurrency int) drained {
+	return b.drainFrom(n, concurrency, func(n int) { b.insertRequests("send_request", n) })
+}
+
+func (b *bench) drainFrom(n, concurrency int, insert func(n int)) (d drained) {
 	last := b.lastID()
-	b.insertRequests("send_request", n)
+	insert(n)
 	b.simulator.Reset()
 	cpu := b.watchCPU()
 	begin := time.Now()

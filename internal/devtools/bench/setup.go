@@ -22,6 +22,7 @@ type setUp struct {
 	users     []wechatsim.Identity // of the mini program
 	size      int                  // followers at the start
 	highest   int64                // id of a request that was deleted
+	accepted  int                  // acceptances of each user in the ledger
 	light     *weight              // of the sender on an empty table, once it is known
 }
 
@@ -31,10 +32,11 @@ func (b *bench) measure(a account) {
 	b.db = b.database.Client()
 	b.simulator = b.StartSimulator(harness.SimulatorConfig{
 		Path: b.simulatorPath, Followers: a.followers, MiniUsers: a.miniUsers, NoLimits: true,
+		Granted: a.granted,
 	})
 	b.instance = b.NewInstance(b.binary, "unionbridge", harness.Settings{
 		DSN: b.database.DSN, WeChat: b.simulator.URL, Batchgets: a.batchgets,
-		Rate: unlimited, Concurrency: concurrency,
+		Rate: unlimited, Concurrency: concurrency, Mini: a.mini,
 	})
 	if a.before > 0 {
 		b.migrateBefore(a.before)

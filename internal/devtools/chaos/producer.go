@@ -59,12 +59,15 @@ func parts() map[standing][]int {
 // way is what a request says of the accounts that may send it.
 type way struct{ appid, route string }
 
-// ways are as frequent as they are listed. The first ones leave it to the alias, which names the
-// official account and then the mini program.
-var ways = []way{
-	{}, {}, {}, {}, {appid: harness.MiniAppID}, {appid: harness.MiniAppID}, {appid: harness.AppID},
-	{appid: harness.AppID, route: "official,mini"}, {appid: harness.MiniAppID, route: "mini,official"},
-	{route: "mini,official"},
+// drawWay leaves it to the alias in four of ten cases: it names the official account and then the mini
+// program.
+func drawWay(rnd *rand.Rand) way {
+	ways := [10]way{
+		4: {appid: harness.MiniAppID}, 5: {appid: harness.MiniAppID}, 6: {appid: harness.AppID},
+		7: {appid: harness.AppID, route: "official,mini"},
+		8: {appid: harness.MiniAppID, route: "mini,official"}, 9: {route: "mini,official"},
+	}
+	return ways[rnd.IntN(len(ways))]
 }
 
 // openid is the account whose openid names the person; "": no openid can.
@@ -120,12 +123,13 @@ func (p *producer) request(serial int, keyed bool) *record {
 	columns := []string{"unionid", "mini_openid", "mini_openid", "unionid", "openid"}
 	r.recipient = columns[p.rnd.IntN(len(columns))]
 	if p.mini {
-		r.way = ways[p.rnd.IntN(len(ways))]
+		r.way = drawWay(p.rnd)
 	}
 	if r.way.openid() == "" && r.recipient == "openid" {
 		r.recipient = "mini_openid"
 	}
-	if r.way.openid() == harness.AppID && r.recipient == "openid" && (r.standing == late || r.standing == never) {
+	stranger := r.standing == late || r.standing == never
+	if r.way.openid() == harness.AppID && r.recipient == "openid" && stranger {
 		r.recipient = "unionid" // nobody has the openid of somebody who has not followed yet
 	}
 	if p.rnd.Float64() < 0.10 {

@@ -154,5 +154,6 @@ func markdown(results []result) string {
 		}
 	}
 	add("**all rounds**", results)
+	lines = append(lines, channelsTable(results)...)
 	return strings.Join(lines, "\n")
 }

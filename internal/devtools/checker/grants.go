@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/unionbridge/unionbridge/internal/devtools/harness"
 	"github.com/unionbridge/unionbridge/internal/wechatsim"
@@ -37,12 +39,35 @@ func CompareGrants(db harness.DB, appid string, truth []wechatsim.GrantState) (w
 	}
 	for g := range all {
 		if over := counted[g] - really[g]; over < 0 || over > doubt[g] {
-			wrong = append(wrong, fmt.Sprintf("%s: %d messages of %s are counted, WeChat allows %d",
-				g.OpenID, counted[g], g.TemplateID, really[g]))
+			wrong = append(wrong, fmt.Sprintf("%s: %d messages of %s are counted, WeChat allows %d%s",
+				g.OpenID, counted[g], g.TemplateID, really[g], ledgerOf(db, appid, g)))
 		}
 	}
 	slices.Sort(wrong)
 	return append(wrong, heldByNobody(db, appid)...)
+}
+
+// ledgerOf shows the entries behind a grant.
+func ledgerOf(db harness.DB, appid string, g grant) string {
+	var rows []struct {
+		Kind     string    `db:"kind"`
+		Source   string    `db:"source"`
+		Key      string    `db:"event_key"`
+		Happened time.Time `db:"happened_at"`
+		Arrived  time.Time `db:"arrived_at"`
+	}
+	db.FetchAll(&rows, `
+		SELECT kind, source, event_key, happened_at, arrived_at
+		  FROM grant_event
+		 WHERE appid = ? AND openid = ? AND template_id = ?
+		 ORDER BY happened_at`, appid, g.OpenID, g.TemplateID)
+	const clock = "15:04:05.000"
+	var b strings.Builder
+	for _, r := range rows {
+		fmt.Fprintf(&b, "\n    %s %s of %s, arrived at %s: %s", r.Happened.Format(clock), r.Kind, r.Source,
+			r.Arrived.Format(clock), r.Key)
+	}
+	return b.String()
 }
 
 // heldByNobody names the attempts whose row has ended otherwise than in doubt, or is gone.

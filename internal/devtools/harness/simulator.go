@@ -62,6 +62,7 @@ type SimulatorConfig struct {
 	MiniUsers    int
 	NotFollowing float64 // share of the mini-program users who do not follow
 	NoOfficial   bool    // there is no official account
+	Granted      int     // messages of each template that each mini-program user allows
 	NoLimits     bool    // without WeChat's daily limits: a benchmark exceeds them
 }
 
@@ -85,6 +86,7 @@ func (t *T) StartSimulator(cfg SimulatorConfig) *Simulator {
 		Args: []string{
 			"-listen", "127.0.0.1:0",
 			"-accounts", strconv.Itoa(accounts),
+			"-granted", strconv.Itoa(cfg.Granted),
 			"-followers", strconv.Itoa(cfg.Followers),
 			"-mini-users", strconv.Itoa(cfg.MiniUsers),
 			"-not-following", strconv.FormatFloat(cfg.NotFollowing, 'f', -1, 64),
@@ -134,8 +136,13 @@ func (s *Simulator) Stats() wechatsim.Stats {
 	return call[wechatsim.Stats](s, http.MethodGet, "stats")[0]
 }
 
-// Delivered is the number of messages of the official account since the last Reset.
-func (s *Simulator) Delivered() int64 { return s.Stats().Delivered[AppID] }
+// Delivered is the number of messages of all accounts since the last Reset.
+func (s *Simulator) Delivered() (n int64) {
+	for _, messages := range s.Stats().Delivered {
+		n += messages
+	}
+	return n
+}
 
 // Follow lets a person follow the official account.
 func (s *Simulator) Follow(person int) {
