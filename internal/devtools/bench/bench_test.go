@@ -174,7 +174,9 @@ func TestBaseline(t *testing.T) {
 			b, people := newBench(t, requests)
 			b.db.Do("CREATE TABLE hand_request LIKE send_request")
 			b.insertRequests("hand_request", requests)
-			run(&baseline{b, b.db, b.newScript(baselineInFlight)})
+			hand := &baseline{b, b.db, b.newScript(baselineInFlight)}
+			run(hand)
+			hand.nameAccount()
 			rows := checker.ReadRows(b.db, "hand_request")
 			if v := checkBacklog(b.users, people.Messages(harness.AppID), rows); len(v.Violations) > 0 {
 				t.Errorf("%d violations, the first: %s", len(v.Violations), v.Violations[0])
