@@ -82,7 +82,7 @@ nightly: ## All that .ci/run leaves out: the other servers, Galera, chaos, the r
 	done; printf '%s' "$$results"; exit $$failed
 
 race: ## All tests with the race detector, several times slower
-	@$(PRIVATEDB) -- $(GO) test -count=1 -race $(TEST)
+	@$(PRIVATEDB) -- $(GO) test -count=1 -race -timeout 60m $(TEST)
 
 lint: prose ## Check formatting, words, go vet and the chosen linters (.golangci.yml)
 	@unformatted=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...)); \
