@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 // store is a database that refuses the outcomes of some rows, finds some locked, and fails.
 type store struct {
+	mu              sync.Mutex
 	refused, locked []int64
 	err             error
 	written         []int64
@@ -23,6 +25,8 @@ type store struct {
 func (s *store) Settle(
 	_ context.Context, batch []queue.Result, _ queue.SettleOrder,
 ) (done queue.Settled, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.err != nil {
 		return done, s.err
 	}
@@ -41,8 +45,17 @@ func (s *store) Settle(
 }
 
 func (s *store) NoteUnsettled(_ context.Context, _, why string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.noted = append(s.noted, why)
 	return s.err
+}
+
+// change changes what the database does.
+func (s *store) change(do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	do()
 }
 
 func newSettler(s *store) (*Settler, *[]int64) {
@@ -90,7 +103,7 @@ func TestNothingIsLost(t *testing.T) {
 		if s.Trouble() == nil {
 			t.Error("a minute without a database is no alarm")
 		}
-		db.err = nil
+		db.change(func() { db.err = nil })
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if !slices.Equal(db.written, []int64{1, 2, 5}) || !slices.Equal(s.Parked(), []int64{3}) {
@@ -99,7 +112,7 @@ func TestNothingIsLost(t *testing.T) {
 		if s.Trouble() == nil {
 			t.Error("a refused outcome is no alarm")
 		}
-		db.refused, db.locked = nil, nil
+		db.change(func() { db.refused, db.locked = nil, nil })
 		time.Sleep(parkedRetry + time.Second)
 		close(results)
 		<-done
