@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/sender/channel"
 )
 
@@ -99,4 +100,19 @@ func (c *Catalog) Confirm(templateID string) {
 	now := c.now()
 	m := c.entry(templateID, now)
 	m.confirmed, m.refused = now, time.Time{}
+}
+
+// Learn takes from what became of a message which templates WeChat knows or denies.
+func (c *Catalog) Learn(d channel.Delivery) {
+	o, template := d.Outcome, d.Draft.TemplateID()
+	reason := wechat.Reason(o.Reason)
+	switch {
+	case o.Verdict == channel.Sent:
+		c.Confirm(template)
+	case o.Verdict == channel.Retry && reason == wechat.ReasonInvalidTemplate:
+		c.Invalidate(template)
+	case o.Verdict == channel.Rejected && reason == wechat.ReasonInvalidKeyword:
+		c.Invalidate(template)
+		c.Confirm(template)
+	}
 }

@@ -257,17 +257,7 @@ func (c *Channel) Deliver(
 // Learn tells the catalog which templates WeChat knows or denies.
 func (c *Channel) Learn(_ context.Context, done []channel.Delivery) error {
 	for _, d := range done {
-		o, template := d.Outcome, d.Draft.TemplateID()
-		reason := wechat.Reason(o.Reason)
-		switch {
-		case o.Verdict == channel.Sent:
-			c.catalog.Confirm(template)
-		case o.Verdict == channel.Retry && reason == wechat.ReasonInvalidTemplate:
-			c.catalog.Invalidate(template)
-		case o.Verdict == channel.Rejected && reason == wechat.ReasonInvalidKeyword:
-			c.catalog.Invalidate(template)
-			c.catalog.Confirm(template)
-		}
+		c.catalog.Learn(d)
 	}
 	return nil
 }
