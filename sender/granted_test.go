@@ -143,3 +143,24 @@ func TestUnknownUser(t *testing.T) {
 	f.accepts(t, 4, time.Now())
 	f.await(t, id, queue.Sent)
 }
+
+// TestNoMoreThanGrants: however often an acceptance is told, it lets go as many requests as it allows.
+func TestNoMoreThanGrants(t *testing.T) {
+	f := newMiniFixture(t, grants.Events)
+	stop := f.start(t, "a")
+	var ids []int64
+	for range 4 {
+		ids = append(ids, f.insert(t, columns{"openid": f.openid(1)}))
+	}
+	for _, id := range ids {
+		f.await(t, id, queue.Waiting)
+	}
+	stop()
+	at := time.Now()
+	for range 3 {
+		f.accepts(t, 1, at)
+	}
+	if n := f.count(t, `SELECT COUNT(*) FROM send_request WHERE status = 'pending'`); n != 1 {
+		t.Errorf("%d requests were released by one acceptance", n)
+	}
+}

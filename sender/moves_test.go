@@ -439,13 +439,20 @@ func TestWaitsForBoth(t *testing.T) {
 				p.follows(t, 1, time.Now())
 			}
 			p.wantWay(t, id, want)
-			if got := p.hints(t, id); got != "" {
-				t.Errorf("it waits for %s", got)
+			kept := "" // what the row takes from others that wait for the same acceptance
+			if accept {
+				kept = "grant@" + miniID
+			}
+			if got := p.hints(t, id); got != kept {
+				t.Errorf("released, it waits for %q, want %q", got, kept)
 			}
 			p.official.attempt(t)
 			p.mini.attempt(t)
 			if w := p.way(t, id); w.Status != "sent" || w.AppID != want.AppID {
 				t.Errorf("%+v", w)
+			}
+			if got := p.hints(t, id); got != "" {
+				t.Errorf("sent, it waits for %s", got)
 			}
 		})
 	}

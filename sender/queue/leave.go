@@ -14,6 +14,18 @@ import (
 func (q *Queue) leave(
 	ctx context.Context, ids []int64, skipLocked bool, s statement,
 ) (updated, error) {
+	return q.leaveBut(ctx, ids, skipLocked, leaving{s, Unwait})
+}
+
+// leaving is a statement that ends the waiting of rows, and what is done about what they waited for.
+type leaving struct {
+	statement
+	unwait func(ctx context.Context, tx *sqlx.Tx, ids []int64) error
+}
+
+func (q *Queue) leaveBut(
+	ctx context.Context, ids []int64, skipLocked bool, s leaving,
+) (updated, error) {
 	once := func(
 		ctx context.Context, ids []int64, skipLocked bool,
 	) (n int64, locked []int64, err error) {
@@ -23,7 +35,7 @@ func (q *Queue) leave(
 }
 
 func (q *Queue) leaveFree(
-	ctx context.Context, ids []int64, skipLocked bool, s statement,
+	ctx context.Context, ids []int64, skipLocked bool, s leaving,
 ) (n int64, locked []int64, err error) {
 	const waiting = `
 		SELECT id FROM send_request FORCE INDEX (PRIMARY) WHERE id IN (?) AND status = 'waiting'`
@@ -64,7 +76,7 @@ func (q *Queue) leaveFree(
 			}
 			ours = without(ours, still)
 		}
-		return Unwait(ctx, tx, ours)
+		return s.unwait(ctx, tx, ours)
 	})
 	if !skipLocked && isRowLocked(err) {
 		return q.leaveFree(ctx, ids, true, s)

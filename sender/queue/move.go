@@ -85,6 +85,7 @@ func moveSQL(_ string, batch []Result) (query string, args []any) {
 type WaitingMove struct {
 	From, To string
 	IDs      []int64
+	Keep     string // as ReleaseOrder's, of To
 }
 
 // MoveWaiting makes waiting rows pending in the queue of another account. What they waited with
@@ -111,9 +112,8 @@ func (q *Queue) MoveWaiting(
 		       wished_at        = CURRENT_TIMESTAMP(3)
 		 WHERE id IN (?) AND status = 'waiting' AND cancel = 0 AND appid = ? AND uncertain_at IS NULL
 		   AND lease IS NULL`
-	done, err := q.leave(ctx, m.IDs, true, func(ids []int64) (string, []any) {
-		return query, []any{m.To, ids, m.From}
-	})
+	move := func(ids []int64) (string, []any) { return query, []any{m.To, ids, m.From} }
+	done, err := q.leaveBut(ctx, m.IDs, true, leaving{move, Kept{m.Keep, m.To}.unwait})
 	if err != nil {
 		return 0, nil, fmt.Errorf("moving %d waiting requests: %w", len(m.IDs), err)
 	}

@@ -134,7 +134,7 @@ func TestStatementsNameTheAccount(t *testing.T) {
 			return err
 		}},
 		"release": {Waiting, func(f fixture, r Request) error {
-			_, err := f.Release(t.Context(), appid, []int64{r.ID})
+			_, err := f.Release(t.Context(), ReleaseOrder{AppID: appid, IDs: []int64{r.ID}})
 			return err
 		}},
 		"cancel": {Waiting, func(f fixture, r Request) error {

@@ -171,7 +171,12 @@ func (q *Queue) settlePart(
 	if s.hook != nil {
 		c.first = func(ctx context.Context, tx *sqlx.Tx, ids []int64) (finish, error) {
 			taken, err := s.taken(ctx, tx, ids)
-			return func(ctx context.Context, tx *sqlx.Tx) error { return s.hook(ctx, tx, taken) }, err
+			return func(ctx context.Context, tx *sqlx.Tx) error {
+				if err := s.hook(ctx, tx, taken); err != nil {
+					return err
+				}
+				return Unwait(ctx, tx, ended(taken))
+			}, err
 		}
 	}
 	u, err := q.change(ctx, ids, skipLocked, c)
@@ -187,6 +192,16 @@ func (q *Queue) settlePart(
 	}
 	done.Overtaken, done.Cause = int64(len(done.Written))-u.n, u.cause
 	return done, err
+}
+
+// ended returns the rows whose way is over: what a release kept of what they waited for goes.
+func ended(taken []Settling) (ids []int64) {
+	for _, s := range taken {
+		if final := s.Final(); final != Pending && final != Waiting {
+			ids = append(ids, s.ID)
+		}
+	}
+	return ids
 }
 
 // isSimpleSent reports whether a result is the usual one, for which a shorter statement does: with

@@ -197,15 +197,57 @@ func Unwait(ctx context.Context, tx *sqlx.Tx, ids []int64) error {
 	return nil
 }
 
+// Kept says which of the things that rows waited for stay stored when the rows are released, until
+// they are sent: they take what others still wait for. The zero Kept: none.
+type Kept struct{ Kind, AppID string }
+
+// unwait is Unwait but for what is kept.
+func (k Kept) unwait(ctx context.Context, tx *sqlx.Tx, ids []int64) error {
+	if k == (Kept{}) || len(ids) == 0 {
+		return Unwait(ctx, tx, ids)
+	}
+	const query = `
+		DELETE FROM send_wait WHERE request_id IN (?) AND NOT (kind = ? AND appid = ?)`
+	if _, err := database.ExecIn(ctx, tx, query, ids, k.Kind, k.AppID); err != nil {
+		return fmt.Errorf("deleting what requests waited for: %w", err)
+	}
+	return nil
+}
+
+// Released returns those of rows that have been released and not posted yet.
+func (q *Queue) Released(ctx context.Context, ids []int64) (rows []Request, err error) {
+	const query = waitingColumns + `
+		  FROM send_request FORCE INDEX (PRIMARY)
+		 WHERE id IN (?) AND status = 'pending'
+		   AND NOT EXISTS (SELECT 1 FROM send_attempt a WHERE a.request_id = send_request.id)`
+	for part := range slices.Chunk(ids, maxWaits) {
+		found, err := find[Request](ctx, q, lookup{"reading released requests", query}, part)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, found...)
+	}
+	return rows, nil
+}
+
 // Forget deletes what rows wait for that do not wait, or are no more: of those that an older
-// program released, or that were sent after all.
-func (q *Queue) Forget(ctx context.Context, ids []int64) error {
+// program released, or that were sent after all. Of pending ones the kind keep stays, see Kept.
+func (q *Queue) Forget(ctx context.Context, ids []int64, keep string) error {
 	const existing = `SELECT id FROM send_request FORCE INDEX (PRIMARY) WHERE id IN (?)`
-	lock := database.Lock{Query: existing + ` AND status <> 'waiting' FOR UPDATE`}
+	const released = `DELETE FROM send_wait WHERE request_id IN (?) AND kind <> ?`
+	lock := database.Lock{Query: `
+		SELECT id, status
+		  FROM send_request FORCE INDEX (PRIMARY)
+		 WHERE id IN (?) AND status <> 'waiting'
+		   FOR UPDATE`}
+	type row struct {
+		ID     int64  `db:"id"`
+		Status Status `db:"status"`
+	}
 	for part := range slices.Chunk(ids, PageSize) {
 		err := database.InTx(ctx, q.db, func(ctx context.Context, tx *sqlx.Tx) error {
 			// Those that wait again by now, or are held by who may make them wait, are not ours.
-			forget, err := database.LockIn[int64](ctx, tx, lock, part)
+			ours, err := database.LockIn[row](ctx, tx, lock, part)
 			if err != nil {
 				return err
 			}
@@ -213,9 +255,18 @@ func (q *Queue) Forget(ctx context.Context, ids []int64) error {
 			if err != nil {
 				return err
 			}
-			for _, id := range part {
-				if !slices.Contains(exist, id) {
-					forget = append(forget, id)
+			forget := without(part, exist)
+			var pending []int64
+			for _, r := range ours {
+				if r.Status == Pending {
+					pending = append(pending, r.ID)
+				} else {
+					forget = append(forget, r.ID)
+				}
+			}
+			if len(pending) > 0 {
+				if _, err := database.ExecIn(ctx, tx, released, pending, keep); err != nil {
+					return err
 				}
 			}
 			return Unwait(ctx, tx, forget)

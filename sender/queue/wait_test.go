@@ -126,11 +126,11 @@ func TestEndsOfWaiting(t *testing.T) {
 		stays   bool
 	}{
 		"released": {nil, func(id int64) error {
-			_, err := f.Release(t.Context(), appid, []int64{id})
+			_, err := f.Release(t.Context(), ReleaseOrder{AppID: appid, IDs: []int64{id}})
 			return err
 		}, false},
 		"withdrawn before its release": {columns{"cancel": 1}, func(id int64) error {
-			_, err := f.Release(t.Context(), appid, []int64{id})
+			_, err := f.Release(t.Context(), ReleaseOrder{AppID: appid, IDs: []int64{id}})
 			return err
 		}, true},
 		"cancelled": {columns{"cancel": 1}, func(id int64) error {
@@ -156,14 +156,14 @@ func TestEndsOfWaiting(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return f.Forget(t.Context(), []int64{id})
+			return f.Forget(t.Context(), []int64{id}, "grant")
 		}, false},
 		"deleted": {nil, func(id int64) error {
 			f.exec(t, `DELETE FROM send_request WHERE id = ?`, id)
-			return f.Forget(t.Context(), []int64{id})
+			return f.Forget(t.Context(), []int64{id}, "grant")
 		}, false},
 		"waiting, when it should be forgotten": {nil, func(id int64) error {
-			return f.Forget(t.Context(), []int64{id})
+			return f.Forget(t.Context(), []int64{id}, "grant")
 		}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -250,7 +250,7 @@ func TestWaitersReadFew(t *testing.T) {
 		{"a release", func() error {
 			ids, err := f.Waiters(t.Context(), []Wait{unionidWait("u-followed")})
 			if err == nil {
-				_, err = f.Release(t.Context(), appid, ids)
+				_, err = f.Release(t.Context(), ReleaseOrder{AppID: appid, IDs: ids})
 			}
 			return err
 		}, 20},

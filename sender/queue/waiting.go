@@ -45,12 +45,17 @@ func (q *Queue) WaitingAfter(
 	return append(page, more...), err
 }
 
-// Release makes rows due now that wait in the queue of an account. They are wished from now on: before, they could not have gone.
+// ReleaseOrder is which waiting rows are to go, from the account in whose queue they stand.
+type ReleaseOrder struct {
+	AppID string
+	IDs   []int64
+	Keep  string // the kind of what they waited for at the account that stays stored; "": none
+}
+
+// Release makes waiting rows due now. They are wished from now on: before, they could not have gone.
 // It returns those that another transaction holds; those that the server refuses to change are left
 // to a later round.
-func (q *Queue) Release(
-	ctx context.Context, appid string, ids []int64,
-) (locked []int64, err error) {
+func (q *Queue) Release(ctx context.Context, o ReleaseOrder) (locked []int64, err error) {
 	const query = `
 		UPDATE send_request FORCE INDEX (PRIMARY)
 		   SET status = 'pending', reason = NULL, errmsg = NULL, errcode = NULL,
@@ -58,13 +63,13 @@ func (q *Queue) Release(
 		                         THEN COALESCE(wait_until, due_at) ELSE wait_until END,
 		       due_at = CURRENT_TIMESTAMP(3), wished_at = CURRENT_TIMESTAMP(3)
 		 WHERE id IN (?) AND status = 'waiting' AND cancel = 0 AND appid = ?`
-	if len(ids) == 0 {
+	if len(o.IDs) == 0 {
 		return nil, nil
 	}
-	release := func(ids []int64) (string, []any) { return query, []any{ids, appid} }
-	done, err := q.leave(ctx, ids, true, release)
+	release := func(ids []int64) (string, []any) { return query, []any{ids, o.AppID} }
+	done, err := q.leaveBut(ctx, o.IDs, true, leaving{release, Kept{o.Keep, o.AppID}.unwait})
 	if err != nil {
-		return nil, fmt.Errorf("releasing %d waiting requests: %w", len(ids), err)
+		return nil, fmt.Errorf("releasing %d waiting requests: %w", len(o.IDs), err)
 	}
 	return done.locked, nil
 }

@@ -88,7 +88,7 @@ func TestReleaseWaiting(t *testing.T) {
 	id, withdrawn, locked := waiting(nil), waiting(columns{"cancel": 1}), waiting(nil)
 	ended, unnamed := waiting(columns{"status": "failed"}), waiting(nil)
 	release := f.hold(t, locked)
-	left, err := f.Release(t.Context(), appid, []int64{id, withdrawn, locked, ended})
+	left, err := f.Release(t.Context(), ReleaseOrder{AppID: appid, IDs: []int64{id, withdrawn, locked, ended}})
 	if err != nil || !slices.Equal(left, []int64{locked}) {
 		t.Fatalf("%v are locked, %v; want %d", left, err, locked)
 	}
@@ -97,7 +97,7 @@ func TestReleaseWaiting(t *testing.T) {
 		Status: Pending, Attempts: 1, Moments: Moments{Due: "0m", InDoubtFrom: "-9m"}})
 	f.wantStatus(t, map[int64]Status{
 		withdrawn: Waiting, locked: Waiting, ended: Failed, unnamed: Waiting})
-	if _, err := f.Release(t.Context(), appid, nil); err != nil {
+	if _, err := f.Release(t.Context(), ReleaseOrder{AppID: appid, IDs: nil}); err != nil {
 		t.Errorf("releasing nothing: %v", err)
 	}
 }

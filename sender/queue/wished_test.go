@@ -53,7 +53,7 @@ func TestWishedAt(t *testing.T) {
 	waits.Delay = time.Hour
 	settle(waits)
 	f.wantWished(t, "waiting", id, 60)
-	if _, err := f.Release(t.Context(), appid, []int64{id}); err != nil {
+	if _, err := f.Release(t.Context(), ReleaseOrder{AppID: appid, IDs: []int64{id}}); err != nil {
 		t.Fatal(err)
 	}
 	f.wantWished(t, "released", id, 0)

@@ -37,7 +37,30 @@ func (r *Releaser) releaseGranted(ctx context.Context, key queue.Wait) error {
 	if len(others) == 0 {
 		return nil
 	}
-	return r.cfg.Queue.Forget(ctx, others)
+	return r.cfg.Queue.Forget(ctx, others, string(bridge.KeyGrant))
+}
+
+// ahead returns the rows that were released for what others wait for, as hints says, and are not
+// posted yet: they take their grants first. However often an acceptance is told, it lets go
+// one row. The waiting rows must have been read before: one that is released meanwhile is then in
+// both lists, and takes two.
+func (r *Releaser) ahead(
+	ctx context.Context, hints map[int64]queue.Waits,
+) ([]queue.Request, error) {
+	var keys []queue.Wait
+	for _, waits := range hints {
+		grants, _ := grantKeys(waits)
+		keys = append(keys, grants...)
+	}
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	slices.SortFunc(keys, queue.Wait.Compare)
+	takers, err := r.cfg.Queue.Waiters(ctx, slices.Compact(keys))
+	if err != nil {
+		return nil, err
+	}
+	return r.cfg.Queue.Released(ctx, takers)
 }
 
 // byTurn orders rows that want the same: urgent ones first, then the oldest.
@@ -55,4 +78,12 @@ func grantKeys(keys []queue.Wait) (grants, others []queue.Wait) {
 		}
 	}
 	return grants, others
+}
+
+func idsOf(rows []queue.Request) []int64 {
+	ids := make([]int64, len(rows))
+	for i, row := range rows {
+		ids[i] = row.ID
+	}
+	return ids
 }

@@ -156,7 +156,7 @@ func (r *Releaser) release(ctx context.Context, ids []int64, keys []queue.Wait) 
 			_, err = r.review(ctx, rows)
 		}
 		if err == nil && len(others) > 0 {
-			err = r.cfg.Queue.Forget(ctx, others)
+			err = r.cfg.Queue.Forget(ctx, others, string(bridge.KeyGrant))
 		}
 		if err != nil {
 			return err
@@ -178,15 +178,15 @@ func (r *Releaser) review(ctx context.Context, rows []queue.Request) (left int, 
 	// looked at once more.
 	const maxTries = 3
 	for range maxTries {
-		waits, err := r.releaseReachable(ctx, rows)
+		known, err := r.cfg.Queue.Waits(ctx, idsOf(rows))
+		if err != nil {
+			return left, err
+		}
+		waits, err := r.releaseReachable(ctx, rows, known)
 		if err != nil || len(waits) == 0 {
 			return left, err
 		}
 		left = max(left, len(waits))
-		known, err := r.cfg.Queue.Waits(ctx, slices.Collect(maps.Keys(waits)))
-		if err != nil {
-			return left, err
-		}
 		maps.DeleteFunc(waits, func(id int64, w queue.Waits) bool {
 			return slices.Equal(w, known[id])
 		})
@@ -206,9 +206,9 @@ func (r *Releaser) review(ctx context.Context, rows []queue.Request) (left int, 
 
 // releaseReachable releases those of waiting rows whose recipients can be reached, from the account
 // in whose queue they stand or else from the other one of their route, ends those that are
-// withdrawn, and returns what the others wait for.
+// withdrawn, and returns what the others wait for. known is what send_wait says of them.
 func (r *Releaser) releaseReachable(
-	ctx context.Context, rows []queue.Request,
+	ctx context.Context, rows []queue.Request, known map[int64]queue.Waits,
 ) (map[int64]queue.Waits, error) {
 	open, withdrawn := make([]queue.Request, 0, len(rows)), newGroups()
 	// Where not all can go, the order decides who does.
@@ -219,10 +219,15 @@ func (r *Releaser) releaseReachable(
 			open = append(open, row)
 		}
 	}
-	looks, err := r.cfg.Mover.Look(ctx, open)
+	ahead, err := r.ahead(ctx, known)
 	if err != nil {
 		return nil, err
 	}
+	looks, err := r.cfg.Mover.Look(ctx, slices.Concat(ahead, open))
+	if err != nil {
+		return nil, err
+	}
+	looks = looks[len(ahead):]
 	older, err := r.cfg.Mover.Older(ctx)
 	if err != nil {
 		return nil, err
@@ -262,13 +267,15 @@ func (r *Releaser) releaseReachable(
 // let writes which rows go, and where.
 func (r *Releaser) let(ctx context.Context, released, moved groups) error {
 	for g, ids := range released.ids {
-		locked, err := r.cfg.Queue.Release(ctx, g.at, ids)
+		locked, err := r.cfg.Queue.Release(ctx,
+			queue.ReleaseOrder{AppID: g.at, IDs: ids, Keep: string(bridge.KeyGrant)})
 		if r.add(locked, nil); err != nil {
 			return err
 		}
 	}
 	for g, ids := range moved.ids {
-		n, locked, err := r.cfg.Queue.MoveWaiting(ctx, queue.WaitingMove{From: g.at, To: g.to, IDs: ids})
+		n, locked, err := r.cfg.Queue.MoveWaiting(ctx, queue.WaitingMove{
+			From: g.at, To: g.to, IDs: ids, Keep: string(bridge.KeyGrant)})
 		if r.add(locked, nil); err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/sender/queue"
 )
 
@@ -109,7 +110,7 @@ func (r *Releaser) forget(ctx context.Context) error {
 	if err != nil || len(others) == 0 {
 		return err
 	}
-	return r.cfg.Queue.Forget(ctx, others)
+	return r.cfg.Queue.Forget(ctx, others, string(bridge.KeyGrant))
 }
 
 // cancelNext ends waiting rows among a page of those that are withdrawn.
