@@ -181,7 +181,7 @@ func returned(
 		UNION ALL
 		SELECT unionid FROM follower WHERE unionid IN (?)`
 	for appid, some := range ids {
-		for part := range slices.Chunk(some, maxHashes) {
+		for part := range slices.Chunk(some, database.MaxRanges) {
 			query, args := byOpenID, []any{appid, part, appid, part}
 			if appid == "" {
 				query, args = byUnionID, []any{part, part}

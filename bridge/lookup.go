@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -63,7 +64,7 @@ type Resolution struct {
 }
 
 // Resolve finds the openids that recipients have at the official account appid, in one or two
-// queries whatever their number. The result has the same length and order. A recipient given by
+// queries for each 190 of them. The result has the same length and order. A recipient given by
 // OpenID is Reachable unless they are in doubt or known as a former follower.
 func (m *Map) Resolve(ctx context.Context, appid string, people []Recipient) ([]Resolution, error) {
 	r := resolver{
@@ -224,12 +225,16 @@ func (r *resolver) loadOpenIDs(ctx context.Context, recipients []Recipient) erro
 }
 
 func (r *resolver) load(ctx context.Context, where string, ids []string) ([]reachRow, error) {
-	if len(ids) == 0 {
-		return nil, nil
+	slices.Sort(ids)
+	var all []reachRow
+	for part := range slices.Chunk(slices.Compact(ids), database.MaxRanges) {
+		var rows []reachRow
+		if err := r.m.selectIn(ctx, &rows, reachColumns+where, r.appid, part); err != nil {
+			return nil, err
+		}
+		all = append(all, rows...)
 	}
-	var rows []reachRow
-	err := r.m.selectIn(ctx, &rows, reachColumns+where, r.appid, ids)
-	return rows, err
+	return all, nil
 }
 
 // Lookup returns what is known of the person behind id, which may be a unionid or an openid at any

@@ -3,22 +3,22 @@ package bridge
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
-// ResolveMini finds the openids that recipients have in the mini program appid, in one to four
-// queries whatever their number. The result has the same length and order. OpenID is one of this
+// ResolveMini finds the openids that recipients have in the mini program appid, in at most three
+// queries for each 190 of them. The result has the same length and order. OpenID is one of this
 // mini program; so is MiniOpenID where MiniAppID is appid. A user of another mini program is found
 // by the unionid.
 func (m *Map) ResolveMini(
 	ctx context.Context, appid string, people []Recipient,
 ) ([]Resolution, error) {
 	r := miniResolver{m: m, appid: appid, unionIDs: make(map[[2]string]string),
-		known: make(map[string]bool), byUnionID: make(map[string]Resolution),
-		followers: make(map[[2]string]string)}
+		byUnionID: make(map[string]Resolution), followers: make(map[[2]string]string)}
 	for _, load := range []func(context.Context, []Recipient) error{
-		r.loadKnown, r.loadUnionIDs, r.loadFollowers, r.loadUsers,
+		r.loadUnionIDs, r.loadFollowers, r.loadUsers,
 	} {
 		if err := load(ctx, people); err != nil {
 			return nil, fmt.Errorf("resolving mini-program users: %w", database.Explain(err))
@@ -34,7 +34,6 @@ func (m *Map) ResolveMini(
 type miniResolver struct {
 	m         *Map
 	appid     string
-	known     map[string]bool      // openids of this mini program that the map has
 	unionIDs  map[[2]string]string // (mini appid, mini openid) of others → unionid, "": not known
 	followers map[[2]string]string // (official appid, openid) → unionid; absent: not known
 	byUnionID map[string]Resolution
@@ -53,8 +52,9 @@ func (r *miniResolver) openID(rec Recipient) string {
 
 func (r *miniResolver) resolve(rec Recipient) Resolution {
 	if openid := r.openID(rec); openid != "" {
-		// The map may not have them yet. Sending shows whether the openid is right.
-		return Resolution{Reachability: Reachable, OpenID: openid, Unlisted: !r.known[openid],
+		// The map may not have them yet. Sending shows whether the openid is right (40003): nobody waits
+		// for the map to know it.
+		return Resolution{Reachability: Reachable, OpenID: openid,
 			Awaits: []Key{{KeyOpenID, r.appid, openid}}}
 	}
 	unionid := rec.UnionID
@@ -82,25 +82,6 @@ func (r *miniResolver) resolve(rec Recipient) Resolution {
 	}
 	res.Awaits = []Key{{KeyUnionID, r.appid, unionid}}
 	return res
-}
-
-func (r *miniResolver) loadKnown(ctx context.Context, people []Recipient) error {
-	var openids []string
-	for _, rec := range people {
-		if openid := r.openID(rec); openid != "" {
-			openids = append(openids, openid)
-		}
-	}
-	if len(openids) == 0 {
-		return nil
-	}
-	const query = `SELECT openid FROM mini_user WHERE appid = ? AND openid IN (?)`
-	var found []string
-	err := r.m.selectIn(ctx, &found, query, r.appid, openids)
-	for _, openid := range found {
-		r.known[ID(openid)] = true
-	}
-	return err
 }
 
 // loadUnionIDs reads the unionids of the users of other mini programs.
@@ -164,20 +145,22 @@ func (r *miniResolver) loadUsers(ctx context.Context, people []Recipient) error 
 			}
 		}
 	}
-	if len(unionids) == 0 {
-		return nil
-	}
 	const query = `
 		SELECT openid, unionid
-		  FROM mini_user WHERE unionid IN (?) AND appid = ?`
-	var users []pair
-	err := r.m.selectIn(ctx, &users, query, unionids, r.appid)
-	for _, u := range users {
-		res := Resolution{Reachability: Reachable, OpenID: ID(u.OpenID)}
-		if _, twice := r.byUnionID[ID(u.UnionID)]; twice {
-			res = Resolution{Reachability: Ambiguous}
+		  FROM mini_user FORCE INDEX (mini_user_unionid) WHERE unionid IN (?) AND appid = ?`
+	slices.Sort(unionids)
+	for part := range slices.Chunk(slices.Compact(unionids), database.MaxRanges) {
+		var users []pair
+		if err := r.m.selectIn(ctx, &users, query, part, r.appid); err != nil {
+			return err
 		}
-		r.byUnionID[ID(u.UnionID)] = res
+		for _, u := range users {
+			res := Resolution{Reachability: Reachable, OpenID: ID(u.OpenID)}
+			if _, twice := r.byUnionID[ID(u.UnionID)]; twice {
+				res = Resolution{Reachability: Ambiguous}
+			}
+			r.byUnionID[ID(u.UnionID)] = res
+		}
 	}
-	return err
+	return nil
 }

@@ -23,8 +23,6 @@ func TestResolveMini(t *testing.T) {
 	no := func(r Reachability) Resolution { return Resolution{Reachability: r} }
 	open := func(appid, openid string) Key { return Key{KeyOpenID, appid, openid} }
 	union := func(unionid string) Key { return Key{KeyUnionID, mp, unionid} }
-	unlisted := at("mNew")
-	unlisted.Unlisted = true
 	cases := []struct {
 		name   string
 		rec    Recipient
@@ -43,13 +41,13 @@ func TestResolveMini(t *testing.T) {
 			union("uDup")},
 		{"an openid of this mini program", Recipient{OpenID: "mAnn"}, at("mAnn"),
 			open(mp, "mAnn")},
-		{"one that is not in the map", Recipient{OpenID: "mNew"}, unlisted,
+		{"one that is not in the map", Recipient{OpenID: "mNew"}, at("mNew"),
 			open(mp, "mNew")},
 		{"a mini openid of it", Recipient{MiniAppID: mp, MiniOpenID: "mAnn"}, at("mAnn"),
 			open(mp, "mAnn")},
 		{"one without a unionid", Recipient{MiniAppID: mp, MiniOpenID: "mEmpty"}, at("mEmpty"),
 			open(mp, "mEmpty")},
-		{"a new one", Recipient{MiniAppID: mp, MiniOpenID: "mNew"}, unlisted,
+		{"a new one", Recipient{MiniAppID: mp, MiniOpenID: "mNew"}, at("mNew"),
 			open(mp, "mNew")},
 		{"of another mini program", Recipient{MiniAppID: mp2, MiniOpenID: "nAnn"}, at("mAnn"),
 			union("uAnn")},

@@ -29,9 +29,8 @@ func (w Wait) Compare(o Wait) int {
 // Waits is all that may release one row.
 type Waits []Wait
 
-// maxWaits hints, or keys of them, go into one statement. MariaDB copies longer lists into a table,
-// from which it reads them (in_predicate_conversion_threshold is 1,000).
-const maxWaits = 500
+// maxWaits hints, or keys of them, go into one statement.
+const maxWaits = database.MaxRanges
 
 // Waiters returns the ids of rows that wait for one of the keys. Some may wait no more.
 func (q *Queue) Waiters(ctx context.Context, keys []Wait) (ids []int64, err error) {
