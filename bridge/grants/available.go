@@ -2,6 +2,7 @@ package grants
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,47 +17,49 @@ import (
 // under way or in doubt; same length and order. An attempt older than a switch-off or a refusal
 // holds nothing of what was accepted since.
 func (l *Ledger) Available(ctx context.Context, appid string, asked []Grant) ([]int, error) {
-	left, err := available(ctx, l.cfg.DB, appid, asked)
+	counted, err := l.available(ctx, appid, asked)
 	if err != nil {
 		return nil, fmt.Errorf("reading what people allow: %w", database.Explain(err))
 	}
 	counts := make([]int, len(asked))
 	for i, g := range asked {
-		counts[i] = left[g]
+		counts[i] = counted[g]
 	}
 	return counts, nil
 }
 
-// sqlHeld counts a grant's open attempts. INTERVAL is doubt.
-const sqlHeld = `
-		       (SELECT COUNT(*)
-		          FROM send_attempt a
-		         WHERE a.appid = g.appid AND a.openid = g.openid AND a.template_id = g.template_id
-		           AND (g.refused_at IS NULL OR a.begun_at > g.refused_at)
-		           AND (g.off_at IS NULL OR a.begun_at > g.off_at + INTERVAL 6 SECOND)) AS held`
-
-func available(
-	ctx context.Context, db sqlx.QueryerContext, appid string, asked []Grant,
+// available reads grants and attempts of one moment: a message that is settled between two reads would
+// count as neither.
+func (l *Ledger) available(
+	ctx context.Context, appid string, asked []Grant,
 ) (map[Grant]int, error) {
-	left := make(map[Grant]int, len(asked))
-	for part := range slices.Chunk(asked, maxRows) {
-		where, args := anyOf(appid, part)
-		var rows []struct {
-			grantRow
-			Held int `db:"held"`
-		}
-		err := sqlx.SelectContext(ctx, db, &rows, `
-			SELECT openid, template_id, kind, remaining, off_at, refused_at,`+sqlHeld+`
-			  FROM subscription_grant g
-			 WHERE `+where, args...)
+	tx, err := l.cfg.DB.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = tx.Rollback() }() // it has only read
+	rows, err := readGrants(ctx, tx, appid, asked)
+	if err != nil {
+		return nil, err
+	}
+	return left(ctx, tx, appid, rows)
+}
+
+// left returns what is left of grants without what open attempts hold.
+func left(
+	ctx context.Context, db sqlx.QueryerContext, appid string, rows []grantRow,
+) (map[Grant]int, error) {
+	counts := make(map[Grant]int, len(rows))
+	for part := range slices.Chunk(rows, maxRows) {
+		held, err := heldBy(ctx, db, appid, part)
 		if err != nil {
 			return nil, err
 		}
-		for _, r := range rows {
-			left[r.grant()] = r.available(r.Held)
+		for _, r := range part {
+			counts[r.grant()] = r.available(held[r.grant()])
 		}
 	}
-	return left, nil
+	return counts, nil
 }
 
 func (r grantRow) available(held int) int {
@@ -127,38 +130,37 @@ func (l *Ledger) allowed(
 		rows = append(rows, locked...)
 	}
 	// Counted after all locks, as other attempts may have been written while this one waited for them.
-	left := make(map[Grant]int, len(wanted))
-	for part := range slices.Chunk(rows, maxRows) {
-		held, err := heldBy(ctx, tx, appid, part)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range part {
-			left[r.grant()] = r.available(held[r.grant()])
-		}
+	counts, err := left(ctx, tx, appid, rows)
+	if err != nil {
+		return nil, err
 	}
 	for i, a := range attempts {
-		may[i] = left[a.Grant] > 0
-		left[a.Grant]--
+		may[i] = counts[a.Grant] > 0
+		counts[a.Grant]--
 	}
 	return may, nil
 }
 
-// heldBy counts the open attempts of grants that hold something, as sqlHeld does. Most people have none,
-// so this costs half of a subquery for each of them.
+// heldBy counts the open attempts of grants that hold something of them: those that are younger than a
+// switch-off and a refusal. Most people have none, so this costs half of a subquery for each of them.
 func heldBy(
-	ctx context.Context, tx *sqlx.Tx, appid string, rows []grantRow,
+	ctx context.Context, db sqlx.QueryerContext, appid string, rows []grantRow,
 ) (map[Grant]int, error) {
-	wanted, byGrant := make([]Grant, len(rows)), make(map[Grant]grantRow, len(rows))
-	for i, r := range rows {
-		wanted[i], byGrant[r.grant()] = r.grant(), r
+	wanted, byGrant := make([]Grant, 0, len(rows)), make(map[Grant]grantRow, len(rows))
+	for _, r := range rows {
+		if r.Remaining > 0 {
+			wanted, byGrant[r.grant()] = append(wanted, r.grant()), r
+		}
+	}
+	if len(wanted) == 0 {
+		return nil, nil
 	}
 	where, args := anyOf(appid, wanted)
 	var attempts []struct {
 		Grant
 		BegunAt time.Time `db:"begun_at"`
 	}
-	err := tx.SelectContext(ctx, &attempts, `
+	err := sqlx.SelectContext(ctx, db, &attempts, `
 		SELECT openid, template_id, begun_at
 		  FROM send_attempt FORCE INDEX (send_attempt_grant)
 		 WHERE `+where, args...)

@@ -17,7 +17,7 @@ import (
 const foldAge = 180 * 24 * time.Hour
 
 // foldPage is how many grants are folded at once.
-const foldPage = 200
+const foldPage = maxRows
 
 // reportAge is how old a report is that nobody takes: of an account that no instance has, or whose
 // reports are not counted.
@@ -102,16 +102,14 @@ func fold(ctx context.Context, tx *sqlx.Tx, appid string, page []Grant) error {
 	if err != nil {
 		return err
 	}
-	where, args := anyOf(appid, page)
-	var rows []grantRow
-	err = tx.SelectContext(ctx, &rows, `
-		SELECT openid, template_id, kind, remaining, off_at, refused_at
-		  FROM subscription_grant
-		 WHERE kind IS NOT NULL AND `+where, args...)
+	rows, err := readGrants(ctx, tx, appid, page)
 	if err != nil {
 		return err
 	}
 	for _, row := range rows {
+		if !row.Kind.Valid {
+			continue
+		}
 		gone := superfluous(entries[row.grant()], row.Kind.String == kindLongTerm, now.Add(-foldAge))
 		for part := range slices.Chunk(gone, maxRows) {
 			const query = `

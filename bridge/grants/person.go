@@ -26,21 +26,28 @@ type Standing struct {
 func (l *Ledger) Lookup(ctx context.Context, appid, openid string) ([]Standing, error) {
 	var rows []struct {
 		grantRow
-		Held      int       `db:"held"`
 		UpdatedAt time.Time `db:"updated_at"`
 	}
 	err := l.cfg.DB.SelectContext(ctx, &rows, `
-		SELECT openid, template_id, kind, remaining, off_at, refused_at, updated_at,`+sqlHeld+`
-		  FROM subscription_grant g
+		SELECT openid, template_id, kind, remaining, off_at, refused_at, updated_at
+		  FROM subscription_grant
 		 WHERE appid = ? AND openid = ?
 		 ORDER BY template_id`, appid, openid)
+	grants := make([]grantRow, len(rows))
+	for i, r := range rows {
+		grants[i] = r.grantRow
+	}
+	var counts map[Grant]int
+	if err == nil {
+		counts, err = left(ctx, l.cfg.DB, appid, grants)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading what %s allows: %w", openid, database.Explain(err))
 	}
 	found := make([]Standing, len(rows))
 	for i, r := range rows {
 		found[i] = Standing{TemplateID: r.TemplateID, Kind: r.Kind.String, Remaining: r.Remaining,
-			Available: r.available(r.Held), OffAt: r.OffAt.Time, RefusedAt: r.RefusedAt.Time,
+			Available: counts[r.grant()], OffAt: r.OffAt.Time, RefusedAt: r.RefusedAt.Time,
 			UpdatedAt: r.UpdatedAt}
 	}
 	return found, nil
@@ -140,12 +147,7 @@ func differences(
 	if err != nil {
 		return nil, err
 	}
-	where, args := anyOf(appid, grants)
-	var rows []grantRow
-	err = tx.SelectContext(ctx, &rows, `
-		SELECT openid, template_id, kind, remaining, off_at, refused_at
-		  FROM subscription_grant
-		 WHERE `+where, args...)
+	rows, err := readGrants(ctx, tx, appid, grants)
 	byGrant := make(map[Grant]grantRow, len(rows))
 	for _, r := range rows {
 		byGrant[r.grant()] = r

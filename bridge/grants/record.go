@@ -15,7 +15,7 @@ import (
 )
 
 // maxRows is how many rows or grants one statement names.
-const maxRows = 200
+const maxRows = database.MaxRanges
 
 // grantRow is a row of subscription_grant.
 type grantRow struct {
@@ -25,7 +25,14 @@ type grantRow struct {
 	Remaining  int            `db:"remaining"`
 	OffAt      sql.NullTime   `db:"off_at"`
 	RefusedAt  sql.NullTime   `db:"refused_at"`
+	AcceptedAt sql.NullTime   `db:"accepted_at"`
 }
+
+// selectGrants reads grantRows.
+const selectGrants = `
+		SELECT openid, template_id, kind, remaining, off_at, refused_at, accepted_at
+		  FROM subscription_grant
+		 WHERE `
 
 func (r grantRow) grant() Grant { return Grant{r.OpenID, r.TemplateID} }
 
@@ -51,22 +58,21 @@ func (w writer) record(ctx context.Context, entries []entry) error {
 	slices.SortFunc(entries, func(a, b entry) int {
 		return cmp.Or(a.grant().compare(b.grant()), cmp.Compare(a.Key, b.Key))
 	})
-	var concerned []Grant
+	var concerned []entry
+	fresh := true
 	for part := range slices.Chunk(entries, maxRows) {
-		fresh, err := w.insert(ctx, part)
+		n, err := w.insert(ctx, part)
 		if err != nil {
 			return err
 		}
-		if fresh == 0 {
-			continue
+		if n > 0 {
+			concerned = append(concerned, part...)
 		}
-		for _, e := range part {
-			concerned = append(concerned, e.grant())
-		}
+		fresh = fresh && n == int64(len(part))
 	}
 	// All of grant_event is written before the first grant is locked.
-	for part := range slices.Chunk(slices.Compact(concerned), maxRows) {
-		if err := w.update(ctx, part); err != nil {
+	for part := range slices.Chunk(w.concerns(concerned, fresh), maxRows) {
+		if err := w.settle(ctx, part); err != nil {
 			return err
 		}
 	}
@@ -91,17 +97,24 @@ func (w writer) unerased(ctx context.Context, entries []entry) ([]entry, error) 
 // insert returns how many of the entries the ledger did not have.
 func (w writer) insert(ctx context.Context, entries []entry) (int64, error) {
 	args := make([]any, 0, len(entries)*10)
-	for _, e := range entries {
-		args = append(args, w.appid, e.OpenID, e.TemplateID, e.Key, e.Kind, e.Source, e.RequestID,
-			database.Storable(e.HappenedAt), int64(maxAhead/time.Second), database.Null(e.ArrivedAt))
-	}
-	// A repetition is no error, and the only one there can be: the values fit their columns.
+	rows := make([]string, len(entries))
+	// A message has the database's own time. To bound that, too, would cost a third of the entry.
+	const message = `(?, ?, ?, ?, ?, ?, ?, ?, CURRENT_TIMESTAMP(3))`
 	const row = `(?, ?, ?, ?, ?, ?, ?, LEAST(?, CURRENT_TIMESTAMP(3) + INTERVAL ? SECOND),
 		              COALESCE(?, CURRENT_TIMESTAMP(3)))`
+	for i, e := range entries {
+		args = append(args, w.appid, e.OpenID, e.TemplateID, e.Key, e.Kind, e.Source, e.RequestID,
+			database.Storable(e.HappenedAt))
+		if rows[i] = message; e.Kind != kindSent {
+			rows[i] = row
+			args = append(args, int64(maxAhead/time.Second), database.Null(e.ArrivedAt))
+		}
+	}
+	// A repetition is no error, and the only one there can be: the values fit their columns.
 	res, err := w.tx.ExecContext(ctx, `
 		INSERT IGNORE INTO grant_event (appid, openid, template_id, event_key, kind, source,
 		                                request_id, happened_at, arrived_at)
-		VALUES `+list(row, len(entries)), args...)
+		VALUES `+strings.Join(rows, `, `), args...)
 	if err != nil {
 		return 0, err
 	}
@@ -109,7 +122,11 @@ func (w writer) insert(ctx context.Context, entries []entry) (int64, error) {
 }
 
 // update computes grants from the ledger and writes those that have changed.
-func (w writer) update(ctx context.Context, concerned []Grant) error {
+func (w writer) update(ctx context.Context, part []concern) error {
+	concerned := make([]Grant, len(part))
+	for i, c := range part {
+		concerned[i] = c.Grant
+	}
 	rows, err := w.lock(ctx, concerned)
 	if err != nil {
 		return err
@@ -127,7 +144,8 @@ func (w writer) update(ctx context.Context, concerned []Grant) error {
 		}
 		t := tally(entries[old.grant()], next.Kind.String == kindLongTerm)
 		next.Remaining, next.OffAt, next.RefusedAt = t.Remaining, moment(t.OffAt), moment(t.RefusedAt)
-		if next.Kind != old.Kind || next.total() != old.total() {
+		next.AcceptedAt = moment(newest(entries[old.grant()]))
+		if next.Kind != old.Kind || next.total() != old.total() || next.AcceptedAt != old.AcceptedAt {
 			changed = append(changed, next)
 		}
 	}
@@ -181,46 +199,64 @@ func lockGrants(
 	ctx context.Context, tx *sqlx.Tx, appid string, wanted []Grant,
 ) (rows []grantRow, err error) {
 	where, args := anyOf(appid, wanted)
-	err = tx.SelectContext(ctx, &rows, `
-		SELECT openid, template_id, kind, remaining, off_at, refused_at
-		  FROM subscription_grant
-		 WHERE `+where+`
-		   FOR UPDATE`, args...)
+	err = tx.SelectContext(ctx, &rows, selectGrants+where+` FOR UPDATE`, args...)
 	return rows, err
+}
+
+// readGrants returns the rows of grants.
+func readGrants(
+	ctx context.Context, db sqlx.QueryerContext, appid string, wanted []Grant,
+) (rows []grantRow, err error) {
+	for part := range slices.Chunk(wanted, maxRows) {
+		var some []grantRow
+		where, args := anyOf(appid, part)
+		if err := sqlx.SelectContext(ctx, db, &some, selectGrants+where, args...); err != nil {
+			return nil, err
+		}
+		rows = append(rows, some...)
+	}
+	return rows, nil
 }
 
 // entriesOf reads the ledger of grants.
 func entriesOf(
 	ctx context.Context, db sqlx.QueryerContext, appid string, of []Grant,
 ) (map[Grant][]entry, error) {
-	where, args := anyOf(appid, of)
-	var entries []entry
-	err := sqlx.SelectContext(ctx, db, &entries, `
-		SELECT openid, template_id, event_key, kind, source, request_id, happened_at, arrived_at
-		  FROM grant_event
-		 WHERE `+where, args...)
 	byGrant := make(map[Grant][]entry, len(of))
-	for _, e := range entries {
-		byGrant[e.grant()] = append(byGrant[e.grant()], e)
+	for part := range slices.Chunk(of, maxRows) {
+		where, args := anyOf(appid, part)
+		var entries []entry
+		err := sqlx.SelectContext(ctx, db, &entries, `
+			SELECT openid, template_id, event_key, kind, source, request_id, happened_at, arrived_at
+			  FROM grant_event
+			 WHERE `+where, args...)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			byGrant[e.grant()] = append(byGrant[e.grant()], e)
+		}
 	}
-	return byGrant, err
+	return byGrant, nil
 }
 
 func (w writer) write(ctx context.Context, rows []grantRow) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	args := make([]any, 0, len(rows)*7)
+	args := make([]any, 0, len(rows)*8)
 	for _, r := range rows {
-		args = append(args, w.appid, r.OpenID, r.TemplateID, r.Kind, r.Remaining, r.OffAt, r.RefusedAt)
+		args = append(args, w.appid, r.OpenID, r.TemplateID, r.Kind, r.Remaining, r.OffAt, r.RefusedAt,
+			r.AcceptedAt)
 	}
 	_, err := w.tx.ExecContext(ctx, `
 		INSERT INTO subscription_grant (appid, openid, template_id, kind, remaining, off_at,
-		                                refused_at)
-		VALUES `+list(`(?, ?, ?, ?, ?, ?, ?)`, len(rows))+`
+		                                refused_at, accepted_at)
+		VALUES `+list(`(?, ?, ?, ?, ?, ?, ?, ?)`, len(rows))+`
 		ON DUPLICATE KEY UPDATE
 		    kind = VALUES(kind), remaining = VALUES(remaining), off_at = VALUES(off_at),
-		    refused_at = VALUES(refused_at), updated_at = CURRENT_TIMESTAMP(3)`, args...)
+		    refused_at = VALUES(refused_at), accepted_at = VALUES(accepted_at),
+		    updated_at = CURRENT_TIMESTAMP(3)`, args...)
 	return err
 }
 

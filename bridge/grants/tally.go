@@ -84,6 +84,17 @@ func tally(entries []entry, longTerm bool) total {
 	return t
 }
 
+// newest returns when the newest of the acceptances happened, whether it counts or not; zero: there is
+// none.
+func newest(entries []entry) (at time.Time) {
+	for _, e := range entries {
+		if e.Kind == kindAccept && e.HappenedAt.After(at) {
+			at = e.HappenedAt
+		}
+	}
+	return at
+}
+
 // longTerm is 1 where the person still allows the template: messages use nothing up.
 func (t total) longTerm(entries []entry) int {
 	for _, e := range entries {

@@ -35,12 +35,12 @@ func (b *bench) accept(times int) {
 			 WHERE appid = ?`, harness.MiniTemplateID(), order("popup", b.accepted), granted-b.accepted,
 			harness.MiniAppID)
 		b.db.Do(`
-			INSERT INTO subscription_grant (appid, openid, template_id, kind, remaining)
-			SELECT appid, openid, ?, 'one_time', 1
+			INSERT INTO subscription_grant (appid, openid, template_id, kind, remaining, accepted_at)
+			SELECT appid, openid, ?, 'one_time', 1, CURRENT_TIMESTAMP(3) - INTERVAL ? SECOND
 			  FROM mini_user
 			 WHERE appid = ?
-			ON DUPLICATE KEY UPDATE remaining = remaining + 1`, harness.MiniTemplateID(),
-			harness.MiniAppID)
+			ON DUPLICATE KEY UPDATE remaining = remaining + 1, accepted_at = VALUES(accepted_at)`,
+			harness.MiniTemplateID(), granted-b.accepted, harness.MiniAppID)
 	}
 }
 
