@@ -43,6 +43,7 @@ func (a *account) deliver(ctx context.Context, lease *database.Lease, j *job) qu
 	r := a.apply(j, o)
 	if a.attempts != nil {
 		r.With = &channel.Delivery{Draft: j.draft, Address: j.address, Outcome: o}
+		r.ClaimedAt = j.claimedAt
 	}
 	if o.Refused {
 		r = a.passOn(ctx, refusal{row: j.row, result: r, address: j.address, certain: true, refused: true})
@@ -58,6 +59,7 @@ func (a *account) reserve(ctx context.Context, j *job) *queue.Result {
 	})
 	switch {
 	case answer.Written:
+		j.claimedAt = answer.ClaimedAt
 		return nil
 	case answer.Err != nil:
 		a.log.Error("writing an attempt down; the request is not posted, and claimed again",

@@ -22,6 +22,8 @@ type job struct {
 	address channel.Address
 	permit  *throttle.Permit
 
+	claimedAt time.Time // by the database's clock, where an attempt has been written down
+
 	// No POST may begin after any of these. A claimed row may stand in the queue for most of a
 	// minute: they are absolute, and are tested directly before the POST.
 	limits

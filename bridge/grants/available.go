@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -79,7 +78,7 @@ type Attempt struct {
 // Reserve writes attempts down, in a transaction that has to be committed before the first of them
 // is posted, and reports of each whether it may be. It may not where the person allows no more,
 // counting those that stand before it in the list. An account of which nothing is counted may post
-// all. The caller holds the requests' rows, and Release ends what it has written.
+// all. The caller holds the requests' rows, and ends what it has written: Settle uses it up.
 func (l *Ledger) Reserve(
 	ctx context.Context, tx *sqlx.Tx, appid string, attempts []Attempt,
 ) ([]bool, error) {
@@ -173,23 +172,4 @@ func heldBy(
 		}
 	}
 	return held, err
-}
-
-// Release ends the attempts of requests, in the transaction that settles them. It gives back what
-// they held; Settle uses it up.
-func Release(ctx context.Context, tx *sqlx.Tx, requestIDs []int64) error {
-	if len(requestIDs) == 0 {
-		return nil
-	}
-	ids := slices.Sorted(slices.Values(requestIDs))
-	args := make([]any, len(ids))
-	for i, id := range ids {
-		args[i] = id
-	}
-	_, err := tx.ExecContext(ctx, `DELETE FROM send_attempt WHERE request_id IN (?`+
-		strings.Repeat(`, ?`, len(ids)-1)+`)`, args...)
-	if err != nil {
-		return fmt.Errorf("ending attempts: %w", err)
-	}
-	return nil
 }

@@ -74,11 +74,17 @@ func (l *Ledger) mustSettle(t *testing.T, uses ...Use) {
 		for i, u := range uses {
 			ids[i] = u.RequestID
 		}
-		return Release(ctx, tx, ids)
+		return release(ctx, tx, ids...)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// release ends attempts, as the queue does.
+func release(ctx context.Context, tx *sqlx.Tx, ids ...int64) error {
+	_, err := database.ExecIn(ctx, tx, `DELETE FROM send_attempt WHERE request_id IN (?)`, ids)
+	return err
 }
 
 func (l *Ledger) reserve(ctx context.Context, attempts ...Attempt) (may []bool, err error) {
@@ -214,7 +220,7 @@ func TestReserve(t *testing.T) {
 	l.mustSettle(t, Use{Grant: Grant{person, template}, RequestID: 1, At: time.Now()})
 	l.wantLeft(t, "one was sent", 0)
 	err := database.InTx(t.Context(), db, func(ctx context.Context, tx *sqlx.Tx) error {
-		return Release(ctx, tx, []int64{2})
+		return release(ctx, tx, 2)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -284,7 +290,7 @@ func TestVoidAttempt(t *testing.T) {
 	l.mustPopup(t, choice(person, "accept", time.Now()))
 	l.wantLeft(t, "accepted again", 1)
 	err = database.InTx(t.Context(), db, func(ctx context.Context, tx *sqlx.Tx) error {
-		return Release(ctx, tx, []int64{2})
+		return release(ctx, tx, 2)
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -5,8 +5,8 @@ package attempt
 
 import (
 	"context"
-	"slices"
 	"sync"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -37,9 +37,10 @@ type call struct {
 // Answer is what became of a Reserve. The message may be posted if Written; else its row is given
 // back, or, if its address is not reachable any more, waits.
 type Answer struct {
-	Written bool
-	Address channel.Address
-	Err     error
+	Written   bool
+	ClaimedAt time.Time // of its row; with the row's id it names the attempt
+	Address   channel.Address
+	Err       error
 }
 
 // New returns the book of a channel, or nil if it needs none.
@@ -87,12 +88,15 @@ func (b *Book) write(ctx context.Context, batch []*call) {
 	}
 	var answers map[int64]Answer
 	err := b.queue.BeforePost(ctx, postings, func(
-		ctx context.Context, tx *sqlx.Tx, ids []int64,
+		ctx context.Context, tx *sqlx.Tx, rows []queue.Held,
 	) error {
-		answers = make(map[int64]Answer, len(ids)) // of this try
+		answers = make(map[int64]Answer, len(rows)) // of this try
+		for _, r := range rows {
+			answers[r.ID] = Answer{ClaimedAt: r.ClaimedAt}
+		}
 		var attempts []channel.Reservation
 		for _, c := range batch {
-			if slices.Contains(ids, c.RequestID) {
+			if _, held := answers[c.RequestID]; held {
 				attempts = append(attempts, c.Reservation)
 			}
 		}
@@ -104,8 +108,10 @@ func (b *Book) write(ctx context.Context, batch []*call) {
 			return err
 		}
 		for i, a := range attempts {
-			answers[a.RequestID] = Answer{Address: addresses[i],
-				Written: addresses[i].Reachability == a.Address.Reachability}
+			answer := answers[a.RequestID]
+			answer.Address = addresses[i]
+			answer.Written = addresses[i].Reachability == a.Address.Reachability
+			answers[a.RequestID] = answer
 		}
 		return nil
 	})
@@ -142,5 +148,5 @@ func (b *Book) Settle(ctx context.Context, tx *sqlx.Tx, done []queue.Settling) e
 			return err
 		}
 	}
-	return b.channel.Release(ctx, tx, ended)
+	return queue.EndAttempts(ctx, tx, ended)
 }

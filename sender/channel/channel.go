@@ -56,10 +56,9 @@ const NoGrant bridge.Reachability = "no_grant"
 type Attempter interface {
 	// Reserve writes attempts down, in a transaction that is committed before the first of them is
 	// posted. It returns their addresses; same length and order. An attempt whose address is not
-	// reachable any more is not written, and must not be posted.
+	// reachable any more is not written, and must not be posted. The engine ends the others, in the
+	// transaction that settles them, after Settle.
 	Reserve(ctx context.Context, tx *sqlx.Tx, attempts []Reservation) ([]Address, error)
-	// Release ends the attempts of requests, in the transaction that settles them, after Settle.
-	Release(ctx context.Context, tx *sqlx.Tx, requestIDs []int64) error
 }
 
 // Reservation is a message that is about to be posted.

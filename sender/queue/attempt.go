@@ -28,6 +28,12 @@ type Posting struct {
 	Token string // of the claim
 }
 
+// Held is such a row, under lock.
+type Held struct {
+	ID        int64     `db:"id"`
+	ClaimedAt time.Time `db:"attempted_at"`
+}
+
 const (
 	// postMargin is how far off the end of a claim must be when an attempt is written down.
 	postMargin = 5 * time.Second
@@ -36,15 +42,15 @@ const (
 	postTimeout = 4 * time.Second
 )
 
-// BeforePost runs fn in a transaction that holds the rows which may still be posted, with their ids:
-// their claim is valid, and they are not withdrawn. Rows that somebody else's transaction holds are
+// BeforePost runs fn in a transaction that holds the rows which may still be posted, with those: their
+// claim is valid, and they are not withdrawn. Rows that somebody else's transaction holds are
 // left out. After an error nothing may be posted, although fn may have been committed.
 func (q *Queue) BeforePost(
 	ctx context.Context, postings []Posting,
-	fn func(ctx context.Context, tx *sqlx.Tx, ids []int64) error,
+	fn func(ctx context.Context, tx *sqlx.Tx, rows []Held) error,
 ) error {
 	const query = `
-		SELECT id
+		SELECT id, attempted_at
 		  FROM send_request FORCE INDEX (PRIMARY)
 		 WHERE id IN (?) AND lease IN (?) AND status = 'pending' AND cancel = 0
 		   AND due_at > CURRENT_TIMESTAMP(3) + INTERVAL ? MICROSECOND
@@ -57,11 +63,12 @@ func (q *Queue) BeforePost(
 	slices.Sort(tokens)
 	lock := database.Lock{
 		Query: query, Args: []any{slices.Compact(tokens), postMargin.Microseconds()},
+		Server: q.server,
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), postTimeout)
 	defer cancel()
 	err := database.InTx(ctx, q.db, func(ctx context.Context, tx *sqlx.Tx) error {
-		held, err := database.LockIn[int64](ctx, tx, lock, ids)
+		held, err := database.LockIn[Held](ctx, tx, lock, ids)
 		if err != nil {
 			return err
 		}
@@ -76,6 +83,8 @@ func (q *Queue) BeforePost(
 // attempted marks the rows whose last attempt nobody has settled. It comes after the claim: who
 // wrote an attempt down held the row, so nothing can be added any more.
 func (q *Queue) attempted(ctx context.Context, rows []Request) error {
+	// Mostly there are but a few between the rows, which costs less than one look for each of them.
+	const most = `SELECT request_id FROM send_attempt WHERE request_id BETWEEN ? AND ? LIMIT ?`
 	const query = `SELECT request_id FROM send_attempt WHERE request_id IN (?)`
 	if len(rows) == 0 {
 		return nil
@@ -84,12 +93,17 @@ func (q *Queue) attempted(ctx context.Context, rows []Request) error {
 	for i, r := range rows {
 		ids[i] = r.ID
 	}
-	found, err := find[int64](ctx, q, lookup{"reading attempts", query}, ids)
+	found, err := find[int64](ctx, q, lookup{"reading attempts", most}, slices.Min(ids),
+		slices.Max(ids), PageSize)
+	if err == nil && len(found) == PageSize {
+		found, err = find[int64](ctx, q, lookup{"reading attempts", query}, ids)
+	}
 	if err != nil {
 		return err
 	}
+	slices.Sort(found)
 	for i := range rows {
-		rows[i].Attempted = slices.Contains(found, rows[i].ID)
+		_, rows[i].Attempted = slices.BinarySearch(found, rows[i].ID)
 	}
 	return nil
 }
@@ -102,15 +116,19 @@ func (q *Queue) Doubt(ctx context.Context, postings []Posting) (done []int64, er
 		   SET uncertain_at = COALESCE(uncertain_at, attempted_at)
 		 WHERE id IN (?)`
 	err = q.BeforePost(ctx, postings, func(
-		ctx context.Context, tx *sqlx.Tx, ids []int64,
+		ctx context.Context, tx *sqlx.Tx, rows []Held,
 	) error {
-		if done = ids; len(ids) == 0 {
+		done = nil
+		for _, r := range rows {
+			done = append(done, r.ID)
+		}
+		if len(done) == 0 {
 			return nil
 		}
-		if _, err := database.ExecIn(ctx, tx, mark, ids); err != nil {
+		if _, err := database.ExecIn(ctx, tx, mark, done); err != nil {
 			return err
 		}
-		return EndAttempts(ctx, tx, ids)
+		return EndAttempts(ctx, tx, done)
 	})
 	return done, err
 }

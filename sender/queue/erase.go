@@ -245,9 +245,7 @@ func (q *Queue) blank(
 		if err := Unwait(ctx, tx, ours); err != nil {
 			return err
 		}
-		const attempts = `DELETE FROM send_attempt WHERE request_id IN (?)`
-		_, err = database.ExecIn(ctx, tx, attempts, ours)
-		return err
+		return EndAttempts(ctx, tx, ours)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("taking an erased person out of %d requests: %w", len(rows), err)

@@ -1,7 +1,9 @@
 package queue
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -28,6 +30,70 @@ type SettleOrder struct {
 	// plain statement had to wait for one.
 	SkipLocked bool
 	Hook       Hook // nil: nothing belongs to them
+}
+
+// settleHooked is change, with what belongs to the results.
+func (q *Queue) settleHooked(
+	ctx context.Context, s settling, c change, skipLocked bool,
+) (u updated, err error) {
+	ids := make([]int64, len(s.part))
+	for i, r := range s.part {
+		ids[i] = r.ID
+	}
+	slices.Sort(ids)
+	if s.hook == nil {
+		return q.change(ctx, ids, skipLocked, c)
+	}
+	if s.plain() {
+		// Nearly always all rows take their results. The statement says so: it is cheaper to begin again
+		// where they do not than to look each time.
+		hopeful := c
+		hopeful.all = true
+		hopeful.first = s.belongs(func(_ context.Context, _ *sqlx.Tx, ids []int64) ([]Settling, error) {
+			return s.those(ids), nil
+		})
+		u, err = q.change(ctx, ids, skipLocked, hopeful)
+		if !errors.Is(err, errNotAll) {
+			return u, err
+		}
+		ids = without(ids, u.tried)
+	}
+	c.first = s.belongs(s.taken)
+	rest, err := q.change(ctx, ids, skipLocked, c)
+	return u.and(rest), err
+}
+
+// belongs runs the hook for the results whose rows take them.
+func (s settling) belongs(
+	taken func(ctx context.Context, tx *sqlx.Tx, ids []int64) ([]Settling, error),
+) func(ctx context.Context, tx *sqlx.Tx, ids []int64) (finish, error) {
+	return func(ctx context.Context, tx *sqlx.Tx, ids []int64) (finish, error) {
+		taken, err := taken(ctx, tx, ids)
+		return func(ctx context.Context, tx *sqlx.Tx) error {
+			if err := s.hook(ctx, tx, taken); err != nil {
+				return err
+			}
+			return Unwait(ctx, tx, ended(taken))
+		}, err
+	}
+}
+
+// plain reports whether the statement alone shows which rows take their results: messages that were
+// sent, all of whose attempts are known.
+func (s settling) plain() bool {
+	return !slices.ContainsFunc(s.part, func(r Result) bool {
+		return !r.isSimpleSent() || r.ClaimedAt.IsZero()
+	})
+}
+
+// those returns the results of some rows.
+func (s settling) those(ids []int64) (done []Settling) {
+	for _, r := range s.part {
+		if _, found := slices.BinarySearch(ids, r.ID); found {
+			done = append(done, Settling{r, r.ClaimedAt})
+		}
+	}
+	return done
 }
 
 // taken holds the rows of the results, and returns those that will take theirs.
@@ -69,7 +135,7 @@ func (s settling) taken(ctx context.Context, tx *sqlx.Tx, ids []int64) ([]Settli
 		}
 		if row.Status == Pending && row.Lease == r.Token ||
 			r.Status == Sent && slices.Contains([]Status{Pending, Waiting, Unknown}, row.Status) {
-			done = append(done, Settling{r, row.At})
+			done = append(done, Settling{r, cmp.Or(r.ClaimedAt, row.At)})
 		}
 	}
 	return done, nil

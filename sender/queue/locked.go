@@ -15,6 +15,9 @@ import (
 // errRowLocked means that a statement would have had to wait for another transaction.
 var errRowLocked = errors.New("another transaction holds a row")
 
+// errNotAll means that a statement did not match all rows.
+var errNotAll = errors.New("not all rows were as they had been read")
+
 func isRowLocked(err error) bool { return errors.Is(err, errRowLocked) }
 
 // statement returns an UPDATE of rows, which may have IN lists, with its arguments.
@@ -96,6 +99,8 @@ type change struct {
 	first func(ctx context.Context, tx *sqlx.Tx, ids []int64) (finish, error)
 	do    statement
 	then  func(ctx context.Context, tx *sqlx.Tx, ids []int64) error
+	// all: the statement has to match all rows, else nothing is changed (errNotAll).
+	all bool
 }
 
 type finish func(ctx context.Context, tx *sqlx.Tx) error
@@ -112,6 +117,9 @@ func (c change) run(ctx context.Context, tx *sqlx.Tx, ids []int64) (n int64, err
 		}
 	}
 	n, err = c.do.exec(ctx, tx, ids)
+	if err == nil && c.all && n != int64(len(ids)) {
+		err = errNotAll
+	}
 	if err == nil && c.then != nil {
 		err = c.then(ctx, tx, ids)
 	}

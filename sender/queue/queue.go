@@ -52,10 +52,12 @@ func LeaseName(appid string) string { return "send:" + appid }
 type Queue struct {
 	db   *sqlx.DB
 	read sqlx.QueryerContext // db, or the transaction of a Snapshot
+
+	server *database.Server
 }
 
 // New returns the queue in db, whose schema must be migrated.
-func New(db *sqlx.DB) *Queue { return &Queue{db: db, read: db} }
+func New(db *sqlx.DB) *Queue { return &Queue{db: db, read: db, server: new(database.Server)} }
 
 // Snapshot runs fn with a queue whose lookups all see one moment.
 func (q *Queue) Snapshot(ctx context.Context, fn func(q *Queue) error) error {
@@ -64,7 +66,7 @@ func (q *Queue) Snapshot(ctx context.Context, fn func(q *Queue) error) error {
 		return database.Explain(err)
 	}
 	defer func() { _ = tx.Rollback() }() // it has only read
-	return fn(&Queue{db: q.db, read: tx})
+	return fn(&Queue{db: q.db, read: tx, server: q.server})
 }
 
 // lookup is a query, which may have IN lists, and what begins the text of its error.

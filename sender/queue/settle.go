@@ -33,6 +33,8 @@ type Result struct {
 	Move           *Move  // nil: the row stays in its account's queue, and waits for nothing else
 	// With is the caller's, for the Hook; a pointer, or nil.
 	With any
+	// ClaimedAt is when the row was claimed; zero: the caller does not know.
+	ClaimedAt time.Time
 }
 
 // Note is what a row says about its state; zero values: nothing.
@@ -159,27 +161,11 @@ func (q *Queue) settlePart(
 	if len(part) == 0 {
 		return Settled{}, nil
 	}
-	ids := make([]int64, len(part))
-	for i, r := range part {
-		ids[i] = r.ID
-	}
-	slices.Sort(ids)
 	c := change{do: s.statement}
 	if part[0].Status == Waiting || part[0].Move != nil {
 		c.then = s.await
 	}
-	if s.hook != nil {
-		c.first = func(ctx context.Context, tx *sqlx.Tx, ids []int64) (finish, error) {
-			taken, err := s.taken(ctx, tx, ids)
-			return func(ctx context.Context, tx *sqlx.Tx) error {
-				if err := s.hook(ctx, tx, taken); err != nil {
-					return err
-				}
-				return Unwait(ctx, tx, ended(taken))
-			}, err
-		}
-	}
-	u, err := q.change(ctx, ids, skipLocked, c)
+	u, err := q.settleHooked(ctx, s, c, skipLocked)
 	for _, r := range part {
 		switch {
 		case slices.Contains(u.refused, r.ID):

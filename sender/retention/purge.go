@@ -109,18 +109,14 @@ func (p *Purger) deleteOld(
 		if err := queue.Unwait(ctx, tx, old); err != nil {
 			return err
 		}
-		_, err = database.ExecIn(ctx, tx, dropAttempts, old)
-		return err
+		// One in doubt would hold a message of what its person allows for ever.
+		return queue.EndAttempts(ctx, tx, old)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("deleting %d finished requests: %w", len(ids), err)
 	}
 	return n, nil
 }
-
-// dropAttempts deletes the attempts of requests that are deleted. One in doubt would hold a message of
-// what its person allows for ever.
-const dropAttempts = `DELETE FROM send_attempt WHERE request_id IN (?)`
 
 // purgeAttempts deletes attempts of requests that somebody has deleted by hand. The table has no
 // others than those under way and in doubt.
@@ -134,6 +130,7 @@ func (p *Purger) purgeAttempts(ctx context.Context) error {
 		   AND a.begun_at < CURRENT_TIMESTAMP(3) - INTERVAL 1 HOUR
 		 ORDER BY a.request_id
 		 LIMIT ?`
+	const drop = `DELETE FROM send_attempt WHERE request_id IN (?)`
 	for after := int64(0); ; {
 		var ids []int64
 		err := p.throttled(ctx, func() error {
@@ -141,7 +138,7 @@ func (p *Purger) purgeAttempts(ctx context.Context) error {
 			if err != nil || len(ids) == 0 {
 				return err
 			}
-			_, err = p.exec(ctx, dropAttempts, ids)
+			_, err = p.exec(ctx, drop, ids)
 			return err
 		})
 		if err != nil {

@@ -131,7 +131,6 @@ func (c *Channel) Resolve(ctx context.Context, to []channel.Target) ([]channel.A
 		return nil, err
 	}
 	for i, t := range to {
-		found[i].Unlisted = false // a wrong openid fails (40003); nobody waits for the map to know it
 		// Where nothing is counted, nobody would notice that the person allows it by now.
 		refused := c.cfg.Grants == nil && !t.RefusedAt.IsZero()
 		if refused && found[i].Reachability == bridge.Reachable {
@@ -211,11 +210,6 @@ func (c *Channel) Reserve(
 		}
 	}
 	return addresses, err
-}
-
-// Release ends attempts whose outcome is known.
-func (c *Channel) Release(ctx context.Context, tx *sqlx.Tx, requestIDs []int64) error {
-	return grants.Release(ctx, tx, requestIDs)
 }
 
 // available is how many messages the reachable people still allow, each of their template.
