@@ -16,7 +16,7 @@ import (
 // under way or in doubt; same length and order. An attempt older than a switch-off or a refusal
 // holds nothing of what was accepted since.
 func (l *Ledger) Available(ctx context.Context, appid string, asked []Grant) ([]int, error) {
-	counted, err := l.available(ctx, appid, asked)
+	counted, err := available(ctx, l.cfg.DB, appid, asked)
 	if err != nil {
 		return nil, fmt.Errorf("reading what people allow: %w", database.Explain(err))
 	}
@@ -27,38 +27,43 @@ func (l *Ledger) Available(ctx context.Context, appid string, asked []Grant) ([]
 	return counts, nil
 }
 
-// available reads grants and attempts of one moment: a message that is settled between two reads would
-// count as neither.
-func (l *Ledger) available(
-	ctx context.Context, appid string, asked []Grant,
+// available reads each grant with its attempts in one statement: a message that is settled between two
+// would count in neither.
+func available(
+	ctx context.Context, db sqlx.QueryerContext, appid string, asked []Grant,
 ) (map[Grant]int, error) {
-	tx, err := l.cfg.DB.BeginTxx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = tx.Rollback() }() // it has only read
-	rows, err := readGrants(ctx, tx, appid, asked)
-	if err != nil {
-		return nil, err
-	}
-	return left(ctx, tx, appid, rows)
-}
-
-// left returns what is left of grants without what open attempts hold.
-func left(
-	ctx context.Context, db sqlx.QueryerContext, appid string, rows []grantRow,
-) (map[Grant]int, error) {
-	counts := make(map[Grant]int, len(rows))
-	for part := range slices.Chunk(rows, maxRows) {
-		held, err := heldBy(ctx, db, appid, part)
+	const columns = `openid, template_id, kind, remaining, off_at, refused_at`
+	counts, held := make(map[Grant]int, len(asked)), make(map[Grant]int)
+	for part := range slices.Chunk(asked, maxRows) {
+		var rows []struct {
+			grantRow
+			BegunAt sql.NullTime `db:"begun_at"` // of an open attempt
+		}
+		where, args := anyOf(appid, part)
+		err := sqlx.SelectContext(ctx, db, &rows, `
+			SELECT g.openid, g.template_id, g.kind, g.remaining, g.off_at, g.refused_at, a.begun_at
+			  FROM (SELECT appid, `+columns+` FROM subscription_grant WHERE `+where+`) g
+			  LEFT JOIN send_attempt a FORCE INDEX (send_attempt_grant)
+			    ON a.appid = g.appid AND a.openid = g.openid AND a.template_id = g.template_id`, args...)
 		if err != nil {
 			return nil, err
 		}
-		for _, r := range part {
-			counts[r.grant()] = r.available(held[r.grant()])
+		for _, r := range rows {
+			g := r.grant()
+			if r.BegunAt.Valid && r.holds(r.BegunAt.Time) {
+				held[g]++
+			}
+			counts[g] = r.available(held[g])
 		}
 	}
 	return counts, nil
+}
+
+// holds reports whether an open attempt that began at a moment holds something of the grant: it is
+// younger than a switch-off and a refusal.
+func (r grantRow) holds(begun time.Time) bool {
+	return (!r.RefusedAt.Valid || begun.After(r.RefusedAt.Time)) &&
+		(!r.OffAt.Valid || begun.After(r.OffAt.Time.Add(doubt)))
 }
 
 func (r grantRow) available(held int) int {
@@ -120,16 +125,15 @@ func (l *Ledger) allowed(
 	}
 	slices.SortFunc(wanted, Grant.compare)
 	wanted = slices.Compact(wanted)
-	var rows []grantRow
 	for part := range slices.Chunk(wanted, maxRows) {
-		locked, err := lockGrants(ctx, tx, appid, part)
-		if err != nil {
+		where, args := anyOf(appid, part)
+		const lock = `SELECT openid FROM subscription_grant WHERE `
+		if _, err := tx.ExecContext(ctx, lock+where+` FOR UPDATE`, args...); err != nil {
 			return nil, err
 		}
-		rows = append(rows, locked...)
 	}
-	// Counted after all locks, as other attempts may have been written while this one waited for them.
-	counts, err := left(ctx, tx, appid, rows)
+	// Read after all locks, as other attempts may have been written while this one waited for them.
+	counts, err := available(ctx, tx, appid, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -138,38 +142,4 @@ func (l *Ledger) allowed(
 		counts[a.Grant]--
 	}
 	return may, nil
-}
-
-// heldBy counts the open attempts of grants that hold something of them: those that are younger than a
-// switch-off and a refusal. Most people have none, so this costs half of a subquery for each of them.
-func heldBy(
-	ctx context.Context, db sqlx.QueryerContext, appid string, rows []grantRow,
-) (map[Grant]int, error) {
-	wanted, byGrant := make([]Grant, 0, len(rows)), make(map[Grant]grantRow, len(rows))
-	for _, r := range rows {
-		if r.Remaining > 0 {
-			wanted, byGrant[r.grant()] = append(wanted, r.grant()), r
-		}
-	}
-	if len(wanted) == 0 {
-		return nil, nil
-	}
-	where, args := anyOf(appid, wanted)
-	var attempts []struct {
-		Grant
-		BegunAt time.Time `db:"begun_at"`
-	}
-	err := sqlx.SelectContext(ctx, db, &attempts, `
-		SELECT openid, template_id, begun_at
-		  FROM send_attempt FORCE INDEX (send_attempt_grant)
-		 WHERE `+where, args...)
-	held := make(map[Grant]int)
-	for _, a := range attempts {
-		r := byGrant[a.Grant]
-		if (!r.RefusedAt.Valid || a.BegunAt.After(r.RefusedAt.Time)) &&
-			(!r.OffAt.Valid || a.BegunAt.After(r.OffAt.Time.Add(doubt))) {
-			held[a.Grant]++
-		}
-	}
-	return held, err
 }

@@ -33,13 +33,13 @@ func (l *Ledger) Lookup(ctx context.Context, appid, openid string) ([]Standing, 
 		  FROM subscription_grant
 		 WHERE appid = ? AND openid = ?
 		 ORDER BY template_id`, appid, openid)
-	grants := make([]grantRow, len(rows))
+	grants := make([]Grant, len(rows))
 	for i, r := range rows {
-		grants[i] = r.grantRow
+		grants[i] = r.grant()
 	}
 	var counts map[Grant]int
 	if err == nil {
-		counts, err = left(ctx, l.cfg.DB, appid, grants)
+		counts, err = available(ctx, l.cfg.DB, appid, grants)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading what %s allows: %w", openid, database.Explain(err))
