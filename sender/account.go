@@ -128,6 +128,37 @@ type account struct {
 type transport struct {
 	channel  channel.Channel
 	attempts *attempt.Book // nil: what a claim did not settle is in doubt
+	open     *attempt.Open // nil without attempts
+}
+
+// newTransport returns the way of an account with so many senders.
+func newTransport(q *queue.Queue, c channel.Channel, senders int) transport {
+	t := transport{channel: c, attempts: attempt.New(q, c)}
+	if t.attempts != nil {
+		t.open = attempt.NewOpen(senders)
+	}
+	return t
+}
+
+// enough is how many results are settled at once without waiting for more, 0 for the usual: where
+// attempts are bounded, half of them, while the senders go on with the other half.
+func (a *account) enough() int {
+	if a.open == nil {
+		return 0
+	}
+	return min(a.Concurrency, queue.MaxSettle)
+}
+
+// tried makes room for attempts whose results have been settled or set aside.
+func (t *transport) tried(results []queue.Result) {
+	if t.open == nil {
+		return
+	}
+	ids := make([]int64, len(results))
+	for i, r := range results {
+		ids[i] = r.ID
+	}
+	t.open.Settled(ids...)
 }
 
 // hook ends attempts in the transaction that settles; nil: none are written down.

@@ -98,7 +98,7 @@ func explain(standing bridge.Reachability) string {
 	case bridge.Refused:
 		return "this person refused the message, and has done nothing since that lets it go"
 	case bridge.Ambiguous:
-		return "two followers of the account carry this unionid, so neither is certain to be this " +
+		return "two openids at this account carry this unionid, so neither is certain to be this " +
 			"person: see v_identity"
 	}
 	return ""

@@ -23,6 +23,9 @@ func (a *account) deliver(ctx context.Context, lease *database.Lease, j *job) qu
 		return a.release(j)
 	}
 	if a.attempts != nil {
+		if !a.open.Begin(ctx, j.row.ID) {
+			return a.release(j)
+		}
 		if held := a.reserve(ctx, j); held != nil {
 			return *held
 		}

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/bridge"
-	"github.com/unionbridge/unionbridge/sender/attempt"
 	"github.com/unionbridge/unionbridge/sender/lanes"
 	"github.com/unionbridge/unionbridge/sender/queue"
 	"github.com/unionbridge/unionbridge/sender/settle"
@@ -58,7 +57,7 @@ func New(cfg Config) (*Service, error) {
 		log := cfg.Logger.With("appid", a.AppID)
 		acct := &account{
 			Account: a, shared: s.shared, log: log,
-			transport: transport{a.Channels[0], attempt.New(q, a.Channels[0])},
+			transport: newTransport(q, a.Channels[0], a.Concurrency),
 			seconds:   s.metrics.seconds.WithLabelValues(a.AppID),
 			signals:   newSignals(),
 			throttle: throttle.New(throttle.Config{
@@ -70,7 +69,7 @@ func New(cfg Config) (*Service, error) {
 			}),
 		}
 		acct.settler = settle.New(settle.Config{AppID: a.AppID, Store: q, Hook: acct.hook(), Written: acct.written,
-			Logger: log, Now: func() time.Time { return s.Now() }})
+			Tried: acct.tried, Enough: acct.enough(), Logger: log, Now: func() time.Time { return s.Now() }})
 		s.accounts = append(s.accounts, acct)
 	}
 	s.routing = routing{rules: rules, all: func() []*account { return s.accounts }}

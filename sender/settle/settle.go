@@ -6,6 +6,7 @@
 package settle
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -35,15 +36,20 @@ type Store interface {
 	NoteUnsettled(ctx context.Context, appid, why string) error
 }
 
-// Config is what a Settler needs; every field is required but Hook.
+// Config is what a Settler needs; every field is required but Hook, Tried and Enough.
 type Config struct {
 	AppID string
 	Store Store
 	Hook  queue.Hook // what belongs to outcomes; nil: nothing
 	// Written is told of results that have been written, each once.
 	Written func(results []queue.Result)
-	Logger  *slog.Logger
-	Now     func() time.Time
+	// Tried is told of the same, and of results that are set aside, since their rows are locked or
+	// the database refuses them: these once more when they have been written. nil: nobody asks.
+	Tried func(results []queue.Result)
+	// Enough results are written at once without waiting for more; 0: queue.MaxSettle, the most.
+	Enough int
+	Logger *slog.Logger
+	Now    func() time.Time
 }
 
 // Settler writes the outcomes of an account. Its methods are safe for concurrent use, but Run is for
@@ -54,7 +60,10 @@ type Settler struct {
 }
 
 // New returns a Settler that does nothing until Run.
-func New(cfg Config) *Settler { return &Settler{cfg: cfg} }
+func New(cfg Config) *Settler {
+	cfg.Enough = cmp.Or(cfg.Enough, queue.MaxSettle)
+	return &Settler{cfg: cfg}
+}
 
 // Run settles until results is closed and everything is written. ctx is the service's: the end of the
 // account's lease, when over is closed, is no reason to forget outcomes, since each is fenced by its
@@ -136,7 +145,7 @@ func (s *run) collect(results <-chan queue.Result) bool {
 		s.open = append(s.open, first)
 	}
 	timeout := time.After(pause)
-	for len(s.open) < queue.MaxSettle {
+	for len(s.open) < s.Enough {
 		select {
 		case r, ok := <-results:
 			if !ok {
@@ -214,6 +223,9 @@ func (s *run) settle(
 			"rows", done.Overtaken)
 	}
 	s.Written(done.Written)
+	if s.Tried != nil {
+		s.Tried(slices.Concat(done.Written, done.Locked, done.Refused))
+	}
 	return done, err
 }
 

@@ -152,9 +152,8 @@ func (m *mini) count(at time.Time, bad bool) {
 	if now.Attempts > worst.Attempts {
 		*worst = now
 	}
-	// As many as can be under way, and those whose answers came in the last half second and are being
-	// settled: of a claim of hundreds it is a part. With bad links there may be more of those.
-	if most := m.settings.Concurrency + m.settings.Rate/2; now.Attempts > most && !bad {
+	// One for each sender under way, and one whose outcome is being settled: sender/attempt.Open.
+	if most := 2 * m.settings.Concurrency; now.Attempts > most {
 		m.wrong = append(m.wrong, fmt.Sprintf("a kill left %d attempts in doubt, %d messages can be "+
 			"under way or being settled", now.Attempts, most))
 	}
