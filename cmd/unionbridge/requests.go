@@ -55,6 +55,8 @@ func (f *filterFlags) register(cmd *cobra.Command, depth int64) {
 		"only this `status`; repeatable: "+strings.Join(requestStatuses(), ", "))
 	flags.StringVar(&f.Reason, "reason", "", "only this `reason`, as in docs/states.md")
 	flags.StringVar(&f.AppID, "account", "", "only this account's, by its `appid`")
+	flags.StringVar(&f.Application, "application", "",
+		"only what this application sent through a door, by its `name`")
 	flags.StringVar(&f.Template, "template", "", "only this template's, by the `name` in the row")
 	flags.StringVar(&f.since, "since", "",
 		"inserted since this `time`: 2h ago, or 2026-01-02T15:04:05+08:00")
@@ -242,6 +244,8 @@ type requestLine struct {
 	FallbackReason  *string `json:"fallback_reason"`
 	FallbackErrCode *int    `json:"fallback_errcode"`
 
+	Application *string `json:"application"`
+
 	// MsgID is above 2^53 at times: a string, or JavaScript and jq would round it.
 	MsgID    *int64 `json:"msgid,string"`
 	Archived bool   `json:"archived"`
@@ -259,6 +263,7 @@ func newRequestLine(r requests.Record) requestLine {
 		Archived: r.Archived,
 		Route:    orNull(r.Route), FallbackFrom: orNull(r.FallbackFrom),
 		FallbackReason: orNull(r.FallbackReason), FallbackErrCode: orNull(r.FallbackErrCode),
+		Application: orNull(r.Application),
 	}
 }
 

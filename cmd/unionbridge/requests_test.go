@@ -23,7 +23,7 @@ func TestRequestsGrants(t *testing.T) {
 		"ub_requests_reader": {
 			`SELECT (id, dedup_key, appid, template, priority, due_at, expires_at, cancel, created_at, status, reason, errcode, errmsg,
 			         warning, attempts, attempted_at, channel, sent_openid, msgid, finished_at, route, fallback_from,
-			         fallback_reason, fallback_errcode) ON ` + schema + `.send_request`,
+			         fallback_reason, fallback_errcode, application) ON ` + schema + `.send_request`,
 			`SELECT ON ` + schema + `.lease`,
 		},
 	}

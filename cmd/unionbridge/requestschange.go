@@ -64,7 +64,7 @@ func (c *cli) retryIDs(cmd *cobra.Command, args []string, f retryFlags) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"status", "reason", "account", "template", "since", "until",
+	for _, name := range []string{"status", "reason", "account", "application", "template", "since", "until",
 		"recipient", "dedup-key", "msgid", "yes"} {
 		if cmd.Flags().Changed(name) {
 			return usageError("either ids or filters: --%s goes without ids", name)

@@ -97,6 +97,7 @@ func (c *cli) printRequest(d requests.Detail) error {
 	line("account", cmp.Or(d.AppID, "the default account, not claimed yet"))
 	line("route", d.Route)
 	line("moved from", movedWords(d.Record))
+	line("application", d.Application)
 	line("template", d.Template)
 	line("recipient", recipientWords(d))
 	line("url", d.URL)

@@ -20,15 +20,17 @@ import (
 // So has the time, nearly: ids grow with it. Everything else is looked for row by row, from the
 // newest on.
 type Filter struct {
-	Statuses  []string
-	Reason    string
-	AppID     string
-	Template  string
-	Recipient string // unionid, mini_openid, openid or sent_openid
-	DedupKey  string
-	MsgID     int64
-	Since     time.Time // of created_at
-	Until     time.Time
+	Statuses []string
+	Reason   string
+	AppID    string
+	// Application is whose door they came through.
+	Application string
+	Template    string
+	Recipient   string // unionid, mini_openid, openid or sent_openid
+	DedupKey    string
+	MsgID       int64
+	Since       time.Time // of created_at
+	Until       time.Time
 	// Depth bounds the rows that are read where no index helps; 0: no bound.
 	Depth int64
 }
@@ -128,6 +130,7 @@ func (s Store) where(f Filter) (string, []any) {
 	add(f.AppID != "" && f.AppID != s.DefaultAppID, `r.appid = ?`, f.AppID)
 	add(f.AppID != "" && f.AppID == s.DefaultAppID, `(r.appid = ? OR COALESCE(r.appid, '') = '')`,
 		f.AppID)
+	add(f.Application != "", `r.application = ?`, f.Application)
 	add(f.Template != "", `r.template = ?`, f.Template)
 	add(f.Recipient != "", `? IN (r.unionid, r.mini_openid, r.openid, r.sent_openid)`, f.Recipient)
 	add(f.DedupKey != "", `r.dedup_key = ?`, f.DedupKey)

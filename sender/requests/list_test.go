@@ -21,7 +21,7 @@ func TestListFilters(t *testing.T) {
 	now := time.Now().UTC().Truncate(time.Second)
 	at := func(hours int) time.Time { return now.Add(time.Duration(hours) * time.Hour) }
 	rows := []columns{
-		{"status": "sent", "created_at": at(-50), "msgid": 11, "sent_openid": "oX", "appid": appid},
+		{"status": "sent", "created_at": at(-50), "msgid": 11, "sent_openid": "oX", "appid": appid, "application": "shop"},
 		{"status": "failed", "created_at": at(-40), "reason": "timeout", "appid": appid, "dedup_key": "k-2"},
 		{"status": "failed", "created_at": at(-30), "reason": "bad_data", "template": "other", "appid": "wxother"},
 		{"status": "pending", "created_at": at(-20)},
@@ -51,6 +51,8 @@ func TestListFilters(t *testing.T) {
 		{"default account", Filter{AppID: appid}, 50, []int64{id[4], id[3], id[1], id[0]}, false},
 		{"other account", Filter{AppID: "wxother"}, 50, []int64{id[2]}, false},
 		{"template", Filter{Template: "other"}, 50, []int64{id[2]}, false},
+		{"application", Filter{Application: "shop"}, 50, []int64{id[0]}, false},
+		{"application of another name", Filter{Application: "Shop"}, 50, []int64{}, false},
 		{"since", Filter{Since: at(-35)}, 50, []int64{id[4], id[3], id[2]}, false},
 		{"until", Filter{Until: at(-35)}, 50, []int64{id[1], id[0]}, false},
 		{"between", Filter{Since: at(-45), Until: at(-15)}, 50, []int64{id[3], id[2], id[1]}, false},

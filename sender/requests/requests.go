@@ -58,13 +58,14 @@ type Record struct {
 	Way
 }
 
-// Way is by which accounts a request goes.
+// Way is where a request came from, and by which accounts it goes.
 type Way struct {
 	Route string `db:"route"` // official, mini, or both with a comma in their order; "": the account alone
 	// FallbackFrom is the account that it was moved from first, and why; "": it was not.
 	FallbackFrom    string `db:"fallback_from"`
 	FallbackReason  string `db:"fallback_reason"`
 	FallbackErrCode int    `db:"fallback_errcode"`
+	Application     string `db:"application"` // whose door it came through; "": it was inserted by SQL
 }
 
 // Final reports whether the daemon is done with the request.
@@ -88,7 +89,8 @@ const recordColumns = `
 		       r.due_at, r.expires_at, r.attempted_at, r.finished_at, COALESCE(r.route, '') AS route,
 		       COALESCE(r.fallback_from, '') AS fallback_from,
 		       COALESCE(r.fallback_reason, '') AS fallback_reason,
-		       COALESCE(r.fallback_errcode, 0) AS fallback_errcode`
+		       COALESCE(r.fallback_errcode, 0) AS fallback_errcode,
+		       COALESCE(r.application, '') AS application`
 
 // messageColumns are recipient and message.
 const messageColumns = `,
