@@ -1,0 +1,229 @@
+package intake
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"sync/atomic"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/unionbridge/unionbridge/internal/applications"
+	"github.com/unionbridge/unionbridge/internal/database"
+)
+
+// try is one attempt to write entries, in one transaction. Its locks are taken in the order of the
+// tables door_duplicate, send_request and application_usage, the first by its key.
+type try struct {
+	in    *Intake
+	all   []*entry
+	first map[string]*entry // of those that are the same, by dedup_key and content
+	fresh []*entry          // to be inserted
+	// committing: nothing is left to do but the COMMIT.
+	committing atomic.Bool
+}
+
+func newTry(in *Intake, entries []*entry) *try { return &try{in: in, all: entries} }
+
+// run writes the entries. It returns at the end of ctx, though a COMMIT knows no context, and waits
+// as long as the connection does.
+func (t *try) run(ctx context.Context) error {
+	ended := make(chan error, 1)
+	go func() { ended <- t.transact(ctx) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(commitGrace):
+		return context.Cause(ctx)
+	}
+}
+
+// commitGrace is what a statement takes to notice the end of its context.
+const commitGrace = 100 * time.Millisecond
+
+func (t *try) transact(ctx context.Context) error {
+	return database.InTx(ctx, t.in.cfg.DB, func(ctx context.Context, tx *sqlx.Tx) error {
+		t.reset()
+		if err := t.findKeys(ctx, tx); err != nil {
+			return err
+		}
+		if err := t.holdContent(ctx, tx); err != nil {
+			return err
+		}
+		for _, step := range []func(context.Context, *sqlx.Tx) error{t.insert, t.keepContent, t.spend} {
+			if err := step(ctx, tx); err != nil {
+				return err
+			}
+		}
+		t.committing.Store(true)
+		return nil
+	})
+}
+
+// reset takes of entries that are the same the first one alone.
+func (t *try) reset() {
+	t.committing.Store(false)
+	t.first, t.fresh = make(map[string]*entry, len(t.all)), t.fresh[:0]
+	for _, e := range t.all {
+		e.result = Result{}
+		if t.first[e.same()] == nil {
+			t.first[e.same()] = e
+			t.fresh = append(t.fresh, e)
+		}
+	}
+}
+
+// same names what repetitions of a message have in common.
+func (e *entry) same() string {
+	if e.content != "" {
+		return e.content
+	}
+	return e.row.DedupKey
+}
+
+// finish gives repetitions within the group the first one's result, and back what was not spent.
+func (t *try) finish() {
+	for _, e := range t.all {
+		if first := t.first[e.same()]; first != e {
+			t.in.compare(e, first.row)
+			e.result = Result{ID: first.result.ID, Repeated: true}
+		}
+		if e.result.Repeated {
+			t.in.cfg.Registry.Cancel(e.reservation)
+		}
+	}
+}
+
+// stored is a row that has an entry's dedup_key.
+type stored struct {
+	ID int64 `db:"id"`
+	row
+}
+
+// findKeys finds the messages that were accepted before, by their keys: as long as the row is kept.
+func (t *try) findKeys(ctx context.Context, db sqlx.QueryerContext) error {
+	byKey := make(map[string]*entry)
+	for _, e := range t.fresh {
+		if e.keyed {
+			byKey[e.row.DedupKey] = e
+		}
+	}
+	for _, table := range []string{"send_request", "send_request_archive"} {
+		if len(byKey) == 0 {
+			break
+		}
+		rows, err := database.SelectIn[stored](ctx, db, `
+			SELECT id, dedup_key, template, data, COALESCE(application, '') AS application
+			  FROM `+table+`
+			 WHERE dedup_key IN (?)`, keysOf(byKey))
+		if err != nil {
+			return fmt.Errorf("looking for repetitions: %w", err)
+		}
+		for _, r := range rows {
+			e := byKey[r.DedupKey]
+			if e == nil || r.Application != e.row.Application {
+				continue // never: the key is a hash of the application too
+			}
+			t.in.compare(e, r.row)
+			e.result = Result{ID: r.ID, Repeated: true}
+			delete(byKey, r.DedupKey)
+		}
+	}
+	t.drop()
+	return nil
+}
+
+func keysOf(byKey map[string]*entry) []string {
+	keys := make([]string, 0, len(byKey))
+	for key := range byKey {
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// drop takes those out of the fresh ones that turned out to be repetitions.
+func (t *try) drop() {
+	kept := t.fresh[:0]
+	for _, e := range t.fresh {
+		if !e.result.Repeated {
+			kept = append(kept, e)
+		}
+	}
+	t.fresh = kept
+}
+
+// compare tells the log where an application used a key for another message: it is not sent.
+func (in *Intake) compare(e *entry, was row) {
+	var a, b any
+	if was.Data != e.row.Data && (json.Unmarshal([]byte(was.Data), &a) != nil ||
+		json.Unmarshal([]byte(e.row.Data), &b) != nil || !reflect.DeepEqual(a, b)) ||
+		was.Template != e.row.Template {
+		in.cfg.Logger.Warn("an application used the key of one message for another, which is not sent",
+			"application", e.row.Application, "template", e.row.Template)
+	}
+}
+
+// insert inserts the fresh entries and reads their ids back: by their keys, since servers of a cluster
+// count in steps of their own.
+func (t *try) insert(ctx context.Context, tx *sqlx.Tx) error {
+	if len(t.fresh) == 0 {
+		return nil
+	}
+	rows := make([]row, len(t.fresh))
+	for i, e := range t.fresh {
+		rows[i] = e.row
+	}
+	const query = `
+		INSERT INTO send_request
+		       (appid, unionid, mini_appid, mini_openid, openid, template, data, url, mini_path, jump_appid,
+		        page, lang, mini_state, route, priority, due_at, expires_at, dedup_key, application)
+		VALUES (:appid, :unionid, :mini_appid, :mini_openid, :openid, :template, :data, :url, :mini_path,
+		        :jump_appid, :page, :lang, :mini_state, :route, :priority,
+		        COALESCE(:due_at, CURRENT_TIMESTAMP(3)), :expires_at, :dedup_key, :application)`
+	if _, err := tx.NamedExecContext(ctx, query, rows); err != nil {
+		return fmt.Errorf("inserting messages: %w", err)
+	}
+	return t.readIDs(ctx, tx)
+}
+
+// readIDs reads the ids of the fresh entries. It is an error if one is missing.
+func (t *try) readIDs(ctx context.Context, db sqlx.QueryerContext) error {
+	if len(t.fresh) == 0 {
+		return nil
+	}
+	byKey := make(map[string]*entry, len(t.fresh))
+	for _, e := range t.fresh {
+		byKey[e.row.DedupKey] = e
+	}
+	rows, err := database.SelectIn[stored](ctx, db,
+		`SELECT id, dedup_key FROM send_request WHERE dedup_key IN (?)`, keysOf(byKey))
+	if err != nil {
+		return fmt.Errorf("reading ids: %w", err)
+	}
+	for _, r := range rows {
+		if e := byKey[r.DedupKey]; e != nil {
+			e.result = Result{ID: r.ID}
+			delete(byKey, r.DedupKey)
+		}
+	}
+	if len(byKey) > 0 {
+		return fmt.Errorf("reading ids: %d of %d rows are missing", len(byKey), len(t.fresh))
+	}
+	return nil
+}
+
+// spend counts what is inserted. It comes last, see [applications.Registry.Spend].
+func (t *try) spend(ctx context.Context, tx *sqlx.Tx) error {
+	reservations := make([]applications.Reservation, len(t.fresh))
+	for i, e := range t.fresh {
+		reservations[i] = e.reservation
+	}
+	return t.in.cfg.Registry.Spend(ctx, tx, reservations...)
+}
