@@ -1,7 +1,6 @@
 package sender
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -95,8 +94,8 @@ func (a *account) draft(
 	draft, rejection := a.channel.Prepare(ctx, channel.Content{
 		Template: bridge.ID(row.Template), TemplateID: target.TemplateID, Data: row.Data.String,
 		URL: row.URL.String, MiniPath: row.MiniPath.String,
-		MiniAppID: cmp.Or(bridge.ID(row.JumpAppID.String), row.MiniAppID.String),
-		Page:      row.Page.String, State: bridge.ID(row.Options.State.String),
+		MiniAppID: row.MiniAppID.String, JumpAppID: bridge.ID(row.JumpAppID.String),
+		Page: row.Page.String, State: bridge.ID(row.Options.State.String),
 		Lang:        bridge.ID(row.Lang.String),
 		ClientMsgID: a.clientMsgID(row.ID), Redelivery: row.InDoubtFor.Valid,
 	})

@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/internal/intake"
 	"github.com/unionbridge/unionbridge/internal/web"
 	"github.com/unionbridge/unionbridge/internal/web/compat"
 )
@@ -13,6 +16,8 @@ import (
 // doors is what applications call. A nil one is switched off, and its methods do nothing.
 type doors struct {
 	listener *compat.Listener
+	intake   *intake.Intake
+	taking   *task // of intake; nil: not started
 	log      *slog.Logger
 }
 
@@ -40,13 +45,18 @@ func (p *parts) doors() (*doors, error) {
 		}
 		settings.TLS = certificate.Config()
 	}
-	return &doors{compat.New(settings), p.log}, nil
+	messages := intake.New(intake.Config{
+		DB: p.db, Registry: registry, Rules: p.doorRules(),
+		Levels: database.NewFeatureLevels(p.db, time.Now), Logger: p.log, Registerer: p.reg, Now: time.Now,
+	})
+	return &doors{listener: compat.New(settings), intake: messages, log: p.log}, nil
 }
 
 func (d *doors) start(ctx context.Context) error {
 	if d == nil {
 		return nil
 	}
+	d.taking = startTask(ctx, d.intake.Run)
 	if err := d.listener.Start(ctx); err != nil {
 		return err
 	}
@@ -66,5 +76,5 @@ func (d *doors) stop(ctx context.Context) error {
 	if d == nil {
 		return nil
 	}
-	return d.listener.Stop(ctx)
+	return errors.Join(d.listener.Stop(ctx), d.taking.stop(ctx))
 }

@@ -58,7 +58,7 @@ func checkSends(cfg *config.Config, appid string) error {
 
 func (p *parts) miniAccount(m config.MiniProgram) sender.Account {
 	return sender.Account{
-		AppID: m.AppID, Channels: []channel.Channel{p.miniChannel(m)}, Rate: m.Send.Rate,
+		AppID: m.AppID, Channels: []channel.Channel{p.channels[m.AppID]}, Rate: m.Send.Rate,
 		Concurrency: m.Send.Concurrency, MaxAttempts: m.Send.MaxAttempts,
 		Wait: m.Send.WaitForGrant.Std(), Default: m.AppID == p.cfg.DefaultAppID(),
 		DailyBudget: m.Send.DailyBudget, UrgentReserve: m.Send.UrgentReserve.Fraction(),

@@ -23,6 +23,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/doctor"
+	"github.com/unionbridge/unionbridge/internal/intake"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 	"github.com/unionbridge/unionbridge/sender"
 	"github.com/unionbridge/unionbridge/sender/channel"
@@ -41,17 +42,19 @@ type parts struct {
 	db      *sqlx.DB
 	leases  *database.Leases
 	clients map[string]*wechat.Client // by the appid of an account that sends
-	ledger  *grants.Ledger
-	eraser  *erasure.Eraser
-	watch   *doctor.Watch
-	sending atomic.Pointer[sender.Service] // nil: this process does not send
-	holder  string
+	// channels are those of the accounts that send, once there is a sender.
+	channels map[string]channel.Channel
+	ledger   *grants.Ledger
+	eraser   *erasure.Eraser
+	watch    *doctor.Watch
+	sending  atomic.Pointer[sender.Service] // nil: this process does not send
+	holder   string
 }
 
 // newParts needs an open database. It starts nothing.
 func newParts(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer, db *sqlx.DB) *parts {
 	p := &parts{cfg: cfg, log: log, reg: reg, db: db, holder: holderName(),
-		clients: make(map[string]*wechat.Client)}
+		clients: make(map[string]*wechat.Client), channels: make(map[string]channel.Channel)}
 	p.leases = database.NewLeases(db, database.LeaseConfig{Holder: p.holder, Logger: log})
 	p.ledger = grants.New(grants.Config{
 		DB: db, Sources: grantSources(cfg), Watcher: grantWatcher{&p.sending, bridge.New(db)}, Logger: log,
@@ -207,8 +210,9 @@ func (p *parts) sender() (*sender.Service, error) {
 	minis := miniAppIDs(p.cfg)
 	var accounts []sender.Account
 	for _, a := range p.cfg.OfficialAccounts {
+		p.channels[a.AppID] = p.officialChannel(a, minis)
 		accounts = append(accounts, sender.Account{
-			AppID: a.AppID, Channels: []channel.Channel{p.officialChannel(a, minis)}, Rate: a.Send.Rate,
+			AppID: a.AppID, Channels: []channel.Channel{p.channels[a.AppID]}, Rate: a.Send.Rate,
 			Concurrency: a.Send.Concurrency, MaxAttempts: a.Send.MaxAttempts,
 			Wait: a.Send.WaitForFollower.Std(), Default: a.Default,
 			ResendWindow: a.Send.ResendWindow.Std(), DailyBudget: a.Send.DailyBudget,
@@ -216,6 +220,7 @@ func (p *parts) sender() (*sender.Service, error) {
 		})
 	}
 	for _, m := range sendingMinis(p.cfg) {
+		p.channels[m.AppID] = p.miniChannel(m)
 		accounts = append(accounts, p.miniAccount(m))
 	}
 	resetHour := p.cfg.WeChat.QuotaResetHour
@@ -268,6 +273,7 @@ func (p *parts) purger() *retention.Purger {
 		DB: p.db, Leases: p.leases, Keep: p.cfg.Retention.Finished.Std(), Archive: p.cfg.Retention.Archive,
 		Others: []func(context.Context, retention.Pace) error{
 			erasures.Expire, p.ledger.Purge,
+			func(ctx context.Context, pace retention.Pace) error { return intake.Purge(ctx, p.db, pace) },
 		},
 		Logger: p.log, Now: time.Now,
 	})

@@ -21,6 +21,7 @@ const (
 	codeURL       = 40039
 	codeArgument  = 40097
 	codePath      = 40165
+	codePage      = 41030
 	codeJump      = 40166
 	codeData      = 47001
 	codeKeyword   = 47003
@@ -127,7 +128,7 @@ func (m *Message) checkLinks() *Rejection {
 	case m.JumpAppID != "" && m.MiniPath == "":
 		return reject(codePath, "mini_path", "invalid weapp pagepath: jump_appid needs one")
 	case !fits(m.Page, maxPath):
-		return reject(codePath, "page", fmt.Sprintf("invalid page: at most %d characters", maxPath))
+		return reject(codePage, "page", fmt.Sprintf("invalid page: at most %d characters", maxPath))
 	}
 	return nil
 }

@@ -99,7 +99,7 @@ func TestRefusals(t *testing.T) {
 			{40039, func(m *Message) { m.URL = "https://a/\n" }}},
 		"mini_path":  {{40165, func(m *Message) { m.MiniPath = long }}, {40165, func(m *Message) { m.JumpAppID = mini }}},
 		"jump_appid": {{40166, func(m *Message) { m.JumpAppID, m.MiniPath = "a b", "p" }}},
-		"page":       {{40165, func(m *Message) { m.Page = long }}},
+		"page":       {{41030, func(m *Message) { m.Page = long }}},
 		"lang":       {{40097, func(m *Message) { m.Lang = "de" }}},
 		"mini_state": {{40097, func(m *Message) { m.MiniState = "beta" }}},
 		"route":      {{40097, func(m *Message) { m.Route = "both" }}},

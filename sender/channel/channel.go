@@ -39,6 +39,12 @@ type Channel interface {
 	Wait()
 }
 
+// Previewer is a channel that can say, before there is a row, what it would reject.
+type Previewer interface {
+	// Preview returns what Prepare would, as far as is known: it makes no call and waits for nothing.
+	Preview(c Content) *Rejection
+}
+
 // Settler is a channel with a ledger of its own.
 type Settler interface {
 	// Settle writes what the outcomes use up, in the transaction that settles them: either both are
@@ -90,6 +96,7 @@ type Content struct {
 	URL         string
 	MiniAppID   string // "": not given
 	MiniPath    string
+	JumpAppID   string // the mini program of MiniPath, any that the account is linked with; "": MiniAppID
 	Page        string // of the mini program that sends; "": as the alias says
 	State       string // the version that Page opens in: developer, trial, formal; "": the same
 	Lang        string // of the words around a subscribe message; "": the same
@@ -120,6 +127,7 @@ type Address = bridge.Resolution
 type Rejection struct {
 	Reason  string // send_request.reason
 	Message string // send_request.errmsg
+	Field   string // what is at fault, where it is one thing: url, data.thing1
 	After   time.Duration
 }
 
@@ -139,6 +147,11 @@ const (
 // Reject is a final Rejection.
 func Reject(reason, message string) *Rejection {
 	return &Rejection{Reason: reason, Message: message}
+}
+
+// RejectField is Reject with what is at fault.
+func RejectField(reason, field, message string) *Rejection {
+	return &Rejection{Reason: reason, Message: message, Field: field}
 }
 
 // Attempt names one attempt to send a request: no two have both in common.

@@ -20,7 +20,7 @@ func ParseData(text string) ([]keyword.Value, *Rejection) {
 		values, why = parseAny(text)
 	}
 	if why == nil && len(values) == 0 {
-		why = Reject(ReasonBadData, "data is empty: give a value for each keyword of the template")
+		why = RejectField(ReasonBadData, "data", "data is empty: give a value for each keyword of the template")
 	}
 	return values, why
 }
@@ -29,14 +29,14 @@ func ParseData(text string) ([]keyword.Value, *Rejection) {
 func parseAny(text string) ([]keyword.Value, *Rejection) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(text), &fields); err != nil || fields == nil {
-		return nil, Reject(ReasonBadData,
+		return nil, RejectField(ReasonBadData, "data",
 			`data must be a JSON object such as {"thing1":"text"}, not `+kindOf(text))
 	}
 	values := make([]keyword.Value, 0, len(fields))
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
 		value, ok := fieldValue(fields[key])
 		if !ok {
-			return nil, Reject(ReasonBadData, fmt.Sprintf(
+			return nil, RejectField(ReasonBadData, "data."+Clip(key, 60), fmt.Sprintf(
 				`data.%s must be a string, a number or {"value":"…"}, not %s`,
 				Clip(key, 60), kindOf(string(fields[key]))))
 		}

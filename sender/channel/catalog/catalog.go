@@ -153,17 +153,44 @@ func (c *Catalog) Validate(ctx context.Context, m *Message) *channel.Rejection {
 		return nil
 	}
 	keywords, rejection := c.lookup(ctx, m)
-	if keywords != nil && !keywords.Empty() {
-		m.leaveOut(keywords, c.source.legacy)
-		m.Warn(keywords.Doubts(m.Values)...)
-		if problems := keywords.Check(m.Values); len(problems) > 0 {
-			rejection = channel.Reject(channel.ReasonBadKeyword, channel.Describe(problems))
-		}
+	if why := c.check(m, keywords); why != nil {
+		rejection = why
 	}
 	if m.Redelivery {
 		return nil
 	}
 	return rejection
+}
+
+// check holds a message against its template's keywords; nil: they are not known.
+func (c *Catalog) check(m *Message, keywords *keyword.Set) *channel.Rejection {
+	if keywords == nil || keywords.Empty() {
+		return nil
+	}
+	m.leaveOut(keywords, c.source.legacy)
+	m.Warn(keywords.Doubts(m.Values)...)
+	problems := keywords.Check(m.Values)
+	if len(problems) == 0 {
+		return nil
+	}
+	return channel.RejectField(channel.ReasonBadKeyword, "data."+problems[0].Key,
+		channel.Describe(problems))
+}
+
+// Peek is Validate by what is known already: a list that is too old is read in the background.
+func (c *Catalog) Peek(m *Message) *channel.Rejection {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.templates == nil || c.now().Sub(c.loadedAt) >= maxAge {
+		c.refresh(context.Background()) // nobody waits for it
+	}
+	if t := c.templates[m.TemplateID]; t != nil {
+		return c.check(m, t.keywords)
+	}
+	return c.denied(m.TemplateID)
 }
 
 // leaveOut drops the values that the template has no place for: nobody would see them, and whether

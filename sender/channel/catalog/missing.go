@@ -39,12 +39,10 @@ func (c *Catalog) entry(id string, now time.Time) *missing {
 func (c *Catalog) classify(id string, now time.Time) *channel.Rejection {
 	recent := func(at time.Time) bool { return now.Sub(at) < RetryAfter }
 	m := c.entry(id, now)
+	denied := c.denied(id)
 	switch {
-	case !m.refused.IsZero() && c.loadedAt.After(m.refused):
-		return channel.Reject(channel.ReasonUnknownTemplate, fmt.Sprintf(
-			"the %s has no template %s (console, %s): its list lacks it, and WeChat refused it "+
-				"(40037)",
-			c.source.account, id, c.source.console))
+	case denied != nil:
+		return denied
 	case recent(m.since) || recent(m.tried) || recent(m.refused):
 		return &channel.Rejection{After: RetryAfter, Reason: channel.ReasonUnknownTemplate,
 			Message: fmt.Sprintf("the %s's list has no template %s (console, %s); it is looked for "+
@@ -52,6 +50,18 @@ func (c *Catalog) classify(id string, now time.Time) *channel.Rejection {
 	}
 	m.tried = now
 	return nil
+}
+
+// denied is the rejection of a template that both WeChat and a later list deny; nil: it is another.
+// The lock is held.
+func (c *Catalog) denied(id string) *channel.Rejection {
+	m := c.missing[id]
+	if m == nil || m.refused.IsZero() || !c.loadedAt.After(m.refused) {
+		return nil
+	}
+	return channel.RejectField(channel.ReasonUnknownTemplate, "template", fmt.Sprintf(
+		"the %s has no template %s (console, %s): its list lacks it, and WeChat refused it (40037)",
+		c.source.account, id, c.source.console))
 }
 
 // forget drops, with each new list, what is not missing any more, and what is older than maxAge: an

@@ -85,8 +85,9 @@ type Channel struct {
 }
 
 var (
-	_ channel.Channel = (*Channel)(nil)
-	_ channel.Settler = (*Channel)(nil)
+	_ channel.Channel   = (*Channel)(nil)
+	_ channel.Settler   = (*Channel)(nil)
+	_ channel.Previewer = (*Channel)(nil)
 
 	_ channel.Attempter = (*Channel)(nil)
 )

@@ -36,32 +36,54 @@ func languages() []string { return []string{"zh_CN", "en_US", "zh_HK", "zh_TW"} 
 func (c *Channel) Prepare(
 	ctx context.Context, row channel.Content,
 ) (channel.Draft, *channel.Rejection) {
-	values, why := channel.ParseData(row.Data)
-	if why != nil {
-		return nil, why
-	}
-	alias := c.cfg.Aliases[row.Template] // without one: nothing is preset
-	if values, why = rename(values, alias.Keys); why != nil {
-		return nil, why
-	}
-	message := wechat.SubscribeMessage{
-		TemplateID: row.TemplateID, Page: cmp.Or(row.Page, alias.Page),
-		State: cmp.Or(row.State, alias.State, stateFormal), Lang: cmp.Or(row.Lang, alias.Lang),
-	}
-	if why := checkOptions(message); why != nil {
-		return nil, why
-	}
-	m := catalog.Message{TemplateID: row.TemplateID, Values: values, Redelivery: row.Redelivery}
-	if c.truncates(row) {
-		m.Warn(keyword.Fit(m.Values)...)
-	}
-	if !c.cfg.Preflight {
+	m, message, why := c.message(row)
+	switch {
+	case why != nil:
+	case c.cfg.Preflight:
+		why = c.catalog.Validate(ctx, &m)
+	default:
 		c.catalog.Load(ctx)
-	} else if why := c.catalog.Validate(ctx, &m); why != nil {
+	}
+	if why != nil {
 		return nil, why
 	}
 	message.Data = wechat.TemplateData(m.Values)
 	return &draft{message: message, warning: warnings(message, m.Warnings)}, nil
+}
+
+// Preview says what Prepare would reject, as far as is known.
+func (c *Channel) Preview(row channel.Content) *channel.Rejection {
+	m, _, why := c.message(row)
+	if why != nil || !c.cfg.Preflight {
+		return why
+	}
+	return c.catalog.Peek(&m)
+}
+
+// message reads what a row says.
+func (c *Channel) message(
+	row channel.Content,
+) (m catalog.Message, message wechat.SubscribeMessage, why *channel.Rejection) {
+	values, why := channel.ParseData(row.Data)
+	if why != nil {
+		return m, message, why
+	}
+	alias := c.cfg.Aliases[row.Template] // without one: nothing is preset
+	if values, why = rename(values, alias.Keys); why != nil {
+		return m, message, why
+	}
+	message = wechat.SubscribeMessage{
+		TemplateID: row.TemplateID, Page: cmp.Or(row.Page, alias.Page),
+		State: cmp.Or(row.State, alias.State, stateFormal), Lang: cmp.Or(row.Lang, alias.Lang),
+	}
+	if why := checkOptions(message); why != nil {
+		return m, message, why
+	}
+	m = catalog.Message{TemplateID: row.TemplateID, Values: values, Redelivery: row.Redelivery}
+	if c.truncates(row) {
+		m.Warn(keyword.Fit(m.Values)...)
+	}
+	return m, message, nil
 }
 
 // rename gives the values the keys of this template, where the alias has names of its own. Keys
@@ -76,7 +98,7 @@ func rename(
 	for i, v := range values {
 		key := cmp.Or(keys[v.Key], v.Key)
 		if other, twice := from[key]; twice {
-			return nil, channel.Reject(channel.ReasonBadData, fmt.Sprintf(
+			return nil, channel.RejectField(channel.ReasonBadData, "data."+channel.Clip(v.Key, 60), fmt.Sprintf(
 				"data.%s and data.%s are both the template's %s: give one of them",
 				channel.Clip(other, 60), channel.Clip(v.Key, 60), channel.Clip(key, 60)))
 		}
@@ -90,13 +112,13 @@ func checkOptions(m wechat.SubscribeMessage) *channel.Rejection {
 	path, _, _ := strings.Cut(m.Page, "?") // the query may hold an address
 	switch {
 	case strings.Contains(path, "://"):
-		return channel.Reject(channel.ReasonBadLink,
+		return channel.RejectField(channel.ReasonBadLink, "page",
 			"page must be a path in this mini program such as pages/order?id=1, without a host")
 	case !slices.Contains([]string{stateFormal, stateTrial, stateDeveloper}, m.State):
-		return channel.Reject(channel.ReasonBadOption, fmt.Sprintf(
+		return channel.RejectField(channel.ReasonBadOption, "mini_state", fmt.Sprintf(
 			"mini_state %q is none of formal, trial and developer", channel.Clip(m.State, 60)))
 	case m.Lang != "" && !slices.Contains(languages(), m.Lang):
-		return channel.Reject(channel.ReasonBadOption, fmt.Sprintf(
+		return channel.RejectField(channel.ReasonBadOption, "lang", fmt.Sprintf(
 			"lang %q is none of %s", channel.Clip(m.Lang, 60), strings.Join(languages(), ", ")))
 	}
 	return nil

@@ -59,7 +59,10 @@ type Channel struct {
 	catalog *catalog.Catalog // nil: no pre-flight
 }
 
-var _ channel.Channel = (*Channel)(nil)
+var (
+	_ channel.Channel   = (*Channel)(nil)
+	_ channel.Previewer = (*Channel)(nil)
+)
 
 // New returns the channel. It makes no call.
 func New(cfg Config) *Channel {
@@ -102,25 +105,44 @@ func (d *draft) Warning() string    { return d.warning }
 func (c *Channel) Prepare(
 	ctx context.Context, row channel.Content,
 ) (channel.Draft, *channel.Rejection) {
-	values, why := channel.ParseData(row.Data)
+	m, link, why := c.message(row)
+	if why == nil {
+		why = c.catalog.Validate(ctx, &m)
+	}
 	if why != nil {
-		return nil, why
-	}
-	link, why := c.link(row)
-	if why != nil {
-		return nil, why
-	}
-	m := catalog.Message{TemplateID: row.TemplateID, Values: values, Redelivery: row.Redelivery}
-	if c.truncates(row) {
-		m.Warn(keyword.Fit(m.Values)...)
-	}
-	if why := c.catalog.Validate(ctx, &m); why != nil {
 		return nil, why
 	}
 	return &draft{warning: channel.Describe(m.Warnings), message: wechat.TemplateMessage{
 		TemplateID: row.TemplateID, URL: row.URL, MiniProgram: link,
 		Data: wechat.TemplateData(m.Values), ClientMsgID: row.ClientMsgID,
 	}}, nil
+}
+
+// Preview says what Prepare would reject, as far as is known.
+func (c *Channel) Preview(row channel.Content) *channel.Rejection {
+	m, _, why := c.message(row)
+	if why != nil {
+		return why
+	}
+	return c.catalog.Peek(&m)
+}
+
+// message reads what a row says.
+func (c *Channel) message(
+	row channel.Content,
+) (m catalog.Message, link *wechat.MiniProgramLink, why *channel.Rejection) {
+	values, why := channel.ParseData(row.Data)
+	if why != nil {
+		return m, nil, why
+	}
+	if link, why = c.link(row); why != nil {
+		return m, nil, why
+	}
+	m = catalog.Message{TemplateID: row.TemplateID, Values: values, Redelivery: row.Redelivery}
+	if c.truncates(row) {
+		m.Warn(keyword.Fit(m.Values)...)
+	}
+	return m, link, nil
 }
 
 // truncates reports whether the free texts of a row are cut: as the alias says that it names, or,
@@ -141,16 +163,19 @@ func (c *Channel) link(row channel.Content) (*wechat.MiniProgramLink, *channel.R
 	if row.URL != "" {
 		u, err := url.Parse(row.URL)
 		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-			return nil, channel.Reject(channel.ReasonBadLink,
+			return nil, channel.RejectField(channel.ReasonBadLink, "url",
 				"url must be a whole address that begins with https:// or http://")
 		}
 	}
 	if row.MiniPath == "" {
 		return nil, nil
 	}
+	if row.JumpAppID != "" { // WeChat knows which ones the account is linked with
+		return &wechat.MiniProgramLink{AppID: row.JumpAppID, PagePath: row.MiniPath}, nil
+	}
 	appid, why := c.cfg.MiniApps.Choose(row.MiniAppID, "mini_path")
 	if why != nil {
-		return nil, channel.Reject(channel.ReasonBadLink, why.Message)
+		return nil, channel.RejectField(channel.ReasonBadLink, "mini_path", why.Message)
 	}
 	return &wechat.MiniProgramLink{AppID: appid, PagePath: row.MiniPath}, nil
 }
