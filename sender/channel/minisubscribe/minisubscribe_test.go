@@ -175,8 +175,8 @@ func TestPrepare(t *testing.T) {
 	c := newChannel(nil, map[string]Alias{"short": alias})
 	t.Cleanup(c.Wait)
 	const trial = "mini_state is trial: only the mini program's testers can open the page"
-	reject := func(reason, message string) prepared {
-		return prepared{Why: channel.Rejection{Reason: reason, Message: message}}
+	reject := func(reason, field, message string) prepared {
+		return prepared{Why: *channel.RejectField(reason, field, message)}
 	}
 	for _, tt := range []struct {
 		name string
@@ -201,7 +201,7 @@ func TestPrepare(t *testing.T) {
 				Data: `{"thing1":{"value":"x"}}`}},
 		{"all values are wrong", channel.Content{Template: singleID, TemplateID: orderID,
 			Data: `{"thing1":"","amount3":"12345678901","character_string4":"中"}`},
-			reject("bad_keyword", "data.thing1 is empty; data.time2 is missing; data.amount3 has 11 "+
+			reject("bad_keyword", "data.thing1", "data.thing1 is empty; data.time2 is missing; data.amount3 has 11 "+
 				"characters, amount takes one currency symbol or none, at most 10 digits, and perhaps 元; "+
 				"data.character_string4 has 1 characters, character_string takes digits, letters and "+
 				"symbols, no Chinese characters")},
@@ -213,26 +213,31 @@ func TestPrepare(t *testing.T) {
 				Warning: "data.thing1 has 25 characters, shortened to 20; " +
 					"data.other is no keyword of the template and was left out"}},
 		{"one key twice", channel.Content{Template: "short", Data: `{"what":"x","thing1":"y"}`},
-			reject("bad_data", "data.thing1 and data.what are both the template's thing1: give one of "+
+			reject("bad_data", "data.what", "data.thing1 and data.what are both the template's thing1: give one of "+
 				"them")},
 		{"no such template", channel.Content{Template: noID, TemplateID: noID, Data: `{"a":"x"}`},
 			prepared{Why: channel.Rejection{Reason: "unknown_template", After: 2 * time.Minute,
 				Message: "the mini program's list has no template " + noID + " (console, 订阅消息, " +
 					"我的模板); it is looked for again, and then WeChat is asked"}}},
 		{"a whole address", channel.Content{Template: "short", Data: `{"what":"x"}`,
-			Page: "https://example.com/a"}, reject("bad_link", "page must be a path in this mini "+
+			Page: "https://example.com/a"}, reject("bad_link", "page", "page must be a path in this mini "+
 			"program such as pages/order?id=1, without a host")},
 		{"a version that does not exist", channel.Content{Template: "short", Data: `{"what":"x"}`,
-			State: "release"}, reject("bad_option", `mini_state "release" is none of formal, trial and `+
+			State: "release"}, reject("bad_option", "mini_state", `mini_state "release" is none of formal, trial and `+
 			`developer`)},
 		{"a language that does not exist", channel.Content{Template: "short", Data: `{"what":"x"}`,
-			Lang: "de"}, reject("bad_option", `lang "de" is none of zh_CN, en_US, zh_HK, zh_TW`)},
+			Lang: "de"}, reject("bad_option", "lang", `lang "de" is none of zh_CN, en_US, zh_HK, zh_TW`)},
 	} {
 		if tt.row.TemplateID == "" {
 			tt.row.TemplateID = singleID
 		}
 		if diff := cmp.Diff(tt.want, c.prepared(tt.row)); diff != "" {
 			t.Errorf("%s, -want +got:\n%s", tt.name, diff)
+		}
+		why := c.Preview(tt.row)
+		if final := tt.want.Why.Reason != "" && tt.want.Why.After == 0; final != (why != nil) ||
+			final && *why != tt.want.Why {
+			t.Errorf("%s: before there is a row it is rejected by %+v", tt.name, why)
 		}
 	}
 }

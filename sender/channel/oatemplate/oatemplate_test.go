@@ -154,7 +154,7 @@ func TestPreflight(t *testing.T) {
 				`"thing1":{"value":"咖啡 & 茶"},"time2":{"value":"2026-01-02 15:04"}}`}},
 		{name: "wrong values", template: orderID,
 			data: `{"thing1":"` + long + `","time2":"机密","character_string4":"A-1024"}`,
-			want: prepared{Why: channel.Rejection{Reason: "bad_keyword",
+			want: prepared{Why: channel.Rejection{Reason: "bad_keyword", Field: "data.thing1",
 				Message: "data.thing1 has 25 characters, thing takes at most 20; " +
 					"data.time2 has 2 characters, time takes a 24-hour time such as 15:01 or " +
 					"2026-01-02 15:01, a range with a half-width ~; data.amount3 is missing"}}},
@@ -183,6 +183,14 @@ func TestPreflight(t *testing.T) {
 		if diff := cmp.Diff(tt.want, c.prepared(row)); diff != "" {
 			t.Errorf("%s, -want +got:\n%s", tt.name, diff)
 		}
+		if tt.redelivery {
+			continue
+		}
+		why := c.Preview(row)
+		if final := tt.want.Why.Reason != "" && tt.want.Why.After == 0; final != (why != nil) ||
+			final && *why != tt.want.Why {
+			t.Errorf("%s: before there is a row it is rejected by %+v", tt.name, why)
+		}
 	}
 }
 
@@ -200,6 +208,9 @@ func TestLink(t *testing.T) {
 		{channel.Content{MiniPath: "a?b=c"},
 			&wechat.MiniProgramLink{AppID: miniID, PagePath: "a?b=c"}, ""},
 		{channel.Content{MiniAppID: "wx00000000000000ff"}, nil, ""},
+		{channel.Content{JumpAppID: "wx00000000000000ff", MiniPath: "a"},
+			&wechat.MiniProgramLink{AppID: "wx00000000000000ff", PagePath: "a"}, ""},
+		{channel.Content{JumpAppID: "wx00000000000000ff"}, nil, ""},
 		{channel.Content{MiniAppID: "wx00000000000000ff", MiniPath: "a"}, nil,
 			"mini_appid wx00000000000000ff is not configured under mini_programs"},
 	} {
@@ -208,7 +219,11 @@ func TestLink(t *testing.T) {
 		row.Template, row.TemplateID, row.Data, row.ClientMsgID = orderID, orderID, `{"a":"b"}`, "id"
 		d, why := c.Prepare(t.Context(), row)
 		if tt.rejected != "" {
-			if diff := cmp.Diff(channel.Reject("bad_link", tt.rejected), why); diff != "" {
+			want := channel.RejectField("bad_link", "url", tt.rejected)
+			if tt.row.URL == "" {
+				want.Field = "mini_path"
+			}
+			if diff := cmp.Diff(want, why); diff != "" {
 				t.Errorf("%+v, -want +got:\n%s", tt.row, diff)
 			}
 			continue
