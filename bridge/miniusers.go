@@ -228,3 +228,21 @@ func (m *Map) miniUsers(ctx context.Context, appid, after string) ([]MiniUser, e
 	err := m.db.SelectContext(ctx, &page, query, appid, after, exportPage)
 	return page, err
 }
+
+// IsUser reports whether a mini program's user is known.
+func (m *Map) IsUser(ctx context.Context, appid, openid string) (bool, error) {
+	return m.has(ctx, `SELECT COUNT(*) FROM mini_user WHERE appid = ? AND openid = ?`, appid, openid)
+}
+
+// IsFollower reports whether somebody follows an official account, or has done so.
+func (m *Map) IsFollower(ctx context.Context, appid, openid string) (bool, error) {
+	return m.has(ctx, `SELECT COUNT(*) FROM follower WHERE appid = ? AND openid = ?`, appid, openid)
+}
+
+func (m *Map) has(ctx context.Context, query, appid, openid string) (bool, error) {
+	var n int
+	if err := m.db.GetContext(ctx, &n, query, appid, openid); err != nil {
+		return false, fmt.Errorf("looking an openid up: %w", database.Explain(err))
+	}
+	return n > 0, nil
+}

@@ -4,18 +4,29 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"time"
 
+	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/intake"
 	"github.com/unionbridge/unionbridge/internal/web"
 	"github.com/unionbridge/unionbridge/internal/web/compat"
 )
 
+const (
+	// doorReadTimeout is how long a request may take to arrive, and its answer to leave.
+	doorReadTimeout = 10 * time.Second
+	// doorWriteTimeout begins with the request's arrival.
+	doorWriteTimeout = 2 * doorReadTimeout
+	// doorIdleTimeout exceeds the default of nginx and others, which must close first.
+	doorIdleTimeout = 90 * time.Second
+)
+
 // doors is what applications call. A nil one is switched off, and its methods do nothing.
 type doors struct {
-	listener *compat.Listener
+	listener *web.Listener
 	intake   *intake.Intake
 	taking   *task // of intake; nil: not started
 	log      *slog.Logger
@@ -31,25 +42,38 @@ func (p *parts) doors() (*doors, error) {
 	if err != nil {
 		return nil, err
 	}
-	settings := compat.Config{Listen: h.APIListen, Registry: registry, Logger: p.log, Registerer: p.reg,
-		Now: time.Now}
-	for _, text := range h.APIProxyFrom {
-		if proxy, err := netip.ParsePrefix(text); err == nil {
-			settings.Proxies = append(settings.Proxies, proxy)
-		}
+	messages := intake.New(intake.Config{
+		DB: p.db, Registry: registry, Rules: p.doorRules(),
+		Levels: database.NewFeatureLevels(p.db, time.Now), Logger: p.log, Registerer: p.reg, Now: time.Now,
+	})
+	server := &http.Server{
+		Handler: compat.New(compat.Config{
+			Proxies: doorProxies(h), Bodies: web.NewBodies(), Registry: registry, Messages: messages,
+			Accounts: p.doorAccounts(), Logger: p.log, Registerer: p.reg, Now: time.Now,
+		}),
+		ReadHeaderTimeout: doorReadTimeout, ReadTimeout: doorReadTimeout, WriteTimeout: doorWriteTimeout,
+		IdleTimeout: doorIdleTimeout,
 	}
 	if h.APITLS.CertFile != "" {
 		certificate, err := web.LoadCertificate(h.APITLS.CertFile, h.APITLS.KeyFile, p.log)
 		if err != nil {
 			return nil, err
 		}
-		settings.TLS = certificate.Config()
+		server.TLSConfig = certificate.Config()
 	}
-	messages := intake.New(intake.Config{
-		DB: p.db, Registry: registry, Rules: p.doorRules(),
-		Levels: database.NewFeatureLevels(p.db, time.Now), Logger: p.log, Registerer: p.reg, Now: time.Now,
-	})
-	return &doors{listener: compat.New(settings), intake: messages, log: p.log}, nil
+	return &doors{intake: messages, log: p.log, listener: web.NewListener(web.ListenerConfig{
+		Listen: h.APIListen, Key: "http.api_listen", Logger: p.log, Server: server,
+	})}, nil
+}
+
+// doorProxies are those whose X-Forwarded-For counts. The configuration has checked them.
+func doorProxies(h config.HTTP) (proxies []netip.Prefix) {
+	for _, text := range h.APIProxyFrom {
+		if proxy, err := netip.ParsePrefix(text); err == nil {
+			proxies = append(proxies, proxy)
+		}
+	}
+	return proxies
 }
 
 func (d *doors) start(ctx context.Context) error {
@@ -72,6 +96,7 @@ func (d *doors) failed() <-chan error {
 	return d.listener.Failed()
 }
 
+// stop lets the requests under way finish first: the intake serves them.
 func (d *doors) stop(ctx context.Context) error {
 	if d == nil {
 		return nil

@@ -140,11 +140,18 @@ func (r *Registry) Allow(s Session, call Call, appid, template string) error {
 	case !slices.Contains(a.Accounts[appid], call):
 		return r.audit.refuse(refusal(ReasonForbidden, a.Name), s, fmt.Sprintf("no %s at %s", call,
 			printable(appid)))
-	case template != "" && a.Templates != nil && !slices.Contains(a.Templates, template):
+	case !s.May(call, appid, template):
 		return r.audit.refuse(refusal(ReasonForbidden, a.Name), s, "not this template: "+
 			printable(template))
 	}
 	return nil
+}
+
+// May reports whether a call is allowed, as [Registry.Allow] does, for a caller who has not made it.
+func (s Session) May(call Call, appid, template string) bool {
+	a := s.Application
+	return a != nil && slices.Contains(a.Accounts[appid], call) &&
+		(template == "" || a.Templates == nil || slices.Contains(a.Templates, template))
 }
 
 // allows reports whether the application may call from there.

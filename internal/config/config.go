@@ -303,6 +303,10 @@ type Template struct {
 	// Uncertain is what becomes of a subscribe message whose outcome is not known: unknown
 	// (default), or repeat, for which a second message is better than none.
 	Uncertain string `yaml:"uncertain"`
+
+	// Replaces lists ids of templates that this one has taken the place of: messages that programs
+	// still send by form_id, which WeChat ended on 2020-01-10, become this one's.
+	Replaces []string `yaml:"replaces"`
 }
 
 // The elements of templates.<name>.route.

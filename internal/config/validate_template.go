@@ -22,6 +22,7 @@ const (
 )
 
 func validateTemplates(cfg *Config, ps *problems) {
+	validateReplaces(cfg, ps)
 	for alias, t := range cfg.Templates {
 		path := "templates." + alias
 		switch {
@@ -41,6 +42,25 @@ func validateTemplates(cfg *Config, ps *problems) {
 		uncertain := []string{"", UncertainUnknown, UncertainRepeat}
 		if !slices.Contains(uncertain, t.Uncertain) {
 			ps.add(path+".uncertain", "%s is neither unknown nor repeat", quote(t.Uncertain))
+		}
+	}
+}
+
+// validateReplaces: an id that two aliases replace would leave it to chance which one is sent.
+func validateReplaces(cfg *Config, ps *problems) {
+	by := make(map[string]string)
+	for _, alias := range slices.Sorted(maps.Keys(cfg.Templates)) {
+		for i, id := range cfg.Templates[alias].Replaces {
+			path := fmt.Sprintf("templates.%s.replaces[%d]", alias, i)
+			first, twice := by[id]
+			switch {
+			case id == "" || len(id) > 64:
+				ps.add(path, "is not the id of a template: 1 to 64 characters")
+			case twice:
+				ps.add(path, "%s replaces it already; keep one of them", first)
+			default:
+				by[id] = "templates." + alias
+			}
 		}
 	}
 }

@@ -125,8 +125,6 @@ func (m *Message) checkLinks() *Rejection {
 			fmt.Sprintf("invalid weapp pagepath: at most %d characters", maxPath))
 	case m.JumpAppID != "" && !isID(m.JumpAppID):
 		return reject(codeJump, "jump_appid", "invalid weapp appid")
-	case m.JumpAppID != "" && m.MiniPath == "":
-		return reject(codePath, "mini_path", "invalid weapp pagepath: jump_appid needs one")
 	case !fits(m.Page, maxPath):
 		return reject(codePage, "page", fmt.Sprintf("invalid page: at most %d characters", maxPath))
 	}

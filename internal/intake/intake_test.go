@@ -97,7 +97,7 @@ func TestRefusals(t *testing.T) {
 		"url": {{40039, func(m *Message) { m.URL = "javascript:alert(1)" }}, {40039, func(m *Message) { m.URL = "https://" }},
 			{40039, func(m *Message) { m.URL = "https://a/" + strings.Repeat("a", 2048) }},
 			{40039, func(m *Message) { m.URL = "https://a/\n" }}},
-		"mini_path":  {{40165, func(m *Message) { m.MiniPath = long }}, {40165, func(m *Message) { m.JumpAppID = mini }}},
+		"mini_path":  {{40165, func(m *Message) { m.MiniPath = long }}},
 		"jump_appid": {{40166, func(m *Message) { m.JumpAppID, m.MiniPath = "a b", "p" }}},
 		"page":       {{41030, func(m *Message) { m.Page = long }}},
 		"lang":       {{40097, func(m *Message) { m.Lang = "de" }}},

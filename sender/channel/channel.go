@@ -43,6 +43,8 @@ type Channel interface {
 type Previewer interface {
 	// Preview returns what Prepare would, as far as is known: it makes no call and waits for nothing.
 	Preview(c Content) *Rejection
+	// Keys returns the keys of a template, as far as they are known.
+	Keys(templateID string) []string
 }
 
 // Settler is a channel with a ledger of its own.

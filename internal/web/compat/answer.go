@@ -45,6 +45,12 @@ func unavailable() answer {
 	return answer{http.StatusServiceUnavailable, problem{61450, "system busy, not accepted"}}
 }
 
+// unknown is unavailable where the row may have been committed.
+func unknown() answer {
+	return answer{http.StatusServiceUnavailable,
+		problem{61450, "system busy, outcome unknown: repeat it with the same client_msg_id"}}
+}
+
 // described is what may be logged of a panic: its value may quote a request.
 func described(p any) string {
 	if err, ok := p.(runtime.Error); ok {

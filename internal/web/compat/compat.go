@@ -1,7 +1,7 @@
 // Package compat is the door for programs that were written against WeChat's API: WeChat's own
 // paths at the root of a listener of ours, so that an SDK needs another host and the application's
 // secret, and nothing else. It owns the forms of requests and answers. Who calls and what they may
-// do is decided by package applications; nothing is passed on to WeChat.
+// do is decided by package applications, and what becomes of messages by package intake.
 //
 // Errors have HTTP status 200, because many SDKs throw the body of any other away. That nothing was
 // decided, because the database is away, is 503 with 61450: SDKs repeat a POST on −1, and one takes
@@ -10,7 +10,6 @@ package compat
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -23,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/unionbridge/unionbridge/internal/applications"
+	"github.com/unionbridge/unionbridge/internal/intake"
 	"github.com/unionbridge/unionbridge/internal/web"
 )
 
@@ -30,10 +30,6 @@ const (
 	// answerTimeout is how long an answer may take once the request has been read. SDKs give up
 	// after three seconds, and those that give up repeat a POST.
 	answerTimeout = 2500 * time.Millisecond
-	readTimeout   = 10 * time.Second
-	writeTimeout  = 10 * time.Second
-	// idleTimeout exceeds the default of nginx and others, which must close first.
-	idleTimeout = 90 * time.Second
 	// warnPause keeps a database that is away from filling the log.
 	warnPause = 10 * time.Second
 )
@@ -41,22 +37,60 @@ const (
 // Registry knows the applications.
 type Registry interface {
 	Token(ctx context.Context, c applications.Credentials) (string, error)
+	Verify(ctx context.Context, token string, from netip.Addr) (applications.Session, error)
+	Used(ctx context.Context, application string) (applications.Limit, error)
 }
 
-// Config is what a Listener needs. Every field is required but TLS and Proxies.
+// Messages takes messages in.
+type Messages interface {
+	Accept(ctx context.Context, s applications.Session, messages []intake.Message) []intake.Result
+}
+
+// Accounts says what the accounts of the configuration are.
+type Accounts interface {
+	// Kind is of an account that sends; "": it does not.
+	Kind(appid string) Kind
+	// Official is the official account that messages without one go from; "": there is none.
+	Official() string
+	// IsUser and IsFollower report whether an openid is known at an account.
+	IsUser(ctx context.Context, appid, openid string) (bool, error)
+	IsFollower(ctx context.Context, appid, openid string) (bool, error)
+	// Successor returns the template that has taken the place of one whose messages WeChat has
+	// withdrawn; "": none is configured.
+	Successor(templateID string) string
+	// Templates are those of an account that the configuration knows.
+	Templates(appid string) []Template
+}
+
+// Kind is what kind an account is of.
+type Kind string
+
+// The kinds.
+const (
+	Official Kind = "official"
+	Mini     Kind = "mini"
+)
+
+// Template is a template with its keys, as far as they are known.
+type Template struct {
+	ID, Title string
+	Keys      []string
+}
+
+// Config is what a Door needs. Every field is required but Proxies.
 type Config struct {
-	Listen     string         // host:port; port 0 takes a free one
-	TLS        *tls.Config    // nil: plain HTTP
 	Proxies    []netip.Prefix // whose X-Forwarded-For counts
+	Bodies     *web.Bodies
 	Registry   Registry
+	Messages   Messages
+	Accounts   Accounts
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	Now        func() time.Time
 }
 
-// Listener is the door. Make it with New.
-type Listener struct {
-	*web.Listener
+// Door answers requests. Make it with New.
+type Door struct {
 	cfg       Config
 	endpoints map[string]endpoint
 	requests  *prometheus.CounterVec
@@ -66,20 +100,22 @@ type Listener struct {
 
 // endpoint answers one path. Its answer is written as JSON.
 type endpoint struct {
-	method string
+	method string // "": any, and the body is not read
+	open   bool   // it takes no token
 	serve  func(ctx context.Context, c *call) (any, error)
 }
 
 // call is a request whose body has been read.
 type call struct {
 	*http.Request
-	from netip.Addr
-	body []byte
+	from    netip.Addr
+	session applications.Session // of the token; nobody's where the endpoint is open
+	body    []byte
 }
 
-// New returns a Listener that does nothing until Start.
-func New(cfg Config) *Listener {
-	l := &Listener{cfg: cfg, warn: pause{now: cfg.Now},
+// New returns a Door.
+func New(cfg Config) *Door {
+	d := &Door{cfg: cfg, warn: pause{now: cfg.Now},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "unionbridge_door_requests_total",
 			Help: `Requests of applications by path and errcode; code "0" is success, path "other" unknown.`,
@@ -90,74 +126,109 @@ func New(cfg Config) *Listener {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
 		}, []string{"path"}),
 	}
-	cfg.Registerer.MustRegister(l.requests, l.seconds)
-	l.endpoints = map[string]endpoint{
-		"/cgi-bin/token":        {http.MethodGet, l.token},
-		"/cgi-bin/stable_token": {http.MethodPost, l.stableToken},
+	cfg.Registerer.MustRegister(d.requests, d.seconds)
+	d.endpoints = map[string]endpoint{
+		"/cgi-bin/token":        {method: http.MethodGet, open: true, serve: d.token},
+		"/cgi-bin/stable_token": {method: http.MethodPost, open: true, serve: d.stableToken},
+
+		"/cgi-bin/message/template/send":                {method: http.MethodPost, serve: d.sendTemplate},
+		"/cgi-bin/message/subscribe/send":               {method: http.MethodPost, serve: d.sendSubscribe},
+		"/cgi-bin/message/wxopen/template/uniform_send": {method: http.MethodPost, serve: d.sendUniform},
+		"/cgi-bin/message/wxopen/template/send":         {method: http.MethodPost, serve: d.sendForm},
+		"/cgi-bin/message/device/subscribe/send":        {method: http.MethodPost, serve: notOffered},
+
+		"/cgi-bin/template/get_all_private_template": {serve: d.privateTemplates},
+		"/wxaapi/newtmpl/gettemplate":                {serve: d.subscribeTemplates},
+		"/cgi-bin/getcallbackip":                     {serve: ownAddress},
+		"/cgi-bin/get_api_domain_ip":                 {serve: ownAddress},
+		"/cgi-bin/openapi/quota/get":                 {method: http.MethodPost, serve: d.quota},
 	}
-	l.Listener = web.NewListener(web.ListenerConfig{
-		Listen: cfg.Listen, Key: "http.api_listen", Logger: cfg.Logger, Server: &http.Server{
-			Handler: l, TLSConfig: cfg.TLS, ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout,
-			WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-		},
-	})
-	return l
+	return d
 }
 
 // ServeHTTP answers a request. Secrets and tokens stand in the query, so that nothing here logs
 // one. No mux: it would redirect a path that is not clean, with the query, and SDKs would follow.
-func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.Path
-	e, known := l.endpoints[path]
+	e, known := d.endpoints[path]
 	if !known {
 		path = "other"
 	}
-	a, began := l.handle(r, e, known)
-	l.requests.WithLabelValues(path, strconv.Itoa(a.code())).Inc()
+	a, began := d.handle(r, e, known)
+	d.requests.WithLabelValues(path, strconv.Itoa(a.code())).Inc()
 	if !began.IsZero() {
-		l.seconds.WithLabelValues(path).Observe(l.cfg.Now().Sub(began).Seconds())
+		d.seconds.WithLabelValues(path).Observe(d.cfg.Now().Sub(began).Seconds())
+	}
+	body, err := json.Marshal(a.body)
+	if err != nil {
+		d.cfg.Logger.Error("encoding an answer", "path", path, "err", err)
 	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(a.status)
-	_ = json.NewEncoder(w).Encode(a.body) // the caller may be gone
+	// No newline behind it: co-wechat-api reads such a body as text. The caller may be gone.
+	_, _ = w.Write(body)
 }
 
 // handle returns the answer, and when the request had been read.
-func (l *Listener) handle(r *http.Request, e endpoint, known bool) (a answer, began time.Time) {
+func (d *Door) handle(r *http.Request, e endpoint, known bool) (a answer, began time.Time) {
 	defer func() {
 		if p := recover(); p != nil {
-			l.cfg.Logger.Error("a door panicked", "panic", described(p), "stack", string(debug.Stack()))
+			d.cfg.Logger.Error("a door panicked", "panic", described(p), "stack", string(debug.Stack()))
 			a = unavailable()
 		}
 	}()
 	if !known {
 		return notServed(r.URL.Path), began
 	}
-	c := &call{Request: r, from: applications.Source(r, l.cfg.Proxies)}
-	err := c.read(e.method)
-	if err != nil {
-		return l.failed(err), began
+	c := &call{Request: r, from: applications.Source(r, d.cfg.Proxies)}
+	if err := c.checkMethod(e.method); err != nil {
+		return d.failed(err), began
 	}
-	began = l.cfg.Now()
+	if !e.open {
+		// Before the body is read: whoever has no token takes no memory.
+		if err := d.verify(c); err != nil {
+			return d.failed(err), began
+		}
+	}
+	release, err := c.read(e.method, d.cfg.Bodies)
+	defer release()
+	if err != nil {
+		return d.failed(err), began
+	}
+	began = d.cfg.Now()
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 	defer cancel()
 	body, err := e.serve(ctx, c)
 	if err != nil {
-		return l.failed(err), began
+		return d.failed(err), began
 	}
 	return answer{http.StatusOK, body}, began
 }
 
+func (d *Door) verify(c *call) (err error) {
+	ctx, cancel := context.WithTimeout(c.Context(), answerTimeout)
+	defer cancel()
+	c.session, err = d.cfg.Registry.Verify(ctx, c.URL.Query().Get("access_token"), c.from)
+	return err
+}
+
 // failed returns the answer for an error: the caller's own, or that nothing was decided.
-func (l *Listener) failed(err error) answer {
+func (d *Door) failed(err error) answer {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return answer{f.status, problem{f.code, f.message}}
 	}
 	if r, ok := errors.AsType[*applications.Refusal](err); ok {
 		return answer{http.StatusOK, problem{r.Code, r.Message}}
 	}
-	if l.warn.over(warnPause) {
-		l.cfg.Logger.Warn("a door cannot answer", "err", err)
+	if r, ok := errors.AsType[*intake.Rejection](err); ok {
+		return answer{http.StatusOK, problem{r.Code, r.Message}}
+	}
+	if d.warn.over(warnPause) {
+		d.cfg.Logger.Warn("a door cannot answer", "err", err)
+	}
+	if errors.Is(err, intake.ErrUnknown) {
+		return unknown()
 	}
 	return unavailable()
 }

@@ -22,23 +22,23 @@ type credentials struct {
 }
 
 // token is GET /cgi-bin/token. Other parameters are ignored: some SDKs add their own.
-func (l *Listener) token(ctx context.Context, c *call) (any, error) {
+func (d *Door) token(ctx context.Context, c *call) (any, error) {
 	query := c.URL.Query()
-	return l.issue(ctx, c, credentials{
+	return d.issue(ctx, c, credentials{
 		GrantType: query.Get("grant_type"), AppID: query.Get("appid"), Secret: query.Get("secret"),
 	})
 }
 
 // stableToken is POST /cgi-bin/stable_token.
-func (l *Listener) stableToken(ctx context.Context, c *call) (any, error) {
+func (d *Door) stableToken(ctx context.Context, c *call) (any, error) {
 	var wanted credentials
 	if err := c.decode(&wanted); err != nil {
 		return nil, err
 	}
-	return l.issue(ctx, c, wanted)
+	return d.issue(ctx, c, wanted)
 }
 
-func (l *Listener) issue(ctx context.Context, c *call, wanted credentials) (any, error) {
+func (d *Door) issue(ctx context.Context, c *call, wanted credentials) (any, error) {
 	switch {
 	case wanted.GrantType != "client_credential":
 		return nil, refused(40002, "invalid grant_type")
@@ -47,7 +47,7 @@ func (l *Listener) issue(ctx context.Context, c *call, wanted credentials) (any,
 	case wanted.Secret == "":
 		return nil, refused(41004, "appsecret missing")
 	}
-	token, err := l.cfg.Registry.Token(ctx, applications.Credentials{
+	token, err := d.cfg.Registry.Token(ctx, applications.Credentials{
 		AppID: wanted.AppID, Secret: wanted.Secret, From: c.from,
 	})
 	if err != nil {

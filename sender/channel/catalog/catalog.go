@@ -162,6 +162,19 @@ func (c *Catalog) Validate(ctx context.Context, m *Message) *channel.Rejection {
 	return rejection
 }
 
+// Keys returns the keys of a template, as far as its list has been read.
+func (c *Catalog) Keys(templateID string) []string {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t := c.templates[templateID]; t != nil {
+		return t.keywords.Names()
+	}
+	return nil
+}
+
 // check holds a message against its template's keywords; nil: they are not known.
 func (c *Catalog) check(m *Message, keywords *keyword.Set) *channel.Rejection {
 	if keywords == nil || keywords.Empty() {

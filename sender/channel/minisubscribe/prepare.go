@@ -60,6 +60,9 @@ func (c *Channel) Preview(row channel.Content) *channel.Rejection {
 	return c.catalog.Peek(&m)
 }
 
+// Keys returns the keys of a template, as far as they are known.
+func (c *Channel) Keys(templateID string) []string { return c.catalog.Keys(templateID) }
+
 // message reads what a row says.
 func (c *Channel) message(
 	row channel.Content,

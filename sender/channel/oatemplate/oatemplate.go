@@ -127,6 +127,9 @@ func (c *Channel) Preview(row channel.Content) *channel.Rejection {
 	return c.catalog.Peek(&m)
 }
 
+// Keys returns the keys of a template, as far as they are known.
+func (c *Channel) Keys(templateID string) []string { return c.catalog.Keys(templateID) }
+
 // message reads what a row says.
 func (c *Channel) message(
 	row channel.Content,
@@ -167,11 +170,11 @@ func (c *Channel) link(row channel.Content) (*wechat.MiniProgramLink, *channel.R
 				"url must be a whole address that begins with https:// or http://")
 		}
 	}
+	if row.JumpAppID != "" { // WeChat knows which ones the account is linked with; no path: its first page
+		return &wechat.MiniProgramLink{AppID: row.JumpAppID, PagePath: row.MiniPath}, nil
+	}
 	if row.MiniPath == "" {
 		return nil, nil
-	}
-	if row.JumpAppID != "" { // WeChat knows which ones the account is linked with
-		return &wechat.MiniProgramLink{AppID: row.JumpAppID, PagePath: row.MiniPath}, nil
 	}
 	appid, why := c.cfg.MiniApps.Choose(row.MiniAppID, "mini_path")
 	if why != nil {

@@ -210,7 +210,8 @@ func TestLink(t *testing.T) {
 		{channel.Content{MiniAppID: "wx00000000000000ff"}, nil, ""},
 		{channel.Content{JumpAppID: "wx00000000000000ff", MiniPath: "a"},
 			&wechat.MiniProgramLink{AppID: "wx00000000000000ff", PagePath: "a"}, ""},
-		{channel.Content{JumpAppID: "wx00000000000000ff"}, nil, ""},
+		{channel.Content{JumpAppID: "wx00000000000000ff"},
+			&wechat.MiniProgramLink{AppID: "wx00000000000000ff"}, ""},
 		{channel.Content{MiniAppID: "wx00000000000000ff", MiniPath: "a"}, nil,
 			"mini_appid wx00000000000000ff is not configured under mini_programs"},
 	} {
