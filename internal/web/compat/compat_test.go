@@ -20,12 +20,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/unionbridge/unionbridge/internal/applications"
+	"github.com/unionbridge/unionbridge/internal/intake"
+	"github.com/unionbridge/unionbridge/internal/web"
 )
 
 const (
-	appid  = "wx0a00000000000001"
-	secret = "0123456789abcdef0123456789abcdef"
-	token  = "ub1_token"
+	appid    = official
+	official = "wx0a00000000000001"
+	mini     = "wx0b00000000000001"
+	secret   = "0123456789abcdef0123456789abcdef"
+	token    = "ub1_token"
 )
 
 // fake knows one application.
@@ -33,6 +37,9 @@ type fake struct {
 	mu   sync.Mutex
 	from netip.Addr
 	then func(ctx context.Context) error // nil: it answers
+
+	messages []intake.Message // accepted
+	refused  error            // what Accept says instead
 }
 
 func (f *fake) Token(ctx context.Context, c applications.Credentials) (string, error) {
@@ -50,32 +57,90 @@ func (f *fake) Token(ctx context.Context, c applications.Credentials) (string, e
 	return token, nil
 }
 
+// Verify knows one token, for every account that the tests name by it.
+func (f *fake) Verify(ctx context.Context, given string, from netip.Addr) (applications.Session, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.from = from
+	account, ours := strings.CutPrefix(given, token+"_")
+	switch {
+	case f.then != nil:
+		return applications.Session{}, f.then(ctx)
+	case given == "":
+		return applications.Session{}, &applications.Refusal{Code: 41001, Message: "access_token missing"}
+	case !ours:
+		return applications.Session{}, &applications.Refusal{Code: 40001, Message: "invalid credential"}
+	}
+	return applications.Session{AppID: account, From: from, Application: &applications.Application{
+		Name: "shop", Limit: applications.Limit{Day: 100}, Accounts: map[string][]applications.Call{
+			official: {applications.TemplateSend}, mini: {applications.SubscribeSend},
+		},
+	}}, nil
+}
+
+func (f *fake) Used(context.Context, string) (applications.Limit, error) {
+	return applications.Limit{Day: 30}, nil
+}
+
+// Accept keeps the messages.
+func (f *fake) Accept(_ context.Context, _ applications.Session, messages []intake.Message) []intake.Result {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.messages = append(f.messages, messages...)
+	return []intake.Result{{ID: int64(len(f.messages)), Err: f.refused}}
+}
+
+func (*fake) Kind(appid string) Kind {
+	return map[string]Kind{official: Official, mini: Mini}[appid]
+}
+
+func (*fake) Official() string { return official }
+
+func (*fake) IsUser(_ context.Context, _, openid string) (bool, error) { return openid == "oUser", nil }
+
+func (*fake) IsFollower(_ context.Context, _, openid string) (bool, error) {
+	return openid == "oFollower" || openid == "oUser", nil
+}
+
+func (*fake) Successor(id string) string { return map[string]string{"old": "order_paid"}[id] }
+
+func (*fake) Templates(appid string) []Template {
+	return []Template{{ID: "id of " + appid, Title: "order_paid", Keys: []string{"thing1", "time2"}}}
+}
+
 type fixture struct {
 	*fake
-	door *Listener
+	door *Door
 	url  string
+	addr string
 	log  *bytes.Buffer
 	reg  *prometheus.Registry
 }
 
-func newDoor(t *testing.T, change func(*Config)) *fixture {
+func newDoor(t *testing.T, change func(*Config, *http.Server)) *fixture {
 	t.Helper()
 	f := &fixture{fake: new(fake), log: new(bytes.Buffer), reg: prometheus.NewRegistry()}
-	cfg := Config{Listen: "127.0.0.1:0", Registry: f.fake, Registerer: f.reg, Now: time.Now,
-		Logger: slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	logger := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	cfg := Config{Bodies: web.NewBodies(), Registry: f.fake, Messages: f.fake, Accounts: f.fake,
+		Registerer: f.reg, Now: time.Now, Logger: logger}
+	server := &http.Server{ReadTimeout: 10 * time.Second, ReadHeaderTimeout: 10 * time.Second}
 	if change != nil {
-		change(&cfg)
+		change(&cfg, server)
 	}
 	f.door = New(cfg)
-	if err := f.door.Start(t.Context()); err != nil {
+	server.Handler = f.door
+	listener := web.NewListener(web.ListenerConfig{Listen: "127.0.0.1:0", Key: "http.api_listen",
+		Logger: logger, Server: server})
+	if err := listener.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := f.door.Stop(context.Background()); err != nil {
+		if err := listener.Stop(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
-	f.url = "http://" + f.door.Addr()
+	f.addr = listener.Addr()
+	f.url = "http://" + f.addr
 	return f
 }
 
@@ -244,7 +309,7 @@ func TestNothingDecided(t *testing.T) {
 }
 
 func TestSource(t *testing.T) {
-	f := newDoor(t, func(c *Config) { c.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")} })
+	f := newDoor(t, func(c *Config, _ *http.Server) { c.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")} })
 	req := request(t, "GET", f.url+"/cgi-bin/token?grant_type=client_credential&appid=a&secret=s", nil)
 	req.Header.Set("X-Forwarded-For", "192.0.2.7")
 	send(t, req)
@@ -263,7 +328,7 @@ func TestHalfRequests(t *testing.T) {
 		"POST /cgi-bin/stable_token HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		"GET /cgi-bin/token HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n",
 	} {
-		conn, err := net.Dial("tcp", f.door.Addr())
+		conn, err := net.Dial("tcp", f.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -287,11 +352,11 @@ func TestHalfRequests(t *testing.T) {
 func TestTLS(t *testing.T) {
 	server := httptest.NewTLSServer(nil)
 	defer server.Close()
-	f := newDoor(t, func(c *Config) {
-		c.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: server.TLS.Certificates}
+	f := newDoor(t, func(_ *Config, s *http.Server) {
+		s.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: server.TLS.Certificates}
 	})
 	const good = "/cgi-bin/token?grant_type=client_credential&appid=" + appid + "&secret=" + secret
-	resp, err := server.Client().Do(request(t, "GET", "https://"+f.door.Addr()+good, nil))
+	resp, err := server.Client().Do(request(t, "GET", "https://"+f.addr+good, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -306,7 +371,8 @@ func FuzzStableToken(f *testing.F) {
 	for _, seed := range []string{"", "{}", `{"appid":"a","secret":"s","grant_type":"client_credential"}`, "\ufeff[", `{"appid":{}}`} {
 		f.Add([]byte(seed), "application/json")
 	}
-	door := New(Config{Registry: new(fake), Registerer: prometheus.NewRegistry(), Now: time.Now,
+	door := New(Config{Bodies: web.NewBodies(), Registry: new(fake), Messages: new(fake), Accounts: new(fake),
+		Registerer: prometheus.NewRegistry(), Now: time.Now,
 		Logger: slog.New(slog.DiscardHandler)})
 	f.Fuzz(func(t *testing.T, body []byte, contentType string) {
 		req := httptest.NewRequest(http.MethodPost, "/cgi-bin/stable_token", bytes.NewReader(body))
