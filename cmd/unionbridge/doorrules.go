@@ -69,7 +69,7 @@ func (r doorRules) Ways(m *intake.Message) ([]intake.Way, *intake.Rejection) {
 		}
 	}
 	if len(ways) == 0 || ways[0].AppID != plan.First {
-		return nil, &intake.Rejection{Code: 48001, Field: "recipient.appid",
+		return nil, &intake.Rejection{Code: 48001, Field: "appid",
 			Message: "api unauthorized: this account sends no messages"}
 	}
 	return ways, nil

@@ -7,6 +7,7 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"net/netip"
+	"strings"
 )
 
 // NewSecret returns a new secret of 128 random bits: 32 hexadecimal digits, the form of WeChat's
@@ -52,6 +53,33 @@ func (r *Registry) Token(ctx context.Context, c Credentials) (string, error) {
 func (r *Registry) Authenticate(c Credentials) (Session, error) {
 	s, _, err := r.prove(c)
 	return s, err
+}
+
+// Bearer answers calls that come with a credential alone: a secret, or a token of ours. Session.AppID is
+// the token's account, and "" with a secret.
+func (r *Registry) Bearer(ctx context.Context, credential string, from netip.Addr) (Session, error) {
+	if credential == "" || strings.HasPrefix(credential, tokenPrefix) {
+		return r.Verify(ctx, credential, from)
+	}
+	hash := Hash(credential)
+	a := r.find(hash)
+	s := Session{Application: a, From: from}
+	var refused *Refusal
+	switch {
+	case a == nil && r.guard.failed(from, hash):
+		refused = refusal(ReasonManySecrets, "")
+	case a == nil:
+		refused = refusal(ReasonSecret, "")
+	case r.guard.blocked(from):
+		refused = refusal(ReasonManySecrets, "")
+	case a.Disabled:
+		refused = refusal(ReasonSecret, "")
+	case !a.allows(from):
+		refused = refusal(ReasonNetwork, from.String())
+	default:
+		return s, nil
+	}
+	return Session{}, r.audit.refuse(refused, s, "by a secret alone")
 }
 
 // prove finds the application of a secret. The appid comes before the secret, as at WeChat, but the

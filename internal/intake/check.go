@@ -95,7 +95,7 @@ func (m *Message) checkTemplate() *Rejection {
 	case !fits(m.Template, maxTemplate) || strings.TrimSpace(m.Template) != m.Template:
 		return reject(codeUnknown, "template", "invalid template_id")
 	case m.AppID != "" && !isID(m.AppID):
-		return reject(codeRecipient, "recipient.appid", "invalid appid")
+		return reject(codeRecipient, "appid", "invalid appid")
 	case len(m.Key) > maxKey || !utf8.ValidString(m.Key):
 		return reject(codeArgument, "key", fmt.Sprintf("invalid args: at most %d bytes of UTF-8", maxKey))
 	}

@@ -152,7 +152,7 @@ func (in *Intake) commit(jobs []*job) {
 		entries = append(entries, j.entries...)
 	}
 	if len(entries) > 0 {
-		// Callers may go: what they asked for is written all the same, as a repetition finds it.
+		// Callers may go: what they asked for is written nevertheless, and a repetition finds it.
 		ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 		in.write(ctx, entries)
 		cancel()

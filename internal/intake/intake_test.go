@@ -90,7 +90,7 @@ func TestRefusals(t *testing.T) {
 		"recipient.mini_openid": {{40003, func(m *Message) { m.MiniOpenID = "o1" }}},
 		"recipient.unionid":     {{40003, func(m *Message) { m.UnionID = "o1" }}},
 		"recipient.mini_appid":  {{40003, func(m *Message) { m.MiniAppID = "ö" }}},
-		"recipient.appid":       {{40003, func(m *Message) { m.AppID = "wx 1" }}},
+		"appid":       {{40003, func(m *Message) { m.AppID = "wx 1" }}},
 		"template": {{40036, func(m *Message) { m.Template = "" }}, {40037, func(m *Message) { m.Template = "a " }},
 			{40037, func(m *Message) { m.Template = long }}, {40037, func(m *Message) { m.Template = "nowhere" }}},
 		"key": {{40097, keyed(long)}, {40097, keyed("\xff")}},

@@ -138,7 +138,7 @@ func TestDuplicateWindow(t *testing.T) {
 	}
 }
 
-// TestLostAnswer: where the answer to a COMMIT is lost, the intake finds out by itself, and says that
+// TestLostAnswer: where the answer to a COMMIT is lost, the intake looks it up, and says that
 // it does not know where it cannot. A repetition with the key is then one row in all.
 func TestLostAnswer(t *testing.T) {
 	for _, hangs := range []bool{false, true} {
