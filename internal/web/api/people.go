@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/internal/applications"
+	"github.com/unionbridge/unionbridge/internal/intake"
 )
 
 // Person is somebody as the accounts know them that an application may see.
@@ -179,8 +181,15 @@ func (a *API) login(ctx context.Context, c *call) (answer, error) {
 		return answer{}, wrong("code", "is what wx.login gave: 1 to 256 characters")
 	}
 	who, err := a.cfg.Logins.Login(ctx, c.session, wanted.AppID, wanted.Code)
-	if err != nil {
+	_, rejected := errors.AsType[*intake.Rejection](err)
+	_, refused := errors.AsType[*applications.Refusal](err)
+	switch {
+	case rejected || refused:
 		return answer{}, err
+	case err != nil:
+		return problemOf(problem{Type: typeUnknown, Title: "The login has to begin anew",
+			Status: http.StatusServiceUnavailable,
+			Detail: "call wx.login for a new code: this one may be used up"}), nil
 	}
 	return answer{status: http.StatusOK, body: struct {
 		OpenID     string `json:"openid"`
