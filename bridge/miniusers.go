@@ -246,3 +246,16 @@ func (m *Map) has(ctx context.Context, query, appid, openid string) (bool, error
 	}
 	return n > 0, nil
 }
+
+// HasUnionIDs reports whether a user of a mini program has a unionid, so that each ought to: it is bound
+// to an Open Platform account. It looks at those with the first openids, which are anybody.
+func (m *Map) HasUnionIDs(ctx context.Context, appid string) (bool, error) {
+	const query = `
+		SELECT COUNT(unionid)
+		  FROM (SELECT unionid FROM mini_user WHERE appid = ? ORDER BY appid, openid LIMIT 50) some`
+	var n int
+	if err := m.db.GetContext(ctx, &n, query, appid); err != nil {
+		return false, fmt.Errorf("looking whether users have unionids: %w", database.Explain(err))
+	}
+	return n > 0, nil
+}

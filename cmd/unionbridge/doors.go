@@ -8,10 +8,12 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/intake"
 	"github.com/unionbridge/unionbridge/internal/web"
+	"github.com/unionbridge/unionbridge/internal/web/api"
 	"github.com/unionbridge/unionbridge/internal/web/compat"
 )
 
@@ -46,14 +48,23 @@ func (p *parts) doors() (*doors, error) {
 		DB: p.db, Registry: registry, Rules: p.doorRules(),
 		Levels: database.NewFeatureLevels(p.db, time.Now), Logger: p.log, Registerer: p.reg, Now: time.Now,
 	})
+	logins := doorLogins{p.exchange(registry)}
+	proxies, bodies := doorProxies(h), web.NewBodies()
+	native := api.New(api.Config{
+		Proxies: proxies, Bodies: bodies, Registry: registry, Messages: messages,
+		People: doorPeople{bridge.New(p.db)}, Grants: doorGrants{p.ledger, templateIDs(p.cfg)},
+		Logins: logins, Logger: p.log, Registerer: p.reg, Now: time.Now,
+	})
 	server := &http.Server{
-		Handler: compat.New(compat.Config{
-			Proxies: doorProxies(h), Bodies: web.NewBodies(), Registry: registry, Messages: messages,
-			Accounts: p.doorAccounts(), Logger: p.log, Registerer: p.reg, Now: time.Now,
-		}),
+		Handler: front(native, compat.New(compat.Config{
+			Proxies: proxies, Bodies: bodies, Registry: registry, Messages: messages,
+			Accounts: p.doorAccounts(), Logins: logins.compat(), Logger: p.log, Registerer: p.reg,
+			Now: time.Now,
+		})),
 		ReadHeaderTimeout: doorReadTimeout, ReadTimeout: doorReadTimeout, WriteTimeout: doorWriteTimeout,
 		IdleTimeout: doorIdleTimeout,
 	}
+	server.RegisterOnShutdown(native.Release)
 	if h.APITLS.CertFile != "" {
 		certificate, err := web.LoadCertificate(h.APITLS.CertFile, h.APITLS.KeyFile, p.log)
 		if err != nil {

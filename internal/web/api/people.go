@@ -227,7 +227,7 @@ func (a *API) loginFailed(err error) error {
 	if p.Status != http.StatusServiceUnavailable {
 		return err
 	}
-	p.Title, p.Detail = "The login did not succeed",
-		"the app calls wx.login again: a code works once, and this one may be used up"
+	p.Type, p.Title = typeUnknown, "The login has to begin anew"
+	p.Detail = "call wx.login for a new code: this one may be used up"
 	return &failure{p}
 }

@@ -39,6 +39,7 @@ type Registry interface {
 	Token(ctx context.Context, c applications.Credentials) (string, error)
 	Verify(ctx context.Context, token string, from netip.Addr) (applications.Session, error)
 	Used(ctx context.Context, application string) (applications.Limit, error)
+	Authenticate(c applications.Credentials) (applications.Session, error)
 }
 
 // Messages takes messages in.
@@ -84,6 +85,7 @@ type Config struct {
 	Registry   Registry
 	Messages   Messages
 	Accounts   Accounts
+	Logins     Logins
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	Now        func() time.Time
@@ -130,6 +132,7 @@ func New(cfg Config) *Door {
 	d.endpoints = map[string]endpoint{
 		"/cgi-bin/token":        {method: http.MethodGet, open: true, serve: d.token},
 		"/cgi-bin/stable_token": {method: http.MethodPost, open: true, serve: d.stableToken},
+		"/sns/jscode2session":   {method: http.MethodGet, open: true, serve: d.session},
 
 		"/cgi-bin/message/template/send":                {method: http.MethodPost, serve: d.sendTemplate},
 		"/cgi-bin/message/subscribe/send":               {method: http.MethodPost, serve: d.sendSubscribe},

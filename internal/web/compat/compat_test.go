@@ -39,7 +39,8 @@ type fake struct {
 	then func(ctx context.Context) error // nil: it answers
 
 	messages []intake.Message // accepted
-	refused  error            // what Accept says instead
+	refused  error            // what Accept and Login say instead
+	unionid  string           // of everybody who logs in
 }
 
 func (f *fake) Token(ctx context.Context, c applications.Credentials) (string, error) {
@@ -55,6 +56,23 @@ func (f *fake) Token(ctx context.Context, c applications.Credentials) (string, e
 		return "", &applications.Refusal{Code: 40125, Message: "invalid appsecret"}
 	}
 	return token, nil
+}
+
+func (f *fake) Authenticate(c applications.Credentials) (applications.Session, error) {
+	if _, err := f.Token(context.Background(), c); err != nil {
+		return applications.Session{}, err
+	}
+	return applications.Session{AppID: c.AppID, From: c.From, Application: &applications.Application{Name: "shop"}}, nil
+}
+
+// Login knows one code.
+func (f *fake) Login(_ context.Context, _ applications.Session, _, code string) (Login, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.refused != nil {
+		return Login{}, f.refused
+	}
+	return Login{OpenID: "o" + code, UnionID: f.unionid, SessionKey: "key+/=="}, nil
 }
 
 // Verify knows one token, for every account that the tests name by it.
@@ -117,11 +135,11 @@ type fixture struct {
 	reg  *prometheus.Registry
 }
 
-func newDoor(t *testing.T, change func(*Config, *http.Server)) *fixture {
+func newDoor(t testing.TB, change func(*Config, *http.Server)) *fixture {
 	t.Helper()
 	f := &fixture{fake: new(fake), log: new(bytes.Buffer), reg: prometheus.NewRegistry()}
 	logger := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	cfg := Config{Bodies: web.NewBodies(), Registry: f.fake, Messages: f.fake, Accounts: f.fake,
+	cfg := Config{Bodies: web.NewBodies(), Registry: f.fake, Messages: f.fake, Accounts: f.fake, Logins: f.fake,
 		Registerer: f.reg, Now: time.Now, Logger: logger}
 	server := &http.Server{ReadTimeout: 10 * time.Second, ReadHeaderTimeout: 10 * time.Second}
 	if change != nil {
@@ -371,7 +389,7 @@ func FuzzStableToken(f *testing.F) {
 	for _, seed := range []string{"", "{}", `{"appid":"a","secret":"s","grant_type":"client_credential"}`, "\ufeff[", `{"appid":{}}`} {
 		f.Add([]byte(seed), "application/json")
 	}
-	door := New(Config{Bodies: web.NewBodies(), Registry: new(fake), Messages: new(fake), Accounts: new(fake),
+	door := New(Config{Bodies: web.NewBodies(), Registry: new(fake), Messages: new(fake), Accounts: new(fake), Logins: new(fake),
 		Registerer: prometheus.NewRegistry(), Now: time.Now,
 		Logger: slog.New(slog.DiscardHandler)})
 	f.Fuzz(func(t *testing.T, body []byte, contentType string) {
