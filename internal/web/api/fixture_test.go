@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,7 +46,7 @@ type fake struct {
 	messages []intake.Message
 	reports  []Report
 	from     netip.Addr
-	queries  int // of statuses
+	queries  atomic.Int64 // of statuses
 }
 
 var shop = &applications.Application{Name: "shop", Accounts: map[string][]applications.Call{
@@ -99,7 +100,7 @@ func (f *fake) Statuses(
 	_ context.Context, _ applications.Session, ids []int64,
 ) (found []intake.Status, err error) {
 	f.mu.Lock()
-	f.queries++
+	f.queries.Add(1)
 	own := int64(len(f.messages))
 	f.mu.Unlock()
 	if f.statuses != nil {

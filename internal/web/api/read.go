@@ -73,8 +73,9 @@ func (c *call) readWait(op operation) error {
 	}
 	if c.wait = time.Duration(n) * time.Second; c.wait > 0 {
 		end := time.Now().Add(c.wait + 2*answerTimeout)
-		// Also that for reading: when it ends, the server takes the caller for gone.
-		return errors.Join(c.answer.SetReadDeadline(end), c.answer.SetWriteDeadline(end))
+		// Also that for reading: when it ends, the server takes the caller for gone. Where there is no
+		// connection there is no timeout either.
+		_, _ = c.answer.SetReadDeadline(end), c.answer.SetWriteDeadline(end)
 	}
 	return nil
 }
