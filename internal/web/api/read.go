@@ -61,7 +61,7 @@ const maxKey = 200
 func (c *call) key() string { return c.Header.Get("Idempotency-Key") }
 
 // readWait reads how long the caller wants to wait for an outcome, and makes the connection last as
-// long: the listener's timeouts would end it.
+// long: the listener's timeout for writing would end it.
 func (c *call) readWait(op operation) error {
 	text := c.URL.Query()["wait"]
 	if !op.waits || len(text) == 0 {
@@ -72,10 +72,8 @@ func (c *call) readWait(op operation) error {
 		return wrong("wait", fmt.Sprintf("is how many seconds to wait: 0 to %d", most))
 	}
 	if c.wait = time.Duration(n) * time.Second; c.wait > 0 {
-		end := time.Now().Add(c.wait + 2*answerTimeout)
-		// Also that for reading: when it ends, the server takes the caller for gone. Where there is no
-		// connection there is no timeout either.
-		_, _ = c.answer.SetReadDeadline(end), c.answer.SetWriteDeadline(end)
+		// Where there is no connection there is no timeout either.
+		_ = c.answer.SetWriteDeadline(time.Now().Add(c.wait + 2*answerTimeout))
 	}
 	return nil
 }
