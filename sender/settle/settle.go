@@ -159,7 +159,7 @@ func (s *run) collect(results <-chan queue.Result) bool {
 	return s.takeReady(results)
 }
 
-// takeReady adds the results that are there, without waiting: a transaction costs most by itself.
+// takeReady adds the results that are there, without waiting: most of a transaction's cost does not depend on their number.
 // It reports whether the channel is still open.
 func (s *run) takeReady(results <-chan queue.Result) bool {
 	for len(s.open) < queue.MaxSettle {

@@ -4,6 +4,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -110,64 +111,65 @@ type call struct {
 	body    []byte
 }
 
-// operation answers one method of a path.
+// operation answers the one method of a path.
 type operation struct {
-	path  string // as openapi.json has it
-	open  bool   // for everybody
-	most  int    // bytes of body; 0: none is read
-	serve func(a *API, ctx context.Context, c *call) (answer, error)
+	path   string // as openapi.json has it
+	method string
+	open   bool // for everybody
+	most   int  // bytes of body; 0: none is read
+	serve  func(a *API, ctx context.Context, c *call) (answer, error)
 }
 
-// operations are what a path can do, by method. Exact: a mux would redirect paths that are not clean.
-func operations(path string) (found map[string]operation, id int64) {
-	rest, ours := strings.CutPrefix(path, Prefix)
-	if !ours {
-		return nil, 0
+// The paths that are not literal.
+const (
+	messagePath = "/v1/messages/{id}"
+	cancelPath  = messagePath + "/cancel"
+)
+
+// operations are all, by their paths.
+func operations() map[string]operation {
+	const get, post = http.MethodGet, http.MethodPost
+	return map[string]operation{
+		"/v1/openapi.json": {method: get, open: true, serve: (*API).document},
+		"/v1/messages":     {method: post, most: maxBatchBody, serve: (*API).post},
+		messagePath:        {method: get, serve: (*API).get},
+		cancelPath:         {method: post, serve: (*API).cancel},
+		"/v1/identities":   {method: post, most: maxBody, serve: (*API).identities},
+		"/v1/login":        {method: post, most: maxBody, serve: (*API).login},
+		"/v1/grants":       {method: post, most: maxBody, serve: (*API).grants},
 	}
-	switch rest {
-	case "openapi.json":
-		return map[string]operation{http.MethodGet: {path: "/v1/openapi.json", open: true, serve: document}}, 0
-	case "messages":
-		return map[string]operation{http.MethodPost: {path: "/v1/messages", most: maxBatchBody,
-			serve: (*API).post}}, 0
-	case "identities":
-		return map[string]operation{http.MethodPost: {path: "/v1/identities", most: maxBody,
-			serve: (*API).identities}}, 0
-	case "login":
-		return map[string]operation{http.MethodPost: {path: "/v1/login", most: maxBody,
-			serve: (*API).login}}, 0
-	case "grants":
-		return map[string]operation{http.MethodPost: {path: "/v1/grants", most: maxBody,
-			serve: (*API).grants}}, 0
+}
+
+// find returns the operation of a path, and the message that it names; the zero value: there is none.
+// The path has to be exact: a mux would redirect one that is not clean.
+func find(path string) (op operation, id int64) {
+	if rest, under := strings.CutPrefix(path, "/v1/messages/"); under {
+		text, cancel := strings.CutSuffix(rest, "/cancel")
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n <= 0 || text != strconv.FormatInt(n, 10) {
+			return operation{}, 0
+		}
+		if path, id = messagePath, n; cancel {
+			path = cancelPath
+		}
 	}
-	name, under := strings.CutPrefix(rest, "messages/")
-	text, cancel := strings.CutSuffix(name, "/cancel")
-	id, err := strconv.ParseInt(text, 10, 64)
-	switch {
-	case !under || err != nil || id <= 0 || text != strconv.FormatInt(id, 10):
-		return nil, 0
-	case cancel:
-		return map[string]operation{http.MethodPost: {path: "/v1/messages/{id}/cancel",
-			serve: (*API).cancel}}, id
+	if strings.Contains(path, "{") && id == 0 {
+		return operation{}, 0
 	}
-	return map[string]operation{http.MethodGet: {path: "/v1/messages/{id}", serve: (*API).get}}, id
+	op = operations()[path]
+	op.path = path
+	if op.serve == nil {
+		return operation{}, 0
+	}
+	return op, id
 }
 
 // ServeHTTP answers a request. Nothing here logs its query, its headers or its body.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := a.cfg.Now()
-	found, id := operations(r.URL.Path)
-	op, allowed := found[r.Method]
-	path := "other"
-	for _, any := range found {
-		path = any.path
-	}
-	reply := a.handle(w, r, op, id, len(found) > 0, allowed)
-	if len(found) > 0 && !allowed {
-		for method := range found {
-			reply.header("Allow", method)
-		}
-	}
+	op, id := find(r.URL.Path)
+	path := cmp.Or(op.path, "other")
+	reply := a.handle(w, r, op, id)
 	a.requests.WithLabelValues(method(r.Method), path, strconv.Itoa(reply.status)).Inc()
 	if reply.waited == 0 {
 		a.seconds.WithLabelValues(path).Observe(a.cfg.Now().Sub(began).Seconds())
@@ -185,7 +187,7 @@ func method(m string) string {
 }
 
 func (a *API) handle(
-	w http.ResponseWriter, r *http.Request, op operation, id int64, known, allowed bool,
+	w http.ResponseWriter, r *http.Request, op operation, id int64,
 ) (reply answer) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -199,12 +201,14 @@ func (a *API) handle(
 		}
 	}()
 	switch {
-	case !known:
+	case op.serve == nil:
 		return problemOf(problem{Status: http.StatusNotFound, Type: typeNotFound, Title: "There is no such path",
 			Detail: "GET /v1/openapi.json lists the paths"})
-	case !allowed:
-		return problemOf(problem{Status: http.StatusMethodNotAllowed, Type: typeMethod,
-			Title: "The path does not take this method"})
+	case r.Method != op.method:
+		reply = problemOf(problem{Status: http.StatusMethodNotAllowed, Type: typeMethod,
+			Title: "The path takes " + op.method + " alone"})
+		reply.header("Allow", op.method)
+		return reply
 	}
 	c := &call{Request: r, id: id}
 	if !op.open {
@@ -218,7 +222,7 @@ func (a *API) handle(
 		return a.failed(err)
 	}
 	timeout := answerTimeout
-	if wait := c.wait(); wait > 0 && op.path == "/v1/messages/{id}" {
+	if wait := c.wait(); wait > 0 && op.path == messagePath {
 		timeout += wait
 		// The listener's own would cut the answer off. A caller who is gone is noticed by the context.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout + answerTimeout))

@@ -99,7 +99,7 @@ func (a *API) post(ctx context.Context, c *call) (answer, error) {
 	return reply, nil
 }
 
-// postBatch answers for each message by itself. A header's key counts for each with its place.
+// postBatch answers for each message apart. A header's key counts for each with its place.
 func (a *API) postBatch(
 	ctx context.Context, c *call, list []json.RawMessage, key string,
 ) (answer, error) {

@@ -64,7 +64,7 @@ func (a *API) identities(ctx context.Context, c *call) (answer, error) {
 		return answer{}, wrong("ids", fmt.Sprintf("takes 1 to %d ids, not %d", maxIdentities, n))
 	}
 	for i, id := range wanted.IDs {
-		if !isID(id) {
+		if !intake.IsID(id) {
 			return answer{}, wrong(fmt.Sprintf("ids[%d]", i), "is no unionid and no openid: 1 to 64 "+
 				"letters, digits, hyphens and underscores")
 		}
@@ -94,12 +94,6 @@ func (c *call) accounts(right applications.Call) (appids []string) {
 		}
 	}
 	return appids
-}
-
-func isID(id string) bool {
-	return id != "" && len(id) <= 64 && !strings.ContainsFunc(id, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '_' || r == '-')
-	})
 }
 
 // grants is POST /v1/grants.
@@ -141,7 +135,7 @@ func (a *API) grants(ctx context.Context, c *call) (answer, error) {
 func (r *Report) check(at string, now time.Time) error {
 	const maxResult, maxKey, skew = 32, 128, 5 * time.Minute
 	switch {
-	case !isID(r.OpenID):
+	case !intake.IsID(r.OpenID):
 		return wrong(at+".openid", "is no openid: 1 to 64 letters, digits, hyphens and underscores")
 	case r.Template == "":
 		return wrong(at+".template", "is missing: an alias of the configuration, or an id")
@@ -161,6 +155,9 @@ func (r *Report) check(at string, now time.Time) error {
 func printable(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' })
 }
+
+// errLoginAgain means that nobody knows whether a code is used up.
+var errLoginAgain = errors.New("the person has to log in again")
 
 // login is POST /v1/login: session_key passes through, and is kept nowhere.
 func (a *API) login(ctx context.Context, c *call) (answer, error) {
@@ -187,9 +184,7 @@ func (a *API) login(ctx context.Context, c *call) (answer, error) {
 	case rejected || refused:
 		return answer{}, err
 	case err != nil:
-		return problemOf(problem{Type: typeUnknown, Title: "The login has to begin anew",
-			Status: http.StatusServiceUnavailable,
-			Detail: "call wx.login for a new code: this one may be used up"}), nil
+		return answer{}, errLoginAgain
 	}
 	return answer{status: http.StatusOK, body: struct {
 		OpenID     string `json:"openid"`

@@ -129,6 +129,10 @@ func (a *API) problem(err error) problem {
 	case errors.Is(err, intake.ErrUnknown):
 		return problem{Type: typeUnknown, Title: "The outcome is unknown",
 			Status: http.StatusServiceUnavailable, Detail: "repeat it with the same key"}
+	case errors.Is(err, errLoginAgain):
+		return problem{Type: typeUnknown, Title: "The person has to log in again",
+			Status: http.StatusServiceUnavailable,
+			Detail: "call wx.login for a new code: this one may be used up"}
 	case !errors.Is(err, web.ErrBodiesBusy):
 		a.cfg.Logger.Warn("the native door cannot answer", "err", err)
 	}
