@@ -7,7 +7,9 @@
 // and it does not know the queue: requests are numbers here.
 //
 // A transaction takes its locks in the order of the tables send_request, grant_event and
-// subscription_grant, each by its primary key.
+// subscription_grant, each by its primary key. One exception is cheaper than its cure: where spend
+// changes only some of its grants, the others are locked after them. A deadlock is repeated, as the
+// database may always find one.
 package grants
 
 import (

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -29,7 +30,6 @@ const (
 
 // The widths of send_request's columns, in characters.
 const (
-	maxID       = 64
 	maxTemplate = 128
 	maxURL      = 2048
 	maxPath     = 1024
@@ -64,7 +64,7 @@ func (r Recipient) check() *Rejection {
 		switch {
 		case id.value == "":
 			continue
-		case !isID(id.value):
+		case !IsID(id.value):
 			return reject(codeRecipient, id.field,
 				"invalid openid: 1 to 64 letters, digits, hyphens and underscores")
 		case id.field == "recipient.mini_appid":
@@ -81,12 +81,10 @@ func (r Recipient) check() *Rejection {
 	return nil
 }
 
-// isID reports whether WeChat may have given out an id. Blanks around it are wrong too.
-func isID(id string) bool {
-	return len(id) <= maxID && !strings.ContainsFunc(id, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '_' || r == '-')
-	})
-}
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// IsID reports whether WeChat may have given out an id. Blanks around it are wrong too.
+func IsID(id string) bool { return idPattern.MatchString(id) }
 
 func (m *Message) checkTemplate() *Rejection {
 	switch {
@@ -94,7 +92,7 @@ func (m *Message) checkTemplate() *Rejection {
 		return reject(codeTemplate, "template", "invalid template_id size: it is missing")
 	case !fits(m.Template, maxTemplate) || strings.TrimSpace(m.Template) != m.Template:
 		return reject(codeUnknown, "template", "invalid template_id")
-	case m.AppID != "" && !isID(m.AppID):
+	case m.AppID != "" && !IsID(m.AppID):
 		return reject(codeRecipient, "appid", "invalid appid")
 	case len(m.Key) > maxKey || !utf8.ValidString(m.Key):
 		return reject(codeArgument, "key", fmt.Sprintf("invalid args: at most %d bytes of UTF-8", maxKey))
@@ -123,7 +121,7 @@ func (m *Message) checkLinks() *Rejection {
 	case !fits(m.MiniPath, maxPath):
 		return reject(codePath, "mini_path",
 			fmt.Sprintf("invalid weapp pagepath: at most %d characters", maxPath))
-	case m.JumpAppID != "" && !isID(m.JumpAppID):
+	case m.JumpAppID != "" && !IsID(m.JumpAppID):
 		return reject(codeJump, "jump_appid", "invalid weapp appid")
 	case !fits(m.Page, maxPath):
 		return reject(codePage, "page", fmt.Sprintf("invalid page: at most %d characters", maxPath))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -90,7 +91,7 @@ func TestRefusals(t *testing.T) {
 		"recipient.mini_openid": {{40003, func(m *Message) { m.MiniOpenID = "o1" }}},
 		"recipient.unionid":     {{40003, func(m *Message) { m.UnionID = "o1" }}},
 		"recipient.mini_appid":  {{40003, func(m *Message) { m.MiniAppID = "ö" }}},
-		"appid":       {{40003, func(m *Message) { m.AppID = "wx 1" }}},
+		"appid":                 {{40003, func(m *Message) { m.AppID = "wx 1" }}},
 		"template": {{40036, func(m *Message) { m.Template = "" }}, {40037, func(m *Message) { m.Template = "a " }},
 			{40037, func(m *Message) { m.Template = long }}, {40037, func(m *Message) { m.Template = "nowhere" }}},
 		"key": {{40097, keyed(long)}, {40097, keyed("\xff")}},
@@ -114,8 +115,8 @@ func TestRefusals(t *testing.T) {
 	} {
 		for i, c := range cases {
 			r := f.accept(t, order(c.change))[0]
-			why, _ := r.Err.(*Rejection)
-			if why == nil || why.Code != c.code || why.Field != field {
+			why, ok := errors.AsType[*Rejection](r.Err)
+			if !ok || why.Code != c.code || why.Field != field {
 				t.Errorf("%s[%d]: %+v, want %d", field, i, r.Err, c.code)
 			}
 		}

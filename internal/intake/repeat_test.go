@@ -3,6 +3,7 @@ package intake
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -201,10 +202,10 @@ func TestOwn(t *testing.T) {
 		t.Errorf("%+v, %v", s, err)
 	}
 	for _, other := range []applications.Session{session(&till), {}} {
-		if _, err := f.Status(t.Context(), other, id); err != ErrNotFound {
+		if _, err := f.Status(t.Context(), other, id); !errors.Is(err, ErrNotFound) {
 			t.Errorf("read: %v", err)
 		}
-		if _, err := f.Cancel(t.Context(), other, id); err != ErrNotFound {
+		if _, err := f.Cancel(t.Context(), other, id); !errors.Is(err, ErrNotFound) {
 			t.Errorf("withdrawn: %v", err)
 		}
 	}

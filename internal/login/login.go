@@ -69,8 +69,8 @@ type Refusal struct {
 // Error returns the message with its code.
 func (r *Refusal) Error() string { return fmt.Sprintf("%d %s", r.Code, r.Message) }
 
-// ErrAgain means that nobody knows whether the code is used up: the person has to log in anew.
-var ErrAgain = errors.New("the login has to begin anew")
+// ErrAgain means that nobody knows whether the code is used up: the person has to log in again.
+var ErrAgain = errors.New("the person has to log in again")
 
 // Exchange exchanges codes. It is safe for concurrent use.
 type Exchange struct {

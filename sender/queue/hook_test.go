@@ -131,3 +131,31 @@ func TestAttempted(t *testing.T) {
 		t.Errorf("among many others (-want +got):\n%s", diff)
 	}
 }
+
+// TestSettleOrder: statements lock rows in the order in which they name them, so that two of them, or
+// one and an operator's, are no deadlock.
+func TestSettleOrder(t *testing.T) {
+	f := newFixture(t)
+	f.bulk(t, 20, Pending, in(-1))
+	claimed := f.claim(t, idsOf(f.due(t, 20))...)
+	var batch []Result
+	for _, r := range claimed {
+		batch = append(batch, sent(r))
+	}
+	slices.SortFunc(batch, func(a, b Result) int { return int(b.ID - a.ID) })
+	var order []int64
+	done, err := f.Settle(t.Context(), batch, SettleOrder{
+		AppID: appid, Hook: func(_ context.Context, _ *sqlx.Tx, done []Settling) error {
+			for _, s := range done {
+				order = append(order, s.ID)
+			}
+			return nil
+		},
+	})
+	if err != nil || len(done.Written) != len(batch) {
+		t.Fatalf("%d of %d are written, %v", len(done.Written), len(batch), err)
+	}
+	if len(order) != len(batch) || !slices.IsSorted(order) {
+		t.Errorf("the rows are written in the order %v", order)
+	}
+}

@@ -161,6 +161,8 @@ func (q *Queue) settlePart(
 	if len(part) == 0 {
 		return Settled{}, nil
 	}
+	// The statement locks its rows in the order in which it names them.
+	slices.SortFunc(part, func(a, b Result) int { return cmp.Compare(a.ID, b.ID) })
 	c := change{do: s.statement}
 	if part[0].Status == Waiting || part[0].Move != nil {
 		c.then = s.await

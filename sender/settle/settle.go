@@ -46,7 +46,7 @@ type Config struct {
 	// Tried is told of the same, and of results that are set aside, since their rows are locked or
 	// the database refuses them: these once more when they have been written. nil: nobody asks.
 	Tried func(results []queue.Result)
-	// Enough results are written at once without waiting for more; 0: queue.MaxSettle, the most.
+	// Enough results end the waiting for more; 0: queue.MaxSettle, the most that are written at once.
 	Enough int
 	Logger *slog.Logger
 	Now    func() time.Time
@@ -153,6 +153,23 @@ func (s *run) collect(results <-chan queue.Result) bool {
 			}
 			s.open = append(s.open, r)
 		case <-timeout:
+			return true
+		}
+	}
+	return s.takeReady(results)
+}
+
+// takeReady adds the results that are there, without waiting: most of a transaction's cost does not depend on their number.
+// It reports whether the channel is still open.
+func (s *run) takeReady(results <-chan queue.Result) bool {
+	for len(s.open) < queue.MaxSettle {
+		select {
+		case r, ok := <-results:
+			if !ok {
+				return false
+			}
+			s.open = append(s.open, r)
+		default:
 			return true
 		}
 	}

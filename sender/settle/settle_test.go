@@ -20,6 +20,7 @@ type store struct {
 	err             error
 	written         []int64
 	noted           []string
+	calls           int // of Settle
 }
 
 func (s *store) Settle(
@@ -27,6 +28,7 @@ func (s *store) Settle(
 ) (done queue.Settled, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.calls++
 	if s.err != nil {
 		return done, s.err
 	}
@@ -122,6 +124,28 @@ func TestNothingIsLost(t *testing.T) {
 		}
 		if last := db.noted[len(db.noted)-1]; last != "" {
 			t.Errorf("account_state still says %q", last)
+		}
+	})
+}
+
+// TestEnough: enough results end the waiting, and all that are there then go in one transaction.
+func TestEnough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := new(store)
+		s, told := newSettler(db)
+		s.cfg.Enough = 2
+		results := make(chan queue.Result, 500)
+		for i := range cap(results) {
+			results <- sent(int64(i + 1))[0]
+		}
+		close(results)
+		began := time.Now()
+		s.Run(t.Context(), results, make(chan struct{}))
+		if len(*told) != cap(results) || db.calls > 3 {
+			t.Errorf("%d results were written in %d transactions", len(*told), db.calls)
+		}
+		if waited := time.Since(began); waited > 0 {
+			t.Errorf("it waited %v with enough there", waited)
 		}
 	})
 }

@@ -1,6 +1,8 @@
 -- accepted_at is when the newest acceptance happened that the ledger of a grant has, used up or not. A
 -- message that was sent after it takes one from remaining, without the ledger being read. NULL: there
--- is none, or nothing was computed since this migration: then the ledger is read once.
+-- is none, or nothing was computed since this migration: then the ledger is read once. A program from
+-- before the migration leaves it as it was, so that it may be too old while one runs beside this one: a
+-- message that was sent before an acceptance, and is written down after it, may then cost that one.
 --
 -- An appended column without a value costs no copy of the table (INSTANT). The statement can be run
 -- again, hence the prepared one: no server but MariaDB knows ADD COLUMN IF NOT EXISTS.

@@ -131,7 +131,7 @@ func TestFlags(t *testing.T) {
 		t.Errorf("-only send: %d followers for %d requests, %s", size, o.requests, wanted(o))
 	}
 	o = parse(t, "-full-tables=false", "-ten-million=false")
-	if want := "sweep send far producers idle lanes invented latency memory waiting takeover urgent fair subscribe mixed lost slow change kill"; wanted(o) != want {
+	if want := "sweep send far producers idle lanes invented latency memory waiting takeover urgent fair door subscribe mixed lost slow change kill"; wanted(o) != want {
 		t.Errorf("wanted %q, want %q", wanted(o), want)
 	}
 	if o = parse(t, "-only", "migration"); wanted(o) != "migration" {

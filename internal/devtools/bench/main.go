@@ -14,7 +14,7 @@
 // (beside as many templates as rows), latency, memory (of a million open rows), waiting (for people
 // who do not appear, and who do), takeover (kill -9 of the leader), lost (the same, and the answer
 // to the successor's UPDATE is lost), subscribe (subscribe messages beside template messages), mixed (a
-// million rows for both channels), urgent (in a campaign of a million), fair (one template behind
+// million rows for both channels), door (messages of an application, beside INSERTs of the same rows), urgent (in a campaign of a million), fair (one template behind
 // another), future and finished (beside five million rows of next week, ten million that are done;
 // 5 GB of disk at full size).
 //

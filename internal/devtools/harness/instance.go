@@ -2,7 +2,9 @@ package harness
 
 import (
 	"bytes"
+	"crypto/sha256"
 	_ "embed"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -150,6 +152,18 @@ type Settings struct {
 	// Callback is where pushes are received; empty: nowhere. They are signed with CallbackToken and
 	// encrypted with CallbackKey.
 	Callback string
+
+	// Door is where the application shop calls, with DoorSecret; empty: nowhere.
+	Door string
+}
+
+// DoorSecret is the secret of the application of a configuration with a Door.
+const DoorSecret = "0123456789abcdef0123456789abcdef"
+
+// DoorHash is what the configuration has of it.
+func (Settings) DoorHash() string {
+	hash := sha256.Sum256([]byte(DoorSecret))
+	return hex.EncodeToString(hash[:])
 }
 
 // Times are short where a fault is to pass quickly; 0: the program's default.

@@ -4,6 +4,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -83,16 +84,17 @@ type Config struct {
 
 // API answers requests. Make it with New.
 type API struct {
-	cfg      Config
-	waiting  *waiting
-	requests *prometheus.CounterVec
-	seconds  *prometheus.HistogramVec
-	warned   atomic.Int64 // when an error of ours was logged last, in Unix nanoseconds
+	cfg        Config
+	operations map[string]operation
+	waiting    *waiting
+	requests   *prometheus.CounterVec
+	seconds    *prometheus.HistogramVec
+	warned     atomic.Int64 // when an error of ours was logged last, in Unix nanoseconds
 }
 
 // New returns an API.
 func New(cfg Config) *API {
-	a := &API{cfg: cfg, waiting: newWaiting(cfg.Messages),
+	a := &API{cfg: cfg, operations: operations(), waiting: newWaiting(cfg.Messages),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "unionbridge_api_requests_total",
 			Help: `Requests to /v1 by method, path and HTTP status; path "other" is unknown.`,
@@ -129,74 +131,76 @@ func (c *call) application() string {
 	return c.session.Application.Name
 }
 
-// operation answers one method of a path.
+// operation answers the one method of a path.
 type operation struct {
-	path  string // as openapi.json has it
-	open  bool   // for everybody
-	most  int    // bytes of body; 0: none is read
-	waits bool   // takes ?wait=
-	serve func(a *API, ctx context.Context, c *call) (answer, error)
+	path   string // as openapi.json has it
+	method string
+	open   bool // for everybody
+	most   int  // bytes of body; 0: none is read
+	waits  bool // takes ?wait=
+	serve  func(a *API, ctx context.Context, c *call) (answer, error)
 }
 
-// operations are what a path can do, by method. Exact: a mux would redirect paths that are not
-// clean.
-func operations(path string) (found map[string]operation, id int64) {
-	rest, ours := strings.CutPrefix(path, Prefix)
-	if !ours {
-		return nil, 0
+// The paths that are not literal.
+const (
+	messagePath = "/v1/messages/{id}"
+	cancelPath  = messagePath + "/cancel"
+)
+
+// operations are all, by their paths.
+func operations() map[string]operation {
+	const get, post = http.MethodGet, http.MethodPost
+	all := map[string]operation{
+		"/v1/openapi.json": {method: get, open: true, serve: (*API).document},
+		"/v1/messages":     {method: post, most: maxBatchBody, serve: (*API).post},
+		messagePath:        {method: get, waits: true, serve: (*API).get},
+		cancelPath:         {method: post, serve: (*API).cancel},
+		"/v1/identities":   {method: post, most: maxBody, serve: (*API).identities},
+		"/v1/login":        {method: post, most: maxBody, serve: (*API).login},
+		"/v1/grants":       {method: post, most: maxBody, serve: (*API).grants},
 	}
-	switch rest {
-	case "openapi.json":
-		return map[string]operation{http.MethodGet: {path: "/v1/openapi.json", open: true,
-			serve: document}}, 0
-	case "messages":
-		return map[string]operation{http.MethodPost: {path: "/v1/messages", most: maxBatchBody,
-			serve: (*API).post}}, 0
-	case "identities":
-		return map[string]operation{http.MethodPost: {path: "/v1/identities", most: maxBody,
-			serve: (*API).identities}}, 0
-	case "login":
-		return map[string]operation{http.MethodPost: {path: "/v1/login", most: maxBody,
-			serve: (*API).login}}, 0
-	case "grants":
-		return map[string]operation{http.MethodPost: {path: "/v1/grants", most: maxBody,
-			serve: (*API).grants}}, 0
+	for path, op := range all {
+		op.path = path
+		all[path] = op
 	}
-	name, under := strings.CutPrefix(rest, "messages/")
-	text, cancel := strings.CutSuffix(name, "/cancel")
-	id, err := strconv.ParseInt(text, 10, 64)
-	switch {
-	case !under || err != nil || id <= 0 || text != strconv.FormatInt(id, 10):
-		return nil, 0
-	case cancel:
-		return map[string]operation{http.MethodPost: {path: "/v1/messages/{id}/cancel",
-			serve: (*API).cancel}}, id
+	return all
+}
+
+// find returns the operation of a path, and the message that it names. The path has to be exact: a
+// mux would redirect one that is not clean.
+func (a *API) find(path string) (op operation, id int64, known bool) {
+	if strings.Contains(path, "{") {
+		return operation{}, 0, false
 	}
-	return map[string]operation{http.MethodGet: {path: "/v1/messages/{id}", waits: true,
-		serve: (*API).get}}, id
+	if rest, under := strings.CutPrefix(path, "/v1/messages/"); under {
+		text, cancel := strings.CutSuffix(rest, "/cancel")
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n <= 0 || text != strconv.FormatInt(n, 10) {
+			return operation{}, 0, false
+		}
+		if path, id = messagePath, n; cancel {
+			path = cancelPath
+		}
+	}
+	op, known = a.operations[path]
+	return op, id, known
 }
 
 // ServeHTTP answers a request. Nothing here logs its query, its headers or its body.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := a.cfg.Now()
-	found, id := operations(r.URL.Path)
-	op, allowed := found[r.Method]
-	path := "other"
-	for _, one := range found {
-		path = one.path
-	}
+	op, id, known := a.find(r.URL.Path)
+	path := cmp.Or(op.path, "other")
 	c := &call{Request: r, id: id, answer: http.NewResponseController(w)}
 	var reply answer
 	switch {
-	case len(found) == 0:
+	case !known:
 		reply = problemOf(problem{Type: typeNotFound, Title: "There is no such path",
 			Status: http.StatusNotFound, Detail: "GET /v1/openapi.json lists the paths"})
-	case !allowed:
-		reply = problemOf(problem{Type: typeMethod, Title: "The path does not take this method",
+	case r.Method != op.method:
+		reply = problemOf(problem{Type: typeMethod, Title: "The path takes " + op.method + " alone",
 			Status: http.StatusMethodNotAllowed})
-		for method := range found {
-			reply.header("Allow", method)
-		}
+		reply.header("Allow", op.method)
 	default:
 		reply = a.handle(c, op)
 	}

@@ -190,12 +190,10 @@ func TestOpenAPIPaths(t *testing.T) {
 	c := newContract(t)
 	f := newAPI(t, new(fake))
 	for pattern, item := range c.paths {
-		path := strings.ReplaceAll(pattern, "{id}", "7")
-		found, _ := operations(path)
+		op, _, known := f.api.find(strings.ReplaceAll(pattern, "{id}", "7"))
 		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"} {
 			_, documented := item[strings.ToLower(method)]
-			op, served := found[method]
-			if documented != served {
+			if served := known && op.method == method; documented != served {
 				t.Errorf("%s %s: documented %t, served %t", method, pattern, documented, served)
 			}
 			if !documented {
@@ -210,10 +208,9 @@ func TestOpenAPIPaths(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"/v1/messages", "/v1/messages/7", "/v1/messages/7/cancel",
-		"/v1/identities", "/v1/login", "/v1/grants", "/v1/openapi.json"} {
-		if c.pattern(path) == "" {
-			t.Errorf("openapi.json lacks %s", path)
+	for pattern := range operations() {
+		if c.paths[pattern] == nil {
+			t.Errorf("openapi.json lacks %s", pattern)
 		}
 	}
 	got := f.do(t, func() *http.Request {

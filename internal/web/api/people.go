@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/unionbridge/unionbridge/internal/applications"
+	"github.com/unionbridge/unionbridge/internal/intake"
 )
 
 // Person is somebody as the accounts know them that an application may see.
@@ -66,7 +67,7 @@ func (a *API) identities(ctx context.Context, c *call) (answer, error) {
 		return answer{}, wrong("ids", fmt.Sprintf("takes 1 to %d ids, not %d", maxIdentities, n))
 	}
 	for i, id := range wanted.IDs {
-		if !isID(id) {
+		if !intake.IsID(id) {
 			return answer{}, wrong(fmt.Sprintf("ids[%d]", i), "is no unionid and no openid: 1 to 64 "+
 				"letters, digits, hyphens and underscores")
 		}
@@ -96,12 +97,6 @@ func (c *call) accounts(right applications.Call) (appids []string) {
 		}
 	}
 	return appids
-}
-
-func isID(id string) bool {
-	return id != "" && len(id) <= 64 && !strings.ContainsFunc(id, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '_' || r == '-')
-	})
 }
 
 // grants is POST /v1/grants. Either all reports are stored or none.
@@ -146,7 +141,7 @@ func (c *call) mini(named string) (string, error) {
 	switch appid := cmp.Or(named, c.session.AppID); {
 	case appid == "":
 		return "", wrong("appid", "is missing: the mini program, since a secret is of no account")
-	case !isID(appid):
+	case !intake.IsID(appid):
 		return "", wrong("appid", "is no appid")
 	default:
 		return appid, nil
@@ -155,10 +150,10 @@ func (c *call) mini(named string) (string, error) {
 
 func readReport(text []byte, at string) (r Report, err error) {
 	var wanted struct {
-		OpenID     string `json:"openid"`
-		Template   string `json:"template"`
-		Result     string `json:"result"`
-		Key        string `json:"key"`
+		OpenID     string  `json:"openid"`
+		Template   string  `json:"template"`
+		Result     string  `json:"result"`
+		Key        string  `json:"key"`
 		AcceptedAt *string `json:"accepted_at"`
 	}
 	if err := decode(text, at, &wanted); err != nil {
@@ -172,7 +167,7 @@ func readReport(text []byte, at string) (r Report, err error) {
 func (r *Report) check(at string, now time.Time) error {
 	const maxTemplate, maxResult, maxKey, skew = 128, 32, 128, 5 * time.Minute
 	switch {
-	case !isID(r.OpenID):
+	case !intake.IsID(r.OpenID):
 		return wrong(at+".openid", "is no openid: 1 to 64 letters, digits, hyphens and underscores")
 	case r.Template == "" || len(r.Template) > maxTemplate:
 		return wrong(at+".template", "is an alias of the configuration, or an id: 1 to 128 bytes")

@@ -174,3 +174,48 @@ func TestExtras(t *testing.T) {
 		t.Errorf("the quota of what is not served: %s", got)
 	}
 }
+
+// TestSession: the login answers as WeChat does, without an errcode; where nobody knows whether the code
+// is used up, it is never −1.
+func TestSession(t *testing.T) {
+	f := newDoor(t, nil)
+	const good = "/sns/jscode2session?appid=" + appid + "&secret=" + secret + "&js_code=C1&grant_type=authorization_code&access_token=x"
+	get := func(path string) (int, string) {
+		t.Helper()
+		resp, err := http.DefaultClient.Do(request(t, "GET", f.url+path, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		text, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(text)
+	}
+	if status, got := get(good); status != 200 || got != `{"session_key":"key+/==","openid":"oC1"}` {
+		t.Errorf("%d %s", status, got)
+	}
+	f.unionid = "u1"
+	if _, got := get(good); !strings.Contains(got, `"unionid":"u1"`) {
+		t.Errorf("without the unionid: %s", got)
+	}
+	for path, code := range map[string]string{
+		strings.Replace(good, "js_code=C1", "js_code=", 1):                  "41008",
+		strings.Replace(good, "authorization_code", "client_credential", 1): "40002",
+		strings.Replace(good, appid, "wx0b", 1):                             "40013",
+		strings.Replace(good, secret, "x", 1):                               "40125",
+	} {
+		if status, got := get(path); status != 200 || !strings.Contains(got, `"errcode":`+code) {
+			t.Errorf("%s: %d %s", path, status, got)
+		}
+	}
+	f.refused = &intake.Rejection{Code: 40163, Message: "code been used"}
+	if status, got := get(good); status != 200 || !strings.Contains(got, `"errcode":40163`) {
+		t.Errorf("a used code: %d %s", status, got)
+	}
+	f.refused = errors.New("timeout")
+	if status, got := get(good); status != 503 || !strings.Contains(got, `"errcode":61450`) || !strings.Contains(got, "wx.login") {
+		t.Errorf("nobody knows: %d %s", status, got)
+	}
+	if strings.Contains(f.log.String(), "C1") || strings.Contains(f.log.String(), "key+") {
+		t.Errorf("the log shows the login: %s", f.log)
+	}
+}
