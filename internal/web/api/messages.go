@@ -242,8 +242,8 @@ func (a *API) status(ctx context.Context, c *call) (s intake.Status, err error) 
 	return found[0], nil
 }
 
-// cancel is POST /v1/messages/{id}/cancel. The sender decides, so that a message is never both sent
-// and cancelled: the answer is 202 until it has.
+// cancel is POST /v1/messages/{id}/cancel. A message is never both sent and cancelled: where an attempt
+// is under way, that one decides, and the answer is 202.
 func (a *API) cancel(ctx context.Context, c *call) (answer, error) {
 	s, err := a.cfg.Messages.Cancel(ctx, c.session, c.id)
 	if err != nil {
