@@ -159,7 +159,7 @@ func TestBodies(t *testing.T) {
 		"two":                  {order + order, "", 400},
 		"not UTF-8":            {edit("oPerson", "\xff"), "", 400},
 		"deep":                 {strings.Repeat("[", 20000), "", 400},
-		"an unknown field":     {edit(`"data"`, `"tempalte":"`+wide+`","data"`), "tempalte", 400},
+		"an unknown field":     {edit(`"data"`, `"templates":"`+wide+`","data"`), "templates", 400},
 		"another case":         {edit(`"template"`, `"Template"`), "Template", 400},
 		"twice":                {edit(`"data"`, `"template":"x","data"`), "template", 400},
 		"twice, escaped":       {edit(`"data"`, `"t\u0065mplate":"x","data"`), "template", 400},

@@ -105,7 +105,7 @@ func (a *API) post(ctx context.Context, c *call) (answer, error) {
 
 func location(id int64) string { return "/v1/messages/" + strconv.FormatInt(id, 10) }
 
-// postBatch answers for each message by itself. A header's key counts for each with its place.
+// postBatch answers for each message apart. A header's key counts for each with its place.
 func (a *API) postBatch(ctx context.Context, c *call) (answer, error) {
 	var batch struct {
 		Messages []json.RawMessage `json:"messages"`

@@ -222,7 +222,7 @@ func (a *API) loginFailed(err error) error {
 	if p.Status != http.StatusServiceUnavailable {
 		return err
 	}
-	p.Type, p.Title = typeUnknown, "The login has to begin anew"
+	p.Type, p.Title = typeUnknown, "The person has to log in again"
 	p.Detail = "call wx.login for a new code: this one may be used up"
 	return &failure{p}
 }

@@ -87,7 +87,7 @@ func TestWaitQueries(t *testing.T) {
 		}
 		all.Wait()
 		time.Sleep(time.Minute)
-		// Each caller reads once by itself.
+		// Each caller reads once on its own account.
 		if most := callers + int64(seconds*time.Second/pollPause) + 1; fk.queries.Load() > most {
 			t.Errorf("%d queries, want at most %d", fk.queries.Load(), most)
 		}
