@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -64,18 +65,15 @@ const maxKey = 200
 
 // post is POST /v1/messages: one message, or {"messages": […]} with at most 500.
 func (a *API) post(ctx context.Context, c *call) (answer, error) {
-	var batch struct {
-		Messages *[]json.RawMessage `json:"messages"`
-	}
 	key := c.Header.Get("Idempotency-Key")
 	if len(key) > maxKey {
 		return answer{}, wrong("Idempotency-Key", fmt.Sprintf("the header takes at most %d bytes", maxKey))
 	}
-	if json.Unmarshal(c.body, &batch) == nil && batch.Messages != nil {
-		if err := decode(c.body, "", &batch); err != nil { // other fields beside messages
+	if list, err := batch(c.body); err != nil || list != nil {
+		if err != nil {
 			return answer{}, err
 		}
-		return a.postBatch(ctx, c, *batch.Messages, key)
+		return a.postBatch(ctx, c, list, key)
 	}
 	if len(c.body) > maxBody {
 		return answer{}, &invalid{http.StatusRequestEntityTooLarge, "", "one message takes at most 1 MiB"}
@@ -97,6 +95,25 @@ func (a *API) post(ctx context.Context, c *call) (answer, error) {
 	}
 	reply.header("Location", "/v1/messages/"+strconv.FormatInt(r.ID, 10))
 	return reply, nil
+}
+
+// batch returns the elements of {"messages": […]}; nil: the body is another one.
+func batch(body []byte) ([]json.RawMessage, error) {
+	if !bytes.Contains(body, []byte(`"messages"`)) {
+		return nil, nil
+	}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(body, &fields) != nil || fields["messages"] == nil {
+		return nil, nil
+	}
+	for field := range fields {
+		if field != "messages" {
+			return nil, &invalid{http.StatusBadRequest, "", "beside messages there is no other field"}
+		}
+	}
+	list := []json.RawMessage{}
+	err := decode(fields["messages"], "messages", &list)
+	return list, err
 }
 
 // postBatch answers for each message apart. A header's key counts for each with its place.
