@@ -103,7 +103,9 @@ func batch(body []byte) ([]json.RawMessage, error) {
 		return nil, nil
 	}
 	var fields map[string]json.RawMessage
-	if json.Unmarshal(body, &fields) != nil || fields["messages"] == nil {
+	// What is no JSON is told about as one message.
+	readable := json.Unmarshal(body, &fields) == nil
+	if !readable || fields["messages"] == nil {
 		return nil, nil
 	}
 	for field := range fields {
