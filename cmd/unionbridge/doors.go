@@ -50,12 +50,13 @@ func (p *parts) doors() (*doors, error) {
 	})
 	logins := doorLogins{p.exchange(registry)}
 	proxies, bodies := doorProxies(h), web.NewBodies()
+	native := api.New(api.Config{
+		Proxies: proxies, Bodies: bodies, Registry: registry, Messages: messages,
+		People: doorPeople{bridge.New(p.db)}, Grants: doorGrants{p.ledger, templateIDs(p.cfg)},
+		Logins: logins, Logger: p.log, Registerer: p.reg, Now: time.Now,
+	})
 	server := &http.Server{
-		Handler: front(api.New(api.Config{
-			Proxies: proxies, Bodies: bodies, Registry: registry, Messages: messages,
-			People: doorPeople{bridge.New(p.db)}, Grants: doorGrants{p.ledger, templateIDs(p.cfg)},
-			Logins: logins, Logger: p.log, Registerer: p.reg, Now: time.Now,
-		}), compat.New(compat.Config{
+		Handler: front(native, compat.New(compat.Config{
 			Proxies: proxies, Bodies: bodies, Registry: registry, Messages: messages,
 			Accounts: p.doorAccounts(), Logins: logins.compat(), Logger: p.log, Registerer: p.reg,
 			Now: time.Now,
@@ -63,6 +64,7 @@ func (p *parts) doors() (*doors, error) {
 		ReadHeaderTimeout: doorReadTimeout, ReadTimeout: doorReadTimeout, WriteTimeout: doorWriteTimeout,
 		IdleTimeout: doorIdleTimeout,
 	}
+	server.RegisterOnShutdown(native.Release)
 	if h.APITLS.CertFile != "" {
 		certificate, err := web.LoadCertificate(h.APITLS.CertFile, h.APITLS.KeyFile, p.log)
 		if err != nil {

@@ -33,12 +33,14 @@ type doorWorld struct {
 	db     *sqlx.DB
 	url    string
 	secret string
+	other  string // the secret of an application with the same rights
 	stop   context.CancelFunc
 	ended  chan result
 }
 
-// newDoorWorld starts one. Everybody's first messages of each subscribe template are allowed.
-func newDoorWorld(t *testing.T) *doorWorld {
+// newDoorWorld starts one, whose configuration is changed as strings.NewReplacer does. Everybody's first
+// messages of each subscribe template are allowed.
+func newDoorWorld(t *testing.T, changes ...string) *doorWorld {
 	t.Helper()
 	options := wechatsim.Standard(followers, miniUsers, 1.0/3)
 	options.Accounts[0].Templates = append(wechatsim.StandardTemplates(), wechatsim.Template{
@@ -58,7 +60,7 @@ func newDoorWorld(t *testing.T) *doorWorld {
 	address := freePort(t)
 	w.url = "http://" + address
 	w.secret = applications.NewSecret()
-	hash := applications.Hash(w.secret)
+	w.other = applications.NewSecret()
 	path := w.writeConfig(t, w.dir)
 	text := fmt.Sprintf(`
 database: {dsn_file: database.dsn}
@@ -82,8 +84,13 @@ applications:
     accounts:
       %[4]s: [template_send, uniform_send, identities]
       %[5]s: [subscribe_send, login, identities]
+  - name: stock
+    secret_hashes: ["%[9]x"]
+    accounts:
+      %[5]s: [subscribe_send, identities]
 `, server.URL, w.listen, address, wechatsim.StandardAppID, wechatsim.StandardMiniAppID, template(),
-		wechatsim.StandardSubscribeTemplates()[1].ID, hash)
+		wechatsim.StandardSubscribeTemplates()[1].ID, applications.Hash(w.secret), applications.Hash(w.other))
+	text = strings.NewReplacer(changes...).Replace(text)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -120,11 +127,16 @@ func (w *doorWorld) start(t *testing.T, path string) {
 // call makes a request, and returns the status and the answer.
 func (w *doorWorld) call(t *testing.T, method, path, body string) (int, map[string]any) {
 	t.Helper()
+	return w.callAs(t, w.secret, method, path, body)
+}
+
+func (w *doorWorld) callAs(t *testing.T, credential, method, path, body string) (int, map[string]any) {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, w.url+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("Authorization", "Bearer "+w.secret)
+	req.Header.Set("Authorization", "Bearer "+credential)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -61,7 +62,8 @@ func (d doorGrants) Report(ctx context.Context, appid string, reports []api.Repo
 	for i, r := range reports {
 		id, why := d.templates.ID(r.Template, appid)
 		if why != nil {
-			return &intake.Rejection{Code: 40037, Field: "template", Message: "invalid template_id: " + why.Message}
+			return &intake.Rejection{Code: 40037, Field: fmt.Sprintf("reports[%d].template", i),
+				Message: "invalid template_id: " + why.Message}
 		}
 		stored[i] = grants.Report{Grant: grants.Grant{OpenID: r.OpenID, TemplateID: id},
 			Result: r.Result, Key: r.Key, At: r.AcceptedAt}

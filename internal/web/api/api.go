@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +26,8 @@ import (
 const (
 	// answerTimeout is how long an answer may take, but for one that the caller waits for.
 	answerTimeout = 2500 * time.Millisecond
+	// warnPause keeps a database that is away from filling the log.
+	warnPause = 10 * time.Second
 	// maxWait is how long a caller may wait for an outcome.
 	maxWait = 30 * time.Second
 	// maxBody is of one message, and of calls that are no messages; maxBatchBody of 500.
@@ -55,7 +58,8 @@ type People interface {
 
 // Grants takes reports of what people have allowed.
 type Grants interface {
-	// Report stores reports of one mini program. A report whose key is there already changes nothing.
+	// Report stores reports of one mini program. A report whose key is there already changes
+	// nothing.
 	Report(ctx context.Context, appid string, reports []Report) error
 }
 
@@ -80,15 +84,17 @@ type Config struct {
 
 // API answers requests. Make it with New.
 type API struct {
-	cfg      Config
-	waiting  *waiting
-	requests *prometheus.CounterVec
-	seconds  *prometheus.HistogramVec
+	cfg        Config
+	operations map[string]operation
+	waiting    *waiting
+	requests   *prometheus.CounterVec
+	seconds    *prometheus.HistogramVec
+	warned     atomic.Int64 // when an error of ours was logged last, in Unix nanoseconds
 }
 
 // New returns an API.
 func New(cfg Config) *API {
-	a := &API{cfg: cfg, waiting: newWaiting(cfg.Messages),
+	a := &API{cfg: cfg, operations: operations(), waiting: newWaiting(cfg.Messages),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "unionbridge_api_requests_total",
 			Help: `Requests to /v1 by method, path and HTTP status; path "other" is unknown.`,
@@ -103,12 +109,26 @@ func New(cfg Config) *API {
 	return a
 }
 
+// Release answers all who wait for an outcome, and lets nobody wait any more: a listener that stops
+// must not wait for them.
+func (a *API) Release() { a.waiting.release() }
+
 // call is a request of an application.
 type call struct {
 	*http.Request
+	answer  *http.ResponseController
 	session applications.Session
-	id      int64 // of the message that the path names
+	id      int64         // of the message that the path names
+	wait    time.Duration // for an outcome
 	body    []byte
+}
+
+// application names the caller, for the log; "": nobody.
+func (c *call) application() string {
+	if c.session.Application == nil {
+		return ""
+	}
+	return c.session.Application.Name
 }
 
 // operation answers the one method of a path.
@@ -117,6 +137,7 @@ type operation struct {
 	method string
 	open   bool // for everybody
 	most   int  // bytes of body; 0: none is read
+	waits  bool // takes ?wait=
 	serve  func(a *API, ctx context.Context, c *call) (answer, error)
 }
 
@@ -129,51 +150,67 @@ const (
 // operations are all, by their paths.
 func operations() map[string]operation {
 	const get, post = http.MethodGet, http.MethodPost
-	return map[string]operation{
+	all := map[string]operation{
 		"/v1/openapi.json": {method: get, open: true, serve: (*API).document},
 		"/v1/messages":     {method: post, most: maxBatchBody, serve: (*API).post},
-		messagePath:        {method: get, serve: (*API).get},
+		messagePath:        {method: get, waits: true, serve: (*API).get},
 		cancelPath:         {method: post, serve: (*API).cancel},
 		"/v1/identities":   {method: post, most: maxBody, serve: (*API).identities},
 		"/v1/login":        {method: post, most: maxBody, serve: (*API).login},
 		"/v1/grants":       {method: post, most: maxBody, serve: (*API).grants},
 	}
+	for path, op := range all {
+		op.path = path
+		all[path] = op
+	}
+	return all
 }
 
-// find returns the operation of a path, and the message that it names; the zero value: there is none.
-// The path has to be exact: a mux would redirect one that is not clean.
-func find(path string) (op operation, id int64) {
+// find returns the operation of a path, and the message that it names. The path has to be exact: a
+// mux would redirect one that is not clean.
+func (a *API) find(path string) (op operation, id int64, known bool) {
+	if strings.Contains(path, "{") {
+		return operation{}, 0, false
+	}
 	if rest, under := strings.CutPrefix(path, "/v1/messages/"); under {
 		text, cancel := strings.CutSuffix(rest, "/cancel")
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || n <= 0 || text != strconv.FormatInt(n, 10) {
-			return operation{}, 0
+			return operation{}, 0, false
 		}
 		if path, id = messagePath, n; cancel {
 			path = cancelPath
 		}
 	}
-	if strings.Contains(path, "{") && id == 0 {
-		return operation{}, 0
-	}
-	op = operations()[path]
-	op.path = path
-	if op.serve == nil {
-		return operation{}, 0
-	}
-	return op, id
+	op, known = a.operations[path]
+	return op, id, known
 }
 
 // ServeHTTP answers a request. Nothing here logs its query, its headers or its body.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := a.cfg.Now()
-	op, id := find(r.URL.Path)
+	op, id, known := a.find(r.URL.Path)
 	path := cmp.Or(op.path, "other")
-	reply := a.handle(w, r, op, id)
-	a.requests.WithLabelValues(method(r.Method), path, strconv.Itoa(reply.status)).Inc()
-	if reply.waited == 0 {
-		a.seconds.WithLabelValues(path).Observe(a.cfg.Now().Sub(began).Seconds())
+	c := &call{Request: r, id: id, answer: http.NewResponseController(w)}
+	var reply answer
+	switch {
+	case !known:
+		reply = problemOf(problem{Type: typeNotFound, Title: "There is no such path",
+			Status: http.StatusNotFound, Detail: "GET /v1/openapi.json lists the paths"})
+	case r.Method != op.method:
+		reply = problemOf(problem{Type: typeMethod, Title: "The path takes " + op.method + " alone",
+			Status: http.StatusMethodNotAllowed})
+		reply.header("Allow", op.method)
+	default:
+		reply = a.handle(c, op)
 	}
+	took := a.cfg.Now().Sub(began)
+	a.requests.WithLabelValues(method(r.Method), path, strconv.Itoa(reply.status)).Inc()
+	if c.wait == 0 {
+		a.seconds.WithLabelValues(path).Observe(took.Seconds())
+	}
+	a.cfg.Logger.Debug("request of an application", "method", method(r.Method), "path", path,
+		"status", reply.status, "application", c.application(), "took", took)
 	reply.write(w)
 }
 
@@ -186,65 +223,66 @@ func method(m string) string {
 	return "other"
 }
 
-func (a *API) handle(
-	w http.ResponseWriter, r *http.Request, op operation, id int64,
-) (reply answer) {
+// handle answers a request that the door knows. Whatever was begun before a panic may be committed.
+func (a *API) handle(c *call, op operation) (reply answer) {
 	defer func() {
-		if p := recover(); p != nil {
-			words := "a panic"
-			if err, ok := p.(runtime.Error); ok { // any other may quote a request
-				words = err.Error()
-			}
-			a.cfg.Logger.Error("the native door panicked", "panic", words, "stack", string(debug.Stack()))
-			reply = problemOf(problem{Status: http.StatusInternalServerError, Type: typeUnknown,
-				Title: "Something went wrong here", Detail: "whether anything was accepted is unknown"})
+		p := recover()
+		if p == nil {
+			return
 		}
+		words := "a panic"
+		if err, ok := p.(runtime.Error); ok { // any other may quote a request
+			words = err.Error()
+		}
+		a.cfg.Logger.Error("the native door panicked", "panic", words, "stack", string(debug.Stack()))
+		reply = problemOf(outcomeUnknown("repeat it with the same key"))
 	}()
-	switch {
-	case op.serve == nil:
-		return problemOf(problem{Status: http.StatusNotFound, Type: typeNotFound, Title: "There is no such path",
-			Detail: "GET /v1/openapi.json lists the paths"})
-	case r.Method != op.method:
-		reply = problemOf(problem{Status: http.StatusMethodNotAllowed, Type: typeMethod,
-			Title: "The path takes " + op.method + " alone"})
-		reply.header("Allow", op.method)
-		return reply
-	}
-	c := &call{Request: r, id: id}
-	if !op.open {
-		if err := a.authenticate(c); err != nil {
-			return a.failed(err)
-		}
-	}
-	release, err := a.read(c, op.most)
-	defer release()
+	reply, err := a.serve(c, op)
 	if err != nil {
-		return a.failed(err)
-	}
-	timeout := answerTimeout
-	if wait := c.wait(); wait > 0 && op.path == messagePath {
-		timeout += wait
-		// The listener's own would cut the answer off. A caller who is gone is noticed by the context.
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout + answerTimeout))
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), timeout)
-	defer cancel()
-	reply, err = op.serve(a, ctx, c)
-	if err != nil {
-		return a.failed(err)
+		return problemOf(a.problem(err))
 	}
 	return reply
 }
 
-// authenticate takes "Authorization: Bearer …", a secret or a token of ours.
+func (a *API) serve(c *call, op operation) (answer, error) {
+	if !op.open {
+		// Before the body is read: whoever is nobody takes no memory.
+		if err := a.authenticate(c); err != nil {
+			return answer{}, err
+		}
+	}
+	if err := c.readWait(op); err != nil {
+		return answer{}, err
+	}
+	release, err := a.read(c, op.most)
+	defer release()
+	if err != nil {
+		return answer{}, err
+	}
+	ctx := c.Context()
+	if op.most > 0 {
+		// The context ends where a caller has closed its half of the connection, and such a one may
+		// still read. What is written is written in any case, so that it gets the true answer.
+		ctx = context.WithoutCancel(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout+c.wait)
+	defer cancel()
+	return op.serve(a, ctx, c)
+}
+
+// authenticate takes "Authorization: Bearer …", a secret or a token of ours. Of two of them nobody
+// knows which one a proxy has looked at.
 func (a *API) authenticate(c *call) (err error) {
 	ctx, cancel := context.WithTimeout(c.Context(), answerTimeout)
 	defer cancel()
-	scheme, credential, _ := strings.Cut(c.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		credential = ""
+	credential := ""
+	if given := c.Header.Values("Authorization"); len(given) == 1 {
+		scheme, rest, _ := strings.Cut(given[0], " ")
+		if strings.EqualFold(scheme, "Bearer") {
+			credential = strings.TrimSpace(rest)
+		}
 	}
 	from := applications.Source(c.Request, a.cfg.Proxies)
-	c.session, err = a.cfg.Registry.Bearer(ctx, strings.TrimSpace(credential), from)
+	c.session, err = a.cfg.Registry.Bearer(ctx, credential, from)
 	return err
 }

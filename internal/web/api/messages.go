@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 // message is a message as callers send it. The names are those of send_request's columns.
 type message struct {
 	AppID     string          `json:"appid"`
-	Recipient recipient       `json:"recipient"`
+	Recipient json.RawMessage `json:"recipient"`
 	Template  string          `json:"template"`
 	Data      json.RawMessage `json:"data"`
 	URL       string          `json:"url"`
@@ -26,8 +27,8 @@ type message struct {
 	MiniState string          `json:"mini_state"`
 	Route     string          `json:"route"`
 	Priority  *int            `json:"priority"`
-	DueAt     time.Time       `json:"due_at"`
-	ExpiresAt time.Time       `json:"expires_at"`
+	DueAt     *string         `json:"due_at"`
+	ExpiresAt *string         `json:"expires_at"`
 	Key       string          `json:"key"`
 }
 
@@ -38,13 +39,29 @@ type recipient struct {
 	UnionID    string `json:"unionid"`
 }
 
-func (m message) intake() intake.Message {
-	return intake.Message{
-		AppID: m.AppID, Recipient: intake.Recipient(m.Recipient), Template: m.Template, Data: m.Data,
-		URL: m.URL, MiniPath: m.MiniPath, JumpAppID: m.JumpAppID, Key: m.Key,
-		Options: intake.Options{Route: m.Route, Page: m.Page, Lang: m.Lang, MiniState: m.MiniState,
-			Priority: m.Priority, DueAt: m.DueAt, ExpiresAt: m.ExpiresAt},
+// readMessage reads a message, whose place in the body is at.
+func readMessage(text []byte, at, key string) (out intake.Message, err error) {
+	var m message
+	if err := decode(text, at, &m); err != nil {
+		return out, err
 	}
+	var to recipient
+	if len(m.Recipient) > 0 && string(m.Recipient) != "null" {
+		if err := decode(m.Recipient, join(at, "recipient"), &to); err != nil {
+			return out, err
+		}
+	}
+	out = intake.Message{
+		AppID: m.AppID, Recipient: intake.Recipient(to), Template: m.Template, Data: m.Data,
+		URL: m.URL, MiniPath: m.MiniPath, JumpAppID: m.JumpAppID, Key: cmp.Or(m.Key, key),
+		Options: intake.Options{Route: m.Route, Page: m.Page, Lang: m.Lang, MiniState: m.MiniState,
+			Priority: m.Priority},
+	}
+	if out.DueAt, err = moment(m.DueAt, join(at, "due_at")); err != nil {
+		return out, err
+	}
+	out.ExpiresAt, err = moment(m.ExpiresAt, join(at, "expires_at"))
+	return out, err
 }
 
 // accepted is the answer to a message whose row is committed.
@@ -60,32 +77,24 @@ type result struct {
 	Error    *problem `json:"error,omitempty"`
 }
 
-// maxKey is of the header Idempotency-Key.
-const maxKey = 200
-
 // post is POST /v1/messages: one message, or {"messages": […]} with at most 500.
 func (a *API) post(ctx context.Context, c *call) (answer, error) {
-	key := c.Header.Get("Idempotency-Key")
-	if len(key) > maxKey {
-		return answer{}, wrong("Idempotency-Key", fmt.Sprintf("the header takes at most %d bytes", maxKey))
+	var probe struct {
+		Messages json.RawMessage `json:"messages"`
 	}
-	if list, err := batch(c.body); err != nil || list != nil {
-		if err != nil {
-			return answer{}, err
-		}
-		return a.postBatch(ctx, c, list, key)
+	// A single message is not read twice.
+	if bytes.Contains(c.body, []byte(`"messages"`)) && json.Unmarshal(c.body, &probe) == nil &&
+		probe.Messages != nil {
+		return a.postBatch(ctx, c)
 	}
 	if len(c.body) > maxBody {
 		return answer{}, &invalid{http.StatusRequestEntityTooLarge, "", "one message takes at most 1 MiB"}
 	}
-	var m message
-	if err := decode(c.body, "", &m); err != nil {
+	m, err := readMessage(c.body, "", c.key())
+	if err != nil {
 		return answer{}, err
 	}
-	if m.Key == "" {
-		m.Key = key
-	}
-	r := a.cfg.Messages.Accept(ctx, c.session, []intake.Message{m.intake()})[0]
+	r := a.cfg.Messages.Accept(ctx, c.session, []intake.Message{m})[0]
 	if r.Err != nil {
 		return answer{}, r.Err
 	}
@@ -93,63 +102,69 @@ func (a *API) post(ctx context.Context, c *call) (answer, error) {
 	if r.Repeated {
 		reply.status = http.StatusOK
 	}
-	reply.header("Location", "/v1/messages/"+strconv.FormatInt(r.ID, 10))
+	reply.header("Location", location(r.ID))
 	return reply, nil
 }
 
-// batch returns the elements of {"messages": […]}; nil: the body is another one.
-func batch(body []byte) ([]json.RawMessage, error) {
-	if !bytes.Contains(body, []byte(`"messages"`)) {
-		return nil, nil
-	}
-	var fields map[string]json.RawMessage
-	// What is no JSON is told about as one message.
-	readable := json.Unmarshal(body, &fields) == nil
-	if !readable || fields["messages"] == nil {
-		return nil, nil
-	}
-	for field := range fields {
-		if field != "messages" {
-			return nil, &invalid{http.StatusBadRequest, "", "beside messages there is no other field"}
-		}
-	}
-	list := []json.RawMessage{}
-	err := decode(fields["messages"], "messages", &list)
-	return list, err
-}
+func location(id int64) string { return "/v1/messages/" + strconv.FormatInt(id, 10) }
 
 // postBatch answers for each message apart. A header's key counts for each with its place.
-func (a *API) postBatch(
-	ctx context.Context, c *call, list []json.RawMessage, key string,
-) (answer, error) {
-	if n := len(list); n == 0 || n > intake.MaxBatch {
+func (a *API) postBatch(ctx context.Context, c *call) (answer, error) {
+	var batch struct {
+		Messages []json.RawMessage `json:"messages"`
+	}
+	if err := decode(c.body, "", &batch); err != nil {
+		return answer{}, err
+	}
+	if n := len(batch.Messages); n == 0 || n > intake.MaxBatch {
 		return answer{}, wrong("messages", fmt.Sprintf("takes 1 to %d messages, not %d", intake.MaxBatch, n))
 	}
-	results := make([]result, len(list))
-	messages, places := make([]intake.Message, 0, len(list)), make([]int, 0, len(list))
-	for i, text := range list {
-		var m message
-		if err := decode(text, fmt.Sprintf("messages[%d]", i), &m); err != nil {
+	results := make([]result, len(batch.Messages))
+	messages, places := make([]intake.Message, 0, len(results)), make([]int, 0, len(results))
+	for i, text := range batch.Messages {
+		key := c.key()
+		if key != "" {
+			key += "/" + strconv.Itoa(i)
+		}
+		m, err := readMessage(text, place(i), key)
+		if err != nil {
 			results[i].Error = new(a.problem(err))
 			continue
 		}
-		if m.Key == "" && key != "" {
-			m.Key = key + "/" + strconv.Itoa(i)
-		}
-		messages, places = append(messages, m.intake()), append(places, i)
+		messages, places = append(messages, m), append(places, i)
 	}
 	if len(messages) > 0 {
-		for i, r := range a.cfg.Messages.Accept(ctx, c.session, messages) {
+		for n, r := range a.cfg.Messages.Accept(ctx, c.session, messages) {
+			i := places[n]
 			if r.Err != nil {
-				results[places[i]].Error = new(a.problem(r.Err))
+				results[i].Error = a.problem(r.Err).within(place(i))
 				continue
 			}
-			results[places[i]] = result{ID: r.ID, Repeated: r.Repeated}
+			results[i] = result{ID: r.ID, Repeated: r.Repeated}
 		}
+	}
+	if p := undecided(results); p != nil {
+		return problemOf(*p), nil
 	}
 	return answer{status: http.StatusOK, body: struct {
 		Results []result `json:"results"`
 	}{results}}, nil
+}
+
+func place(i int) string { return fmt.Sprintf("messages[%d]", i) }
+
+// undecided returns the problem of a batch of which nothing is known to be accepted, and which is
+// therefore to be repeated as a whole, as every program can; nil: something is decided.
+func undecided(results []result) (p *problem) {
+	for _, r := range results {
+		if r.Error == nil || r.Error.Status != http.StatusServiceUnavailable {
+			return nil
+		}
+		if p == nil || r.Error.Type == typeUnknown {
+			p = r.Error
+		}
+	}
+	return p
 }
 
 // status is what a caller learns of its own message. Moments are in UTC.
@@ -178,8 +193,8 @@ func statusOf(s intake.Status) status {
 	out := status{
 		ID: s.ID, Status: s.Status, Final: final(s), Reason: s.Reason, ErrCode: s.ErrCode, ErrMsg: s.ErrMsg,
 		Warning: s.Warning, Attempts: s.Attempts, AppID: s.AppID, Channel: s.Channel, Receipt: s.Receipt,
-		CreatedAt: moment(s.CreatedAt), DueAt: moment(s.DueAt), FinishedAt: moment(s.FinishedAt),
-		ReceiptAt: moment(s.ReceiptAt), FallbackFrom: s.FallbackFrom, FallbackReason: s.FallbackReason,
+		CreatedAt: utc(s.CreatedAt), DueAt: utc(s.DueAt), FinishedAt: utc(s.FinishedAt),
+		ReceiptAt: utc(s.ReceiptAt), FallbackFrom: s.FallbackFrom, FallbackReason: s.FallbackReason,
 	}
 	if s.MsgID != 0 {
 		out.MsgID = strconv.FormatInt(s.MsgID, 10)
@@ -189,7 +204,7 @@ func statusOf(s intake.Status) status {
 
 func final(s intake.Status) bool { return s.Status != "pending" && s.Status != "waiting" }
 
-func moment(t time.Time) *time.Time {
+func utc(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
@@ -199,25 +214,53 @@ func moment(t time.Time) *time.Time {
 // get is GET /v1/messages/{id}. With wait, in seconds, it answers when the message is final, or after
 // that time.
 func (a *API) get(ctx context.Context, c *call) (answer, error) {
+	s, err := a.status(ctx, c)
+	if err != nil {
+		return answer{}, err
+	}
+	reply := answer{status: http.StatusOK}
+	if c.wait > 0 && !final(s) {
+		var waited bool
+		if s, waited = a.waiting.outcome(ctx, c.session, s, c.wait); !waited {
+			reply.header("Retry-After", retryFull) // else those who find no place ask without a pause
+		}
+	}
+	reply.body = statusOf(s)
+	return reply, nil
+}
+
+// retryFull is after how many seconds a place among those who wait may be free.
+const retryFull = "5"
+
+func (a *API) status(ctx context.Context, c *call) (s intake.Status, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout) // ctx is longer for one who waits
+	defer cancel()
 	found, err := a.cfg.Messages.Statuses(ctx, c.session, []int64{c.id})
 	if err == nil && len(found) == 0 {
 		err = intake.ErrNotFound
 	}
 	if err != nil {
-		return answer{}, err
+		return s, err
 	}
-	s, wait := found[0], c.wait()
-	if wait > 0 && !final(s) {
-		s = a.waiting.outcome(ctx, c.session, s, wait)
-	}
-	return answer{status: http.StatusOK, body: statusOf(s), waited: wait}, nil
+	return found[0], nil
 }
 
-// cancel is POST /v1/messages/{id}/cancel.
+// cancel is POST /v1/messages/{id}/cancel. A message is never both sent and cancelled: where an attempt
+// is under way, that one decides, and the answer is 202.
 func (a *API) cancel(ctx context.Context, c *call) (answer, error) {
 	s, err := a.cfg.Messages.Cancel(ctx, c.session, c.id)
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{status: http.StatusOK, body: statusOf(s)}, nil
+	reply := answer{status: http.StatusOK, body: statusOf(s)}
+	switch {
+	case s.Status == "cancelled":
+	case final(s):
+		reply = problemOf(problem{Type: typeTooLate, Title: "It is too late", Status: http.StatusConflict,
+			Detail: "the message is " + s.Status + " already"})
+	default:
+		reply.status = http.StatusAccepted
+	}
+	reply.header("Location", location(s.ID))
+	return reply, nil
 }

@@ -1,9 +1,9 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -32,11 +32,11 @@ type Account struct {
 
 // Report is what wx.requestSubscribeMessage answered about one template.
 type Report struct {
-	OpenID     string    `json:"openid"`
-	Template   string    `json:"template"` // an alias or an id
-	Result     string    `json:"result"`   // accept, reject, ban, …, as WeChat says it
-	Key        string    `json:"key"`      // of the application: a report with the same is a repetition
-	AcceptedAt time.Time `json:"accepted_at"`
+	OpenID     string
+	Template   string    // an alias or an id
+	Result     string    // accept, reject, ban, …, as WeChat says it
+	Key        string    // of the application: a report with the same is a repetition
+	AcceptedAt time.Time // zero: now
 }
 
 // Login is who logged in.
@@ -45,6 +45,9 @@ type Login struct {
 	UnionID    string
 	SessionKey string
 }
+
+// maxCode is how long a code of wx.login may be; they have 32 characters.
+const maxCode = 256
 
 // The bounds of one request. Each id costs the database a few dives into an index.
 const (
@@ -96,7 +99,7 @@ func (c *call) accounts(right applications.Call) (appids []string) {
 	return appids
 }
 
-// grants is POST /v1/grants.
+// grants is POST /v1/grants. Either all reports are stored or none.
 func (a *API) grants(ctx context.Context, c *call) (answer, error) {
 	var wanted struct {
 		AppID   string            `json:"appid"`
@@ -108,23 +111,24 @@ func (a *API) grants(ctx context.Context, c *call) (answer, error) {
 	if n := len(wanted.Reports); n == 0 || n > maxReports {
 		return answer{}, wrong("reports", fmt.Sprintf("takes 1 to %d reports, not %d", maxReports, n))
 	}
-	if wanted.AppID == "" {
-		wanted.AppID = c.session.AppID
+	appid, err := c.mini(wanted.AppID)
+	if err != nil {
+		return answer{}, err
 	}
-	if err := a.cfg.Registry.Allow(c.session, applications.Grants, wanted.AppID, ""); err != nil {
+	if err := a.cfg.Registry.Allow(c.session, applications.Grants, appid, ""); err != nil {
 		return answer{}, err
 	}
 	reports := make([]Report, len(wanted.Reports))
 	for i, text := range wanted.Reports {
 		at := fmt.Sprintf("reports[%d]", i)
-		if err := decode(text, at, &reports[i]); err != nil {
+		if reports[i], err = readReport(text, at); err != nil {
 			return answer{}, err
 		}
 		if err := reports[i].check(at, a.cfg.Now()); err != nil {
 			return answer{}, err
 		}
 	}
-	if err := a.cfg.Grants.Report(ctx, wanted.AppID, reports); err != nil {
+	if err := a.cfg.Grants.Report(ctx, appid, reports); err != nil {
 		return answer{}, err
 	}
 	return answer{status: http.StatusOK, body: struct {
@@ -132,13 +136,41 @@ func (a *API) grants(ctx context.Context, c *call) (answer, error) {
 	}{len(reports)}}, nil
 }
 
+// mini is the mini program that a body names, else that of the token.
+func (c *call) mini(named string) (string, error) {
+	switch appid := cmp.Or(named, c.session.AppID); {
+	case appid == "":
+		return "", wrong("appid", "is missing: the mini program, since a secret is of no account")
+	case !intake.IsID(appid):
+		return "", wrong("appid", "is no appid")
+	default:
+		return appid, nil
+	}
+}
+
+func readReport(text []byte, at string) (r Report, err error) {
+	var wanted struct {
+		OpenID     string  `json:"openid"`
+		Template   string  `json:"template"`
+		Result     string  `json:"result"`
+		Key        string  `json:"key"`
+		AcceptedAt *string `json:"accepted_at"`
+	}
+	if err := decode(text, at, &wanted); err != nil {
+		return r, err
+	}
+	r = Report{OpenID: wanted.OpenID, Template: wanted.Template, Result: wanted.Result, Key: wanted.Key}
+	r.AcceptedAt, err = moment(wanted.AcceptedAt, at+".accepted_at")
+	return r, err
+}
+
 func (r *Report) check(at string, now time.Time) error {
-	const maxResult, maxKey, skew = 32, 128, 5 * time.Minute
+	const maxTemplate, maxResult, maxKey, skew = 128, 32, 128, 5 * time.Minute
 	switch {
 	case !intake.IsID(r.OpenID):
 		return wrong(at+".openid", "is no openid: 1 to 64 letters, digits, hyphens and underscores")
-	case r.Template == "":
-		return wrong(at+".template", "is missing: an alias of the configuration, or an id")
+	case r.Template == "" || len(r.Template) > maxTemplate:
+		return wrong(at+".template", "is an alias of the configuration, or an id: 1 to 128 bytes")
 	case r.Result == "" || len(r.Result) > maxResult || !printable(r.Result):
 		return wrong(at+".result", "is what WeChat answered, such as accept: 1 to 32 characters of ASCII")
 	case r.Key == "" || len(r.Key) > maxKey || !printable(r.Key):
@@ -156,9 +188,6 @@ func printable(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
-// errLoginAgain means that nobody knows whether a code is used up.
-var errLoginAgain = errors.New("the person has to log in again")
-
 // login is POST /v1/login: session_key passes through, and is kept nowhere.
 func (a *API) login(ctx context.Context, c *call) (answer, error) {
 	var wanted struct {
@@ -168,27 +197,32 @@ func (a *API) login(ctx context.Context, c *call) (answer, error) {
 	if err := decode(c.body, "", &wanted); err != nil {
 		return answer{}, err
 	}
-	if wanted.AppID == "" {
-		wanted.AppID = c.session.AppID
-	}
-	switch {
-	case wanted.AppID == "":
-		return answer{}, wrong("appid", "is missing: the mini program of the code")
-	case wanted.Code == "" || len(wanted.Code) > 256:
-		return answer{}, wrong("code", "is what wx.login gave: 1 to 256 characters")
-	}
-	who, err := a.cfg.Logins.Login(ctx, c.session, wanted.AppID, wanted.Code)
-	_, rejected := errors.AsType[*intake.Rejection](err)
-	_, refused := errors.AsType[*applications.Refusal](err)
-	switch {
-	case rejected || refused:
+	appid, err := c.mini(wanted.AppID)
+	if err != nil {
 		return answer{}, err
-	case err != nil:
-		return answer{}, errLoginAgain
+	}
+	if wanted.Code == "" || len(wanted.Code) > maxCode {
+		return answer{}, wrong("code", fmt.Sprintf("is what wx.login gave: 1 to %d bytes", maxCode))
+	}
+	who, err := a.cfg.Logins.Login(ctx, c.session, appid, wanted.Code)
+	if err != nil {
+		return answer{}, a.loginFailed(err)
 	}
 	return answer{status: http.StatusOK, body: struct {
 		OpenID     string `json:"openid"`
 		UnionID    string `json:"unionid,omitempty"`
 		SessionKey string `json:"session_key"`
 	}{who.OpenID, who.UnionID, who.SessionKey}}, nil
+}
+
+// loginFailed is the error of an exchange. A code works once, so that one which may have been used is
+// not to be shown again.
+func (a *API) loginFailed(err error) error {
+	p := a.problem(err)
+	if p.Status != http.StatusServiceUnavailable {
+		return err
+	}
+	p.Type, p.Title = typeUnknown, "The login has to begin anew"
+	p.Detail = "call wx.login for a new code: this one may be used up"
+	return &failure{p}
 }

@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
-	"time"
+	"strings"
 
 	"github.com/unionbridge/unionbridge/internal/applications"
 	"github.com/unionbridge/unionbridge/internal/intake"
-	"github.com/unionbridge/unionbridge/internal/web"
 )
 
 // The types of problems, which programs may go by.
@@ -19,9 +19,11 @@ const (
 	typeCredentials = "urn:unionbridge:problem:credentials" // who calls is not known
 	typeForbidden   = "urn:unionbridge:problem:forbidden"   // the application may not do this
 	typeNotFound    = "urn:unionbridge:problem:not-found"   // there is none, or it is not the caller's
+	typeTooLate     = "urn:unionbridge:problem:too-late"    // it is final, and not as the caller wants
 	typeLimit       = "urn:unionbridge:problem:limit"       // a limit of the application is used up
 	typeUnavailable = "urn:unionbridge:problem:unavailable" // nothing was accepted: repeat it later
-	typeUnknown     = "urn:unionbridge:problem:unknown"     // it may have been accepted: repeat it with its key
+	// typeUnknown: it may have been accepted: repeat it with its key.
+	typeUnknown = "urn:unionbridge:problem:unknown"
 )
 
 // problem is an error as RFC 9457 has it.
@@ -31,6 +33,8 @@ type problem struct {
 	Status int          `json:"status"`
 	Detail string       `json:"detail,omitempty"`
 	Errors []fieldError `json:"errors,omitempty"`
+
+	retryAfter int // seconds; 0: nobody knows
 }
 
 // fieldError says what is wrong with one field.
@@ -45,7 +49,6 @@ type answer struct {
 	status  int
 	body    any
 	headers http.Header
-	waited  time.Duration // for an outcome
 }
 
 func (a *answer) header(name, value string) {
@@ -75,13 +78,11 @@ func (a *answer) write(w http.ResponseWriter) {
 
 func problemOf(p problem) answer {
 	a := answer{status: p.Status, body: p}
-	switch p.Type {
-	case typeCredentials:
+	if p.Status == http.StatusUnauthorized {
 		a.header("WWW-Authenticate", `Bearer realm="unionbridge"`)
-	case typeLimit:
-		a.header("Retry-After", "60")
-	case typeUnavailable:
-		a.header("Retry-After", "1")
+	}
+	if p.retryAfter > 0 {
+		a.header("Retry-After", strconv.Itoa(p.retryAfter))
 	}
 	return a
 }
@@ -98,11 +99,16 @@ func wrong(field, message string) error {
 	return &invalid{http.StatusUnprocessableEntity, field, message}
 }
 
-// failed is the answer for an error.
-func (a *API) failed(err error) answer { return problemOf(a.problem(err)) }
+// failure is an error that is a problem already.
+type failure struct{ problem }
+
+func (f *failure) Error() string { return f.Title }
 
 // problem says what an error is to the caller. Our own are logged, and not told.
 func (a *API) problem(err error) problem {
+	if e, ok := errors.AsType[*failure](err); ok {
+		return e.problem
+	}
 	if e, ok := errors.AsType[*invalid](err); ok {
 		p := problem{Type: typeInvalid, Title: "The request is wrong", Status: e.status, Detail: e.message}
 		if e.field != "" {
@@ -111,46 +117,92 @@ func (a *API) problem(err error) problem {
 		return p
 	}
 	if e, ok := errors.AsType[*intake.Rejection](err); ok {
-		p := problem{Type: typeInvalid, Title: "The message is wrong",
-			Status: http.StatusUnprocessableEntity, Detail: e.Message,
-			Errors: []fieldError{{e.Field, e.Message, e.Code}}}
-		if e.Code == codeForbidden {
-			p.Type, p.Title, p.Status = typeForbidden, "Not allowed", http.StatusForbidden
-		}
-		return p
+		return rejected(e)
 	}
 	if e, ok := errors.AsType[*applications.Refusal](err); ok {
 		return refused(e)
 	}
-	switch {
-	case errors.Is(err, intake.ErrNotFound):
+	if errors.Is(err, intake.ErrNotFound) {
 		return problem{Type: typeNotFound, Title: "There is no such message", Status: http.StatusNotFound,
 			Detail: "no message of this application has this id"}
-	case errors.Is(err, intake.ErrUnknown):
-		return problem{Type: typeUnknown, Title: "The outcome is unknown",
-			Status: http.StatusServiceUnavailable, Detail: "repeat it with the same key"}
-	case errors.Is(err, errLoginAgain):
-		return problem{Type: typeUnknown, Title: "The person has to log in again",
-			Status: http.StatusServiceUnavailable,
-			Detail: "call wx.login for a new code: this one may be used up"}
-	case !errors.Is(err, web.ErrBodiesBusy):
-		a.cfg.Logger.Warn("the native door cannot answer", "err", err)
 	}
-	return problem{Type: typeUnavailable, Title: "Nothing was accepted",
+	a.warn(err)
+	if errors.Is(err, intake.ErrUnknown) {
+		return outcomeUnknown("repeat it with the same key")
+	}
+	return problem{Type: typeUnavailable, Title: "Nothing was accepted", retryAfter: retrySoon,
 		Status: http.StatusServiceUnavailable, Detail: "the service cannot do this now: repeat it later"}
 }
 
-// codeForbidden is WeChat's for a call that is not allowed.
-const codeForbidden = 48001
+// outcomeUnknown is a problem after which cure helps.
+func outcomeUnknown(cure string) problem {
+	return problem{Type: typeUnknown, Title: "Whether it was accepted is unknown",
+		Status: http.StatusServiceUnavailable, Detail: cure, retryAfter: retrySoon}
+}
+
+// warn logs an error of ours. While the database is away, every request has one.
+func (a *API) warn(err error) {
+	now, last := a.cfg.Now().UnixNano(), a.warned.Load()
+	if age := now - last; last != 0 && age >= 0 && age < int64(warnPause) {
+		return
+	}
+	if a.warned.CompareAndSwap(last, now) {
+		a.cfg.Logger.Warn("the native door cannot answer", "err", err)
+	}
+}
+
+// WeChat's codes that mean something else than a wrong message.
+const (
+	codeForbidden = 48001
+	codeMinute    = 45011
+	codeDay       = 45009
+)
+
+// How many seconds later a repetition may succeed.
+const (
+	retrySoon   = 1
+	retryMinute = 60
+	retryDay    = 3600
+)
+
+func rejected(e *intake.Rejection) problem {
+	p := problem{Type: typeInvalid, Title: "The message is wrong", Status: http.StatusUnprocessableEntity,
+		Detail: e.Message, Errors: []fieldError{{e.Field, e.Message, e.Code}}}
+	p.reconsider(e.Code)
+	return p
+}
 
 func refused(e *applications.Refusal) problem {
 	p := problem{Type: typeCredentials, Title: "Who calls is not known",
 		Status: http.StatusUnauthorized, Detail: e.Message}
-	switch e.Reason {
-	case applications.ReasonForbidden, applications.ReasonNetwork:
+	if e.Reason == applications.ReasonNetwork {
 		p.Type, p.Title, p.Status = typeForbidden, "Not allowed", http.StatusForbidden
-	case applications.ReasonMinute, applications.ReasonDay, applications.ReasonManySecrets:
-		p.Type, p.Title, p.Status = typeLimit, "A limit is used up", http.StatusTooManyRequests
 	}
+	p.reconsider(e.Code)
 	return p
+}
+
+// reconsider changes what a problem is by WeChat's code for it.
+func (p *problem) reconsider(code int) {
+	switch code {
+	case codeForbidden:
+		p.Type, p.Title, p.Status = typeForbidden, "Not allowed", http.StatusForbidden
+	case codeMinute, codeDay:
+		p.Type, p.Title, p.Status = typeLimit, "A limit is used up", http.StatusTooManyRequests
+		p.retryAfter = retryMinute
+		if code == codeDay {
+			p.retryAfter = retryDay
+		}
+	}
+}
+
+// within says where a problem's fields are, where it is about a part of the body.
+func (p problem) within(at string) *problem {
+	p.Errors = slices.Clone(p.Errors)
+	for i, e := range p.Errors {
+		if !strings.HasPrefix(e.Field, at) {
+			p.Errors[i].Field = join(at, e.Field)
+		}
+	}
+	return &p
 }
