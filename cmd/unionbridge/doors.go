@@ -45,7 +45,7 @@ func (p *parts) doors() (*doors, error) {
 		return nil, err
 	}
 	messages := intake.New(intake.Config{
-		DB: p.db, Registry: registry, Rules: p.doorRules(),
+		DB: p.db, Registry: registry, Rules: p.doorRules(), Archive: p.cfg.Retention.Archive,
 		Levels: database.NewFeatureLevels(p.db, time.Now), Logger: p.log, Registerer: p.reg, Now: time.Now,
 	})
 	logins := doorLogins{p.exchange(registry)}

@@ -36,6 +36,9 @@ type Reservation struct {
 	periods [2]time.Time // when minute and day begin; zero: no limit
 }
 
+// Counted reports whether Spend writes anything for it: its application has a limit.
+func (r Reservation) Counted() bool { return r.N > 0 && r.periods != [2]time.Time{} }
+
 // The periods of a limit, in the order in which their rows are written.
 const (
 	day = iota

@@ -125,6 +125,13 @@ func isRetryable(err error) bool {
 // holds. Retry and InTx repeat one that had to wait; a caller may prefer to do without the row.
 func IsLockTimeout(err error) bool { return isServerError(err, erLockWaitTimeout, erLockNowait) }
 
+// IsAnswer reports whether an error is the server's answer to a statement, which it has not carried out.
+// Of any other error nobody knows.
+func IsAnswer(err error) bool {
+	_, ok := errors.AsType[*mysql.MySQLError](err)
+	return ok
+}
+
 // IsDuplicate reports whether a unique key refused a statement.
 func IsDuplicate(err error) bool { return isServerError(err, erDuplicateEntry) }
 

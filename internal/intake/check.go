@@ -175,18 +175,14 @@ func (m *Message) checkTimes(now time.Time) *Rejection {
 
 // checkData makes one line of the data. What its values may be is the channel's.
 func (m *Message) checkData() *Rejection {
-	var object map[string]json.RawMessage
+	var line bytes.Buffer
 	switch {
 	case len(m.Data) > maxData:
 		return reject(codeKeyword, "data", fmt.Sprintf("argument invalid! data is above %d bytes", maxData))
-	case !utf8.Valid(m.Data) || json.Unmarshal(m.Data, &object) != nil:
+	case !utf8.Valid(m.Data) || json.Compact(&line, m.Data) != nil || line.Bytes()[0] != '{':
 		return reject(codeKeyword, "data", "argument invalid! data must be an object of the template's keys")
-	case len(object) == 0:
+	case line.Len() == len("{}"):
 		return reject(codeKeyword, "data", "argument invalid! data is empty")
-	}
-	var line bytes.Buffer
-	if err := json.Compact(&line, m.Data); err != nil {
-		return reject(codeKeyword, "data", "argument invalid! data is no JSON")
 	}
 	m.Data = line.Bytes()
 	return nil

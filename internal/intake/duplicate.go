@@ -20,7 +20,7 @@ type accepted struct {
 }
 
 // windowed are the fresh entries with a duplicate_window, in the order of their locks.
-func (t *try) windowed() []*entry {
+func (t *attempt) windowed() []*entry {
 	var list []*entry
 	for _, e := range t.fresh {
 		if e.content != "" {
@@ -33,7 +33,7 @@ func (t *try) windowed() []*entry {
 
 // holdContent finds equal messages that were accepted within their window. It holds their rows until
 // the COMMIT, so that of two instances the second sees what the first has inserted.
-func (t *try) holdContent(ctx context.Context, tx *sqlx.Tx) error {
+func (t *attempt) holdContent(ctx context.Context, tx *sqlx.Tx) error {
 	list := t.windowed()
 	if len(list) == 0 {
 		return nil
@@ -51,7 +51,7 @@ func (t *try) holdContent(ctx context.Context, tx *sqlx.Tx) error {
 }
 
 // findContent finds equal messages that were accepted within their window.
-func (t *try) findContent(ctx context.Context, db sqlx.QueryerContext) error {
+func (t *attempt) findContent(ctx context.Context, db sqlx.QueryerContext) error {
 	byContent := make(map[string]*entry)
 	for _, e := range t.windowed() {
 		byContent[e.content] = e
@@ -78,7 +78,7 @@ func (t *try) findContent(ctx context.Context, db sqlx.QueryerContext) error {
 }
 
 // keepContent keeps what was inserted, for its window.
-func (t *try) keepContent(ctx context.Context, tx *sqlx.Tx) error {
+func (t *attempt) keepContent(ctx context.Context, tx *sqlx.Tx) error {
 	list := t.windowed()
 	if len(list) == 0 {
 		return nil

@@ -1,10 +1,10 @@
 package intake
 
 import (
-	"database/sql"
 	"time"
 
 	"github.com/unionbridge/unionbridge/internal/applications"
+	"github.com/unionbridge/unionbridge/internal/database"
 )
 
 // entry is a message that has been checked, on its way into the table.
@@ -18,46 +18,80 @@ type entry struct {
 	result      Result
 }
 
-// row is what is inserted into send_request.
+// row is what is inserted into send_request. An empty text is NULL, and so is a moment that is zero.
 type row struct {
-	AppID       sql.NullString `db:"appid"`
-	UnionID     sql.NullString `db:"unionid"`
-	MiniAppID   sql.NullString `db:"mini_appid"`
-	MiniOpenID  sql.NullString `db:"mini_openid"`
-	OpenID      sql.NullString `db:"openid"`
-	Template    string         `db:"template"`
-	Data        string         `db:"data"`
-	URL         sql.NullString `db:"url"`
-	MiniPath    sql.NullString `db:"mini_path"`
-	JumpAppID   sql.NullString `db:"jump_appid"`
-	Page        sql.NullString `db:"page"`
-	Lang        sql.NullString `db:"lang"`
-	MiniState   sql.NullString `db:"mini_state"`
-	Route       sql.NullString `db:"route"`
-	Priority    int            `db:"priority"`
-	DueAt       sql.NullTime   `db:"due_at"` // NULL: now, by the database's clock
-	ExpiresAt   sql.NullTime   `db:"expires_at"`
-	DedupKey    string         `db:"dedup_key"`
-	Application string         `db:"application"`
+	AppID       string
+	UnionID     string
+	MiniAppID   string
+	MiniOpenID  string
+	OpenID      string
+	Template    string `db:"template"`
+	Data        string `db:"data"`
+	URL         string
+	MiniPath    string
+	JumpAppID   string
+	Page        string
+	Lang        string
+	MiniState   string
+	Route       string
+	Priority    int
+	DueAt       time.Time // zero: now, by the database's clock
+	ExpiresAt   time.Time
+	DedupKey    string `db:"dedup_key"`
+	Application string `db:"application"`
+}
+
+// column is a column of send_request that a message may have.
+type column struct {
+	name  string
+	mark  string           // of its value in a statement; "": a plain one
+	value func(r *row) any // nil: NULL
+}
+
+func columns() []column {
+	text := func(name string, of func(r *row) string) column {
+		return column{name, "", func(r *row) any { return database.Null(of(r)) }}
+	}
+	moment := func(at time.Time) any {
+		if at.IsZero() {
+			return nil
+		}
+		return at.UTC()
+	}
+	return []column{
+		text("appid", func(r *row) string { return r.AppID }),
+		text("unionid", func(r *row) string { return r.UnionID }),
+		text("mini_appid", func(r *row) string { return r.MiniAppID }),
+		text("mini_openid", func(r *row) string { return r.MiniOpenID }),
+		text("openid", func(r *row) string { return r.OpenID }),
+		text("template", func(r *row) string { return r.Template }),
+		text("data", func(r *row) string { return r.Data }),
+		text("url", func(r *row) string { return r.URL }),
+		text("mini_path", func(r *row) string { return r.MiniPath }),
+		text("jump_appid", func(r *row) string { return r.JumpAppID }),
+		text("page", func(r *row) string { return r.Page }),
+		text("lang", func(r *row) string { return r.Lang }),
+		text("mini_state", func(r *row) string { return r.MiniState }),
+		text("route", func(r *row) string { return r.Route }),
+		{"priority", "", func(r *row) any { return r.Priority }},
+		{"due_at", "COALESCE(?, CURRENT_TIMESTAMP(3))", func(r *row) any { return moment(r.DueAt) }},
+		{"expires_at", "", func(r *row) any { return moment(r.ExpiresAt) }},
+		text("dedup_key", func(r *row) string { return r.DedupKey }),
+		text("application", func(r *row) string { return r.Application }),
+	}
 }
 
 // fill makes the row of a message, whose first account is the given one.
 func (e *entry) fill(m *Message, account string, secret []byte) {
 	e.row = row{
-		AppID: nullable(m.AppID), UnionID: nullable(m.UnionID), MiniAppID: nullable(m.MiniAppID),
-		MiniOpenID: nullable(m.MiniOpenID), OpenID: nullable(m.OpenID), Template: m.Template,
-		Data: string(m.Data), URL: nullable(m.URL), MiniPath: nullable(m.MiniPath),
-		JumpAppID: nullable(m.JumpAppID), Page: nullable(m.Page), Lang: nullable(m.Lang),
-		MiniState: nullable(m.MiniState), Route: nullable(m.Route),
-		Priority: m.priority(e.session.Application), DueAt: moment(m.DueAt),
-		ExpiresAt: moment(m.ExpiresAt), Application: e.session.Application.Name,
+		AppID: m.AppID, UnionID: m.UnionID, MiniAppID: m.MiniAppID, MiniOpenID: m.MiniOpenID,
+		OpenID: m.OpenID, Template: m.Template, Data: string(m.Data), URL: m.URL, MiniPath: m.MiniPath,
+		JumpAppID: m.JumpAppID, Page: m.Page, Lang: m.Lang, MiniState: m.MiniState, Route: m.Route,
+		Priority: m.priority(e.session.Application), DueAt: m.DueAt, ExpiresAt: m.ExpiresAt,
+		Application: e.session.Application.Name,
 	}
 	e.identify(m, account, secret)
 }
-
-func nullable(text string) sql.NullString { return sql.NullString{String: text, Valid: text != ""} }
-
-func moment(at time.Time) sql.NullTime { return sql.NullTime{Time: at.UTC(), Valid: !at.IsZero()} }
 
 func text(at time.Time) string {
 	if at.IsZero() {

@@ -110,7 +110,7 @@ func (in *Intake) admit(
 
 // unrepeated leaves out the entries that are in the table already.
 func (in *Intake) unrepeated(ctx context.Context, entries []*entry) []*entry {
-	t := newTry(in, entries)
+	t := &attempt{in: in, all: entries, careful: true}
 	t.reset()
 	if t.findKeys(ctx, in.cfg.DB) != nil || t.findContent(ctx, in.cfg.DB) != nil {
 		return entries // they are looked for again
@@ -164,8 +164,9 @@ func (in *Intake) commit(jobs []*job) {
 
 // write gives each entry its result. An entry that cannot be written stops no other.
 func (in *Intake) write(ctx context.Context, entries []*entry) {
+	known := false // what is repeated has to be looked for first
 	for try := 1; ; try++ {
-		t := newTry(in, entries)
+		t := &attempt{in: in, all: entries, careful: known}
 		err := t.run(ctx)
 		switch {
 		case err == nil:
@@ -180,7 +181,8 @@ func (in *Intake) write(ctx context.Context, entries []*entry) {
 			}
 			continue
 		case try < maxTries && database.IsDuplicate(err):
-			continue // somebody else has inserted the same meanwhile: now it can be seen
+			known = true // somebody has inserted the same before, or meanwhile: now it can be seen
+			continue
 		case !database.IsRowError(err):
 			in.warn("inserting messages of applications", err)
 			in.abandon(entries, unavailable(err))
@@ -211,7 +213,7 @@ func (in *Intake) reserveAgain(ctx context.Context, entries []*entry) (admitted 
 }
 
 // find finds out what became of a COMMIT whose answer was lost. What is not there may still come.
-func (in *Intake) find(ctx context.Context, t *try, cause error) {
+func (in *Intake) find(ctx context.Context, t *attempt, cause error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), findTimeout)
 	defer cancel()
 	if err := t.readIDs(ctx, in.cfg.DB); err == nil {

@@ -1,10 +1,13 @@
 package intake
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -14,24 +17,31 @@ import (
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
-// try is one attempt to write entries, in one transaction. Its locks are taken in the order of the
-// tables door_duplicate, send_request and application_usage, the first by its key.
-type try struct {
-	in    *Intake
-	all   []*entry
-	first map[string]*entry // of those that are the same, by dedup_key and content
-	fresh []*entry          // to be inserted
+// attempt is one attempt to write entries. Its locks are taken in the order of the tables
+// door_duplicate, send_request and application_usage, the first by its key.
+type attempt struct {
+	in  *Intake
+	all []*entry
+	// careful: keys are looked for before anything is inserted. Nearly always they are new, and the
+	// unique key says where they are not.
+	careful bool
+	first   map[string]*entry // of those that are the same, by dedup_key or content
+	fresh   []*entry          // to be inserted
 	// committing: nothing is left to do but the COMMIT.
 	committing atomic.Bool
 }
 
-func newTry(in *Intake, entries []*entry) *try { return &try{in: in, all: entries} }
-
 // run writes the entries. It returns at the end of ctx, though a COMMIT knows no context, and waits
 // as long as the connection does.
-func (t *try) run(ctx context.Context) error {
+func (t *attempt) run(ctx context.Context) error {
 	ended := make(chan error, 1)
-	go func() { ended <- t.transact(ctx) }()
+	go func() {
+		if t.alone() {
+			ended <- t.insertAlone(ctx)
+		} else {
+			ended <- t.transact(ctx)
+		}
+	}()
 	select {
 	case err := <-ended:
 		return err
@@ -48,7 +58,31 @@ func (t *try) run(ctx context.Context) error {
 // commitGrace is what a statement takes to notice the end of its context.
 const commitGrace = 100 * time.Millisecond
 
-func (t *try) transact(ctx context.Context) error {
+// alone reports whether one INSERT does it: nothing is counted, and nothing compared.
+func (t *attempt) alone() bool {
+	return !t.careful && !slices.ContainsFunc(t.all, func(e *entry) bool {
+		return e.content != "" || e.reservation.Counted() || e.keyed && t.in.cfg.Archive
+	})
+}
+
+// insertAlone inserts without a transaction, which would cost two answers of the server more.
+func (t *attempt) insertAlone(ctx context.Context) error {
+	err := database.Retry(ctx, func(ctx context.Context) error {
+		t.reset()
+		t.committing.Store(true)
+		err := t.insert(ctx, t.in.cfg.DB)
+		if database.IsAnswer(err) {
+			t.committing.Store(false)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return t.readIDs(ctx, t.in.cfg.DB)
+}
+
+func (t *attempt) transact(ctx context.Context) error {
 	return database.InTx(ctx, t.in.cfg.DB, func(ctx context.Context, tx *sqlx.Tx) error {
 		t.reset()
 		if err := t.findKeys(ctx, tx); err != nil {
@@ -57,10 +91,17 @@ func (t *try) transact(ctx context.Context) error {
 		if err := t.holdContent(ctx, tx); err != nil {
 			return err
 		}
-		for _, step := range []func(context.Context, *sqlx.Tx) error{t.insert, t.keepContent, t.spend} {
-			if err := step(ctx, tx); err != nil {
-				return err
-			}
+		if err := t.insert(ctx, tx); err != nil {
+			return err
+		}
+		if err := t.readIDs(ctx, tx); err != nil {
+			return err
+		}
+		if err := t.keepContent(ctx, tx); err != nil {
+			return err
+		}
+		if err := t.spend(ctx, tx); err != nil {
+			return err
 		}
 		t.committing.Store(true)
 		return nil
@@ -68,7 +109,7 @@ func (t *try) transact(ctx context.Context) error {
 }
 
 // reset takes of entries that are the same the first one alone.
-func (t *try) reset() {
+func (t *attempt) reset() {
 	t.committing.Store(false)
 	t.first, t.fresh = make(map[string]*entry, len(t.all)), t.fresh[:0]
 	for _, e := range t.all {
@@ -89,7 +130,7 @@ func (e *entry) same() string {
 }
 
 // finish gives repetitions within the group the first one's result, and back what was not spent.
-func (t *try) finish() {
+func (t *attempt) finish() {
 	for _, e := range t.all {
 		if first := t.first[e.same()]; first != e {
 			t.in.compare(e, first.row)
@@ -108,14 +149,21 @@ type stored struct {
 }
 
 // findKeys finds the messages that were accepted before, by their keys: as long as the row is kept.
-func (t *try) findKeys(ctx context.Context, db sqlx.QueryerContext) error {
+func (t *attempt) findKeys(ctx context.Context, db sqlx.QueryerContext) error {
 	byKey := make(map[string]*entry)
 	for _, e := range t.fresh {
 		if e.keyed {
 			byKey[e.row.DedupKey] = e
 		}
 	}
-	for _, table := range []string{"send_request", "send_request_archive"} {
+	var tables []string
+	if t.careful {
+		tables = append(tables, "send_request")
+	}
+	if t.in.cfg.Archive {
+		tables = append(tables, "send_request_archive")
+	}
+	for _, table := range tables {
 		if len(byKey) == 0 {
 			break
 		}
@@ -149,7 +197,7 @@ func keysOf(byKey map[string]*entry) []string {
 }
 
 // drop takes those out of the fresh ones that turned out to be repetitions.
-func (t *try) drop() {
+func (t *attempt) drop() {
 	kept := t.fresh[:0]
 	for _, e := range t.fresh {
 		if !e.result.Repeated {
@@ -170,31 +218,37 @@ func (in *Intake) compare(e *entry, was row) {
 	}
 }
 
-// insert inserts the fresh entries and reads their ids back: by their keys, since servers of a cluster
-// count in steps of their own.
-func (t *try) insert(ctx context.Context, tx *sqlx.Tx) error {
+// insert inserts the fresh entries. It names the columns alone that one of them has: most have few, and
+// the server reads every value.
+func (t *attempt) insert(ctx context.Context, db sqlx.ExecerContext) error {
 	if len(t.fresh) == 0 {
 		return nil
 	}
-	rows := make([]row, len(t.fresh))
-	for i, e := range t.fresh {
-		rows[i] = e.row
+	var names, marks []string
+	var used []column
+	for _, c := range columns() {
+		if slices.ContainsFunc(t.fresh, func(e *entry) bool { return c.value(&e.row) != nil }) {
+			names, marks, used = append(names, c.name), append(marks, cmp.Or(c.mark, "?")), append(used, c)
+		}
 	}
-	const query = `
-		INSERT INTO send_request
-		       (appid, unionid, mini_appid, mini_openid, openid, template, data, url, mini_path, jump_appid,
-		        page, lang, mini_state, route, priority, due_at, expires_at, dedup_key, application)
-		VALUES (:appid, :unionid, :mini_appid, :mini_openid, :openid, :template, :data, :url, :mini_path,
-		        :jump_appid, :page, :lang, :mini_state, :route, :priority,
-		        COALESCE(:due_at, CURRENT_TIMESTAMP(3)), :expires_at, :dedup_key, :application)`
-	if _, err := tx.NamedExecContext(ctx, query, rows); err != nil {
+	args := make([]any, 0, len(used)*len(t.fresh))
+	for _, e := range t.fresh {
+		for _, c := range used {
+			args = append(args, c.value(&e.row))
+		}
+	}
+	values := "(" + strings.Join(marks, ", ") + ")"
+	query := `INSERT INTO send_request (` + strings.Join(names, ", ") + `) VALUES ` + values +
+		strings.Repeat(`, `+values, len(t.fresh)-1)
+	if _, err := db.ExecContext(ctx, query, args...); err != nil {
 		return fmt.Errorf("inserting messages: %w", err)
 	}
-	return t.readIDs(ctx, tx)
+	return nil
 }
 
-// readIDs reads the ids of the fresh entries. It is an error if one is missing.
-func (t *try) readIDs(ctx context.Context, db sqlx.QueryerContext) error {
+// readIDs reads the ids of the fresh entries, by their keys: servers of a cluster count in steps of
+// their own. It is an error if one is missing.
+func (t *attempt) readIDs(ctx context.Context, db sqlx.QueryerContext) error {
 	if len(t.fresh) == 0 {
 		return nil
 	}
@@ -220,7 +274,7 @@ func (t *try) readIDs(ctx context.Context, db sqlx.QueryerContext) error {
 }
 
 // spend counts what is inserted. It comes last, see [applications.Registry.Spend].
-func (t *try) spend(ctx context.Context, tx *sqlx.Tx) error {
+func (t *attempt) spend(ctx context.Context, tx *sqlx.Tx) error {
 	reservations := make([]applications.Reservation, len(t.fresh))
 	for i, e := range t.fresh {
 		reservations[i] = e.reservation

@@ -51,6 +51,7 @@ type Config struct {
 	Registry   Registry
 	Rules      Rules
 	Levels     Levels
+	Archive    bool // finished messages are kept in the archive, where their keys count too
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	Now        func() time.Time

@@ -15,6 +15,10 @@ import (
 	"github.com/unionbridge/unionbridge/internal/applications"
 )
 
+func nullText(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }
+
+func nullTime(at time.Time) sql.NullTime { return sql.NullTime{Time: at, Valid: !at.IsZero()} }
+
 // TestRow: every field of a message arrives in its column, and an empty one is NULL.
 func TestRow(t *testing.T) {
 	f := newInstance(t, newDB(t), shop())
@@ -56,11 +60,11 @@ func TestRow(t *testing.T) {
 	}
 	got.Data = ""
 	want := columns{
-		AppID: nullable(official), MiniAppID: nullable(mini), MiniOpenID: nullable(person),
-		Template: "order_paid", URL: nullable(whole.URL), MiniPath: nullable(whole.MiniPath),
-		JumpAppID: nullable(whole.JumpAppID), Page: nullable("pages/p"), Lang: nullable("en_US"),
-		MiniState: nullable("trial"), Route: nullable("official,mini"), Application: nullable("shop"),
-		Priority: 2, DueAt: due, ExpiresAt: moment(due.Add(time.Hour)),
+		AppID: nullText(official), MiniAppID: nullText(mini), MiniOpenID: nullText(person),
+		Template: "order_paid", URL: nullText(whole.URL), MiniPath: nullText(whole.MiniPath),
+		JumpAppID: nullText(whole.JumpAppID), Page: nullText("pages/p"), Lang: nullText("en_US"),
+		MiniState: nullText("trial"), Route: nullText("official,mini"), Application: nullText("shop"),
+		Priority: 2, DueAt: due, ExpiresAt: nullTime(due.Add(time.Hour)),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -70,7 +74,7 @@ func TestRow(t *testing.T) {
 		t.Errorf("it is due at %s", got.DueAt)
 	}
 	got.Data, got.DueAt = "", time.Time{}
-	want = columns{OpenID: nullable(person), Template: "order_paid", Application: nullable("shop"), Priority: 1}
+	want = columns{OpenID: nullText(person), Template: "order_paid", Application: nullText("shop"), Priority: 1}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

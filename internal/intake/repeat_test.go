@@ -22,6 +22,7 @@ func TestKeys(t *testing.T) {
 	till := shop()
 	till.Name = "till"
 	f := newInstance(t, db, shop(), till)
+	f.cfg.Archive = true
 	first := f.must(t, order(keyed("1")))
 	if r := f.must(t, order(keyed("1"))); r.ID != first.ID || !r.Repeated || first.Repeated {
 		t.Errorf("%+v after %+v", r, first)
@@ -139,26 +140,32 @@ func TestDuplicateWindow(t *testing.T) {
 	}
 }
 
-// TestLostAnswer: where the answer to a COMMIT is lost, the intake looks it up, and says that
+// TestLostAnswer: where the answer to the last statement is lost, the intake looks it up, and says that
 // it does not know where it cannot. A repetition with the key is then one row in all.
 func TestLostAnswer(t *testing.T) {
-	for _, hangs := range []bool{false, true} {
-		db := newDB(t)
-		thief, through, err := link.OpenThief(dbtest.DSN(t, db))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = thief.Close() }()
-		f := newInstance(t, dbtest.Open(t, through), shop())
-		f.must(t, order())
-		thief.Steal(hangs, "COMMIT")
-		r := f.accept(t, order(keyed("1")))[0]
-		if !thief.Stole() || r.Err != nil || r.ID == 0 {
-			t.Errorf("hangs %t, stolen %t: %+v", hangs, thief.Stole(), r)
-		}
-		again := f.must(t, order(keyed("1")))
-		if again.ID != r.ID || !again.Repeated || f.rows(t) != 2 {
-			t.Errorf("%+v after %+v, %d rows", again, r, f.rows(t))
+	limited := shop()
+	limited.Limit.Day = 100
+	for statement, a := range map[string]applications.Application{
+		"INSERT INTO send_request": shop(), "COMMIT": limited,
+	} {
+		for _, hangs := range []bool{false, true} {
+			db := newDB(t)
+			thief, through, err := link.OpenThief(dbtest.DSN(t, db))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = thief.Close() }()
+			f := newInstance(t, dbtest.Open(t, through), a)
+			f.must(t, order())
+			thief.Steal(hangs, statement)
+			r := f.accept(t, order(keyed("1")))[0]
+			if !thief.Stole() || r.Err != nil || r.ID == 0 {
+				t.Errorf("%s, hangs %t, stolen %t: %+v", statement, hangs, thief.Stole(), r)
+			}
+			again := f.must(t, order(keyed("1")))
+			if again.ID != r.ID || !again.Repeated || f.rows(t) != 2 {
+				t.Errorf("%s: %+v after %+v, %d rows", statement, again, r, f.rows(t))
+			}
 		}
 	}
 }

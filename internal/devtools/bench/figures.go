@@ -119,7 +119,7 @@ func (o *options) figures() (list []figure) {
 		"Future":   harness.Count(futureTimes * o.requests),
 		"Finished": harness.Count(finishedTimes * o.requests), "Migration": migrationVersion,
 		"Far": harness.Count(o.farRequests()), "FarLatency": farLatency,
-		"FarConcurrency": farConcurrency, "Producers": producers, "DoorClients": doorClients, "Takeovers": takeovers,
+		"FarConcurrency": farConcurrency, "Producers": producers, "DoorClients": doorClients, "DoorProducers": doorProducers, "Takeovers": takeovers,
 		"MovedIn": int(1 / moveShare),
 		"Urgent":  urgentRows, "DefaultRate": defaultRate, "Fair": fairRows, "FairRate": fairRate,
 		"Waiting": harness.Count(waitingTimes * o.requests), "Pushes": pushedFollows,

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -81,7 +82,9 @@ func (a *API) post(ctx context.Context, c *call) (answer, error) {
 	var probe struct {
 		Messages json.RawMessage `json:"messages"`
 	}
-	if json.Unmarshal(c.body, &probe) == nil && probe.Messages != nil {
+	// A single message is not read twice.
+	if bytes.Contains(c.body, []byte(`"messages"`)) && json.Unmarshal(c.body, &probe) == nil &&
+		probe.Messages != nil {
 		return a.postBatch(ctx, c)
 	}
 	if len(c.body) > maxBody {
