@@ -58,7 +58,8 @@ func (p *parts) doors() (*doors, error) {
 	server := &http.Server{
 		Handler: front(native, compat.New(compat.Config{
 			Proxies: proxies, Bodies: bodies, Registry: registry, Messages: messages,
-			Accounts: p.doorAccounts(), Logins: logins.compat(), Logger: p.log, Registerer: p.reg,
+			Accounts: p.doorAccounts(), Logins: logins.compat(), Forwarder: forwarder{p.clients},
+			Logger: p.log, Registerer: p.reg,
 			Now: time.Now,
 		})),
 		ReadHeaderTimeout: doorReadTimeout, ReadTimeout: doorReadTimeout, WriteTimeout: doorWriteTimeout,

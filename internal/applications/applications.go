@@ -45,6 +45,7 @@ type Application struct {
 	Limit           Limit
 	Networks        []netip.Prefix // where it calls from; none: anywhere
 	DuplicateWindow time.Duration
+	Forward         []string // other paths of WeChat's that it may call
 	Disabled        bool
 }
 

@@ -37,7 +37,7 @@ type Application struct {
 	// kept.
 	DuplicateWindow Duration `yaml:"duplicate_window"`
 
-	// Forward lists other paths of WeChat's that it may call. There are none yet.
+	// Forward lists other paths of WeChat's that it may call, of ForwardPaths.
 	Forward []string `yaml:"forward"`
 
 	Disabled bool `yaml:"disabled"` // its secrets and tokens are refused
