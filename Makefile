@@ -33,12 +33,15 @@ ARGS ?=
 # How many rounds `make chaos` plays; empty: each kind once. ROUNDS=55 takes about an hour.
 ROUNDS ?=
 
+# The clients of test-sdk: a Go module and an npm package of their own.
+SDKTEST = internal/web/compat/sdktest
+
 # The packages that speak SQL.
 SQL = ./internal/database ./bridge/... ./sync/... ./sender/...
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-mysql test-mariadb11 test-tidb test-galera race lint prose
-.PHONY: bench chaos window nightly clean
+.PHONY: bench chaos window nightly clean test-sdk
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,7 +75,7 @@ test-tidb: ## Tests of what speaks SQL on TiDB; builds it once, 3 to 20 minutes,
 	exec bin/privatedb -server "$$server" -- $(GO) test -count=1 -timeout 60m $(SQL)
 
 # Each part runs, whatever became of those before it.
-NIGHTLY = test-mariadb11 test-tidb test-galera chaos window race
+NIGHTLY = test-mariadb11 test-tidb test-galera test-sdk chaos window race
 
 nightly: ## All that .ci/run leaves out: the other servers, Galera, chaos, the race detector
 	@failed=0; results=; for target in $(NIGHTLY); do \
@@ -94,6 +97,12 @@ lint: prose ## Check formatting, words, go vet and the chosen linters (.golangci
 prose:
 	@grep -rnIiE -f <(grep -v '^#' tools/prose.txt) $(PROSE) --exclude-dir={.git,.dev,bin} . >&2; \
 	case $$? in 0) echo 'write it as tools/prose.txt says' >&2; exit 1 ;; 1) ;; *) exit 2 ;; esac
+
+test-sdk: ## Real WeChat SDKs, in Go and from npm, through the doors; installs Node.js where it is missing
+	@command -v npm >/dev/null || { echo 'installing Node.js with the package manager'; apt-get install -y nodejs npm >/dev/null; }
+	cd $(SDKTEST) && npm ci --no-audit --no-fund
+	@mkdir -p bin && $(GO) build -C $(SDKTEST) -o $(CURDIR)/bin/sdktest .
+	@export UNIONBRIDGE_SDKTEST=$(CURDIR)/bin; $(PRIVATEDB) -- $(GO) test -count=1 -tags sdk -run TestSDKs ./cmd/unionbridge
 
 bench: ## Measure; prints a table and a line "name value unit target ok|short" per figure
 	@$(GO) build -o bin/ ./internal/devtools/bench

@@ -33,6 +33,7 @@ type doorWorld struct {
 	db     *sqlx.DB
 	url    string
 	secret string
+	path   string // of the configuration
 	other  string // the secret of an application with the same rights
 	stop   context.CancelFunc
 	ended  chan result
@@ -98,7 +99,8 @@ applications:
 		t.Fatalf("%+v", got)
 	}
 	w.db = dbtest.Open(t, w.dsn)
-	w.start(t, path)
+	w.path = path
+	w.start(t)
 	t.Cleanup(func() {
 		w.stop()
 		if got := <-w.ended; got.code != 0 || strings.Contains(got.stderr, w.secret) {
@@ -116,11 +118,11 @@ applications:
 	return w
 }
 
-func (w *doorWorld) start(t *testing.T, path string) {
+func (w *doorWorld) start(t *testing.T) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	w.stop, w.ended = stop, make(chan result, 1)
-	go func() { w.ended <- do(ctx, "", "-c", path, "run") }()
+	go func() { w.ended <- do(ctx, "", "-c", w.path, "run") }()
 	await(t, "readiness", w.ready)
 }
 

@@ -130,6 +130,9 @@ func (c *cluster) addDaemon(name, binary string, settings harness.Settings) {
 	if c.callbacks || c.mini != nil {
 		settings.Callback = c.FreeAddr()
 	}
+	if c.kind.door {
+		settings.Door = c.FreeAddr()
+	}
 	d.Instance = c.NewInstance(binary, name, settings)
 	d.log = c.Log(name + ".log")
 	c.daemons = append(c.daemons, d)
@@ -185,12 +188,23 @@ func (c *cluster) startProducers(dsn string) {
 			rnd:      rand.New(rand.NewPCG(c.seed, uint64(i)+1)),
 			platform: c.platform, persons: c.persons, giveUp: tries, mini: c.kind.mini,
 		}
+		if c.kind.door {
+			p.door = newDoorClient(c.doors())
+		}
 		c.producers = append(c.producers, p)
 		if !c.kind.alone {
 			c.producing.Go(func() { p.run(work) })
 		}
 	}
 	c.producing.Go(func() { c.letFollow(work) })
+}
+
+// doors are the addresses at which applications call.
+func (c *cluster) doors() (addresses []string) {
+	for _, d := range c.daemons {
+		addresses = append(addresses, d.Settings.Door)
+	}
+	return addresses
 }
 
 func (c *cluster) letFollow(ctx context.Context) {

@@ -19,6 +19,7 @@ type kind struct {
 	quick   bool // nothing delays a post, so repeats must keep to the window closely
 	alone   bool // the nemesis inserts the requests, no producer does
 	mini    bool // the mini program sends too, see channels.go
+	door    bool // requests come in by the doors, see door.go
 
 	// previous: daemons of an older version begin, on its schema. The others start with the nemesis.
 	previous bool
@@ -80,6 +81,8 @@ func kinds() []kind {
 			missing: noPrevious, nemesis: upgrade, verify: checkMinis},
 		{name: "channels", what: "two channels, two daemons: kill -9 amid lost answers and cuts",
 			daemons: 2, mini: true, tune: bothChannels, nemesis: killChannels, verify: awaitResolved},
+		{name: "door", what: "messages by the doors, two daemons: kill -9 of them and of the database server",
+			daemons: 2, own: true, door: true, nemesis: breakDoors},
 	}
 }
 

@@ -85,6 +85,7 @@ type producer struct {
 	platform *platform
 	persons  map[standing][]int
 	mini     bool            // the mini program sends too
+	door     *doorClient     // nil: it inserts
 	records  []*record       // once run has returned
 	giveUp   context.Context // after its end nothing is tried again
 	cancels  sync.WaitGroup
@@ -95,7 +96,11 @@ func (p *producer) run(ctx context.Context) {
 	tick := time.NewTicker(40 * time.Millisecond)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		p.insert(p.batch())
+		if p.door != nil {
+			p.postAll(p.batch())
+		} else {
+			p.insert(p.batch())
+		}
 		<-tick.C
 	}
 	p.cancels.Wait()
