@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -16,7 +17,7 @@ import (
 // message is a message as callers send it. The names are those of send_request's columns.
 type message struct {
 	AppID     string          `json:"appid"`
-	Recipient json.RawMessage `json:"recipient"`
+	Recipient recipient       `json:"recipient"`
 	Template  string          `json:"template"`
 	Data      json.RawMessage `json:"data"`
 	URL       string          `json:"url"`
@@ -45,14 +46,8 @@ func readMessage(text []byte, at, key string) (out intake.Message, err error) {
 	if err := decode(text, at, &m); err != nil {
 		return out, err
 	}
-	var to recipient
-	if len(m.Recipient) > 0 && string(m.Recipient) != "null" {
-		if err := decode(m.Recipient, join(at, "recipient"), &to); err != nil {
-			return out, err
-		}
-	}
 	out = intake.Message{
-		AppID: m.AppID, Recipient: intake.Recipient(to), Template: m.Template, Data: m.Data,
+		AppID: m.AppID, Recipient: intake.Recipient(m.Recipient), Template: m.Template, Data: m.Data,
 		URL: m.URL, MiniPath: m.MiniPath, JumpAppID: m.JumpAppID, Key: cmp.Or(m.Key, key),
 		Options: intake.Options{Route: m.Route, Page: m.Page, Lang: m.Lang, MiniState: m.MiniState,
 			Priority: m.Priority},
@@ -79,13 +74,11 @@ type result struct {
 
 // post is POST /v1/messages: one message, or {"messages": […]} with at most 500.
 func (a *API) post(ctx context.Context, c *call) (answer, error) {
-	var probe struct {
-		Messages json.RawMessage `json:"messages"`
-	}
-	// A single message is not read twice.
-	if bytes.Contains(c.body, []byte(`"messages"`)) && json.Unmarshal(c.body, &probe) == nil &&
-		probe.Messages != nil {
-		return a.postBatch(ctx, c)
+	if list, err := batch(c.body); err != nil || list != nil {
+		if err != nil {
+			return answer{}, err
+		}
+		return a.postBatch(ctx, c, list)
 	}
 	if len(c.body) > maxBody {
 		return answer{}, &invalid{http.StatusRequestEntityTooLarge, "", "one message takes at most 1 MiB"}
@@ -108,20 +101,34 @@ func (a *API) post(ctx context.Context, c *call) (answer, error) {
 
 func location(id int64) string { return "/v1/messages/" + strconv.FormatInt(id, 10) }
 
-// postBatch answers for each message apart. A header's key counts for each with its place.
-func (a *API) postBatch(ctx context.Context, c *call) (answer, error) {
-	var batch struct {
+// batch returns the messages of a batch; nil: the body is one message, or none. A batch is read once,
+// and so is a message that says nothing of messages.
+func batch(body []byte) ([]json.RawMessage, error) {
+	var b struct {
 		Messages []json.RawMessage `json:"messages"`
 	}
-	if err := decode(c.body, "", &batch); err != nil {
-		return answer{}, err
+	if !bytes.Contains(body, []byte(`"messages"`)) {
+		return nil, nil
 	}
-	if n := len(batch.Messages); n == 0 || n > intake.MaxBatch {
-		return answer{}, wrong("messages", fmt.Sprintf("takes 1 to %d messages, not %d", intake.MaxBatch, n))
+	err := json.Unmarshal(body, &b)
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); err == nil && b.Messages == nil ||
+		err != nil && (!ok || e.Field != "messages") {
+		return nil, nil
 	}
-	results := make([]result, len(batch.Messages))
+	if err := decoded(err, body, "", &b); err != nil {
+		return nil, err
+	}
+	if n := len(b.Messages); n == 0 || n > intake.MaxBatch {
+		return nil, wrong("messages", fmt.Sprintf("takes 1 to %d messages, not %d", intake.MaxBatch, n))
+	}
+	return b.Messages, nil
+}
+
+// postBatch answers for each message apart. A header's key counts for each with its place.
+func (a *API) postBatch(ctx context.Context, c *call, list []json.RawMessage) (answer, error) {
+	results := make([]result, len(list))
 	messages, places := make([]intake.Message, 0, len(results)), make([]int, 0, len(results))
-	for i, text := range batch.Messages {
+	for i, text := range list {
 		key := c.key()
 		if key != "" {
 			key += "/" + strconv.Itoa(i)

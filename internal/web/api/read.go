@@ -75,10 +75,15 @@ func (c *call) readWait(op operation) error {
 // would notice. at is the object's own place in the body; "": it is the body. The error does not
 // quote it.
 func decode(text []byte, at string, v any) error {
+	return decoded(json.Unmarshal(text, v), text, at, v)
+}
+
+// decoded is what decode says once package json has read text into v.
+func decoded(err error, text []byte, at string, v any) error {
 	if !utf8.Valid(text) {
 		return &invalid{http.StatusBadRequest, at, "the JSON is not UTF-8"}
 	}
-	if err := json.Unmarshal(text, v); err != nil {
+	if err != nil {
 		if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 			return &invalid{http.StatusBadRequest, join(at, e.Field), "has a wrong type: it is a JSON " +
 				e.Value}
@@ -88,24 +93,26 @@ func decode(text []byte, at string, v any) error {
 	return checkNames(text, at, reflect.TypeOf(v).Elem())
 }
 
-// checkNames refuses fields that the struct t has not, and those that are there twice.
+// checkNames refuses fields that the struct t has not, and those that are there twice. Where one of
+// its fields is a struct, it looks into that too.
 func checkNames(text []byte, at string, t reflect.Type) (err error) {
-	left := make(map[string]bool, t.NumField()) // false: it has been there
-	for i := range t.NumField() {
-		left[t.Field(i).Tag.Get("json")] = true
-	}
-	object := names(text, func(name string) {
-		unseen, known := left[name]
-		switch {
-		case err != nil:
-		case !known && len(name) > maxName:
-			err = &invalid{http.StatusBadRequest, at, "there is a field that is not known"}
-		case !known:
-			err = &invalid{http.StatusBadRequest, join(at, name), "there is no such field"}
-		case !unseen:
-			err = &invalid{http.StatusBadRequest, join(at, name), "the field is there twice"}
+	var seen uint64 // by the field's number
+	object := names(text, func(name string, value []byte) {
+		if err != nil {
+			return
 		}
-		left[name] = false
+		n := field(t, name)
+		switch {
+		case n < 0 && len(name) > maxName:
+			err = &invalid{http.StatusBadRequest, at, "there is a field that is not known"}
+		case n < 0:
+			err = &invalid{http.StatusBadRequest, join(at, name), "there is no such field"}
+		case seen&(1<<n) != 0:
+			err = &invalid{http.StatusBadRequest, join(at, name), "the field is there twice"}
+		case t.Field(n).Type.Kind() == reflect.Struct && bytes.HasPrefix(value, []byte("{")):
+			err = checkNames(value, join(at, name), t.Field(n).Type)
+		}
+		seen |= 1 << max(n, 0)
 	})
 	if !object {
 		return &invalid{http.StatusBadRequest, at, "this is not a JSON object"}
@@ -116,36 +123,58 @@ func checkNames(text []byte, at string, t reflect.Type) (err error) {
 // maxName is how long a field's name may be to be named in an error.
 const maxName = 64
 
+// field is the number of the field with a name in JSON; −1: there is none.
+func field(t reflect.Type, name string) int {
+	for i := range t.NumField() {
+		if t.Field(i).Tag.Get("json") == name {
+			return i
+		}
+	}
+	return -1
+}
+
 // names tells visit the names of an object's own fields as they are written, which package json does
-// not: to it, Template and template are one name. It reports whether text, which is valid JSON, is an
-// object.
-func names(text []byte, visit func(name string)) (object bool) {
+// not: to it, Template and template are one name. value begins with the field's value. names reports
+// whether text, which begins with valid JSON, is an object.
+func names(text []byte, visit func(name string, value []byte)) (object bool) {
+	text = bytes.TrimLeft(text, blanks)
+	if !bytes.HasPrefix(text, []byte("{")) {
+		return false
+	}
 	depth, name := 0, false // name: a text that comes now is one
 	for i := 0; i < len(text); i++ {
 		switch text[i] {
 		case '{', '[':
-			if depth++; depth == 1 {
-				object = text[i] == '{'
-			}
-			name = depth == 1 && object
+			depth++
+			name = depth == 1
 		case '}', ']':
-			depth--
-		case ',':
-			name = depth == 1 && object
-		case '"':
-			end := i + 1
-			for ; text[end] != '"'; end++ {
-				if text[end] == '\\' {
-					end++
-				}
+			if depth--; depth == 0 {
+				return true
 			}
+		case ',':
+			name = depth == 1
+		case '"':
+			end := closing(text, i)
 			if name {
-				visit(unquoted(text[i : end+1]))
+				value := bytes.TrimLeft(text[end+1:], blanks)
+				visit(unquoted(text[i:end+1]), bytes.TrimLeft(value[1:], blanks)) // behind the colon
 			}
 			name, i = false, end
 		}
 	}
-	return object
+	return true
+}
+
+const blanks = " \t\r\n"
+
+// closing is where the text ends that begins at i.
+func closing(text []byte, i int) int {
+	for i++; text[i] != '"'; i++ {
+		if text[i] == '\\' {
+			i++
+		}
+	}
+	return i
 }
 
 func unquoted(text []byte) (s string) {
