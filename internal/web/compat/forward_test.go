@@ -20,14 +20,14 @@ func TestForward(t *testing.T) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	got, err := io.ReadAll(resp.Body)
-	if err != nil || string(got) != "a picture" || resp.Header.Get("Content-Type") != "image/jpeg" || resp.StatusCode != 200 {
+	if err != nil || string(got) != "a picture" || resp.Header.Get("Content-Type") != "image/jpeg" || resp.StatusCode != http.StatusOK {
 		t.Errorf("%s %q, %v", resp.Status, got, err)
 	}
 	if len(f.forwarded) != 1 {
 		t.Fatalf("%d calls", len(f.forwarded))
 	}
 	call := f.forwarded[0]
-	if call.AppID != mini || call.Method != "POST" || call.Path != "/wxa/getwxacode" || call.Query.Encode() != "a=b" ||
+	if call.AppID != mini || call.Method != http.MethodPost || call.Path != "/wxa/getwxacode" || call.Query.Encode() != "a=b" ||
 		call.ContentType != req.Header.Get("Content-Type") || string(call.Body) != "{}\r\n" {
 		t.Errorf("%+v", call)
 	}
