@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -38,4 +40,29 @@ func validateForward(path string, paths []string, ps *problems) {
 			ps.add(at, "%s stands there twice", p)
 		}
 	}
+}
+
+// validateEcho: what is told has no name and no text in it, but says who gets messages. So it leaves the
+// company's own network by TLS only.
+func validateEcho(path string, e *Echo, ps *problems) {
+	if e == nil {
+		return
+	}
+	u, err := url.Parse(e.URL)
+	switch {
+	case e.URL == "":
+		ps.add(path+".url", "missing; name where the application is told, such as https://shop.example.com/wechat")
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+		ps.add(path+".url", "is no whole address that begins with https:// or http://")
+	case u.User != nil:
+		ps.add(path+".url", "has a user in it; the signature by token says who we are")
+	case u.Scheme == "http" && !inside(u.Hostname()):
+		ps.add(path+".url", "http:// is for this machine and private addresses; use https://")
+	}
+}
+
+// inside reports whether a host is this machine, or an address of a private network.
+func inside(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return loopback(host) || err == nil && (addr.Unmap().IsPrivate() || addr.Unmap().IsLoopback())
 }

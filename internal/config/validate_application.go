@@ -46,6 +46,7 @@ func validateApplications(cfg *Config, ps *problems) {
 		}
 		atMost(ps, path+".duplicate_window", a.DuplicateWindow, maxDuplicateWindow)
 		validateForward(path, a.Forward, ps)
+		validateEcho(path+".echo", a.Echo, ps)
 	}
 }
 
