@@ -103,7 +103,7 @@ func (e *Echo) underLease(ctx context.Context) error {
 	if lease == nil {
 		return err
 	}
-	defer func() { _ = database.Detached(ctx, lease.Release) }() // it ends by itself
+	defer func() { _ = database.Detached(ctx, lease.Release) }() // else it expires
 	held, cancel := lease.Context(ctx)
 	defer cancel()
 	for {
@@ -150,7 +150,7 @@ func (e *Echo) handle(ctx context.Context, r row) error {
 		e.told.WithLabelValues(r.Application, "taken").Inc()
 		return e.forget(ctx, r)
 	case ctx.Err() != nil:
-		return nil // stopped: it is due still
+		return context.Cause(ctx) // stopped: it is due still
 	case r.newsAge() >= keep:
 		e.told.WithLabelValues(r.Application, "given_up").Inc()
 		e.cfg.Logger.Warn("an application was not told what became of a message, for a day",
