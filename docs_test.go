@@ -168,7 +168,8 @@ func readFile(t *testing.T, name string) string {
 func walk(t *testing.T, suffix string, visit func(name string, text []byte)) {
 	t.Helper()
 	err := filepath.WalkDir(".", func(name string, entry fs.DirEntry, err error) error {
-		skip := name != "." && strings.HasPrefix(entry.Name(), ".") || name == "bin"
+		skip := name != "." && strings.HasPrefix(entry.Name(), ".") || name == "bin" ||
+			entry.Name() == "node_modules"
 		switch {
 		case err != nil:
 			return err

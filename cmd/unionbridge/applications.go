@@ -45,7 +45,8 @@ func applicationOf(cfg *config.Config, a config.Application) applications.Applic
 		Name: a.Name, Accounts: make(map[string][]applications.Call, len(a.Accounts)),
 		Templates: allowedTemplates(cfg, a), Priority: a.Priority,
 		Limit:           applications.Limit{Minute: a.Limit.Minute, Day: a.Limit.Day},
-		DuplicateWindow: a.DuplicateWindow.Std(), Disabled: a.Disabled,
+		DuplicateWindow: a.DuplicateWindow.Std(), Forward: a.Forward, Echo: a.Echo != nil,
+		Disabled: a.Disabled,
 	}
 	for _, text := range a.SecretHashes {
 		var hash [32]byte

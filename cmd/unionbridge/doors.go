@@ -11,6 +11,7 @@ import (
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/internal/echo"
 	"github.com/unionbridge/unionbridge/internal/intake"
 	"github.com/unionbridge/unionbridge/internal/web"
 	"github.com/unionbridge/unionbridge/internal/web/api"
@@ -31,6 +32,8 @@ type doors struct {
 	listener *web.Listener
 	intake   *intake.Intake
 	taking   *task // of intake; nil: not started
+	echo     *echo.Echo
+	telling  *task // of echo
 	log      *slog.Logger
 }
 
@@ -58,7 +61,8 @@ func (p *parts) doors() (*doors, error) {
 	server := &http.Server{
 		Handler: front(native, compat.New(compat.Config{
 			Proxies: proxies, Bodies: bodies, Registry: registry, Messages: messages,
-			Accounts: p.doorAccounts(), Logins: logins.compat(), Logger: p.log, Registerer: p.reg,
+			Accounts: p.doorAccounts(), Logins: logins.compat(), Forwarder: forwarder{p.clients},
+			Logger: p.log, Registerer: p.reg,
 			Now: time.Now,
 		})),
 		ReadHeaderTimeout: doorReadTimeout, ReadTimeout: doorReadTimeout, WriteTimeout: doorWriteTimeout,
@@ -72,9 +76,21 @@ func (p *parts) doors() (*doors, error) {
 		}
 		server.TLSConfig = certificate.Config()
 	}
-	return &doors{intake: messages, log: p.log, listener: web.NewListener(web.ListenerConfig{
+	return &doors{intake: messages, echo: p.echo(), log: p.log, listener: web.NewListener(web.ListenerConfig{
 		Listen: h.APIListen, Key: "http.api_listen", Logger: p.log, Server: server,
 	})}, nil
+}
+
+// echo is what tells applications what became of their messages.
+func (p *parts) echo() *echo.Echo {
+	targets := make(map[string]echo.Target)
+	for _, a := range p.cfg.Applications {
+		if a.Echo != nil {
+			targets[a.Name] = echo.Target{URL: a.Echo.URL, Token: a.Echo.Token.Reveal()}
+		}
+	}
+	return echo.New(echo.Config{DB: p.db, Leases: p.leases, Targets: targets, Logger: p.log,
+		Registerer: p.reg, Now: time.Now})
 }
 
 // doorProxies are those whose X-Forwarded-For counts. The configuration has checked them.
@@ -91,7 +107,7 @@ func (d *doors) start(ctx context.Context) error {
 	if d == nil {
 		return nil
 	}
-	d.taking = startTask(ctx, d.intake.Run)
+	d.taking, d.telling = startTask(ctx, d.intake.Run), startTask(ctx, d.echo.Run)
 	if err := d.listener.Start(ctx); err != nil {
 		return err
 	}
@@ -112,5 +128,5 @@ func (d *doors) stop(ctx context.Context) error {
 	if d == nil {
 		return nil
 	}
-	return errors.Join(d.listener.Stop(ctx), d.taking.stop(ctx))
+	return errors.Join(d.listener.Stop(ctx), d.taking.stop(ctx), d.telling.stop(ctx))
 }

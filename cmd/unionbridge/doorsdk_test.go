@@ -60,7 +60,7 @@ func newDoorway(t *testing.T, to string) *doorway {
 	return d
 }
 
-// answer sets what is answered in the door's place, and begins to count anew.
+// answer sets what is answered in the door's place, and counts from zero.
 func (d *doorway) answer(instead func(path, token string) (int, string)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

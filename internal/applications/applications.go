@@ -45,6 +45,8 @@ type Application struct {
 	Limit           Limit
 	Networks        []netip.Prefix // where it calls from; none: anywhere
 	DuplicateWindow time.Duration
+	Forward         []string // other paths of WeChat's that it may call
+	Echo            bool     // it is told what became of its messages
 	Disabled        bool
 }
 

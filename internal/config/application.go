@@ -37,10 +37,20 @@ type Application struct {
 	// kept.
 	DuplicateWindow Duration `yaml:"duplicate_window"`
 
-	// Forward lists other paths of WeChat's that it may call. There are none yet.
+	// Forward lists other paths of WeChat's that it may call, of ForwardPaths.
 	Forward []string `yaml:"forward"`
 
+	Echo *Echo `yaml:"echo"` // nil: it is not told what becomes of its messages
+
 	Disabled bool `yaml:"disabled"` // its secrets and tokens are refused
+}
+
+// Echo is where an application is told what became of its messages, as WeChat tells an account.
+type Echo struct {
+	URL       string `yaml:"url"`
+	TokenFile string `yaml:"token_file"`
+	TokenEnv  string `yaml:"token_env"`
+	Token     Secret `yaml:"token"` // signs what it is told
 }
 
 // Limit is how many requests of an application are accepted, over all instances; 0: no limit.

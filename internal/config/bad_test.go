@@ -52,7 +52,7 @@ f.yaml:17:16: applications[1].networks[0]: "10.0.0.1/8" has bits behind its mask
 f.yaml:17:28: applications[1].networks[1]: "all" is neither a network such as 10.0.0.0/8 nor an address
 f.yaml:17:33: applications[1].networks[2]: "::ffff:10.0.0.0/104" is an IPv4 network in IPv6's form; write it as IPv4
 f.yaml:18:5: applications[1].duplicate_window: 1h1m0s is too long; at most 1h0m0s
-f.yaml:19:15: applications[1].forward[0]: this version forwards nothing to WeChat; remove this element
+f.yaml:19:15: applications[1].forward[0]: "/wxa/business/getuserphonenumber" is not forwarded; the paths that may be are /cgi-bin/qrcode/create, /cgi-bin/shorten/fetch, /cgi-bin/shorten/gen, /cgi-bin/wxaapp/createwxaqrcode, /wxa/generate_urllink, /wxa/generatescheme, /wxa/genwxashortlink, /wxa/getwxacode, /wxa/getwxacodeunlimit, /wxa/img_sec_check, /wxa/media_check_async, /wxa/msg_sec_check, /wxa/query_urllink, /wxa/queryscheme
 f.yaml:21:5: applications[2].secret_hashes: holds a secret itself, and not its hash; make a new secret, for this one may have been seen: unionbridge application secret shop
 f.yaml:22:37: applications[2].accounts.wx0000000000000001[0]: login is a mini program's; name one, or remove this element
 f.yaml:22:59: applications[2].accounts.wx0000000000000001[2]: template_send stands there twice

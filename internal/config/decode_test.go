@@ -281,7 +281,7 @@ func wantApplications() *Config {
 			"wx0000000000000002": {CallLogin, CallSubscribeSend}},
 		Templates: []string{"paid", strings.Repeat("B", 43)},
 		Limit:     Limit{Minute: 600, Day: 100000}, Networks: []string{"10.0.0.0/8", "fd00::1/128"},
-		DuplicateWindow: Duration(time.Minute), Forward: []string{},
+		DuplicateWindow: Duration(time.Minute), Forward: []string{"/wxa/getwxacodeunlimit", "/wxa/msg_sec_check"},
 	}, {
 		Name: "till", SecretHashes: []string{strings.Repeat("0", 62) + "ab"}, Priority: 1,
 		Accounts: map[string][]string{"wx0000000000000001": {CallTemplateSend}}, Disabled: true,

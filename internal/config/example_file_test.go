@@ -217,6 +217,7 @@ func TestExampleApplications(t *testing.T) {
 	t.Setenv("STATE_DIRECTORY", "/var/lib/unionbridge")
 	dir := exampleSecrets(t)
 	writeFile(t, filepath.Join(dir, "shop.hash"), hashOne, 0o644)
+	writeFile(t, filepath.Join(dir, "shop.echo"), "token", 0o600)
 	before, block, ok := strings.Cut(string(unionbridge.ExampleConfig), "# applications:\n")
 	if !ok {
 		t.Fatal("the example has no applications")

@@ -52,6 +52,12 @@ func (r *resolver) secrets(cfg *Config) {
 		r.token(path+".token", &m.Token)
 		r.callback(path+".callback", m.Callback)
 	}
+	for i, a := range cfg.Applications {
+		if e := a.Echo; e != nil {
+			path := fmt.Sprintf("applications[%d].echo.token", i)
+			r.fetch(secretField{path, &e.Token, e.TokenFile, e.TokenEnv, false})
+		}
+	}
 	r.hashes(cfg)
 	r.apiTLS(&cfg.HTTP.APITLS)
 }

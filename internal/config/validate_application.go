@@ -45,10 +45,8 @@ func validateApplications(cfg *Config, ps *problems) {
 				a.DuplicateWindow)
 		}
 		atMost(ps, path+".duplicate_window", a.DuplicateWindow, maxDuplicateWindow)
-		for j := range a.Forward {
-			ps.add(fmt.Sprintf("%s.forward[%d]", path, j), "this version forwards nothing to WeChat; "+
-				"remove this element")
-		}
+		validateForward(path, a.Forward, ps)
+		validateEcho(path+".echo", a.Echo, ps)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 )
 
 // attempt is one attempt to write entries. Its locks are taken in the order of the tables
-// door_duplicate, send_request and application_usage, the first by its key.
+// door_duplicate, send_request, door_echo and application_usage, the first by its key.
 type attempt struct {
 	in  *Intake
 	all []*entry
@@ -61,7 +61,7 @@ const commitGrace = 100 * time.Millisecond
 // alone reports whether one INSERT does it: nothing is counted, and nothing compared.
 func (t *attempt) alone() bool {
 	return !t.careful && !slices.ContainsFunc(t.all, func(e *entry) bool {
-		return e.content != "" || e.reservation.Counted() || e.keyed && t.in.cfg.Archive
+		return e.content != "" || e.reservation.Counted() || e.keyed && t.in.cfg.Archive || e.echo()
 	})
 }
 
@@ -98,6 +98,9 @@ func (t *attempt) transact(ctx context.Context) error {
 			return err
 		}
 		if err := t.keepContent(ctx, tx); err != nil {
+			return err
+		}
+		if err := t.askEcho(ctx, tx); err != nil {
 			return err
 		}
 		if err := t.spend(ctx, tx); err != nil {
@@ -269,6 +272,28 @@ func (t *attempt) readIDs(ctx context.Context, db sqlx.QueryerContext) error {
 	}
 	if len(byKey) > 0 {
 		return fmt.Errorf("reading ids: %d of %d rows are missing", len(byKey), len(t.fresh))
+	}
+	return nil
+}
+
+// echo reports whether the application wants to be told what becomes of its messages.
+func (e *entry) echo() bool { return e.session.Application.Echo }
+
+// askEcho writes down who wants to be told, for package echo.
+func (t *attempt) askEcho(ctx context.Context, tx *sqlx.Tx) error {
+	var args []any
+	for _, e := range t.fresh {
+		if e.echo() {
+			args = append(args, e.result.ID, e.row.Application)
+		}
+	}
+	if len(args) == 0 {
+		return nil
+	}
+	query := `INSERT INTO door_echo (request_id, application) VALUES (?, ?)` +
+		strings.Repeat(`, (?, ?)`, len(args)/2-1)
+	if _, err := tx.ExecContext(ctx, query, args...); err != nil {
+		return fmt.Errorf("writing down who is to be told: %w", err)
 	}
 	return nil
 }

@@ -246,3 +246,23 @@ func TestPurge(t *testing.T) {
 		t.Errorf("%v are left, %v", left, err)
 	}
 }
+
+// TestEcho: who wants to be told is written down with each message, once.
+func TestEcho(t *testing.T) {
+	db := newDB(t)
+	a, till := shop(), shop()
+	a.Echo, till.Name = true, "till"
+	f := newInstance(t, db, a, till)
+	first := f.must(t, order(keyed("1")))
+	f.must(t, order(keyed("1")))
+	second := f.must(t, order())
+	f.session = session(&till)
+	f.must(t, order())
+	var ids []int64
+	if err := db.Select(&ids, `SELECT request_id FROM door_echo ORDER BY request_id`); err != nil {
+		t.Fatal(err)
+	}
+	if len(ids) != 2 || ids[0] != first.ID || ids[1] != second.ID {
+		t.Errorf("%v, want %d and %d", ids, first.ID, second.ID)
+	}
+}

@@ -44,6 +44,9 @@ func (b *Bodies) Read(r *http.Request, most int) (body []byte, release func(), e
 	for {
 		if len(body) == cap(body) {
 			step := int64(max(bodyStep, cap(body))) // doubles
+			if body == nil && r.ContentLength >= 0 {
+				step = min(step, r.ContentLength+1) // one more, to read the end
+			}
 			if err := b.take(r.Context(), step); err != nil {
 				return nil, release, err
 			}

@@ -32,6 +32,7 @@ const (
 // next week, so that nothing is sent meanwhile.
 func (b *bench) door() {
 	n := max(doorBatch, b.requests/4/doorBatch*doorBatch)
+	defer b.flushCommits()()
 	b.instance.Settings.Door = b.FreeAddr()
 	b.startDaemon(unlimited, concurrency)
 	client := newDoorClient(b)
@@ -64,6 +65,20 @@ func (b *bench) door() {
 	b.record("door_lost", float64(max(rows-b.lastRows(), b.lastRows()-rows)))
 	b.stopDaemon()
 	b.instance.Settings.Door = ""
+}
+
+// flushCommits lets the server write each COMMIT to the disk, as those do that must lose none. The
+// returned function sets it back.
+func (b *bench) flushCommits() (reset func()) {
+	const set = "SET GLOBAL innodb_flush_log_at_trx_commit = "
+	var before int64
+	err := b.database.Admin.GetContext(b.Context(), &before, "SELECT @@GLOBAL.innodb_flush_log_at_trx_commit")
+	if err != nil { // not InnoDB's
+		return func() {}
+	}
+	b.database.Admin.Do(set + "1")
+	b.Say("innodb_flush_log_at_trx_commit is 1 from here on")
+	return func() { b.database.Admin.Do(fmt.Sprint(set, before)) }
 }
 
 func (b *bench) lastRows() int64 { return b.db.Count(`SELECT COUNT(*) FROM send_request`) }

@@ -14,6 +14,7 @@ import (
 type answer struct {
 	status int
 	body   any
+	end    func() // of what the answer needs; nil: nothing
 }
 
 // problem is an error in WeChat's form.
@@ -42,13 +43,13 @@ func refused(code int, message string) error { return &failure{http.StatusOK, co
 
 // unavailable is never −1: SDKs repeat the POST then.
 func unavailable() answer {
-	return answer{http.StatusServiceUnavailable, problem{61450, "system busy, not accepted"}}
+	return answer{status: http.StatusServiceUnavailable, body: problem{61450, "system busy, not accepted"}}
 }
 
 // unknown is unavailable where the row may have been committed.
 func unknown() answer {
-	return answer{http.StatusServiceUnavailable,
-		problem{61450, "system busy, outcome unknown: repeat it with the same client_msg_id"}}
+	return answer{status: http.StatusServiceUnavailable,
+		body: problem{61450, "system busy, outcome unknown: repeat it with the same client_msg_id"}}
 }
 
 // described is what may be logged of a panic: its value may quote a request.
@@ -71,7 +72,7 @@ func notServed(path string) answer {
 		}
 		return r
 	}, path)
-	return answer{http.StatusNotFound, problem{40066, "invalid url: " + path + " is not served here"}}
+	return answer{status: http.StatusNotFound, body: problem{40066, "invalid url: " + path + " is not served here"}}
 }
 
 // pause lets something happen once in a while.

@@ -9,6 +9,7 @@
 package compat
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -86,6 +87,7 @@ type Config struct {
 	Messages   Messages
 	Accounts   Accounts
 	Logins     Logins
+	Forwarder  Forwarder
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	Now        func() time.Time
@@ -104,7 +106,9 @@ type Door struct {
 type endpoint struct {
 	method string // "": any, and the body is not read
 	open   bool   // it takes no token
-	serve  func(ctx context.Context, c *call) (any, error)
+	// timeout is how long the answer may take; 0: answerTimeout.
+	timeout time.Duration
+	serve   func(ctx context.Context, c *call) (any, error)
 }
 
 // call is a request whose body has been read.
@@ -112,7 +116,8 @@ type call struct {
 	*http.Request
 	from    netip.Addr
 	session applications.Session // of the token; nobody's where the endpoint is open
-	body    []byte
+	body    []byte               // without what JSON does not need around it
+	raw     []byte               // as it came
 }
 
 // New returns a Door.
@@ -155,12 +160,21 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.Path
 	e, known := d.endpoints[path]
 	if !known {
-		path = "other"
+		if e, known = d.forwarding(r.Method, path); !known {
+			path = "other"
+		}
 	}
 	a, began := d.handle(r, e, known)
+	if a.end != nil {
+		defer a.end() // a forwarded answer is read until it has been written
+	}
 	d.requests.WithLabelValues(path, strconv.Itoa(a.code())).Inc()
 	if !began.IsZero() {
 		d.seconds.WithLabelValues(path).Observe(d.cfg.Now().Sub(began).Seconds())
+	}
+	if f, ok := a.body.(*Forwarded); ok {
+		d.pass(w, f)
+		return
 	}
 	body, err := json.Marshal(a.body)
 	if err != nil {
@@ -200,13 +214,13 @@ func (d *Door) handle(r *http.Request, e endpoint, known bool) (a answer, began 
 		return d.failed(err), began
 	}
 	began = d.cfg.Now()
-	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
-	defer cancel()
+	ctx, cancel := context.WithTimeout(r.Context(), cmp.Or(e.timeout, answerTimeout))
 	body, err := e.serve(ctx, c)
 	if err != nil {
+		cancel()
 		return d.failed(err), began
 	}
-	return answer{http.StatusOK, body}, began
+	return answer{status: http.StatusOK, body: body, end: cancel}, began
 }
 
 func (d *Door) verify(c *call) (err error) {
@@ -219,13 +233,13 @@ func (d *Door) verify(c *call) (err error) {
 // failed returns the answer for an error: the caller's own, or that nothing was decided.
 func (d *Door) failed(err error) answer {
 	if f, ok := errors.AsType[*failure](err); ok {
-		return answer{f.status, problem{f.code, f.message}}
+		return answer{status: f.status, body: problem{f.code, f.message}}
 	}
 	if r, ok := errors.AsType[*applications.Refusal](err); ok {
-		return answer{http.StatusOK, problem{r.Code, r.Message}}
+		return answer{status: http.StatusOK, body: problem{r.Code, r.Message}}
 	}
 	if r, ok := errors.AsType[*intake.Rejection](err); ok {
-		return answer{http.StatusOK, problem{r.Code, r.Message}}
+		return answer{status: http.StatusOK, body: problem{r.Code, r.Message}}
 	}
 	if d.warn.over(warnPause) {
 		d.cfg.Logger.Warn("a door cannot answer", "err", err)

@@ -41,6 +41,8 @@ type fake struct {
 	messages []intake.Message // accepted
 	refused  error            // what Accept and Login say instead
 	unionid  string           // of everybody who logs in
+
+	forwarded []Forwarding
 }
 
 func (f *fake) Token(ctx context.Context, c applications.Credentials) (string, error) {
@@ -75,6 +77,21 @@ func (f *fake) Login(_ context.Context, _ applications.Session, _, code string) 
 	return Login{OpenID: "o" + code, UnionID: f.unionid, SessionKey: "key+/=="}, nil
 }
 
+func (*fake) Knows(path string) bool {
+	return path == "/wxa/getwxacode" || path == "/wxa/msg_sec_check"
+}
+
+// Forward answers with what it was asked.
+func (f *fake) Forward(_ context.Context, call Forwarding) (*Forwarded, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.forwarded = append(f.forwarded, call)
+	if f.refused != nil {
+		return nil, f.refused
+	}
+	return &Forwarded{Status: 200, ContentType: "image/jpeg", Body: io.NopCloser(strings.NewReader("a picture"))}, nil
+}
+
 // Verify knows one token, for every account that the tests name by it.
 func (f *fake) Verify(ctx context.Context, given string, from netip.Addr) (applications.Session, error) {
 	f.mu.Lock()
@@ -90,7 +107,7 @@ func (f *fake) Verify(ctx context.Context, given string, from netip.Addr) (appli
 		return applications.Session{}, &applications.Refusal{Code: 40001, Message: "invalid credential"}
 	}
 	return applications.Session{AppID: account, From: from, Application: &applications.Application{
-		Name: "shop", Limit: applications.Limit{Day: 100}, Accounts: map[string][]applications.Call{
+		Name: "shop", Forward: []string{"/wxa/getwxacode"}, Limit: applications.Limit{Day: 100}, Accounts: map[string][]applications.Call{
 			official: {applications.TemplateSend}, mini: {applications.SubscribeSend},
 		},
 	}}, nil
@@ -139,7 +156,7 @@ func newDoor(t testing.TB, change func(*Config, *http.Server)) *fixture {
 	t.Helper()
 	f := &fixture{fake: new(fake), log: new(bytes.Buffer), reg: prometheus.NewRegistry()}
 	logger := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	cfg := Config{Bodies: web.NewBodies(), Registry: f.fake, Messages: f.fake, Accounts: f.fake, Logins: f.fake,
+	cfg := Config{Bodies: web.NewBodies(), Registry: f.fake, Messages: f.fake, Accounts: f.fake, Logins: f.fake, Forwarder: f.fake,
 		Registerer: f.reg, Now: time.Now, Logger: logger}
 	server := &http.Server{ReadTimeout: 10 * time.Second, ReadHeaderTimeout: 10 * time.Second}
 	if change != nil {
@@ -389,7 +406,7 @@ func FuzzStableToken(f *testing.F) {
 	for _, seed := range []string{"", "{}", `{"appid":"a","secret":"s","grant_type":"client_credential"}`, "\ufeff[", `{"appid":{}}`} {
 		f.Add([]byte(seed), "application/json")
 	}
-	door := New(Config{Bodies: web.NewBodies(), Registry: new(fake), Messages: new(fake), Accounts: new(fake), Logins: new(fake),
+	door := New(Config{Bodies: web.NewBodies(), Registry: new(fake), Messages: new(fake), Accounts: new(fake), Logins: new(fake), Forwarder: new(fake),
 		Registerer: prometheus.NewRegistry(), Now: time.Now,
 		Logger: slog.New(slog.DiscardHandler)})
 	f.Fuzz(func(t *testing.T, body []byte, contentType string) {

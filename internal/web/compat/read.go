@@ -43,11 +43,10 @@ func (c *call) read(method string, bodies *web.Bodies) (release func(), err erro
 	case err != nil:
 		return release, refused(47001, "data format error: the body ended early")
 	}
-	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\ufeff")))
-	if len(body) == 0 {
+	c.raw = body
+	if c.body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\ufeff"))); len(c.body) == 0 {
 		return release, refused(44002, "empty post data")
 	}
-	c.body = body
 	return release, nil
 }
 
