@@ -50,7 +50,7 @@ func NewCollector(cache *Cache, holder string) *Collector {
 		quota: desc("unionbridge_quota_remaining",
 			"Calls that are left today, as WeChat last answered.", "appid", "endpoint"),
 		asked: desc("unionbridge_quota_asked_timestamp_seconds",
-			"When WeChat was last asked about the quota.", "appid", "endpoint"),
+			"When WeChat last answered that.", "appid", "endpoint"),
 	}
 }
 
