@@ -78,10 +78,10 @@ func (c *cli) doctor(ctx context.Context, f doctorFlags) error {
 	report := doctorReport{At: time.Now().UTC().Truncate(time.Second), Version: in.Version, Checks: results}
 	var first *checkup.Result
 	for i, r := range results {
-		switch {
-		case r.State == checkup.Warn:
+		switch r.State {
+		case checkup.Warn:
 			report.Warned++
-		case r.State == checkup.Fail:
+		case checkup.Fail:
 			if report.Failed++; first == nil {
 				first = &results[i]
 			}

@@ -80,7 +80,8 @@ that apps INSERT into send_request into delivered WeChat template messages.
 	root.AddCommand(c.runCommand(), c.syncCommand(), c.statusCommand(), c.doctorCommand(), c.lookupCommand(),
 		c.sendCommand(), c.requestsCommand(), c.pauseCommand(), c.resumeCommand(),
 		c.grantsCommand(), c.applicationCommand(), c.importUsersCommand(), c.exportUsersCommand(),
-		c.migrateCommand(), c.configCommand(), c.versionCommand(), exitCodesTopic())
+		c.forgetCommand(), c.purgeCommand(), c.restoredCommand(), c.healthcheckCommand(),
+		c.hashPasswordCommand(), c.migrateCommand(), c.configCommand(), c.versionCommand(), exitCodesTopic())
 	return root
 }
 

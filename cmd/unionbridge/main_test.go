@@ -285,6 +285,24 @@ func (w *world) commands(t *testing.T) map[string]func(*testscript.TestScript, b
 			_, err := dbtest.Open(t, w.dsn).Exec(args[0])
 			ts.Check(err)
 		},
+		// query VALUE STATEMENT: waits until the statement's one value is this, for at most 30
+		// seconds: what a daemon does for another process, it sees every 20.
+		"query": func(ts *testscript.TestScript, _ bool, args []string) {
+			db := dbtest.Open(t, w.dsn)
+			answers := func() error {
+				var got string
+				if err := db.Get(&got, args[1]); err != nil {
+					return err
+				}
+				if got != args[0] {
+					return fmt.Errorf("%s: %q", args[1], got)
+				}
+				return nil
+			}
+			if poll(answers) != nil {
+				ts.Check(poll(answers))
+			}
+		},
 		// becomes PATTERN PROGRAM ARGS: runs it until its output matches.
 		"becomes": func(ts *testscript.TestScript, _ bool, args []string) {
 			pattern := regexp.MustCompile(args[0])

@@ -53,9 +53,9 @@ func TestPostponed(t *testing.T) {
 	}
 	oldest := map[string]int64{}
 	for _, a := range ages.Oldest {
-		oldest[a.AppID+" "+a.Status] = (a.Seconds + 30) / 60
+		oldest[a.AppID+":"+a.Status] = (a.Seconds + 30) / 60
 	}
-	wantOldest := map[string]int64{" pending": 20, appid + " pending": 40, appid + " waiting": 600}
+	wantOldest := map[string]int64{":pending": 20, appid + ":pending": 40, appid + ":waiting": 600}
 	if diff := cmp.Diff(wantOldest, oldest); diff != "" {
 		t.Errorf("minutes of the oldest (-want +got):\n%s", diff)
 	}

@@ -2,8 +2,6 @@ package checkup
 
 // Checks are all checks, in their order: what is nearest comes first, and what depends on something
 // comes after it.
-//
-//nolint:funlen // a table
 func Checks() []Check {
 	return []Check{
 		{ID: "file", Title: Text{"configuration file", "配置文件"}, exit: exitConfig, run: checkFile,

@@ -251,5 +251,5 @@ func freeBytes(dir string) (free int64, known bool) {
 	if err := syscall.Statfs(dir, &s); err != nil {
 		return 0, false
 	}
-	return int64(s.Bavail) * s.Bsize, true //nolint:unconvert // the type differs by system
+	return int64(s.Bavail) * s.Bsize, true
 }

@@ -101,7 +101,7 @@ func TestClock(t *testing.T) {
 	e := &exam{Input: Input{BaseURL: server.URL, Now: func() time.Time { return time.Now().Add(shift) }}}
 	expect(t, "right", checkClock(t.Context(), e), "ok WeChat: ")
 	shift = -time.Hour
-	expect(t, "an hour late", checkClock(t.Context(), e), "fail the clock of WeChat is 1h0m0s ahead")
+	expect(t, "an hour late", checkClock(t.Context(), e), "fail the clock of WeChat is ")
 	server.Close()
 	expect(t, "away", checkClock(t.Context(), e), "skip")
 }

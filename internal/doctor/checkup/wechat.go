@@ -171,17 +171,17 @@ func checkTemplates(_ context.Context, e *exam) (found []finding) {
 		if len(a.Templates) == 0 || !o.result.TokenTaken {
 			continue
 		}
-		bad := 0
+		missing := 0
 		for _, p := range o.result.Problems {
 			if p.Err == nil {
-				bad++
+				missing++
 				found = append(found, missingTemplate(a, p, o.list).of(a.AppID))
 			}
 		}
 		switch {
 		case o.result.ListErr != nil:
 			found = append(found, skip("the list could not be read: %v", o.result.ListErr).of(a.AppID))
-		case bad == 0:
+		case missing == 0:
 			found = append(found, ok("%d aliases are in the account's list", len(a.Templates)).of(a.AppID))
 		}
 	}

@@ -72,11 +72,12 @@ func (c *Cache) refresh(ctx context.Context, ended chan struct{}) {
 	report, err := c.read(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err = err; err == nil {
-		c.report = report
-	}
 	end := c.now()
-	c.until = end.Add(max(minFresh, costShare*end.Sub(start)))
+	fresh := minFresh // a database that comes back is seen soon, however long the failure took
+	if c.err = err; err == nil {
+		c.report, fresh = report, max(minFresh, costShare*end.Sub(start))
+	}
+	c.until = end.Add(fresh)
 	c.under = nil
 	close(ended)
 }

@@ -54,7 +54,7 @@ func TestCache(t *testing.T) {
 			t.Errorf("of %v, %v, want the last good one", last.At, err)
 		}
 		expect("old", 2)
-		time.Sleep(21 * time.Second)
+		time.Sleep(minFresh + time.Second) // although the read took a second
 		fail = nil
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
