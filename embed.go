@@ -1,5 +1,5 @@
-// Package unionbridge embeds the files that the program carries with it: the schema and the
-// example configuration. It holds no code.
+// Package unionbridge embeds the files that the program carries with it: the schema, the
+// example configuration and the systemd unit. It holds no code.
 package unionbridge
 
 import "embed"
@@ -8,6 +8,11 @@ import "embed"
 //
 //go:embed sql
 var SQL embed.FS
+
+// Unit is deploy/unionbridge.service.
+//
+//go:embed deploy/unionbridge.service
+var Unit []byte
 
 // ExampleConfig is config.example.yaml.
 //

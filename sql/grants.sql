@@ -74,6 +74,8 @@ GRANT SELECT ON follower      TO unionbridge_reader;
 GRANT SELECT ON mini_user     TO unionbridge_reader;
 GRANT SELECT ON sync_run      TO unionbridge_reader;
 GRANT SELECT ON account_state TO unionbridge_reader;
+GRANT SELECT ON account_quota   TO unionbridge_reader;
+GRANT SELECT ON account_problem TO unionbridge_reader;
 GRANT SELECT ON lease         TO unionbridge_reader;
 GRANT SELECT ON instance      TO unionbridge_reader;
 GRANT SELECT ON subscription_grant   TO unionbridge_reader;

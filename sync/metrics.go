@@ -1,6 +1,8 @@
 package sync
 
 import (
+	gosync "sync"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -9,6 +11,9 @@ import (
 type metrics struct {
 	runs, calls, rows                   *prometheus.CounterVec
 	seconds, finished, listed, unionids *prometheus.GaugeVec
+
+	mu   gosync.Mutex
+	seen map[string]bool // kinds and accounts that this process has had a good run of
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -20,6 +25,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return factory.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
 	}
 	return &metrics{
+		seen: map[string]bool{},
 		runs: counter("unionbridge_sync_runs_total",
 			"Finished runs by their end state.", "appid", "kind", "state"),
 		calls: counter("unionbridge_sync_calls_total",
@@ -46,9 +52,28 @@ func (m *metrics) observe(r Run) {
 	m.rows.WithLabelValues(r.AppID, "added").Add(float64(r.Added))
 	m.rows.WithLabelValues(r.AppID, "changed").Add(float64(r.Changed))
 	m.rows.WithLabelValues(r.AppID, "gone").Add(float64(r.Gone))
-	if r.State != StateDone {
-		return
+	if r.State == StateDone {
+		m.ended(r)
 	}
+}
+
+// recall shows the last good run of an earlier process, unless this one has had one already.
+func (m *metrics) recall(r Run) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.seen[r.Kind+r.AppID] {
+		m.show(r)
+	}
+}
+
+func (m *metrics) ended(r Run) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.seen[r.Kind+r.AppID] = true
+	m.show(r)
+}
+
+func (m *metrics) show(r Run) {
 	m.seconds.WithLabelValues(r.AppID, r.Kind).Set(r.Ended.Sub(r.Started).Seconds())
 	m.finished.WithLabelValues(r.AppID, r.Kind).Set(float64(r.Ended.Unix()))
 	if r.Kind == kindSweep {

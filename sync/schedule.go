@@ -10,6 +10,7 @@ import (
 
 	"github.com/robfig/cron/v3"
 
+	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/wechat"
 )
 
@@ -50,9 +51,37 @@ func (s *Service) Start(ctx context.Context) error {
 		sched.jobs.Go(func() { s.catchUp(ctx, a.AppID, 0) })
 	}
 	sched.jobs.Go(func() { s.adopt(ctx, &sched.jobs) })
+	sched.jobs.Go(func() { s.recall(ctx) })
 	s.schedule = sched
 	sched.cron.Start()
 	return nil
+}
+
+// recallPause is how often a database that is down is asked again.
+const recallPause = 5 * time.Second
+
+// recall fills the figures of each account's last good runs from the ledger: a restart must not look
+// like an account that was never swept.
+func (s *Service) recall(ctx context.Context) {
+	for _, a := range s.cfg.Accounts {
+		for _, kind := range []string{kindSweep, kindRefresh} {
+			run, err := s.ledger.lastDone(ctx, kind, a.AppID)
+			for err != nil && database.IsUnavailable(err) && ctx.Err() == nil {
+				select {
+				case <-time.After(recallPause):
+				case <-ctx.Done():
+				}
+				run, err = s.ledger.lastDone(ctx, kind, a.AppID)
+			}
+			switch {
+			case err != nil && ctx.Err() == nil:
+				s.cfg.Logger.Warn("reading the last good run for the metrics", "appid", a.AppID,
+					"kind", kind, "err", err)
+			case run != nil:
+				s.metrics.recall(run.Run)
+			}
+		}
+	}
 }
 
 // Stop ends the schedule and the runs under way, and waits for them until ctx ends. It may be

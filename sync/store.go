@@ -76,10 +76,15 @@ func (l ledger) one(ctx context.Context, where string, args ...any) (*runRow, er
 	if err != nil {
 		return nil, fmt.Errorf("reading the ledger: %w", database.Explain(err))
 	}
-	row.Ended, row.ResumeAt, row.Calls = row.EndedAt.Time, row.ResumesAt.Time, map[string]int64{}
-	// What this program wrote decodes. Anything else, NULL too, only loses counts.
-	_ = json.Unmarshal(row.CallsJSON, &row.Calls)
+	row.decode()
 	return &row, nil
+}
+
+// decode fills the Run with what its columns do not say as they are.
+func (r *runRow) decode() {
+	r.Ended, r.ResumeAt, r.Calls = r.EndedAt.Time, r.ResumesAt.Time, map[string]int64{}
+	// What this program wrote decodes. Anything else, NULL too, only loses counts.
+	_ = json.Unmarshal(r.CallsJSON, &r.Calls)
 }
 
 // resumable reports whether the next sweep resumes this one. Its list ages: after six hours it is

@@ -17,6 +17,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/config"
 	"github.com/unionbridge/unionbridge/internal/database"
 	"github.com/unionbridge/unionbridge/internal/doctor"
+	"github.com/unionbridge/unionbridge/internal/status/figures"
 	"github.com/unionbridge/unionbridge/internal/web"
 )
 
@@ -94,6 +95,7 @@ func (d *daemon) start(ctx context.Context) error {
 	}
 	d.registry.MustRegister(collectors.NewDBStatsCollector(d.db.DB, "unionbridge"))
 	p := newParts(d.cfg, d.log, d.registry, d.db)
+	d.registry.MustRegister(figures.NewCollector(p.figures(), p.holder))
 	sending, err := p.sender()
 	if err != nil {
 		return err

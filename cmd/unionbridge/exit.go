@@ -41,7 +41,7 @@ func exitMeanings() []exitMeaning {
 		{exitFailed, "it failed; lookup: nobody has this id; requests: one was refused or does " +
 			"not exist; run: not everything finished in time;\n" +
 			"       status --check: there is an alarm; import-users: not every line was stored; " +
-			"grants check: one differs;\n" +
+			"grants check: one differs; doctor --strict: there is a warning;\n" +
 			"       application check: it cannot work, or the secret is refused"},
 		{exitUsage, "the command line is wrong"},
 		{exitConfig, "the configuration is wrong or cannot be read"},

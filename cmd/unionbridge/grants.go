@@ -11,16 +11,46 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/spf13/cobra"
 
+	"github.com/unionbridge/unionbridge"
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/bridge/grants"
 	"github.com/unionbridge/unionbridge/internal/database"
 )
 
 func (c *cli) grantsCommand() *cobra.Command {
-	return group(&cobra.Command{
+	var tidb bool
+	cmd := group(&cobra.Command{
 		Use:   "grants",
-		Short: "Look after what people allow a mini program to send",
+		Short: "Print the database's roles as SQL; with check: compare what people allow",
+		Long: `Print sql/grants.sql of this version: the roles for producers, readers and the daemon. An
+administrator runs it after "unionbridge migrate up", and it can be run again. With --tidb print
+what TiDB needs besides.
+
+"unionbridge grants check" looks after other grants: what people allow a mini program to send.`,
+		Example: `  unionbridge grants | mysql unionbridge`,
 	}, c.checkGrantsCommand())
+	cmd.Flags().BoolVar(&tidb, "tidb", false, "print sql/grants-tidb.sql, for TiDB after the other")
+	unknown := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return unknown(cmd, args)
+		}
+		return c.work(func(*cobra.Command, []string) error { return c.printRoles(tidb) })(cmd, args)
+	}
+	return cmd
+}
+
+func (c *cli) printRoles(tidb bool) error {
+	name := "sql/grants.sql"
+	if tidb {
+		name = "sql/grants-tidb.sql"
+	}
+	text, err := unionbridge.SQL.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", name, err)
+	}
+	_, err = c.stdout.Write(text)
+	return err
 }
 
 func (c *cli) checkGrantsCommand() *cobra.Command {

@@ -77,10 +77,11 @@ that apps INSERT into send_request into delivered WeChat template messages.
 		"configuration `file`; its default is $"+configVariable+", else "+defaultConfig)
 	root.PersistentFlags().Lookup("config").DefValue = "" // the sentence above says it better
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(c.runCommand(), c.syncCommand(), c.statusCommand(), c.lookupCommand(),
+	root.AddCommand(c.runCommand(), c.syncCommand(), c.statusCommand(), c.doctorCommand(), c.lookupCommand(),
 		c.sendCommand(), c.requestsCommand(), c.pauseCommand(), c.resumeCommand(),
 		c.grantsCommand(), c.applicationCommand(), c.importUsersCommand(), c.exportUsersCommand(),
-		c.migrateCommand(), c.configCommand(), c.versionCommand(), exitCodesTopic())
+		c.forgetCommand(), c.purgeCommand(), c.restoredCommand(), c.healthcheckCommand(),
+		c.hashPasswordCommand(), c.migrateCommand(), c.configCommand(), c.versionCommand(), exitCodesTopic())
 	return root
 }
 

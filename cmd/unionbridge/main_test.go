@@ -44,6 +44,8 @@ type world struct {
 	dsn    string // "" without a database
 	listen string
 	dir    string
+
+	callback string // an address for pushes
 }
 
 // newWorld starts a simulator. Its configuration is written by writeConfig.
@@ -53,7 +55,8 @@ func newWorld(t *testing.T, dsn string) *world {
 	t.Cleanup(sim.Close)
 	server := httptest.NewServer(sim)
 	t.Cleanup(server.Close)
-	return &world{sim: sim, server: server, dsn: dsn, listen: freePort(t), dir: t.TempDir()}
+	return &world{sim: sim, server: server, dsn: dsn, listen: freePort(t), callback: freePort(t),
+		dir: t.TempDir()}
 }
 
 // freePort returns an address of this machine where nobody listens at the moment.
@@ -123,7 +126,8 @@ func (w *world) vars() []string {
 	return []string{
 		"APPID=" + appid, "MINI_APPID=" + mini, "TEMPLATE=" + template(),
 		"SUBSCRIBE_TEMPLATE=" + wechatsim.StandardSubscribeTemplates()[1].ID,
-		"SIM=" + w.server.URL, "LISTEN=" + w.listen,
+		"SIM=" + w.server.URL, "LISTEN=" + w.listen, "CALLBACK=" + w.callback,
+		"SIMADDRESS=" + strings.TrimPrefix(w.server.URL, "http://"), "CUT_TEMPLATE=" + template()[:41] + "xx",
 		"UNIONID=" + w.sim.UnionID(following), "OPENID=" + w.sim.OpenID(appid, following),
 		"MINI_OPENID=" + w.sim.OpenID(mini, following),
 		"STRANGER_UNIONID=" + w.sim.UnionID(stranger), "STRANGER_MINI_OPENID=" +
@@ -237,6 +241,21 @@ func (w *world) commands(t *testing.T) map[string]func(*testscript.TestScript, b
 		},
 		// reset: the simulator counts calls from zero.
 		"reset": func(*testscript.TestScript, bool, []string) { w.sim.Reset() },
+		// calls-at-most N: the simulator has got so many calls since reset, or fewer. A page that is
+		// no call of the interface costs none.
+		"calls-at-most": func(ts *testscript.TestScript, _ bool, args []string) {
+			most, err := strconv.Atoi(args[0])
+			ts.Check(err)
+			var sum int64
+			for path, n := range w.sim.Calls() {
+				if path != "unknown" {
+					sum += n
+				}
+			}
+			if sum > int64(most) {
+				ts.Fatalf("%d calls, not at most %d: %v", sum, most, w.sim.Calls())
+			}
+		},
 		// called PATH: waits until the simulator has got such a call.
 		"called": func(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Check(poll(func() error {
@@ -265,6 +284,24 @@ func (w *world) commands(t *testing.T) map[string]func(*testscript.TestScript, b
 		"sql": func(ts *testscript.TestScript, _ bool, args []string) {
 			_, err := dbtest.Open(t, w.dsn).Exec(args[0])
 			ts.Check(err)
+		},
+		// query VALUE STATEMENT: waits until the statement's one value is this, for at most 30
+		// seconds: what a daemon does for another process, it sees every 20.
+		"query": func(ts *testscript.TestScript, _ bool, args []string) {
+			db := dbtest.Open(t, w.dsn)
+			answers := func() error {
+				var got string
+				if err := db.Get(&got, args[1]); err != nil {
+					return err
+				}
+				if got != args[0] {
+					return fmt.Errorf("%s: %q", args[1], got)
+				}
+				return nil
+			}
+			if poll(answers) != nil {
+				ts.Check(poll(answers))
+			}
 		},
 		// becomes PATTERN PROGRAM ARGS: runs it until its output matches.
 		"becomes": func(ts *testscript.TestScript, _ bool, args []string) {

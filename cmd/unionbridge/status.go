@@ -94,6 +94,10 @@ func writeStatus(w io.Writer, s status.Report) error {
 		writeAccount(line, a)
 	}
 	writeQueue(line, s.Queue)
+	for _, q := range s.Quotas {
+		line("quota", fmt.Sprintf("%s of %s: %d of %d calls were left at %s", q.Endpoint, q.AppID,
+			q.Remaining, q.Limit, localMoment(&q.AskedAt.Time)))
+	}
 	for _, p := range s.Pauses {
 		if p.Reason == requests.ReasonOperator {
 			line("paused", fmt.Sprintf("%s by an operator, since %s: %s",
@@ -169,12 +173,16 @@ func writeQueue(line func(name, words string), q status.Queue) {
 		line("queue", "empty")
 	}
 	for _, o := range q.Open {
-		words := fmt.Sprintf("%d %s of %s", o.Requests, o.Status,
+		words := fmt.Sprintf("%s%d %s of %s", when(o.Capped, "at least "), o.Requests, o.Status,
 			cmp.Or(orZero(o.AppID), "the default account"))
 		if o.Late > 0 {
 			words += fmt.Sprintf(", %d of them due, the oldest since %s", o.Late, localMoment(&o.OldestDueAt.Time))
 		}
 		line("queue", words)
+	}
+	for _, s := range q.Stuck {
+		line("stuck", fmt.Sprintf("%d of %s: %s, the oldest could have gone at %s", s.Requests,
+			cmp.Or(orZero(s.AppID), "the default account"), s.Reason, localMoment(&s.Since.Time)))
 	}
 	for _, o := range q.Recent.ByReason {
 		words := fmt.Sprintf("%d %s", o.Requests, o.Status)

@@ -62,6 +62,7 @@ func newParts(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer, d
 	p.eraser = p.newEraser()
 	observe := callMetrics(reg)
 	client := func(own wechat.Config) {
+		own.ObserveQuota = p.keepQuota(own.AppID)
 		own.BaseURL, own.Timeout = cfg.WeChat.BaseURL, cfg.WeChat.Timeout.Std()
 		own.SendTimeout, own.Logger = cfg.WeChat.SendTimeout.Std(), log
 		own.Observe = func(call wechat.Call) {
@@ -84,6 +85,7 @@ func newParts(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer, d
 		})
 	}
 	p.watch = doctor.NewWatch(p.checkedAccounts(), log, time.Now)
+	p.watch.Keep(p.keepProblems)
 	return p
 }
 

@@ -35,6 +35,8 @@ func probes() []probe {
 		{"application_usage", "application, period, holder"},
 		{"withdrawn_permission", "appid, openid, permission"},
 		{"account_state", "appid, scope, reason"},
+		{"account_quota", "appid, endpoint"},
+		{"account_problem", "appid, reason, text, cure"},
 		{"lease", "name, holder"},
 	}
 }

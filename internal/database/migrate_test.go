@@ -19,7 +19,8 @@ var quiet = slog.New(slog.DiscardHandler)
 
 // Tables and views as DESIGN and README name them: other people's scripts type these.
 var relations = []string{
-	"account_state", "application", "application_usage", "door_duplicate", "door_echo", "erased_person", "erasure", "follower",
+	"account_problem", "account_quota", "account_state", "application", "application_usage",
+	"door_duplicate", "door_echo", "erased_person", "erasure", "follower",
 	"follower_recheck", "grant_event",
 	"installation", "instance", "lease", "mini_user", "secret_key", "send_attempt", "send_day",
 	"send_receipt", "send_request", "send_request_archive", "send_wait", "subscription_grant",

@@ -36,9 +36,11 @@ type Account struct {
 type Problem struct {
 	AppID  string
 	Reason string // as in docs/states.md, or template_missing
-	Text   string // what was seen; one line, no secret
-	Cure   string
-	Err    *wechat.Error // nil: of a template
+	// Subject is the alias that it is about; "": the whole account.
+	Subject string
+	Text    string // what was seen; one line, no secret
+	Cure    string
+	Err     *wechat.Error // nil: of a template
 }
 
 // String is one line with all of it.
@@ -166,7 +168,7 @@ func (r *Result) checkTemplates(ctx context.Context, a Account) {
 			console, keys = "订阅消息 → 我的模板", "mini.id or mini.ids"
 		}
 		r.Problems = append(r.Problems, Problem{
-			AppID: a.AppID, Reason: ReasonTemplateMissing,
+			AppID: a.AppID, Reason: ReasonTemplateMissing, Subject: alias,
 			Text: fmt.Sprintf("templates.%s names %s, which the account's list does not have",
 				alias, id),
 			Cure: "Compare it with the console, " + console + ", and correct " + keys +
@@ -183,7 +185,7 @@ func (r *Result) checkKeys(a Account, alias string, t wechat.Template) {
 			continue
 		}
 		r.Problems = append(r.Problems, Problem{
-			AppID: a.AppID, Reason: ReasonKeyMissing,
+			AppID: a.AppID, Reason: ReasonKeyMissing, Subject: alias + "." + key,
 			Text: fmt.Sprintf("templates.%s.mini.keys names %s, and template %s has %s", alias, key,
 				t.ID, strings.Join(known, ", ")),
 			Cure: "Correct mini.keys of the alias. Then restart.",

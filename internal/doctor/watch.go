@@ -29,6 +29,8 @@ type Watch struct {
 	accounts []*watched
 	log      *slog.Logger
 	now      func() time.Time
+	// keep stores what a check found, for whoever does not run this one.
+	keep func(ctx context.Context, appid string, found []Problem)
 }
 
 type watched struct {
@@ -44,7 +46,7 @@ type watched struct {
 
 // NewWatch returns a Watch that makes no call yet.
 func NewWatch(accounts []Account, log *slog.Logger, now func() time.Time) *Watch {
-	w := &Watch{log: log, now: now}
+	w := &Watch{log: log, now: now, keep: func(context.Context, string, []Problem) {}}
 	for _, a := range accounts {
 		w.accounts = append(w.accounts, &watched{
 			Account: a, turn: make(chan struct{}, 1), answered: make(chan struct{}, 1),
@@ -52,6 +54,9 @@ func NewWatch(accounts []Account, log *slog.Logger, now func() time.Time) *Watch
 	}
 	return w
 }
+
+// Keep names what stores the problems that each check leaves. Call it before Run.
+func (w *Watch) Keep(keep func(ctx context.Context, appid string, found []Problem)) { w.keep = keep }
 
 // Run checks until ctx ends.
 func (w *Watch) Run(ctx context.Context) {
@@ -142,6 +147,7 @@ func (w *Watch) check(ctx context.Context, a *watched) Result {
 	}
 	r.keep(last.Problems)
 	w.report(a.AppID, last, r)
+	w.keep(ctx, a.AppID, r.Problems)
 	a.mu.Lock()
 	a.result, a.at = r, w.now()
 	a.mu.Unlock()

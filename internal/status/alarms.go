@@ -3,6 +3,9 @@ package status
 import (
 	"cmp"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/unionbridge/unionbridge/sender/queue"
@@ -62,17 +65,68 @@ func (r reader) queueAlarms(list *alarmList) {
 	for _, o := range r.queue.Open {
 		if o.Late > 0 && r.cfg.Now.Sub(o.Oldest) > lateAfter {
 			late[o.AppID] = true
-			list.add("queue_late", o.AppID, "%d requests of %s are due, the oldest since %s", o.Late,
-				cmp.Or(o.AppID, "the default account"), local(o.Oldest))
+			list.add("queue_late", o.AppID, "%s requests of %s are due, the oldest since %s",
+				atLeast(o.Late, o.Capped), cmp.Or(o.AppID, "the default account"), local(o.Oldest))
 		}
 	}
-	for _, p := range r.postponed {
-		if !late[p.AppID] {
-			list.add("queue_late", p.AppID, "%d requests of %s could have gone, the oldest since %s, "+
-				"and are put off again and again: %s", p.Requests,
-				cmp.Or(p.AppID, "the default account"), local(p.Since), cmp.Or(p.Reason, "no reason"))
+	for _, p := range r.ages.Postponed {
+		of := cmp.Or(p.AppID, "the default account")
+		switch {
+		case p.Reason != "" && !r.pausedBy(p.AppID, p.Reason):
+			list.add("stuck", p.AppID, "%d requests of %s could have gone, the oldest since %s, "+
+				"and are put off again and again: %s", p.Requests, of, local(p.Since), p.Reason)
+		case p.Reason == "" && !late[p.AppID]:
+			list.add("queue_late", p.AppID, "%d requests of %s could have gone, the oldest since %s",
+				p.Requests, of, local(p.Since))
 		}
 	}
+	for _, e := range r.queue.Ends {
+		if e.Ended >= minEnded && 2*e.Failed > e.Ended {
+			list.add("failing", e.AppID, "%d of the %d requests of %s that ended in the last %d "+
+				"minutes have failed", e.Failed, e.Ended, cmp.Or(e.AppID, "the default account"),
+				int(requests.EndedWithin/time.Minute))
+		}
+	}
+}
+
+// minEnded is how many requests must have ended for the alarm: a few wrong rows are a producer's
+// business.
+const minEnded = 20
+
+// pausedBy reports whether the account, or a template of it, is paused for this reason, which is an
+// alarm of its own.
+func (r reader) pausedBy(appid, reason string) bool {
+	return slices.ContainsFunc(r.queue.Pauses, func(p requests.Pause) bool {
+		return p.Reason == reason && (p.AppID == appid || appid == "" && r.isDefault(p.AppID))
+	})
+}
+
+func (r reader) isDefault(appid string) bool {
+	return slices.ContainsFunc(r.cfg.Accounts, func(a Settings) bool {
+		return a.Default && a.AppID == appid
+	})
+}
+
+// problemAlarms are of what the instances' checks of the accounts have found.
+func (r reader) problemAlarms(list *alarmList) {
+	for _, p := range r.problems {
+		if !r.configured(p.AppID) || r.pausedBy(p.AppID, p.Reason) {
+			continue
+		}
+		code := "probe_failed"
+		if p.Subject != "" {
+			code = "template_missing"
+		}
+		list.add(code, p.AppID, "%s: %s: %s. %s", p.AppID, p.Reason,
+			strings.TrimSuffix(p.Text, "."), p.Cure)
+	}
+}
+
+func atLeast(n int64, capped bool) string {
+	if capped {
+		return fmt.Sprintf("at least %d", n)
+	}
+	return strconv.FormatInt(n, 10)
 }
 
 // alarming leaves out what ends within a minute, and a day's quota that has been reset.

@@ -2,12 +2,14 @@ package status
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
 
 	"github.com/unionbridge/unionbridge/bridge"
 	"github.com/unionbridge/unionbridge/internal/database"
+	"github.com/unionbridge/unionbridge/internal/observation"
 	"github.com/unionbridge/unionbridge/sender/queue"
 	"github.com/unionbridge/unionbridge/sender/requests"
 	"github.com/unionbridge/unionbridge/sync"
@@ -32,7 +34,9 @@ type Settings struct {
 type reader struct {
 	cfg         Config
 	queue       requests.Overview
-	postponed   []requests.Postponed
+	ages        requests.Ages
+	quotas      []observation.Quota
+	problems    []observation.Problem
 	held        []database.HeldLease
 	coverage    []bridge.Coverage
 	miniWithout int64 // mini-program users without a unionid
@@ -41,29 +45,17 @@ type reader struct {
 // Read makes a report. The user needs SELECT on the tables.
 func Read(ctx context.Context, db *sqlx.DB, cfg Config) (Report, error) {
 	r := reader{cfg: cfg}
-	var err error
-	if r.held, err = database.HeldLeases(ctx, db); err != nil {
+	if err := r.read(ctx, db); err != nil {
 		return Report{}, err
-	}
-	table := requests.Store{DB: db}
-	if r.queue, err = table.Overview(ctx); err != nil {
-		return Report{}, err
-	}
-	if r.postponed, err = table.Postponed(ctx, lateAfter); err != nil {
-		return Report{}, err
-	}
-	if cfg.Coverage {
-		if r.coverage, r.miniWithout, err = bridge.New(db).Coverage(ctx); err != nil {
-			return Report{}, err
-		}
 	}
 	s := Report{
 		At: Time{cfg.Now}, Accounts: []Account{}, Queue: r.queueReport(),
-		Pauses: NewPauses(r.queue.Pauses), Leases: []Lease{},
+		Quotas: r.quotaReport(), Pauses: NewPauses(r.queue.Pauses), Leases: []Lease{},
 	}
 	alarms := alarmList{}
 	for _, a := range cfg.Accounts {
 		var history sync.History
+		var err error
 		if !a.Mini {
 			if history, err = sync.ReadHistory(ctx, db, a.AppID); err != nil {
 				return Report{}, err
@@ -79,11 +71,41 @@ func Read(ctx context.Context, db *sqlx.DB, cfg Config) (Report, error) {
 		}
 	}
 	r.queueAlarms(&alarms)
+	r.problemAlarms(&alarms)
 	s.Alarms = alarms
 	for _, l := range r.held {
 		s.Leases = append(s.Leases, Lease{l.Name, l.Holder, l.Epoch, Time{l.ExpiresAt}})
 	}
 	return s, nil
+}
+
+// read fetches what all accounts share.
+func (r *reader) read(ctx context.Context, db *sqlx.DB) (err error) {
+	if r.held, err = database.HeldLeases(ctx, db); err != nil {
+		return err
+	}
+	var appids []string
+	for _, a := range r.cfg.Accounts {
+		appids = append(appids, a.AppID)
+	}
+	table := requests.Store{DB: db}
+	if r.queue, err = table.Overview(ctx, appids); err != nil {
+		return err
+	}
+	if r.ages, err = table.Ages(ctx, lateAfter); err != nil {
+		return err
+	}
+	seen := observation.Store{DB: db}
+	if r.quotas, err = seen.Quotas(ctx); err != nil {
+		return err
+	}
+	if r.problems, err = seen.Problems(ctx); err != nil {
+		return err
+	}
+	if r.cfg.Coverage {
+		r.coverage, r.miniWithout, err = bridge.New(db).Coverage(ctx)
+	}
+	return err
 }
 
 // NewPauses returns pauses as the report has them.
@@ -153,10 +175,24 @@ func (r reader) holder(lease string) string {
 }
 
 func (r reader) queueReport() Queue {
-	q := Queue{Open: []Open{}}
+	q := Queue{Open: []Open{}, Stuck: []Stuck{}}
 	for _, o := range r.queue.Open {
-		q.Open = append(q.Open,
-			Open{optional(o.AppID), o.Status, o.Requests, o.Late, Time{o.Oldest}})
+		open := Open{AppID: optional(o.AppID), Status: o.Status, Requests: o.Requests, Late: o.Late,
+			OldestDueAt: Time{o.Oldest}, Capped: o.Capped, ByPriority: []PriorityCount{}}
+		for _, p := range o.Priorities {
+			open.ByPriority = append(open.ByPriority, PriorityCount(p))
+		}
+		for _, age := range r.ages.Oldest {
+			if age.AppID == o.AppID && age.Status == o.Status {
+				open.OldestSeconds = &age.Seconds
+			}
+		}
+		q.Open = append(q.Open, open)
+	}
+	for _, p := range r.ages.Postponed {
+		if p.Reason != "" {
+			q.Stuck = append(q.Stuck, Stuck{optional(p.AppID), p.Reason, p.Requests, Time{p.Since}})
+		}
 	}
 	q.Recent.Requests, q.Recent.ByReason = r.queue.Sampled, []Outcome{}
 	for _, o := range r.queue.Recent {
@@ -164,4 +200,19 @@ func (r reader) queueReport() Queue {
 			Outcome{o.Status, optional(o.Reason), o.Requests})
 	}
 	return q
+}
+
+// quotaReport leaves out accounts that the configuration has not, or not any more.
+func (r reader) quotaReport() []Quota {
+	quotas := []Quota{}
+	for _, q := range r.quotas {
+		if r.configured(q.AppID) {
+			quotas = append(quotas, Quota{q.AppID, q.Endpoint, q.Limit, q.Remaining, Time{q.AskedAt}})
+		}
+	}
+	return quotas
+}
+
+func (r reader) configured(appid string) bool {
+	return slices.ContainsFunc(r.cfg.Accounts, func(a Settings) bool { return a.AppID == appid })
 }

@@ -11,6 +11,7 @@ type Report struct {
 	At       Time      `json:"at"`
 	Accounts []Account `json:"accounts"`
 	Queue    Queue     `json:"queue"`
+	Quotas   []Quota   `json:"quotas"`
 	Pauses   []Pause   `json:"pauses"`
 	Leases   []Lease   `json:"leases"`
 	Alarms   []Alarm   `json:"alarms"`
@@ -78,7 +79,8 @@ type Coverage struct {
 
 // Queue counts requests.
 type Queue struct {
-	Open   []Open `json:"open"`
+	Open   []Open  `json:"open"`
+	Stuck  []Stuck `json:"stuck"`
 	Recent struct {
 		Requests int64     `json:"requests"`
 		ByReason []Outcome `json:"by_reason"`
@@ -92,6 +94,34 @@ type Open struct {
 	Requests    int64   `json:"requests"`
 	Late        int64   `json:"late"`
 	OldestDueAt Time    `json:"oldest_due_at"`
+	// OldestSeconds is how long the oldest could have gone, at least; nil: none could yet.
+	OldestSeconds *int64 `json:"oldest_seconds"`
+	// Capped: there are more than were counted, which were the most urgent ones.
+	Capped     bool            `json:"capped"`
+	ByPriority []PriorityCount `json:"by_priority"`
+}
+
+// PriorityCount counts the requests of one priority.
+type PriorityCount struct {
+	Priority int   `json:"priority"`
+	Requests int64 `json:"requests"`
+}
+
+// Stuck counts pending requests that one reason has put off again and again, as far as samples show.
+type Stuck struct {
+	AppID    *string `json:"appid"` // nil: as of Open
+	Reason   string  `json:"reason"`
+	Requests int64   `json:"requests"`
+	Since    Time    `json:"since"` // the oldest could have gone since then
+}
+
+// Quota is WeChat's latest answer about how often an endpoint may still be called today.
+type Quota struct {
+	AppID     string `json:"appid"`
+	Endpoint  string `json:"endpoint"`
+	Limit     int64  `json:"limit"`
+	Remaining int64  `json:"remaining"`
+	AskedAt   Time   `json:"asked_at"`
 }
 
 // Outcome counts requests of one status and reason.

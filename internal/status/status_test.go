@@ -112,8 +112,8 @@ func TestMiniProgram(t *testing.T) {
 	}
 }
 
-// TestPostponedIsLate: a request that is put off again and again is late, although its due_at is
-// always ahead; so is the account of many, once.
+// TestPostponedIsLate: a request that is put off again and again is stuck, although its due_at is
+// always ahead, and whether or not its account has requests that are due; a pause says it already.
 func TestPostponedIsLate(t *testing.T) {
 	db := dbtest.New(t)
 	const query = `INSERT INTO send_request (appid, template, data, reason, due_at, wished_at) VALUES
@@ -134,12 +134,18 @@ func TestPostponedIsLate(t *testing.T) {
 		t.Errorf("after 14 minutes there is %v", codes)
 	}
 	db.MustExecContext(t.Context(), query, first, "unknown_template", 16)
-	if codes, text := alarms(); len(codes) != 1 || !strings.Contains(text, "unknown_template") {
+	if codes, text := alarms(); len(codes) != 1 || codes[0] != "stuck" ||
+		!strings.Contains(text, "unknown_template") {
 		t.Errorf("after 16 minutes there is %v: %s", codes, text)
 	}
 	db.MustExecContext(t.Context(), `UPDATE send_request SET due_at = wished_at`)
-	if codes, _ := alarms(); len(codes) != 1 {
-		t.Errorf("of one account there is %v", codes)
+	if codes, _ := alarms(); len(codes) != 2 || codes[0] != "queue_late" {
+		t.Errorf("of rows that are due there is %v", codes)
+	}
+	db.MustExecContext(t.Context(), `INSERT INTO account_state (appid, scope, reason)
+		VALUES (?, 'send', 'unknown_template')`, first)
+	if codes, _ := alarms(); len(codes) != 2 || codes[0] != "paused" {
+		t.Errorf("of an account that is paused for the same reason there is %v", codes)
 	}
 }
 

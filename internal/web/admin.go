@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -81,7 +83,7 @@ func (a *Admin) Alive(ctx context.Context) error {
 func (a *Admin) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", a.index())
-	mux.HandleFunc("GET /healthz", healthz)
+	mux.HandleFunc("GET /healthz", a.healthz)
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.cfg.Gatherer, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(a.cfg.Logger.Handler(), slog.LevelWarn),
@@ -96,7 +98,10 @@ func (a *Admin) routes() http.Handler {
 
 // healthz says that the process is alive, and nothing about what it depends on: a supervisor that
 // restarted the daemon because the database is down would only add to the trouble.
-func healthz(w http.ResponseWriter, _ *http.Request) {
+// Its headers say who it is, for "unionbridge doctor": whether a port is held by a daemon.
+func (a *Admin) healthz(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Unionbridge-Version", a.cfg.Version)
+	w.Header().Set("Unionbridge-Pid", strconv.Itoa(os.Getpid()))
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, _ = io.WriteString(w, "ok\n") // the reader may be gone
 }

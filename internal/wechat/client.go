@@ -50,6 +50,9 @@ type Config struct {
 	// Observe is called at the end of each HTTP call, token calls and retries included. It must be
 	// safe for concurrent use and quick. Default: none.
 	Observe func(Call)
+
+	// ObserveQuota is called with each answer of [Client.Quota], under the same rules. Default: none.
+	ObserveQuota func(ctx context.Context, path string, q Quota)
 }
 
 // Call is one HTTP call as [Config.Observe] sees it.

@@ -20,6 +20,9 @@ type Quota struct {
 func (c *Client) Quota(ctx context.Context, cgiPath string) (quota Quota, err error) {
 	body := append(appendString([]byte(`{"cgi_path":`), cgiPath), '}')
 	err = c.authorised(ctx, request{endpoint: quotaEndpoint, body: body, into: &quota})
+	if err == nil && c.cfg.ObserveQuota != nil {
+		c.cfg.ObserveQuota(ctx, cgiPath, quota)
+	}
 	return quota, err
 }
 

@@ -1,9 +1,11 @@
 package requests
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,21 +20,22 @@ type Overview struct {
 	Recent []OutcomeCount
 	// Sampled is how many requests Recent counts: all of them, or maxSample if there are more.
 	Sampled int64
-	Pauses  []Pause // paused accounts, and paused templates of accounts
+	// Ends are of these, by account.
+	Ends   []RecentEnds
+	Pauses []Pause // paused accounts, and paused templates of accounts
 	// Unsettled are the accounts whose outcomes cannot be stored; ErrMsg says why.
 	Unsettled []Pause
 }
 
-// OpenCount counts the requests of one account in one open status.
-type OpenCount struct {
-	// AppID is "" for rows of the default account that no instance has claimed yet.
-	AppID    string `db:"appid"`
-	Status   string `db:"status"` // "pending" or "waiting"
-	Requests int64  `db:"requests"`
-	Late     int64  `db:"late"` // of these, pending ones whose due_at has passed
-	// Oldest is the smallest due_at; of a waiting request that is the end of its wait.
-	Oldest time.Time `db:"oldest"`
+// RecentEnds counts the requests of one account that ended in the last EndedWithin, among the newest
+// ones.
+type RecentEnds struct {
+	AppID         string
+	Ended, Failed int64 // Ended without cancelled ones
 }
+
+// EndedWithin is how far RecentEnds look back.
+const EndedWithin = 15 * time.Minute
 
 // OutcomeCount counts requests of one status and reason.
 type OutcomeCount struct {
@@ -58,36 +61,15 @@ type Pause struct {
 // and final rows are many: counting all of them would read the whole table.
 const maxSample = 10_000
 
-// Overview reads the state of the queue. Its cost grows with the open requests only, through the
-// index send_request_due alone; it needs SELECT on send_request and account_state.
-func (s Store) Overview(ctx context.Context) (Overview, error) {
-	var o Overview
-	const open = `
-		SELECT appid, status, SUM(requests) AS requests, MIN(oldest) AS oldest, SUM(late) AS late
-		  FROM (SELECT COALESCE(appid, '') AS appid, status, COUNT(*) AS requests,
-		               MIN(due_at) AS oldest,
-		               SUM(CASE WHEN status = 'pending' AND due_at <= CURRENT_TIMESTAMP(3)
-		                        THEN 1 ELSE 0 END) AS late
-		          FROM send_request r
-		         WHERE status IN ('pending', 'waiting')
-		         GROUP BY status, r.appid) accounts
-		 GROUP BY status, appid
-		 ORDER BY status, appid`
-	if err := s.DB.SelectContext(ctx, &o.Open, open); err != nil {
-		return Overview{}, fmt.Errorf("counting open requests: %w", database.Explain(err))
+// Overview reads the state of the queue. Its cost is bounded, whatever the queue's length. appids
+// are the accounts of the configuration. It needs SELECT on send_request and account_state.
+func (s Store) Overview(ctx context.Context, appids []string) (o Overview, err error) {
+	if o.Open, err = s.open(ctx, appids); err != nil {
+		return Overview{}, err
 	}
-	const recent = `
-		SELECT status, COALESCE(reason, '') AS reason, COUNT(*) AS requests
-		  FROM (SELECT status, reason FROM send_request ORDER BY id DESC LIMIT ?) newest
-		 GROUP BY status, reason
-		 ORDER BY requests DESC, status, reason`
-	if err := s.DB.SelectContext(ctx, &o.Recent, recent, maxSample); err != nil {
-		return Overview{}, fmt.Errorf("counting outcomes: %w", database.Explain(err))
+	if err := s.recent(ctx, &o); err != nil {
+		return Overview{}, err
 	}
-	for _, r := range o.Recent {
-		o.Sampled += r.Requests
-	}
-	var err error
 	if o.Pauses, err = s.pauses(ctx, "<>"); err != nil {
 		return o, err
 	}
@@ -118,4 +100,60 @@ func (s Store) pauses(ctx context.Context, operator string) ([]Pause, error) {
 		pauses[i].Until = r.PausedUntil.Time
 	}
 	return pauses, nil
+}
+
+// recent reads the newest requests.
+func (s Store) recent(ctx context.Context, o *Overview) error {
+	const query = `
+		SELECT COALESCE(appid, '') AS appid, status, COALESCE(reason, '') AS reason,
+		       COUNT(*) AS requests,
+		       SUM(CASE WHEN finished_at > CURRENT_TIMESTAMP(3) - INTERVAL ? SECOND
+		                THEN 1 ELSE 0 END) AS ended
+		  FROM (SELECT appid, status, reason, finished_at
+		          FROM send_request ORDER BY id DESC LIMIT ?) newest
+		 GROUP BY newest.appid, newest.status, newest.reason
+		 ORDER BY appid, status, reason`
+	var rows []struct {
+		OutcomeCount
+		AppID string `db:"appid"`
+		Ended int64  `db:"ended"`
+	}
+	err := s.DB.SelectContext(ctx, &rows, query, int(EndedWithin/time.Second), maxSample)
+	if err != nil {
+		return fmt.Errorf("counting outcomes: %w", database.Explain(err))
+	}
+	for _, r := range rows {
+		o.Sampled += r.Requests
+		o.addOutcome(r.OutcomeCount)
+		if r.Ended > 0 && r.Status != "cancelled" {
+			o.addEnds(strings.TrimRight(r.AppID, " "), r.Status, r.Ended)
+		}
+	}
+	slices.SortStableFunc(o.Recent, func(a, b OutcomeCount) int {
+		return cmp.Or(cmp.Compare(b.Requests, a.Requests), cmp.Compare(a.Status, b.Status),
+			cmp.Compare(a.Reason, b.Reason))
+	})
+	return nil
+}
+
+func (o *Overview) addOutcome(c OutcomeCount) {
+	for i := range o.Recent {
+		if o.Recent[i].Status == c.Status && o.Recent[i].Reason == c.Reason {
+			o.Recent[i].Requests += c.Requests
+			return
+		}
+	}
+	o.Recent = append(o.Recent, c)
+}
+
+func (o *Overview) addEnds(appid, status string, n int64) {
+	at := slices.IndexFunc(o.Ends, func(e RecentEnds) bool { return e.AppID == appid })
+	if at < 0 {
+		at = len(o.Ends)
+		o.Ends = append(o.Ends, RecentEnds{AppID: appid})
+	}
+	o.Ends[at].Ended += n
+	if status == "failed" {
+		o.Ends[at].Failed += n
+	}
 }

@@ -21,6 +21,8 @@ func TestOverview(t *testing.T) {
 		    ('wxb', 't', '{}', 'sent',    NULL,            CURRENT_TIMESTAMP(3)),
 		    ('wxb', 't', '{}', 'sent',    NULL,            CURRENT_TIMESTAMP(3)),
 		    ('wxb', 't', '{}', 'failed',  'bad_data',      CURRENT_TIMESTAMP(3))`,
+		`UPDATE send_request SET priority = 0 WHERE reason = 'timeout'`,
+		`UPDATE send_request SET finished_at = CURRENT_TIMESTAMP(3) WHERE status IN ('sent', 'failed')`,
 		`INSERT INTO account_state (appid, scope, reason, errcode, errmsg, paused_until) VALUES
 		    ('wxa', 'send', 'no_permission', 48001, 'api unauthorized', NULL),
 		    ('wxb', 'send', 'quota_day', NULL, NULL, CURRENT_TIMESTAMP(3) - INTERVAL 1 SECOND)`,
@@ -29,21 +31,22 @@ func TestOverview(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := Store{DB: db}.Overview(t.Context())
+	got, err := Store{DB: db}.Overview(t.Context(), []string{"wxa"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Overview{
 		Open: []OpenCount{
-			{AppID: "", Status: "pending", Requests: 2, Late: 1},
-			{AppID: "wxa", Status: "pending", Requests: 2, Late: 1},
-			{AppID: "wxa", Status: "waiting", Requests: 1},
+			{AppID: "", Status: "pending", Requests: 2, Late: 1, Priorities: []PriorityCount{{1, 2}}},
+			{AppID: "wxa", Status: "pending", Requests: 2, Late: 1, Priorities: []PriorityCount{{0, 1}, {1, 1}}},
+			{AppID: "wxa", Status: "waiting", Requests: 1, Priorities: []PriorityCount{{1, 1}}},
 		},
 		Recent: []OutcomeCount{
 			{"pending", "", 3}, {"sent", "", 2}, {"failed", "bad_data", 1}, {"pending", "timeout", 1},
 			{"waiting", "not_following", 1},
 		},
 		Sampled: 8,
+		Ends:    []RecentEnds{{AppID: "wxb", Ended: 3, Failed: 1}},
 		Pauses: []Pause{
 			{AppID: "wxa", Scope: "send", Reason: "no_permission", ErrCode: 48001, ErrMsg: "api unauthorized"},
 			{AppID: "wxb", Scope: "send", Reason: "quota_day", Over: true},

@@ -35,10 +35,11 @@ func TestPostponed(t *testing.T) {
 	}
 	f.place(t, "waiting", columns{"wished_at": at(-600), "due_at": at(30)})
 	f.place(t, "failed", columns{"wished_at": at(-600), "due_at": at(1)})
-	got, err := f.store.Postponed(t.Context(), 15*time.Minute)
+	ages, err := f.store.Ages(t.Context(), 15*time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
+	got := ages.Postponed
 	want := []Postponed{
 		{AppID: "", Reason: "", Requests: 2, Since: at(-20)},
 		{AppID: appid, Reason: "", Requests: 1, Since: at(-20)},
@@ -49,6 +50,14 @@ func TestPostponed(t *testing.T) {
 		cmpopts.SortSlices(func(a, b Postponed) bool { return a.AppID+a.Reason < b.AppID+b.Reason })}
 	if diff := cmp.Diff(want, got, same); diff != "" {
 		t.Errorf("postponed (-want +got):\n%s", diff)
+	}
+	oldest := map[string]int64{}
+	for _, a := range ages.Oldest {
+		oldest[a.AppID+":"+a.Status] = (a.Seconds + 30) / 60
+	}
+	wantOldest := map[string]int64{":pending": 20, appid + ":pending": 40, appid + ":waiting": 600}
+	if diff := cmp.Diff(wantOldest, oldest); diff != "" {
+		t.Errorf("minutes of the oldest (-want +got):\n%s", diff)
 	}
 }
 
@@ -74,11 +83,11 @@ func TestPostponedIsBounded(t *testing.T) {
 	insert(`('`+appid+`', 'u%d', 'order', '{}', `+off, 1)
 	count := func() (n int64) {
 		t.Helper()
-		found, err := f.store.Postponed(t.Context(), 15*time.Minute)
+		found, err := f.store.Ages(t.Context(), 15*time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, p := range found {
+		for _, p := range found.Postponed {
 			n += p.Requests
 		}
 		return n

@@ -144,9 +144,37 @@ func (r *run) purge(ctx context.Context) (err error) {
 	if r.begin, err = r.now(ctx); err != nil {
 		return cmp.Or(first, err)
 	}
-	for _, final := range []queue.Status{
-		queue.Sent, queue.Failed, queue.Expired, queue.Cancelled, queue.Unknown,
-	} {
+	err = r.purgeAll(ctx, Statuses())
+	if first = cmp.Or(first, err); ctx.Err() != nil {
+		return first
+	}
+	// After the requests, whose receipts went with them: these are of requests that somebody else
+	// deleted, and of messages that were not ours.
+	err = r.purgeReceipts(ctx, r.begin.Add(-r.cfg.Keep))
+	return cmp.Or(first, err)
+}
+
+// Statuses are those of finished requests.
+func Statuses() []queue.Status {
+	return []queue.Status{queue.Sent, queue.Failed, queue.Expired, queue.Cancelled, queue.Unknown}
+}
+
+// PurgeRequests deletes requests in some of the Statuses that ended longer than Keep ago, whoever
+// holds the lease, and returns how many. Unknown ones stay for minKeepUnknown at least. Interrupted,
+// it has done a part.
+func (p *Purger) PurgeRequests(ctx context.Context, of []queue.Status) (int64, error) {
+	r := run{Purger: p}
+	var err error
+	if r.begin, err = r.now(ctx); err != nil {
+		return 0, err
+	}
+	err = r.purgeAll(ctx, of)
+	return r.requests, err
+}
+
+// purgeAll goes on after the error of one status, and returns the first.
+func (r *run) purgeAll(ctx context.Context, of []queue.Status) (first error) {
+	for _, final := range of {
 		if err := r.purgeStatus(ctx, final); err != nil {
 			first = cmp.Or(first, fmt.Errorf("%s requests: %w", final, err))
 		}
@@ -154,10 +182,7 @@ func (r *run) purge(ctx context.Context) (err error) {
 			return first
 		}
 	}
-	// After the requests, whose receipts went with them: these are of requests that somebody else
-	// deleted, and of messages that were not ours.
-	err = r.purgeReceipts(ctx, r.begin.Add(-r.cfg.Keep))
-	return cmp.Or(first, err)
+	return first
 }
 
 // purgeOthers lets other rooms delete what is old of theirs.
