@@ -94,15 +94,17 @@ type sdkAnswer struct {
 func startSDK(t *testing.T, name, base, secret string) *sdkClient {
 	t.Helper()
 	args := []string{base, secret, wechatsim.StandardAppID, wechatsim.StandardMiniAppID}
+	folder, err := filepath.Abs(sdkFolder)
+	if err != nil {
+		t.Fatal(err)
+	}
 	program := filepath.Join(os.Getenv("UNIONBRIDGE_SDKTEST"), "sdktest")
 	if name != "silenceper" {
-		program, args = "node", append([]string{"client.js", name}, args...)
+		program, args = "node", append([]string{filepath.Join(folder, "client.js"), name}, args...)
 	}
 	command := exec.CommandContext(t.Context(), program, args...)
-	command.Dir = sdkFolder
+	command.Dir = t.TempDir() // node-easywechat keeps its tokens in files there
 	command.Stderr = os.Stderr
-	// node-easywechat keeps its tokens in a file: each process of this test has its own.
-	command.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
 	in, err := command.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

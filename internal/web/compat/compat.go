@@ -214,7 +214,9 @@ func (d *Door) handle(r *http.Request, e endpoint, known bool) (a answer, began 
 		return d.failed(err), began
 	}
 	began = d.cfg.Now()
-	ctx, cancel := context.WithTimeout(r.Context(), cmp.Or(e.timeout, answerTimeout))
+	// The request's own context ends where a caller has closed its half of the connection, and such a
+	// one still reads the answer.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), cmp.Or(e.timeout, answerTimeout))
 	body, err := e.serve(ctx, c)
 	if err != nil {
 		cancel()
@@ -224,7 +226,7 @@ func (d *Door) handle(r *http.Request, e endpoint, known bool) (a answer, began 
 }
 
 func (d *Door) verify(c *call) (err error) {
-	ctx, cancel := context.WithTimeout(c.Context(), answerTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), answerTimeout)
 	defer cancel()
 	c.session, err = d.cfg.Registry.Verify(ctx, c.URL.Query().Get("access_token"), c.from)
 	return err

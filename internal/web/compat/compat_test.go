@@ -41,6 +41,7 @@ type fake struct {
 	messages []intake.Message // accepted
 	refused  error            // what Accept and Login say instead
 	unionid  string           // of everybody who logs in
+	slow     time.Duration    // how long Accept takes
 
 	forwarded []Forwarding
 }
@@ -118,9 +119,14 @@ func (f *fake) Used(context.Context, string) (applications.Limit, error) {
 }
 
 // Accept keeps the messages.
-func (f *fake) Accept(_ context.Context, _ applications.Session, messages []intake.Message) []intake.Result {
+func (f *fake) Accept(ctx context.Context, _ applications.Session, messages []intake.Message) []intake.Result {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	select {
+	case <-time.After(f.slow):
+	case <-ctx.Done():
+		return []intake.Result{{Err: intake.ErrUnknown}}
+	}
 	f.messages = append(f.messages, messages...)
 	return []intake.Result{{ID: int64(len(f.messages)), Err: f.refused}}
 }
