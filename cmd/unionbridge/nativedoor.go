@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"strings"
@@ -53,7 +55,9 @@ type doorGrants struct {
 }
 
 // Report stores reports of a mini program, whose templates may be named by their aliases.
-func (d doorGrants) Report(ctx context.Context, appid string, reports []api.Report) error {
+func (d doorGrants) Report(
+	ctx context.Context, application, appid string, reports []api.Report,
+) error {
 	if !d.ledger.Counts(appid) {
 		return &intake.Rejection{Code: 40013, Field: "appid", Message: "invalid appid: no subscriptions " +
 			"are counted for it (mini_programs[].grants)"}
@@ -66,7 +70,18 @@ func (d doorGrants) Report(ctx context.Context, appid string, reports []api.Repo
 				Message: "invalid template_id: " + why.Message}
 		}
 		stored[i] = grants.Report{Grant: grants.Grant{OpenID: r.OpenID, TemplateID: id},
-			Result: r.Result, Key: r.Key, At: r.AcceptedAt}
+			Result: r.Result, Key: reportKey(application, r.Key), At: r.AcceptedAt}
 	}
 	return d.ledger.Submit(ctx, appid, stored)
+}
+
+// reportKey is an application's key as the table has it: two of them may use the same one. A long one is
+// hashed, as the column has its width.
+func reportKey(application, key string) string {
+	const width = 128
+	if own := application + ":" + key; len(own) <= width {
+		return own
+	}
+	sum := sha256.Sum256([]byte(key))
+	return application + ":#" + base64.RawURLEncoding.EncodeToString(sum[:])
 }

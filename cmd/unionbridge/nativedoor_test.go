@@ -331,3 +331,18 @@ func plain(t *testing.T, text string) (v any) {
 	}
 	return v
 }
+
+// TestReportKey: each application's keys are its own, and fit the column.
+func TestReportKey(t *testing.T) {
+	long := strings.Repeat("k", 128)
+	keys := map[string]bool{}
+	for _, application := range []string{"shop", "till", strings.Repeat("a", 64)} {
+		for _, key := range []string{"1", long, long[1:] + "x"} {
+			got := reportKey(application, key)
+			if len(got) > 128 || keys[got] || got != reportKey(application, key) {
+				t.Errorf("%s of %s is %q", key, application, got)
+			}
+			keys[got] = true
+		}
+	}
+}

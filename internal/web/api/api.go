@@ -58,9 +58,9 @@ type People interface {
 
 // Grants takes reports of what people have allowed.
 type Grants interface {
-	// Report stores reports of one mini program. A report whose key is there already changes
-	// nothing.
-	Report(ctx context.Context, appid string, reports []Report) error
+	// Report stores reports of an application about one mini program. One whose key the application has
+	// used already, for the same person and template, changes nothing.
+	Report(ctx context.Context, application, appid string, reports []Report) error
 }
 
 // Logins exchanges login codes.

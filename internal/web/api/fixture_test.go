@@ -128,7 +128,7 @@ func (f *fake) People(_ context.Context, appids, ids []string) ([]Person, error)
 	return nil, nil
 }
 
-func (f *fake) Report(_ context.Context, _ string, reports []Report) error {
+func (f *fake) Report(_ context.Context, _, _ string, reports []Report) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.reports = append(f.reports, reports...)

@@ -128,7 +128,7 @@ func (a *API) grants(ctx context.Context, c *call) (answer, error) {
 			return answer{}, err
 		}
 	}
-	if err := a.cfg.Grants.Report(ctx, appid, reports); err != nil {
+	if err := a.cfg.Grants.Report(ctx, c.session.Application.Name, appid, reports); err != nil {
 		return answer{}, err
 	}
 	return answer{status: http.StatusOK, body: struct {
