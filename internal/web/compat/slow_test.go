@@ -73,7 +73,7 @@ func TestHalfClosed(t *testing.T) {
 	}
 	defer func() { _ = conn.Close() }()
 	const body = `{"touser":"o1","template_id":"t","data":{"a":"b"}}`
-	f.fake.slow = 200 * time.Millisecond
+	f.slow = 200 * time.Millisecond
 	_, _ = fmt.Fprintf(conn, "POST %s?access_token=%s_%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s",
 		templatePath, token, official, len(body), body)
 	_ = conn.(*net.TCPConn).CloseWrite()
