@@ -9,6 +9,7 @@ import (
 	"github.com/unionbridge/unionbridge/internal/applications"
 	"github.com/unionbridge/unionbridge/internal/intake"
 	"github.com/unionbridge/unionbridge/internal/login"
+	"github.com/unionbridge/unionbridge/internal/observation"
 	"github.com/unionbridge/unionbridge/internal/web/api"
 	"github.com/unionbridge/unionbridge/internal/web/compat"
 	"github.com/unionbridge/unionbridge/internal/wechat"
@@ -34,9 +35,21 @@ func (p *parts) exchange(registry *applications.Registry) *login.Exchange {
 		}
 	}
 	return login.New(login.Config{
-		Registry: registry, Sessions: sessions, Users: bridge.New(p.db), Logger: p.log, Registerer: p.reg,
-		Now: time.Now,
+		Registry: registry, Sessions: sessions, Users: bridge.New(p.db), Alarm: p.alarmUnionID,
+		Logger: p.log, Registerer: p.reg, Now: time.Now,
 	})
+}
+
+// alarmUnionID keeps, for status and metrics, that users of a mini program come without a unionid.
+func (p *parts) alarmUnionID(ctx context.Context, appid string) {
+	err := observation.Store{DB: p.db}.SaveProblem(ctx, observation.Problem{
+		AppID: appid, Reason: observation.ReasonNoUnionID,
+		Text: "users of the mini program log in without a unionid, though others have one",
+		Cure: "look at open.weixin.qq.com whether the mini program is still bound to the Open Platform account",
+	})
+	if err != nil {
+		p.log.Warn("keeping an alarm", "appid", appid, "err", err)
+	}
 }
 
 // doorLogins is the exchange in the words of the doors.

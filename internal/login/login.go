@@ -45,9 +45,12 @@ type Users interface {
 
 // Config is what an Exchange needs.
 type Config struct {
-	Registry   Registry
-	Sessions   map[string]Sessions // by the appid of a mini program whose secret is known
-	Users      Users
+	Registry Registry
+	Sessions map[string]Sessions // by the appid of a mini program whose secret is known
+	Users    Users
+	// Alarm is told, once in a while, of a mini program whose users come without a unionid though others
+	// have one; nil: the log alone is.
+	Alarm      func(ctx context.Context, appid string)
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	Now        func() time.Time
@@ -120,8 +123,11 @@ func (e *Exchange) Login(
 	outcome := "ok"
 	if found.UnionID == "" && e.misses(ctx, appid) {
 		outcome = "no_unionid"
-		e.warn(appid, outcome, "a user logged in without a unionid, though others of the mini program "+
-			"have one: was it unbound from the Open Platform account?")
+		told := e.warn(appid, outcome, "a user logged in without a unionid, though others of the mini "+
+			"program have one: was it unbound from the Open Platform account?")
+		if told && e.cfg.Alarm != nil {
+			e.cfg.Alarm(ctx, appid)
+		}
 	}
 	e.store(ctx, appid, found)
 	e.logins.WithLabelValues(appid, outcome).Inc()
@@ -165,8 +171,8 @@ func (e *Exchange) store(ctx context.Context, appid string, found wechat.Session
 	}
 }
 
-// warn logs something about an account, once in a while.
-func (e *Exchange) warn(appid, what, words string, args ...any) {
+// warn logs something about an account, once in a while. It reports whether it did.
+func (e *Exchange) warn(appid, what, words string, args ...any) bool {
 	e.mu.Lock()
 	now := e.cfg.Now()
 	last, before := e.warned[appid+" "+what]
@@ -178,4 +184,5 @@ func (e *Exchange) warn(appid, what, words string, args ...any) {
 	if again {
 		e.cfg.Logger.Error(words, append([]any{"appid", appid}, args...)...)
 	}
+	return again
 }

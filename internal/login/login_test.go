@@ -38,6 +38,7 @@ type bed struct {
 	stored   []string
 	storeErr error
 	has      bool
+	alarms   int
 	log      bytes.Buffer
 }
 
@@ -68,6 +69,7 @@ func (b *bed) Allow(_ applications.Session, call applications.Call, appid, templ
 func newBed() *bed {
 	b := &bed{answer: wechat.Session{OpenID: "o1", UnionID: "u1", SessionKey: key}}
 	b.Exchange = New(Config{Registry: b, Sessions: map[string]Sessions{mini: b}, Users: b, Now: time.Now,
+		Alarm:  func(context.Context, string) { b.alarms++ },
 		Logger: slog.New(slog.NewJSONHandler(&b.log, nil)), Registerer: prometheus.NewRegistry()})
 	return b
 }
@@ -101,12 +103,16 @@ func TestLogin(t *testing.T) {
 func TestNoUnionID(t *testing.T) {
 	b := newBed()
 	b.answer.UnionID = ""
-	for has, want := range map[bool]float64{false: 0, true: 1} {
+	for _, has := range []bool{false, true} {
 		b.has = has
+		want := map[bool]float64{true: 1}[has]
 		who, err := b.login(t)
 		if err != nil || who.UnionID != "" || b.outcome("no_unionid") != want {
 			t.Errorf("others have one %t: %+v, %v, %v alarms", has, who, err, b.outcome("no_unionid"))
 		}
+	}
+	if _, err := b.login(t); err != nil || b.alarms != 1 {
+		t.Errorf("%d alarms, %v; want one in a while", b.alarms, err)
 	}
 }
 

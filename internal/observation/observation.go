@@ -75,7 +75,8 @@ func (s Store) Quotas(ctx context.Context) ([]Quota, error) {
 // SaveProblems keeps what a check of an account found, and forgets what it did not find any more.
 // Since stays that of the first time.
 func (s Store) SaveProblems(ctx context.Context, appid string, found []Problem) error {
-	query, args := `DELETE FROM account_problem WHERE appid = ?`, []any{appid}
+	query := `DELETE FROM account_problem WHERE appid = ? AND reason <> '` + ReasonNoUnionID + `'`
+	args := []any{appid}
 	for _, p := range found {
 		query += ` AND NOT (reason = ? AND subject = ?)`
 		args = append(args, p.Reason, p.Subject)
@@ -83,17 +84,31 @@ func (s Store) SaveProblems(ctx context.Context, appid string, found []Problem) 
 	if _, err := s.DB.ExecContext(ctx, query, args...); err != nil {
 		return fmt.Errorf("forgetting problems of an account: %w", database.Explain(err))
 	}
+	return s.keep(ctx, appid, found)
+}
+
+// ReasonNoUnionID is of a mini program whose users log in without a unionid, though others have one. No
+// check finds it: a login does, see SaveProblem.
+const ReasonNoUnionID = "login_without_unionid"
+
+// SaveProblem keeps one thing that was found otherwise than by a check. It stands for as long as a
+// check's, unless it is confirmed.
+func (s Store) SaveProblem(ctx context.Context, p Problem) error {
+	return s.keep(ctx, p.AppID, []Problem{p})
+}
+
+func (s Store) keep(ctx context.Context, appid string, found []Problem) error {
 	if len(found) == 0 {
 		return nil
 	}
 	const row = `(?, ?, ?, ?, ?, CURRENT_TIMESTAMP(3), CURRENT_TIMESTAMP(3))`
-	args = nil
+	var args []any
 	for _, p := range found {
 		args = append(args, appid, p.Reason, p.Subject, shorten(p.Text), shorten(p.Cure))
 	}
 	// since begins again where nobody had confirmed the problem for a while. It is written first:
 	// MySQL and MariaDB evaluate the assignments from left to right.
-	query = `
+	query := `
 		INSERT INTO account_problem (appid, reason, subject, text, cure, since, seen_at)
 		VALUES ` + strings.Repeat(row+", ", len(found)-1) + row + `
 		ON DUPLICATE KEY UPDATE

@@ -82,3 +82,23 @@ func TestProblems(t *testing.T) {
 	save(appid)
 	expect()
 }
+
+// TestSaveProblem: what a login has found stands beside what checks find, and these do not take it back.
+func TestSaveProblem(t *testing.T) {
+	s := Store{DB: dbtest.New(t)}
+	found := Problem{AppID: "wx1", Reason: ReasonNoUnionID, Text: "text", Cure: "cure"}
+	for range 2 {
+		if err := s.SaveProblem(t.Context(), found); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, checked := range [][]Problem{{{AppID: "wx1", Reason: "token", Text: "x", Cure: "y"}}, nil} {
+		if err := s.SaveProblems(t.Context(), "wx1", checked); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := s.Problems(t.Context())
+	if err != nil || len(got) != 1 || got[0].Reason != ReasonNoUnionID || got[0].Cure != "cure" {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
