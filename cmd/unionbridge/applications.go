@@ -97,6 +97,12 @@ func describeApplication(a config.Application) string {
 	if a.Limit.Day > 0 {
 		words += fmt.Sprintf("; %d a day", a.Limit.Day)
 	}
+	if len(a.Forward) > 0 {
+		words += "; forwards " + strings.Join(a.Forward, " ")
+	}
+	if a.Echo != nil {
+		words += "; is told what became of its messages"
+	}
 	if a.Disabled {
 		words += "; disabled"
 	}

@@ -131,3 +131,17 @@ func TestAllowedTemplates(t *testing.T) {
 		t.Errorf("allowed: %v", got)
 	}
 }
+
+// TestDescribeApplication: "config check" says in a line all that an application may do.
+func TestDescribeApplication(t *testing.T) {
+	got := describeApplication(config.Application{
+		Name: "shop", Accounts: map[string][]string{"wx2": {"login"}, "wx1": {"template_send", "identities"}},
+		Limit: config.Limit{Minute: 6, Day: 100}, Forward: []string{"/wxa/getwxacode", "/wxa/msg_sec_check"},
+		Echo: &config.Echo{URL: "https://shop.example.com/secret"}, Disabled: true,
+	})
+	want := "shop: wx1 template_send identities, wx2 login; 6 a minute; 100 a day; forwards /wxa/getwxacode /wxa/msg_sec_check; " +
+		"is told what became of its messages; disabled"
+	if got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}
