@@ -53,15 +53,15 @@ demo: ## Show it all at work: private database, simulated WeChat, the real daemo
 	@$(ON_SERVER) $(call TOOL,demo) $(ARGS)
 
 test: ## Run all tests on a private database, each in its own schema
-	@$(PRIVATEDB) -- $(GO) test -count=1 $(TEST)
+	@$(PRIVATEDB) -- $(GO) test -count=1 -timeout 20m $(TEST)
 
 # A server's own collation is what a schema has where nobody thought of it.
 define TEST_ON
 $(GO) build -o bin/ ./internal/devtools/privatedb && server=$$(tools/servers/fetch $(1)) && \
 echo '$@: all on the collation of the server' && \
-bin/privatedb -server "$$server" -own-collation -- $(GO) test -count=1 $(TEST) && \
+bin/privatedb -server "$$server" -own-collation -- $(GO) test -count=1 -timeout 20m $(TEST) && \
 echo '$@: the packages that speak SQL on utf8mb4_bin' && \
-exec bin/privatedb -server "$$server" -- $(GO) test -count=1 $(SQL)
+exec bin/privatedb -server "$$server" -- $(GO) test -count=1 -timeout 20m $(SQL)
 endef
 
 test-mysql: ## All tests on MySQL 9.7; downloads 80 MB once, then as long as make test and a half
